@@ -1,0 +1,40 @@
+"""Names and limits on the wire: exchanges, queues, headers. A queue is called like the exchange that feeds it."""
+
+from typing import Final
+
+WALLET_COMMANDS: Final = "wallet.commands"
+PAYMENT_REQUESTS: Final = "payment.requests"
+PAYMENT_RESULTS: Final = "payment.results"
+WALLET_EVENTS: Final = "wallet.events"
+WALLET_QUERIES: Final = "wallet.queries"
+WALLET_DEAD_LETTERS: Final = "wallet.dead-letters"
+WALLET_UNROUTED: Final = "wallet.unrouted"
+
+CONTENT_TYPE: Final = "application/json"
+
+TRACEPARENT_HEADER: Final = "traceparent"
+SIGNATURE_HEADER: Final = "x-signature"
+
+REASON_HEADER: Final = "x-wallet-reason"
+DETAIL_HEADER: Final = "x-wallet-detail"
+SOURCE_HEADER: Final = "x-wallet-source"
+EXCHANGE_HEADER: Final = "x-wallet-exchange"
+ROUTING_KEY_HEADER: Final = "x-wallet-routing-key"
+ATTEMPTS_HEADER: Final = "x-wallet-attempts"
+FIRST_SEEN_HEADER: Final = "x-wallet-first-seen"
+WORKER_HEADER: Final = "x-wallet-worker"
+
+REPLAY_ID_HEADER: Final = "x-wallet-replay-id"
+REPLAY_COUNT_HEADER: Final = "x-wallet-replay-count"
+
+BODY_BYTES_MAX: Final = 65_536
+DETAIL_BYTES_MAX: Final = 1_024
+QUERY_LIFE_MS: Final = 30_000  # nobody waits longer for an answer than this
+
+DEFAULT_ACCOUNT_TYPE: Final = "basic"
+DEFAULT_CURRENCIES: Final = ("TWD", "USD", "EUR", "JPY", "KWD")
+
+
+def routing_key(message_type: str) -> str:
+    """Return the routing key of a message type: the type without its version."""
+    return message_type.rpartition(".")[0]

@@ -1,0 +1,203 @@
+"""From bytes to messages: the one door through which a body enters, and past which it is trusted."""
+
+import json
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, NoReturn
+
+from pydantic import ValidationError
+
+from schemas.codes import Code
+from schemas.commands import Fault, OpenAccount, Recharge
+from schemas.message import AMOUNT_DIGITS, Message
+from schemas.names import BODY_BYTES_MAX
+from schemas.payments import PaymentResult
+from schemas.queries import GetAccount, GetOrder, GetStatement
+
+FAULTS_MAX: Final = 20  # a person who mends a message needs no more at once
+_ECHO_LENGTH_MAX: Final = 100  # of what a stranger wrote
+_MESSAGE_LENGTH_MAX: Final = 200
+
+_SERIAL_NO: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_FORBIDDEN_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
+
+
+class Unreadable(Exception):
+    """A body that is no message of the accepted types, with what could still be read of it."""
+
+    code: ClassVar[Code]
+
+    def __init__(
+        self, faults: tuple[Fault, ...], serial_no: str | None, payment_order_no: str | None
+    ) -> None:
+        super().__init__("; ".join(f"{fault.field}: {fault.message}".removeprefix(": ") for fault in faults))
+        self.faults = faults
+        self.serial_no = serial_no
+        self.payment_order_no = payment_order_no
+
+
+class Malformed(Unreadable):
+    """The body is no JSON, or not what its type must be."""
+
+    code = Code.MALFORMED
+
+
+class UnsupportedType(Unreadable):
+    """The body is a JSON object whose type is none of the accepted ones; `type` is its beginning."""
+
+    code = Code.UNSUPPORTED_TYPE
+
+    def __init__(self, type_: str, serial_no: str | None, payment_order_no: str | None) -> None:
+        self.type = _echo(type_)
+        fault = Fault(field="type", message=f"{self.type} is not accepted here")
+        super().__init__((fault,), serial_no, payment_order_no)
+
+
+def _types(*messages: type[Message]) -> Mapping[str, type[Message]]:
+    return MappingProxyType({message.TYPE: message for message in messages})
+
+
+COMMANDS: Final = _types(OpenAccount, Recharge)
+RESULTS: Final = _types(PaymentResult)
+QUERIES: Final = _types(GetAccount, GetOrder, GetStatement)
+
+
+def parse(body: bytes, accepted: Mapping[str, type[Message]]) -> Message:
+    """Return the message that the body is, one of the accepted types, or raise Malformed or UnsupportedType.
+
+    Nothing else is raised, whatever the body is, and the time is bounded by its largest size.
+    """
+    try:
+        if len(body) > BODY_BYTES_MAX:
+            raise _Fault(f"the body has more than {BODY_BYTES_MAX} bytes")
+        found = _load(body)
+    except _Fault as fault:
+        raise _malformed(body, [_fault("", str(fault))]) from None
+    message_type = found.get("type")
+    if not isinstance(message_type, str):
+        raise _malformed(body, [_fault("type", "the type is missing or no string")])
+    message = accepted.get(message_type)
+    if message is None:
+        raise UnsupportedType(message_type, *_numbers(body))
+    try:
+        return message.__pydantic_validator__.validate_python(found, by_name=False)  # type: ignore[no-any-return]
+    except ValidationError:
+        raise _malformed(body, _faults(message, found)) from None
+
+
+class _Fault(ValueError):
+    """What is wrong with the body as a whole."""
+
+
+def _load(body: bytes) -> dict[str, Any]:
+    """Return the one JSON object that the body is, or raise _Fault."""
+    try:
+        # Decoded here, because json.loads would guess UTF-16 and UTF-32 too.
+        found = _decode_strictly(body.decode())
+    except UnicodeDecodeError as error:
+        raise _Fault(f"the body is not UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise _Fault(f"the body is no JSON at character {error.pos}") from None
+    except RecursionError:
+        raise _Fault("the body is nested too deeply") from None
+    except _Fault:
+        raise
+    except ValueError:  # an integer with thousands of digits
+        raise _Fault("the body has a number that is too long") from None
+    if not isinstance(found, dict):
+        raise _Fault("the body is no JSON object")
+    # Only an escape can bring in what UTF-8 and JSON's own rules keep out.
+    if b"\\u" in body and _has_forbidden_text(found):
+        raise _Fault("a string has NUL or half a surrogate pair in it")
+    return found
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _Fault("an object has a name twice")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise _Fault(f"{name} is no JSON")
+
+
+_decode_strictly: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant).decode
+
+
+def _has_forbidden_text(found: Any) -> bool:
+    waiting = [found]
+    while waiting:
+        match waiting.pop():
+            case str() as text if _FORBIDDEN_TEXT.search(text):
+                return True
+            case dict() as members:
+                waiting += members.keys()
+                waiting += members.values()
+            case list() as items:
+                waiting += items
+            case _:
+                pass
+    return False
+
+
+def _faults(message: type[Message], found: dict[str, Any]) -> list[Fault]:
+    """Return what is wrong with an object that is not valid, names that are not known first."""
+    known = {field.alias or name for name, field in message.model_fields.items()}
+    unknown = found.keys() - known
+    faults = [_fault(name, "This field is not known") for name in sorted(unknown)[:FAULTS_MAX]]
+    try:
+        # Without what is not known, because there may be thousands of it.
+        message.__pydantic_validator__.validate_python(
+            {name: value for name, value in found.items() if name in known}, by_name=False
+        )
+    except ValidationError as invalid:
+        for error in invalid.errors(include_url=False, include_context=False, include_input=False):
+            where = "amount" if error["type"] == AMOUNT_DIGITS else ".".join(map(str, error["loc"]))
+            faults.append(_fault(where, error["msg"]))
+    return faults[:FAULTS_MAX]
+
+
+def _fault(field: str, message: str) -> Fault:
+    return Fault(field=_echo(field), message=message[:_MESSAGE_LENGTH_MAX])
+
+
+def _echo(text: str) -> str:
+    """Return the beginning of a stranger's text, with whatever is not printable escaped."""
+    return "".join(
+        mark if mark.isprintable() else mark.encode("unicode_escape").decode()
+        for mark in text[:_ECHO_LENGTH_MAX]
+    )
+
+
+def _malformed(body: bytes, faults: list[Fault]) -> Malformed:
+    return Malformed(tuple(faults), *_numbers(body))
+
+
+def _numbers(body: bytes) -> tuple[str | None, str | None]:
+    """Return the serial_no and the payment_order_no of a body that is not valid, each if it stands there once."""
+    if len(body) > BODY_BYTES_MAX:
+        return None, None
+    try:
+        found = _decode_leniently(body.decode())
+    except (ValueError, RecursionError):
+        return None, None
+    if not isinstance(found, dict):
+        return None, None
+    return _number(found.get("serial_no")), _number(found.get("payment_order_no"))
+
+
+def _number(value: object) -> str | None:
+    return value if isinstance(value, str) and _SERIAL_NO.fullmatch(value) else None
+
+
+def _only_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        found[name] = None if name in found else value
+    return found
+
+
+_decode_leniently: Final = json.JSONDecoder(object_pairs_hook=_only_once).decode

@@ -1,0 +1,276 @@
+"""The kinds of values that fields have. What their text forbids (NUL, lone surrogates) no store or log can choke on.
+
+Patterns are written in what JSON Schema, Rust and Python agree on, because each of them reads them.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Final, TypeVar
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    Strict,
+    StringConstraints,
+    WithJsonSchema,
+    WrapValidator,
+)
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import PydanticCustomError
+
+METADATA_ITEMS_MAX: Final = 20
+METADATA_BYTES_MAX: Final = 2_048
+AMOUNT_LENGTH_MAX: Final = (
+    64  # far above what is in range: an amount that is only too large is refused, not malformed
+)
+STATEMENT_LINES_MAX: Final = 1_000
+STATEMENT_LINES_DEFAULT: Final = 100
+INTEGER_MAX: Final = 2**63 - 1
+
+
+class OrderType(StrEnum):
+    """What kind of movement an order asks for."""
+
+    RECHARGE = "recharge"
+    WITHDRAW = "withdraw"
+    TRANSFER = "transfer"
+    REFUND = "refund"
+    HOLD = "hold"
+    CAPTURE = "capture"
+    RELEASE = "release"
+
+
+class OrderStatus(StrEnum):
+    """Where an order stands."""
+
+    PENDING = "pending"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    ACTIVE = "active"
+    CAPTURED = "captured"
+    RELEASED = "released"
+
+
+class AccountStatus(StrEnum):
+    """Whether money may move: out of an active account, into an active or frozen one."""
+
+    ACTIVE = "active"
+    FROZEN = "frozen"
+    CLOSED = "closed"
+
+
+class Direction(StrEnum):
+    """The side of an entry: a credit raises a user's balance, a debit lowers it."""
+
+    CREDIT = "credit"
+    DEBIT = "debit"
+
+
+class OutcomeStatus(StrEnum):
+    """Whether a command took effect."""
+
+    APPLIED = "applied"
+    REFUSED = "refused"
+
+
+class PaymentKind(StrEnum):
+    """What the payment gateway is asked to do."""
+
+    CHARGE = "charge"
+    PAYOUT = "payout"
+    REFUND = "refund"
+    STATUS = "status"
+
+
+class PaymentStatus(StrEnum):
+    """What the payment gateway says has become of a payment."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+class ProcessingStatus(StrEnum):
+    """What became of a payment result: it changed the order, changes nothing, or went to the dead letters."""
+
+    PROCESSED = "processed"
+    DUPLICATE = "duplicate"
+    REFUSED = "refused"
+
+
+_T = TypeVar("_T")
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+# JSON has an enum's value, and strictness would insist on the member.
+Enumerated = Annotated[_T, Strict(strict=False)]
+
+# A field of what the wallet says that is left out, not null, where it does not apply.
+WhereItApplies = Annotated[_T | SkipJsonSchema[None], Field(exclude_if=_is_none)]
+
+# A field of what the wallet is told that may be left out; null is the same as left out.
+Optionally = Annotated[_T | None, Field(exclude_if=_is_none)]
+
+Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
+
+SerialNo = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._:-]+$"),
+    Field(
+        description="The order serial number: chosen by the sender of the command and unique for ever. "
+        "Sending the same command again is safe and answers with the stored outcome."
+    ),
+]
+
+UserId = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._:-]+$"),
+    Field(description="The user, by the upstream service's own id."),
+]
+
+AccountType = Annotated[
+    str,
+    StringConstraints(max_length=32, pattern=r"^[a-z][a-z0-9_]{0,31}$"),
+    Field(description="The kind of account: a user has one account for each account type and currency."),
+]
+
+AccountNo = Annotated[
+    str,
+    StringConstraints(min_length=19, max_length=19, pattern=r"^[0-9]{19}$"),
+    Field(
+        description="The account's public identifier, made by the wallet: "
+        "the date YYYYMMDD, 10 random digits and a Luhn check digit."
+    ),
+]
+
+CurrencyText = Annotated[
+    str,
+    StringConstraints(min_length=3, max_length=3, pattern=r"^[A-Z]{3}$"),
+    Field(
+        description="ISO 4217 alphabetic code. One that the deployment does not allow is refused: CURRENCY_NOT_SUPPORTED."
+    ),
+]
+
+AmountText = Annotated[
+    str,
+    StringConstraints(
+        min_length=1,
+        max_length=AMOUNT_LENGTH_MAX,
+        # More than zero: a digit other than 0 stands before the point or after it.
+        pattern=r"^(0*[1-9][0-9]*(\.[0-9]+)?|0+\.[0-9]*[1-9][0-9]*)$",
+    ),
+    Field(
+        description="A decimal string greater than zero, without sign, exponent or grouping, and with at most as many "
+        "digits after the point as ISO 4217 gives the currency (JPY 0, TWD 2, KWD 3), else it is malformed. "
+        "What the wallet writes has exactly that many digits."
+    ),
+]
+
+BalanceText = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=AMOUNT_LENGTH_MAX, pattern=r"^[0-9]+(\.[0-9]+)?$"),
+    Field(description="A decimal string with exactly the currency's digits after the point; it may be zero."),
+]
+
+ChannelType = Annotated[
+    str,
+    StringConstraints(max_length=32, pattern=r"^[a-z][a-z0-9_]{0,31}$"),
+    Field(
+        description="The way of payment: `card`, `bank_transfer`, `convenience_store` or any other of this form."
+    ),
+]
+
+GatewayRef = Annotated[
+    Text,
+    StringConstraints(min_length=1, max_length=64),
+    Field(description="The payment gateway's own id of the payment."),
+]
+
+_UUID: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+_UUID_7: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
+
+OrderId = Annotated[
+    str,
+    StringConstraints(min_length=36, max_length=36, pattern=_UUID),
+    Field(description="The wallet's own id of the order: a UUID."),
+]
+
+EventId = Annotated[
+    str,
+    StringConstraints(min_length=36, max_length=36, pattern=_UUID_7),
+    Field(description="A UUIDv7. The same event may arrive more than once, and has the same event_id then."),
+]
+
+LineNo = Annotated[
+    int,
+    Field(
+        ge=1, le=INTEGER_MAX, description="The number of the line in its account's statement, without gaps."
+    ),
+]
+
+_TIMESTAMP: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z$"
+_is_timestamp: Final = re.compile(_TIMESTAMP[1:-1]).fullmatch
+
+
+def _read_timestamp(value: object) -> datetime:
+    """Return the instant in UTC that RFC 3339 text with Z, or an aware datetime, stands for."""
+    if isinstance(value, str) and _is_timestamp(value):
+        try:
+            return datetime.fromisoformat(value)
+        except ValueError:
+            pass  # such as February 30th, or a leap second, which neither Python nor PostgreSQL can hold
+    elif isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC)
+    raise PydanticCustomError("timestamp", "Input should be a time in RFC 3339, in UTC with Z")
+
+
+def _write_timestamp(value: datetime) -> str:
+    return value.isoformat(timespec="microseconds")[:26] + "Z"
+
+
+Timestamp = Annotated[
+    datetime,
+    BeforeValidator(_read_timestamp),
+    PlainSerializer(_write_timestamp, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time", "maxLength": 27, "pattern": _TIMESTAMP}),
+    Field(description="RFC 3339 in UTC with Z; what the wallet writes has microseconds."),
+]
+
+
+def _bounded_metadata(value: Any, read: Callable[[Any], dict[str, str]]) -> dict[str, str]:
+    """Return the metadata if it is within its bounds; too many items are not even looked at."""
+    if isinstance(value, dict) and len(value) > METADATA_ITEMS_MAX:
+        raise PydanticCustomError(
+            "metadata_items", "Metadata should have at most {max} items", {"max": METADATA_ITEMS_MAX}
+        )
+    metadata = read(value)
+    if sum(len(name.encode()) + len(text.encode()) for name, text in metadata.items()) > METADATA_BYTES_MAX:
+        raise PydanticCustomError(
+            "metadata_bytes", "Metadata should have at most {max} bytes", {"max": METADATA_BYTES_MAX}
+        )
+    return metadata
+
+
+Metadata = Annotated[
+    dict[Text, Text],
+    WrapValidator(_bounded_metadata),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "maxProperties": METADATA_ITEMS_MAX,
+            "propertyNames": {"pattern": r"^[^\x00]*$"},
+            "additionalProperties": {"type": "string", "pattern": r"^[^\x00]*$"},
+        }
+    ),
+    Field(
+        description=f"The sender's own notes: at most {METADATA_ITEMS_MAX} strings, names and values together at most "
+        f"{METADATA_BYTES_MAX} bytes of UTF-8. Stored and echoed, never interpreted."
+    ),
+]
