@@ -78,8 +78,8 @@ class OpenAccount(Command):
 class Recharge(Command, WithAmount):
     """Put money into an account, once the payment gateway has collected it.
 
-    The outcome says that the order is pending. How it ends is told by the events order.succeeded, order.failed
-    and order.expired, and by the query order.get.
+    The outcome says that the order is pending. How it ends is told by the events order.succeeded,
+    order.failed and order.expired, and by the query order.get.
     """
 
     model_config = ConfigDict(
@@ -146,9 +146,9 @@ class Fault(Part):
 class Outcome(Message):
     """The one outcome of a serial number, sent to the command's `reply_to` with its `correlation_id`.
 
-    A repeat of the same command gets the same outcome again, whatever has happened since, with `duplicate` true.
-    A refusal is final: a new attempt takes a new serial number. Only MALFORMED, UNSUPPORTED_TYPE and SERIAL_CONFLICT
-    leave the serial number as it was.
+    A repeat of the same command gets the same outcome again, whatever has happened since, with `duplicate`
+    true. A refusal is final: a new attempt takes a new serial number. Only MALFORMED, UNSUPPORTED_TYPE and
+    SERIAL_CONFLICT leave the serial number as it was.
     """
 
     model_config = ConfigDict(

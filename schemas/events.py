@@ -204,7 +204,7 @@ class OrderPending(Event):
 
 
 class OrderSucceeded(Event):
-    """An order is done. `late` is true where it had failed or expired before and the money came all the same."""
+    """An order is done. `late` is true where it had failed or expired before the money came."""
 
     model_config = _event_example(
         "order.succeeded.v1",

@@ -1,4 +1,4 @@
-"""What all messages have in common: they are frozen and strict, and a field that they do not name is an error."""
+"""What all messages have in common: they are frozen and strict, and a field not named is an error."""
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
@@ -8,9 +8,8 @@ from typing_extensions import override
 
 from schemas import money
 
-AMOUNT_DIGITS: Final = (
-    "amount_digits"  # the error's type: found by the whole, it belongs to the field `amount`
-)
+# The type of an error that only the whole can find, and that belongs to the field `amount`.
+AMOUNT_DIGITS: Final = "amount_digits"
 
 
 class Part(BaseModel):
@@ -43,7 +42,7 @@ class Message(Part):
 
 
 class WithAmount(Part):
-    """A part with an amount, spelt as its sender likes, in a currency; the part itself places the two fields."""
+    """A part with an amount, spelt as its sender likes, in a currency; the part itself has the two fields."""
 
     if TYPE_CHECKING:
         amount: str
@@ -56,7 +55,7 @@ class WithAmount(Part):
 
     @model_validator(mode="after")
     def _amount_has_the_digits_of_its_currency(self) -> Self:
-        # A currency that ISO does not know is no malformed message: it is refused later, like one not allowed.
+        # A currency that ISO does not know makes nothing malformed: it is refused, like one not allowed.
         digits = money.MINOR_DIGITS.get(self.currency)
         if digits is not None and len(self.amount.partition(".")[2]) > digits:
             raise PydanticCustomError(

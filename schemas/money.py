@@ -21,15 +21,15 @@ MINOR_DIGITS: Final = MappingProxyType(
 _AMOUNT: Final = re.compile(r"([0-9]+)(?:\.([0-9]+))?")
 
 
-class UnknownCurrency(ValueError):
+class UnknownCurrency(ValueError):  # noqa: N818 - named after what is wrong
     """The text is no ISO 4217 currency with a minor unit."""
 
 
-class AmountMalformed(ValueError):
+class AmountMalformed(ValueError):  # noqa: N818
     """The text is no amount, or has more minor digits than its currency."""
 
 
-class AmountOutOfRange(ValueError):
+class AmountOutOfRange(ValueError):  # noqa: N818
     """The amount is well-formed and above AMOUNT_MAX_MINOR."""
 
 
@@ -38,32 +38,30 @@ def minor_digits(currency: str) -> int:
     try:
         return MINOR_DIGITS[currency]
     except KeyError:
-        message = f"{currency[:8]!r} is no ISO 4217 currency with a minor unit"
-        raise UnknownCurrency(message) from None
+        raise UnknownCurrency(f"{currency[:8]!r} is no ISO 4217 currency with a minor unit") from None
 
 
 def to_minor(amount: str, currency: str) -> int:
     """Return the amount in minor units, from 0 to AMOUNT_MAX_MINOR.
 
-    Zero is read too, because balances may be zero. Raises AmountMalformed, AmountOutOfRange or UnknownCurrency.
+    Zero is read too, because balances may be zero.
+    Raises AmountMalformed, AmountOutOfRange or UnknownCurrency.
     """
     digits = minor_digits(currency)
     whole, fraction = _split(amount)
     if len(fraction) > digits:
-        message = f"{currency} has {digits} digits after the point, not {len(fraction)}"
-        raise AmountMalformed(message)
-    # The length is looked at first: making an integer of thousands of digits is slow, or forbidden.
+        raise AmountMalformed(f"{currency} has {digits} digits after the point, not {len(fraction)}")
+    # The length is looked at first: int() is slow with thousands of digits, or refuses them.
     if (
         len(whole) > _WHOLE_DIGITS_MAX
         or (minor := int(whole + fraction.ljust(digits, "0"))) > AMOUNT_MAX_MINOR
     ):
-        message = f"the amount is above {to_text(AMOUNT_MAX_MINOR, currency)} {currency}"
-        raise AmountOutOfRange(message)
+        raise AmountOutOfRange(f"the amount is above {to_text(AMOUNT_MAX_MINOR, currency)} {currency}")
     return minor
 
 
 def to_text(minor: int, currency: str) -> str:
-    """Return minor units as a decimal string with exactly the currency's digits; a negative sum has a sign."""
+    """Return minor units as a decimal string with exactly the currency's digits; below zero it has a sign."""
     digits = minor_digits(currency)
     if digits == 0:
         return str(minor)
@@ -80,14 +78,15 @@ def canonical(amount: str, currency: str) -> str:
     whole, fraction = _split(amount)
     digits = MINOR_DIGITS.get(currency)
     fraction = fraction.rstrip("0") if digits is None else fraction.ljust(digits, "0")
-    return f"{whole or '0'}.{fraction}" if fraction else whole or "0"
+    return f"{whole}.{fraction}" if fraction else whole
 
 
 def _split(amount: str) -> tuple[str, str]:
-    """Return the digits before the point without leading zeros, perhaps none, and those after it."""
+    """Return the digits before the point without needless zeros, and those after it, perhaps none."""
     match = _AMOUNT.fullmatch(amount)
     if match is None:
-        message = "an amount is written with digits, and a point with digits after it where needed"
-        raise AmountMalformed(message)
+        raise AmountMalformed(
+            "an amount is written with digits, and a point with digits after it where needed"
+        )
     whole, fraction = match.groups(default="")
-    return whole.lstrip("0"), fraction
+    return whole.lstrip("0") or "0", fraction

@@ -1,4 +1,4 @@
-"""Names and limits on the wire: exchanges, queues, headers. A queue is called like the exchange that feeds it."""
+"""Names and limits on the wire. A queue is called like the exchange that feeds it."""
 
 from typing import Final
 

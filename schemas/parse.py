@@ -17,13 +17,13 @@ from schemas.queries import GetAccount, GetOrder, GetStatement
 
 FAULTS_MAX: Final = 20  # a person who mends a message needs no more at once
 _ECHO_LENGTH_MAX: Final = 100  # of what a stranger wrote
-_MESSAGE_LENGTH_MAX: Final = 200
+_FAULT_LENGTH_MAX: Final = 200
 
 _SERIAL_NO: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _FORBIDDEN_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
 
 
-class Unreadable(Exception):
+class Unreadable(Exception):  # noqa: N818 - named after what the body is
     """A body that is no message of the accepted types, with what could still be read of it."""
 
     code: ClassVar[Code]
@@ -50,8 +50,7 @@ class UnsupportedType(Unreadable):
 
     def __init__(self, type_: str, serial_no: str | None, payment_order_no: str | None) -> None:
         self.type = _echo(type_)
-        fault = Fault(field="type", message=f"{self.type} is not accepted here")
-        super().__init__((fault,), serial_no, payment_order_no)
+        super().__init__((_fault("type", f"{self.type} is not accepted here"),), serial_no, payment_order_no)
 
 
 def _types(*messages: type[Message]) -> Mapping[str, type[Message]]:
@@ -64,71 +63,71 @@ QUERIES: Final = _types(GetAccount, GetOrder, GetStatement)
 
 
 def parse(body: bytes, accepted: Mapping[str, type[Message]]) -> Message:
-    """Return the message that the body is, one of the accepted types, or raise Malformed or UnsupportedType.
+    """Return the message that the body is, one of the accepted types.
 
-    Nothing else is raised, whatever the body is, and the time is bounded by its largest size.
+    Raises Malformed or UnsupportedType and nothing else, whatever the body is, and takes no longer than the
+    largest body allowed can make it take.
     """
     try:
-        if len(body) > BODY_BYTES_MAX:
-            raise _Fault(f"the body has more than {BODY_BYTES_MAX} bytes")
         found = _load(body)
-    except _Fault as fault:
-        raise _malformed(body, [_fault("", str(fault))]) from None
+    except _NoObjectError as error:
+        raise _malformed(body, [_fault("", str(error))]) from None
     message_type = found.get("type")
     if not isinstance(message_type, str):
-        raise _malformed(body, [_fault("type", "the type is missing or no string")])
+        raise _malformed(body, [_fault("type", "The type is missing or no string")])
     message = accepted.get(message_type)
     if message is None:
         raise UnsupportedType(message_type, *_numbers(body))
     try:
+        # By the names on the wire only: a name that is Python's own is an unknown field.
         return message.__pydantic_validator__.validate_python(found, by_name=False)  # type: ignore[no-any-return]
     except ValidationError:
         raise _malformed(body, _faults(message, found)) from None
 
 
-class _Fault(ValueError):
-    """What is wrong with the body as a whole."""
+class _NoObjectError(Exception):
+    """The body is not one JSON object whose texts can be stored; the text says why."""
 
 
 def _load(body: bytes) -> dict[str, Any]:
-    """Return the one JSON object that the body is, or raise _Fault."""
+    """Return the one JSON object that the body is, or raise _NoObjectError."""
+    if len(body) > BODY_BYTES_MAX:
+        raise _NoObjectError(f"The body has more than {BODY_BYTES_MAX} bytes")
     try:
-        # Decoded here, because json.loads would guess UTF-16 and UTF-32 too.
+        # Decoded here, because json.loads would accept UTF-16 and UTF-32 too.
         found = _decode_strictly(body.decode())
     except UnicodeDecodeError as error:
-        raise _Fault(f"the body is not UTF-8 at byte {error.start}") from None
+        raise _NoObjectError(f"The body is not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
-        raise _Fault(f"the body is no JSON at character {error.pos}") from None
+        raise _NoObjectError(f"The body is no JSON at character {error.pos}") from None
     except RecursionError:
-        raise _Fault("the body is nested too deeply") from None
-    except _Fault:
-        raise
-    except ValueError:  # an integer with thousands of digits
-        raise _Fault("the body has a number that is too long") from None
+        raise _NoObjectError("The body is nested too deeply") from None
+    except ValueError:  # what int() says to thousands of digits
+        raise _NoObjectError("The body has a number that is too long") from None
     if not isinstance(found, dict):
-        raise _Fault("the body is no JSON object")
+        raise _NoObjectError("The body is no JSON object")
     # Only an escape can bring in what UTF-8 and JSON's own rules keep out.
     if b"\\u" in body and _has_forbidden_text(found):
-        raise _Fault("a string has NUL or half a surrogate pair in it")
+        raise _NoObjectError("A string has NUL or half a surrogate pair in it")
     return found
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise _Fault("an object has a name twice")
+        raise _NoObjectError("An object has a name twice")
     return found
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise _Fault(f"{name} is no JSON")
+    raise _NoObjectError(f"{name} is no JSON")
 
 
 _decode_strictly: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant).decode
 
 
-def _has_forbidden_text(found: Any) -> bool:
-    waiting = [found]
+def _has_forbidden_text(found: dict[str, Any]) -> bool:
+    waiting: list[Any] = [found]  # and no recursion, because the nesting is the sender's choice
     while waiting:
         match waiting.pop():
             case str() as text if _FORBIDDEN_TEXT.search(text):
@@ -143,13 +142,17 @@ def _has_forbidden_text(found: Any) -> bool:
     return False
 
 
+def _malformed(body: bytes, faults: list[Fault]) -> Malformed:
+    return Malformed(tuple(faults), *_numbers(body))
+
+
 def _faults(message: type[Message], found: dict[str, Any]) -> list[Fault]:
-    """Return what is wrong with an object that is not valid, names that are not known first."""
+    """Return what is wrong with an object that is not valid, unknown names first."""
     known = {field.alias or name for name, field in message.model_fields.items()}
-    unknown = found.keys() - known
-    faults = [_fault(name, "This field is not known") for name in sorted(unknown)[:FAULTS_MAX]]
+    unknown = sorted(found.keys() - known)
+    faults = [_fault(name, "This field is not known") for name in unknown[:FAULTS_MAX]]
     try:
-        # Without what is not known, because there may be thousands of it.
+        # Validated again without the unknown ones, because there may be thousands, and pydantic lists all.
         message.__pydantic_validator__.validate_python(
             {name: value for name, value in found.items() if name in known}, by_name=False
         )
@@ -161,23 +164,20 @@ def _faults(message: type[Message], found: dict[str, Any]) -> list[Fault]:
 
 
 def _fault(field: str, message: str) -> Fault:
-    return Fault(field=_echo(field), message=message[:_MESSAGE_LENGTH_MAX])
+    return Fault(field=_echo(field), message=message[:_FAULT_LENGTH_MAX])
 
 
 def _echo(text: str) -> str:
     """Return the beginning of a stranger's text, with whatever is not printable escaped."""
-    return "".join(
+    escaped = (
         mark if mark.isprintable() else mark.encode("unicode_escape").decode()
         for mark in text[:_ECHO_LENGTH_MAX]
     )
-
-
-def _malformed(body: bytes, faults: list[Fault]) -> Malformed:
-    return Malformed(tuple(faults), *_numbers(body))
+    return "".join(escaped)[:_FAULT_LENGTH_MAX]
 
 
 def _numbers(body: bytes) -> tuple[str | None, str | None]:
-    """Return the serial_no and the payment_order_no of a body that is not valid, each if it stands there once."""
+    """Return the serial_no and the payment_order_no of a body that is not valid, where they can be read."""
     if len(body) > BODY_BYTES_MAX:
         return None, None
     try:
@@ -194,6 +194,7 @@ def _number(value: object) -> str | None:
 
 
 def _only_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the members without the names that stand there twice: which one was meant is not known."""
     found: dict[str, Any] = {}
     for name, value in pairs:
         found[name] = None if name in found else value

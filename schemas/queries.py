@@ -1,4 +1,4 @@
-"""What anyone may ask of the wallet, and its answers. A query that cannot be answered is refused, never set aside."""
+"""What anyone may ask of the wallet, and its answers."""
 
 from typing import Annotated, Literal
 
@@ -156,7 +156,7 @@ class OrderDetail(Message):
 
 
 class Statement(Message):
-    """A page of an account's statement: the entries asked for, and the balances before the first and after the last."""
+    """A page of a statement: entries, and the balances before the first and after the last of them."""
 
     model_config = ConfigDict(
         json_schema_extra={

@@ -1,7 +1,8 @@
 """The header `x-signature` of payment results: `t=<unix seconds>,kid=<key id>,v1=<hex>`.
 
-`v1` is HMAC-SHA256 over `<t>.` and the body. A `kid` names the key of the `v1` that follow it, so that a gateway
-can sign with its old and its new key while keys rotate: `t=…,kid=new,v1=…,kid=old,v1=…`. One good `v1` is enough.
+`v1` is HMAC-SHA256 over `<t>.` and the body. A `kid` names the key of the `v1` that follow it, so that a
+gateway can sign with its old and its new key while keys rotate: `t=…,kid=new,v1=…,kid=old,v1=…`.
+One good `v1` is enough.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ _KEY_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _DIGEST: Final = re.compile(r"[0-9a-fA-F]{64}")
 
 
-class BadSignature(Exception):
+class BadSignature(Exception):  # noqa: N818 - named after what is wrong
     """The body was not signed by a holder of one of the keys; `reason` says to a person how that was seen."""
 
     def __init__(self, reason: str) -> None:
@@ -34,20 +35,18 @@ def sign(body: bytes, keys: Mapping[str, str], at_unix: int, *, key_ids: Sequenc
     """
     signing = list(keys)[:1] if key_ids is None else list(key_ids)
     if not signing:
-        message = "no key to sign with"
-        raise ValueError(message)
+        raise ValueError("no key to sign with")
     time = str(at_unix)
     parts = [f"t={time}"]
     for key_id in signing:
         if not _KEY_ID.fullmatch(key_id) or not keys.get(key_id):
-            message = f"the signing key {key_id!r} is unknown, empty or badly named"
-            raise ValueError(message)
+            raise ValueError(f"the signing key {key_id!r} is unknown, empty or badly named")
         parts += [f"kid={key_id}", f"v1={_digest(keys[key_id], time, body)}"]
     return ",".join(parts)
 
 
 def verify(header: object, body: bytes, keys: Mapping[str, str]) -> None:
-    """Return if one of the header's signatures of the body was made with a key of that id, else raise BadSignature.
+    """Return if one of the header's signatures fits the body and the key it names, else raise BadSignature.
 
     The header may be of any type, as AMQP headers may. The time in it is signed but has no limit.
     """
@@ -61,11 +60,9 @@ def verify(header: object, body: bytes, keys: Mapping[str, str]) -> None:
         if hmac.compare_digest(_digest(secret, time, body), digest):
             return
     if known:
-        reason = "no signature fits the body"
-        raise BadSignature(reason)
+        raise BadSignature("no signature fits the body")
     unknown = ", ".join(dict.fromkeys(key_id for key_id, _ in claims))
-    reason = f"unknown key: {unknown[:100]}"
-    raise BadSignature(reason)
+    raise BadSignature(f"unknown key: {unknown[:100]}")
 
 
 def _digest(secret: str, time: str, body: bytes) -> str:
@@ -75,11 +72,9 @@ def _digest(secret: str, time: str, body: bytes) -> str:
 def _read(header: object) -> tuple[str, list[tuple[str, str]]]:
     """Return the time and the (key id, lower-case digest) pairs that stand in the header, at least one."""
     if header is None:
-        reason = "no signature"
-        raise BadSignature(reason)
+        raise BadSignature("no signature")
     if not isinstance(header, str) or len(header) > HEADER_LENGTH_MAX:
-        reason = f"the signature is no text of at most {HEADER_LENGTH_MAX} characters"
-        raise BadSignature(reason)
+        raise BadSignature(f"the signature is no text of at most {HEADER_LENGTH_MAX} characters")
     time, key_id = None, None
     claims: list[tuple[str, str]] = []
     for part in header.split(","):
@@ -92,11 +87,9 @@ def _read(header: object) -> tuple[str, list[tuple[str, str]]]:
             case "v1" if key_id is not None and _DIGEST.fullmatch(value) and len(claims) < _SIGNATURES_MAX:
                 claims.append((key_id, value.lower()))
             case "t" | "kid" | "v1":
-                reason = f"the signature's {name} is repeated, misplaced or misspelt"
-                raise BadSignature(reason)
+                raise BadSignature(f"the signature's {name} is repeated, misplaced or misspelt")
             case _:
                 pass  # a scheme to come, such as v2, stands beside v1 while gateways change over
     if time is None or not claims:
-        reason = "the signature lacks t, kid or v1"
-        raise BadSignature(reason)
+        raise BadSignature("the signature lacks t, kid or v1")
     return time, claims

@@ -1,4 +1,6 @@
-"""The kinds of values that fields have. What their text forbids (NUL, lone surrogates) no store or log can choke on.
+"""The kinds of values that fields have.
+
+No text has NUL or half a surrogate pair in it, which PostgreSQL and UTF-8 could not store.
 
 Patterns are written in what JSON Schema, Rust and Python agree on, because each of them reads them.
 """
@@ -23,9 +25,7 @@ from pydantic_core import PydanticCustomError
 
 METADATA_ITEMS_MAX: Final = 20
 METADATA_BYTES_MAX: Final = 2_048
-AMOUNT_LENGTH_MAX: Final = (
-    64  # far above what is in range: an amount that is only too large is refused, not malformed
-)
+AMOUNT_LENGTH_MAX: Final = 64  # far more than is in range: what is only too large is refused, not malformed
 STATEMENT_LINES_MAX: Final = 1_000
 STATEMENT_LINES_DEFAULT: Final = 100
 INTEGER_MAX: Final = 2**63 - 1
@@ -154,7 +154,8 @@ CurrencyText = Annotated[
     str,
     StringConstraints(min_length=3, max_length=3, pattern=r"^[A-Z]{3}$"),
     Field(
-        description="ISO 4217 alphabetic code. One that the deployment does not allow is refused: CURRENCY_NOT_SUPPORTED."
+        description="ISO 4217 alphabetic code. "
+        "One that the deployment does not allow is refused with CURRENCY_NOT_SUPPORTED."
     ),
 ]
 
@@ -167,8 +168,9 @@ AmountText = Annotated[
         pattern=r"^(0*[1-9][0-9]*(\.[0-9]+)?|0+\.[0-9]*[1-9][0-9]*)$",
     ),
     Field(
-        description="A decimal string greater than zero, without sign, exponent or grouping, and with at most as many "
-        "digits after the point as ISO 4217 gives the currency (JPY 0, TWD 2, KWD 3), else it is malformed. "
+        description="A decimal string greater than zero, without sign, exponent or grouping, and with at "
+        "most as many digits after the point as ISO 4217 gives the currency (JPY 0, TWD 2, KWD 3), "
+        "else it is malformed. "
         "What the wallet writes has exactly that many digits."
     ),
 ]
@@ -183,7 +185,7 @@ ChannelType = Annotated[
     str,
     StringConstraints(max_length=32, pattern=r"^[a-z][a-z0-9_]{0,31}$"),
     Field(
-        description="The way of payment: `card`, `bank_transfer`, `convenience_store` or any other of this form."
+        description="The way of payment: `card`, `bank_transfer`, `convenience_store` or another like them."
     ),
 ]
 
@@ -270,7 +272,7 @@ Metadata = Annotated[
         }
     ),
     Field(
-        description=f"The sender's own notes: at most {METADATA_ITEMS_MAX} strings, names and values together at most "
-        f"{METADATA_BYTES_MAX} bytes of UTF-8. Stored and echoed, never interpreted."
+        description=f"The sender's own notes: at most {METADATA_ITEMS_MAX} strings, names and values "
+        f"together at most {METADATA_BYTES_MAX} bytes of UTF-8. Stored and echoed, never interpreted."
     ),
 ]
