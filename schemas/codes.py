@@ -1,35 +1,48 @@
 """The closed set of answers: why something was applied, refused or set aside."""
 
 from enum import StrEnum
+from typing import Self
 
 
 class Code(StrEnum):
-    """One answer; the members stand in the order in which the wallet checks them.
+    """One answer. The codes stand in the order in which the wallet checks them; the first that fits is given.
 
-    A message that is wrong in two ways gets the code that stands first.
+    `meaning` says it to a person.
     """
 
-    OK = "OK"
-    MALFORMED = "MALFORMED"
-    UNSUPPORTED_TYPE = "UNSUPPORTED_TYPE"
-    BAD_SIGNATURE = "BAD_SIGNATURE"
-    SERIAL_CONFLICT = "SERIAL_CONFLICT"
-    CURRENCY_NOT_SUPPORTED = "CURRENCY_NOT_SUPPORTED"
-    AMOUNT_OUT_OF_RANGE = "AMOUNT_OUT_OF_RANGE"
-    ACCOUNT_EXISTS = "ACCOUNT_EXISTS"
-    ACCOUNT_NOT_FOUND = "ACCOUNT_NOT_FOUND"
-    ACCOUNT_CLOSED = "ACCOUNT_CLOSED"
-    ACCOUNT_FROZEN = "ACCOUNT_FROZEN"
-    SAME_ACCOUNT = "SAME_ACCOUNT"
-    ORDER_NOT_FOUND = "ORDER_NOT_FOUND"
-    ORDER_NOT_REFUNDABLE = "ORDER_NOT_REFUNDABLE"
-    HOLD_NOT_ACTIVE = "HOLD_NOT_ACTIVE"
-    CURRENCY_MISMATCH = "CURRENCY_MISMATCH"
-    AMOUNT_MISMATCH = "AMOUNT_MISMATCH"
-    AMOUNT_EXCEEDS_ORIGINAL = "AMOUNT_EXCEEDS_ORIGINAL"
-    LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
-    INSUFFICIENT_BALANCE = "INSUFFICIENT_BALANCE"
-    BALANCE_NOT_ZERO = "BALANCE_NOT_ZERO"
-    ORDERS_PENDING = "ORDERS_PENDING"
-    CONTRADICTING_RESULT = "CONTRADICTING_RESULT"
-    INTERNAL = "INTERNAL"
+    meaning: str
+
+    OK = "OK", "it was done"
+    MALFORMED = "MALFORMED", "the message is no JSON object of its type; see the faults"
+    UNSUPPORTED_TYPE = "UNSUPPORTED_TYPE", "messages of this type are not taken here"
+    BAD_SIGNATURE = "BAD_SIGNATURE", "the signature is missing, wrong, or by an unknown key"
+    SERIAL_CONFLICT = "SERIAL_CONFLICT", "the serial number was used before, for something else"
+    CURRENCY_NOT_SUPPORTED = "CURRENCY_NOT_SUPPORTED", "this wallet does not hold the currency"
+    AMOUNT_OUT_OF_RANGE = "AMOUNT_OUT_OF_RANGE", "the amount is larger than a wallet can hold"
+    ACCOUNT_EXISTS = "ACCOUNT_EXISTS", "the user has an account of this type and currency already"
+    ACCOUNT_NOT_FOUND = "ACCOUNT_NOT_FOUND", "the user has no account of this type and currency"
+    ACCOUNT_CLOSED = "ACCOUNT_CLOSED", "the account is closed"
+    ACCOUNT_FROZEN = "ACCOUNT_FROZEN", "the account is frozen: no money leaves it"
+    SAME_ACCOUNT = "SAME_ACCOUNT", "money cannot move from an account to itself"
+    ORDER_NOT_FOUND = "ORDER_NOT_FOUND", "there is no order with this serial number"
+    ORDER_NOT_REFUNDABLE = "ORDER_NOT_REFUNDABLE", "only a recharge that succeeded can be refunded"
+    HOLD_NOT_ACTIVE = "HOLD_NOT_ACTIVE", "the hold was captured, released, or has expired"
+    CURRENCY_MISMATCH = "CURRENCY_MISMATCH", "the currency is not that of the order or the account"
+    AMOUNT_MISMATCH = "AMOUNT_MISMATCH", "the amount is not that of the order"
+    AMOUNT_EXCEEDS_ORIGINAL = (
+        "AMOUNT_EXCEEDS_ORIGINAL",
+        "the amount is more than what is left of the original",
+    )
+    LIMIT_EXCEEDED = "LIMIT_EXCEEDED", "the amount is above a limit of the account"
+    INSUFFICIENT_BALANCE = "INSUFFICIENT_BALANCE", "the account has less available than the amount"
+    BALANCE_NOT_ZERO = "BALANCE_NOT_ZERO", "the account still holds or reserves money"
+    ORDERS_PENDING = "ORDERS_PENDING", "an order of the account still waits for a result"
+    CONTRADICTING_RESULT = "CONTRADICTING_RESULT", "the order has ended otherwise already"
+    INTERNAL = "INTERNAL", "a fault of the wallet itself; nothing was done"
+
+    def __new__(cls, value: str, meaning: str) -> Self:
+        """Return the member: a string like any other, that knows what it means."""
+        code = str.__new__(cls, value)
+        code._value_ = value
+        code.meaning = meaning
+        return code

@@ -1,6 +1,6 @@
 """What all messages have in common: they are frozen and strict, and a field not named is an error."""
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, cast
 
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
@@ -39,6 +39,14 @@ class Message(Part):
         default = cls.model_fields["type"].default
         if isinstance(default, str):
             cls.TYPE = default
+
+    @classmethod
+    def examples(cls) -> list[dict[str, Any]]:
+        """Return messages of this class as they look on the wire; the schemas show them."""
+        extra = cls.model_config.get("json_schema_extra")
+        if not isinstance(extra, dict):
+            raise TypeError(f"{cls.__name__} has no examples")
+        return list(cast("list[dict[str, Any]]", extra["examples"]))
 
 
 class WithAmount(Part):

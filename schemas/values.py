@@ -118,7 +118,8 @@ WhereItApplies = Annotated[_T | SkipJsonSchema[None], Field(exclude_if=_is_none)
 # A field of what the wallet is told that may be left out; null is the same as left out.
 Optionally = Annotated[_T | None, Field(exclude_if=_is_none)]
 
-Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
+_NO_NUL: Final = r"^[^\x00]*$"
+Text = Annotated[str, StringConstraints(pattern=_NO_NUL)]
 
 SerialNo = Annotated[
     str,
@@ -266,13 +267,11 @@ Metadata = Annotated[
     WithJsonSchema(
         {
             "type": "object",
+            "description": f"The sender's own notes: at most {METADATA_ITEMS_MAX} strings, names and values "
+            f"together at most {METADATA_BYTES_MAX} bytes of UTF-8. Stored and echoed, never interpreted.",
             "maxProperties": METADATA_ITEMS_MAX,
-            "propertyNames": {"pattern": r"^[^\x00]*$"},
-            "additionalProperties": {"type": "string", "pattern": r"^[^\x00]*$"},
+            "propertyNames": {"pattern": _NO_NUL},
+            "additionalProperties": {"type": "string", "pattern": _NO_NUL},
         }
-    ),
-    Field(
-        description=f"The sender's own notes: at most {METADATA_ITEMS_MAX} strings, names and values "
-        f"together at most {METADATA_BYTES_MAX} bytes of UTF-8. Stored and echoed, never interpreted."
     ),
 ]
