@@ -1,0 +1,299 @@
+"""What the gateway answers, as pure functions of the request, the payment if known, the scenario, the time.
+
+The fate of a payment (mood, gateway_ref, delays) is drawn from the scenario's seed and the payment_order_no
+alone, so it does not depend on the order in which requests arrive, or on how they are batched.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from payment_simulator.moods import CHANNEL_PREFIX, TABLE, Flaw, Mood, Step, Wait, asked_for_by
+from payment_simulator.scenario import Scenario
+from schemas import encode, money
+from schemas.payments import PaymentRequest, PaymentResult
+from schemas.values import PaymentKind, PaymentStatus
+
+EXPIRY_MAX: Final = timedelta(
+    days=366
+)  # nobody waits longer for `late`, and the calendar ends in the year 9999
+REORDERING_GAP: Final = timedelta(milliseconds=1)  # keeps an order among the reordered, where delays are zero
+NO_STATE: Final = -1  # the position of an answer about a payment that is in no state
+
+
+class Cause(StrEnum):
+    """Why an answer is sent."""
+
+    PLAN = "plan"  # decided when the request came first
+    REPEAT = "repeat"  # the request came again
+    STATUS = "status"  # a status request
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One result, as it will be sent, or, with `due_at` None, as only a status request can learn it.
+
+    `position` numbers the states of a payment; answers of the same state share it, and their body.
+    """
+
+    payment_order_no: str
+    cause: Cause
+    position: int
+    status: PaymentStatus
+    occurred_at: datetime
+    body: bytes
+    due_at: datetime | None
+    forged: bool = False
+    sent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """What the gateway knows of a payment: the request's facts, and its fate with all planned answers."""
+
+    payment_order_no: str
+    kind: PaymentKind
+    amount: str
+    currency: str
+    channel: str
+    mood: Mood
+    gateway_ref: str
+    received_at: datetime
+    plan: tuple[Answer, ...]
+
+
+class Ending(StrEnum):
+    """How a request ends for the gateway."""
+
+    PLANNED = "planned"  # a new payment
+    REPEATED = "repeated"  # a known payment: what was sent is sent again
+    ASKED = "asked"  # a status request: the state of the payment is sent
+    CONFLICTING = (
+        "conflicting"  # its payment_order_no is another payment's: the sender has used a number twice
+    )
+    UNREADABLE = "unreadable"  # no payment request at all
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the request is acknowledged; one that is not is rejected, and becomes a dead letter."""
+        return self not in {Ending.CONFLICTING, Ending.UNREADABLE}
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a request leads to: its ending, perhaps a payment with its plan, perhaps answers outside a plan.
+
+    `different` names the fields in which a conflicting request differs from the payment.
+    """
+
+    ending: Ending
+    payment: Payment | None = None
+    answers: tuple[Answer, ...] = ()
+    different: tuple[str, ...] = ()
+
+
+def respond(request: PaymentRequest, known: Payment | None, now: datetime, scenario: Scenario) -> Response:
+    """Return what follows from a request that arrives now, when `known` is what is known of its payment."""
+    if request.kind is PaymentKind.STATUS:
+        return Response(Ending.ASKED, answers=(_status(request, known, now, scenario),))
+    if known is None:
+        return Response(Ending.PLANNED, payment=plan(request, now, scenario))
+    different = tuple(
+        field
+        for field in ("kind", "amount", "currency", "channel")
+        if getattr(request, field) != getattr(known, field)
+    )
+    if different:
+        return Response(Ending.CONFLICTING, different=different)
+    return Response(Ending.REPEATED, answers=_repeats(known, now))
+
+
+def plan(request: PaymentRequest, received_at: datetime, scenario: Scenario) -> Payment:
+    """Return the payment that the request begins, with everything that will ever be told of it."""
+    draws = _Draws(scenario.seed, request.payment_order_no)
+    refusal = _refusal(request)
+    if refusal is None:
+        mood = asked_for_by(request.channel) or _mood(scenario, draws)
+        steps = TABLE[request.kind][mood].steps
+    else:
+        mood = Mood.DECLINED
+        steps = (Step(PaymentStatus.FAILED, reason=refusal),)
+    gateway_ref = draws.reference("sim")
+    answers: list[Answer] = []
+    occurred_at = received_at
+    for position, step in enumerate(steps):
+        occurred_at = _occurrence(
+            step, request, occurred_at, draws.delay(scenario, f"state {position}"), scenario
+        )
+        told = tuple(
+            occurred_at + times * draws.delay(scenario, f"told {position} {number}")
+            for number, times in enumerate(step.told)
+        )
+        result = _result(request, step, gateway_ref, occurred_at)
+        answers += [
+            _answer(result, Cause.PLAN, position, due_at, forged=step.forged) for due_at in told or (None,)
+        ]
+    if draws.fraction("reordering") < scenario.reordering_rate:
+        answers = _last_first(answers, draws.delay(scenario, "held back"))
+    return Payment(
+        payment_order_no=request.payment_order_no,
+        kind=request.kind,
+        amount=request.amount,
+        currency=request.currency,
+        channel=request.channel,
+        mood=mood,
+        gateway_ref=gateway_ref,
+        received_at=received_at,
+        plan=tuple(answers),
+    )
+
+
+class _Draws:
+    """Chance without a generator: each named draw is a hash, so no draw moves another, in whatever order."""
+
+    __slots__ = ("_prefix",)
+
+    def __init__(self, seed: int, payment_order_no: str) -> None:
+        self._prefix = f"{seed}\0{payment_order_no}\0".encode()
+
+    def fraction(self, name: str) -> float:
+        """Return a number from 0 up to, not including, 1; always the same for a name."""
+        return (int.from_bytes(self._digest(name)[:8], "big") >> 11) / (1 << 53)
+
+    def delay(self, scenario: Scenario, name: str) -> timedelta:
+        """Return a delay between the scenario's least and greatest."""
+        span = scenario.delay_max_seconds - scenario.delay_min_seconds
+        return timedelta(seconds=scenario.delay_min_seconds + span * self.fraction(name))
+
+    def reference(self, prefix: str) -> str:
+        """Return an identifier for one thing of that kind."""
+        return f"{prefix}_{self._digest(prefix)[:12].hex()}"
+
+    def _digest(self, name: str) -> bytes:
+        return hashlib.blake2b(self._prefix + name.encode(), digest_size=16).digest()
+
+
+def _refusal(request: PaymentRequest) -> str | None:
+    """Return why no payment of this kind can be made at all, or None."""
+    if request.channel.startswith(CHANNEL_PREFIX) and asked_for_by(request.channel) is None:
+        return f"no such sandbox channel: {request.channel}"
+    try:
+        money.to_minor(request.amount, request.currency)
+    except money.UnknownCurrency:
+        return f"currency not supported: {request.currency}"
+    except money.AmountOutOfRange:
+        return "amount out of range"
+    return None
+
+
+def _mood(scenario: Scenario, draws: _Draws) -> Mood:
+    """Return the mood of a payment on an ordinary channel."""
+    point = draws.fraction("mood")
+    for mood in Mood:  # in the order of the enumeration, not of the file: a file's order means nothing
+        point -= scenario.rates.get(mood, 0.0)
+        if point < 0:
+            return mood
+    return Mood.SUCCEEDED
+
+
+def _occurrence(
+    step: Step, request: PaymentRequest, before: datetime, delay: timedelta, scenario: Scenario
+) -> datetime:
+    """Return when a state happens that follows one at `before`."""
+    match step.wait:
+        case Wait.DELAY:
+            return before + delay
+        case Wait.EXPIRY if scenario.late_after_seconds is not None:
+            return before + timedelta(seconds=scenario.late_after_seconds)
+        case Wait.EXPIRY:
+            return min(max(before, request.expires_at), before + EXPIRY_MAX) + delay
+
+
+def _result(request: PaymentRequest, step: Step, gateway_ref: str, occurred_at: datetime) -> PaymentResult:
+    amount, currency = request.amount, request.currency
+    match step.flaw:
+        case Flaw.NONE:
+            pass
+        case Flaw.AMOUNT:
+            minor = money.to_minor(amount, currency)
+            # One less at the top: a result that no wallet can read would be another flaw.
+            amount = money.to_text(minor + 1 if minor < money.AMOUNT_MAX_MINOR else minor - 1, currency)
+        case Flaw.CURRENCY:
+            minor = money.to_minor(amount, currency)
+            currency = "EUR" if currency == "USD" else "USD"
+            amount = money.to_text(minor, currency)
+    return PaymentResult(
+        payment_order_no=request.payment_order_no,
+        amount=amount,
+        currency=currency,
+        status=step.status,
+        gateway_ref=gateway_ref,
+        reason=step.reason,
+        occurred_at=occurred_at,
+    )
+
+
+def _answer(
+    result: PaymentResult, cause: Cause, position: int, due_at: datetime | None, *, forged: bool = False
+) -> Answer:
+    return Answer(
+        payment_order_no=result.payment_order_no,
+        cause=cause,
+        position=position,
+        status=result.status,
+        occurred_at=result.occurred_at,
+        body=encode.encode(result),
+        due_at=due_at,
+        forged=forged,
+    )
+
+
+def _last_first(answers: Sequence[Answer], delay: timedelta) -> list[Answer]:
+    """Return the answers with their times of sending reversed, all after the last of them and `delay` apart.
+
+    So nothing is told before it happened. What is never told stays untold.
+    """
+    told = sorted((answer.due_at, index) for index, answer in enumerate(answers) if answer.due_at is not None)
+    reordered = list(answers)
+    gap = delay + REORDERING_GAP
+    for place, (_, index) in enumerate(reversed(told), start=1):
+        reordered[index] = replace(answers[index], due_at=told[-1][0] + place * gap)
+    return reordered
+
+
+def _repeats(payment: Payment, now: datetime) -> tuple[Answer, ...]:
+    """Return again, for now, each planned answer that was sent already; the others come by themselves."""
+    return tuple(
+        replace(answer, cause=Cause.REPEAT, due_at=now, sent=False) for answer in payment.plan if answer.sent
+    )
+
+
+def _status(request: PaymentRequest, known: Payment | None, now: datetime, scenario: Scenario) -> Answer:
+    """Return the state that the payment is in now: the same result, byte for byte, that the plan has for it.
+
+    A payment in no state yet is `unknown`. So is a payment that the gateway never heard of, and not `failed`:
+    the question may have overtaken the request, and what was called failed could still succeed.
+    """
+    if known is None:
+        gateway_ref = _Draws(scenario.seed, request.payment_order_no).reference("inquiry")
+        return _answer(_unknown(request, gateway_ref, "no such payment", now), Cause.STATUS, NO_STATE, now)
+    reached = [answer for answer in known.plan if answer.occurred_at <= now]
+    if not reached:
+        return _answer(_unknown(known, known.gateway_ref, "in progress", now), Cause.STATUS, NO_STATE, now)
+    state = max(reached, key=lambda answer: answer.position)
+    return replace(state, cause=Cause.STATUS, due_at=now, forged=False, sent=False)
+
+
+def _unknown(of: PaymentRequest | Payment, gateway_ref: str, reason: str, now: datetime) -> PaymentResult:
+    return PaymentResult(
+        payment_order_no=of.payment_order_no,
+        amount=of.amount,
+        currency=of.currency,
+        status=PaymentStatus.UNKNOWN,
+        gateway_ref=gateway_ref,
+        reason=reason,
+        occurred_at=now,
+    )

@@ -1,0 +1,74 @@
+"""A batch of requests: parsed, decided and committed together, with one ending for each of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final
+
+from payment_simulator.decide import Answer, Ending, Payment, respond
+from payment_simulator.scenario import Scenario
+from payment_simulator.state import State
+from schemas.parse import Unreadable, parse
+from schemas.payments import PaymentRequest
+
+REQUESTS: Final = MappingProxyType({PaymentRequest.TYPE: PaymentRequest})
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A request as it came. `traceparent` is its W3C trace context, if any, and goes with its answers."""
+
+    body: bytes
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """How one request ended. `detail` is for people, and only there for requests that are not accepted."""
+
+    ending: Ending
+    payment_order_no: str | None
+    detail: str = ""
+
+
+def take(state: State, scenario: Scenario, arrivals: Sequence[Arrival], now: datetime) -> list[Receipt]:
+    """All that follows from the requests is committed, in one transaction; returns a receipt for each.
+
+    The batch is equal to the same requests one after the other, at the same time.
+    """
+    read = [_read(arrival.body) for arrival in arrivals]
+    receipts: list[Receipt] = []
+    payments: list[Payment] = []
+    answers: list[tuple[Answer, str | None]] = []
+    with state.transaction():
+        known = state.payments(
+            {request.payment_order_no for request in read if isinstance(request, PaymentRequest)}
+        )
+        for arrival, request in zip(arrivals, read, strict=True):
+            if isinstance(request, Receipt):
+                receipts.append(request)
+                continue
+            number = request.payment_order_no
+            response = respond(request, known.get(number), now, scenario)
+            if response.payment is not None:
+                known[number] = response.payment
+                payments.append(response.payment)
+                answers += [(answer, arrival.traceparent) for answer in response.payment.plan]
+            answers += [(answer, arrival.traceparent) for answer in response.answers]
+            detail = (
+                f"differs from the payment in: {', '.join(response.different)}" if response.different else ""
+            )
+            receipts.append(Receipt(response.ending, number, detail))
+        state.add(payments, answers)
+    return receipts
+
+
+def _read(body: bytes) -> PaymentRequest | Receipt:
+    try:
+        request = parse(body, REQUESTS)
+    except Unreadable as exc:
+        return Receipt(Ending.UNREADABLE, exc.payment_order_no, str(exc))
+    if not isinstance(request, PaymentRequest):
+        raise TypeError(f"parse let through a {request.type}")
+    return request

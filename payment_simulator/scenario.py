@@ -1,0 +1,111 @@
+"""Scenarios: how often an ordinary channel meets each mood, how long everything takes, and in which order.
+
+A scenario is a TOML file, or one of the named ones below. Sandbox channels keep their mood in every scenario,
+and take its delays.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Final, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from payment_simulator.moods import Mood
+
+Share = Annotated[float, Field(ge=0, le=1)]
+DelaySeconds = Annotated[float, Field(ge=0, le=86_400)]  # a day: what waits longer is no test any more
+
+
+class ScenarioUnusable(ValueError):  # noqa: N818 - named after what is wrong
+    """It is neither a known name nor a file with a scenario in it; the text is for people."""
+
+
+class Scenario(BaseModel):
+    """The gateway's character. With the same scenario, an order has the same fate in every run.
+
+    `rates`: the share of payments on ordinary channels that meet each mood; what is left succeeds.
+    `reordering_rate`: the share of payments whose results are sent last first, and one more delay later, so
+    that the results of later payments overtake them.
+    `late_after_seconds`: when the mood `late` answers, counted from the request; None: after its expires_at.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    seed: int = 0
+    delay_min_seconds: DelaySeconds = 0.05
+    delay_max_seconds: DelaySeconds = 0.5
+    late_after_seconds: DelaySeconds | None = None
+    reordering_rate: Share = 0.0
+    rates: Mapping[Annotated[Mood, Field(strict=False)], Share] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _can_happen(self) -> Self:
+        if self.delay_min_seconds > self.delay_max_seconds:
+            raise ValueError("delay_min_seconds is greater than delay_max_seconds")
+        if sum(self.rates.values()) > 1 + 1e-9:  # the sum of ten shares written as decimals is not exact
+            raise ValueError("the rates add up to more than 1")
+        return self
+
+
+NAMED: Final[Mapping[str, Scenario]] = MappingProxyType(
+    {
+        "instant": Scenario(delay_min_seconds=0, delay_max_seconds=0),
+        "calm": Scenario(),
+        "everyday": Scenario(
+            delay_min_seconds=0.2,
+            delay_max_seconds=3,
+            reordering_rate=0.02,
+            rates={
+                Mood.DECLINED: 0.05,
+                Mood.UNKNOWN_THEN_SUCCEEDED: 0.01,
+                Mood.DUPLICATE: 0.02,
+                Mood.SILENT: 0.002,
+                Mood.LATE: 0.002,
+            },
+        ),
+        "rough": Scenario(
+            delay_min_seconds=0,
+            delay_max_seconds=2,
+            reordering_rate=0.3,
+            rates={
+                Mood.DECLINED: 0.15,
+                Mood.UNKNOWN_THEN_SUCCEEDED: 0.05,
+                Mood.DUPLICATE: 0.10,
+                Mood.CONTRADICTION: 0.02,
+                Mood.WRONG_AMOUNT: 0.02,
+                Mood.WRONG_CURRENCY: 0.01,
+                Mood.BAD_SIGNATURE: 0.02,
+                Mood.SILENT: 0.03,
+                Mood.LATE: 0.02,
+            },
+        ),
+    }
+)
+DEFAULT: Final = "calm"
+
+
+def load(name_or_path: str) -> Scenario:
+    """Return the scenario of that name, or the one in that TOML file; raises ScenarioUnusable."""
+    if name_or_path in NAMED:
+        return NAMED[name_or_path]
+    path = Path(name_or_path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as exc:
+        names = ", ".join(NAMED)
+        raise ScenarioUnusable(f"{name_or_path!r} is no readable file, and none of: {names}") from exc
+    try:
+        return Scenario.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as exc:
+        raise ScenarioUnusable(f"{path} is not TOML: {exc}") from exc
+    except ValidationError as exc:
+        raise ScenarioUnusable(f"{path}: {faults(exc)}") from exc
+
+
+def faults(exc: ValidationError) -> str:
+    """Return what pydantic found wrong, on one line."""
+    return "; ".join(
+        ": ".join(filter(None, (".".join(map(str, error["loc"])), error["msg"]))) for error in exc.errors()
+    )

@@ -1,0 +1,78 @@
+"""Scenarios, from names and from files."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from payment_simulator.moods import Mood
+from payment_simulator.scenario import DEFAULT, NAMED, Scenario, ScenarioUnusable, load
+
+
+def test_a_name_is_a_scenario() -> None:
+    assert load(DEFAULT) == NAMED[DEFAULT] == Scenario()
+
+
+def test_a_file_is_a_scenario(tmp_path: Path) -> None:
+    file = tmp_path / "black-friday.toml"
+    file.write_text(
+        """
+        seed = 7
+        delay_min_seconds = 0
+        delay_max_seconds = 1.5
+        late_after_seconds = 30
+        reordering_rate = 0.1
+        [rates]
+        declined = 0.25
+        silent = 0.01
+        """
+    )
+
+    assert load(str(file)) == Scenario(
+        seed=7,
+        delay_min_seconds=0,
+        delay_max_seconds=1.5,
+        late_after_seconds=30,
+        reordering_rate=0.1,
+        rates={Mood.DECLINED: 0.25, Mood.SILENT: 0.01},
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("seed = ", "is not TOML"),
+        ("speed = 7", "speed: Extra inputs are not permitted"),
+        ("[rates]\ndeclned = 0.1", "rates.declned"),
+        ("[rates]\ndeclined = 1.1", "rates.declined: Input should be less than or equal to 1"),
+        ("[rates]\ndeclined = nan", "rates.declined"),
+        ("[rates]\ndeclined = 0.6\nsilent = 0.5", "the rates add up to more than 1"),
+        ("delay_min_seconds = 2", "delay_min_seconds is greater than delay_max_seconds"),
+        ("delay_max_seconds = inf", "delay_max_seconds"),
+    ],
+)
+def test_a_faulty_file_is_refused_in_one_line(tmp_path: Path, text: str, fault: str) -> None:
+    file = tmp_path / "scenario.toml"
+    file.write_text(text)
+
+    with pytest.raises(ScenarioUnusable) as refusal:
+        load(str(file))
+
+    assert fault in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_what_is_neither_a_name_nor_a_file_is_refused_with_the_names() -> None:
+    with pytest.raises(ScenarioUnusable, match="none of: instant, calm, everyday, rough"):
+        load("ruogh")
+
+
+def test_rates_may_add_up_to_exactly_one() -> None:
+    tenths = dict.fromkeys(list(Mood)[:10], 0.1)  # as floats, their sum is not 1
+
+    assert Scenario(rates=tenths).rates == tenths
+
+
+def test_a_scenario_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        NAMED["rough"].seed = 1  # type: ignore[misc]
