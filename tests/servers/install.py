@@ -1,0 +1,87 @@
+"""Installing the broker on a machine that has neither it nor Docker."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from tests.servers import containers, rabbitmq
+from tests.servers.server import Say, ServersUnavailable
+
+SERVICE = "rabbitmq-server"
+DEBIAN_PATH = (
+    "/usr/sbin:/sbin:/usr/bin:/bin"  # an ordinary user's PATH may lack sbin, and dpkg refuses to work so
+)
+
+
+class InstallFailed(Exception):  # noqa: N818 - named as what happened
+    """The package manager is missing or refused; the text says what to type."""
+
+
+def ensure_available(*, say: Say) -> None:
+    """Servers can be started here: nothing was done if they could before. Raises InstallFailed."""
+    if os.environ.get("WALLET_AMQP_URL") and os.environ.get("WALLET_DATABASE_URL"):
+        return
+    try:
+        rabbitmq.find_script()
+    except ServersUnavailable:
+        pass
+    else:
+        return
+    try:
+        containers.check_engine()
+    except ServersUnavailable as why:
+        say(f"{why}, and there is no rabbitmq-server on this machine")
+    else:
+        return
+    if shutil.which("apt-get"):
+        _install_with_apt(say=say)
+    elif shutil.which("brew"):
+        say("installing rabbitmq with brew")
+        _run(["brew", "install", "rabbitmq"])
+    else:
+        raise InstallFailed(
+            "neither apt-get nor brew is here: install RabbitMQ 3.10 or newer, or start Docker"
+        )
+    try:
+        rabbitmq.find_script()
+    except ServersUnavailable as why:
+        raise InstallFailed(f"{why}, although it was installed just now: set WALLET_RABBITMQ_SERVER") from why
+
+
+def _install_with_apt(*, say: Say) -> None:
+    """RabbitMQ's programs are there, and the service that comes with them neither runs nor will run.
+
+    The service would take the ports 5672, 25672 and 4369 and a hundred megabytes of memory. Nothing here
+    needs it.
+    """
+    with_root = [] if os.geteuid() == 0 else ["sudo"]
+    if with_root and shutil.which("sudo") is None:
+        raise InstallFailed("as root, install rabbitmq-server: apt-get install rabbitmq-server")
+    say(
+        "installing rabbitmq-server with apt-get" + (" (sudo may ask for your password)" if with_root else "")
+    )
+    environment = ["env", "DEBIAN_FRONTEND=noninteractive", f"PATH={DEBIAN_PATH}"]
+    apt = [*with_root, *environment, "apt-get", "-qq", "-o", "Dpkg::Use-Pty=0"]
+    _run([*apt, "update"])
+    _run([*apt, "install", "--yes", "--no-install-recommends", "rabbitmq-server"])
+    for stop in _service_commands():
+        # It may not run at all, as in a container: then there is nothing to stop, and the status says no
+        # more.
+        subprocess.run([*with_root, *environment, *stop], check=False, capture_output=True)
+
+
+def _service_commands() -> list[list[str]]:
+    if Path("/run/systemd/system").is_dir():
+        return [
+            ["systemctl", "disable", "--now", SERVICE],
+            ["systemctl", "stop", "epmd.socket", "epmd.service"],
+        ]
+    return [["service", SERVICE, "stop"], ["update-rc.d", SERVICE, "disable"]]
+
+
+def _run(command: list[str]) -> None:
+    try:
+        subprocess.run(command, check=True, stdin=None)
+    except (subprocess.CalledProcessError, OSError) as why:
+        raise InstallFailed(f"{' '.join(command)} did not work ({why})") from why
