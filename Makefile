@@ -1,0 +1,95 @@
+# Everything that is done with this project, in one word each. Works with GNU make 3.81 and newer, on Linux and macOS.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+ARGS ?=
+export KEEP
+
+.PHONY: help env servers test demo lint format types imports pytest run-servers lock clean compose-env
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: servers ## Run the whole story: servers, worker, gateway, thousands of recharges, audit (KEEP=1 leaves it running)
+	@$(BIN)/python -m tests.demo $(ARGS)
+
+test: lint types imports pytest ## Check everything: style, types, import rules, then all tests (ARGS="-k name" for some)
+
+env: made ## Make the Python environment in .venv, again only when the lock file changed
+
+servers: env ## Install RabbitMQ with the system's package manager, if neither it nor Docker is there
+	@$(BIN)/python -m tests.servers install
+
+run-servers: servers ## Start PostgreSQL and RabbitMQ for yourself, until Ctrl-C
+	@$(BIN)/python -m tests.servers run
+
+pytest: servers ## Run the tests alone
+	@$(BIN)/pytest $(ARGS)
+
+lint: env ## Check style
+	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet . && echo "lint: in order"
+
+format: env ## Bring the code into the one style
+	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
+
+types: env ## Check types
+	@$(BIN)/mypy
+
+imports: env ## Check who imports whom
+	@$(BIN)/lint-imports --no-logo
+
+lock: env ## Resolve the versions anew, within the bounds of pyproject.toml (ARGS=--upgrade for the newest)
+	@$(BIN)/uv pip compile $(LOCK_OPTIONS) $(ARGS) pyproject.toml --output-file requirements.lock
+	@$(BIN)/uv pip compile $(LOCK_OPTIONS) $(ARGS) pyproject.toml --group dev --constraints requirements.lock \
+		--output-file requirements-dev.lock
+
+# One file for every platform and every Python from 3.11 on, and no word of where the packages come from.
+LOCK_OPTIONS := --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-emit-index-url --no-emit-find-links
+
+compose-env: ## Write .env with fresh secrets for `docker compose up`, if there is none
+	@test -e .env && echo ".env is there already" || { umask 077; $(PYTHON) -c "$$COMPOSE_ENV" > .env; echo ".env is written"; }
+
+define COMPOSE_ENV
+import json, secrets
+for name in "POSTGRES_PASSWORD", "RABBITMQ_PASSWORD":
+    print(f"{name}={secrets.token_urlsafe(24)}")
+print("WALLET_PAYMENT_KEYS='" + json.dumps({"k1": secrets.token_urlsafe(32)}) + "'")
+endef
+export COMPOSE_ENV
+
+clean: ## Remove the environment and all caches
+	@rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Contents are compared and not times, which git and `make lock` change without need.
+.PHONY: made
+made:
+	@cmp -s requirements-dev.lock $(VENV)/made-from.lock && $(BIN)/python -c "" || { $(MAKE_ENV); }
+	@cmp -s pyproject.toml $(VENV)/made-from.toml || { \
+		$(PIP) --no-deps --no-build-isolation --editable . && cp pyproject.toml $(VENV)/made-from.toml; }
+
+# Quiet twice: errors are shown, warnings about the machine's own settings for pip are not.
+PIP = $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
+
+MAKE_ENV = set -e; \
+	command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed, and there is no $(PYTHON)."; exit 1; }; \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.13"; \
+		exit 1; }; \
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { $(INSTALL_VENV); }; \
+	echo "making the Python environment in $(VENV), which takes about half a minute"; \
+	$(PYTHON) -m venv --clear $(VENV); \
+	$(PIP) --require-hashes --requirement requirements-dev.lock; \
+	cp requirements-dev.lock $(VENV)/made-from.lock
+
+# Debian and Ubuntu keep venv and ensurepip in a package of their own.
+INSTALL_VENV = command -v apt-get >/dev/null || { echo "$(PYTHON) lacks venv and ensurepip: install them."; exit 1; }; \
+	if [ "$$(id -u)" = 0 ]; then sudo=; elif command -v sudo >/dev/null; then sudo=sudo; \
+	else echo "$(PYTHON) lacks venv; as root: apt-get install python3-venv"; exit 1; fi; \
+	package=$$($(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; print("python%s-venv" % v)'); \
+	echo "$(PYTHON) lacks venv: installing $$package with apt-get$${sudo:+ (sudo may ask for your password)}"; \
+	$$sudo env DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/sbin:/usr/bin:/bin apt-get -qq update && \
+	$$sudo env DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/sbin:/usr/bin:/bin \
+		apt-get -qq -o Dpkg::Use-Pty=0 install --yes --no-install-recommends $$package
