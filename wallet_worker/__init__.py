@@ -1,0 +1,1 @@
+"""A wallet that applies commands and payment results from RabbitMQ to PostgreSQL exactly once."""

@@ -1,0 +1,412 @@
+"""The spine: one batch, one transaction, one ending for each message. Read this first.
+
+    take        what has arrived, at once, up to BATCH_MAX
+    read        bytes become messages, or the reason why not
+    load        known outcomes, orders, accounts: locked, in order
+    decide      each message, in order of arrival, over what those before it left
+    save        one statement a table, and what is to be published
+    commit
+    acknowledge everything, at once
+    publish     with confirms, while the next batch is decided
+
+A fault of the infrastructure is never an outcome: the batch waits and is begun again. A lost race is begun
+again at once. Any other refusal of the database, or a failure of our own code, is one message's: the batch
+is halved until that message stands alone and is set aside, and the others apply.
+"""
+
+import asyncio
+import hashlib
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import asyncpg
+import structlog
+
+from schemas.codes import Code
+from schemas.commands import OpenAccount
+from schemas.names import WALLET_DEAD_LETTERS
+from schemas.payments import PaymentResult
+from wallet_worker.broker.inbox import Inbox, Letter, acknowledge, letter
+from wallet_worker.broker.properties import dead_letter, marshal, unmarshal
+from wallet_worker.core.decide import Circumstances, Rules, decide
+from wallet_worker.core.facts import Decision, Facts
+from wallet_worker.core.numbering import ENTROPY_BYTES, Draw, uuid7
+from wallet_worker.core.reading import Readable, Source, Unreadable, read
+from wallet_worker.endings import DISPOSITIONS, Disposition, Ending
+from wallet_worker.health import Health
+from wallet_worker.metrics import Metrics
+from wallet_worker.outbox import Outbox
+from wallet_worker.pause import Pause
+from wallet_worker.store import accounts, facts, outbox, parked, suspects
+from wallet_worker.store.database import Database
+from wallet_worker.store.errors import (
+    LostRaceError,
+    RefusedError,
+    UnavailableError,
+)
+from wallet_worker.store.outbox import OutboxRow
+from wallet_worker.store.parked import Parked
+
+BATCH_MAX = 500  # beyond it a batch gains nothing: the time goes into rows, not into round trips
+RACES_MAX = 20  # in a row; then somebody holds a lock for good, and waiting is right
+CRASHES_MAX = 3  # times that a message is taken alone and the worker dies, before it is set aside
+SWEEP_SECONDS = 1.0
+ACCOUNT_IDS_RESERVED = 1_000  # a round trip for every thousand accounts opened
+
+log = structlog.get_logger(__name__)
+
+
+class MessageFailedError(Exception):
+    """Our own code failed on a message. Nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A message, what became of it, and why."""
+
+    letter: Letter
+    ending: Ending
+    code: Code
+    detail: str
+    number: str
+
+
+class Batches:
+    """Applies batches, from the inbox and from the parked results, until stopped."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        outbox: Outbox,
+        rules: Rules,
+        keys: Mapping[str, str],
+        worker: str,
+        health: Health,
+        metrics: Metrics,
+    ) -> None:
+        self._database = database
+        self._outbox = outbox
+        self._rules = rules
+        self._keys = keys
+        self._worker = worker
+        self._health = health
+        self._metrics = metrics
+        self._account_ids: list[int] = []
+
+    async def run(self, inbox: Inbox, stopping: asyncio.Event) -> None:
+        """Apply what arrives until the inbox is closed and empty, or the database is away while stopping."""
+        while batch := await inbox.take(BATCH_MAX):
+            letters = [one.letter for one in batch]
+
+            async def settle(letters: Sequence[Letter] = letters) -> None:
+                await self._settle(letters)
+
+            if not await self._while_available(settle, stopping):
+                return
+            await acknowledge(batch)
+
+    async def sweep(self, stopping: asyncio.Event) -> None:
+        """Look again at parked results when they are due, until stopping."""
+        while not stopping.is_set():
+            if not await self._while_available(self._sweep_all, stopping):
+                return
+            try:
+                await asyncio.wait_for(stopping.wait(), SWEEP_SECONDS)
+            except TimeoutError:
+                continue
+
+    async def _while_available(self, action: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> bool:
+        """Do it, again and again while the database is away; return False if stopping came first."""
+        pause = Pause()
+        while True:
+            try:
+                await action()
+            except UnavailableError as exc:
+                if self._health.unready("database", str(exc)):
+                    log.error("database.lost", reason=str(exc))
+                await self._database.forget_connections()
+                if stopping.is_set():
+                    return False
+                await pause.wait(stopping)
+            else:
+                if self._health.ready("database"):
+                    log.info("database.back")
+                return True
+
+    async def _settle(self, letters: Sequence[Letter]) -> None:
+        """Apply a batch; return when every letter of it has its ending in the database."""
+        begun = time.monotonic()
+        suspect = letters[0] if len(letters) == 1 and letters[0].deliveries > 1 else None
+        ended = await (self._interrogate(suspect) if suspect else self._divide(letters))
+        self._tell(ended, time.monotonic() - begun)
+
+    async def _interrogate(self, letter: Letter) -> list[Ended]:
+        """Apply a letter that was in a dying worker's hands more than once, counting before it is touched."""
+        mark = hashlib.sha256(letter.incoming.source.encode() + b"\0" + letter.incoming.body).digest()
+        async with self._database.connection() as connection:
+            attempts = await suspects.accuse(connection, mark)
+        if attempts > CRASHES_MAX:
+            ended = [await self._set_aside(letter, f"a worker died of it {attempts - 1} times")]
+        else:
+            ended = await self._divide((letter,))
+        async with self._database.connection() as connection:
+            await suspects.acquit(connection, mark)
+        return ended
+
+    async def _divide(self, letters: Sequence[Letter]) -> list[Ended]:
+        """Apply the letters in one transaction, or halves of them in several, if one of them is at fault."""
+        try:
+            return await self._attempt(letters)
+        except (RefusedError, MessageFailedError) as exc:
+            if len(letters) == 1:
+                log.exception("message.failed", source=letters[0].incoming.source.value)
+                return [await self._set_aside(letters[0], f"the wallet failed on it: {exc}")]
+            middle = len(letters) // 2
+            return await self._divide(letters[:middle]) + await self._divide(letters[middle:])
+
+    async def _attempt(self, letters: Sequence[Letter]) -> list[Ended]:
+        """Apply the letters in one transaction, begun again after a lost race."""
+        messages = [read(one.incoming, self._keys) for one in letters]
+        for race in range(RACES_MAX):
+            forgettable = self._outbox.take_confirmed()
+            try:
+                async with self._database.transaction() as connection:
+                    ended, rows = await self._apply(connection, letters, messages)
+                    if forgettable:
+                        await outbox.delete(connection, forgettable)
+            except LostRaceError as exc:
+                self._outbox.keep(forgettable)
+                self._metrics.races.inc()
+                log.info("batch.race_lost", size=len(letters), race=race + 1, reason=str(exc))
+                await asyncio.sleep(random.uniform(0, 0.005) * (race + 1))
+            except BaseException:
+                self._outbox.keep(forgettable)
+                raise
+            else:
+                await self._outbox.offer(rows)
+                return ended
+        msg = f"a batch lost {RACES_MAX} races in a row"
+        raise UnavailableError(msg)
+
+    async def _apply(
+        self,
+        connection: asyncpg.Connection,
+        letters: Sequence[Letter],
+        messages: Sequence[Readable | Unreadable],
+    ) -> tuple[list[Ended], list[OutboxRow]]:
+        """Load, decide, save; the caller commits."""
+        now, known = await facts.load(
+            connection, [message for message in messages if not isinstance(message, Unreadable)]
+        )
+        await self._reserve_account_ids(connection, messages)
+        entropy = os.urandom(ENTROPY_BYTES * len(letters))
+        ended: list[Ended] = []
+        rows: list[OutboxRow] = []
+        waiting: list[Parked] = []
+        for position, (one, message) in enumerate(zip(letters, messages, strict=True)):
+            decision = self._decide(one, message, known, now, entropy, position)
+            rows += [
+                OutboxRow(
+                    out.message_id,
+                    out.exchange,
+                    out.routing_key,
+                    out.body,
+                    out.correlation_id,
+                    out.traceparent,
+                )
+                for out in decision.outgoing
+            ]
+            number = _number(message)
+            match DISPOSITIONS[decision.ending]:
+                case Disposition.ACKNOWLEDGE:
+                    pass
+                case Disposition.DEAD_LETTER:
+                    rows.append(self._dead_letter(one, decision.code, decision.detail, now))
+                case Disposition.RETRY_LATER:
+                    waiting.append(_parked(one, number, decision, now))
+            ended.append(Ended(one, decision.ending, decision.code, decision.detail, number))
+        await facts.save(connection, known)
+        await _save_parked(connection, ended, waiting)
+        if known.orders_new:
+            await parked.wake(connection, known.orders_new)
+        if rows:
+            await outbox.insert(connection, rows, now)
+        return ended, rows
+
+    def _decide(
+        self,
+        letter: Letter,
+        message: Readable | Unreadable,
+        known: Facts,
+        now: datetime,
+        entropy: bytes,
+        position: int,
+    ) -> Decision:
+        account_id = self._account_ids.pop() if isinstance(message, OpenAccount) else 0
+        start = position * ENTROPY_BYTES
+        draw = Draw(entropy[start : start + ENTROPY_BYTES], account_id)
+        try:
+            decision = decide(message, known, Circumstances(self._rules, letter.incoming, draw, now))
+            known.apply(decision)
+        except Exception as exc:
+            # The one place where a bug of ours is a message's fault: its neighbours must not pay for it.
+            msg = f"{type(exc).__name__}: {exc}"
+            raise MessageFailedError(msg) from exc
+        return decision
+
+    async def _reserve_account_ids(
+        self, connection: asyncpg.Connection, messages: Sequence[Readable | Unreadable]
+    ) -> None:
+        wanted = sum(isinstance(message, OpenAccount) for message in messages)
+        if len(self._account_ids) < wanted:
+            count = max(wanted, ACCOUNT_IDS_RESERVED)
+            # Popped from the end: the smallest first.
+            self._account_ids = sorted(await accounts.reserve_ids(connection, count), reverse=True)
+
+    async def _set_aside(self, letter: Letter, detail: str) -> Ended:
+        """Send one letter to the dead letters, in a transaction of its own."""
+        async with self._database.transaction() as connection:
+            now = await connection.fetchval("SELECT clock_timestamp()")
+            row = self._dead_letter(letter, Code.INTERNAL, detail, now)
+            await outbox.insert(connection, [row], now)
+            if letter.parked_id is not None:
+                await parked.delete(connection, [letter.parked_id])
+        await self._outbox.offer([row])
+        return Ended(letter, Ending.SET_ASIDE, Code.INTERNAL, detail, "")
+
+    def _dead_letter(self, letter: Letter, code: Code, detail: str, now: datetime) -> OutboxRow:
+        properties = dead_letter(
+            letter.properties,
+            code=code,
+            detail=detail,
+            source=letter.incoming.source.value,
+            exchange=letter.exchange,
+            routing_key=letter.routing_key,
+            attempts=letter.deliveries + letter.incoming.attempts + 1,
+            first_seen=letter.first_seen or now,
+            worker=self._worker,
+        )
+        return OutboxRow(
+            message_id=uuid7(now, os.urandom(10)),
+            exchange=WALLET_DEAD_LETTERS,
+            routing_key=letter.routing_key,
+            body=letter.incoming.body,
+            properties=marshal(properties),
+        )
+
+    # Parked results: the same road, from a table instead of the broker.
+
+    async def _sweep_all(self) -> None:
+        while await self._sweep_some(BATCH_MAX):
+            pass
+
+    async def _sweep_some(self, limit: int) -> int:
+        """Apply parked results that are due; return how many were taken."""
+        begun = time.monotonic()
+        letters: list[Letter] = []
+        try:
+            async with self._database.transaction() as connection:
+                letters += [_letter(one) for one in await parked.take_due(connection, limit)]
+                if not letters:
+                    return 0
+                messages = [read(one.incoming, self._keys) for one in letters]
+                ended, rows = await self._apply(connection, letters, messages)
+        except LostRaceError:
+            self._metrics.races.inc()
+            await asyncio.sleep(random.uniform(0, 0.05))
+            return limit  # still there, and looked at again at once
+        except (RefusedError, MessageFailedError) as exc:
+            if len(letters) > 1:
+                return await self._sweep_some(1)
+            log.exception("message.failed", source=Source.RESULTS.value)
+            self._tell([await self._set_aside(letters[0], f"the wallet failed on it: {exc}")], 0)
+            return 1
+        await self._outbox.offer(rows)
+        self._tell(ended, time.monotonic() - begun)
+        return len(ended)
+
+    def _tell(self, ended: Sequence[Ended], seconds: float) -> None:
+        """One line for the batch, and one for each message that an operator may want to look at."""
+        counts: Counter[tuple[str, str, str]] = Counter()
+        for one in ended:
+            counts[one.letter.incoming.source.value, one.ending.value, one.code.value] += 1
+            if DISPOSITIONS[one.ending] is not Disposition.ACKNOWLEDGE:
+                log.warning(
+                    "message.ended",
+                    ending=one.ending.value,
+                    source=one.letter.incoming.source.value,
+                    code=one.code.value,
+                    detail=one.detail,
+                    number=one.number,
+                )
+        for labels, count in counts.items():
+            self._metrics.messages.labels(*labels).inc(count)
+        self._metrics.batch_size.observe(len(ended))
+        self._metrics.batch_seconds.observe(seconds)
+        endings: Counter[str] = Counter()
+        for (_, ending, _), count in counts.items():
+            endings[ending] += count
+        log.info("batch.settled", size=len(ended), ms=round(seconds * 1000, 1), **endings)
+
+
+def _number(message: Readable | Unreadable) -> str:
+    """Return the serial number that a message is about, empty if it could not be read."""
+    match message:
+        case Unreadable():
+            return message.serial_no or message.payment_order_no or ""
+        case PaymentResult():
+            return message.payment_order_no
+        case _:
+            return message.serial_no
+
+
+def _parked(letter: Letter, number: str, decision: Decision, now: datetime) -> Parked:
+    return Parked(
+        payment_order_no=number,
+        exchange=letter.exchange,
+        routing_key=letter.routing_key,
+        properties=marshal(letter.properties),
+        body=letter.incoming.body,
+        attempts=letter.incoming.attempts + 1,
+        first_seen=letter.first_seen or now,
+        due_at=decision.due_at or now,
+        parked_id=letter.parked_id or 0,
+    )
+
+
+def _letter(one: Parked) -> Letter:
+    return letter(
+        Source.RESULTS,
+        one.body,
+        unmarshal(one.properties),
+        exchange=one.exchange,
+        routing_key=one.routing_key,
+        attempts=one.attempts,
+        first_seen=one.first_seen,
+        parked_id=one.parked_id,
+    )
+
+
+async def _save_parked(
+    connection: asyncpg.Connection, ended: Sequence[Ended], waiting: Sequence[Parked]
+) -> None:
+    """Write which results wait, for how long, and which no longer do."""
+    fresh = [one for one in waiting if not one.parked_id]
+    again = [one for one in waiting if one.parked_id]
+    over = [
+        one.letter.parked_id
+        for one in ended
+        if one.letter.parked_id is not None and one.ending is not Ending.PARKED
+    ]
+    if fresh:
+        await parked.insert(connection, fresh)
+    if again:
+        await parked.put_off(connection, again)
+    if over:
+        await parked.delete(connection, over)

@@ -1,0 +1,180 @@
+"""Sessions with the broker: connect, check the topology, consume, watch, and begin again when it is lost."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from aio_pika.abc import AbstractConnection
+from aiormq.abc import DeliveredMessage
+from aiormq.channel import Channel
+
+from wallet_worker.broker import topology
+from wallet_worker.broker.connection import (
+    FAILURES,
+    RPC_SECONDS,
+    BrokerUnavailableError,
+    connected,
+    open_channel,
+    said,
+)
+from wallet_worker.health import Health
+from wallet_worker.metrics import Metrics
+from wallet_worker.pause import Pause
+
+WATCH_SECONDS = 10.0
+TOPOLOGY_GRACE_SECONDS = 30.0
+"""How long a topology that was right before may be wrong: a broker that starts has its queues a little later."""
+
+Handler = Callable[[DeliveredMessage], Coroutine[Any, Any, None]]
+
+log = structlog.get_logger(__name__)
+
+
+class ConsumerLostError(Exception):
+    """The broker took a consumer away while the connection went on."""
+
+
+class Consumer:
+    """Keeps one channel consuming from some queues, for as long as `run` runs.
+
+    `handlers` are called with each delivery and must only put it somewhere: when the channel closes,
+    aiormq cancels what they still do. `on_lost` is told each channel that is gone.
+    """
+
+    def __init__(
+        self,
+        *,
+        part: str,
+        url: str,
+        management_url: str | None,
+        handlers: Mapping[str, Handler],
+        prefetch: int,
+        on_lost: Callable[[Channel], None],
+        health: Health,
+        metrics: Metrics,
+    ) -> None:
+        self._part = part
+        self._url = url
+        self._management_url = management_url
+        self._handlers = handlers
+        self._prefetch = prefetch
+        self._on_lost = on_lost
+        self._health = health
+        self._metrics = metrics
+        self._stopping = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._released = asyncio.Event()
+        self._was_right = False
+
+    async def run(self) -> None:
+        """Consume until `release`; raises topology.TopologyError when the broker is not set up as needed."""
+        pause = Pause()
+        wrong_since: float | None = None
+        clock = asyncio.get_running_loop().time
+        while not self._stopping.is_set():
+            try:
+                await self._session(pause)
+                wrong_since = None
+            except topology.TopologyError as exc:
+                wrong_since = wrong_since or clock()
+                if not self._was_right or clock() - wrong_since > TOPOLOGY_GRACE_SECONDS:
+                    raise
+                self._lost(str(exc))
+            except (BrokerUnavailableError, ConsumerLostError, *FAILURES) as exc:
+                self._lost(said(exc) if not isinstance(exc, BrokerUnavailableError) else str(exc))
+            await pause.wait(self._stopping)
+        self._stopped.set()
+
+    async def stop(self) -> None:
+        """Take no more deliveries; those that were taken can still be acknowledged until `release`."""
+        self._stopping.set()
+        await self._stopped.wait()
+
+    def release(self) -> None:
+        """Let the connection go."""
+        self._released.set()
+
+    async def _session(self, pause: Pause) -> None:
+        async with connected(self._url, f"wallet worker: {self._part}") as connection:
+            report = await topology.check(connection, self._url, self._management_url)
+            if report.faults:
+                raise topology.TopologyError(report.faults)
+            for sentence in report.unseen:
+                log.warning("topology.unseen", detail=sentence)
+            channel = await open_channel(connection)
+            try:
+                await self._consume(connection, channel, pause)
+            finally:
+                self._on_lost(channel)
+
+    async def _consume(self, connection: AbstractConnection, channel: Channel, pause: Pause) -> None:
+        cancelled: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        def on_cancel(frame: object) -> None:
+            if not cancelled.done():
+                cancelled.set_result(str(getattr(frame, "consumer_tag", "")))
+
+        channel.on_consumer_cancel_callbacks.add(on_cancel)
+        await channel.basic_qos(prefetch_count=self._prefetch, timeout=RPC_SECONDS)
+        tags = {}
+        for queue, handler in self._handlers.items():
+            answer = await channel.basic_consume(queue, handler, timeout=RPC_SECONDS)
+            tags[queue] = answer.consumer_tag or ""
+        self._was_right = True
+        if self._health.ready(self._part):
+            log.info("consumer.started", part=self._part, queues=list(tags))
+        pause.reset()
+        watch = asyncio.create_task(self._watch(connection, channel, tags), name=f"{self._part} watchdog")
+        stopping = asyncio.create_task(self._stopping.wait(), name=f"{self._part} stop")
+        try:
+            ends: set[asyncio.Future[Any]] = {watch, stopping, cancelled, channel.closing}
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if stopping in done:
+                await self._drain(channel, tags)
+            elif cancelled in done:
+                msg = f"the broker cancelled the consumer {cancelled.result()}"
+                raise ConsumerLostError(msg)
+            elif watch in done:
+                await watch
+            else:
+                msg = f"the channel was closed: {_why(channel)}"
+                raise BrokerUnavailableError(msg)
+        finally:
+            for task in (watch, stopping):
+                task.cancel()
+            await asyncio.gather(watch, stopping, return_exceptions=True)
+
+    async def _drain(self, channel: Channel, tags: Mapping[str, str]) -> None:
+        """Stop the deliveries and keep the channel for the acknowledgements of those that were made."""
+        self._health.unready(self._part, "stopping")
+        with suppress(*FAILURES):
+            for tag in tags.values():
+                await channel.basic_cancel(tag, timeout=RPC_SECONDS)
+        self._stopped.set()
+        await self._released.wait()
+
+    async def _watch(self, connection: AbstractConnection, channel: Channel, tags: Mapping[str, str]) -> None:
+        """End with an exception when a queue has no consumer any more; note the queues' depths."""
+        looking = await open_channel(connection)
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            for queue, tag in tags.items():
+                answer = await looking.queue_declare(queue, passive=True, timeout=RPC_SECONDS)
+                self._metrics.queue_depth.labels(queue=queue).set(answer.message_count or 0)
+                if not answer.consumer_count or tag not in channel.consumers:
+                    msg = f"the queue {queue} has no consumer any more"
+                    raise ConsumerLostError(msg)
+
+    def _lost(self, reason: str) -> None:
+        if self._health.unready(self._part, reason):
+            log.error("consumer.lost", part=self._part, reason=reason)
+
+
+def _why(channel: Channel) -> str:
+    closing = channel.closing
+    if closing.cancelled():
+        return "it was cancelled"
+    exc = closing.exception()
+    return said(exc) if exc else "no reason was given"

@@ -1,0 +1,164 @@
+"""Deliveries between the broker's callback and the batch: in order, and only while they can be acknowledged."""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import cast
+
+from aiormq.abc import DeliveredMessage
+from aiormq.channel import Channel
+from pamqp.commands import Basic
+
+from schemas.names import SIGNATURE_HEADER, TRACEPARENT_HEADER
+from wallet_worker.broker.connection import FAILURES
+from wallet_worker.core.reading import Incoming, Source
+
+DELIVERY_COUNT_HEADER = "x-delivery-count"
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One message with everything that came with it, from the broker or from the parked results.
+
+    `deliveries` counts how often the broker has handed it out before.
+    """
+
+    incoming: Incoming
+    exchange: str
+    routing_key: str
+    properties: Basic.Properties
+    deliveries: int = 0
+    first_seen: datetime | None = None
+    parked_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A letter that this channel, and no other, can acknowledge."""
+
+    letter: Letter
+    tag: int
+    channel: Channel
+
+
+def delivery(source: Source, message: DeliveredMessage) -> Delivery:
+    """Return a delivery of aiormq's as one of ours."""
+    frame = message.delivery
+    if not isinstance(frame, Basic.Deliver) or frame.delivery_tag is None:
+        msg = f"a consumer was handed {frame!r}"
+        raise TypeError(msg)
+    properties = message.header.properties
+    return Delivery(
+        letter(
+            source,
+            message.body,
+            properties,
+            exchange=frame.exchange or "",
+            routing_key=frame.routing_key or "",
+            deliveries=_deliveries(frame, properties),
+        ),
+        frame.delivery_tag,
+        cast("Channel", message.channel),
+    )
+
+
+def letter(
+    source: Source,
+    body: bytes,
+    properties: Basic.Properties,
+    *,
+    exchange: str,
+    routing_key: str,
+    deliveries: int = 0,
+    attempts: int = 0,
+    first_seen: datetime | None = None,
+    parked_id: int | None = None,
+) -> Letter:
+    """Return a message with what the core may know of its properties."""
+    headers = properties.headers or {}
+    trace = headers.get(TRACEPARENT_HEADER)
+    return Letter(
+        Incoming(
+            source=source,
+            body=body,
+            reply_to=properties.reply_to or None,
+            correlation_id=properties.correlation_id or None,
+            traceparent=trace if isinstance(trace, str) else None,
+            signature=headers.get(SIGNATURE_HEADER),
+            attempts=attempts,
+        ),
+        exchange,
+        routing_key,
+        properties,
+        deliveries,
+        first_seen or datetime.now(UTC),
+        parked_id,
+    )
+
+
+def _deliveries(frame: Basic.Deliver, properties: Basic.Properties) -> int:
+    """Return how often the message was handed out before; a quorum queue counts, others only flag it."""
+    counted = (properties.headers or {}).get(DELIVERY_COUNT_HEADER)
+    if isinstance(counted, int):
+        return max(counted, int(bool(frame.redelivered)))
+    return int(bool(frame.redelivered))
+
+
+class Inbox:
+    """The deliveries that wait for the batch. The broker's prefetch is their bound."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Delivery] = deque()
+        self._changed = asyncio.Event()
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, one: Delivery) -> None:
+        """Add a delivery, in the order in which the broker sent it."""
+        self._waiting.append(one)
+        self._changed.set()
+
+    def close(self) -> None:
+        """Have `take` return nothing once what is there has been taken."""
+        self._closed = True
+        self._changed.set()
+
+    async def take(self, limit: int) -> list[Delivery]:
+        """Return what is there, at least one and at most `limit`; nothing once closed and empty.
+
+        A message that was handed out before comes alone: if it is what killed the worker then, it must
+        not take its neighbours along. All of a batch come from one channel.
+        """
+        while not self._waiting:
+            if self._closed:
+                return []
+            self._changed.clear()
+            await self._changed.wait()
+        taken: list[Delivery] = []
+        while self._waiting and len(taken) < limit:
+            following = self._waiting[0]
+            if taken and (following.letter.deliveries or following.channel is not taken[0].channel):
+                break
+            taken.append(self._waiting.popleft())
+            if following.letter.deliveries:
+                break
+        return taken
+
+    def forget(self, channel: Channel) -> None:
+        """Drop what a closed channel left: it cannot be acknowledged, and the broker sends it again."""
+        self._waiting = deque(one for one in self._waiting if one.channel is not channel)
+
+
+async def acknowledge(batch: list[Delivery]) -> None:
+    """Tell the broker to forget a batch, and with it everything that its channel delivered before.
+
+    A channel that is gone is no loss: the broker delivers again, and the outcomes are known then.
+    """
+    last = batch[-1]
+    try:
+        await last.channel.basic_ack(last.tag, multiple=True, wait=False)
+    except FAILURES:
+        return

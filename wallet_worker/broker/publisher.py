@@ -1,0 +1,176 @@
+"""Publishing with confirms, on a connection of its own: a broker's alarm stops reading from it, and it alone."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import nullcontext
+from uuid import UUID, uuid4
+
+import structlog
+from aio_pika.abc import AbstractConnection
+from aiormq.channel import Channel
+from pamqp.commands import Basic
+
+from schemas.names import CONTENT_TYPE, PAYMENT_REQUESTS, TRACEPARENT_HEADER, WALLET_DEAD_LETTERS
+from wallet_worker.broker.connection import (
+    FAILURES,
+    BrokerUnavailableError,
+    close,
+    connect,
+    open_channel,
+    said,
+)
+from wallet_worker.broker.properties import unmarshal
+from wallet_worker.health import Health
+from wallet_worker.metrics import Metrics
+from wallet_worker.pause import Pause
+from wallet_worker.store.outbox import OutboxRow
+
+PUBLISH_SECONDS = (
+    8.0  # below outbox.RELAY_AFTER: when another worker may publish a row, this one no longer tries
+)
+UNCONFIRMED_MAX = 500  # more buys no speed, and is what is unknown after a lost connection
+
+_MANDATORY = frozenset({PAYMENT_REQUESTS, WALLET_DEAD_LETTERS})
+"""Where nobody listening is an error. Events may have no subscriber, and whoever asked may be gone."""
+
+log = structlog.get_logger(__name__)
+
+
+class Publisher:
+    """A connection that is kept up while `run` runs, with one channel for each exchange.
+
+    An exchange that is missing closes the channel that published to it, and no other.
+    """
+
+    def __init__(self, url: str, health: Health, metrics: Metrics) -> None:
+        self._url = url
+        self._health = health
+        self._metrics = metrics
+        self._connection: AbstractConnection | None = None
+        self._channels: dict[str, Channel] = {}
+        self._opening = asyncio.Lock()
+        self._alone = asyncio.Lock()  # dead letters: see _chunks
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Keep the connection up until `stopping` is set; then it is left open for `close`."""
+        pause = Pause()
+        while not stopping.is_set():
+            try:
+                connection = await connect(self._url, "wallet worker: publisher")
+            except BrokerUnavailableError as exc:
+                self._lost(str(exc))
+                await pause.wait(stopping)
+                continue
+            self._connection, self._channels = connection, {}
+            self._health.ready("publisher")
+            pause.reset()
+            stop = asyncio.create_task(stopping.wait(), name="publisher stop")
+            closed = asyncio.ensure_future(connection.closed())
+            transport = connection.transport
+            lost = transport.connection.closing if transport else closed
+            await asyncio.wait({stop, closed, lost}, return_when=asyncio.FIRST_COMPLETED)
+            stop.cancel()
+            if not stopping.is_set():
+                self._connection = None
+                self._lost("the connection was closed")
+                await close(connection)
+
+    async def close(self) -> None:
+        """Let the connection go."""
+        if self._connection is not None:
+            await close(self._connection)
+
+    async def publish(self, rows: Sequence[OutboxRow]) -> set[UUID]:
+        """Return the ids of those that the broker has confirmed; of the others nothing is known.
+
+        Takes at most about PUBLISH_SECONDS. Never raises: what is not confirmed stays in the outbox.
+        """
+        by_exchange: defaultdict[str, list[OutboxRow]] = defaultdict(list)
+        for row in rows:
+            by_exchange[row.exchange].append(row)
+        published = await asyncio.gather(
+            *(self._publish_to(exchange, group) for exchange, group in by_exchange.items())
+        )
+        return set().union(*published)
+
+    async def _publish_to(self, exchange: str, rows: Sequence[OutboxRow]) -> set[UUID]:
+        confirmed: set[UUID] = set()
+        failure: str | None = None
+        alone = self._alone if rows[0].properties is not None else nullcontext()
+        deadline = asyncio.get_running_loop().time() + PUBLISH_SECONDS
+        try:
+            async with asyncio.timeout_at(deadline), alone:
+                for chunk in _chunks(rows):
+                    channel = await self._channel(exchange)
+                    results = await asyncio.gather(
+                        *(self._publish_one(channel, row) for row in chunk), return_exceptions=True
+                    )
+                    for row, result in zip(chunk, results, strict=True):
+                        if result is None:
+                            confirmed.add(row.message_id)
+                        elif isinstance(result, (BrokerUnavailableError, *FAILURES)):
+                            failure = said(result)
+                        else:
+                            raise result
+        except (BrokerUnavailableError, *FAILURES) as exc:
+            failure = said(exc)
+        self._metrics.published.labels(exchange=exchange).inc(len(confirmed))
+        if failure is not None:
+            missing = len(rows) - len(confirmed)
+            self._metrics.publish_failures.labels(exchange=exchange).inc(missing)
+            log.error("publish.unconfirmed", exchange=exchange, messages=missing, reason=failure)
+        return confirmed
+
+    async def _publish_one(self, channel: Channel, row: OutboxRow) -> None:
+        answer = await channel.basic_publish(
+            row.body,
+            exchange=row.exchange,
+            routing_key=row.routing_key,
+            properties=_properties(row),
+            mandatory=row.exchange in _MANDATORY,
+            timeout=PUBLISH_SECONDS,
+            wait=False,
+        )
+        if not isinstance(answer, Basic.Ack):
+            msg = f"the broker answered {answer!r}"
+            raise BrokerUnavailableError(msg)
+
+    async def _channel(self, exchange: str) -> Channel:
+        async with self._opening:
+            channel = self._channels.get(exchange)
+            if channel is not None and not channel.is_closed:
+                return channel
+            if self._connection is None:
+                msg = "there is no connection to the broker"
+                raise BrokerUnavailableError(msg)
+            self._channels[exchange] = channel = await open_channel(self._connection, confirms=True)
+            return channel
+
+    def _lost(self, reason: str) -> None:
+        if self._health.unready("publisher", reason):
+            log.error("publisher.lost", reason=reason)
+
+
+def _chunks(rows: Sequence[OutboxRow]) -> list[Sequence[OutboxRow]]:
+    """Return the rows in parts that may be unconfirmed at the same time.
+
+    A dead letter keeps the message_id that a stranger gave it, and a returned message is matched by its
+    message_id alone: each goes by itself, or one could be taken for another.
+    """
+    if rows[0].properties is not None:
+        return [rows[number : number + 1] for number in range(len(rows))]
+    return [rows[start : start + UNCONFIRMED_MAX] for start in range(0, len(rows), UNCONFIRMED_MAX)]
+
+
+def _properties(row: OutboxRow) -> Basic.Properties:
+    """Return the properties of one attempt; ours have a fresh message_id, because returns are matched by it."""
+    if row.properties is not None:
+        return unmarshal(row.properties)
+    return Basic.Properties(
+        content_type=CONTENT_TYPE,
+        delivery_mode=2,
+        message_id=uuid4().hex,
+        correlation_id=row.correlation_id,
+        headers={TRACEPARENT_HEADER: row.traceparent} if row.traceparent else None,
+    )

@@ -1,0 +1,271 @@
+"""Exchanges, queues and bindings as data (contract, section 4), and whether a broker has them.
+
+`apply` makes what is missing and changes nothing that is there. `check` only looks. Bindings cannot be
+seen through AMQP: `check` reads them from the management plugin's API.
+"""
+
+import asyncio
+import json
+import urllib.request
+from base64 import b64encode
+from dataclasses import dataclass
+from typing import TypeAlias
+from urllib.parse import quote
+
+import aiormq
+from aio_pika.abc import AbstractConnection
+from yarl import URL
+
+from schemas.names import (
+    PAYMENT_REQUESTS,
+    PAYMENT_RESULTS,
+    QUERY_LIFE_MS,
+    WALLET_COMMANDS,
+    WALLET_DEAD_LETTERS,
+    WALLET_EVENTS,
+    WALLET_QUERIES,
+    WALLET_UNROUTED,
+)
+from wallet_worker.broker.connection import (
+    FAILURES,
+    RPC_SECONDS,
+    BrokerUnavailableError,
+    connected,
+    open_channel,
+    said,
+    server_version,
+)
+
+VERSION_MIN = (3, 10)  # quorum queues that dead-letter at least once and let messages expire
+MANAGEMENT_PORT = 15672
+MANAGEMENT_SECONDS = 5.0
+
+DELIVERY_LIMIT = 1_000
+"""A net against crash loops only: far above the wallet's own count of attempts, which decides what is poison."""
+
+Arguments: TypeAlias = dict[str, str | int]
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A durable exchange."""
+
+    name: str
+    type: str
+    alternate: str | None = None
+
+    @property
+    def arguments(self) -> Arguments:
+        """What it is declared with."""
+        return {"alternate-exchange": self.alternate} if self.alternate else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A durable queue and the exchange of its name that it is bound to, by every routing key."""
+
+    name: str
+    type: str
+    dead_letter_exchange: str | None = None
+    message_ttl_ms: int | None = None
+
+    def arguments(self, version: tuple[int, ...]) -> Arguments:
+        """What it is declared with on a broker of this version."""
+        arguments: Arguments = {"x-queue-type": self.type}
+        if self.message_ttl_ms is not None:
+            arguments["x-message-ttl"] = self.message_ttl_ms
+        if self.type != "quorum":
+            return arguments
+        # drop-head would lose messages, and quietly turn at-least-once dead-lettering into at-most-once.
+        arguments["x-overflow"] = "reject-publish"
+        if self.dead_letter_exchange is not None:
+            arguments["x-dead-letter-exchange"] = self.dead_letter_exchange
+            arguments["x-dead-letter-strategy"] = "at-least-once"
+            arguments["x-delivery-limit"] = DELIVERY_LIMIT
+        elif version >= (4,):
+            # Here a limit would drop messages; from 4.0 the default is 20, before there is none (and -1 means 0).
+            arguments["x-delivery-limit"] = -1
+        return arguments
+
+
+EXCHANGES = (
+    Exchange(WALLET_UNROUTED, "fanout"),
+    Exchange(WALLET_DEAD_LETTERS, "topic"),
+    Exchange(WALLET_COMMANDS, "topic", alternate=WALLET_UNROUTED),
+    Exchange(PAYMENT_REQUESTS, "topic", alternate=WALLET_UNROUTED),
+    Exchange(PAYMENT_RESULTS, "topic", alternate=WALLET_UNROUTED),
+    Exchange(WALLET_EVENTS, "topic"),
+    Exchange(WALLET_QUERIES, "topic"),
+)
+
+QUEUES = (
+    Queue(WALLET_UNROUTED, "quorum"),
+    Queue(WALLET_DEAD_LETTERS, "quorum"),
+    Queue(WALLET_COMMANDS, "quorum", dead_letter_exchange=WALLET_DEAD_LETTERS),
+    Queue(PAYMENT_REQUESTS, "quorum", dead_letter_exchange=WALLET_DEAD_LETTERS),
+    Queue(PAYMENT_RESULTS, "quorum", dead_letter_exchange=WALLET_DEAD_LETTERS),
+    Queue(WALLET_QUERIES, "classic", message_ttl_ms=QUERY_LIFE_MS),
+)
+
+BINDING_KEY = "#"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What `check` found: sentences for people. `unseen` is what could not be looked at, and is no fault."""
+
+    faults: tuple[str, ...]
+    unseen: tuple[str, ...] = ()
+
+
+async def apply(url: str) -> None:
+    """Leave the broker with all of the above; what is there with other arguments is left, and raised.
+
+    Raises BrokerUnavailableError, or TopologyError with a sentence for each thing that is in the way.
+    """
+    async with connected(url, "wallet topology") as connection:
+        version = _version(connection)
+        faults = _version_faults(version)
+        if not faults:
+            faults = await _declare_all(connection, version)
+    if faults:
+        raise TopologyError(tuple(faults))
+
+
+class TopologyError(Exception):
+    """The broker is not set up as the wallet needs it; `faults` are sentences for people."""
+
+    def __init__(self, faults: tuple[str, ...]) -> None:
+        super().__init__(" ".join(faults))
+        self.faults = faults
+
+
+async def check(connection: AbstractConnection, url: str, management_url: str | None) -> Report:
+    """Return what is wrong with the broker's exchanges, queues and bindings; nothing is changed.
+
+    `management_url` is that of the management plugin; where it is not given, the broker's host with the
+    plugin's usual port is tried, with the same user.
+    """
+    version = _version(connection)
+    faults = _version_faults(version)
+    for what in (*EXCHANGES, *QUEUES):
+        faults += await _faults(connection, what, version)
+    try:
+        bound = await asyncio.to_thread(_bindings, url, management_url)
+    except OSError as exc:
+        unseen = (
+            f"The bindings were not checked: the management API does not answer ({said(exc)}). "
+            "Set WALLET_MANAGEMENT_URL to have them checked."
+        )
+        return Report(tuple(faults), (unseen,))
+    faults += [
+        f"The queue {queue.name} is not bound to the exchange {queue.name}: what is published there does not arrive."
+        for queue in QUEUES
+        if (queue.name, queue.name) not in bound
+    ]
+    return Report(tuple(faults))
+
+
+def _version(connection: AbstractConnection) -> tuple[int, ...]:
+    digits = server_version(connection).split("-")[0].split(".")
+    return tuple(int(part) for part in digits if part.isdigit())
+
+
+def _version_faults(version: tuple[int, ...]) -> list[str]:
+    if version >= VERSION_MIN:
+        return []
+    found, wanted = (".".join(map(str, parts)) for parts in (version, VERSION_MIN))
+    return [f"The broker is RabbitMQ {found}; the wallet needs {wanted} or newer."]
+
+
+async def _declare_all(connection: AbstractConnection, version: tuple[int, ...]) -> list[str]:
+    faults: list[str] = []
+    for exchange in EXCHANGES:
+        fault = await _declared(connection, exchange, version)
+        faults += [fault] if fault else []
+    for queue in QUEUES:
+        fault = await _declared(connection, queue, version)
+        faults += [fault] if fault else []
+        if not fault:
+            channel = await open_channel(connection)
+            await channel.queue_bind(queue.name, queue.name, BINDING_KEY, timeout=RPC_SECONDS)
+            await channel.close()
+    return faults
+
+
+async def _declared(
+    connection: AbstractConnection, what: Exchange | Queue, version: tuple[int, ...], *, passive: bool = False
+) -> str | None:
+    """Return nothing if the broker has it just so, else why not. A channel of its own: a refusal closes it."""
+    channel = await open_channel(connection)
+    try:
+        match what:
+            case Exchange():
+                await channel.exchange_declare(
+                    what.name,
+                    exchange_type=what.type,
+                    durable=True,
+                    passive=passive,
+                    arguments=dict(what.arguments),
+                    timeout=RPC_SECONDS,
+                )
+            case Queue():
+                await channel.queue_declare(
+                    what.name,
+                    durable=True,
+                    passive=passive,
+                    arguments=dict(what.arguments(version)),
+                    timeout=RPC_SECONDS,
+                )
+    except aiormq.exceptions.ChannelNotFoundEntity:
+        return f"The {_kind(what)} {what.name} does not exist."
+    except (aiormq.exceptions.ChannelPreconditionFailed, aiormq.exceptions.ChannelLockedResource) as exc:
+        return f"The {_kind(what)} {what.name} is not as the wallet needs it: {_reason(exc)}."
+    except aiormq.exceptions.ChannelAccessRefused as exc:
+        return f"The {_kind(what)} {what.name} may not be looked at by this user: {_reason(exc)}."
+    except FAILURES as exc:
+        msg = f"the connection was lost while declaring {what.name}: {said(exc)}"
+        raise BrokerUnavailableError(msg) from exc
+    await channel.close()
+    return None
+
+
+async def _faults(
+    connection: AbstractConnection, what: Exchange | Queue, version: tuple[int, ...]
+) -> list[str]:
+    """Return what is wrong. Declared only once it is known to exist, which then changes nothing."""
+    fault = await _declared(connection, what, version, passive=True)
+    if fault is None:
+        fault = await _declared(connection, what, version)
+    return [fault] if fault else []
+
+
+def _kind(what: Exchange | Queue) -> str:
+    return "exchange" if isinstance(what, Exchange) else "queue"
+
+
+def _reason(exc: BaseException) -> str:
+    """Return the broker's own words, without its code in capitals."""
+    return str(exc).removeprefix("PRECONDITION_FAILED - ").removeprefix("ACCESS_REFUSED - ")
+
+
+def _bindings(url: str, management_url: str | None) -> set[tuple[str, str]]:
+    """Return (exchange, queue) of every binding that takes all routing keys; raises OSError."""
+    broker = URL(url)
+    address = URL(management_url) if management_url else None
+    if address is None:
+        address = URL.build(scheme="http", host=broker.host or "localhost", port=MANAGEMENT_PORT)
+    user = address.user or broker.user or "guest"
+    password = address.password or broker.password or "guest"
+    vhost = broker.path.removeprefix("/").replace("%2F", "/").replace("%2f", "/") or "/"
+    endpoint = f"{str(address.with_user(None)).rstrip('/')}/api/bindings/{quote(vhost, safe='')}"
+    credentials = b64encode(f"{user}:{password}".encode()).decode()
+    request = urllib.request.Request(endpoint, headers={"Authorization": f"Basic {credentials}"})  # noqa: S310
+    with urllib.request.urlopen(request, timeout=MANAGEMENT_SECONDS) as response:  # noqa: S310 -- an operator's URL
+        rows = json.load(response)
+    return {
+        (row["source"], row["destination"])
+        for row in rows
+        if row["destination_type"] == "queue"
+        and (row["routing_key"] == BINDING_KEY or row["source"] == WALLET_UNROUTED)
+    }

@@ -1,0 +1,109 @@
+"""Accounts as the core sees them: a user's balance, or one lane of a system account."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+from schemas.events import AccountView
+from schemas.money import to_text
+from schemas.values import AccountStatus
+
+
+class AccountKey(NamedTuple):
+    """What a command names an account by; at most one account of a key is not closed."""
+
+    user_id: str
+    account_type: str
+    currency: str
+
+
+class SystemName(StrEnum):
+    """The wallet's own accounts, the other side of what users own."""
+
+    CLEARING = "clearing"
+    """What the payment gateway owes the wallet: falls by what users were credited, rises by pay-outs."""
+
+
+class SystemKey(NamedTuple):
+    """A system account in one currency, whichever of its lanes this batch was given."""
+
+    name: SystemName
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One account row. Amounts are minor units; `available` = `balance_minor` less `reserved_minor`.
+
+    `line_no` is the number of its last entry, 0 while it has none. A system account has no number and
+    no key of a user; each of its rows is one lane, so that workers do not queue behind one lock.
+    """
+
+    account_id: int
+    currency: str
+    balance_minor: int
+    line_no: int
+    updated_at: datetime
+    status: AccountStatus = AccountStatus.ACTIVE
+    reserved_minor: int = 0
+    account_no: str = ""
+    user_id: str = ""
+    account_type: str = ""
+    created_at: datetime | None = None
+
+    @property
+    def key(self) -> AccountKey:
+        """What a command would name this account by."""
+        return AccountKey(self.user_id, self.account_type, self.currency)
+
+    @property
+    def available_minor(self) -> int:
+        """What may leave the account."""
+        return self.balance_minor - self.reserved_minor
+
+    def moved_to(self, balance_minor: int, at: datetime) -> "Account":
+        """Return the account one statement line later, with the balance after that line.
+
+        Times never run backwards along a statement, whatever the clock does: a span of time is
+        always a span of lines.
+        """
+        return replace(
+            self,
+            balance_minor=balance_minor,
+            line_no=self.line_no + 1,
+            updated_at=max(at, self.updated_at),
+        )
+
+
+def opened(account_id: int, account_no: str, key: AccountKey, at: datetime) -> Account:
+    """Return a new, empty, active account."""
+    return Account(
+        account_id=account_id,
+        currency=key.currency,
+        balance_minor=0,
+        line_no=0,
+        updated_at=at,
+        account_no=account_no,
+        user_id=key.user_id,
+        account_type=key.account_type,
+        created_at=at,
+    )
+
+
+def view(account: Account) -> AccountView:
+    """Return a user's account as the contract shows it (section 7)."""
+    if account.created_at is None:
+        msg = f"account {account.account_id} is a system account, which nobody outside is shown"
+        raise ValueError(msg)
+    return AccountView(
+        user_id=account.user_id,
+        account_no=account.account_no,
+        account_type=account.account_type,
+        currency=account.currency,
+        balance=to_text(account.balance_minor, account.currency),
+        available=to_text(account.available_minor, account.currency),
+        status=account.status,
+        created_at=account.created_at,
+        updated_at=account.updated_at,
+    )

@@ -1,0 +1,157 @@
+"""What the database knew about everything that a batch names, and what the batch has decided since.
+
+`decide` reads facts, `apply` writes a decision into them; so the second message of a batch sees what
+the first did, as if the database had been asked again.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from schemas.codes import Code
+from schemas.payments import PaymentResult
+from schemas.values import OrderStatus, OutcomeStatus, ProcessingStatus
+from wallet_worker.core.accounts import Account, AccountKey, SystemKey
+from wallet_worker.core.ledger import Entry, Posting
+from wallet_worker.core.orders import Order
+from wallet_worker.endings import Ending
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One row of the memory: what was asked under a serial number, and the outcome it has for ever.
+
+    `content` and `result` are JSON texts, repeated as they are. `fingerprint` is of the content.
+    """
+
+    serial_no: str
+    command_type: str
+    fingerprint: bytes
+    content: str
+    status: OutcomeStatus
+    code: Code
+    result: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A payment result as it was received, and what came of it."""
+
+    result: PaymentResult
+    fingerprint: bytes
+    processing: ProcessingStatus
+    code: Code
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message that the wallet has promised to publish, once this is committed.
+
+    `message_id` is the outbox's own; the AMQP message_id is fresh for each attempt.
+    """
+
+    message_id: UUID
+    exchange: str
+    routing_key: str
+    body: bytes
+    correlation_id: str | None = None
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """All that one message does. What is absent is not touched.
+
+    `code` and `detail` say why, wherever `ending` is not a plain success. `due_at` is there for a
+    message that is parked, and for nothing else.
+    """
+
+    ending: Ending
+    code: Code = Code.OK
+    detail: str = ""
+    command: Command | None = None
+    opened: Account | None = None
+    order: Order | None = None
+    postings: tuple[Posting, ...] = ()
+    receipt: Receipt | None = None
+    outgoing: tuple[Outgoing, ...] = ()
+    due_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class Facts:
+    """The state that a batch is decided over, and its changes.
+
+    Filled by the store before the first decision. `lanes` holds the lane of each system account that
+    this batch was given.
+    """
+
+    commands: dict[str, Command] = field(default_factory=dict)
+    orders: dict[str, Order] = field(default_factory=dict)
+    accounts: dict[int, Account] = field(default_factory=dict)
+    newest: dict[AccountKey, int] = field(default_factory=dict)
+    lanes: dict[SystemKey, int] = field(default_factory=dict)
+
+    commands_new: list[Command] = field(default_factory=list)
+    accounts_new: set[int] = field(default_factory=set)
+    accounts_before: dict[int, Account] = field(default_factory=dict)
+    orders_new: set[str] = field(default_factory=set)
+    orders_before: dict[str, OrderStatus] = field(default_factory=dict)
+    entries: list[Entry] = field(default_factory=list)
+    receipts: list[Receipt] = field(default_factory=list)
+    outgoing: list[Outgoing] = field(default_factory=list)
+
+    def add_accounts(self, accounts: Iterable[Account]) -> None:
+        """Know these users' accounts, each the newest of its key unless a newer one is known."""
+        for account in accounts:
+            self.accounts[account.account_id] = account
+            if self.newest.get(account.key, 0) < account.account_id:
+                self.newest[account.key] = account.account_id
+
+    def add_lane(self, key: SystemKey, account: Account) -> None:
+        """Know the lane of a system account that this batch may write to."""
+        self.accounts[account.account_id] = account
+        self.lanes[key] = account.account_id
+
+    def account(self, key: AccountKey) -> Account | None:
+        """Return the newest account of a key, closed or not; absent if there never was one."""
+        account_id = self.newest.get(key)
+        return None if account_id is None else self.accounts[account_id]
+
+    def lane(self, key: SystemKey) -> Account:
+        """Return this batch's lane of a system account."""
+        return self.accounts[self.lanes[key]]
+
+    def apply(self, decision: Decision) -> None:
+        """Let the decision be true for the messages after it, and be written with the batch."""
+        if decision.command is not None:
+            self.commands[decision.command.serial_no] = decision.command
+            self.commands_new.append(decision.command)
+        if decision.opened is not None:
+            self.accounts_new.add(decision.opened.account_id)
+            self.add_accounts((decision.opened,))
+        if decision.order is not None:
+            self._put_order(decision.order)
+        for posting in decision.postings:
+            self._put_account(posting.debited)
+            self._put_account(posting.credited)
+            self.entries += (posting.debit, posting.credit)
+        if decision.receipt is not None:
+            self.receipts.append(decision.receipt)
+        self.outgoing += decision.outgoing
+
+    def _put_order(self, order: Order) -> None:
+        before = self.orders.get(order.serial_no)
+        if before is None:
+            self.orders_new.add(order.serial_no)
+        elif order.serial_no not in self.orders_new:
+            self.orders_before.setdefault(order.serial_no, before.status)
+        self.orders[order.serial_no] = order
+
+    def _put_account(self, account: Account) -> None:
+        if account.account_id not in self.accounts_new:
+            self.accounts_before.setdefault(account.account_id, self.accounts[account.account_id])
+        self.accounts[account.account_id] = account

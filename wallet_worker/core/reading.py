@@ -1,0 +1,81 @@
+"""From bytes to a message that can be trusted, or to the reason why not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TypeAlias
+
+from schemas.codes import Code
+from schemas.commands import Fault, OpenAccount, Recharge
+from schemas.names import PAYMENT_RESULTS, WALLET_COMMANDS
+from schemas.parse import COMMANDS, RESULTS, Malformed, UnsupportedType, parse
+from schemas.payments import PaymentResult
+from schemas.signature import BadSignature, verify
+
+
+class Source(StrEnum):
+    """The queue that a message was taken from; it says which types are accepted."""
+
+    COMMANDS = WALLET_COMMANDS
+    RESULTS = PAYMENT_RESULTS
+
+
+_ACCEPTED = MappingProxyType({Source.COMMANDS: COMMANDS, Source.RESULTS: RESULTS})
+
+Readable: TypeAlias = OpenAccount | Recharge | PaymentResult
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One message as it arrived, less what only the broker cares about.
+
+    `signature` is the header as it came, of whatever type. `attempts` counts how often the message
+    was parked before.
+    """
+
+    source: Source
+    body: bytes
+    reply_to: str | None = None
+    correlation_id: str | None = None
+    traceparent: str | None = None
+    signature: object = None
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Why no message could be made of the bytes.
+
+    `serial_no` and `payment_order_no` are there if they could be read all the same, for the reply.
+    """
+
+    code: Code
+    detail: str
+    faults: tuple[Fault, ...] = ()
+    serial_no: str | None = None
+    payment_order_no: str | None = None
+
+
+def read(incoming: Incoming, keys: Mapping[str, str]) -> Readable | Unreadable:
+    """Return the message, or why it is none: MALFORMED, UNSUPPORTED_TYPE or BAD_SIGNATURE, in this order.
+
+    A payment result comes out only if one of `keys` (key id to secret) signed these very bytes.
+    """
+    try:
+        message = parse(incoming.body, _ACCEPTED[incoming.source])
+    except (Malformed, UnsupportedType) as exc:
+        return Unreadable(exc.code, str(exc), exc.faults, exc.serial_no, exc.payment_order_no)
+    match message:
+        case PaymentResult():
+            try:
+                verify(incoming.signature, incoming.body, keys)
+            except BadSignature as exc:
+                number = message.payment_order_no
+                return Unreadable(Code.BAD_SIGNATURE, exc.reason, payment_order_no=number)
+            return message
+        case OpenAccount() | Recharge():
+            return message
+        case _:
+            msg = f"{message.type} is accepted by the contract and unknown here"
+            raise AssertionError(msg)

@@ -1,0 +1,140 @@
+"""From the commit to the broker's confirm: what a batch promised is published, whoever is left to do it.
+
+The worker that wrote a row has it to itself for `store.outbox.RELAY_AFTER` and publishes it while the next
+batch is decided. What is not confirmed by then, for whatever reason, any worker's relay publishes.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from uuid import UUID
+
+import structlog
+
+from wallet_worker.broker.publisher import Publisher
+from wallet_worker.health import Health
+from wallet_worker.metrics import Metrics
+from wallet_worker.store import outbox
+from wallet_worker.store.database import Database
+from wallet_worker.store.errors import UnavailableError
+from wallet_worker.store.outbox import OutboxRow
+
+BATCHES_WAITING_MAX = 3  # one being published, two waiting: more would only be memory
+STALLED_SECONDS = 1.0
+FORGET_SECONDS = (
+    0.5  # how long confirmed rows wait for a batch to take them along, before they are deleted anyway
+)
+RELAY_SECONDS = 2.0
+RELAY_BATCH_MAX = 500
+
+log = structlog.get_logger(__name__)
+
+
+class Outbox:
+    """Publishes what batches committed, and forgets what is confirmed."""
+
+    def __init__(self, database: Database, publisher: Publisher, health: Health, metrics: Metrics) -> None:
+        self._database = database
+        self._publisher = publisher
+        self._health = health
+        self._metrics = metrics
+        self._waiting: asyncio.Queue[Sequence[OutboxRow]] = asyncio.Queue(BATCHES_WAITING_MAX)
+        self._confirmed: list[UUID] = []
+        self._stalled = False
+
+    async def offer(self, rows: Sequence[OutboxRow]) -> None:
+        """Publish committed rows soon; waits while too much is waiting, unless the broker takes nothing at all.
+
+        While the broker takes nothing (a memory or disk alarm), rows are left to the relay, so that
+        consuming and acknowledging go on.
+        """
+        if not rows:
+            return
+        if self._stalled:
+            if self._waiting.full():
+                return
+            self._waiting.put_nowait(rows)
+            return
+        try:
+            await asyncio.wait_for(self._waiting.put(rows), STALLED_SECONDS)
+        except TimeoutError:
+            self._stalled = True
+            log.warning(
+                "publisher.stalled", detail="the broker confirms nothing; the outbox keeps what is due"
+            )
+
+    def take_confirmed(self) -> list[UUID]:
+        """Return ids that the caller's transaction is to delete; `keep` them if it fails."""
+        taken, self._confirmed = self._confirmed, []
+        return taken
+
+    def keep(self, ids: Sequence[UUID]) -> None:
+        """Have ids deleted by somebody else after all."""
+        self._confirmed.extend(ids)
+
+    async def publish(self) -> None:
+        """Publish what is offered, until cancelled."""
+        while True:
+            rows = await self._waiting.get()
+            try:
+                confirmed = await self._publisher.publish(rows)
+                self._confirmed.extend(confirmed)
+                if confirmed:
+                    self._stalled = False
+            finally:
+                self._waiting.task_done()
+
+    async def forget(self) -> None:
+        """Delete confirmed rows that no batch took along, until cancelled."""
+        while True:
+            await asyncio.sleep(FORGET_SECONDS)
+            await self.forget_now()
+
+    async def forget_now(self) -> None:
+        """Delete confirmed rows; while the database is away they are kept in mind."""
+        ids = self.take_confirmed()
+        if not ids:
+            return
+        try:
+            async with self._database.connection() as connection:
+                await outbox.delete(connection, ids)
+        except UnavailableError:
+            self.keep(ids)
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until everything offered was tried, and forget what was confirmed; at most `seconds`."""
+        try:
+            await asyncio.wait_for(self._waiting.join(), seconds)
+        except TimeoutError:
+            log.warning("outbox.left", detail="not everything was published in time; the relay will")
+        await self.forget_now()
+
+    async def relay(self) -> None:
+        """Publish what nobody published in time, until cancelled."""
+        while True:
+            try:
+                taken = await self._relay_some()
+                async with self._database.connection() as connection:
+                    waiting, oldest_seconds = await outbox.overdue(connection)
+                self._metrics.outbox_overdue.set(waiting)
+                self._metrics.outbox_oldest_seconds.set(oldest_seconds)
+            except UnavailableError:
+                taken = 0  # the batch says so already
+            if taken < RELAY_BATCH_MAX:
+                await asyncio.sleep(RELAY_SECONDS)
+
+    async def _relay_some(self) -> int:
+        """Publish overdue rows and delete or put them off; return how many there were."""
+        if "publisher" in self._health.reasons:
+            return 0
+        async with self._database.transaction() as connection:
+            rows = await outbox.take_due(connection, RELAY_BATCH_MAX)
+            if not rows:
+                return 0
+            confirmed = await self._publisher.publish(rows)
+            late = [row.message_id for row in rows if row.message_id not in confirmed]
+            if confirmed:
+                await outbox.delete(connection, confirmed)
+            if late:
+                await outbox.put_off(connection, late)
+        log.warning("outbox.relayed", messages=len(confirmed), failed=len(late))
+        return len(rows)

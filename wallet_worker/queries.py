@@ -1,0 +1,178 @@
+"""Answers to queries, read from one snapshot each, under a role that can only read."""
+
+import asyncio
+from typing import cast
+from uuid import uuid4
+
+import asyncpg
+import structlog
+from aiormq.abc import DeliveredMessage
+from aiormq.channel import Channel
+from pamqp.commands import Basic
+
+from schemas.codes import Code
+from schemas.encode import encode
+from schemas.events import OrderView
+from schemas.message import Message
+from schemas.money import to_text
+from schemas.names import CONTENT_TYPE, DEFAULT_ACCOUNT_TYPE, TRACEPARENT_HEADER
+from schemas.parse import QUERIES, Malformed, UnsupportedType, parse
+from schemas.queries import (
+    AccountList,
+    AccountListed,
+    GetAccount,
+    GetOrder,
+    GetStatement,
+    OrderDetail,
+    QueryRefused,
+    Statement,
+)
+from wallet_worker.broker.connection import FAILURES
+from wallet_worker.core import accounts as core_accounts
+from wallet_worker.core import ledger
+from wallet_worker.core import orders as core_orders
+from wallet_worker.core.decide import outcome
+from wallet_worker.metrics import Metrics
+from wallet_worker.store import accounts, commands, entries, orders
+from wallet_worker.store.database import Database
+from wallet_worker.store.errors import StoreError
+
+PREFETCH = 64
+AT_ONCE_MAX = 3  # connections of the pool that queries may hold; the rest wait here, not in the pool
+
+log = structlog.get_logger(__name__)
+
+
+class Queries:
+    """Answers each query to its `reply_to`, several at a time. A query is never set aside: it lives 30 s."""
+
+    def __init__(self, database: Database, metrics: Metrics) -> None:
+        self._database = database
+        self._metrics = metrics
+        self._free = asyncio.Semaphore(AT_ONCE_MAX)
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def on_delivery(self, message: DeliveredMessage) -> None:
+        """Begin to answer; the channel's own task ends at once, because it is cancelled with the channel."""
+        task = asyncio.create_task(self._serve(message), name="query")
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def drain(self) -> None:
+        """Wait for the answers that are being made."""
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _serve(self, message: DeliveredMessage) -> None:
+        properties = message.header.properties
+        channel = cast("Channel", message.channel)
+        kind, reply = await self._reply(message.body)
+        code = reply.code if isinstance(reply, QueryRefused) else Code.OK
+        self._metrics.queries.labels(type=kind, code=code.value).inc()
+        try:
+            if properties.reply_to:
+                trace = (properties.headers or {}).get(TRACEPARENT_HEADER)
+                await channel.basic_publish(
+                    encode(reply),
+                    routing_key=properties.reply_to,
+                    properties=Basic.Properties(
+                        content_type=CONTENT_TYPE,
+                        message_id=uuid4().hex,
+                        correlation_id=properties.correlation_id,
+                        headers={TRACEPARENT_HEADER: trace} if isinstance(trace, str) else None,
+                    ),
+                    wait=False,
+                )
+            if message.delivery_tag is not None:
+                await channel.basic_ack(message.delivery_tag, wait=False)
+        except FAILURES:
+            log.debug("query.unanswered", type=kind)  # whoever asked asks again, or has gone
+
+    async def _reply(self, body: bytes) -> tuple[str, Message]:
+        try:
+            query = parse(body, QUERIES)
+        except (Malformed, UnsupportedType) as exc:
+            return "unreadable", QueryRefused(code=exc.code, message=str(exc))
+        try:
+            async with self._free, self._database.snapshot() as connection:
+                return query.type, await answer(connection, query)
+        except StoreError as exc:
+            log.warning("query.failed", type=query.type, reason=str(exc))
+            return query.type, QueryRefused(
+                code=Code.INTERNAL, message="the wallet cannot read its database now; ask again"
+            )
+
+
+async def answer(connection: asyncpg.Connection, query: Message) -> Message:
+    """Return the answer to a query, from the caller's snapshot."""
+    match query:
+        case GetAccount():
+            return await _account(connection, query)
+        case GetOrder():
+            return await _order(connection, query)
+        case GetStatement():
+            return await _statement(connection, query)
+        case _:
+            msg = f"{query.type} is accepted by the contract and unknown here"
+            raise AssertionError(msg)
+
+
+async def _account(connection: asyncpg.Connection, query: GetAccount) -> AccountList:
+    found = await accounts.of_user(connection, query.user_id, query.account_type, query.currency)
+    return AccountList(
+        accounts=[
+            AccountListed(id=account.account_id, **dict(core_accounts.view(account))) for account in found
+        ]
+    )
+
+
+async def _order(connection: asyncpg.Connection, query: GetOrder) -> OrderDetail | QueryRefused:
+    _, known = await commands.known(connection, [query.serial_no])
+    command = known.get(query.serial_no)
+    if command is None:
+        return QueryRefused(code=Code.ORDER_NOT_FOUND, message="the serial number is not known")
+    order = await orders.by_serial_no(connection, query.serial_no)
+    account = None if order is None else await accounts.by_id(connection, order.account_id)
+    if order is None or account is None:
+        return OrderDetail(outcome=outcome(command, duplicate=False), order=None, entries=[])
+    lines = await entries.of_order(connection, order.order_id)
+    view = core_orders.view(order, account)
+    return OrderDetail(
+        outcome=outcome(command, duplicate=False),
+        order=OrderView(**{name: getattr(view, name) for name in OrderView.model_fields}),
+        entries=[ledger.view(line.entry, account, line.order_type) for line in lines],
+    )
+
+
+async def _statement(connection: asyncpg.Connection, query: GetStatement) -> Statement | QueryRefused:
+    account_type = query.account_type or DEFAULT_ACCOUNT_TYPE
+    found = await accounts.of_user(connection, query.user_id, account_type, query.currency)
+    if not found:
+        return QueryRefused(
+            code=Code.ACCOUNT_NOT_FOUND, message="the user has no account of this type and currency"
+        )
+    (account,) = found
+    after = query.after_line_no or 0
+    # One more than asked for, to know whether there is a next page.
+    lines = await entries.page(
+        connection,
+        account.account_id,
+        after_line_no=after,
+        since=query.from_time,
+        before=query.to_time,
+        limit=query.limit + 1,
+    )
+    shown = lines[: query.limit]
+    if shown:
+        opening_minor = shown[0].entry.balance_before_minor
+        closing_minor = shown[-1].entry.balance_after_minor
+    else:
+        opening_minor = closing_minor = await entries.balance_before(
+            connection, account.account_id, line_no=after, since=query.from_time
+        )
+    return Statement(
+        account=core_accounts.view(account),
+        opening_balance=to_text(opening_minor, account.currency),
+        closing_balance=to_text(closing_minor, account.currency),
+        entries=[ledger.view(line.entry, account, line.order_type) for line in shown],
+        next_after_line_no=shown[-1].entry.line_no if len(lines) > len(shown) else None,
+    )

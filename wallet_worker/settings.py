@@ -1,0 +1,79 @@
+"""Settings from the environment, each with the prefix WALLET_; nothing is read from files."""
+
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from schemas.money import minor_digits
+from schemas.names import DEFAULT_CURRENCIES
+from wallet_worker.core.decide import Rules
+
+
+class Settings(BaseSettings):
+    """What a deployment chooses. Reading them raises pydantic's ValidationError, which names each wrong one."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="WALLET_", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
+
+    amqp_url: SecretStr = Field(description="The broker: amqp://user:password@host:5672/vhost")
+    database_url: SecretStr = Field(description="The database: postgresql://user:password@host:5432/name")
+    management_url: SecretStr | None = Field(
+        default=None,
+        description="RabbitMQ's management API, through which bindings are checked; "
+        "by default port 15672 of the broker's host, with the broker's user.",
+    )
+    payment_keys: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description='The gateway\'s signing keys: {"key id": "secret"}. None: every payment result is refused.',
+    )
+    http_host: str = Field(default="0.0.0.0", description="Where /healthz, /readyz and /metrics listen.")  # noqa: S104
+    http_port: int = Field(default=9300, ge=0, le=65_535, description="Their port; 0 takes a free one.")
+    currencies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=DEFAULT_CURRENCIES, description="The currencies that are allowed, separated by commas."
+    )
+    recharge_expires_seconds: int = Field(
+        default=86_400, ge=1, le=366 * 86_400, description="How long the wallet waits for a recharge's money."
+    )
+    drain_seconds: float = Field(
+        default=25.0, gt=0, description="How long a stopping worker may take to finish what it has in hand."
+    )
+    log_format: str = Field(
+        default="auto",
+        pattern="^(auto|json|console)$",
+        description="json, console, or auto: console on a terminal.",
+    )
+    log_level: str = Field(
+        default="info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
+    )
+
+    @field_validator("currencies", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return (
+            tuple(part.strip() for part in value.split(",") if part.strip())
+            if isinstance(value, str)
+            else value
+        )
+
+    @field_validator("currencies")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for currency in value:
+            minor_digits(currency)
+        return value
+
+    @property
+    def rules(self) -> Rules:
+        """What the core may know of the settings."""
+        return Rules(
+            currencies=frozenset(self.currencies),
+            recharge_expires_after=timedelta(seconds=self.recharge_expires_seconds),
+        )
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """The signing keys, in the clear."""
+        return {key_id: secret.get_secret_value() for key_id, secret in self.payment_keys.items()}

@@ -1,0 +1,1 @@
+"""PostgreSQL: one module a table, one function a statement, the SQL above its function."""

@@ -1,0 +1,231 @@
+"""The table `accounts`: users' balances, and the lanes of the system accounts."""
+
+from collections.abc import Iterable, Sequence
+
+import asyncpg
+
+from schemas.values import AccountStatus
+from wallet_worker.core.accounts import Account, AccountKey, SystemKey, SystemName
+from wallet_worker.store.errors import InvariantBrokenError
+
+LANES = 16
+"""Rows of one system account. More than the workers of a large deployment, so that each finds a free one."""
+
+_COLUMNS = """
+    a.account_id, a.account_no, a.user_id, a.account_type, a.currency, a.status,
+    a.balance, a.reserved, a.line_no, a.created_at, a.updated_at
+"""
+
+# The ids are found first and locked afterwards, in their order, whatever order the join finds them in.
+_LOCK = f"""
+WITH wanted AS (
+    SELECT unnest($1::bigint[]) AS account_id
+    UNION
+    SELECT newest.account_id
+    FROM unnest($2::text[], $3::text[], $4::text[]) AS k (user_id, account_type, currency)
+    CROSS JOIN LATERAL (
+        SELECT max(a.account_id) AS account_id
+        FROM accounts a
+        WHERE a.kind = 'user'
+          AND a.user_id = k.user_id AND a.account_type = k.account_type AND a.currency = k.currency
+    ) newest
+)
+SELECT {_COLUMNS}
+FROM accounts a
+WHERE a.account_id = ANY (ARRAY(SELECT account_id FROM wanted))
+ORDER BY a.account_id
+FOR NO KEY UPDATE OF a
+"""  # noqa: S608 -- static text
+
+
+async def lock(
+    connection: asyncpg.Connection, ids: Iterable[int], keys: Iterable[AccountKey]
+) -> list[Account]:
+    """Return the accounts of these ids, and the newest account of each key, closed or not; all locked.
+
+    Takes row locks in the order of account_id, inside the caller's transaction; orders are locked before,
+    system accounts after. What does not exist is not in the list.
+    """
+    wanted = list(keys)
+    rows = await connection.fetch(
+        _LOCK,
+        list(ids),
+        [key.user_id for key in wanted],
+        [key.account_type for key in wanted],
+        [key.currency for key in wanted],
+    )
+    return [_user(row) for row in rows]
+
+
+# A lane that another worker holds is skipped; with all of them taken, wait for one.
+_LOCK_LANES = """
+SELECT w.system_name, a.account_id, a.currency, a.balance, a.line_no, a.updated_at
+FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w (system_name, currency, position)
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM accounts l
+    WHERE l.system_name = w.system_name AND l.currency = w.currency
+    ORDER BY l.lane
+    LIMIT 1
+    FOR NO KEY UPDATE SKIP LOCKED
+) a
+ORDER BY w.position
+"""
+_WAIT_FOR_LANES = _LOCK_LANES.replace(" SKIP LOCKED", "")
+
+
+async def lock_lanes(
+    connection: asyncpg.Connection, keys: Iterable[SystemKey]
+) -> list[tuple[SystemKey, Account]]:
+    """Return one locked lane of each system account, one that no other worker holds if there is one.
+
+    Takes row locks in the order of the keys, after all others of the transaction. Raises
+    InvariantBrokenError for a system account that has no rows.
+    """
+    wanted = sorted(keys)
+    if not wanted:
+        return []
+    found = await _lanes(connection, _LOCK_LANES, wanted)
+    missing = [key for key in wanted if key not in found]
+    if missing:
+        found |= await _lanes(connection, _WAIT_FOR_LANES, missing)
+    for key in wanted:
+        if key not in found:
+            msg = f"the system account {key.name} has no rows for {key.currency}"
+            raise InvariantBrokenError(msg)
+    return list(found.items())
+
+
+async def _lanes(
+    connection: asyncpg.Connection, sql: str, keys: Sequence[SystemKey]
+) -> dict[SystemKey, Account]:
+    rows = await connection.fetch(sql, [key.name.value for key in keys], [key.currency for key in keys])
+    return {
+        SystemKey(SystemName(row["system_name"]), row["currency"]): Account(
+            account_id=row["account_id"],
+            currency=row["currency"],
+            balance_minor=row["balance"],
+            line_no=row["line_no"],
+            updated_at=row["updated_at"],
+        )
+        for row in rows
+    }
+
+
+_ENSURE_LANES = """
+INSERT INTO accounts (kind, system_name, lane, currency, status, balance, reserved, line_no, created_at, updated_at)
+SELECT 'system', s.name, lane, c.currency, 'active', 0, 0, 0, now(), now()
+FROM unnest($1::text[]) AS s (name), unnest($2::text[]) AS c (currency), generate_series(0, $3::int - 1) AS lane
+ON CONFLICT ON CONSTRAINT accounts_system_key DO NOTHING
+"""
+
+
+async def ensure_lanes(connection: asyncpg.Connection, currencies: Iterable[str]) -> None:
+    """Leave every system account with all its lanes in each currency."""
+    await connection.execute(_ENSURE_LANES, [name.value for name in SystemName], sorted(currencies), LANES)
+
+
+_RESERVE_IDS = "SELECT nextval('accounts_account_id_seq') FROM generate_series(1, $1::int)"
+
+
+async def reserve_ids(connection: asyncpg.Connection, count: int) -> list[int]:
+    """Return ids that no account has and none will be given; those that stay unused leave gaps."""
+    return [row[0] for row in await connection.fetch(_RESERVE_IDS, count)]
+
+
+_INSERT = """
+INSERT INTO accounts (account_id, kind, account_no, user_id, account_type, currency, status,
+                      balance, reserved, line_no, created_at, updated_at)
+SELECT account_id, 'user', account_no, user_id, account_type, currency, status,
+       balance, reserved, line_no, created_at, updated_at
+FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
+            $7::bigint[], $8::bigint[], $9::bigint[], $10::timestamptz[], $11::timestamptz[])
+     AS n (account_id, account_no, user_id, account_type, currency, status,
+           balance, reserved, line_no, created_at, updated_at)
+"""
+
+
+async def insert(connection: asyncpg.Connection, accounts: Sequence[Account]) -> None:
+    """Write new users' accounts; a race for the same key or number comes out as LostRaceError."""
+    await connection.execute(
+        _INSERT,
+        [a.account_id for a in accounts],
+        [a.account_no for a in accounts],
+        [a.user_id for a in accounts],
+        [a.account_type for a in accounts],
+        [a.currency for a in accounts],
+        [a.status.value for a in accounts],
+        [a.balance_minor for a in accounts],
+        [a.reserved_minor for a in accounts],
+        [a.line_no for a in accounts],
+        [a.created_at for a in accounts],
+        [a.updated_at for a in accounts],
+    )
+
+
+# The old line_no is compared although the row is locked: should a lock ever be missing, nothing is lost.
+_UPDATE = """
+UPDATE accounts a
+SET status = n.status, balance = n.balance, reserved = n.reserved, line_no = n.line_no, updated_at = n.updated_at
+FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[])
+     AS n (account_id, line_no_before, status, balance, reserved, line_no, updated_at)
+WHERE a.account_id = n.account_id AND a.line_no = n.line_no_before
+"""
+
+
+async def update(connection: asyncpg.Connection, changes: Sequence[tuple[Account, Account]]) -> None:
+    """Write accounts that were locked, as pairs of before and after; raises InvariantBrokenError if one moved."""
+    status = await connection.execute(
+        _UPDATE,
+        [after.account_id for _, after in changes],
+        [before.line_no for before, _ in changes],
+        [after.status.value for _, after in changes],
+        [after.balance_minor for _, after in changes],
+        [after.reserved_minor for _, after in changes],
+        [after.line_no for _, after in changes],
+        [after.updated_at for _, after in changes],
+    )
+    if status != f"UPDATE {len(changes)}":
+        msg = f"{len(changes)} locked accounts were to change, the database says {status}"
+        raise InvariantBrokenError(msg)
+
+
+_OF_USER = f"""
+SELECT DISTINCT ON (a.account_type, a.currency) {_COLUMNS}
+FROM accounts a
+WHERE a.kind = 'user' AND a.user_id = $1
+  AND ($2::text IS NULL OR a.account_type = $2) AND ($3::text IS NULL OR a.currency = $3)
+ORDER BY a.account_type, a.currency, a.account_id DESC
+"""  # noqa: S608 -- static text
+
+
+async def of_user(
+    connection: asyncpg.Connection, user_id: str, account_type: str | None, currency: str | None
+) -> list[Account]:
+    """Return the newest account of each type and currency of a user, perhaps of one type or currency only."""
+    return [_user(row) for row in await connection.fetch(_OF_USER, user_id, account_type, currency)]
+
+
+_BY_ID = f"SELECT {_COLUMNS} FROM accounts a WHERE a.kind = 'user' AND a.account_id = $1"  # noqa: S608
+
+
+async def by_id(connection: asyncpg.Connection, account_id: int) -> Account | None:
+    """Return a user's account, or nothing if there is none of this id."""
+    row = await connection.fetchrow(_BY_ID, account_id)
+    return None if row is None else _user(row)
+
+
+def _user(row: asyncpg.Record) -> Account:
+    return Account(
+        account_id=row["account_id"],
+        account_no=row["account_no"],
+        user_id=row["user_id"],
+        account_type=row["account_type"],
+        currency=row["currency"],
+        status=AccountStatus(row["status"]),
+        balance_minor=row["balance"],
+        reserved_minor=row["reserved"],
+        line_no=row["line_no"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )

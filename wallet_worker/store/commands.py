@@ -1,0 +1,60 @@
+"""The table `commands`: what was asked under each serial number, and its one outcome."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+import asyncpg
+
+from schemas.codes import Code
+from schemas.values import OutcomeStatus
+from wallet_worker.core.facts import Command
+
+# One row at least, so that the time comes along even where nothing is known.
+_KNOWN = """
+SELECT clock.now, c.*
+FROM (SELECT clock_timestamp() AS now) clock
+LEFT JOIN commands c ON c.serial_no = ANY ($1::text[])
+"""
+
+
+async def known(
+    connection: asyncpg.Connection, serial_nos: Iterable[str]
+) -> tuple[datetime, dict[str, Command]]:
+    """Return the database's time, and the commands that are known under these serial numbers."""
+    rows = await connection.fetch(_KNOWN, list(serial_nos))
+    return rows[0]["now"], {row["serial_no"]: _command(row) for row in rows if row["serial_no"] is not None}
+
+
+_INSERT = """
+INSERT INTO commands (serial_no, command_type, fingerprint, content, status, code, result, created_at)
+SELECT *
+FROM unnest($1::text[], $2::text[], $3::bytea[], $4::json[], $5::text[], $6::text[], $7::json[], $8::timestamptz[])
+"""
+
+
+async def insert(connection: asyncpg.Connection, commands: Sequence[Command]) -> None:
+    """Write new outcomes; another worker's outcome of the same serial number comes out as LostRaceError."""
+    await connection.execute(
+        _INSERT,
+        [c.serial_no for c in commands],
+        [c.command_type for c in commands],
+        [c.fingerprint for c in commands],
+        [c.content for c in commands],
+        [c.status.value for c in commands],
+        [c.code.value for c in commands],
+        [c.result for c in commands],
+        [c.created_at for c in commands],
+    )
+
+
+def _command(row: asyncpg.Record) -> Command:
+    return Command(
+        serial_no=row["serial_no"],
+        command_type=row["command_type"],
+        fingerprint=row["fingerprint"],
+        content=row["content"],
+        status=OutcomeStatus(row["status"]),
+        code=Code[row["code"]],
+        result=row["result"],
+        created_at=row["created_at"],
+    )

@@ -1,0 +1,99 @@
+"""One pool of connections, with a time limit on everything that could wait."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import cast
+
+import asyncpg
+
+from wallet_worker.store.errors import mapped
+
+COMMAND_SECONDS = 30.0  # above the server's own limits, so that the server speaks first while it can
+CONNECT_SECONDS = 5.0
+ACQUIRE_SECONDS = 10.0
+POOL_SIZE_MAX = 6  # the batch, the relay, the sweeper, and three for queries
+
+WORKER_ROLE = "wallet_worker"
+READONLY_ROLE = "wallet_readonly"
+
+_LIMITS = {
+    "statement_timeout": "20s",
+    "lock_timeout": "5s",
+    "idle_in_transaction_session_timeout": "30s",  # a stopped worker's locks do not outlive this
+}
+
+
+class Database:
+    """A pool that connects when it is first used, under one role.
+
+    Every failure comes out as one of `store.errors`; none is retried here.
+    """
+
+    def __init__(self, dsn: str, *, role: str, application: str, size_max: int = POOL_SIZE_MAX) -> None:
+        self._dsn = dsn
+        self._size_max = size_max
+        self._settings = {"application_name": application, "role": role, **_LIMITS}
+        self._pool: asyncpg.Pool | None = None
+
+    async def open(self) -> None:
+        """Connect once, so that a wrong address or password is said at once; raises UnavailableError."""
+        with mapped():
+            self._pool = await asyncpg.create_pool(
+                self._dsn,
+                min_size=0,
+                max_size=self._size_max,
+                timeout=CONNECT_SECONDS,
+                command_timeout=COMMAND_SECONDS,
+                server_settings=self._settings,
+                reset=_keep,
+            )
+            async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+                await connection.execute("SELECT 1")
+
+    async def close(self) -> None:
+        """Leave no connection open, also if the server no longer answers."""
+        if self._pool is None:
+            return
+        try:
+            await asyncio.wait_for(self._pool.close(), CONNECT_SECONDS)
+        except TimeoutError:
+            self._pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[asyncpg.Connection]:
+        """Give a connection outside any transaction."""
+        if self._pool is None:
+            msg = "the database was not opened"
+            raise RuntimeError(msg)
+        with mapped():
+            async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+                # A proxy that gives the connection back; its type says less than it can.
+                yield cast("asyncpg.Connection", connection)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[asyncpg.Connection]:
+        """Give a connection inside a transaction, READ COMMITTED; committed on return, else rolled back.
+
+        When UnavailableError comes out, the commit may or may not have happened.
+        """
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[asyncpg.Connection]:
+        """Give a connection that sees one state of the database, whatever commits meanwhile, and only reads."""
+        async with (
+            self.connection() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            yield connection
+
+    async def forget_connections(self) -> None:
+        """Have later calls connect anew: after a failover, the old connections lead to the old primary."""
+        if self._pool is not None:
+            await self._pool.expire_connections()
+
+
+async def _keep(_: asyncpg.Connection) -> None:
+    """Return a connection to the pool as it is: nobody here changes a session, and a reset is a round trip."""

@@ -1,0 +1,112 @@
+"""The table `entries`: the ledger. Lines are added and never changed; the database sees to that."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from schemas.values import Direction, OrderType
+from wallet_worker.core.ledger import Entry
+
+_INSERT = """
+INSERT INTO entries (account_id, line_no, order_id, direction, amount, balance_before, balance_after, created_at)
+SELECT *
+FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[],
+            $8::timestamptz[])
+"""
+
+
+async def insert(connection: asyncpg.Connection, entries: Sequence[Entry]) -> None:
+    """Write new lines; their orders and accounts are written before."""
+    await connection.execute(
+        _INSERT,
+        [e.account_id for e in entries],
+        [e.line_no for e in entries],
+        [e.order_id for e in entries],
+        [e.direction.value for e in entries],
+        [e.amount_minor for e in entries],
+        [e.balance_before_minor for e in entries],
+        [e.balance_after_minor for e in entries],
+        [e.created_at for e in entries],
+    )
+
+
+_OF_ORDER = """
+SELECT e.*, o.order_type
+FROM entries e
+JOIN orders o USING (order_id)
+JOIN accounts a ON a.account_id = e.account_id
+WHERE e.order_id = $1 AND a.kind = 'user'
+ORDER BY e.account_id, e.line_no
+"""
+
+_PAGE = """
+SELECT e.*, o.order_type
+FROM entries e
+JOIN orders o USING (order_id)
+WHERE e.account_id = $1 AND e.line_no > $2
+  AND ($3::timestamptz IS NULL OR e.created_at >= $3)
+  AND ($4::timestamptz IS NULL OR e.created_at < $4)
+ORDER BY e.line_no
+LIMIT $5
+"""
+
+# The balance at a line that need not be there: that of the last line before it.
+_BALANCE_BEFORE = """
+SELECT balance_after
+FROM entries
+WHERE account_id = $1
+  AND (line_no <= $2 OR ($3::timestamptz IS NOT NULL AND created_at < $3))
+ORDER BY line_no DESC
+LIMIT 1
+"""
+
+
+class Line(NamedTuple):
+    """A line with the type of the order that made it."""
+
+    entry: Entry
+    order_type: OrderType
+
+
+async def of_order(connection: asyncpg.Connection, order_id: UUID) -> list[Line]:
+    """Return the lines that an order made on users' accounts."""
+    return [_line(row) for row in await connection.fetch(_OF_ORDER, order_id)]
+
+
+async def page(
+    connection: asyncpg.Connection,
+    account_id: int,
+    *,
+    after_line_no: int,
+    since: datetime | None,
+    before: datetime | None,
+    limit: int,
+) -> list[Line]:
+    """Return at most `limit` lines after a line, made at `since` or later and before `before`, oldest first."""
+    rows = await connection.fetch(_PAGE, account_id, after_line_no, since, before, limit)
+    return [_line(row) for row in rows]
+
+
+async def balance_before(
+    connection: asyncpg.Connection, account_id: int, *, line_no: int, since: datetime | None
+) -> int:
+    """Return the balance, in minor units, before the first line after `line_no` made at `since` or later."""
+    balance = await connection.fetchval(_BALANCE_BEFORE, account_id, line_no, since)
+    return 0 if balance is None else int(balance)
+
+
+def _line(row: asyncpg.Record) -> Line:
+    entry = Entry(
+        account_id=row["account_id"],
+        line_no=row["line_no"],
+        order_id=row["order_id"],
+        direction=Direction(row["direction"]),
+        amount_minor=row["amount"],
+        balance_before_minor=row["balance_before"],
+        balance_after_minor=row["balance_after"],
+        created_at=row["created_at"],
+    )
+    return Line(entry, OrderType(row["order_type"]))

@@ -1,0 +1,76 @@
+"""What can go wrong with the database, in the three kinds that the wallet acts on, and one more.
+
+Driver errors become these here and nowhere else, by constraint name and SQLSTATE.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+
+_RACES = frozenset(
+    {
+        "commands_pkey",
+        "accounts_open_key",
+        "accounts_account_no_key",
+        "orders_serial_no_key",
+        "entries_pkey",
+    }
+)
+"""Constraints that two workers may meet at without either being wrong: the loser reads again."""
+
+
+class StoreError(Exception):
+    """Anything below."""
+
+
+class UnavailableError(StoreError):
+    """The database is away, too slow, or read-only: pause and try again. Nothing is known of a commit."""
+
+
+class LostRaceError(StoreError):
+    """Another worker was first, or both waited for each other: nothing was written, read again."""
+
+
+class RefusedError(StoreError):
+    """The database will not have this: nothing was written, and trying again changes nothing."""
+
+
+class InvariantBrokenError(StoreError):
+    """A row was not as it must be: our bug. Stop, and acknowledge nothing."""
+
+
+@contextmanager
+def mapped() -> Iterator[None]:
+    """Raise the errors above instead of the driver's."""
+    try:
+        yield
+    except asyncpg.UniqueViolationError as exc:
+        if exc.constraint_name in _RACES:
+            raise LostRaceError(exc.constraint_name) from exc
+        raise RefusedError(str(exc)) from exc
+    except (
+        asyncpg.DeadlockDetectedError,
+        asyncpg.SerializationError,
+        asyncpg.LockNotAvailableError,
+    ) as exc:
+        raise LostRaceError(type(exc).__name__) from exc
+    except (
+        asyncpg.PostgresConnectionError,
+        asyncpg.InvalidAuthorizationSpecificationError,
+        asyncpg.InsufficientResourcesError,  # disk full, out of memory, too many connections
+        asyncpg.OperatorInterventionError,  # shutting down, cannot connect now, query cancelled
+        asyncpg.ReadOnlySQLTransactionError,  # still on the old primary after a failover
+        asyncpg.PostgresSystemError,  # the server's own input and output
+        asyncpg.InternalServerError,
+        asyncpg.IdleInTransactionSessionTimeoutError,
+        asyncpg.InvalidCatalogNameError,
+    ) as exc:
+        raise UnavailableError(f"{type(exc).__name__}: {exc}") from exc
+    except asyncpg.SyntaxOrAccessError as exc:
+        # A missing table or privilege is no message's fault: nothing may be set aside for it.
+        raise InvariantBrokenError(f"{type(exc).__name__}: {exc}") from exc
+    except asyncpg.PostgresError as exc:
+        raise RefusedError(f"{type(exc).__name__}: {exc}") from exc
+    except (OSError, TimeoutError, asyncpg.InterfaceError) as exc:
+        raise UnavailableError(f"{type(exc).__name__}: {exc}") from exc

@@ -1,0 +1,82 @@
+"""The schema's revision: bringing a database to the newest one, and saying which one it has."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from wallet_worker.store.database import CONNECT_SECONDS
+from wallet_worker.store.errors import mapped
+
+_LOCK_KEY = 7_239_815_604_411
+"""Any number that nobody else locks: two migrations at once take turns."""
+
+
+class Revisions(NamedTuple):
+    """The revision before and after; absent before the first."""
+
+    before: str | None
+    after: str | None
+
+
+def newest_revision() -> str | None:
+    """Return the revision that this program was written for."""
+    return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+async def migrate(dsn: str) -> Revisions:
+    """Leave the database at the newest revision, all or nothing for each revision."""
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=lambda: asyncpg.connect(dsn, timeout=CONNECT_SECONDS),
+        poolclass=NullPool,
+    )
+    try:
+        with mapped():
+            async with engine.connect() as connection:
+                return await connection.run_sync(_upgrade)
+    finally:
+        await engine.dispose()
+
+
+def _upgrade(connection: Connection) -> Revisions:
+    connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK_KEY})
+    connection.commit()
+    try:
+        before = MigrationContext.configure(connection).get_current_revision()
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        connection.commit()
+        after = MigrationContext.configure(connection).get_current_revision()
+    finally:
+        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK_KEY})
+        connection.commit()
+    return Revisions(before, after)
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+_REVISION = """
+SELECT version_num FROM alembic_version
+"""
+
+
+async def current_revision(connection: asyncpg.Connection) -> str | None:
+    """Return the revision that the database has; nothing if it was never migrated."""
+    try:
+        revision = await connection.fetchval(_REVISION)
+    except asyncpg.UndefinedTableError:
+        return None
+    return None if revision is None else str(revision)

@@ -1,0 +1,111 @@
+"""The table `outbox`: what is committed and still to be published. A row goes when the broker confirmed it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import asyncpg
+
+RELAY_AFTER = timedelta(seconds=10)
+"""How long the worker that wrote a row has it to itself. Longer than a publish may take (`PUBLISH_SECONDS`)."""
+
+RELAY_BACKOFF_MAX = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """One message on its way out. `properties` are marshalled AMQP properties, and there for dead letters only."""
+
+    message_id: UUID
+    exchange: str
+    routing_key: str
+    body: bytes
+    correlation_id: str | None = None
+    traceparent: str | None = None
+    properties: bytes | None = None
+    attempts: int = 0
+
+
+_INSERT = """
+INSERT INTO outbox (message_id, exchange, routing_key, correlation_id, traceparent, properties, body,
+                    created_at, publish_after)
+SELECT n.*, $8::timestamptz, $8::timestamptz + $9::interval
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bytea[]) AS n
+"""
+
+
+async def insert(connection: asyncpg.Connection, rows: Sequence[OutboxRow], now: datetime) -> None:
+    """Promise these messages; after RELAY_AFTER, any worker may publish what is still there."""
+    await connection.execute(
+        _INSERT,
+        [r.message_id for r in rows],
+        [r.exchange for r in rows],
+        [r.routing_key for r in rows],
+        [r.correlation_id for r in rows],
+        [r.traceparent for r in rows],
+        [r.properties for r in rows],
+        [r.body for r in rows],
+        now,
+        RELAY_AFTER,
+    )
+
+
+_DELETE = """
+DELETE FROM outbox
+WHERE message_id IN (
+    SELECT message_id
+    FROM outbox
+    WHERE message_id = ANY ($1::uuid[])
+    FOR UPDATE SKIP LOCKED  -- a relay has it in hand, and deletes it itself
+)
+"""
+
+
+async def delete(connection: asyncpg.Connection, ids: Iterable[UUID]) -> None:
+    """Forget messages that the broker has confirmed; waits for nobody, and some may be gone already."""
+    await connection.execute(_DELETE, list(ids))
+
+
+# Not "after the last id": a row may commit later than one with a higher id.
+_TAKE_DUE = """
+SELECT message_id, exchange, routing_key, body, correlation_id, traceparent, properties, attempts
+FROM outbox
+WHERE publish_after <= clock_timestamp()
+ORDER BY publish_after
+LIMIT $1
+FOR UPDATE SKIP LOCKED
+"""
+
+
+async def take_due(connection: asyncpg.Connection, limit: int) -> list[OutboxRow]:
+    """Return messages that nobody has published in time, locked, the longest overdue first."""
+    return [OutboxRow(**row) for row in await connection.fetch(_TAKE_DUE, limit)]
+
+
+# Twice as long each time, up to a minute: what cannot be published does not stand before what can.
+_PUT_OFF = """
+UPDATE outbox
+SET attempts = attempts + 1,
+    publish_after = clock_timestamp() + least($2::interval, interval '1 second' * 2 ^ least(attempts, 10))
+WHERE message_id = ANY ($1::uuid[])
+"""
+
+
+async def put_off(connection: asyncpg.Connection, ids: Iterable[UUID]) -> None:
+    """Have messages that could not be published tried again later."""
+    await connection.execute(_PUT_OFF, list(ids), RELAY_BACKOFF_MAX)
+
+
+_DEPTH = """
+SELECT count(*) AS waiting,
+       coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 AS oldest_seconds
+FROM outbox
+WHERE publish_after <= clock_timestamp() OR attempts > 0
+"""
+
+
+async def overdue(connection: asyncpg.Connection) -> tuple[int, float]:
+    """Return how many messages are overdue, and the age of the oldest in seconds, 0 if there is none."""
+    row = await connection.fetchrow(_DEPTH)
+    return (row["waiting"], row["oldest_seconds"]) if row else (0, 0.0)

@@ -1,0 +1,125 @@
+"""The table `parked_results`: payment results that came before their order, whole, until they are due."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import asyncpg
+
+from wallet_worker.store.errors import InvariantBrokenError
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """One result that waits. `properties` are its AMQP properties, marshalled; `attempts` is at least 1."""
+
+    payment_order_no: str
+    exchange: str
+    routing_key: str
+    properties: bytes
+    body: bytes
+    attempts: int
+    first_seen: datetime
+    due_at: datetime
+    parked_id: int = 0
+
+
+_INSERT = """
+INSERT INTO parked_results (payment_order_no, exchange, routing_key, properties, body, attempts, first_seen, due_at)
+SELECT *
+FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bytea[], $6::int[], $7::timestamptz[],
+            $8::timestamptz[])
+"""
+
+
+async def insert(connection: asyncpg.Connection, results: Sequence[Parked]) -> None:
+    """Write results that are to wait."""
+    await connection.execute(
+        _INSERT,
+        [p.payment_order_no for p in results],
+        [p.exchange for p in results],
+        [p.routing_key for p in results],
+        [p.properties for p in results],
+        [p.body for p in results],
+        [p.attempts for p in results],
+        [p.first_seen for p in results],
+        [p.due_at for p in results],
+    )
+
+
+_TAKE_DUE = """
+SELECT *
+FROM parked_results
+WHERE due_at <= clock_timestamp()
+ORDER BY due_at
+LIMIT $1
+FOR UPDATE SKIP LOCKED  -- another worker has those in hand
+"""
+
+
+async def take_due(connection: asyncpg.Connection, limit: int) -> list[Parked]:
+    """Return results that are due, locked, the longest overdue first."""
+    return [
+        Parked(
+            payment_order_no=row["payment_order_no"],
+            exchange=row["exchange"],
+            routing_key=row["routing_key"],
+            properties=row["properties"],
+            body=row["body"],
+            attempts=row["attempts"],
+            first_seen=row["first_seen"],
+            due_at=row["due_at"],
+            parked_id=row["parked_id"],
+        )
+        for row in await connection.fetch(_TAKE_DUE, limit)
+    ]
+
+
+_PUT_OFF = """
+UPDATE parked_results p
+SET attempts = n.attempts, due_at = n.due_at
+FROM unnest($1::bigint[], $2::int[], $3::timestamptz[]) AS n (parked_id, attempts, due_at)
+WHERE p.parked_id = n.parked_id
+"""
+
+
+async def put_off(connection: asyncpg.Connection, results: Sequence[Parked]) -> None:
+    """Write the next time of results that were taken."""
+    status = await connection.execute(
+        _PUT_OFF,
+        [p.parked_id for p in results],
+        [p.attempts for p in results],
+        [p.due_at for p in results],
+    )
+    _assert_count(status, f"UPDATE {len(results)}")
+
+
+_DELETE = "DELETE FROM parked_results WHERE parked_id = ANY ($1::bigint[])"
+
+
+async def delete(connection: asyncpg.Connection, ids: Sequence[int]) -> None:
+    """Forget results that were taken and have ended."""
+    _assert_count(await connection.execute(_DELETE, ids), f"DELETE {len(ids)}")
+
+
+_WAKE = """
+UPDATE parked_results
+SET due_at = clock_timestamp()
+WHERE parked_id IN (
+    SELECT parked_id
+    FROM parked_results
+    WHERE payment_order_no = ANY ($1::text[]) AND due_at > clock_timestamp()
+    FOR UPDATE SKIP LOCKED  -- one that another worker has in hand is being looked at anyway
+)
+"""
+
+
+async def wake(connection: asyncpg.Connection, payment_order_nos: Iterable[str]) -> None:
+    """Make due at once what waits for these orders, which are written now."""
+    await connection.execute(_WAKE, list(payment_order_nos))
+
+
+def _assert_count(status: str, wanted: str) -> None:
+    if status != wanted:
+        msg = f"locked rows were to change: {wanted}, the database says {status}"
+        raise InvariantBrokenError(msg)

@@ -1,0 +1,35 @@
+"""The table `payment_results`: what the gateway said, each different thing once, and what came of it."""
+
+from collections.abc import Sequence
+
+import asyncpg
+
+from wallet_worker.core.facts import Receipt
+
+_INSERT = """
+INSERT INTO payment_results (payment_order_no, fingerprint, status, amount, currency, gateway_ref, reason,
+                             occurred_at, received_at, processing, code)
+SELECT *
+FROM unnest($1::text[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+            $8::timestamptz[], $9::timestamptz[], $10::text[], $11::text[])
+ON CONFLICT ON CONSTRAINT payment_results_pkey DO NOTHING  -- the first time is the one that is kept
+"""
+
+
+async def insert(connection: asyncpg.Connection, receipts: Sequence[Receipt]) -> None:
+    """Write what was received and is not known yet."""
+    results = [receipt.result for receipt in receipts]
+    await connection.execute(
+        _INSERT,
+        [r.payment_order_no for r in results],
+        [receipt.fingerprint for receipt in receipts],
+        [r.status.value for r in results],
+        [r.amount for r in results],
+        [r.currency for r in results],
+        [r.gateway_ref for r in results],
+        [r.reason for r in results],
+        [r.occurred_at for r in results],
+        [receipt.received_at for receipt in receipts],
+        [receipt.processing.value for receipt in receipts],
+        [receipt.code.value for receipt in receipts],
+    )
