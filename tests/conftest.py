@@ -1,0 +1,73 @@
+"""Servers for the whole run; a migrated database and a vhost with the topology for each test."""
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+
+import asyncpg
+import pytest
+import pytest_asyncio
+import structlog
+
+from tests.servers import Servers, start_servers
+from tests.workers import Workers
+from wallet_worker.broker import topology
+from wallet_worker.store.migrate import migrate
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """Give a broker and a database server that live as long as the run."""
+    with start_servers(durable=False) as servers:
+        yield servers
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def migrated_url(servers: Servers) -> AsyncIterator[str]:
+    """Give a migrated database that nobody connects to: what each test's own is copied from."""
+    async with servers.database() as url:
+        await migrate(url)
+        yield url
+
+
+@pytest.fixture
+async def database_url(servers: Servers, migrated_url: str) -> AsyncIterator[str]:
+    """Give a migrated database of the test's own."""
+    async with servers.database(template=migrated_url) as url:
+        yield url
+
+
+@pytest.fixture
+async def owner(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """Give a connection of the database's owner, to look at what was written."""
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def bare_url(servers: Servers) -> AsyncIterator[str]:
+    """Give the URL of an empty vhost."""
+    async with servers.vhost() as url:
+        yield url
+
+
+@pytest.fixture
+async def amqp_url(bare_url: str) -> str:
+    """Give the URL of a vhost with the wallet's topology."""
+    await topology.apply(bare_url)
+    return bare_url
+
+
+@pytest.fixture
+async def workers(servers: Servers, amqp_url: str, database_url: str) -> AsyncIterator[Workers]:
+    """Give a starter of worker processes on the test's own vhost and database; all are ended afterwards."""
+    async with Workers(amqp_url, database_url, servers.management_url) as workers:
+        yield workers
+
+
+@pytest.fixture(autouse=True)
+def _quiet_logs() -> Iterator[None]:
+    """Have each test begin with logs that nobody configured, and end so."""
+    yield
+    structlog.reset_defaults()
+    logging.getLogger().handlers.clear()
