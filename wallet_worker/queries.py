@@ -28,6 +28,7 @@ from schemas.queries import (
     Statement,
 )
 from wallet_worker.broker.connection import FAILURES
+from wallet_worker.broker.inbox import ACKNOWLEDGE_SECONDS, traceparent
 from wallet_worker.core import accounts as core_accounts
 from wallet_worker.core import ledger
 from wallet_worker.core import orders as core_orders
@@ -63,29 +64,33 @@ class Queries:
         await asyncio.gather(*self._running, return_exceptions=True)
 
     async def _serve(self, message: DeliveredMessage) -> None:
-        properties = message.header.properties
         channel = cast("Channel", message.channel)
         kind, reply = await self._reply(message.body)
         code = reply.code if isinstance(reply, QueryRefused) else Code.OK
         self._metrics.queries.labels(type=kind, code=code.value).inc()
         try:
-            if properties.reply_to:
-                trace = (properties.headers or {}).get(TRACEPARENT_HEADER)
-                await channel.basic_publish(
-                    encode(reply),
-                    routing_key=properties.reply_to,
-                    properties=Basic.Properties(
-                        content_type=CONTENT_TYPE,
-                        message_id=uuid4().hex,
-                        correlation_id=properties.correlation_id,
-                        headers={TRACEPARENT_HEADER: trace} if isinstance(trace, str) else None,
-                    ),
-                    wait=False,
-                )
-            if message.delivery_tag is not None:
-                await channel.basic_ack(message.delivery_tag, wait=False)
+            async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
+                await self._tell(message, channel, reply)
         except FAILURES:
             log.debug("query.unanswered", type=kind)  # whoever asked asks again, or has gone
+
+    async def _tell(self, message: DeliveredMessage, channel: Channel, reply: Message) -> None:
+        properties = message.header.properties
+        if properties.reply_to:
+            trace = traceparent(properties.headers or {})
+            await channel.basic_publish(
+                encode(reply),
+                routing_key=properties.reply_to,
+                properties=Basic.Properties(
+                    content_type=CONTENT_TYPE,
+                    message_id=uuid4().hex,
+                    correlation_id=properties.correlation_id,
+                    headers={TRACEPARENT_HEADER: trace} if trace else None,
+                ),
+                wait=False,
+            )
+        if message.delivery_tag is not None:
+            await channel.basic_ack(message.delivery_tag, wait=False)
 
     async def _reply(self, body: bytes) -> tuple[str, Message]:
         try:

@@ -13,13 +13,23 @@ from aio_pika.abc import AbstractConnection
 from aiormq.channel import Channel
 from yarl import URL
 
+from wallet_worker.broker import decoding
+
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 5.0
 RPC_SECONDS = 10.0
 HEARTBEAT_SECONDS = 10  # a dead peer is found after three of them; the default of 60 would take three minutes
 
-FAILURES = (aiormq.exceptions.AMQPError, OSError, TimeoutError, asyncio.InvalidStateError)
+FAILURES = (
+    aiormq.exceptions.AMQPError,
+    aiormq.exceptions.ChannelInvalidStateError,  # no AMQPError: the channel was closed before the call
+    OSError,
+    TimeoutError,
+    asyncio.InvalidStateError,
+)
 """What a lost, refused or broken connection is raised as."""
+
+decoding.install()
 
 
 class BrokerUnavailableError(Exception):

@@ -1,7 +1,9 @@
 """Deliveries between the broker's callback and the batch: in order, and only while they can be acknowledged."""
 
 import asyncio
+import re
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import cast
@@ -15,6 +17,8 @@ from wallet_worker.broker.connection import FAILURES
 from wallet_worker.core.reading import Incoming, Source
 
 DELIVERY_COUNT_HEADER = "x-delivery-count"
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.{0,200})?")
+ACKNOWLEDGE_SECONDS = 35.0  # when a dead peer is found; the client's own queue could be waited for longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,24 +81,31 @@ def letter(
 ) -> Letter:
     """Return a message with what the core may know of its properties."""
     headers = properties.headers or {}
-    trace = headers.get(TRACEPARENT_HEADER)
+    # NUL is no part of any name, and PostgreSQL has no text with it: who writes it gets no answer.
+    addressed = "\0" not in f"{properties.reply_to}{properties.correlation_id}"
     return Letter(
         Incoming(
             source=source,
             body=body,
-            reply_to=properties.reply_to or None,
-            correlation_id=properties.correlation_id or None,
-            traceparent=trace if isinstance(trace, str) else None,
+            reply_to=(properties.reply_to or None) if addressed else None,
+            correlation_id=(properties.correlation_id or None) if addressed else None,
+            traceparent=traceparent(headers),
             signature=headers.get(SIGNATURE_HEADER),
             attempts=attempts,
         ),
         exchange,
-        routing_key,
+        routing_key.replace("\0", "\ufffd"),
         properties,
         deliveries,
         first_seen or datetime.now(UTC),
         parked_id,
     )
+
+
+def traceparent(headers: Mapping[str, object]) -> str | None:
+    """Return the header `traceparent` if it is one (W3C Trace Context, section 3.2)."""
+    found = headers.get(TRACEPARENT_HEADER)
+    return found if isinstance(found, str) and _TRACEPARENT.fullmatch(found) else None
 
 
 def _deliveries(frame: Basic.Deliver, properties: Basic.Properties) -> int:
@@ -159,6 +170,7 @@ async def acknowledge(batch: list[Delivery]) -> None:
     """
     last = batch[-1]
     try:
-        await last.channel.basic_ack(last.tag, multiple=True, wait=False)
+        async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
+            await last.channel.basic_ack(last.tag, multiple=True, wait=False)
     except FAILURES:
         return

@@ -91,20 +91,32 @@ def dead_letter(
 
 def _sendable(headers: Mapping[str, FieldValue]) -> dict[str, FieldValue]:
     """Return the headers that can be encoded again and fit beside ours."""
+    kept: dict[str, FieldValue] = {}
     sizes: dict[str, int] = {}
     for name, value in headers.items():
         try:
-            sizes[name] = len(encode.field_table({name: value}))
-        except (TypeError, ValueError, struct.error):
-            continue  # a kind of value that the client library reads and cannot write
-    kept = dict(headers)
-    for name in headers.keys() - sizes.keys():
-        del kept[name]
+            kept[name] = _writable(value)
+            sizes[name] = len(encode.field_table({name: kept[name]}))
+        except (TypeError, ValueError, OverflowError, RecursionError, struct.error):
+            kept.pop(name, None)  # a value that the client library reads and cannot write
     for name in sorted(sizes, key=lambda name: sizes[name], reverse=True):
         if sum(sizes[name] for name in kept) <= HEADERS_BYTES_MAX:
             break
         del kept[name]
     return kept
+
+
+def _writable(value: FieldValue) -> FieldValue:
+    """Return the value with strings that are no UTF-8 as byte arrays: pamqp reads them and has no way back."""
+    match value:
+        case bytes():
+            return bytearray(value)
+        case dict():
+            return {name: _writable(inner) for name, inner in value.items()}
+        case list():
+            return [_writable(inner) for inner in value]
+        case _:
+            return value
 
 
 def _bounded(text: str) -> str:
