@@ -196,3 +196,7 @@ def diagram() -> str:
     for (status, result), step in RECHARGE.items():
         lines.append(f"    {status} --> {step.to}: {result} / {step.effect}")
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(diagram())  # noqa: T201 -- what this module is run for
