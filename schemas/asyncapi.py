@@ -17,7 +17,7 @@ _JsonObject = dict[str, Any]
 _AMQP_BINDING: Final = "0.3.0"
 
 # For the worked example below; it is public, and opens nothing.
-_EXAMPLE_KEYS: Final = {"2026-01": "an-example-secret"}
+EXAMPLE_KEYS: Final = {"2026-01": "an-example-secret"}
 _EXAMPLE_UNIX_SECONDS: Final = 1_767_323_045
 
 _COMMANDS: Final = (commands.OpenAccount, commands.Recharge)
@@ -180,7 +180,7 @@ def document(messages: Iterable[type[Message]]) -> _JsonObject:
             | {"dead-letter": _dead_letter(), "unrouted": _unrouted()},
             "schemas": {
                 "headers": _headers({}),
-                "signedHeaders": _headers({names.SIGNATURE_HEADER: _SIGNATURE}, [names.SIGNATURE_HEADER]),
+                "signedHeaders": _headers({names.SIGNATURE_HEADER: SIGNATURE}, [names.SIGNATURE_HEADER]),
                 "deadLetterHeaders": _headers(_DEAD_LETTER_HEADERS),
             },
             "correlationIds": {
@@ -195,7 +195,7 @@ def document(messages: Iterable[type[Message]]) -> _JsonObject:
 
 def _about() -> str:
     body = encode(payments.PaymentResult.model_validate(payments.PaymentResult.examples()[0]))
-    ((key_id, secret),) = _EXAMPLE_KEYS.items()
+    ((key_id, secret),) = EXAMPLE_KEYS.items()
     return (
         inspect.cleandoc(_ABOUT).format(
             body_bytes_max=f"{names.BODY_BYTES_MAX:,}",
@@ -205,7 +205,7 @@ def _about() -> str:
             key_id=key_id,
             secret=secret,
             body=body.decode(),
-            header=signature.sign(body, _EXAMPLE_KEYS, _EXAMPLE_UNIX_SECONDS),
+            header=signature.sign(body, EXAMPLE_KEYS, _EXAMPLE_UNIX_SECONDS),
             codes="\n".join(
                 ["| code | means |", "|---|---|", *(f"| `{code}` | {code.meaning} |" for code in Code)]
             ),
@@ -392,7 +392,7 @@ def _message(message: type[Message]) -> _JsonObject:
 
 
 def _sign(example: Message) -> _JsonObject:
-    return {names.SIGNATURE_HEADER: signature.sign(encode(example), _EXAMPLE_KEYS, _EXAMPLE_UNIX_SECONDS)}
+    return {names.SIGNATURE_HEADER: signature.sign(encode(example), EXAMPLE_KEYS, _EXAMPLE_UNIX_SECONDS)}
 
 
 def _dead_letter() -> _JsonObject:
@@ -415,7 +415,7 @@ def _unrouted() -> _JsonObject:
     }
 
 
-_SIGNATURE: Final[_JsonObject] = {
+SIGNATURE: Final[_JsonObject] = {
     "type": "string",
     "maxLength": signature.HEADER_LENGTH_MAX,
     "pattern": "^t=[0-9]{1,20}(,kid=[A-Za-z0-9._:-]{1,64}(,v1=[0-9a-fA-F]{64})+)+$",

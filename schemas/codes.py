@@ -40,7 +40,7 @@ class Code(StrEnum):
     CONTRADICTING_RESULT = "CONTRADICTING_RESULT", "the order has ended otherwise already"
     INTERNAL = "INTERNAL", "a fault of the wallet itself; nothing was done"
 
-    def __new__(cls, value: str, meaning: str) -> Self:
+    def __new__(cls, value: str, meaning: str = "") -> Self:
         """Return the member: a string like any other, that knows what it means."""
         code = str.__new__(cls, value)
         code._value_ = value

@@ -16,7 +16,7 @@ def content(message: Part) -> Content:
 
     So `"100.0"` and `"100.00"` are the same content, and so are an account type left out and its default.
     """
-    said: Content = message.__pydantic_serializer__.to_python(message, mode="json", exclude_none=True)
+    said: Content = message.__pydantic_serializer__.to_python(message, mode="json")
     if isinstance(message, WithAmount):
         said["amount"] = money.canonical(message.amount, message.currency)
     return said

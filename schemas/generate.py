@@ -119,7 +119,7 @@ class _Generator(GenerateJsonSchema):
 
 
 def _tidy(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema with what it is about first, and with its type required: the default is Python's own."""
+    """Return the schema with what it is about first, and its type required: the default is Python's own."""
     head = {"title": schema["title"], "description": asyncapi.unwrapped(schema["description"])}
     kind = schema.get("properties", {}).get("type", {})
     if "const" in kind:

@@ -71,18 +71,18 @@ def parse(body: bytes, accepted: Mapping[str, type[Message]]) -> Message:
     try:
         found = _load(body)
     except _NoObjectError as error:
-        raise _malformed(body, [_fault("", str(error))]) from None
+        raise Malformed((_fault("", str(error)),), *_numbers(_load_leniently(body))) from None
     message_type = found.get("type")
     if not isinstance(message_type, str):
-        raise _malformed(body, [_fault("type", "The type is missing or no string")])
+        raise Malformed((_fault("type", "The type is missing or no string"),), *_numbers(found))
     message = accepted.get(message_type)
     if message is None:
-        raise UnsupportedType(message_type, *_numbers(body))
+        raise UnsupportedType(message_type, *_numbers(found))
     try:
         # By the names on the wire only: a name that is Python's own is an unknown field.
         return message.__pydantic_validator__.validate_python(found, by_name=False)  # type: ignore[no-any-return]
     except ValidationError:
-        raise _malformed(body, _faults(message, found)) from None
+        raise Malformed(_faults(message, found), *_numbers(found)) from None
 
 
 class _NoObjectError(Exception):
@@ -142,11 +142,7 @@ def _has_forbidden_text(found: dict[str, Any]) -> bool:
     return False
 
 
-def _malformed(body: bytes, faults: list[Fault]) -> Malformed:
-    return Malformed(tuple(faults), *_numbers(body))
-
-
-def _faults(message: type[Message], found: dict[str, Any]) -> list[Fault]:
+def _faults(message: type[Message], found: dict[str, Any]) -> tuple[Fault, ...]:
     """Return what is wrong with an object that is not valid, unknown names first."""
     known = {field.alias or name for name, field in message.model_fields.items()}
     unknown = sorted(found.keys() - known)
@@ -160,7 +156,7 @@ def _faults(message: type[Message], found: dict[str, Any]) -> list[Fault]:
         for error in invalid.errors(include_url=False, include_context=False, include_input=False):
             where = "amount" if error["type"] == AMOUNT_DIGITS else ".".join(map(str, error["loc"]))
             faults.append(_fault(where, error["msg"]))
-    return faults[:FAULTS_MAX]
+    return tuple(faults[:FAULTS_MAX])
 
 
 def _fault(field: str, message: str) -> Fault:
@@ -176,21 +172,24 @@ def _echo(text: str) -> str:
     return "".join(escaped)[:_FAULT_LENGTH_MAX]
 
 
-def _numbers(body: bytes) -> tuple[str | None, str | None]:
-    """Return the serial_no and the payment_order_no of a body that is not valid, where they can be read."""
-    if len(body) > BODY_BYTES_MAX:
-        return None, None
-    try:
-        found = _decode_leniently(body.decode())
-    except (ValueError, RecursionError):
-        return None, None
-    if not isinstance(found, dict):
-        return None, None
+def _numbers(found: dict[str, Any]) -> tuple[str | None, str | None]:
+    """Return the serial_no and the payment_order_no of what is no message, where they can be read."""
     return _number(found.get("serial_no")), _number(found.get("payment_order_no"))
 
 
 def _number(value: object) -> str | None:
     return value if isinstance(value, str) and _SERIAL_NO.fullmatch(value) else None
+
+
+def _load_leniently(body: bytes) -> dict[str, Any]:
+    """Return what can be read of a body that is not one proper JSON object, perhaps nothing."""
+    if len(body) > BODY_BYTES_MAX:
+        return {}
+    try:
+        found = _decode_leniently(body.decode())
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _only_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
