@@ -38,6 +38,7 @@ from wallet_worker.core.facts import Decision, Facts
 from wallet_worker.core.numbering import ENTROPY_BYTES, Draw, uuid7
 from wallet_worker.core.reading import Readable, Source, Unreadable, read
 from wallet_worker.endings import DISPOSITIONS, Disposition, Ending
+from wallet_worker.failpoints import Failpoint, passing
 from wallet_worker.health import Health
 from wallet_worker.metrics import Metrics
 from wallet_worker.outbox import Outbox
@@ -109,7 +110,9 @@ class Batches:
 
             if not await self._while_available(settle, stopping):
                 return
+            passing(Failpoint.AFTER_COMMIT)
             await acknowledge(batch)
+            passing(Failpoint.AFTER_ACKNOWLEDGE)
 
     async def sweep(self, stopping: asyncio.Event) -> None:
         """Look again at parked results when they are due, until stopping."""
@@ -180,6 +183,7 @@ class Batches:
                     ended, rows = await self._apply(connection, letters, messages)
                     if forgettable:
                         await outbox.delete(connection, forgettable)
+                    passing(Failpoint.BEFORE_COMMIT)
             except LostRaceError as exc:
                 self._outbox.keep(forgettable)
                 self._metrics.races.inc()

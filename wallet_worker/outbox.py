@@ -11,6 +11,7 @@ from uuid import UUID
 import structlog
 
 from wallet_worker.broker.publisher import Publisher
+from wallet_worker.failpoints import Failpoint, passing
 from wallet_worker.health import Health
 from wallet_worker.metrics import Metrics
 from wallet_worker.store import outbox
@@ -77,6 +78,7 @@ class Outbox:
             rows = await self._waiting.get()
             try:
                 confirmed = await self._publisher.publish(rows)
+                passing(Failpoint.AFTER_PUBLISH)
                 self._confirmed.extend(confirmed)
                 if confirmed:
                     self._stalled = False
@@ -131,6 +133,7 @@ class Outbox:
             if not rows:
                 return 0
             confirmed = await self._publisher.publish(rows)
+            passing(Failpoint.AFTER_PUBLISH)
             late = [row.message_id for row in rows if row.message_id not in confirmed]
             if confirmed:
                 await outbox.delete(connection, confirmed)

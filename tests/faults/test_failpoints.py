@@ -1,0 +1,49 @@
+"""Failpoints: inert unless the environment says otherwise, and then deadly at the n-th passing."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from wallet_worker import failpoints
+from wallet_worker.failpoints import Failpoint, UnknownFailpointError, read
+
+
+def test_without_the_variable_every_place_is_the_same_empty_function() -> None:
+    assert "WALLET_FAILPOINT" not in os.environ
+
+    assert read({}) is read({"WALLET_FAILPOINT": ""}) is failpoints.passing
+    assert [failpoints.passing(place) for place in Failpoint] == [None] * len(Failpoint)
+
+
+@pytest.mark.parametrize("wanted", ["before_comit", "after_commit:often", ":3"])
+def test_a_place_that_there_is_not_is_an_error_and_no_silence(wanted: str) -> None:
+    with pytest.raises(UnknownFailpointError, match="after_commit"):
+        read({"WALLET_FAILPOINT": wanted})
+
+
+PROGRAM = """
+from wallet_worker.failpoints import Failpoint, passing
+for number in range(1, 6):
+    passing(Failpoint.BEFORE_COMMIT)
+    passing(Failpoint.AFTER_COMMIT)
+    print(number, flush=True)
+"""
+
+
+@pytest.mark.parametrize(("wanted", "passed"), [("after_commit", []), ("after_commit:3", ["1", "2"])])
+def test_the_process_kills_itself_when_it_passes_the_place_for_the_nth_time(
+    wanted: str, passed: list[str]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env=os.environ | {"WALLET_FAILPOINT": wanted},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == -signal.SIGKILL
+    assert done.stdout.split() == passed
