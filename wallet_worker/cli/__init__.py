@@ -1,0 +1,52 @@
+"""The command `wallet`, one module a noun. What a command needs is imported when it runs, so that help is quick."""
+
+import logging
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from wallet_worker.cli import migrate, topology, worker
+from wallet_worker.cli.exits import EXIT_STATUSES
+
+app = typer.Typer(
+    name="wallet",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    epilog=EXIT_STATUSES,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(name="migrate")(migrate.migrate)
+app.add_typer(topology.app, name="topology")
+app.command(name="worker")(worker.worker)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 -- typer calls it with the option's value
+    if wanted:
+        print(f"wallet {version('wallet-worker')}")  # noqa: T201 -- the command's product
+        raise typer.Exit
+
+
+@app.callback()
+def wallet(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end."),
+    ] = False,
+) -> None:
+    """Run and use the wallet: set it up, work, send commands, look at accounts, check the ledger.
+
+    Servers are named by WALLET_AMQP_URL and WALLET_DATABASE_URL in the environment.
+
+    Example: wallet send recharge alice 100.00 TWD --until-settled
+    """
+    # Without a handler Python prints the client libraries' warnings, beside the one line that we say ourselves.
+    logging.getLogger().addHandler(logging.NullHandler())
+
+
+def main() -> None:
+    """The command has run; the process ends with its exit status."""
+    app(prog_name="wallet")

@@ -1,0 +1,38 @@
+"""`wallet migrate`."""
+
+from typing import TYPE_CHECKING
+
+from wallet_worker.cli import environment, exits, terminal
+
+if TYPE_CHECKING:
+    from wallet_worker.store.migrate import Revisions
+
+
+def migrate() -> None:
+    """Bring the database named by WALLET_DATABASE_URL to the newest schema. Safe to repeat.
+
+    Example: WALLET_DATABASE_URL=postgresql://owner:secret@localhost/wallet wallet migrate
+    """
+    url = environment.database_url()
+    before, after = exits.run(_migrate(url))
+    if before == after:
+        terminal.tell(f"the database was at revision {after} already")
+    else:
+        terminal.tell(f"the database went from revision {before or 'none'} to {after}")
+
+
+async def _migrate(url: str) -> "Revisions":
+    from sqlalchemy.exc import DBAPIError
+
+    from wallet_worker.store import migrate
+    from wallet_worker.store.errors import InvariantBrokenError, RefusedError, mapped
+
+    try:
+        with mapped():
+            try:
+                return await migrate.migrate(url)
+            except DBAPIError as exc:
+                # SQLAlchemy wraps the driver's error twice, and `mapped` knows the driver's own.
+                raise (exc.orig and exc.orig.__cause__) or exc from None
+    except InvariantBrokenError as exc:
+        raise RefusedError(str(exc)) from exc  # here it is the operator's privileges, and nothing of ours

@@ -1,0 +1,56 @@
+"""What a person or a program reads: lines, JSON and tables, with text from outside made harmless."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def plain(text: str) -> str:
+    r"""Return the text with control characters, direction marks and their like written as `\x1b`, `\u202e`, ….
+
+    What comes back has no line ends either, so that nobody can fake a line of ours.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        mark if mark.isprintable() else mark.encode("unicode_escape").decode("ascii") for mark in text
+    )
+
+
+def say(text: str) -> None:
+    """Have one line on standard error: for a person, beside the command's product."""
+    print(f"wallet: {plain(text)}", file=sys.stderr, flush=True)  # noqa: T201 -- this is how a command speaks
+
+
+def tell(text: str) -> None:
+    """Have one line on standard output: the command's product."""
+    print(plain(text), flush=True)  # noqa: T201 -- see say
+
+
+def wants_json(asked: bool | None) -> bool:  # noqa: FBT001 -- the value of --json/--table, absent if neither was given
+    """Return whether the product is for a program: what was asked for, else whether nobody sees it."""
+    return not sys.stdout.isatty() if asked is None else asked
+
+
+def tell_json(document: Any) -> None:
+    """Have one line of JSON on standard output, in ASCII: no text in it can steer a terminal."""
+    print(json.dumps(document).replace("\x7f", "\\u007f"), flush=True)  # noqa: T201 -- see say
+
+
+def tell_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()
+) -> None:
+    """Have a table on standard output, with the columns named in `right` aligned to the right."""
+    table = Table(box=box.SIMPLE_HEAD, title=Text(plain(title), style="bold"), title_justify="left")
+    for column in columns:
+        table.add_column(Text(column), justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        # As Text and not as str, in which rich would read its own markup.
+        table.add_row(*(Text(plain(cell)) for cell in row))
+    Console().print(table)

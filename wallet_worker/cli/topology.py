@@ -1,0 +1,50 @@
+"""`wallet topology`: the exchanges, queues and bindings of the broker."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from wallet_worker.cli import environment, exits, terminal
+
+if TYPE_CHECKING:
+    from wallet_worker.broker.topology import Report
+
+app = typer.Typer(no_args_is_help=True, help="The exchanges, queues and bindings of the broker.")
+
+
+@app.command()
+def apply() -> None:
+    """Make the exchanges, queues and bindings that are missing. What is there is never changed.
+
+    Example: WALLET_AMQP_URL=amqp://guest:guest@localhost/ wallet topology apply
+    """
+    url = environment.amqp_url()
+    from wallet_worker.broker import topology
+
+    exits.run(topology.apply(url))
+    terminal.tell("the broker has every exchange, queue and binding")
+
+
+@app.command()
+def check() -> None:
+    """Say what is missing or wrong, one line each, and change nothing. The worker does the same at start.
+
+    Example: wallet topology check && wallet worker
+    """
+    url, management_url = environment.amqp_url(), environment.management_url()
+    report = exits.run(_check(url, management_url))
+    for sentence in report.unseen:
+        terminal.say(sentence)
+    for fault in report.faults:
+        terminal.say(fault)
+    if report.faults:
+        raise typer.Exit(exits.Exit.FOUND)
+    terminal.tell("the broker is set up as the wallet needs it")
+
+
+async def _check(url: str, management_url: str | None) -> "Report":
+    from wallet_worker.broker import topology
+    from wallet_worker.broker.connection import connected
+
+    async with connected(url, "wallet topology check") as connection:
+        return await topology.check(connection, url, management_url)
