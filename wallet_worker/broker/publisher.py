@@ -4,7 +4,8 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import nullcontext
-from uuid import UUID, uuid4
+from typing import Any
+from uuid import UUID
 
 import structlog
 from aio_pika.abc import AbstractConnection
@@ -12,6 +13,7 @@ from aiormq.channel import Channel
 from pamqp.commands import Basic
 
 from schemas.names import CONTENT_TYPE, PAYMENT_REQUESTS, TRACEPARENT_HEADER, WALLET_DEAD_LETTERS
+from wallet_worker.broker.confirms import Publication, fresh_message_id, publish_all
 from wallet_worker.broker.connection import (
     FAILURES,
     BrokerUnavailableError,
@@ -98,21 +100,10 @@ class Publisher:
         confirmed: set[UUID] = set()
         failure: str | None = None
         alone = self._alone if rows[0].properties is not None else nullcontext()
-        deadline = asyncio.get_running_loop().time() + PUBLISH_SECONDS
         try:
-            async with asyncio.timeout_at(deadline), alone:
+            async with asyncio.timeout(PUBLISH_SECONDS), alone:
                 for chunk in _chunks(rows):
-                    channel = await self._channel(exchange)
-                    results = await asyncio.gather(
-                        *(self._publish_one(channel, row) for row in chunk), return_exceptions=True
-                    )
-                    for row, result in zip(chunk, results, strict=True):
-                        if result is None:
-                            confirmed.add(row.message_id)
-                        elif isinstance(result, (BrokerUnavailableError, *FAILURES)):
-                            failure = said(result)
-                        else:
-                            raise result
+                    failure = await self._publish_chunk(exchange, chunk, confirmed) or failure
         except (BrokerUnavailableError, *FAILURES) as exc:
             failure = said(exc)
         self._metrics.published.labels(exchange=exchange).inc(len(confirmed))
@@ -122,19 +113,23 @@ class Publisher:
             log.error("publish.unconfirmed", exchange=exchange, messages=missing, reason=failure)
         return confirmed
 
-    async def _publish_one(self, channel: Channel, row: OutboxRow) -> None:
-        answer = await channel.basic_publish(
-            row.body,
-            exchange=row.exchange,
-            routing_key=row.routing_key,
-            properties=_properties(row),
-            mandatory=row.exchange in _MANDATORY,
-            timeout=PUBLISH_SECONDS,
-            wait=False,
-        )
-        if not isinstance(answer, Basic.Ack):
-            msg = f"the broker answered {answer!r}"
-            raise BrokerUnavailableError(msg)
+    async def _publish_chunk(
+        self, exchange: str, rows: Sequence[OutboxRow], confirmed: set[UUID]
+    ) -> str | None:
+        """Publish, adding to `confirmed` also when it is cut off; return why some were not, if so."""
+        channel = await self._channel(exchange)
+        waiting = await publish_all(channel, [_publication(row) for row in rows])
+        failure: str | None = None
+        try:
+            await asyncio.wait(waiting)
+        finally:
+            for row, confirm in zip(rows, waiting, strict=True):
+                why_not = _why_not(confirm)
+                if why_not is None:
+                    confirmed.add(row.message_id)
+                else:
+                    failure = why_not
+        return failure
 
     async def _channel(self, exchange: str) -> Channel:
         async with self._opening:
@@ -163,14 +158,34 @@ def _chunks(rows: Sequence[OutboxRow]) -> list[Sequence[OutboxRow]]:
     return [rows[start : start + UNCONFIRMED_MAX] for start in range(0, len(rows), UNCONFIRMED_MAX)]
 
 
+def _why_not(confirm: asyncio.Future[Any]) -> str | None:
+    """Return why a message is not confirmed, or nothing if it is; one that is still waited for is given up."""
+    if not confirm.done():
+        confirm.cancel()
+        return "no confirm in time"
+    if confirm.cancelled():
+        return "the channel was closed"
+    exc = confirm.exception()
+    if exc is not None:
+        return said(exc)
+    return None if isinstance(confirm.result(), Basic.Ack) else f"the broker answered {confirm.result()!r}"
+
+
+def _publication(row: OutboxRow) -> Publication:
+    """Return one attempt to publish a row."""
+    return Publication(row.exchange, row.routing_key, row.exchange in _MANDATORY, _properties(row), row.body)
+
+
 def _properties(row: OutboxRow) -> Basic.Properties:
     """Return the properties of one attempt; ours have a fresh message_id, because returns are matched by it."""
     if row.properties is not None:
-        return unmarshal(row.properties)
+        properties = unmarshal(row.properties)
+        properties.message_id = properties.message_id or fresh_message_id()
+        return properties
     return Basic.Properties(
         content_type=CONTENT_TYPE,
         delivery_mode=2,
-        message_id=uuid4().hex,
+        message_id=fresh_message_id(),
         correlation_id=row.correlation_id,
         headers={TRACEPARENT_HEADER: row.traceparent} if row.traceparent else None,
     )
