@@ -388,11 +388,11 @@ def _credited(
             credit=account,
             amount_minor=order.amount_minor,
             order_id=order.order_id,
-            at=at.now,
+            at=max(at.now, order.updated_at),  # no line is older than its order, whatever the clock does
         )
     except ledger.BalanceOverflowError:
         return _rejected(result, _No(Code.AMOUNT_OUT_OF_RANGE, "the balance would leave 64 bits"), at)
-    succeeded = orders.advance(order, step, at.now)
+    succeeded = orders.advance(order, step, posting.credit.created_at)
     line = ledger.view(posting.credit, posting.credited, order.order_type)
     event = OrderSucceeded(
         event_id=_event_id(at),

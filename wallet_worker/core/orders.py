@@ -159,7 +159,8 @@ def pending_recharge(
 
 
 def advance(order: Order, step: Step, at: datetime) -> Order:
-    """Return the order after a step that changes it."""
+    """Return the order after a step that changes it; its times never run backwards, whatever the clock does."""
+    at = max(at, order.updated_at)
     return replace(
         order,
         status=step.to,
