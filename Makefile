@@ -43,6 +43,8 @@ lock: env ## Resolve the versions anew, within the bounds of pyproject.toml (ARG
 	@$(BIN)/uv pip compile $(LOCK_OPTIONS) $(ARGS) pyproject.toml --output-file requirements.lock
 	@$(BIN)/uv pip compile $(LOCK_OPTIONS) $(ARGS) pyproject.toml --group dev --constraints requirements.lock \
 		--output-file requirements-dev.lock
+	@$(BIN)/uv pip compile $(LOCK_OPTIONS) --group build --constraints requirements-dev.lock \
+		--output-file requirements-build.lock
 
 # One file for every platform and every Python from 3.11 on, and no word of where the packages come from.
 LOCK_OPTIONS := --quiet --universal --python-version 3.11 --generate-hashes --no-header \
@@ -53,7 +55,7 @@ compose-env: ## Write .env with fresh secrets for `docker compose up`, if there 
 
 define COMPOSE_ENV
 import json, secrets
-for name in "POSTGRES_PASSWORD", "RABBITMQ_PASSWORD":
+for name in "POSTGRES_PASSWORD", "WORKER_DATABASE_PASSWORD", "RABBITMQ_PASSWORD":
     print(f"{name}={secrets.token_urlsafe(24)}")
 print("WALLET_PAYMENT_KEYS='" + json.dumps({"k1": secrets.token_urlsafe(32)}) + "'")
 endef

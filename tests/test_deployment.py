@@ -1,0 +1,295 @@
+"""What goes to other machines: the wheel, the image, the compose file, the lock files."""
+
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("schemas", "wallet_worker", "payment_simulator")
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-build.lock")
+OWN_SERVICES = ("setup", "worker", "simulator")
+
+
+@pytest.fixture(scope="module")
+def project() -> dict[str, Any]:
+    """Give pyproject.toml."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    """Give compose.yaml as it stands, without the environment."""
+    content: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    return content
+
+
+@pytest.fixture(scope="module")
+def dockerfile() -> list[str]:
+    """Give the Dockerfile's instructions, one a line."""
+    text = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+# The lock files
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_file_pins_hashes_and_names_no_place(name: str) -> None:
+    lines = (ROOT / name).read_text().splitlines()
+    pins = [line for line in lines if re.match(r"[a-z0-9]", line)]
+
+    assert pins
+    assert all(re.match(r"[a-z0-9._-]+(\[[a-z,]+\])?==\S+ .*\\$", pin) for pin in pins)
+    assert all("--hash=sha256:" in line for line in lines if line.strip().startswith("--"))
+    assert not re.search(r"https?:|index-url|find-links", "\n".join(lines))
+
+
+def test_what_runs_is_what_was_checked() -> None:
+    checked = _pins("requirements-dev.lock")
+
+    for name in LOCKS:
+        assert _pins(name).items() <= checked.items()
+
+
+def test_the_lock_files_satisfy_the_project(project: dict[str, Any]) -> None:
+    groups = project["dependency-groups"]
+    wanted = {
+        "requirements.lock": project["project"]["dependencies"],
+        "requirements-build.lock": groups["build"],
+        "requirements-dev.lock": [each for each in groups["dev"] if isinstance(each, str)],
+    }
+
+    for lock, requirements in wanted.items():
+        pins = _pins(lock)
+        for requirement in map(Requirement, requirements):
+            assert pins[canonicalize_name(requirement.name)] in requirement.specifier
+
+
+# The wheel
+
+
+def test_the_wheel_has_every_file_of_the_packages_and_nothing_else(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
+    hatchling = [
+        sys.executable,
+        "-m",
+        "hatchling",
+        "build",
+        "--target",
+        "wheel",
+        "--directory",
+        str(tmp_path),
+    ]
+
+    subprocess.run(hatchling, cwd=source, check=True, capture_output=True)
+
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as content:
+        names = {name for name in content.namelist() if ".dist-info/" not in name}
+        (entry_points,) = (name for name in content.namelist() if name.endswith("entry_points.txt"))
+        commands = content.read(entry_points).decode()
+    there = {
+        str(path.relative_to(source))
+        for package in PACKAGES
+        for path in (source / package).rglob("*")
+        if path.is_file()
+    }
+    assert names == there
+    assert any("/migrations/versions/" in name for name in names)
+    assert "wallet = wallet_worker.cli:main" in commands
+    assert "payment-simulator = payment_simulator.cli:main" in commands
+
+
+# The image
+
+
+def test_the_image_runs_as_an_ordinary_user(dockerfile: list[str]) -> None:
+    last_stage = dockerfile[max(i for i, line in enumerate(dockerfile) if line.startswith("FROM")) :]
+    users = [line for line in last_stage if line.startswith("USER")]
+
+    assert users == ["USER wallet"]
+    assert last_stage.index("USER wallet") < last_stage.index('ENTRYPOINT ["wallet"]')
+
+
+def test_signals_reach_the_program_and_no_shell(dockerfile: list[str], compose: dict[str, Any]) -> None:
+    for instruction in ("ENTRYPOINT", "CMD", "HEALTHCHECK"):
+        lines = [line for line in dockerfile if line.startswith(instruction)]
+        assert lines
+        assert all(re.search(r'\["\w', line) for line in lines)
+    for name in ("worker", "simulator"):
+        service = compose["services"][name]
+        assert not {"/bin/sh", "sh", "bash"} & set(service.get("entrypoint", []))
+        assert isinstance(service["command"], list)
+
+
+def test_everything_that_the_image_copies_reaches_the_builder(dockerfile: list[str]) -> None:
+    copied = {
+        name
+        for line in dockerfile
+        if line.startswith("COPY") and "--from" not in line
+        for name in line.split()[1:-1]
+    }
+    ignore = (ROOT / ".dockerignore").read_text().split("\n")
+
+    assert copied == {line.removeprefix("!") for line in ignore if line.startswith("!")}
+    assert ignore.index("*") < ignore.index("!schemas")
+    assert all((ROOT / name).exists() for name in copied)
+    assert set(PACKAGES) <= copied
+
+
+def test_the_image_installs_only_locked_packages(dockerfile: list[str]) -> None:
+    installs = [part for line in dockerfile for part in re.split(r"&&", line) if "pip install" in part]
+
+    assert installs
+    assert all("--require-hashes" in part or "--no-deps --no-index" in part for part in installs)
+
+
+# The compose file
+
+
+def test_compose_starts_without_no_secret_and_names_the_remedy(compose: dict[str, Any]) -> None:
+    text = (ROOT / "compose.yaml").read_text()
+    used = set(re.findall(r"\$\{([A-Z_]+)[}:]", text))
+    with_default = set(re.findall(r"\$\{([A-Z_]+):-", text))
+    demanded = set(re.findall(r"\$\{([A-Z_]+):\?run `make compose-env`", text))
+
+    assert used - with_default == demanded
+    assert {name for name in demanded if "PASSWORD" in name or "KEYS" in name} == demanded
+    for service in compose["services"].values():
+        for name, value in service["environment"].items():
+            if "PASS" in name or "KEYS" in name or "URL" in name:
+                assert "${" in value, f"{name} holds a secret of its own"
+
+
+def test_workers_can_be_many(compose: dict[str, Any]) -> None:
+    worker = compose["services"]["worker"]
+
+    assert "container_name" not in worker
+    assert "ports" not in worker
+    assert "volumes" not in worker
+    assert "hostname" not in worker
+
+
+def test_each_service_waits_for_what_it_needs(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+
+    assert {name: each["condition"] for name, each in services["setup"]["depends_on"].items()} == {
+        "postgres": "service_healthy",
+        "rabbitmq": "service_healthy",
+    }
+    for name in ("worker", "simulator"):
+        assert services[name]["depends_on"] == {"setup": {"condition": "service_completed_successfully"}}
+    for name in ("postgres", "rabbitmq", "simulator"):
+        assert services[name]["healthcheck"]["test"][0] == "CMD"
+
+
+def test_our_containers_have_no_more_rights_than_they_need(compose: dict[str, Any]) -> None:
+    for name in OWN_SERVICES:
+        service = compose["services"][name]
+        assert service["cap_drop"] == ["ALL"]
+        assert service["read_only"] is True
+        assert "no-new-privileges:true" in service["security_opt"]
+        assert "user" not in service  # the image's own, which is not root
+
+
+def test_the_worker_does_not_log_in_as_the_ledgers_owner(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+
+    assert services["setup"]["environment"]["WALLET_DATABASE_URL"].startswith("postgresql://postgres:")
+    assert services["worker"]["environment"]["WALLET_DATABASE_URL"].startswith("postgresql://worker:")
+    assert "WALLET_DATABASE_URL" not in services["simulator"]["environment"]
+    assert (
+        "ROLE worker LOGIN PASSWORD :'password' IN ROLE wallet_worker"
+        in compose["configs"]["worker-login"]["content"]
+    )
+
+
+def test_a_stopping_worker_has_the_time_to_finish(compose: dict[str, Any]) -> None:
+    from wallet_worker.settings import Settings
+
+    grace_seconds = int(compose["services"]["worker"]["stop_grace_period"].removesuffix("s"))
+
+    assert grace_seconds > Settings.model_fields["drain_seconds"].default
+
+
+def test_host_ports_are_open_to_this_machine_only(compose: dict[str, Any]) -> None:
+    ports = [port for service in compose["services"].values() for port in service.get("ports", [])]
+
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_make_compose_env_writes_every_secret_once_and_for_its_owner_only(tmp_path: Path) -> None:
+    demanded = set(re.findall(r"\$\{([A-Z_]+):\?", (ROOT / "compose.yaml").read_text()))
+
+    written = _make_compose_env(tmp_path)
+    again = _make_compose_env(tmp_path)
+
+    assert set(written) == demanded
+    assert again == written
+    assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
+    assert all(len(secret) >= 32 for secret in json.loads(written["WALLET_PAYMENT_KEYS"].strip("'")).values())
+    for name, value in written.items():
+        if name != "WALLET_PAYMENT_KEYS":
+            assert re.fullmatch(r"[A-Za-z0-9_-]{32,}", value), f"{name} can't stand in a URL"
+
+
+@pytest.mark.skipif(
+    shutil.which("docker") is None
+    or subprocess.run(["docker", "compose", "version"], check=False, capture_output=True).returncode != 0,
+    reason="docker compose is not on this machine",
+)
+def test_docker_compose_accepts_the_file_with_the_secrets_and_refuses_it_without(tmp_path: Path) -> None:
+    _make_compose_env(tmp_path)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WALLET_")}
+    config = ["docker", "compose", "--file", str(ROOT / "compose.yaml"), "--env-file"]
+
+    accepted = subprocess.run(
+        [*config, str(tmp_path / ".env"), "config", "--quiet"],
+        check=False,
+        capture_output=True,
+        env=environment,
+    )
+    refused = subprocess.run(
+        [*config, os.devnull, "config", "--quiet"],
+        check=False,
+        capture_output=True,
+        env=environment,
+        text=True,
+    )
+
+    assert accepted.returncode == 0, accepted.stderr
+    assert refused.returncode != 0
+    assert "make compose-env" in refused.stderr
+
+
+def _pins(name: str) -> dict[str, Version]:
+    """Give the versions by name; markers and extras left out."""
+    found = re.findall(r"^([a-z0-9._-]+)(?:\[[^\]]*\])?==([^\s;]+)", (ROOT / name).read_text(), re.MULTILINE)
+    return {canonicalize_name(package): Version(version) for package, version in found}
+
+
+def _make_compose_env(folder: Path) -> dict[str, str]:
+    """Give what `make compose-env` has written in the folder."""
+    make = ["make", "--silent", "--file", str(ROOT / "Makefile"), f"PYTHON={sys.executable}", "compose-env"]
+    subprocess.run(make, cwd=folder, check=True, capture_output=True)
+    return dict(line.split("=", 1) for line in (folder / ".env").read_text().splitlines())
