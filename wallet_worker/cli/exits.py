@@ -4,14 +4,17 @@ import asyncio
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import typer
+from pydantic import ValidationError
 
-from wallet_worker.broker.connection import BrokerUnavailableError, WrongUrlError
-from wallet_worker.broker.topology import TopologyError
+from schemas.message import AMOUNT_DIGITS
 from wallet_worker.cli.terminal import say
-from wallet_worker.store.errors import InvariantBrokenError, StoreError, UnavailableError
+
+if TYPE_CHECKING:
+    from wallet_worker.client import WalletError
+    from wallet_worker.store.errors import StoreError
 
 T = TypeVar("T")
 
@@ -43,6 +46,18 @@ def end(status: Exit, reason: str) -> NoReturn:
     raise typer.Exit(status)
 
 
+def end_misused(exc: ValidationError) -> NoReturn:
+    """End the command with what is wrong with the fields of a message, in one line."""
+    faults = (
+        (
+            ".".join(map(str, fault["loc"])) or ("amount" if fault["type"] == AMOUNT_DIGITS else ""),
+            fault["msg"],
+        )
+        for fault in exc.errors(include_url=False, include_context=False)
+    )
+    end(Exit.MISUSED, "; ".join(f"{field}: {message}".removeprefix(": ") for field, message in faults))
+
+
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Return what the coroutine returns, or end the command with the one line that says why not."""
     with told():
@@ -52,19 +67,43 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 @contextmanager
 def told() -> Iterator[None]:
     """End the command, with one line and its exit status, for the failures that are nobody's bug."""
+    from wallet_worker.broker.connection import BrokerUnavailableError, WrongUrlError
+    from wallet_worker.client import WalletError
+    from wallet_worker.store.errors import StoreError
+
     try:
         yield
     except WrongUrlError as exc:
         end(Exit.MISUSED, f"WALLET_AMQP_URL: {exc}")
     except BrokerUnavailableError as exc:
         end(Exit.UNAVAILABLE, str(exc))
-    except TopologyError as exc:
-        for fault in exc.faults:
-            say(fault)
-        raise typer.Exit(Exit.FOUND) from exc
-    except UnavailableError as exc:
-        end(Exit.UNAVAILABLE, f"the database cannot be used: {exc}")
-    except InvariantBrokenError as exc:
-        end(Exit.FOUND, f"the database is not as this program needs it (`wallet migrate`?): {exc}")
+    except WalletError as exc:
+        end(*_of_wallet(exc))
     except StoreError as exc:
-        end(Exit.FOUND, f"the database refused: {exc}")
+        end(*_of_store(exc))
+
+
+def _of_wallet(exc: "WalletError") -> tuple[Exit, str]:
+    from wallet_worker.client import NotSettledError, OutcomeUnknownError, QueryRefusedError, UnansweredError
+
+    match exc:
+        case QueryRefusedError():
+            return Exit.FOUND, str(exc)
+        case OutcomeUnknownError() | NotSettledError():
+            return Exit.UNKNOWN, str(exc)
+        case UnansweredError():
+            return Exit.UNAVAILABLE, f"{exc}: is a worker running?"
+        case _:
+            return Exit.UNAVAILABLE, str(exc)
+
+
+def _of_store(exc: "StoreError") -> tuple[Exit, str]:
+    from wallet_worker.store.errors import InvariantBrokenError, UnavailableError
+
+    match exc:
+        case UnavailableError():
+            return Exit.UNAVAILABLE, f"the database cannot be used: {exc}"
+        case InvariantBrokenError():
+            return Exit.FOUND, f"the database is not as this program needs it (`wallet migrate`?): {exc}"
+        case _:
+            return Exit.FOUND, f"the database refused: {exc}"

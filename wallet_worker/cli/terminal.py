@@ -10,6 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from schemas.encode import encode
+from schemas.message import Message
+
 
 def plain(text: str) -> str:
     r"""Return the text with control characters, direction marks and their like written as `\x1b`, `\u202e`, ….
@@ -38,8 +41,9 @@ def wants_json(asked: bool | None) -> bool:  # noqa: FBT001 -- the value of --js
     return not sys.stdout.isatty() if asked is None else asked
 
 
-def tell_json(document: Any) -> None:
+def tell_json(product: Message | dict[str, Any]) -> None:
     """Have one line of JSON on standard output, in ASCII: no text in it can steer a terminal."""
+    document = json.loads(encode(product)) if isinstance(product, Message) else product
     print(json.dumps(document).replace("\x7f", "\\u007f"), flush=True)  # noqa: T201 -- see say
 
 
@@ -47,10 +51,25 @@ def tell_table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()
 ) -> None:
     """Have a table on standard output, with the columns named in `right` aligned to the right."""
-    table = Table(box=box.SIMPLE_HEAD, title=Text(plain(title), style="bold"), title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD)
     for column in columns:
         table.add_column(Text(column), justify="right" if column in right else "left", overflow="fold")
+    _tell(title, table, rows)
+
+
+def tell_pairs(title: str, pairs: Iterable[tuple[str, str]]) -> None:
+    """Have a table of names and values on standard output."""
+    table = Table(box=box.SIMPLE_HEAD, show_header=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    _tell(title, table, pairs)
+
+
+def _tell(title: str, table: Table, rows: Iterable[Sequence[str]]) -> None:
     for row in rows:
         # As Text and not as str, in which rich would read its own markup.
         table.add_row(*(Text(plain(cell)) for cell in row))
-    Console().print(table)
+    # Whoever reads it from a pipe or a file has no width: wide enough that nothing is folded.
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(Text(plain(title), style="bold"))
+    console.print(table)

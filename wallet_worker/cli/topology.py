@@ -1,6 +1,7 @@
 """`wallet topology`: the exchanges, queues and bindings of the broker."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
@@ -21,7 +22,10 @@ def apply() -> None:
     url = environment.amqp_url()
     from wallet_worker.broker import topology
 
-    exits.run(topology.apply(url))
+    try:
+        exits.run(topology.apply(url))
+    except topology.TopologyError as exc:
+        _end(exc.faults)
     terminal.tell("the broker has every exchange, queue and binding")
 
 
@@ -35,10 +39,8 @@ def check() -> None:
     report = exits.run(_check(url, management_url))
     for sentence in report.unseen:
         terminal.say(sentence)
-    for fault in report.faults:
-        terminal.say(fault)
     if report.faults:
-        raise typer.Exit(exits.Exit.FOUND)
+        _end(report.faults)
     terminal.tell("the broker is set up as the wallet needs it")
 
 
@@ -48,3 +50,9 @@ async def _check(url: str, management_url: str | None) -> "Report":
 
     async with connected(url, "wallet topology check") as connection:
         return await topology.check(connection, url, management_url)
+
+
+def _end(faults: Sequence[str]) -> NoReturn:
+    for fault in faults:
+        terminal.say(fault)
+    raise typer.Exit(exits.Exit.FOUND)

@@ -1,0 +1,231 @@
+"""`wallet show`: accounts, orders and statements, asked of a running worker through the queries."""
+
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+from pydantic import ValidationError
+
+from schemas.names import DEFAULT_ACCOUNT_TYPE
+from schemas.queries import AccountList, OrderDetail, Statement
+from schemas.values import (
+    STATEMENT_LINES_DEFAULT,
+    STATEMENT_LINES_MAX,
+    Direction,
+    OutcomeStatus,
+)
+from wallet_worker.cli import environment, exits, terminal
+from wallet_worker.cli.exits import Exit
+from wallet_worker.cli.options import Json, Timeout, Type, User
+
+if TYPE_CHECKING:
+    from schemas.events import EntryView
+
+app = typer.Typer(
+    no_args_is_help=True, help="Look at accounts, orders and statements. A worker must be running."
+)
+
+T = TypeVar("T")
+
+
+@app.command()
+def account(
+    user_id: User,
+    *,
+    account_type: Annotated[str | None, typer.Option("--type", help="Only accounts of this type.")] = None,
+    currency: Annotated[str | None, typer.Option(help="Only accounts in this currency.")] = None,
+    timeout: Timeout = 10.0,
+    as_json: Json = None,
+) -> None:
+    """Show a user's accounts.
+
+    Example: wallet show account alice --currency TWD
+    """
+    url = environment.amqp_url()
+    found = _asked(_account(url, user_id, account_type, currency, timeout))
+    if terminal.wants_json(as_json):
+        terminal.tell_json(found)
+        return
+    terminal.tell_table(
+        f"accounts of {user_id}",
+        ("account", "type", "currency", "balance", "available", "status", "opened", "changed"),
+        (
+            (
+                one.account_no,
+                one.account_type,
+                one.currency,
+                one.balance,
+                one.available,
+                one.status.value,
+                _time(one.created_at),
+                _time(one.updated_at),
+            )
+            for one in found.accounts
+        ),
+        right=("balance", "available"),
+    )
+
+
+@app.command()
+def order(
+    serial_no: Annotated[str, typer.Argument(metavar="SERIAL", help="The serial number of the command.")],
+    *,
+    timeout: Timeout = 10.0,
+    as_json: Json = None,
+) -> None:
+    """Show what a command was answered, and how its order stands now.
+
+    Example: wallet show order R-20260102-000001
+    """
+    url = environment.amqp_url()
+    tell_order(_asked(_order(url, serial_no, timeout)), as_json=terminal.wants_json(as_json))
+
+
+@app.command()
+def statement(
+    user_id: User,
+    *,
+    currency: Annotated[str, typer.Option(help="The account's currency, such as TWD.")],
+    account_type: Type = DEFAULT_ACCOUNT_TYPE,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="TIME", help="Only entries made then or later: 2026-01-31, or with a time."
+        ),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option("--to", metavar="TIME", help="Only entries made before. Without an offset: UTC."),
+    ] = None,
+    after: Annotated[int, typer.Option(min=0, help="Only entries after this line.")] = 0,
+    limit: Annotated[
+        int, typer.Option(min=1, max=STATEMENT_LINES_MAX, help="How many entries at most, in a page.")
+    ] = STATEMENT_LINES_DEFAULT,
+    every: Annotated[bool, typer.Option("--all", help="All pages, one after the other.")] = False,
+    timeout: Timeout = 10.0,
+    as_json: Json = None,
+) -> None:
+    """Show an account's entries, oldest first, with the balance before and after each.
+
+    With --all and --json, each line is a page.
+
+    Example: wallet show statement alice --currency TWD --from 2026-01-01 --to 2026-02-01 --all
+    """
+    url = environment.amqp_url()
+    _asked(
+        _statement(
+            url,
+            timeout,
+            all_pages=every,
+            as_json=terminal.wants_json(as_json),
+            user_id=user_id,
+            currency=currency,
+            account_type=account_type,
+            from_time=_read_time("--from", since),
+            to_time=_read_time("--to", until),
+            after_line_no=after,
+            limit=limit,
+        )
+    )
+
+
+def tell_order(detail: OrderDetail, *, as_json: bool) -> None:
+    """Print an order, the outcome it began with, and the entries it made."""
+    if as_json:
+        terminal.tell_json(detail)
+        return
+    outcome, order = detail.outcome, detail.order
+    rows = [("outcome", f"{outcome.status}, {outcome.code}: {outcome.code.meaning}")]
+    if order is None and outcome.status is OutcomeStatus.APPLIED:
+        rows += [(name, str(value)) for name, value in outcome.result]
+    if order is not None:
+        rows += [
+            (name, _time(value) if isinstance(value, datetime) else str(value))
+            for name, value in order
+            if value is not None and name != "serial_no"
+        ]
+    terminal.tell_pairs(outcome.serial_no, rows)
+    if detail.entries:
+        _tell_entries("entries", detail.entries)
+
+
+async def _account(
+    url: str, user_id: str, account_type: str | None, currency: str | None, seconds: float
+) -> AccountList:
+    from wallet_worker.client import WalletClient
+
+    async with WalletClient(url, timeout_seconds=seconds, name="wallet show") as wallet:
+        return await wallet.account(user_id, account_type, currency)
+
+
+async def _order(url: str, serial_no: str, seconds: float) -> OrderDetail:
+    from wallet_worker.client import WalletClient
+
+    async with WalletClient(url, timeout_seconds=seconds, name="wallet show") as wallet:
+        return await wallet.order(serial_no)
+
+
+async def _statement(url: str, seconds: float, *, all_pages: bool, as_json: bool, **asked: Any) -> None:
+    from wallet_worker.client import WalletClient
+
+    async with WalletClient(url, timeout_seconds=seconds, name="wallet show") as wallet:
+        async for page in wallet.statement_pages(**asked):
+            _tell_page(page, as_json=as_json)
+            if not all_pages:
+                break
+    if page.next_after_line_no is not None:
+        terminal.say(f"there is more: --after {page.next_after_line_no}, or --all")
+
+
+def _tell_page(page: Statement, *, as_json: bool) -> None:
+    if as_json:
+        terminal.tell_json(page)
+        return
+    one = page.account
+    title = f"{one.user_id}, {one.account_type}, {one.currency}, account {one.account_no}: "
+    _tell_entries(f"{title}{page.opening_balance} before, {page.closing_balance} after", page.entries)
+
+
+def _tell_entries(title: str, entries: "list[EntryView]") -> None:
+    terminal.tell_table(
+        title,
+        ("line", "time", "order", "before", "amount", "after"),
+        (
+            (
+                str(entry.line_no),
+                _time(entry.created_at),
+                entry.order_type.value,
+                entry.balance_before,
+                f"{'+' if entry.direction is Direction.CREDIT else '-'}{entry.amount}",
+                entry.balance_after,
+            )
+            for entry in entries
+        ),
+        right=("line", "before", "amount", "after"),
+    )
+
+
+def _asked(work: Coroutine[Any, Any, T]) -> T:
+    """Return the answer; a query that cannot even be made ends the command with what is wrong with it."""
+    try:
+        return exits.run(work)
+    except ValidationError as exc:
+        exits.end_misused(exc)
+
+
+def _read_time(option: str, text: str | None) -> datetime | None:
+    """Return the instant; without an offset it is UTC, and a day is its beginning."""
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{terminal.plain(text)} is no time like 2026-01-31 or 2026-01-31T12:00:00Z", param_hint=option
+        ) from None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _time(value: datetime) -> str:
+    return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}Z"
