@@ -25,6 +25,7 @@ from tests.core.world import (
 )
 from wallet_worker.core import accounts, orders
 from wallet_worker.core.decide import Rules
+from wallet_worker.core.facts import Facts
 from wallet_worker.core.numbering import is_account_no
 from wallet_worker.core.reading import Incoming
 from wallet_worker.endings import Ending
@@ -447,6 +448,17 @@ def test_after_a_closed_account_a_new_one_with_a_new_number_is_the_one_that_is_m
     assert (opened.code, recharged.code) == (Code.OK, Code.OK)
     assert world.user().account_no != closed.account_no
     assert world.orders["R-1"].account_id == world.user().account_id
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_newest_account_is_meant_in_whatever_order_accounts_are_found(turned: bool) -> None:  # noqa: FBT001
+    world = World()
+    found = [world.with_account(AccountStatus.CLOSED), world.with_account()]
+    facts = Facts()
+
+    facts.add_accounts(reversed(found) if turned else found)
+
+    assert facts.account(found[1].key) == found[1]
 
 
 def test_a_frozen_account_can_be_recharged() -> None:

@@ -229,16 +229,42 @@ def test_money_for_an_old_account_does_not_go_to_the_newest() -> None:
 # Times
 
 
-def test_a_clock_that_went_back_does_not_turn_an_order_around() -> None:
-    world = _world()
+def _ordered_before_the_clock_went_back() -> World:
+    """Return a wallet whose clock is an hour before the order, and whose account has not moved for long."""
+    world = World()
+    order = world.with_order(OrderStatus.PENDING, world.with_account())
+    world.orders["R-1"] = replace(order, created_at=NOW, updated_at=NOW)
     world.now = NOW - timedelta(hours=1)
+    return world
+
+
+def test_a_clock_that_went_back_does_not_put_money_before_its_order() -> None:
+    world = _ordered_before_the_clock_went_back()
 
     world.tell(result())
 
     order = world.orders["R-1"]
-    assert order.transacted_at is not None
-    assert order.created_at <= order.transacted_at <= order.updated_at
-    assert order.transacted_at == world.entries[-1].created_at
+    assert order.transacted_at == order.updated_at == NOW
+    assert {entry.created_at for entry in world.entries} == {NOW}
+
+
+def test_a_clock_that_went_back_does_not_put_a_failure_before_its_order() -> None:
+    world = _ordered_before_the_clock_went_back()
+
+    world.tell(result(status="failed"))
+
+    assert world.orders["R-1"].updated_at == NOW
+
+
+def test_money_moved_when_its_line_says() -> None:
+    world = World()
+    account = replace(world.with_account(), updated_at=NOW + timedelta(hours=1))
+    world.accounts[account.account_id] = account
+    world.with_order(OrderStatus.PENDING, account)
+
+    world.tell(result())
+
+    assert world.orders["R-1"].transacted_at == world.user().updated_at == NOW + timedelta(hours=1)
 
 
 # A result without its order
