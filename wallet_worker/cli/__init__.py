@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from wallet_worker.cli import migrate, send, show, topology, worker
+from wallet_worker.cli import audit, migrate, send, show, topology, worker
 from wallet_worker.cli.exits import EXIT_STATUSES
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.add_typer(topology.app, name="topology")
 app.command(name="worker")(worker.worker)
 app.add_typer(send.app, name="send")
 app.add_typer(show.app, name="show")
+app.command(name="audit")(audit.audit)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 -- typer calls it with the option's value

@@ -16,7 +16,6 @@ from schemas.values import (
     OutcomeStatus,
 )
 from wallet_worker.cli import environment, exits, terminal
-from wallet_worker.cli.exits import Exit
 from wallet_worker.cli.options import Json, Timeout, Type, User
 
 if TYPE_CHECKING:

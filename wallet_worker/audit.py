@@ -1,0 +1,464 @@
+"""Whether the ledger is what it must be, read from the live database line by line.
+
+One snapshot, under the role that can only read, so that it is true of one moment and disturbs nobody. Rows are
+streamed, first by account, then by order, and every rule is checked here again, also those that constraints of the
+database already guarantee: a restored backup or a mended table may have lost them. Memory does not grow with
+the ledger; the database sorts within `WORK_MEMORY`, then on its disk.
+"""
+
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Final, Self, TypeAlias
+from uuid import UUID
+
+import asyncpg
+
+from schemas.money import UnknownCurrency, to_text
+from schemas.values import OrderStatus, OrderType
+from wallet_worker.core.accounts import SystemName
+from wallet_worker.store.database import CONNECT_SECONDS, READONLY_ROLE
+from wallet_worker.store.errors import mapped
+
+SHOWN_MAX: Final = 10  # findings of each kind: enough to see a pattern
+CHUNK_ROWS: Final = 2_000  # more is no faster, and the progress bar moves in these steps
+WORK_MEMORY: Final = "64MB"  # of the database, for each sort
+STATEMENT_SECONDS: Final = 3_600  # the first rows come only after a sort, of perhaps a billion lines
+
+
+class Invariant(StrEnum):
+    """A rule of the ledger. `meaning` says it to a person."""
+
+    meaning: str
+
+    LINE_NUMBERS = "line_numbers", "an account's lines are numbered from 1 without gaps"
+    LINE_CHAIN = "line_chain", "a line begins with the balance that the line before it left, the first with 0"
+    LINE_ARITHMETIC = (
+        "line_arithmetic",
+        "a line's balance after is that before, plus its credit or less its debit",
+    )
+    LAST_LINE = "last_line", "an account's line_no is that of its last line"
+    BALANCE = "balance", "an account's balance is what its last line left, and the sum of its entries"
+    OVERDRAFT = "overdraft", "a user's balance is never below zero"
+    RESERVE = "reserve", "what is reserved is not below zero and not above the balance"
+    CURRENCY_SUM = "currency_sum", "all entries of a currency sum to zero"
+    ORDER_SUM = "order_sum", "all entries of an order sum to zero"
+    ORDER_ENTRIES = "order_entries", "an order that succeeded has exactly its entries, and any other has none"
+    ORDER_COMMAND = "order_command", "an order has the applied command that asked for it"
+    COMMAND_ORDER = "command_order", "an applied command has the order that it asked for"
+    STRAY_LINE = "stray_line", "a line belongs to an account and to an order"
+
+    def __new__(cls, value: str, meaning: str) -> Self:
+        """Return the member: a string like any other, that knows what it means."""
+        invariant = str.__new__(cls, value)
+        invariant._value_ = value
+        invariant.meaning = meaning
+        return invariant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One place where a rule is broken. What is absent does not apply.
+
+    `account` is the account's number, or the name, currency and lane of a system account.
+    """
+
+    invariant: Invariant
+    detail: str
+    account_id: int | None = None
+    account: str | None = None
+    line_no: int | None = None
+    order_id: UUID | None = None
+    serial_no: str | None = None
+
+
+@dataclass(slots=True)
+class Report:
+    """What was looked at and what was found: `found` counts all of it, `findings` are the first of each kind."""
+
+    shown_max: int
+    accounts: int = 0
+    orders: int = 0
+    commands: int = 0
+    lines: int = 0
+    seconds: float = 0.0
+    found: Counter[Invariant] = field(default_factory=Counter)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing was found."""
+        return not self.found
+
+    def add(self, finding: Finding) -> None:
+        """Count a finding, and keep it if it is one of the first of its kind."""
+        self.found[finding.invariant] += 1
+        if self.found[finding.invariant] <= self.shown_max:
+            self.findings.append(finding)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How many lines were looked at, of how many; each is looked at twice, in its account and in its order."""
+
+    done: int
+    total: int
+
+
+OnProgress: TypeAlias = Callable[[Progress], None]
+
+
+async def audit(
+    dsn: str, *, shown_max: int = SHOWN_MAX, on_progress: OnProgress = lambda _progress: None
+) -> Report:
+    """Return what is wrong with the ledger of a live database, as one moment saw it.
+
+    Raises the errors of `store.errors`, if the database cannot be read.
+    """
+    begun = time.monotonic()
+    report = Report(shown_max)
+    with mapped():
+        async with _snapshot(dsn) as connection:
+            counts = await connection.fetchrow(_COUNTS)
+            report.accounts, report.orders, report.commands, report.lines = counts or (0, 0, 0, 0)
+
+            def lines_seen(done: int) -> None:
+                on_progress(Progress(done, 2 * report.lines))
+
+            accounts = await _check_accounts(connection, report, lines_seen)
+            orders = await _check_orders(connection, report, lambda done: lines_seen(accounts + done))
+            if min(accounts, orders) < report.lines:
+                await _find_stray_lines(connection, report)
+            await _find_commands_without_order(connection, report)
+            report.findings = await _named(connection, report.findings)
+    report.seconds = time.monotonic() - begun
+    return report
+
+
+@asynccontextmanager
+async def _snapshot(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """Give a connection that sees one moment. Not from the pool, whose time limits are those of short statements."""
+    connection = await asyncpg.connect(
+        dsn,
+        timeout=CONNECT_SECONDS,
+        command_timeout=STATEMENT_SECONDS,
+        server_settings={
+            "application_name": "wallet audit",
+            "role": READONLY_ROLE,
+            "statement_timeout": f"{STATEMENT_SECONDS}s",
+            "lock_timeout": "5s",
+            "work_mem": WORK_MEMORY,
+            "jit": "off",  # compiling takes longer than all that it could save here
+        },
+    )
+    try:
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            yield connection
+    finally:
+        await connection.close(timeout=CONNECT_SECONDS)
+
+
+_COUNTS = """
+SELECT (SELECT count(*) FROM accounts), (SELECT count(*) FROM orders),
+       (SELECT count(*) FROM commands), (SELECT count(*) FROM entries)
+"""
+
+_BY_ACCOUNT = """
+SELECT a.account_id, a.kind = 'user', a.currency, a.balance, a.reserved, a.line_no,
+       e.line_no, e.direction = 'credit', e.amount, e.balance_before, e.balance_after
+FROM accounts a
+LEFT JOIN entries e ON e.account_id = a.account_id
+ORDER BY a.account_id, e.line_no
+"""
+
+
+@dataclass(slots=True)
+class _Account:
+    """An account, and what its lines have come to so far. Amounts are minor units."""
+
+    account_id: int
+    is_user: bool
+    currency: str
+    balance: int
+    reserved: int
+    line_no: int
+    last_line_no: int = 0
+    left: int = 0
+    moved: int = 0
+
+
+async def _check_accounts(
+    connection: asyncpg.Connection, report: Report, lines_seen: Callable[[int], None]
+) -> int:
+    """Check every account and its lines, and the sum of each currency; return how many lines there were."""
+    moved: Counter[str] = Counter()
+    account: _Account | None = None
+    lines = 0
+    async for rows in _chunks(connection, _BY_ACCOUNT):
+        for (
+            account_id, is_user, currency, balance, reserved, last_line_no,
+            line_no, is_credit, amount, before, after,
+        ) in rows:  # fmt: skip
+            if account is None or account.account_id != account_id:
+                if account is not None:
+                    moved[account.currency] += account.moved
+                    _check_account(account, report)
+                account = _Account(account_id, is_user, currency, balance, reserved, last_line_no)
+            if line_no is None:
+                continue
+            lines += 1
+            signed = amount if is_credit else -amount
+            if (
+                line_no != account.last_line_no + 1
+                or before != account.left
+                or after != before + signed
+                or (is_user and after < 0)
+            ):
+                _check_line(account, line_no, signed, before, after, report)
+            account.last_line_no = line_no
+            account.left = after
+            account.moved += signed
+        lines_seen(lines)
+    if account is not None:
+        moved[account.currency] += account.moved
+        _check_account(account, report)
+    for currency, sum_minor in sorted(moved.items()):
+        if sum_minor:
+            detail = f"the entries in {currency} sum to {_text(sum_minor, currency)}"
+            report.add(Finding(invariant=Invariant.CURRENCY_SUM, detail=detail))
+    return lines
+
+
+def _check_line(
+    account: _Account, line_no: int, signed: int, before: int, after: int, report: Report
+) -> None:
+    """Find what is wrong with one line, coming after what `account` has come to."""
+
+    def text(minor: int) -> str:
+        return _text(minor, account.currency)
+
+    def found(invariant: Invariant, detail: str) -> None:
+        report.add(
+            Finding(invariant=invariant, detail=detail, account_id=account.account_id, line_no=line_no)
+        )
+
+    if line_no != account.last_line_no + 1:
+        where = f"line {account.last_line_no}" if account.last_line_no else "the beginning"
+        found(Invariant.LINE_NUMBERS, f"line {line_no} comes after {where}")
+    if before != account.left:
+        found(Invariant.LINE_CHAIN, f"it begins with {text(before)}, and {text(account.left)} was left")
+    if after != before + signed:
+        found(Invariant.LINE_ARITHMETIC, f"{text(before)} and {text(signed)} are not {text(after)}")
+    if account.is_user and after < 0:
+        found(Invariant.OVERDRAFT, f"it leaves {text(after)}")
+
+
+def _check_account(account: _Account, report: Report) -> None:
+    """Find what is wrong with an account, all of whose lines were seen."""
+
+    def text(minor: int) -> str:
+        return _text(minor, account.currency)
+
+    def found(invariant: Invariant, detail: str) -> None:
+        report.add(Finding(invariant=invariant, detail=detail, account_id=account.account_id))
+
+    if account.line_no != account.last_line_no:
+        found(Invariant.LAST_LINE, f"its line_no is {account.line_no}, its last line {account.last_line_no}")
+    if not account.balance == account.left == account.moved:
+        found(
+            Invariant.BALANCE,
+            f"its balance is {text(account.balance)}, its last line left {text(account.left)}, "
+            f"its entries sum to {text(account.moved)}",
+        )
+    if account.is_user and account.balance < 0:
+        found(Invariant.OVERDRAFT, f"its balance is {text(account.balance)}")
+    if account.reserved < 0 or (account.reserved > 0 and account.reserved > account.balance):
+        found(Invariant.RESERVE, f"{text(account.reserved)} of {text(account.balance)} are reserved")
+
+
+# Entries come with the currency of their account and, where that is a system account, its name.
+_BY_ORDER = """
+SELECT o.order_id, o.order_type, o.account_id, o.amount, o.currency, o.status,
+       c.status = 'applied' AND c.command_type = 'order.' || o.order_type || '.v1',
+       e.account_id, e.direction = 'credit', e.amount, a.currency, a.system_name
+FROM orders o
+LEFT JOIN commands c ON c.serial_no = o.serial_no
+LEFT JOIN entries e ON e.order_id = o.order_id
+LEFT JOIN accounts a ON a.account_id = e.account_id
+ORDER BY o.order_id
+"""
+
+
+@dataclass(slots=True)  # not frozen: making a frozen one takes three times as long, and there may be millions
+class _Order:
+    """An order as its row has it. `was_asked_for`: its command is there, applied, and of its kind."""
+
+    order_id: UUID
+    order_type: str
+    account_id: int
+    amount: int
+    currency: str
+    status: str
+    was_asked_for: bool | None
+
+
+_Line: TypeAlias = tuple[int | str, str | None, int]
+"""Of an entry: whose it is (an account_id, or a system account's name), in what currency, and what it moved."""
+
+
+async def _check_orders(
+    connection: asyncpg.Connection, report: Report, lines_seen: Callable[[int], None]
+) -> int:
+    """Check every order with its entries and its command; return how many lines there were."""
+    order: _Order | None = None
+    entries: list[_Line] = []
+    lines = 0
+    async for rows in _chunks(connection, _BY_ORDER):
+        for row in rows:
+            order_id = row[0]
+            if order is None or order.order_id != order_id:
+                if order is not None:
+                    _check_order(order, entries, report)
+                order = _Order(order_id, *row[1:7])
+                entries = []
+            account_id = row[7]
+            if account_id is not None:
+                lines += 1
+                amount = row[9]
+                entries.append((row[11] or account_id, row[10], amount if row[8] else -amount))
+        lines_seen(lines)
+    if order is not None:
+        _check_order(order, entries, report)
+    return lines
+
+
+def _check_order(order: _Order, entries: list[_Line], report: Report) -> None:
+    """Find what is wrong with an order, all of whose entries were seen."""
+
+    def found(invariant: Invariant, detail: str) -> None:
+        report.add(Finding(invariant=invariant, detail=detail, order_id=order.order_id))
+
+    if not order.was_asked_for:
+        found(Invariant.ORDER_COMMAND, f"no applied order.{order.order_type}.v1 has its serial number")
+    wanted = _entries_wanted(order)
+    if entries == wanted or entries[::-1] == wanted:
+        return
+    sum_minor = sum(line[2] for line in entries)
+    if sum_minor:
+        found(Invariant.ORDER_SUM, f"its entries sum to {_text(sum_minor, order.currency)}")
+    if wanted is None or Counter(entries) != Counter(wanted):
+        found(
+            Invariant.ORDER_ENTRIES,
+            f"it {order.status} and should have {_shown(wanted)}; it has {_shown(entries)}",
+        )
+
+
+def _entries_wanted(order: _Order) -> list[_Line] | None:
+    """Return the entries that an order must have, as it stands; absent for an order that is not known here."""
+    if order.status != OrderStatus.SUCCEEDED:
+        return []
+    match order.order_type:
+        case OrderType.RECHARGE:
+            return [
+                (order.account_id, order.currency, order.amount),
+                (SystemName.CLEARING.value, order.currency, -order.amount),
+            ]
+        case _:
+            return None
+
+
+def _shown(entries: Sequence[_Line] | None) -> str:
+    if entries is None:
+        return "entries that this audit does not know"
+    if not entries:
+        return "no entries"
+    return " and ".join(
+        f"{_text(minor, currency)} {currency} on {f'account {owner}' if isinstance(owner, int) else owner}"
+        for owner, currency, minor in entries
+    )
+
+
+def _text(minor: int, currency: str | None) -> str:
+    """Return an amount for a person, in minor units if the currency is not what it should be."""
+    try:
+        return to_text(minor, currency or "")
+    except UnknownCurrency:
+        return str(minor)
+
+
+_STRAY_LINES = """
+SELECT e.account_id, e.line_no, e.order_id, a.account_id IS NULL
+FROM entries e
+LEFT JOIN accounts a ON a.account_id = e.account_id
+LEFT JOIN orders o ON o.order_id = e.order_id
+WHERE a.account_id IS NULL OR o.order_id IS NULL
+ORDER BY e.account_id, e.line_no
+"""
+
+
+async def _find_stray_lines(connection: asyncpg.Connection, report: Report) -> None:
+    async for rows in _chunks(connection, _STRAY_LINES):
+        for account_id, line_no, order_id, no_account in rows:
+            report.add(
+                Finding(
+                    invariant=Invariant.STRAY_LINE,
+                    detail=f"there is no such {'account' if no_account else 'order'}",
+                    account_id=account_id,
+                    line_no=line_no,
+                    order_id=order_id,
+                )
+            )
+
+
+_COMMANDS_WITHOUT_ORDER = """
+SELECT c.serial_no, c.command_type
+FROM commands c
+LEFT JOIN orders o ON o.serial_no = c.serial_no
+WHERE c.status = 'applied' AND c.command_type LIKE 'order.%' AND o.serial_no IS NULL
+ORDER BY c.serial_no
+"""
+
+
+async def _find_commands_without_order(connection: asyncpg.Connection, report: Report) -> None:
+    async for rows in _chunks(connection, _COMMANDS_WITHOUT_ORDER):
+        for serial_no, command_type in rows:
+            detail = f"this {command_type} was applied and has no order"
+            report.add(Finding(invariant=Invariant.COMMAND_ORDER, detail=detail, serial_no=serial_no))
+
+
+_ACCOUNT_NAMES = """
+SELECT account_id, coalesce(account_no, concat_ws(' ', system_name, currency, 'lane', lane))
+FROM accounts
+WHERE account_id = ANY ($1::bigint[])
+"""
+
+_SERIAL_NOS = """
+SELECT order_id, serial_no FROM orders WHERE order_id = ANY ($1::uuid[])
+"""
+
+
+async def _named(connection: asyncpg.Connection, findings: Iterable[Finding]) -> list[Finding]:
+    """Return the findings with the names by which people know accounts and orders: for a few, not for every row."""
+    found = list(findings)
+    account_ids = [one.account_id for one in found if one.account_id is not None]
+    order_ids = [one.order_id for one in found if one.order_id is not None]
+    accounts = {row[0]: row[1] for row in await connection.fetch(_ACCOUNT_NAMES, account_ids)}
+    serial_nos = {row[0]: row[1] for row in await connection.fetch(_SERIAL_NOS, order_ids)}
+    return [
+        replace(
+            one,
+            account=None if one.account_id is None else accounts.get(one.account_id),
+            serial_no=one.serial_no if one.order_id is None else serial_nos.get(one.order_id),
+        )
+        for one in found
+    ]
+
+
+async def _chunks(connection: asyncpg.Connection, query: str) -> AsyncIterator[list[Any]]:
+    """Yield the rows of a query, `CHUNK_ROWS` at a time, and hold no more of them."""
+    cursor = await connection.cursor(query)
+    while rows := await cursor.fetch(CHUNK_ROWS):
+        yield rows

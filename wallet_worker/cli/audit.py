@@ -1,0 +1,117 @@
+"""`wallet audit`."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from wallet_worker.cli import environment, exits, terminal
+from wallet_worker.cli.exits import Exit
+from wallet_worker.cli.options import Json
+
+if TYPE_CHECKING:
+    from wallet_worker.audit import Finding, Report
+
+
+def audit(
+    *,
+    show: Annotated[int, typer.Option(min=0, help="How many findings of each kind are shown.")] = 10,
+    as_json: Json = None,
+) -> None:
+    """Check every line of the ledger against its rules, as one moment saw it, while the wallet works on.
+
+    Only WALLET_DATABASE_URL is needed. It reads every line twice: expect a few seconds for a million.
+
+    Exit status: 0 when everything is in order, 1 when something was found, 3 when the database is away.
+
+    Example: wallet audit || echo "call somebody"
+    """
+    report = exits.run(_audit(environment.database_url(), show))
+    if terminal.wants_json(as_json):
+        terminal.tell_json(_document(report))
+    else:
+        _tell(report)
+    if not report.clean:
+        raise typer.Exit(Exit.FOUND)
+
+
+async def _audit(url: str, shown_max: int) -> "Report":
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    from wallet_worker.audit import Progress
+    from wallet_worker.audit import audit as audited
+
+    with Bar(
+        TextColumn("lines"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    ) as bar:
+        task = bar.add_task("lines", total=None)
+
+        def moved(progress: Progress) -> None:
+            bar.update(task, completed=progress.done, total=progress.total)
+
+        return await audited(url, shown_max=shown_max, on_progress=moved)
+
+
+def _tell(report: "Report") -> None:
+    looked_at = (
+        f"{report.lines:,} lines, {report.accounts:,} accounts, {report.orders:,} orders and "
+        f"{report.commands:,} commands in {report.seconds:.1f} s"
+    )
+    if report.clean:
+        terminal.tell(f"everything is in order: {looked_at}")
+        return
+    terminal.tell_table(
+        f"{report.found.total():,} findings in {looked_at}",
+        ("rule", "where", "what is wrong"),
+        ((finding.invariant.value, _where(finding), finding.detail) for finding in report.findings),
+    )
+    terminal.tell_table(
+        "broken rules",
+        ("rule", "times", "it says that"),
+        (
+            (invariant.value, f"{times:,}", invariant.meaning)
+            for invariant, times in report.found.most_common()
+        ),
+        right=("times",),
+    )
+
+
+def _where(finding: "Finding") -> str:
+    parts = {
+        "account": finding.account or finding.account_id,
+        "line": finding.line_no,
+        "order": finding.serial_no or finding.order_id,
+    }
+    return ", ".join(f"{name} {value}" for name, value in parts.items() if value is not None)
+
+
+def _document(report: "Report") -> dict[str, Any]:
+    return {
+        "clean": report.clean,
+        "lines": report.lines,
+        "accounts": report.accounts,
+        "orders": report.orders,
+        "commands": report.commands,
+        "seconds": round(report.seconds, 3),
+        "found": {invariant.value: times for invariant, times in report.found.items()},
+        "findings": [
+            {
+                "rule": finding.invariant.value,
+                "detail": finding.detail,
+                "account": finding.account,
+                "account_id": finding.account_id,
+                "line_no": finding.line_no,
+                "serial_no": finding.serial_no,
+                "order_id": None if finding.order_id is None else str(finding.order_id),
+            }
+            for finding in report.findings
+        ],
+    }
