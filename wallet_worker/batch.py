@@ -206,7 +206,9 @@ class Batches:
     ) -> tuple[list[Ended], list[OutboxRow]]:
         """Load, decide, save; the caller commits."""
         now, known = await facts.load(
-            connection, [message for message in messages if not isinstance(message, Unreadable)]
+            connection,
+            [message for message in messages if not isinstance(message, Unreadable)],
+            self._rules.currencies,
         )
         await self._reserve_account_ids(connection, messages)
         entropy = os.urandom(ENTROPY_BYTES * len(letters))

@@ -17,8 +17,13 @@ from wallet_worker.core.reading import Readable
 from wallet_worker.store import accounts, commands, entries, orders, payment_results
 
 
-async def load(connection: asyncpg.Connection, messages: Sequence[Readable]) -> tuple[datetime, Facts]:
-    """Return the database's time and all that these messages may touch, locked until the transaction ends."""
+async def load(
+    connection: asyncpg.Connection, messages: Sequence[Readable], allowed: frozenset[str]
+) -> tuple[datetime, Facts]:
+    """Return the database's time and all that these messages may touch, locked until the transaction ends.
+
+    `allowed` are the currencies in which an order may be made.
+    """
     serial_nos: set[str] = set()
     paid: set[str] = set()
     keys: set[AccountKey] = set()
@@ -36,10 +41,14 @@ async def load(connection: asyncpg.Connection, messages: Sequence[Readable]) -> 
     ids = {order.account_id for order in facts.orders.values()}
     if ids or keys:
         facts.add_accounts(await accounts.lock(connection, ids, keys))
-    # An order of this very batch may be paid in it too, in the currency of its command.
     currencies = {order.currency for order in facts.orders.values()}
-    if paid & serial_nos:
-        currencies |= {key.currency for key in keys}
+    # An order of this very batch may be paid in it too, in the currency of its command. That may be one which
+    # the wallet does not hold: then there is no system account either, and there will be no order.
+    currencies |= allowed & {
+        message.currency
+        for message in messages
+        if isinstance(message, Recharge) and message.serial_no in paid
+    }
     for key, account in await accounts.lock_lanes(
         connection, {SystemKey(SystemName.CLEARING, currency) for currency in currencies}
     ):

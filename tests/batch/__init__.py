@@ -1,0 +1,1 @@
+"""Batches against a real database, without a broker."""

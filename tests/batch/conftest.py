@@ -1,0 +1,45 @@
+"""Two databases, and a worker without a broker on each."""
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from tests.batch.rig import Rig, rig
+from tests.servers import Servers
+
+
+@pytest.fixture
+async def one(database_url: str) -> AsyncIterator[Rig]:
+    """Give a worker on the test's database."""
+    async with rig(database_url) as found:
+        yield found
+
+
+@pytest.fixture
+async def other(database_url: str) -> AsyncIterator[Rig]:
+    """Give another worker on the test's database."""
+    async with rig(database_url) as found:
+        yield found
+
+
+@pytest.fixture
+async def second_url(servers: Servers, migrated_url: str) -> AsyncIterator[str]:
+    """Give a second migrated database."""
+    async with servers.database(template=migrated_url) as url:
+        yield url
+
+
+@pytest.fixture
+async def elsewhere(second_url: str) -> AsyncIterator[Rig]:
+    """Give a worker on the second database."""
+    async with rig(second_url) as found:
+        yield found
+
+
+@pytest.fixture
+async def second_owner(second_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """Give a connection of the second database's owner."""
+    connection = await asyncpg.connect(second_url)
+    yield connection
+    await connection.close()
