@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from payment_simulator.decide import Ending, Payment, plan
@@ -34,6 +34,7 @@ def test_a_fate_is_the_same_in_every_release() -> None:
     assert [answer.due_at for answer in payment.plan] == [NOON + timedelta(microseconds=1_975_186)]
 
 
+@settings(deadline=None)  # an example waits for a disk that others use too
 @given(
     numbers=st.lists(st.from_regex(r"\A[A-Za-z0-9._:-]{1,64}\Z"), min_size=1, max_size=20, unique=True),
     seed=st.integers(),
@@ -63,6 +64,7 @@ def test_a_fate_does_not_depend_on_arrival_batches_or_restarts(
     assert {number: _fate(payment) for number, payment in known.items()} == one_by_one
 
 
+@settings(deadline=None)  # an example waits for a disk that others use too
 @given(
     events=st.lists(
         st.tuples(

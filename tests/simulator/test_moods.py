@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from payment_simulator.decide import Answer, Payment, plan
@@ -168,6 +168,7 @@ def test_reordering_works_without_delays_too() -> None:
     assert [answer.status for answer, _, _ in _told(payment)] == ["succeeded", "unknown"]
 
 
+@settings(deadline=None)  # the machine may be busy with servers
 @given(
     mood=st.sampled_from(Mood),
     number=st.from_regex(r"\A[A-Za-z0-9._:-]{1,64}\Z"),

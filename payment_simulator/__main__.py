@@ -1,0 +1,5 @@
+"""`python -m payment_simulator`."""
+
+from payment_simulator.cli import main
+
+main()

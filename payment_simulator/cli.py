@@ -1,0 +1,269 @@
+"""The command `payment-simulator`."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated, Any, Final, NoReturn
+
+import typer
+from pydantic import TypeAdapter, ValidationError
+
+from payment_simulator import broker, logs, scenario
+from payment_simulator.moods import TABLE, Mood
+from payment_simulator.scenario import Scenario, ScenarioUnusable
+from payment_simulator.state import StateUnusable
+from schemas import signature
+from schemas.values import PaymentKind
+
+KEYS_VARIABLE: Final = "WALLET_PAYMENT_KEYS"
+
+app: Final = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+class Exit(IntEnum):
+    """What the process may end with, beside 0."""
+
+    FAILED = 1  # the broker or the state file
+    MISUSED = 2  # an option or a variable
+
+
+def main() -> None:
+    """The command has run; the process ends with its exit status."""
+    app(prog_name="payment-simulator")
+
+
+@app.callback(invoke_without_command=True)
+def run(
+    context: typer.Context,
+    *,
+    amqp_url: Annotated[
+        str | None,
+        typer.Option(envvar="WALLET_AMQP_URL", help="RabbitMQ, as amqp://user:password@host:5672/vhost."),
+    ] = None,
+    state: Annotated[
+        Path,
+        typer.Option(envvar="WALLET_SIMULATOR_STATE", help="SQLite file with all payments; made if missing."),
+    ] = Path("payment-simulator.sqlite3"),
+    scenario_name: Annotated[
+        str,
+        typer.Option(
+            "--scenario",
+            envvar="WALLET_SIMULATOR_SCENARIO",
+            help=f"{', '.join(scenario.NAMED)}, or a TOML file; see `payment-simulator moods`.",
+        ),
+    ] = scenario.DEFAULT,
+    seed: Annotated[
+        int | None,
+        typer.Option(envvar="WALLET_SIMULATOR_SEED", help="Decides every payment's fate. Default: 0."),
+    ] = None,
+    delay_min_seconds: Annotated[
+        float | None,
+        typer.Option(envvar="WALLET_SIMULATOR_DELAY_MIN_SECONDS", help="Least delay, over the scenario's."),
+    ] = None,
+    delay_max_seconds: Annotated[
+        float | None,
+        typer.Option(
+            envvar="WALLET_SIMULATOR_DELAY_MAX_SECONDS", help="Greatest delay, over the scenario's."
+        ),
+    ] = None,
+    late_after_seconds: Annotated[
+        float | None,
+        typer.Option(
+            envvar="WALLET_SIMULATOR_LATE_AFTER_SECONDS",
+            help="When the mood `late` answers, from the request on. Default: after its expires_at.",
+        ),
+    ] = None,
+    reordering_rate: Annotated[
+        float | None,
+        typer.Option(
+            envvar="WALLET_SIMULATOR_REORDERING_RATE",
+            help="Share of payments, 0 to 1, whose results are overtaken by later ones, over the scenario's.",
+        ),
+    ] = None,
+    http_port: Annotated[
+        int | None,
+        typer.Option(
+            envvar="WALLET_SIMULATOR_HTTP_PORT",
+            min=1,
+            max=65_535,
+            help="Serves /healthz there. Default: nowhere.",
+        ),
+    ] = None,
+    http_host: Annotated[
+        str, typer.Option(envvar="WALLET_SIMULATOR_HTTP_HOST", help="The address that /healthz is bound to.")
+    ] = "127.0.0.1",
+    log_level: Annotated[
+        logs.Level,
+        typer.Option(
+            envvar="WALLET_LOG_LEVEL", case_sensitive=False, help="How much is logged to standard error."
+        ),
+    ] = logs.Level.INFO,
+    log_format: Annotated[
+        logs.Format,
+        typer.Option(
+            envvar="WALLET_LOG_FORMAT",
+            case_sensitive=False,
+            help="auto: for people on a terminal, else JSON.",
+        ),
+    ] = logs.Format.AUTO,
+) -> None:
+    """Answer payment requests as real gateways do, on their bad days too: for tests and demos.
+
+    It consumes the queue payment.requests, and publishes signed results to the exchange payment.results,
+    until SIGTERM or Ctrl-C. The first key in WALLET_PAYMENT_KEYS, a JSON object of ids and secrets, signs.
+    The channel of a request (its recharge_type) chooses what happens, as a test card does.
+
+    Example: payment-simulator --scenario rough --seed 7
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from payment_simulator.app import Settings
+    from payment_simulator.app import run as run_gateway
+    from payment_simulator.health import AddressUnusable
+
+    logs.configure(log_level, log_format)
+    settings = Settings(
+        url=_url(amqp_url),
+        keys=_keys(os.environ.get(KEYS_VARIABLE)),
+        state_path=state,
+        scenario=_scenario(
+            scenario_name,
+            seed=seed,
+            delay_min_seconds=delay_min_seconds,
+            delay_max_seconds=delay_max_seconds,
+            late_after_seconds=late_after_seconds,
+            reordering_rate=reordering_rate,
+        ),
+        http_address=None if http_port is None else (http_host, http_port),
+    )
+    try:
+        run_gateway(settings)
+    except broker.TopologyMissing as exc:
+        _end(Exit.FAILED, str(exc))
+    except broker.Unavailable as exc:
+        shown = settings.url.with_password(None).with_query(None)
+        _end(Exit.FAILED, f"the broker at {shown} cannot be used: {exc}")
+    except (StateUnusable, AddressUnusable) as exc:
+        _end(Exit.FAILED, str(exc))
+
+
+@app.command()
+def moods(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON object.")] = False,
+) -> None:
+    """Print what the simulator can do, how to ask for it, and the named scenarios.
+
+    Example: payment-simulator moods --json
+    """
+    if as_json:
+        print(json.dumps(_catalogue(), indent=2))  # noqa: T201 -- the command's product
+    else:
+        _print_tables()
+
+
+def _url(text: str | None) -> Any:
+    if text is None:
+        _end(Exit.MISUSED, "no broker is named: set WALLET_AMQP_URL or give --amqp-url")
+    try:
+        return broker.parse_url(text)
+    except broker.UrlUnusable as exc:
+        _end(Exit.MISUSED, f"the AMQP URL cannot be used: {exc}")
+
+
+def _keys(text: str | None) -> Mapping[str, str]:
+    """Return the keys in the order of the text, of which the first one can sign; or end the process."""
+    if not text:
+        _end(
+            Exit.MISUSED,
+            f'{KEYS_VARIABLE} is not set: results cannot be signed. Example: {{"demo": "a secret"}}',
+        )
+    try:
+        keys = TypeAdapter(dict[str, str]).validate_json(text)
+        signature.sign(b"", keys, 0)
+    except ValidationError:
+        # Without pydantic's text, which would print the secrets.
+        _end(
+            Exit.MISUSED,
+            f'{KEYS_VARIABLE} must be a JSON object of key ids and secrets, as {{"demo": "a secret"}}',
+        )
+    except ValueError as exc:
+        _end(Exit.MISUSED, f"{KEYS_VARIABLE}: {exc}")
+    return keys
+
+
+def _scenario(name: str, **overrides: object) -> Scenario:
+    given = {key: value for key, value in overrides.items() if value is not None}
+    try:
+        return Scenario.model_validate(scenario.load(name).model_dump() | given)
+    except ScenarioUnusable as exc:
+        _end(Exit.MISUSED, f"the scenario cannot be used: {exc}")
+    except ValidationError as exc:
+        _end(Exit.MISUSED, f"the scenario cannot be used: {scenario.faults(exc)}")
+
+
+def _end(status: Exit, reason: str) -> NoReturn:
+    """The process ends with one line on standard error."""
+    print(f"payment-simulator: {reason}", file=sys.stderr)  # noqa: T201 -- for a person, before or after the logs
+    raise typer.Exit(status)
+
+
+def _catalogue() -> dict[str, Any]:
+    """Return the moods and scenarios as JSON has them."""
+    return {
+        "moods": [
+            {
+                "mood": mood.value,
+                "channel": mood.channel,
+                "kinds": [kind.value for kind in TABLE if mood in TABLE[kind]],
+                "gateway": row.gateway,
+                "wallet": row.wallet,
+                "states": [
+                    {
+                        "status": step.status.value,
+                        "told": len(step.told),
+                        "flaw": step.flaw.value,
+                        "forged": step.forged,
+                    }
+                    for step in row.steps
+                ],
+            }
+            for mood, row in TABLE[PaymentKind.CHARGE].items()
+        ],
+        "scenarios": {name: named.model_dump(mode="json") for name, named in scenario.NAMED.items()},
+    }
+
+
+def _print_tables() -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(box=box.SIMPLE, title="Moods")
+    table.add_column("channel", no_wrap=True)
+    table.add_column("what the gateway does")
+    table.add_column("what becomes of the recharge")
+    for mood, row in TABLE[PaymentKind.CHARGE].items():
+        table.add_row(mood.channel, row.gateway, row.wallet)
+    console.print(table)
+    table = Table("ordinary channels meet", box=box.SIMPLE, title="Scenarios")
+    for name in scenario.NAMED:
+        table.add_column(name, justify="right")
+    for mood in Mood:
+        if mood is not Mood.SUCCEEDED:
+            table.add_row(
+                mood.value, *(f"{named.rates.get(mood, 0):.1%}" for named in scenario.NAMED.values())
+            )
+    table.add_row("reordering", *(f"{named.reordering_rate:.1%}" for named in scenario.NAMED.values()))
+    table.add_row(
+        "delays",
+        *(
+            f"{named.delay_min_seconds:g} to {named.delay_max_seconds:g} s"
+            for named in scenario.NAMED.values()
+        ),
+    )
+    console.print(table)
