@@ -14,8 +14,12 @@ def configure(log_format: str, level: str) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    # Plain tracebacks: the pretty ones show each frame's variables, which are messages and balances, and take
+    # seconds to draw, in which no other message is applied.
     render: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer(sort_keys=False)
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if console
+        else structlog.processors.JSONRenderer(sort_keys=False)
     )
     formatting: list[structlog.typing.Processor] = [] if console else [structlog.processors.format_exc_info]
     numeric = logging.getLevelNamesMapping()[level.upper()]

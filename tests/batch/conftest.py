@@ -1,12 +1,20 @@
 """Two databases, and a worker without a broker on each."""
 
+import logging
 from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
+import structlog
 
 from tests.batch.rig import Rig, rig
 from tests.servers import Servers
+
+
+@pytest.fixture(autouse=True)
+def _silent() -> None:
+    """Say nothing: structlog's own defaults draw a traceback for seconds."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
 @pytest.fixture
