@@ -94,4 +94,4 @@ INSTALL_VENV = command -v apt-get >/dev/null || { echo "$(PYTHON) lacks venv and
 	echo "$(PYTHON) lacks venv: installing $$package with apt-get$${sudo:+ (sudo may ask for your password)}"; \
 	$$sudo env DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/sbin:/usr/bin:/bin apt-get -qq update && \
 	$$sudo env DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/sbin:/usr/bin:/bin \
-		apt-get -qq -o Dpkg::Use-Pty=0 install --yes --no-install-recommends $$package
+		apt-get -qq -o Dpkg::Use-Pty=0 install --yes --no-install-recommends $$package >/dev/null

@@ -9,6 +9,7 @@ from tests.servers import containers, rabbitmq
 from tests.servers.server import Say, ServersUnavailable
 
 SERVICE = "rabbitmq-server"
+SHOWN_LINES = 20
 DEBIAN_PATH = (
     "/usr/sbin:/sbin:/usr/bin:/bin"  # an ordinary user's PATH may lack sbin, and dpkg refuses to work so
 )
@@ -69,6 +70,8 @@ def _install_with_apt(*, say: Say) -> None:
         # It may not run at all, as in a container: then there is nothing to stop, and the status says no
         # more.
         subprocess.run([*with_root, *environment, *stop], check=False, capture_output=True)
+    # The package's installation starts Erlang's port mapper, which stays. It refuses to end while a node needs it.
+    subprocess.run(["epmd", "-kill"], check=False, capture_output=True)
 
 
 def _service_commands() -> list[list[str]]:
@@ -81,7 +84,11 @@ def _service_commands() -> list[list[str]]:
 
 
 def _run(command: list[str]) -> None:
+    """The command has worked; what it printed is shown only when it has not. Raises InstallFailed."""
     try:
-        subprocess.run(command, check=True, stdin=None)
-    except (subprocess.CalledProcessError, OSError) as why:
-        raise InstallFailed(f"{' '.join(command)} did not work ({why})") from why
+        subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    except subprocess.CalledProcessError as why:
+        said = "\n".join(str(why.output).splitlines()[-SHOWN_LINES:])
+        raise InstallFailed(f"{said}\n{' '.join(command)} ended with status {why.returncode}") from why
+    except OSError as why:
+        raise InstallFailed(f"{command[0]} could not be run: {why}") from why
