@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -87,9 +88,19 @@ class WorkerProcess:
 
 
 class Workers:
-    """Starts worker processes on one vhost and one database, and ends those that still run in the end."""
+    """Starts worker processes on one vhost and one database, and ends those that still run in the end.
 
-    def __init__(self, amqp_url: str, database_url: str, management_url: str | None) -> None:
+    `program` is what Python runs, as its arguments.
+    """
+
+    def __init__(
+        self,
+        amqp_url: str,
+        database_url: str,
+        management_url: str | None,
+        program: Sequence[str] = ("-m", "wallet_worker", "worker"),
+    ) -> None:
+        self.program = program
         self.amqp_url = amqp_url
         self.database_url = database_url
         self._management_url = management_url
@@ -117,9 +128,7 @@ class Workers:
         with log_path.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                "-m",
-                "wallet_worker",
-                "worker",
+                *self.program,
                 env=self.environment | {"WALLET_HTTP_PORT": str(port)} | settings,
                 stdout=log,
                 stderr=log,

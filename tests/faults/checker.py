@@ -1,0 +1,264 @@
+"""The eight invariants, from the notebook's model against what database, broker and subscribers really have.
+
+Sets of ids are compared, never counts: duplicates can fill a count.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import asyncpg
+from typing_extensions import override
+
+from tests.faults.model import SUCCEEDING, Channel, Model
+
+SHOWN_MAX = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """An invariant that does not hold, by its number, with the first offenders."""
+
+    invariant: int
+    what: str
+
+    @override
+    def __str__(self) -> str:
+        return f"invariant {self.invariant}: {self.what}"
+
+
+@dataclass(slots=True)
+class Heard:
+    """What subscribers heard."""
+
+    events: defaultdict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
+    """(serial number, type) to event ids."""
+    event_messages: int = 0
+    dead_letters: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Mark of the body to reasons."""
+    bodies: dict[str, bytes] = field(default_factory=dict)
+    unrouted: list[bytes] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the database has."""
+
+    commands: list[asyncpg.Record]
+    orders: list[asyncpg.Record]
+    accounts: list[asyncpg.Record]
+    entries: list[asyncpg.Record]
+    outbox: int
+    parked: int
+
+
+_ENTRIES = """
+SELECT e.account_id, e.line_no, e.direction, e.amount, e.balance_before, e.balance_after, a.kind, a.currency,
+       o.serial_no
+FROM entries e
+JOIN accounts a USING (account_id)
+LEFT JOIN orders o USING (order_id)
+ORDER BY e.account_id, e.line_no
+"""
+
+
+async def stored(connection: asyncpg.Connection) -> Stored:
+    """Return everything that the checker looks at, from one snapshot."""
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        return Stored(
+            await connection.fetch("SELECT serial_no, command_type, status, code, content FROM commands"),
+            await connection.fetch("SELECT serial_no, status, amount, currency, channel, late FROM orders"),
+            await connection.fetch(
+                "SELECT account_id, kind, user_id, currency, balance, reserved, line_no FROM accounts"
+            ),
+            await connection.fetch(_ENTRIES),
+            await connection.fetchval("SELECT count(*) FROM outbox"),
+            await connection.fetchval("SELECT count(*) FROM parked_results"),
+        )
+
+
+def check(model: Model, found: Stored, heard: Heard, queues: Mapping[str, int]) -> list[Violation]:
+    """Return everything that is wrong, nothing if nothing is. `queues` has each queue's messages at the end."""
+    return [
+        *_nothing_is_lost(model, found, heard),
+        *_nothing_is_twice(found),
+        *_there_are_no_ghosts(model, found, heard),
+        *_the_books_add_up(model, found),
+        *_no_bystanders(model, heard),
+        *_conflicts_change_nothing(model, found, heard),
+        *_events_are_complete(found, heard),
+        *_everything_is_quiet(found, heard, queues),
+    ]
+
+
+def _nothing_is_lost(model: Model, found: Stored, heard: Heard) -> Iterable[Violation]:
+    answered = {row["serial_no"] for row in found.commands}
+    yield from _unless_empty(1, model.confirmed - answered, "confirmed commands have no outcome")
+    yield from _unless_empty(
+        1,
+        _named(model, model.poison_confirmed - heard.dead_letters.keys()),
+        "confirmed bad messages are no dead letters",
+    )
+
+
+def _nothing_is_twice(found: Stored) -> Iterable[Violation]:
+    for what, numbers in (
+        ("commands", [row["serial_no"] for row in found.commands]),
+        ("orders", [row["serial_no"] for row in found.orders]),
+        ("credits", [row["serial_no"] for row in found.entries if row["kind"] == "user"]),
+        ("debits", [row["serial_no"] for row in found.entries if row["kind"] == "system"]),
+        (
+            "accounts",
+            [f"{row['user_id']} {row['currency']}" for row in found.accounts if row["kind"] == "user"],
+        ),
+    ):
+        twice = {number for number, count in Counter(numbers).items() if count > 1}
+        yield from _unless_empty(2, twice, f"{what} are there more than once")
+
+
+def _there_are_no_ghosts(model: Model, found: Stored, heard: Heard) -> Iterable[Violation]:
+    sent = model.commands
+    yield from _unless_empty(
+        3, {row["serial_no"] for row in found.commands} - sent.keys(), "nobody sent these"
+    )
+    yield from _unless_empty(
+        3, {row["serial_no"] for row in found.orders} - sent.keys(), "nobody asked for these"
+    )
+    yield from _unless_empty(
+        3, {number for number, _ in heard.events} - sent.keys(), "events about nothing sent"
+    )
+    wrong = {
+        f"{row['serial_no']} got {row['code']}, not {sent[row['serial_no']].expects}"
+        for row in found.commands
+        if row["serial_no"] in sent and row["code"] != sent[row["serial_no"]].expects
+    }
+    yield from _unless_empty(3, wrong, "outcomes other than were due")
+    wrong = {
+        f"{row['serial_no']} is {row['status']}, not {_due_status(row['channel'])}"
+        for row in found.orders
+        if row["status"] != _due_status(row["channel"])
+    }
+    yield from _unless_empty(3, wrong, "orders that ended otherwise than the gateway said")
+
+
+def _due_status(channel: str) -> str:
+    match Channel(channel):
+        case Channel.SILENT:
+            return "pending"
+        case succeeding if succeeding in SUCCEEDING:
+            return "succeeded"
+        case _:
+            return "failed"
+
+
+def _the_books_add_up(model: Model, found: Stored) -> Iterable[Violation]:
+    sums: defaultdict[str, int] = defaultdict(int)
+    by_account: defaultdict[int, list[asyncpg.Record]] = defaultdict(list)
+    for row in found.entries:
+        sums[row["currency"]] += _signed(row)
+        by_account[row["account_id"]].append(row)
+    yield from _unless_empty(
+        4, {f"{currency} {total}" for currency, total in sums.items() if total}, "entries do not sum to zero"
+    )
+    yield from _unless_empty(
+        4, {str(one) for one in _broken_accounts(found, by_account)}, "accounts do not add up"
+    )
+    applied = [row["serial_no"] for row in found.orders if row["serial_no"] in model.recharged]
+    due = model.balances(applied)
+    real = {
+        (row["user_id"], row["currency"]): row["balance"] for row in found.accounts if row["kind"] == "user"
+    }
+    wrong = {
+        f"{user} {currency}: {balance}, by the model {due.get((user, currency))}"
+        for (user, currency), balance in real.items()
+        if due.get((user, currency)) != balance
+    }
+    yield from _unless_empty(4, wrong, "balances differ from the model's")
+
+
+def _broken_accounts(
+    found: Stored, by_account: Mapping[int, list[asyncpg.Record]]
+) -> Iterable[tuple[int, str]]:
+    for account in found.accounts:
+        number, before = account["account_id"], 0
+        lines = by_account.get(number, [])
+        if [line["line_no"] for line in lines] != list(range(1, len(lines) + 1)):
+            yield number, "line_no has gaps"
+        for line in lines:
+            if line["balance_before"] != before or line["balance_after"] != before + _signed(line):
+                yield number, f"line {line['line_no']} does not follow from the one before"
+            before = line["balance_after"]
+        if account["balance"] != before or account["line_no"] != len(lines):
+            yield number, "the balance is not that of its last line"
+        if account["kind"] == "user" and (account["balance"] < 0 or account["reserved"] != 0):
+            yield number, "overdrawn"
+
+
+def _signed(line: asyncpg.Record) -> int:
+    return int(line["amount"] if line["direction"] == "credit" else -line["amount"])
+
+
+def _no_bystanders(model: Model, heard: Heard) -> Iterable[Violation]:
+    innocent = heard.dead_letters.keys() - model.poison.keys() - model.perhaps
+    shown = {f"{heard.bodies[mark][:120]!r} for {sorted(heard.dead_letters[mark])}" for mark in innocent}
+    yield from _unless_empty(5, shown, "dead letters that should not be")
+    failed = {mark for mark, reasons in heard.dead_letters.items() if "INTERNAL" in reasons}
+    yield from _unless_empty(
+        5, {heard.bodies[mark][:120].decode(errors="replace") for mark in failed}, "INTERNAL"
+    )
+
+
+def _conflicts_change_nothing(model: Model, found: Stored, heard: Heard) -> Iterable[Violation]:
+    for row in found.commands:
+        note = model.commands.get(row["serial_no"])
+        if note is not None and json.loads(row["content"]) != note.fields:
+            yield Violation(6, f"{row['serial_no']} is stored with other content than was sent first")
+    for mark, reasons in heard.dead_letters.items():
+        note = model.poison.get(mark)
+        if note is not None and note.kind == "conflict" and reasons != {"SERIAL_CONFLICT"}:
+            yield Violation(6, f"a conflict about {note.serial_no} is a dead letter for {sorted(reasons)}")
+
+
+def _events_are_complete(found: Stored, heard: Heard) -> Iterable[Violation]:
+    if found.outbox:
+        yield Violation(7, f"{found.outbox} messages are left in the outbox")
+    due: set[tuple[str, str]] = set()
+    for row in found.commands:
+        if row["status"] == "refused":
+            due.add((row["serial_no"], "command.refused.v1"))
+        else:
+            opened = row["command_type"] == "account.open.v1"
+            due.add((row["serial_no"], "account.opened.v1" if opened else "order.pending.v1"))
+    for row in found.orders:
+        if row["status"] != "pending":
+            due.add((row["serial_no"], f"order.{row['status']}.v1"))
+    may = {
+        (row["serial_no"], "order.failed.v1") for row in found.orders if row["channel"] == Channel.LATE.value
+    }
+    yield from _unless_empty(7, map(str, due - heard.events.keys()), "events are missing")
+    yield from _unless_empty(7, map(str, heard.events.keys() - due - may), "events of what did not happen")
+    several = {str(key) for key, ids in heard.events.items() if len(ids) > 1}
+    yield from _unless_empty(7, several, "one thing was told under several event_ids")
+
+
+def _everything_is_quiet(found: Stored, heard: Heard, queues: Mapping[str, int]) -> Iterable[Violation]:
+    if found.parked:
+        yield Violation(8, f"{found.parked} results are still parked")
+    if heard.unrouted:
+        yield Violation(8, f"{len(heard.unrouted)} messages found no way: {heard.unrouted[0][:120]!r}")
+    for queue, messages in queues.items():
+        if messages:
+            yield Violation(8, f"{messages} messages are left in {queue}")
+
+
+def _named(model: Model, marks: Iterable[str]) -> set[str]:
+    return {f"{model.poison[mark].kind} {model.poison[mark].serial_no}" for mark in marks}
+
+
+def _unless_empty(invariant: int, offenders: Iterable[str], what: str) -> Iterable[Violation]:
+    found = sorted(offenders)
+    if found:
+        shown = ", ".join(found[:SHOWN_MAX])
+        more = f" and {len(found) - SHOWN_MAX} more" if len(found) > SHOWN_MAX else ""
+        yield Violation(invariant, f"{what}: {shown}{more}")

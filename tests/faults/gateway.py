@@ -1,0 +1,69 @@
+"""A payment gateway of the harness's own: what it says of an order depends on the order alone, so a repeat is a repeat.
+
+It repeats itself, lets its results overtake each other, and has impostors. Everything it says is noted before.
+"""
+
+import asyncio
+import json
+import random
+
+from aiormq.abc import DeliveredMessage
+
+from tests.faults.model import Channel
+from tests.faults.notebook import Kind, Note
+from tests.faults.wire import Letter, Sender
+from tests.journeys.messages import Json, encoded, result, signed
+from tests.journeys.upstream import RESULTS
+
+OCCURRED_AT = "2026-01-02T03:04:07Z"
+
+
+class Gateway:
+    """Answers payment requests through a sender."""
+
+    def __init__(self, sender: Sender, seed: int, *, patience_seconds: float = 0.3) -> None:
+        self._sender = sender
+        self._random = random.Random(seed)
+        self._patience_seconds = patience_seconds
+        self.asked = 0
+
+    async def on_request(self, message: DeliveredMessage) -> None:
+        """Answer, sooner or later; the request may be acknowledged when this is over."""
+        self.asked += 1
+        letters = answers(json.loads(message.body))
+        self._random.shuffle(letters)
+        for letter in letters:
+            await asyncio.sleep(self._random.uniform(0, self._patience_seconds))
+            await self._sender.send_until_confirmed([letter])
+
+
+def answers(request: Json) -> list[Letter]:
+    """Return what is said of an order, the same for every repeat of the request."""
+    number, amount, currency = request["payment_order_no"], request["amount"], request["currency"]
+    success = said(number, "succeeded", amount, currency)
+    match Channel(request["channel"]):
+        case Channel.CARD | Channel.EARLY:
+            return [success]
+        case Channel.AGAIN:
+            return [success] * 3
+        case Channel.DECLINED:
+            return [said(number, "failed", amount, currency)]
+        case Channel.LATE:
+            return [said(number, "failed", amount, currency, Kind.PERHAPS), success]
+        case Channel.FORGED:
+            note = said(number, "failed", amount, currency, Kind.FORGED).note
+            return [Letter(note, RESULTS, {"x-signature": signed(note.body, secret="a guess")}), success]
+        case Channel.MISCOUNTED:
+            return [said(number, "succeeded", _more(amount), currency, Kind.FORGED), success]
+        case Channel.SILENT:
+            return []
+
+
+def said(number: str, status: str, amount: str, currency: str, kind: Kind = Kind.RESULT) -> Letter:
+    """Return a signed result."""
+    body = encoded(result(number, status, amount=amount, currency=currency, occurred_at=OCCURRED_AT))
+    return Letter(Note(kind, number, body), RESULTS, {"x-signature": signed(body)})
+
+
+def _more(amount: str) -> str:
+    return f"1{amount}"

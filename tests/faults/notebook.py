@@ -1,0 +1,138 @@
+"""What was sent, noted before it was sent, and what the broker said to it: a file that outlives whoever wrote it.
+
+A line is written and flushed to the disk *before* the message leaves; so the file names everything that may have
+reached the broker, and the checker believes the file alone.
+"""
+
+import json
+import os
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum, auto
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+
+class Kind(StrEnum):
+    """What a message is meant to be; the checker knows what must become of each."""
+
+    OPEN = auto()
+    RECHARGE = auto()
+    CONFLICT = auto()
+    """A serial number that was applied, with other content: a dead letter, and nothing moves."""
+    POISON = auto()
+    """Nothing that a wallet could read: a dead letter, byte for byte."""
+    RESULT = auto()
+    """What the gateway says of an order, signed."""
+    FORGED = auto()
+    """A result that must become a dead letter: a bad signature, or another amount."""
+    PERHAPS = auto()
+    """A result that is a dead letter if others overtook it, and says nothing new if not."""
+
+
+class Answer(StrEnum):
+    """What the broker said to a publish."""
+
+    CONFIRMED = auto()
+    REFUSED = auto()
+    """Returned, or nacked: it is nowhere."""
+    UNKNOWN = auto()
+    """No answer came: it may be there or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One message, sent perhaps several times. `fields` are of the command; empty for what is none.
+
+    `expects` is the code of the outcome that a command must get, if it gets one.
+    """
+
+    kind: Kind
+    serial_no: str
+    body: bytes
+    fields: dict[str, str] = field(default_factory=dict)
+    expects: str = "OK"
+
+    @property
+    def mark(self) -> str:
+        """What tells bodies apart."""
+        return mark(self.body)
+
+
+def mark(body: bytes) -> str:
+    """Return what tells bodies apart."""
+    return sha256(body).hexdigest()
+
+
+class Notebook:
+    """Writes the file. The same body may be noted again: it is sent again then."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("a", encoding="utf-8")
+        self._written = 0
+
+    def before_sending(self, notes: Sequence[Note]) -> list[int]:
+        """Return the numbers under which these notes are on the disk now."""
+        numbers = []
+        for note in notes:
+            self._written += 1
+            numbers.append(self._written)
+            line = {
+                "number": self._written,
+                "kind": note.kind,
+                "serial_no": note.serial_no,
+                "fields": note.fields,
+                "expects": note.expects,
+                "body": b64encode(note.body).decode(),
+            }
+            self._file.write(json.dumps(line) + "\n")
+        self._flush()
+        return numbers
+
+    def after_sending(self, numbers: Sequence[int], answers: Sequence[Answer]) -> None:
+        """Note what the broker said. Flushed with the next note: a lost answer is an unknown one."""
+        for number, answer in zip(numbers, answers, strict=True):
+            self._file.write(json.dumps({"number": number, "answer": answer}) + "\n")
+
+    def close(self) -> None:
+        """Leave everything on the disk."""
+        if not self._file.closed:
+            self._flush()
+            self._file.close()
+
+    def _flush(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read(path: Path) -> Iterator[tuple[Note, Answer]]:
+    """Return every sending in the file, with what the broker said; without an answer it is unknown."""
+    notes: dict[int, Note] = {}
+    answers: dict[int, Answer] = {}
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            said = json.loads(line)
+            if "answer" in said:
+                answers[said["number"]] = Answer(said["answer"])
+            else:
+                notes[said["number"]] = Note(
+                    Kind(said["kind"]),
+                    said["serial_no"],
+                    b64decode(said["body"]),
+                    said["fields"],
+                    said["expects"],
+                )
+    for number, note in notes.items():
+        yield note, answers.get(number, Answer.UNKNOWN)

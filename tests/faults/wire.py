@@ -1,0 +1,220 @@
+"""The harness's own lines to the broker: made anew whenever they are lost; each publish has one of three answers."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final, cast
+from uuid import uuid4
+
+import aiormq
+from aiormq.abc import AbstractConnection, DeliveredMessage
+from aiormq.channel import Channel
+from pamqp.commands import Basic
+
+from tests.faults.notebook import Answer, Note, Notebook
+
+CONNECT_SECONDS: Final = 5.0
+ANSWER_SECONDS: Final = 10.0
+AGAIN_SECONDS: Final = 0.3
+
+LOST = (
+    aiormq.exceptions.AMQPError,
+    aiormq.exceptions.ChannelInvalidStateError,
+    OSError,
+    TimeoutError,
+    asyncio.InvalidStateError,
+)
+
+Handler = Callable[[DeliveredMessage], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A note with where it goes."""
+
+    note: Note
+    exchange: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+async def connect(url: str) -> AbstractConnection:
+    """Return a connection, or raise one of LOST."""
+    separator = "&" if "?" in url else "?"
+    connection = aiormq.Connection(f"{url}{separator}heartbeat=10&name=harness")
+    await asyncio.wait_for(connection.connect(), CONNECT_SECONDS)
+    return connection
+
+
+async def let_go(connection: AbstractConnection) -> None:
+    """Close a connection that may be dead."""
+    with suppress(*LOST, asyncio.CancelledError):
+        await asyncio.wait_for(connection.close(), CONNECT_SECONDS)
+
+
+class Sender:
+    """Publishes with confirms, mandatory, each message noted before."""
+
+    def __init__(self, url: str, notebook: Notebook) -> None:
+        self._url = url
+        self._notebook = notebook
+        self._connection: AbstractConnection | None = None
+        self._channel: Channel | None = None
+        self._opening = asyncio.Lock()
+
+    async def send(self, letters: Sequence[Letter]) -> list[Answer]:
+        """Return what the broker said to each; takes at most about fifteen seconds."""
+        numbers = self._notebook.before_sending([letter.note for letter in letters])
+        answers = await self._send(letters)
+        self._notebook.after_sending(numbers, answers)
+        return answers
+
+    async def send_until_confirmed(self, letters: Sequence[Letter]) -> None:
+        """Send them, and again what is not confirmed, as long as it takes."""
+        left = list(letters)
+        while left:
+            answers = await self.send(left)
+            left = [one for one, answer in zip(left, answers, strict=True) if answer is not Answer.CONFIRMED]
+            if left:
+                await asyncio.sleep(AGAIN_SECONDS)
+
+    async def close(self) -> None:
+        """Let the connection go."""
+        if self._connection is not None:
+            await let_go(self._connection)
+
+    async def _send(self, letters: Sequence[Letter]) -> list[Answer]:
+        try:
+            channel = await self._open()
+        except LOST:
+            return [Answer.REFUSED] * len(letters)  # nothing left this process
+        results = await asyncio.gather(
+            *(self._publish(channel, letter) for letter in letters), return_exceptions=True
+        )
+        answers = []
+        for result in results:
+            match result:
+                case Answer():
+                    answers.append(result)
+                case aiormq.exceptions.DeliveryError():
+                    answers.append(Answer.REFUSED)
+                case exc if isinstance(exc, LOST):
+                    answers.append(Answer.UNKNOWN)
+                case exc:
+                    raise exc
+        if Answer.UNKNOWN in answers:
+            await self._forget()
+        return answers
+
+    async def _publish(self, channel: Channel, letter: Letter) -> Answer:
+        answer = await asyncio.wait_for(
+            channel.basic_publish(
+                letter.note.body,
+                exchange=letter.exchange,
+                routing_key="any.key",
+                properties=Basic.Properties(
+                    content_type="application/json",
+                    delivery_mode=2,
+                    message_id=uuid4().hex,
+                    headers=dict(letter.headers) or None,
+                ),
+                mandatory=True,
+                wait=False,
+            ),
+            ANSWER_SECONDS,
+        )
+        return Answer.CONFIRMED if isinstance(answer, Basic.Ack) else Answer.REFUSED
+
+    async def _open(self) -> Channel:
+        async with self._opening:
+            if self._channel is not None and not self._channel.is_closed:
+                return self._channel
+            await self._forget()
+            self._connection = await connect(self._url)
+            channel = self._connection.channel(on_return_raises=True)
+            self._channel = cast("Channel", await asyncio.wait_for(channel, CONNECT_SECONDS))
+            return self._channel
+
+    async def _forget(self) -> None:
+        connection, self._connection, self._channel = self._connection, None, None
+        if connection is not None:
+            await let_go(connection)
+
+
+class Ears:
+    """Takes everything from one queue, and acknowledges a message when its handler is done with it.
+
+    Handlers run at the same time, as many as `prefetch`. A connection that is lost is made anew, and what was not
+    acknowledged is heard again.
+    """
+
+    def __init__(
+        self, url: str, queue: str, handler: Handler, *, prefetch: int = 200, exchange: str = ""
+    ) -> None:
+        self._url = url
+        self._queue = queue
+        self._handler = handler
+        self._prefetch = prefetch
+        self._exchange = exchange
+        self._working: set[asyncio.Task[None]] = set()
+        self.failures: list[BaseException] = []
+        """What handlers raised: faults of the harness itself."""
+        self.deaf = asyncio.Event()
+        """Set to have it let go of its connection and not make another, until it is cleared."""
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        try:
+            while True:
+                with suppress(*LOST):
+                    await self._listen()
+                await asyncio.sleep(AGAIN_SECONDS)
+        finally:
+            await self._drop()
+
+    async def declare(self) -> None:
+        """Leave the queue there, bound to its exchange."""
+        connection = await connect(self._url)
+        channel = await connection.channel()
+        await channel.queue_declare(self._queue, durable=True, arguments={"x-queue-type": "quorum"})
+        await channel.queue_bind(self._queue, self._exchange, "#")
+        await let_go(connection)
+
+    async def _listen(self) -> None:
+        if self.deaf.is_set():
+            return
+        connection = await connect(self._url)
+        try:
+            channel = cast("Channel", await asyncio.wait_for(connection.channel(), CONNECT_SECONDS))
+            await channel.basic_qos(prefetch_count=self._prefetch, timeout=CONNECT_SECONDS)
+            await channel.basic_consume(self._queue, self._on_delivery, timeout=CONNECT_SECONDS)
+            deaf = asyncio.create_task(self.deaf.wait())
+            try:
+                await asyncio.wait({deaf, channel.closing}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                deaf.cancel()
+        finally:
+            await self._drop()
+            await let_go(connection)
+
+    async def _on_delivery(self, message: DeliveredMessage) -> None:
+        task = asyncio.create_task(self._handle(message), name=f"from {self._queue}")
+        self._working.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._working.discard(task)
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            self.failures.append(failure)
+
+    async def _handle(self, message: DeliveredMessage) -> None:
+        await self._handler(message)
+        with suppress(*LOST):
+            assert message.delivery_tag is not None
+            await message.channel.basic_ack(message.delivery_tag, wait=False)
+
+    async def _drop(self) -> None:
+        """End what is being handled: its messages are heard again."""
+        for task in list(self._working):
+            task.cancel()
+        await asyncio.gather(*self._working, return_exceptions=True)

@@ -1,0 +1,318 @@
+"""A wallet under fire: servers behind proxies, workers, a gateway, load, subscribers, and the judge of it all."""
+
+import asyncio
+import json
+import statistics
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+from aiormq.abc import DeliveredMessage
+
+from tests.faults import checker
+from tests.faults.checker import Heard, Stored, Violation
+from tests.faults.fleet import Fleet
+from tests.faults.gateway import Gateway
+from tests.faults.load import Load
+from tests.faults.model import Model, from_notebook
+from tests.faults.notebook import Notebook, mark
+from tests.faults.proxy import Proxy
+from tests.faults.wire import LOST, Ears, Sender, connect, let_go
+from tests.journeys.upstream import COMMANDS, DEAD_LETTERS, EVENTS, REQUESTS, RESULTS, UNROUTED
+from tests.servers import Servers
+from tests.workers import Workers
+from wallet_worker.broker import topology
+
+QUIET_SECONDS: Final = 60.0
+"""Everything must be quiet this long after everything has healed: the liveness test."""
+LISTENER: Final = "harness.events"
+QUEUES: Final = (COMMANDS, RESULTS, REQUESTS, DEAD_LETTERS, UNROUTED, LISTENER)
+
+WORKER: Final = ("-m", "wallet_worker", "worker")
+
+DATABASE_LOST = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+
+def sabotaged(name: str) -> tuple[str, ...]:
+    """Return the program of a worker that does one thing wrong on purpose."""
+    return ("-m", "tests.faults.sabotaged_worker", name)
+
+
+class NotQuietError(AssertionError):
+    """Something did not come to rest in time, and what."""
+
+
+@dataclass(slots=True)
+class World:
+    """Everything of one run."""
+
+    servers: Servers
+    amqp_url: str
+    database_url: str
+    broker: Proxy
+    database: Proxy
+    workers: Workers
+    fleet: Fleet
+    notebook: Notebook
+    sender: Sender
+    gateway: Gateway
+    load: Load
+    requests_heard: Ears
+    ears: list[Ears]
+    heard: Heard = field(default_factory=Heard)
+    recoveries: list[float] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+    redelivered: int = 0
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    # What happens in it
+
+    async def open_accounts(self) -> None:
+        """Every account of the load is open."""
+        await self.sender.send_until_confirmed(self.load.openings())
+        await self.until("SELECT count(*) FROM accounts WHERE kind = 'user'", len(self.load.accounts))
+
+    async def healed(self) -> float:
+        """Wait until all workers are ready and a command that is sent now is applied; return the seconds it took.
+
+        Raises NotQuietError after QUIET_SECONDS.
+        """
+        begun = time.monotonic()
+        probe = self.load.probe()
+        try:
+            async with asyncio.timeout(QUIET_SECONDS):
+                await self.sender.send_until_confirmed([probe])
+                await self._until(
+                    "SELECT count(*) FROM commands WHERE serial_no = $1", 1, probe.note.serial_no
+                )
+                await self.fleet.until_ready(QUIET_SECONDS)
+        except TimeoutError:
+            raise NotQuietError(f"not back within {QUIET_SECONDS:.0f} s: {await self._state()}") from None
+        self.recoveries.append(time.monotonic() - begun)
+        return self.recoveries[-1]
+
+    async def until(self, query: str, wanted: object, *arguments: object) -> None:
+        """Wait until a query's one value is the wanted one; the database may be away meanwhile."""
+        try:
+            async with asyncio.timeout(QUIET_SECONDS):
+                await self._until(query, wanted, *arguments)
+        except TimeoutError:
+            raise NotQuietError(f"{query} did not become {wanted!r}: {await self._state()}") from None
+
+    async def _until(self, query: str, wanted: object, *arguments: object) -> None:
+        while await self.value(query, *arguments) != wanted:  # noqa: ASYNC110 -- commits send no signal here
+            await asyncio.sleep(0.1)
+
+    async def value(self, query: str, *arguments: object) -> object:
+        """Return a query's one value, or nothing while the database is away."""
+        with suppress(*DATABASE_LOST):
+            connection = await asyncpg.connect(self.database_url, timeout=5)
+            try:
+                return await connection.fetchval(query, *arguments, timeout=20)
+            finally:
+                connection.terminate()
+        return None
+
+    async def under_load(self, action: Callable[[], Awaitable[None]]) -> None:
+        """Do it while the load runs; the load has ended, and all of it is with the broker, when this returns."""
+        stopping = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.load.run(stopping), name="load")
+            try:
+                await action()
+            finally:
+                stopping.set()
+
+    # What is made of it
+
+    async def judge(self, *, pending: int = 0) -> list[Violation]:
+        """Wait until everything is quiet, stop the workers, and return what is wrong. Nothing else runs after it."""
+        violations = await self._quieten(pending)
+        await self.fleet.stop()
+        depths = await self.depths()  # a message that a worker still had would be back now
+        self.notebook.close()
+        violations += checker.check(self.model(), await self.stored(), self.heard, depths)
+        violations += [Violation(8, surprise) for surprise in self.fleet.surprises]
+        failures = [*self.load.failures, *(failure for ears in self.ears for failure in ears.failures)]
+        if failures:
+            raise ExceptionGroup(
+                "the harness itself failed", [one for one in failures if isinstance(one, Exception)]
+            )
+        return violations
+
+    def model(self) -> Model:
+        """Return the model of what was noted so far."""
+        return from_notebook(self.notebook.path)
+
+    async def stored(self) -> Stored:
+        """Return what the database has."""
+        connection = await asyncpg.connect(self.database_url)
+        try:
+            return await checker.stored(connection)
+        finally:
+            await connection.close()
+
+    async def depths(self) -> dict[str, int]:
+        """Return the messages that are ready in each queue."""
+        connection = await connect(self.amqp_url)
+        try:
+            channel = await connection.channel()
+            found = {}
+            for queue in QUEUES:
+                answer = await channel.queue_declare(queue, passive=True, timeout=10)
+                found[queue] = answer.message_count or 0
+            return found
+        finally:
+            await let_go(connection)
+
+    async def consumers(self) -> dict[str, int]:
+        """Return how many consumers each queue of the worker's has."""
+        connection = await connect(self.amqp_url)
+        try:
+            channel = await connection.channel()
+            found = {}
+            for queue in (COMMANDS, RESULTS, "wallet.queries"):
+                answer = await channel.queue_declare(queue, passive=True, timeout=10)
+                found[queue] = answer.consumer_count or 0
+            return found
+        finally:
+            await let_go(connection)
+
+    def recovery(self) -> str:
+        """Return the times of recovery for a person."""
+        if not self.recoveries:
+            return "nothing to recover from"
+        return (
+            f"median {statistics.median(self.recoveries):.1f} s, worst {max(self.recoveries):.1f} s "
+            f"of {len(self.recoveries)}"
+        )
+
+    async def _quieten(self, pending: int) -> list[Violation]:
+        """Wait until nothing is on its way any more; return what still is after QUIET_SECONDS."""
+        left = "nothing was looked at"
+        quiet = 0
+        try:
+            async with asyncio.timeout(QUIET_SECONDS):
+                while quiet < 2:  # twice in a row: between two queues a message is in neither
+                    left = await self._left(pending)
+                    quiet = 0 if left else quiet + 1
+                    await asyncio.sleep(0.3)
+        except TimeoutError:
+            return [Violation(8, f"not quiet {QUIET_SECONDS:.0f} s after everything healed: {left}")]
+        return []
+
+    async def _left(self, pending: int) -> str:
+        """Return what is still on its way, empty if nothing is."""
+        try:
+            depths = await self.depths()
+            consumers = await self.consumers()
+        except LOST as exc:
+            return f"the broker is away: {exc!r}"
+        found = [f"{messages} in {queue}" for queue, messages in depths.items() if messages]
+        found += [
+            f"{queue} has {count} consumers"
+            for queue, count in consumers.items()
+            if count != len(self.fleet.slots)
+        ]
+        for query, wanted, what in (
+            ("SELECT count(*) FROM outbox", 0, "rows in the outbox"),
+            ("SELECT count(*) FROM parked_results", 0, "parked results"),
+            ("SELECT count(*) FROM orders WHERE status = 'pending'", pending, "pending orders"),
+        ):
+            value = await self.value(query)
+            if value != wanted:
+                found.append(f"{value} {what}")
+        if not await self.fleet.is_ready():
+            found.append("a worker is not ready")
+        return ", ".join(found)
+
+    async def _state(self) -> str:
+        ready = [await worker.is_ready() for worker in self.fleet.running]
+        logs = "\n".join(worker.log()[-1500:] for worker in self.fleet.running)
+        return f"workers ready: {ready}; {await self._left(0)}\n{logs}"
+
+    # What is heard
+
+    async def on_event(self, message: DeliveredMessage) -> None:
+        """Note an event."""
+        event = json.loads(message.body)
+        self.heard.events[event["serial_no"], event["type"]].add(event["event_id"])
+        self.heard.event_messages += 1
+        if event["type"] in {"account.opened.v1", "order.pending.v1"}:
+            self.load.is_applied(event["serial_no"])
+
+    async def on_dead_letter(self, message: DeliveredMessage) -> None:
+        """Note a dead letter."""
+        headers = message.header.properties.headers or {}
+        found = mark(message.body)
+        self.heard.bodies[found] = message.body
+        self.heard.dead_letters[found].add(
+            str(headers.get("x-wallet-reason", "none: the broker put it there"))
+        )
+
+    async def on_unrouted(self, message: DeliveredMessage) -> None:
+        """Note a message that found no way."""
+        self.heard.unrouted.append(message.body)
+
+
+@asynccontextmanager
+async def world(
+    servers: Servers,
+    migrated_url: str,
+    folder: Path,
+    *,
+    seed: int = 1,
+    workers: int = 2,
+    accounts: int = 40,
+    rate: float = 100.0,
+    program: Sequence[str] = WORKER,
+    settings: Sequence[dict[str, str]] = (),
+) -> AsyncIterator[World]:
+    """Give a world in which all workers are ready and all accounts are open. `settings` are of the first workers."""
+    async with AsyncExitStack() as stack:
+        amqp_url = await stack.enter_async_context(servers.vhost())
+        database_url = await stack.enter_async_context(servers.database(template=migrated_url))
+        await topology.apply(amqp_url)
+        broker = await stack.enter_async_context(Proxy(amqp_url))
+        database = await stack.enter_async_context(Proxy(database_url))
+        processes = await stack.enter_async_context(
+            Workers(broker.url, database.url, servers.management_url, program)
+        )
+        notebook = stack.enter_context(Notebook(folder / "notebook.jsonl"))
+        sender = Sender(amqp_url, notebook)
+        answering = Sender(amqp_url, notebook)
+        stack.push_async_callback(sender.close)
+        stack.push_async_callback(answering.close)
+        fleet = Fleet(processes, workers)
+        gateway = Gateway(answering, seed)
+        load = Load(sender, seed, accounts=accounts, rate=rate)
+        requests = Ears(amqp_url, REQUESTS, gateway.on_request)
+        made = World(
+            servers, amqp_url, database_url, broker, database, processes, fleet, notebook, sender, gateway, load,
+            requests, [],
+        )  # fmt: skip
+        made.ears = [
+            requests,
+            Ears(amqp_url, LISTENER, made.on_event, exchange=EVENTS),
+            Ears(amqp_url, DEAD_LETTERS, made.on_dead_letter),
+            Ears(amqp_url, UNROUTED, made.on_unrouted),
+        ]
+        await made.ears[1].declare()
+        background = asyncio.gather(fleet.run(), *(ears.run() for ears in made.ears))
+        stack.push_async_callback(_end, background)
+        for slot, setting in zip(fleet.slots, settings, strict=False):
+            slot.next_settings = setting
+        await made.open_accounts()
+        await fleet.until_ready(QUIET_SECONDS)
+        yield made
+
+
+async def _end(background: asyncio.Future[list[None]]) -> None:
+    background.cancel()
+    with suppress(asyncio.CancelledError):
+        await background
