@@ -1,0 +1,175 @@
+"""What was sent against what was found: sets of numbers, never counts, because repeats can fill a count."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from schemas.codes import Code
+from schemas.commands import Outcome
+from schemas.events import EntryView
+from schemas.money import to_minor, to_text
+from schemas.values import Direction, OrderStatus
+from tests.demo.plan import Answer, Plan, Sending
+
+SHOWN_MAX: Final = 5  # numbers named in a complaint; the rest is counted
+
+
+@dataclass(slots=True)
+class Found:
+    """What the world was told, and what the wallet holds, when all is quiet.
+
+    `answers` goes by the label of what was sent; `dead_letters` counts pairs of the number that a letter is
+    about and its reason; `commands` are the serial numbers that the wallet remembers; `orders` goes by serial
+    number, `balances_minor` by user and currency.
+    """
+
+    answers: dict[str, Outcome] = field(default_factory=dict)
+    dead_letters: Counter[tuple[str, str]] = field(default_factory=Counter)
+    commands: frozenset[str] = frozenset()
+    orders: Mapping[str, OrderStatus] = field(default_factory=dict)
+    balances_minor: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+
+def complaints(plan: Plan, found: Found) -> list[str]:
+    """Return what is not as it must be, in sentences; none if everything sent is accounted for."""
+    return [
+        sentence
+        for sentence in (
+            *_lost(plan, found),
+            *_wrong_answers(plan, found),
+            *_wrong_memory(plan, found),
+            *_wrong_letters(plan, found),
+            *_wrong_orders(plan, found),
+            *_wrong_balances(plan, found),
+        )
+        if sentence
+    ]
+
+
+def unaccounted(plan: Plan, found: Found) -> set[str]:
+    """Return the labels of what was sent, and has neither an answer nor a dead letter.
+
+    The gateway's dead letters go by the numbers of commands too, and account for no command.
+    """
+    set_aside = {number for number, _ in found.dead_letters - _wanted_letters(plan)}
+    letters = {number for number, _ in found.dead_letters}
+    return {
+        one.label
+        for one in plan
+        if one.label not in found.answers
+        and (one.label not in letters if one.command is None else one.command.serial_no not in set_aside)
+    }
+
+
+def statement_faults(entries: Sequence[EntryView]) -> list[str]:
+    """Return where a whole statement, from its first line on, is not without gaps, or does not add up."""
+    faults = []
+    after_minor = 0
+    for expected_no, entry in enumerate(entries, 1):
+        amount_minor, before_minor, next_minor = (
+            to_minor(text, entry.currency)
+            for text in (entry.amount, entry.balance_before, entry.balance_after)
+        )
+        signed_minor = amount_minor if entry.direction is Direction.CREDIT else -amount_minor
+        if entry.line_no != expected_no:
+            faults.append(f"line {entry.line_no} stands where line {expected_no} should")
+        if before_minor != after_minor:
+            faults.append(f"line {entry.line_no} begins with another balance than the line before it left")
+        if next_minor != before_minor + signed_minor:
+            faults.append(f"line {entry.line_no} does not add up")
+        after_minor = next_minor
+    return faults
+
+
+def _lost(plan: Plan, found: Found) -> Iterable[str]:
+    yield _say("sent, and neither answered nor a dead letter", unaccounted(plan, found))
+    yield _say("answered, and never sent", found.answers.keys() - {one.label for one in plan})
+
+
+def _wrong_answers(plan: Plan, found: Found) -> Iterable[str]:
+    answered = [(one, found.answers[one.label]) for one in plan if one.label in found.answers]
+    yield _say(
+        "answered otherwise than they must be",
+        [
+            f"{one.label} with {outcome.code.value}"
+            for one, outcome in answered
+            if _answer(outcome) != one.answer
+        ],
+    )
+    yield _say(
+        "repeated with another outcome than the first time",
+        [one.label for one, outcome in answered if not _is_same(one, outcome, found)],
+    )
+
+
+def _answer(outcome: Outcome) -> Answer:
+    return Answer(outcome.code, outcome.duplicate, tuple(outcome.different or ()))
+
+
+def _is_same(one: Sending, outcome: Outcome, found: Found) -> bool:
+    first = found.answers.get(one.repeats) if one.repeats else None
+    return first is None or outcome == first.model_copy(update={"duplicate": True})
+
+
+def _wrong_memory(plan: Plan, found: Found) -> Iterable[str]:
+    """Whatever was answered with an outcome of its own must be remembered, and nothing else."""
+    wanted = {
+        one.command.serial_no
+        for one in plan
+        if one.command is not None and one.answer is not None and one.answer.code is not Code.SERIAL_CONFLICT
+    }
+    yield _say("forgotten by the wallet", wanted - found.commands)
+    yield _say("remembered by the wallet, and never sent", found.commands - wanted)
+
+
+def _wrong_letters(plan: Plan, found: Found) -> Iterable[str]:
+    wanted = _wanted_letters(plan)
+    yield _say("missing among the dead letters", _letters(wanted - found.dead_letters))
+    yield _say("among the dead letters for no good reason", _letters(found.dead_letters - wanted))
+
+
+def _wanted_letters(plan: Plan) -> Counter[tuple[str, str]]:
+    return Counter({(number, code.value): times for (number, code), times in plan.dead_letters.items()})
+
+
+def _letters(letters: Counter[tuple[str, str]]) -> list[str]:
+    return [f"{number} ({reason})" for number, reason in letters.elements()]
+
+
+def _wrong_orders(plan: Plan, found: Found) -> Iterable[str]:
+    wanted = {one.label: one.fate.status for one in plan if one.fate is not None}
+    yield _say("accepted, and no order", wanted.keys() - found.orders.keys())
+    yield _say("orders that nobody asked for", found.orders.keys() - wanted.keys())
+    yield _say(
+        "orders that ended otherwise than they must",
+        [
+            f"{serial_no} ({found.orders[serial_no].value}, not {status.value})"
+            for serial_no, status in wanted.items()
+            if serial_no in found.orders and found.orders[serial_no] is not status
+        ],
+    )
+
+
+def _wrong_balances(plan: Plan, found: Found) -> Iterable[str]:
+    wanted = plan.balances_minor
+    yield _say("accounts that should be there", map(" ".join, wanted.keys() - found.balances_minor.keys()))
+    yield _say("accounts that nobody opened", map(" ".join, found.balances_minor.keys() - wanted.keys()))
+    yield _say(
+        "accounts with another balance than was paid in",
+        [
+            f"{user_id} has {to_text(found.balances_minor[user_id, currency], currency)} {currency}, "
+            f"not {to_text(minor, currency)}"
+            for (user_id, currency), minor in wanted.items()
+            if found.balances_minor.get((user_id, currency), minor) != minor
+        ],
+    )
+
+
+def _say(what: str, which: Iterable[str]) -> str:
+    """Return the complaint as one sentence, empty if there is nothing to complain of."""
+    named: Collection[str] = sorted(which)
+    if not named:
+        return ""
+    more = f" and {len(named) - SHOWN_MAX:,} more" if len(named) > SHOWN_MAX else ""
+    return f"{len(named):,} {what}: {', '.join(list(named)[:SHOWN_MAX])}{more}"

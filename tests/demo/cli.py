@@ -1,0 +1,243 @@
+"""The command: the whole story on real servers, and `stop FOLDER`, which ends what was kept."""
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from payment_simulator.moods import Mood
+from tests.demo import interrupts, place, processes, report
+from tests.demo.accounting import complaints, statement_faults
+from tests.demo.place import Place
+from tests.demo.plan import Plan, draw
+from tests.demo.processes import CommandFailed, Gateway, Member
+from tests.demo.report import Verdict
+from tests.demo.screen import Screen
+from tests.demo.story import Seen, StoryBroken, play
+from tests.servers import ServerFailed, ServersUnavailable, start_servers
+from tests.servers.ports import free_ports
+from tests.servers.private import FOLDER_PREFIX, Folder
+
+RECHARGES_PER_ACCOUNT: Final = 3
+LATE_AFTER_SECONDS: Final = 3.0  # how late the gateway's late results are; really it would be a day
+WORKERS_MAX: Final = 8
+INTERRUPTED: Final = 130  # 128 and SIGINT, as shells have it
+
+app: Final = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a person may choose."""
+
+    accounts: int
+    recharges: int
+    seed: int
+    workers: int
+    keep: bool
+
+
+@app.callback(invoke_without_command=True)
+def run(
+    context: typer.Context,
+    *,
+    accounts: Annotated[int, typer.Option(min=1, max=200_000, help="How many accounts are opened.")] = 2_000,
+    recharges: Annotated[
+        int | None, typer.Option(min=1, help="How many recharges are sent. Default: three for each account.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Decides what is sent, and what the gateway does.")] = 1,
+    workers: Annotated[
+        int, typer.Option(min=1, max=WORKERS_MAX, help="How many workers share the work.")
+    ] = 1,
+    keep: Annotated[
+        bool, typer.Option("--keep", envvar="KEEP", help="Leave everything running, and print the addresses.")
+    ] = False,
+) -> None:
+    """Start servers, a worker and a payment gateway; open and recharge thousands of accounts; check everything.
+
+    Ends with status 0 if every message is accounted for and the audit is clean. Ctrl-C stops and removes all.
+
+    Example: python -m tests.demo --accounts 500 --seed 7
+    """
+    if context.invoked_subcommand is not None:
+        return
+    wanted = recharges if recharges is not None else RECHARGES_PER_ACCOUNT * accounts
+    options = Options(accounts, max(wanted, len(Mood)), seed, workers, keep)
+    screen = Screen()
+    interrupts.arm()
+    try:
+        status = tell(options, screen)
+    except KeyboardInterrupt:
+        screen.say("Interrupted: everything that was started is stopped and removed.")
+        status = INTERRUPTED
+    except (ServersUnavailable, ServerFailed, CommandFailed, StoryBroken) as why:
+        screen.say(f"The demo could not be finished: {why}", style="bold red")
+        screen.say("Everything that was started is stopped and removed.")
+        status = 1
+    raise typer.Exit(status)
+
+
+@app.command()
+def stop(folder: Annotated[Path, typer.Argument(help="The folder that `--keep` printed.")]) -> None:
+    """End a demo that was left running, and remove all that it made.
+
+    Example: python -m tests.demo stop /tmp/wallet-servers-x1y2z3
+    """
+    screen = Screen()
+    if not folder.name.startswith(FOLDER_PREFIX) or not (folder / place.NOTES).is_file():
+        screen.say(f"{folder} is not the folder of a demo that was left running.")
+        raise typer.Exit(2)
+    faults = place.stop(folder.resolve())
+    for fault in faults:
+        screen.say(fault, style="red")
+    screen.say(f"Stopped; {folder} is removed.")
+    raise typer.Exit(int(bool(faults)))
+
+
+def tell(options: Options, screen: Screen) -> int:
+    """The story was told; returns the exit status. What was started is gone, unless it is to be kept."""
+    plan = draw(accounts=options.accounts, recharges=options.recharges, seed=options.seed)
+    screen.say(
+        f"Wallet demo: {options.accounts:,} accounts, {options.recharges:,} recharges, and some mistakes "
+        f"(seed {options.seed})",
+        style="bold",
+    )
+    with (
+        start_servers(outlive=options.keep, say=screen.say) as servers,
+        place.place(servers, keep=options.keep) as here,
+        _folder(keep=options.keep) as folder,
+        _told_when_interrupted(screen),
+    ):
+        screen.say(f"PostgreSQL and RabbitMQ answer ({_ORIGINS[servers.origin]})")
+        environment = processes.environment(here.settings)
+        with _timed(screen, "database migrated, exchanges and queues made"):
+            processes.do(folder, environment, "migrate")
+            processes.do(folder, environment, "topology", "apply")
+        workers, gateway = _members(options, folder, environment)
+        with _timed(screen, f"{_several(options.workers, 'worker')} and the payment simulator are ready"):
+            for member in (*workers, gateway):
+                member.launch()
+            for member in (*workers, gateway):
+                member.wait_until_up()
+        seen = interrupts.run(play(plan, here, screen, workers, gateway))
+        with _timed(screen, "the ledger is audited"):
+            verdict = _judge(plan, seen, folder, environment)
+        screen.say("")
+        screen.show(*report.details(plan, seen, verdict))
+        screen.show(*report.summary(plan, seen, verdict))
+        if options.keep:
+            place.note(folder.path, servers, here)
+            _tell_addresses(screen, here, [*workers, gateway], folder, plan.accounts[0])
+        else:
+            if verdict.exit_status:
+                screen.say("To look into it: the same again with --keep.")
+            for member in (*workers, gateway):
+                member.stop()
+        interrupts.disarm()  # what is left takes two seconds, and must not be cut short
+    if not options.keep:
+        screen.say(
+            "Everything that was started is stopped and removed; `make demo KEEP=1` leaves it running."
+        )
+    return verdict.exit_status
+
+
+def _members(
+    options: Options, folder: Folder, environment: Mapping[str, str]
+) -> tuple[list[Member], Gateway]:
+    gateway_port, *worker_ports = free_ports(options.workers + 1)
+    workers = [
+        processes.worker(folder, name=f"worker-{number}", environment=environment, port=port)
+        for number, port in enumerate(worker_ports, 1)
+    ]
+    gateway = Gateway(
+        folder,
+        environment=environment,
+        port=gateway_port,
+        seed=options.seed,
+        late_after_seconds=LATE_AFTER_SECONDS,
+    )
+    return workers, gateway
+
+
+def _judge(plan: Plan, seen: Seen, folder: Folder, environment: Mapping[str, str]) -> Verdict:
+    audit_status, audit_said = processes.wallet(folder, environment, "audit", "--table")
+    quiet = [] if seen.quiet else ["not all that had to come did come in time; the demo waited for it"]
+    return Verdict(
+        complaints=[*quiet, *complaints(plan, seen.found)],
+        statement_faults=statement_faults(seen.entries),
+        audit_status=audit_status,
+        audit_said=audit_said,
+    )
+
+
+_ORIGINS: Final = {
+    "environment": "yours: in a vhost and a database of the demo's own",
+    "docker": "in Docker",
+    "private": "in a temporary folder",
+}
+
+
+def _tell_addresses(
+    screen: Screen, here: Place, members: Sequence[Member], folder: Folder, account: tuple[str, str]
+) -> None:
+    user_id, currency = account
+    page, user, password = here.console
+    screen.say("")
+    screen.say("Left running", style="bold")
+    screen.say(f"  broker      {here.amqp_url}")
+    screen.say(f"  its page    {page}  (user {user}, password {password})")
+    screen.say(f"  database    {here.database_url}")
+    for member in members:
+        screen.say(f"  {member.name:<11} {'  '.join(member.pages)}")
+    screen.say(f"  logs        {folder.path}/*/server.log")
+    screen.say("")
+    screen.say("For `wallet` and programs of yours, in a shell:", style="bold")
+    screen.say(f"  . {folder.path}/{place.ENVIRONMENT}        # which is:")
+    for line in here.exports.splitlines():
+        screen.say(f"  {line}")
+    screen.say("")
+    screen.say("Then, for example:", style="bold")
+    screen.say(f"  {Path(sys.executable).parent}/wallet show statement {user_id} --currency {currency}")
+    screen.say("")
+    screen.say("To stop it all and remove it:", style="bold")
+    screen.say(f"  {place.stop_command(folder.path)}")
+
+
+@contextmanager
+def _folder(*, keep: bool) -> Iterator[Folder]:
+    """Give a folder whose processes end with this one, or go on if they are kept and the block ends well."""
+    folder = Folder()
+    try:
+        yield folder
+    except BaseException:
+        folder.remove()
+        raise
+    if keep:
+        folder.leave()
+    else:
+        folder.remove()
+
+
+@contextmanager
+def _told_when_interrupted(screen: Screen) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        screen.say("Stopping everything.")
+        raise
+
+
+@contextmanager
+def _timed(screen: Screen, what: str) -> Iterator[None]:
+    begun = time.monotonic()
+    yield
+    screen.say(f"{what} ({time.monotonic() - begun:.1f} s)")
+
+
+def _several(number: int, noun: str) -> str:
+    return f"a {noun}" if number == 1 else f"{number} {noun}s"

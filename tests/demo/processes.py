@@ -1,0 +1,172 @@
+"""The worker and the simulated gateway, as operators start them; and the command `wallet`, to its end."""
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from typing_extensions import override
+
+from tests.servers.private import Folder, Program
+from tests.servers.server import ServerFailed
+
+HTTP_SECONDS: Final = 2
+COMMAND_SECONDS: Final = 120  # a migration on a machine that is busy with something else
+
+
+class CommandFailed(Exception):  # noqa: N818 - named as what happened
+    """A command of the wallet's did not do what it was asked; the text has its last words."""
+
+
+class Member(Program):
+    """A process of the house that tells its health over HTTP; its log is `server.log` in its own folder."""
+
+    def __init__(
+        self,
+        folder: Folder,
+        *,
+        name: str,
+        arguments: list[str],
+        environment: Mapping[str, str],
+        port: int,
+        pages: Sequence[str],
+    ) -> None:
+        """`pages` are what it shows on its port; the first one says with 200 that it is ready."""
+        super().__init__(folder, name=name)
+        self._arguments = arguments
+        self._settings = environment
+        self._port = port
+        self._pages = pages
+
+    @property
+    def name(self) -> str:
+        """What it is called, and its folder."""
+        return self._name
+
+    @property
+    def pages(self) -> list[str]:
+        """The addresses of what it shows."""
+        return [f"http://127.0.0.1:{self._port}{page}" for page in self._pages]
+
+    def check(self) -> None:
+        """It has not ended; raises ServerFailed with the end of its log."""
+        if self._process is not None and self._process.poll() is not None:
+            ended = self._failure(f"ended with status {self._process.returncode} in the middle of the demo")
+            raise ended()
+
+    def health(self) -> tuple[int, str]:
+        """Return status and body of its page of health; the status is 0 while nobody answers."""
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=HTTP_SECONDS)
+        try:
+            connection.request("GET", self._pages[0])
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode(errors="replace")
+        except (OSError, http.client.HTTPException):
+            return 0, ""
+        finally:
+            connection.close()
+
+    @override
+    def _command(self) -> list[str]:
+        return [sys.executable, "-m", *self._arguments]
+
+    @override
+    def _environment(self) -> dict[str, str]:
+        return dict(self._settings)
+
+    @override
+    def _answers(self) -> bool:
+        return self.health()[0] == http.HTTPStatus.OK
+
+    @override
+    def _stop_signal(self) -> signal.Signals:
+        return signal.SIGTERM
+
+
+def worker(folder: Folder, *, name: str, environment: Mapping[str, str], port: int) -> Member:
+    """Return a worker that is not started yet; ready when `/readyz` says so."""
+    return Member(
+        folder,
+        name=name,
+        arguments=["wallet_worker", "worker"],
+        environment={**environment, "WALLET_HTTP_HOST": "127.0.0.1", "WALLET_HTTP_PORT": str(port)},
+        port=port,
+        pages=("/readyz", "/metrics"),
+    )
+
+
+class Gateway(Member):
+    """The simulated payment gateway; without chance of its own: a channel alone decides what happens."""
+
+    def __init__(
+        self,
+        folder: Folder,
+        *,
+        environment: Mapping[str, str],
+        port: int,
+        seed: int,
+        late_after_seconds: float,
+    ) -> None:
+        options = {
+            "--scenario": "calm",
+            "--seed": str(seed),
+            "--late-after-seconds": str(late_after_seconds),
+            "--state": str(folder.path / "payments.sqlite3"),
+            "--http-port": str(port),
+        }
+        super().__init__(
+            folder,
+            name="gateway",
+            arguments=["payment_simulator", *(word for option in options.items() for word in option)],
+            environment=environment,
+            port=port,
+            pages=("/healthz",),
+        )
+
+    @property
+    def answers_sent(self) -> int:
+        """How many results it has published."""
+        status, body = self.health()
+        if not status:
+            raise ServerFailed("the payment simulator does not answer any more")
+        report: dict[str, Any] = json.loads(body)
+        return int(report["answers_sent"])
+
+
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return this process's environment with these settings, and no others of the wallet's."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("WALLET_")}
+    return {**others, **settings}
+
+
+def wallet(folder: Folder, environment: Mapping[str, str], *arguments: str) -> tuple[int, str]:
+    """Return exit status and all that `wallet …` said, when it has ended."""
+    # In the folder: should this process be killed, its reaper ends the command too.
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-m", "wallet_worker", *arguments],
+            cwd=folder.path,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for the demo alone
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as late:
+        raise CommandFailed(
+            f"`wallet {' '.join(arguments)}` took more than {COMMAND_SECONDS} seconds"
+        ) from late
+    return ended.returncode, ended.stdout.decode(errors="replace").strip()
+
+
+def do(folder: Folder, environment: Mapping[str, str], *arguments: str) -> None:
+    """`wallet …` has done it; raises CommandFailed with what it said."""
+    status, said = wallet(folder, environment, *arguments)
+    if status:
+        raise CommandFailed(f"`wallet {' '.join(arguments)}` ended with status {status}:\n{said}")

@@ -1,0 +1,513 @@
+"""The demo tells its story to the end, notices what is lost, and leaves nothing behind, however it ends."""
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import asyncpg
+import psutil
+import pytest
+
+from payment_simulator.moods import Mood
+from schemas.codes import Code
+from schemas.commands import NoResult, OpenAccount, OpenAccountResult, Outcome, Recharge, RechargeResult
+from schemas.events import EntryView
+from schemas.parse import COMMANDS, Unreadable, parse
+from schemas.values import Direction, OrderStatus, OrderType, OutcomeStatus
+from tests.demo import place
+from tests.demo.accounting import Found, complaints, statement_faults, unaccounted
+from tests.demo.plan import Plan, Sending, draw
+from tests.demo.report import Verdict
+from tests.servers import Origin, Servers, reaper
+from tests.servers.management import Management
+
+LINE_SECONDS = 120.0
+GONE_SECONDS = 30.0
+ACCOUNTS = 30
+
+# What is sent.
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return draw(accounts=ACCOUNTS, recharges=3 * ACCOUNTS, seed=1)
+
+
+def test_the_same_seed_plans_the_same_story(plan: Plan) -> None:
+    again, other = (draw(accounts=ACCOUNTS, recharges=3 * ACCOUNTS, seed=seed) for seed in (1, 2))
+
+    assert list(again) == list(plan)
+    assert list(other) != list(plan)
+
+
+def test_a_small_plan_meets_every_mood_and_every_currency_with_other_digits(plan: Plan) -> None:
+    recharges = [one.command for one in plan if isinstance(one.command, Recharge) and one.fate]
+
+    assert {mood.channel for mood in Mood} <= {command.recharge_type for command in recharges}
+    assert {"JPY", "KWD", "TWD"} <= {command.currency for command in recharges}
+
+
+def test_every_message_of_a_plan_has_a_label_of_its_own(plan: Plan) -> None:
+    labels = Counter(one.label for one in plan)
+
+    assert set(labels.values()) == {1}
+
+
+def test_what_is_no_command_is_refused_by_the_contract_for_the_planned_reason(plan: Plan) -> None:
+    bad = [one for one in plan if one.command is None]
+
+    assert len(bad) > 10
+    for one in bad:
+        with pytest.raises(Unreadable) as refused:
+            parse(one.body, COMMANDS)
+        assert refused.value.code is one.dead_letter
+
+
+def test_what_is_a_command_is_one_by_the_contract(plan: Plan) -> None:
+    assert all(parse(one.body, COMMANDS) == one.command for one in plan if one.command is not None)
+
+
+# What is found.
+
+
+def test_a_run_in_which_all_is_as_it_must_be_is_not_complained_of(plan: Plan) -> None:
+    found = perfect(plan)
+
+    assert complaints(plan, found) == []
+    assert unaccounted(plan, found) == set()
+
+
+def test_a_lost_command_is_named(plan: Plan) -> None:
+    found = perfect(plan)
+    del found.answers["R-000007"]
+
+    assert unaccounted(plan, found) == {"R-000007"}
+    assert "R-000007" in complaints(plan, found)[0]
+
+
+def test_a_lost_message_that_was_no_command_is_named(plan: Plan) -> None:
+    found = perfect(plan)
+    del found.dead_letters["BAD-000003", Code.MALFORMED.value]
+
+    assert unaccounted(plan, found) == {"BAD-000003"}
+    assert len(complaints(plan, found)) == 2  # it is missing from what was sent, and among the dead letters
+
+
+def test_a_loss_is_noticed_behind_a_count_that_is_right(plan: Plan) -> None:
+    found = perfect(plan)
+    found.answers["R-999999"] = found.answers.pop("R-000007")
+
+    told = complaints(plan, found)
+
+    assert len(found.answers) == len(perfect(plan).answers)
+    assert any("R-000007" in sentence for sentence in told)
+    assert any("R-999999" in sentence for sentence in told)
+
+
+def forget_a_command(found: Found) -> None:
+    found.commands -= {"OPEN-000004"}
+
+
+def remember_a_stranger(found: Found) -> None:
+    found.commands |= {"R-999999"}
+
+
+def answer_otherwise(found: Found) -> None:
+    found.answers["R-000007"] = refused(found.answers["R-000007"].serial_no, Code.ACCOUNT_NOT_FOUND)
+
+
+def repeat_with_another_number(found: Found) -> None:
+    label = next(label for label in found.answers if label.startswith("OPEN") and label.endswith("again"))
+    first = found.answers[label]
+    assert isinstance(first.result, OpenAccountResult)
+    other = first.result.model_copy(update={"account_no": "2026010200000000000"})
+    found.answers[label] = first.model_copy(update={"result": other})
+
+
+def lose_a_dead_letter_of_the_gateway(found: Found) -> None:
+    reference = next(key for key in found.dead_letters if key[1] == Code.BAD_SIGNATURE.value)
+    del found.dead_letters[reference]
+
+
+def set_an_innocent_aside(found: Found) -> None:
+    found.dead_letters["R-000007", Code.INTERNAL.value] += 1
+
+
+def set_one_aside_twice(found: Found) -> None:
+    found.dead_letters["BAD-000003", Code.MALFORMED.value] += 1
+
+
+def leave_an_order_waiting(found: Found) -> None:
+    settled = next(number for number, status in found.orders.items() if status is OrderStatus.SUCCEEDED)
+    found.orders = {**found.orders, settled: OrderStatus.PENDING}
+
+
+def credit_one_that_waits(found: Found) -> None:
+    waiting = next(number for number, status in found.orders.items() if status is OrderStatus.PENDING)
+    found.orders = {**found.orders, waiting: OrderStatus.SUCCEEDED}
+
+
+def lose_an_order(found: Found) -> None:
+    found.orders = {number: status for number, status in found.orders.items() if number != "R-000007"}
+
+
+def credit_a_minor_unit_too_much(found: Found) -> None:
+    account, minor = next(iter(found.balances_minor.items()))
+    found.balances_minor = {**found.balances_minor, account: minor + 1}
+
+
+def open_an_account_nobody_wanted(found: Found) -> None:
+    found.balances_minor = {**found.balances_minor, ("nobody", "TWD"): 0}
+
+
+@pytest.mark.parametrize(
+    "go_wrong",
+    [
+        forget_a_command,
+        remember_a_stranger,
+        answer_otherwise,
+        repeat_with_another_number,
+        lose_a_dead_letter_of_the_gateway,
+        set_an_innocent_aside,
+        set_one_aside_twice,
+        leave_an_order_waiting,
+        credit_one_that_waits,
+        lose_an_order,
+        credit_a_minor_unit_too_much,
+        open_an_account_nobody_wanted,
+    ],
+)
+def test_each_thing_that_goes_wrong_is_complained_of_once(
+    plan: Plan, go_wrong: Callable[[Found], None]
+) -> None:
+    found = perfect(plan)
+
+    go_wrong(found)
+
+    assert len(complaints(plan, found)) == 1
+
+
+def entry(line_no: int, before: str, amount: str, after: str) -> EntryView:
+    return EntryView(
+        account_no="2026010200000000000",
+        line_no=line_no,
+        order_type=OrderType.RECHARGE,
+        direction=Direction.CREDIT,
+        amount=amount,
+        currency="TWD",
+        balance_before=before,
+        balance_after=after,
+        created_at=datetime(2026, 1, 2, tzinfo=UTC),
+    )
+
+
+GOOD_STATEMENT = (
+    entry(1, "0.00", "1.00", "1.00"),
+    entry(2, "1.00", "2.50", "3.50"),
+    entry(3, "3.50", "0.01", "3.51"),
+)
+
+
+def test_a_good_statement_has_no_faults() -> None:
+    assert statement_faults(GOOD_STATEMENT) == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "fault"),
+    [
+        ([GOOD_STATEMENT[0], GOOD_STATEMENT[2]], "line 3 stands where line 2 should"),
+        ([GOOD_STATEMENT[0], entry(2, "1.01", "2.50", "3.51")], "line 2 begins with another balance"),
+        ([GOOD_STATEMENT[0], entry(2, "1.00", "2.50", "3.51")], "line 2 does not add up"),
+        ([entry(1, "5.00", "1.00", "6.00")], "line 1 begins with another balance"),
+        (GOOD_STATEMENT[1:], "line 2 stands where line 1 should"),
+    ],
+)
+def test_a_statement_with_a_line_lost_or_changed_has_faults(lines: list[EntryView], fault: str) -> None:
+    assert any(found.startswith(fault) for found in statement_faults(lines))
+
+
+@pytest.mark.parametrize(
+    ("verdict", "status"),
+    [
+        (Verdict(complaints=[], statement_faults=[], audit_status=0, audit_said=""), 0),
+        (Verdict(complaints=["lost"], statement_faults=[], audit_status=0, audit_said=""), 1),
+        (Verdict(complaints=[], statement_faults=["gap"], audit_status=0, audit_said=""), 1),
+        (Verdict(complaints=[], statement_faults=[], audit_status=3, audit_said=""), 3),
+    ],
+)
+def test_only_a_run_without_any_fault_ends_with_0(verdict: Verdict, status: int) -> None:
+    assert verdict.exit_status == status
+
+
+# The whole of it, as a process.
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """Give an empty folder for temporary files, which a server's own user can pass through too."""
+    folder = Path(tempfile.mkdtemp(prefix="demo-test-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def environment(servers: Servers, scratch: Path) -> dict[str, str]:
+    """Give the environment of a demo that is a guest on the servers of the tests."""
+    others = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("WALLET_") and name not in {"KEEP", "FORCE_COLOR", "TTY_COMPATIBLE"}
+    }
+    return others | {
+        "TMPDIR": str(scratch),
+        "WALLET_AMQP_URL": servers.amqp_url,
+        "WALLET_DATABASE_URL": servers.database_url,
+        "WALLET_MANAGEMENT_URL": servers.management_url,
+    }
+
+
+@pytest.fixture
+async def servers_stay_as_they_were(servers: Servers) -> AsyncIterator[None]:
+    before = await vhosts_and_databases(servers)
+    yield
+    assert await vhosts_and_databases(servers) == before
+
+
+@pytest.mark.usefixtures("servers_stay_as_they_were")
+async def test_the_demo_accounts_for_everything_and_leaves_nothing(
+    environment: dict[str, str], scratch: Path
+) -> None:
+    async with demo(environment, "--accounts", str(ACCOUNTS), "--workers", "2") as running:
+        status, said = await running.end()
+
+    assert status == 0, said
+    for promised in (
+        "opening accounts: 30 of 30",
+        "30 applied",
+        "The statement of user-00001",
+        "balance before",
+        "CONTRADICTING_RESULT",
+        "sandbox_silent: it never tells by itself",
+        "by design",
+        "everything is in order",
+        "messages are accounted for",
+        "every balance follows",
+        "the audit is clean",
+    ):
+        assert promised in said
+    assert "WRONG" not in said
+    assert left_in(scratch) == []
+
+
+@pytest.mark.parametrize(
+    "sign", ["PostgreSQL and RabbitMQ answer", "database migrated", "are ready", "opening accounts"]
+)
+@pytest.mark.usefixtures("servers_stay_as_they_were")
+async def test_ctrl_c_leaves_no_process_and_no_folder(
+    environment: dict[str, str], scratch: Path, sign: str
+) -> None:
+    async with demo(environment, "--accounts", "1000") as running:
+        await running.until(sign)
+
+        await running.interrupt()
+
+    assert left_in(scratch) == []
+
+
+async def test_ctrl_c_while_its_own_servers_start_leaves_none_of_them(
+    environment: dict[str, str], scratch: Path, servers: Servers
+) -> None:
+    if servers.origin is not Origin.ENVIRONMENT:  # else this machine may have no other servers
+        for name in ("WALLET_AMQP_URL", "WALLET_DATABASE_URL", "WALLET_MANAGEMENT_URL"):
+            del environment[name]
+        environment["WALLET_SERVERS_FROM"] = servers.origin.value
+    async with demo(environment) as running:
+        await running.until("starting" if servers.origin is not Origin.ENVIRONMENT else "Wallet demo")
+
+        await running.interrupt()
+
+    assert left_in(scratch) == []
+
+
+@pytest.mark.usefixtures("servers_stay_as_they_were")
+async def test_what_is_kept_works_and_can_be_stopped(environment: dict[str, str], scratch: Path) -> None:
+    async with demo(environment | {"KEEP": "1"}, "--accounts", str(ACCOUNTS)) as running:
+        status, said = await running.end()
+    (folder,) = left_in(scratch)
+    kept = reaper.members(folder)
+    try:
+        assert status == 0, said
+        assert await run(*wallet_in(folder, said), env=environment) == 0
+    finally:
+        stopped = await run(sys.executable, "-m", "tests.demo", "stop", str(folder), env=environment)
+
+    assert stopped == 0
+    assert place.stop_command(folder) in said
+    assert len(kept) == 2
+    assert not any(is_alive(process) for process in kept)
+    assert left_in(scratch) == []
+
+
+# How it is done.
+
+
+def perfect(plan: Plan) -> Found:
+    """Return what is found after a run in which everything went as it must."""
+    answers: dict[str, Outcome] = {}
+    for one in plan:
+        if one.command is not None:
+            answers[one.label] = answer(one, answers)
+    return Found(
+        answers=answers,
+        dead_letters=Counter(
+            {(number, code.value): times for (number, code), times in plan.dead_letters.items()}
+        ),
+        commands=frozenset(outcome.serial_no for outcome in answers.values()),
+        orders={one.label: one.fate.status for one in plan if one.fate},
+        balances_minor=plan.balances_minor,
+    )
+
+
+def answer(one: Sending, before: Mapping[str, Outcome]) -> Outcome:
+    assert one.command is not None
+    assert one.answer is not None
+    if one.repeats:
+        return before[one.repeats].model_copy(update={"duplicate": True})
+    if one.answer.code is not Code.OK:
+        return refused(one.command.serial_no, one.answer.code, *one.answer.different)
+    return Outcome(
+        serial_no=one.command.serial_no,
+        status=OutcomeStatus.APPLIED,
+        code=Code.OK,
+        duplicate=False,
+        result=applied(one.command),
+    )
+
+
+def refused(serial_no: str, code: Code, *different: str) -> Outcome:
+    return Outcome(
+        serial_no=serial_no,
+        status=OutcomeStatus.REFUSED,
+        code=code,
+        duplicate=False,
+        result=NoResult(),
+        different=list(different) or None,
+    )
+
+
+def applied(command: OpenAccount | Recharge) -> OpenAccountResult | RechargeResult:
+    match command:
+        case OpenAccount():
+            return OpenAccountResult(
+                user_id=command.user_id,
+                account_type=command.account_type,
+                currency=command.currency,
+                account_no="2026010204815162347",
+            )
+        case Recharge():
+            return RechargeResult(
+                user_id=command.user_id,
+                account_type=command.account_type,
+                amount=command.amount,
+                currency=command.currency,
+                recharge_type=command.recharge_type,
+                serial_no=command.serial_no,
+                order_status=OrderStatus.PENDING,
+            )
+
+
+@dataclass(slots=True)
+class Demo:
+    """A running demo, and what it has said so far."""
+
+    process: asyncio.subprocess.Process
+    lines: list[str]
+
+    async def until(self, sign: str) -> None:
+        """Wait until it says a line with the sign in it."""
+        while not any(sign in line for line in self.lines):
+            assert await self._hear(), f"it ended without saying {sign!r}:\n{''.join(self.lines)}"
+
+    async def end(self) -> tuple[int, str]:
+        """Wait for its end; return exit status and all that it said."""
+        while await self._hear():
+            pass
+        return await self.process.wait(), "".join(self.lines)
+
+    async def interrupt(self) -> None:
+        """Press Ctrl-C, and see it end within seconds, together with all that it had started."""
+        started = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(GONE_SECONDS):
+            status, said = await self.end()
+        assert status == 130, said
+        assert "Interrupted" in said
+        assert started
+        assert not any(is_alive(process) for process in started)
+
+    async def _hear(self) -> bool:
+        assert self.process.stdout is not None
+        line = await asyncio.wait_for(self.process.stdout.readline(), LINE_SECONDS)
+        self.lines.append(line.decode())
+        return bool(line)
+
+
+@asynccontextmanager
+async def demo(environment: Mapping[str, str], *arguments: str) -> AsyncIterator[Demo]:
+    """Give a demo that has been started; it is ended if it has not by itself."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.demo",
+        *arguments,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        yield Demo(process, [])
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGINT)
+            await process.wait()
+
+
+def wallet_in(folder: Path, said: str) -> list[str]:
+    """Return the command that the demo gave as an example, with the environment that it wrote."""
+    (example,) = (line.strip() for line in said.splitlines() if "wallet show statement" in line)
+    return ["/bin/sh", "-c", f". {folder}/{place.ENVIRONMENT} && {example}"]
+
+
+async def run(*command: str, env: Mapping[str, str]) -> int:
+    process = await asyncio.create_subprocess_exec(*command, env=env)
+    return await process.wait()
+
+
+def left_in(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
+async def vhosts_and_databases(servers: Servers) -> tuple[set[str], set[str]]:
+    management = Management(servers.management_url)
+    vhosts = {vhost["name"] for vhost in await management.get("/api/vhosts")}
+    connection = await asyncpg.connect(servers.database_url)
+    databases = {name for (name,) in await connection.fetch("SELECT datname FROM pg_database")}
+    await connection.close()
+    return vhosts, databases
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
