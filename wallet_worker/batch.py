@@ -55,7 +55,7 @@ from wallet_worker.store.parked import Parked
 
 BATCH_MAX = 500  # beyond it a batch gains nothing: the time goes into rows, not into round trips
 RACES_MAX = 20  # in a row; then somebody holds a lock for good, and waiting is right
-CRASHES_MAX = 3  # times that a message is taken alone and the worker dies, before it is set aside
+CRASHES_MAX = 3  # times that a worker dies with a suspect in hand, before that is set aside
 SWEEP_SECONDS = 1.0
 ACCOUNT_IDS_RESERVED = 1_000  # a round trip for every thousand accounts opened
 
@@ -99,6 +99,8 @@ class Batches:
         self._health = health
         self._metrics = metrics
         self._account_ids: list[int] = []
+        self._accused: dict[bytes, int] = {}
+        """What this process has counted and not finished: a fault of the database counts nothing twice."""
 
     async def run(self, inbox: Inbox, stopping: asyncio.Event) -> None:
         """Apply what arrives until the inbox is closed and empty, or the database is away while stopping."""
@@ -145,21 +147,52 @@ class Batches:
     async def _settle(self, letters: Sequence[Letter]) -> None:
         """Apply a batch; return when every letter of it has its ending in the database."""
         begun = time.monotonic()
-        suspect = letters[0] if len(letters) == 1 and letters[0].deliveries > 1 else None
-        ended = await (self._interrogate(suspect) if suspect else self._divide(letters))
+        ended = await (self._interrogate(letters) if letters[0].deliveries else self._divide(letters))
         self._tell(ended, time.monotonic() - begun)
 
-    async def _interrogate(self, letter: Letter) -> list[Ended]:
-        """Apply a letter that was in a dying worker's hands more than once, counting before it is touched."""
-        mark = hashlib.sha256(letter.incoming.source.encode() + b"\0" + letter.incoming.body).digest()
+    async def _interrogate(self, letters: Sequence[Letter]) -> list[Ended]:
+        """Apply letters that were handed out before: one of them may be what a worker died of.
+
+        Each is noted before it is touched and forgotten when it has ended, so that what is noted already was
+        in hand when a worker died. That one goes alone; the others, however often a dying worker had them
+        waiting, go together.
+        """
+        marks = [_mark(one) for one in letters]
         async with self._database.connection() as connection:
-            attempts = await suspects.accuse(connection, mark)
-        if attempts > CRASHES_MAX:
-            ended = [await self._set_aside(letter, f"a worker died of it {attempts - 1} times")]
-        else:
-            ended = await self._divide((letter,))
-        async with self._database.connection() as connection:
-            await suspects.acquit(connection, mark)
+            # Those that this very process noted were interrupted by a fault of the database: nobody died of them.
+            noted = await suspects.noted(connection, marks) - self._accused.keys()
+        ended: list[Ended] = []
+        together: list[Letter] = []
+        for one, mark in zip(letters, marks, strict=True):
+            if mark in noted:
+                ended += await self._try_suspects(together)
+                ended += await self._try_suspects([one])
+                together = []
+            else:
+                together.append(one)
+        return ended + await self._try_suspects(together)
+
+    async def _try_suspects(self, letters: Sequence[Letter]) -> list[Ended]:
+        """Apply letters of which a worker may die, counting before they are touched."""
+        if not letters:
+            return []
+        marks = {_mark(one) for one in letters}
+        try:
+            if uncounted := marks - self._accused.keys():
+                async with self._database.connection() as connection:
+                    self._accused |= await suspects.accuse(connection, uncounted)
+            deaths = self._accused[_mark(letters[0])] - 1
+            if len(letters) == 1 and deaths >= CRASHES_MAX:
+                ended = [await self._set_aside(letters[0], f"a worker died of it {deaths} times")]
+            else:
+                ended = await self._divide(letters)
+            async with self._database.connection() as connection:
+                await suspects.acquit(connection, marks)
+        except LostRaceError as exc:
+            msg = f"the suspects are locked: {exc}"
+            raise UnavailableError(msg) from exc
+        for mark in marks:
+            del self._accused[mark]
         return ended
 
     async def _divide(self, letters: Sequence[Letter]) -> list[Ended]:
@@ -359,6 +392,16 @@ class Batches:
         for (_, ending, _), count in counts.items():
             endings[ending] += count
         log.info("batch.settled", size=len(ended), ms=round(seconds * 1000, 1), **endings)
+
+
+def _mark(one: Letter) -> bytes:
+    """Return what a letter is known by among the suspects.
+
+    Its sender's message_id is part of it: the same body, sent often and in the hands of many workers, is no
+    suspect for that.
+    """
+    sent = f"{one.incoming.source}\0{one.properties.message_id or ''}\0"
+    return hashlib.sha256(sent.encode(errors="surrogateescape") + one.incoming.body).digest()
 
 
 def _number(message: Readable | Unreadable) -> str:

@@ -140,8 +140,8 @@ class Inbox:
     async def take(self, limit: int) -> list[Delivery]:
         """Return what is there, at least one and at most `limit`; nothing once closed and empty.
 
-        A message that was handed out before comes alone: if it is what killed the worker then, it must
-        not take its neighbours along. All of a batch come from one channel.
+        Messages that were handed out before and those that were not never come together: a worker may have
+        died of one of the former. All of a batch come from one channel.
         """
         while not self._waiting:
             if self._closed:
@@ -151,11 +151,12 @@ class Inbox:
         taken: list[Delivery] = []
         while self._waiting and len(taken) < limit:
             following = self._waiting[0]
-            if taken and (following.letter.deliveries or following.channel is not taken[0].channel):
+            if taken and (
+                bool(following.letter.deliveries) != bool(taken[0].letter.deliveries)
+                or following.channel is not taken[0].channel
+            ):
                 break
             taken.append(self._waiting.popleft())
-            if following.letter.deliveries:
-                break
         return taken
 
     def forget(self, channel: Channel) -> None:

@@ -1,24 +1,47 @@
-"""The table `suspects`: messages that a worker took alone and may have died of."""
+"""The table `suspects`: messages that were in hand when a worker may have died, noted before they were touched."""
+
+from collections.abc import Collection
 
 import asyncpg
 
+_NOTED = "SELECT fingerprint FROM suspects WHERE fingerprint = ANY ($1::bytea[])"
+
+
+async def noted(connection: asyncpg.Connection, fingerprints: Collection[bytes]) -> set[bytes]:
+    """Return those of them that were in hand before, and have not ended since."""
+    return {row["fingerprint"] for row in await connection.fetch(_NOTED, list(fingerprints))}
+
+
+# Sorted: two workers with the same messages in hand wait for each other in one order.
 _ACCUSE = """
 INSERT INTO suspects AS s (fingerprint, attempts, updated_at)
-VALUES ($1, 1, clock_timestamp())
+SELECT DISTINCT n.fingerprint, 1, clock_timestamp()
+FROM unnest($1::bytea[]) AS n (fingerprint)
+ORDER BY n.fingerprint
 ON CONFLICT ON CONSTRAINT suspects_pkey
     DO UPDATE SET attempts = s.attempts + 1, updated_at = clock_timestamp()
-RETURNING attempts
+RETURNING s.fingerprint, s.attempts
 """
 
 
-async def accuse(connection: asyncpg.Connection, fingerprint: bytes) -> int:
-    """Note, before it is tried, that this message is taken alone; return how often that was, this time included."""
-    return int(await connection.fetchval(_ACCUSE, fingerprint))
+async def accuse(connection: asyncpg.Connection, fingerprints: Collection[bytes]) -> dict[bytes, int]:
+    """Note, before they are tried, that these are in hand; return how often each was, this time included."""
+    rows = await connection.fetch(_ACCUSE, list(fingerprints))
+    return {row["fingerprint"]: row["attempts"] for row in rows}
 
 
-_ACQUIT = "DELETE FROM suspects WHERE fingerprint = $1"
+_ACQUIT = """
+DELETE FROM suspects
+WHERE fingerprint IN (
+    SELECT fingerprint
+    FROM suspects
+    WHERE fingerprint = ANY ($1::bytea[])
+    ORDER BY fingerprint
+    FOR UPDATE
+)
+"""
 
 
-async def acquit(connection: asyncpg.Connection, fingerprint: bytes) -> None:
-    """Forget the count of a message that has ended."""
-    await connection.execute(_ACQUIT, fingerprint)
+async def acquit(connection: asyncpg.Connection, fingerprints: Collection[bytes]) -> None:
+    """Forget the counts of messages that have ended."""
+    await connection.execute(_ACQUIT, list(fingerprints))
