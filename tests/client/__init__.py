@@ -1,0 +1,1 @@
+"""The Python client, with a real broker and real workers."""

@@ -1,0 +1,48 @@
+"""The gateway's word, signed, as far as these tests need it."""
+
+import time
+from datetime import UTC, datetime
+from typing import cast
+
+import aiormq
+from aiormq.channel import Channel
+from pamqp.commands import Basic
+
+from schemas.encode import encode
+from schemas.names import PAYMENT_RESULTS, SIGNATURE_HEADER
+from schemas.payments import PaymentResult
+from schemas.signature import sign
+from schemas.values import PaymentStatus
+from tests.workers import KEYS
+
+
+async def say(
+    amqp_url: str,
+    serial_no: str,
+    *,
+    amount: str = "100.00",
+    currency: str = "TWD",
+    status: PaymentStatus = PaymentStatus.SUCCEEDED,
+) -> None:
+    """The worker has a signed result of this order in its queue."""
+    body = encode(
+        PaymentResult(
+            payment_order_no=serial_no,
+            amount=amount,
+            currency=currency,
+            status=status,
+            gateway_ref=f"gw-{serial_no}",
+            occurred_at=datetime.now(UTC),
+        )
+    )
+    async with aiormq.connect(amqp_url) as connection:
+        channel = cast("Channel", await connection.channel())
+        await channel.basic_publish(
+            body,
+            exchange=PAYMENT_RESULTS,
+            routing_key="payment.result",
+            properties=Basic.Properties(
+                delivery_mode=2, headers={SIGNATURE_HEADER: sign(body, KEYS, int(time.time()))}
+            ),
+            mandatory=True,
+        )
