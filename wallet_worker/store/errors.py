@@ -65,6 +65,7 @@ def mapped() -> Iterator[None]:
         asyncpg.InternalServerError,
         asyncpg.IdleInTransactionSessionTimeoutError,
         asyncpg.InvalidCatalogNameError,
+        asyncpg.ObjectNotInPrerequisiteStateError,  # the database takes no connections
     ) as exc:
         raise UnavailableError(f"{type(exc).__name__}: {exc}") from exc
     except asyncpg.SyntaxOrAccessError as exc:
@@ -72,5 +73,10 @@ def mapped() -> Iterator[None]:
         raise InvariantBrokenError(f"{type(exc).__name__}: {exc}") from exc
     except asyncpg.PostgresError as exc:
         raise RefusedError(f"{type(exc).__name__}: {exc}") from exc
-    except (OSError, TimeoutError, asyncpg.InterfaceError) as exc:
+    except (
+        OSError,
+        TimeoutError,
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,  # the server has ended a connection, and the driver is not done reading why
+    ) as exc:
         raise UnavailableError(f"{type(exc).__name__}: {exc}") from exc
