@@ -1,0 +1,63 @@
+"""What the documents say of the code is what the code says of itself."""
+
+import re
+from pathlib import Path
+
+from wallet_worker.core import orders
+from wallet_worker.endings import Ending
+from wallet_worker.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+ARCHITECTURE = (ROOT / "wallet_worker" / "ARCHITECTURE.md").read_text()
+
+
+def settings_table() -> str:
+    """Return the rows of the README's table of settings."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        match field.get_default(call_default_factory=True):
+            case _ if field.is_required():
+                default = "required"
+            case None | {}:
+                default = ""
+            case tuple() as several:
+                default = f"`{','.join(several)}`"
+            case value:
+                default = f"`{value}`"
+        rows.append(f"| `WALLET_{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(rows)
+
+
+def test_the_readme_lists_every_setting_with_its_default() -> None:
+    assert settings_table() in README, f"it should have:\n{settings_table()}"
+
+
+def test_the_picture_of_the_order_is_that_of_the_table() -> None:
+    assert f"```mermaid\n{orders.diagram()}\n```" in ARCHITECTURE
+
+
+def test_the_architecture_lists_every_ending() -> None:
+    listed = re.findall(r"^\| (\w+) \| .* \| .* \|$", ARCHITECTURE.split("## Endings")[1], re.MULTILINE)
+
+    assert set(listed) - {"ending"} == {ending.value for ending in Ending}
+
+
+def test_every_path_that_the_documents_name_exists() -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def example(name: str) -> str:
+    """Return the code of one of the README's examples."""
+    found = re.search(rf"<!-- example: {name} -->\n```\w+\n(.*?)\n```\n<!-- end -->", README, re.DOTALL)
+    assert found is not None, f"the README has no example {name}"
+    return found[1]
+
+
+def test_the_readme_shows_the_example_of_the_client_that_a_test_runs() -> None:
+    shown, run = example("client"), (ROOT / "tests" / "client" / "example.py").read_text()
+
+    assert shown == run.partition("\n")[2].strip()
