@@ -91,8 +91,10 @@ class Program(ABC):
             self._process = None
 
     def freeze(self) -> None:
-        """Every process of the server is stopped."""
-        self._signal_all(signal.SIGSTOP)
+        """Every process of the server is stopped. Raises ServerFailed."""
+        wait_until(
+            self._is_stopped_when_told, timeout_seconds=STOP_SECONDS, failed=self._failure("did not freeze")
+        )
 
     def thaw(self) -> None:
         """Every process of the server goes on."""
@@ -120,6 +122,15 @@ class Program(ABC):
             self._process = None
             raise failure
         return self._answers()
+
+    def _is_stopped_when_told(self) -> bool:
+        """Tell every process to stop, and say whether all had stopped before: it takes them a moment."""
+        self._signal_all(signal.SIGSTOP)
+        states = set()
+        for process in reaper.members(self._folder):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                states.add(process.status())
+        return states == {psutil.STATUS_STOPPED}
 
     def _signal_all(self, number: signal.Signals) -> None:
         for process in reaper.members(self._folder):

@@ -5,6 +5,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -109,6 +110,11 @@ class RabbitMQ(Program):
         (self._folder / "enabled_plugins").write_text("[rabbitmq_management].\n")
         (self._folder / "advanced.config").write_text("[].\n")  # an empty file is a syntax error
         (self._folder / "rabbitmq-env.conf").touch()  # else the machine's own is read
+        # A bare machine may have no /etc/hosts, and then not even "localhost" is known. No other name is needed.
+        own_name = socket.gethostname().partition(".")[0]
+        (self._folder / "inetrc").write_text(
+            f'{{host, {{127,0,0,1}}, ["localhost", "{own_name}"]}}.\n{{lookup, [file]}}.\n'
+        )
 
     @override
     def _command(self) -> list[str]:
@@ -125,6 +131,7 @@ class RabbitMQ(Program):
         return kept | {
             "HOME": home,  # the Erlang cookie
             "detached": "1",  # the script becomes the broker, instead of staying as its parent
+            "ERL_INETRC": f"{home}/inetrc",
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(self._mapper.port),
             "RABBITMQ_NODENAME": f"wallet-{self._amqp_port}@localhost",
