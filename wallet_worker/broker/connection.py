@@ -13,7 +13,7 @@ from aio_pika.abc import AbstractConnection
 from aiormq.channel import Channel
 from yarl import URL
 
-from wallet_worker.broker import decoding
+from wallet_worker.broker import wire
 
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 5.0
@@ -29,7 +29,7 @@ FAILURES = (
 )
 """What a lost, refused or broken connection is raised as."""
 
-decoding.install()
+wire.install()
 
 
 class BrokerUnavailableError(Exception):

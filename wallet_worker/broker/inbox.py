@@ -18,6 +18,7 @@ from wallet_worker.core.reading import Incoming, Source
 
 DELIVERY_COUNT_HEADER = "x-delivery-count"
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.{0,200})?")
+_NAME_BYTES_MAX = 255
 ACKNOWLEDGE_SECONDS = 35.0  # when a dead peer is found; the client's own queue could be waited for longer
 
 
@@ -81,20 +82,18 @@ def letter(
 ) -> Letter:
     """Return a message with what the core may know of its properties."""
     headers = properties.headers or {}
-    # NUL is no part of any name, and PostgreSQL has no text with it: who writes it gets no answer.
-    addressed = "\0" not in f"{properties.reply_to}{properties.correlation_id}"
     return Letter(
         Incoming(
             source=source,
             body=body,
-            reply_to=(properties.reply_to or None) if addressed else None,
-            correlation_id=(properties.correlation_id or None) if addressed else None,
+            reply_to=_address(properties.reply_to),
+            correlation_id=properties.correlation_id or None,
             traceparent=traceparent(headers),
             signature=headers.get(SIGNATURE_HEADER),
             attempts=attempts,
         ),
         exchange,
-        routing_key.replace("\0", "\ufffd"),
+        _shown(routing_key),
         properties,
         deliveries,
         first_seen or datetime.now(UTC),
@@ -108,12 +107,26 @@ def traceparent(headers: Mapping[str, object]) -> str | None:
     return found if isinstance(found, str) and _TRACEPARENT.fullmatch(found) else None
 
 
+def _address(reply_to: str | None) -> str | None:
+    """Return where an answer goes; nowhere if the name is none that a queue could have."""
+    return reply_to if reply_to and _shown(reply_to) == reply_to else None
+
+
+def _shown(text: str) -> str:
+    """Return the text with U+FFFD for what is no UTF-8, and for NUL, which PostgreSQL keeps in no text.
+
+    It is cut to the 255 bytes that AMQP has for a name.
+    """
+    readable = text.encode(errors="surrogateescape").decode(errors="replace").replace("\0", "\ufffd")
+    return readable.encode()[:_NAME_BYTES_MAX].decode(errors="ignore")
+
+
 def _deliveries(frame: Basic.Deliver, properties: Basic.Properties) -> int:
     """Return how often the message was handed out before; a quorum queue counts, others only flag it."""
+    if not frame.redelivered:
+        return 0  # whatever a sender has written into the header
     counted = (properties.headers or {}).get(DELIVERY_COUNT_HEADER)
-    if isinstance(counted, int):
-        return max(counted, int(bool(frame.redelivered)))
-    return int(bool(frame.redelivered))
+    return max(counted, 1) if isinstance(counted, int) else 1
 
 
 class Inbox:

@@ -1,11 +1,8 @@
 """AMQP properties as bytes, so that a message can be kept in a table and published as it came."""
 
-import struct
-from collections.abc import Mapping
 from copy import copy
 from datetime import datetime
 
-from pamqp import encode
 from pamqp.commands import Basic
 from pamqp.common import FieldValue
 
@@ -21,22 +18,17 @@ from schemas.names import (
     SOURCE_HEADER,
     WORKER_HEADER,
 )
+from wallet_worker.broker import wire
 
 _FLAGS_BYTES = 2
 
-
-HEADERS_BYTES_MAX = 100_000
-"""All properties must fit into one frame, of 128 KiB on an ordinary broker."""
+HEADERS_BYTES_MAX = 120_000
+"""All properties must fit into one frame, of 128 KiB on an ordinary broker; ours and the texts take the rest."""
 
 
 def marshal(properties: Basic.Properties) -> bytes:
-    """Return the properties as they stand on the wire: two bytes of flags, and the values.
-
-    Headers that can be read and not be written again are left out: see `_sendable`.
-    """
-    kept = copy(properties)
-    kept.headers = _sendable(properties.headers or {}) or None
-    return kept.marshal()
+    """Return the properties as they stand on the wire: two bytes of flags, and the values."""
+    return properties.marshal()
 
 
 def unmarshal(data: bytes) -> Basic.Properties:
@@ -61,10 +53,9 @@ def dead_letter(
     """Return the original properties and headers with the reason beside them (contract, section 10).
 
     `user_id` is left out: the broker lets nobody publish in another user's name. `expiration` too: a
-    dead letter does not expire. Headers that cannot be sent again are left out, the largest first.
+    dead letter does not expire. Headers that do not fit beside ours are left out, the largest first.
     """
-    headers: dict[str, FieldValue] = _sendable(original.headers or {})
-    headers |= {
+    ours: dict[str, FieldValue] = {
         REASON_HEADER: code.value,
         DETAIL_HEADER: _bounded(detail),
         SOURCE_HEADER: source,
@@ -74,49 +65,31 @@ def dead_letter(
         FIRST_SEEN_HEADER: first_seen.isoformat(timespec="microseconds").replace("+00:00", "Z"),
         WORKER_HEADER: worker,
     }
-    return Basic.Properties(
-        content_type=original.content_type,
-        content_encoding=original.content_encoding,
-        headers=headers,
-        delivery_mode=2,
-        priority=original.priority,
-        correlation_id=original.correlation_id,
-        reply_to=original.reply_to,
-        message_id=original.message_id,
-        timestamp=original.timestamp,
-        message_type=original.message_type,
-        app_id=original.app_id,
-    )
+    names = {name.encode() for name in ours}
+    theirs = [entry for entry in wire.entries(original.headers or {}) if entry[0] not in names]
+    letter = copy(original)
+    letter.headers = wire.Table((*_fitting(theirs), *wire.entries(ours)))
+    letter.delivery_mode = 2
+    letter.user_id = letter.expiration = None
+    return letter
 
 
-def _sendable(headers: Mapping[str, FieldValue]) -> dict[str, FieldValue]:
-    """Return the headers that can be encoded again and fit beside ours."""
-    kept: dict[str, FieldValue] = {}
-    sizes: dict[str, int] = {}
-    for name, value in headers.items():
-        try:
-            kept[name] = _writable(value)
-            sizes[name] = len(encode.field_table({name: kept[name]}))
-        except (TypeError, ValueError, OverflowError, RecursionError, struct.error):
-            kept.pop(name, None)  # a value that the client library reads and cannot write
-    for name in sorted(sizes, key=lambda name: sizes[name], reverse=True):
-        if sum(sizes[name] for name in kept) <= HEADERS_BYTES_MAX:
+def _fitting(entries: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return the entries, in their order, without as many of the largest as are too many."""
+    size = sum(_size(entry) for entry in entries)
+    if size <= HEADERS_BYTES_MAX:
+        return entries
+    dropped: set[int] = set()
+    for number in sorted(range(len(entries)), key=lambda number: _size(entries[number]), reverse=True):
+        if size <= HEADERS_BYTES_MAX:
             break
-        del kept[name]
-    return kept
+        size -= _size(entries[number])
+        dropped.add(number)
+    return [entry for number, entry in enumerate(entries) if number not in dropped]
 
 
-def _writable(value: FieldValue) -> FieldValue:
-    """Return the value with strings that are no UTF-8 as byte arrays: pamqp reads them and has no way back."""
-    match value:
-        case bytes():
-            return bytearray(value)
-        case dict():
-            return {name: _writable(inner) for name, inner in value.items()}
-        case list():
-            return [_writable(inner) for inner in value]
-        case _:
-            return value
+def _size(entry: tuple[bytes, bytes]) -> int:
+    return 1 + len(entry[0]) + len(entry[1])
 
 
 def _bounded(text: str) -> str:

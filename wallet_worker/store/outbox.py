@@ -31,7 +31,7 @@ _INSERT = """
 INSERT INTO outbox (message_id, exchange, routing_key, correlation_id, traceparent, properties, body,
                     created_at, publish_after)
 SELECT n.*, $8::timestamptz, $8::timestamptz + $9::interval
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bytea[]) AS n
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::bytea[], $7::bytea[]) AS n
 """
 
 
@@ -42,7 +42,7 @@ async def insert(connection: asyncpg.Connection, rows: Sequence[OutboxRow], now:
         [r.message_id for r in rows],
         [r.exchange for r in rows],
         [r.routing_key for r in rows],
-        [r.correlation_id for r in rows],
+        [_bytes(r.correlation_id) for r in rows],
         [r.traceparent for r in rows],
         [r.properties for r in rows],
         [r.body for r in rows],
@@ -80,7 +80,19 @@ FOR UPDATE SKIP LOCKED
 
 async def take_due(connection: asyncpg.Connection, limit: int) -> list[OutboxRow]:
     """Return messages that nobody has published in time, locked, the longest overdue first."""
-    return [OutboxRow(**row) for row in await connection.fetch(_TAKE_DUE, limit)]
+    return [
+        OutboxRow(**{**row, "correlation_id": _text(row["correlation_id"])})
+        for row in await connection.fetch(_TAKE_DUE, limit)
+    ]
+
+
+def _bytes(correlation_id: str | None) -> bytes | None:
+    """Return a correlation_id as it came: it may be any bytes, and PostgreSQL has no text with NUL or without UTF-8."""
+    return None if correlation_id is None else correlation_id.encode(errors="surrogateescape")
+
+
+def _text(correlation_id: bytes | None) -> str | None:
+    return None if correlation_id is None else correlation_id.decode(errors="surrogateescape")
 
 
 # Twice as long each time, up to a minute: what cannot be published does not stand before what can.

@@ -218,7 +218,7 @@ TABLES = (
         message_id     uuid        NOT NULL,
         exchange       text        NOT NULL,
         routing_key    text        NOT NULL,
-        correlation_id text,
+        correlation_id bytea,
         traceparent    text,
         properties     bytea,
         body           bytea       NOT NULL,

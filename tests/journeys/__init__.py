@@ -1,0 +1,1 @@
+"""Journeys: real worker processes on real servers, seen from outside, through AMQP."""
