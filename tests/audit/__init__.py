@@ -1,0 +1,1 @@
+"""The audit, on ledgers that were broken on purpose."""

@@ -1,0 +1,418 @@
+"""Each way of breaking the ledger is found, and nothing else is."""
+
+from dataclasses import dataclass
+
+import asyncpg
+import pytest
+
+from tests.audit import ledger
+from tests.audit.ledger import ALICE, BOB, EVE, corrupt
+from tests.servers import Servers
+from tests.servers.ports import free_ports
+from wallet_worker import audit as auditing
+from wallet_worker.audit import Invariant, Progress, Report, audit
+from wallet_worker.store.errors import InvariantBrokenError, UnavailableError
+
+
+@pytest.fixture
+async def clean_url(database_url: str, owner: asyncpg.Connection) -> str:
+    """Give a database with a ledger in which everything is right."""
+    await ledger.write(owner)
+    return database_url
+
+
+CHUNKS = (1, 3, 2_000)
+"""Rows come in chunks that end inside accounts and orders, and in one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Something done to the ledger, and what the audit must find: how often, and where, as people see it."""
+
+    name: str
+    statements: str
+    found: dict[Invariant, int]
+    where: set[tuple[Invariant, str]]
+
+
+def on(invariant: Invariant, where: str) -> tuple[Invariant, str]:
+    """Return where a rule is broken: an account's user, a line, or a serial number."""
+    return invariant, where
+
+
+DAMAGES = (
+    Damage(
+        "a line is missing from the numbering",
+        """
+        UPDATE entries
+        SET line_no = 7
+        WHERE account_id = 101 AND line_no = 3;
+        UPDATE accounts
+        SET line_no = 7
+        WHERE account_id = 101
+        """,
+        {Invariant.LINE_NUMBERS: 1},
+        {on(Invariant.LINE_NUMBERS, "alice 7")},
+    ),
+    Damage(
+        "the numbering begins at 2",
+        """
+        UPDATE entries
+        SET line_no = line_no + 10
+        WHERE account_id = 101;
+        UPDATE entries
+        SET line_no = line_no - 9
+        WHERE account_id = 101;
+        UPDATE accounts
+        SET line_no = 4
+        WHERE account_id = 101
+        """,
+        {Invariant.LINE_NUMBERS: 1},
+        {on(Invariant.LINE_NUMBERS, "alice 2")},
+    ),
+    Damage(
+        "a line in the middle floats",
+        """
+        UPDATE entries
+        SET balance_before = balance_before + 5, balance_after = balance_after + 5
+        WHERE account_id = 101 AND line_no = 2
+        """,
+        {Invariant.LINE_CHAIN: 2},
+        {on(Invariant.LINE_CHAIN, "alice 2"), on(Invariant.LINE_CHAIN, "alice 3")},
+    ),
+    Damage(
+        "a first line does not begin with nothing",
+        """
+        UPDATE entries
+        SET balance_before = balance_before + 5, balance_after = balance_after + 5
+        WHERE account_id = 101;
+        UPDATE accounts
+        SET balance = balance + 5
+        WHERE account_id = 101
+        """,
+        {Invariant.LINE_CHAIN: 1, Invariant.BALANCE: 1},
+        {on(Invariant.LINE_CHAIN, "alice 1"), on(Invariant.BALANCE, "alice")},
+    ),
+    Damage(
+        "a line does not add up",
+        """
+        UPDATE entries
+        SET balance_after = balance_after + 5
+        WHERE account_id = 102 AND line_no = 1;
+        UPDATE entries
+        SET balance_before = balance_before + 5
+        WHERE account_id = 102 AND line_no = 2
+        """,
+        {Invariant.LINE_ARITHMETIC: 2},
+        {on(Invariant.LINE_ARITHMETIC, "bob 1"), on(Invariant.LINE_ARITHMETIC, "bob 2")},
+    ),
+    Damage(
+        "an account believes in a line too many",
+        "UPDATE accounts SET line_no = line_no + 1 WHERE account_id = 101",
+        {Invariant.LAST_LINE: 1},
+        {on(Invariant.LAST_LINE, "alice")},
+    ),
+    Damage(
+        "an account without lines believes in one",
+        "UPDATE accounts SET line_no = 1 WHERE account_id = 103",
+        {Invariant.LAST_LINE: 1},
+        {on(Invariant.LAST_LINE, "eve")},
+    ),
+    Damage(
+        "a balance was raised",
+        "UPDATE accounts SET balance = balance + 1 WHERE account_id = 101",
+        {Invariant.BALANCE: 1},
+        {on(Invariant.BALANCE, "alice")},
+    ),
+    Damage(
+        "a balance came from nowhere",
+        "UPDATE accounts SET balance = 1 WHERE account_id = 103",
+        {Invariant.BALANCE: 1},
+        {on(Invariant.BALANCE, "eve")},
+    ),
+    Damage(
+        "a lane of a system account was changed",
+        """
+        UPDATE accounts
+        SET balance = balance - 1
+        WHERE system_name = 'clearing' AND currency = 'JPY' AND lane = 1
+        """,
+        {Invariant.BALANCE: 1},
+        {on(Invariant.BALANCE, "clearing JPY lane 1")},
+    ),
+    Damage(
+        "a recharge took the money away",
+        """
+        UPDATE entries
+        SET direction = CASE direction WHEN 'credit' THEN 'debit' ELSE 'credit' END,
+            balance_before = -balance_before, balance_after = -balance_after
+        WHERE order_id IN (SELECT order_id FROM orders
+        WHERE account_id = 102);
+        UPDATE accounts
+        SET balance = -balance
+        WHERE currency = 'JPY'
+        """,
+        {Invariant.OVERDRAFT: 3, Invariant.ORDER_ENTRIES: 2},
+        {
+            on(Invariant.OVERDRAFT, "bob 1"),
+            on(Invariant.OVERDRAFT, "bob 2"),
+            on(Invariant.OVERDRAFT, "bob"),
+            on(Invariant.ORDER_ENTRIES, "R-4"),
+            on(Invariant.ORDER_ENTRIES, "R-5"),
+        },
+    ),
+    Damage(
+        "more is reserved than there is",
+        "UPDATE accounts SET reserved = balance + 1 WHERE account_id = 101",
+        {Invariant.RESERVE: 1},
+        {on(Invariant.RESERVE, "alice")},
+    ),
+    Damage(
+        "less than nothing is reserved",
+        "UPDATE accounts SET reserved = -1 WHERE account_id = 103",
+        {Invariant.RESERVE: 1},
+        {on(Invariant.RESERVE, "eve")},
+    ),
+    Damage(
+        "a contra entry is gone",
+        """
+        DELETE FROM entries e
+        USING accounts a, orders o
+        WHERE a.account_id = e.account_id
+        AND o.order_id = e.order_id AND a.kind = 'system' AND o.serial_no = 'R-3';
+        UPDATE accounts
+        SET balance = balance + 300, line_no = 1
+        WHERE system_name = 'clearing' AND currency = 'TWD' AND lane = 1
+        """,
+        {Invariant.CURRENCY_SUM: 1, Invariant.ORDER_SUM: 1, Invariant.ORDER_ENTRIES: 1},
+        {
+            on(Invariant.CURRENCY_SUM, ""),
+            on(Invariant.ORDER_SUM, "R-3"),
+            on(Invariant.ORDER_ENTRIES, "R-3"),
+        },
+    ),
+    Damage(
+        "a contra entry is in another currency",
+        """
+        UPDATE entries
+        SET account_id = (
+                SELECT account_id FROM accounts WHERE system_name = 'clearing' AND currency = 'JPY' AND lane = 1
+            ),
+            line_no = 2, balance_before = -500, balance_after = -700
+        FROM orders o WHERE o.order_id = entries.order_id AND o.serial_no = 'R-2' AND direction = 'debit';
+        UPDATE accounts
+        SET balance = 0, line_no = 0
+        WHERE system_name = 'clearing' AND currency = 'TWD' AND lane = 0;
+        UPDATE accounts
+        SET balance = -700, line_no = 2
+        WHERE system_name = 'clearing' AND currency = 'JPY' AND lane = 1
+        """,
+        {Invariant.CURRENCY_SUM: 2, Invariant.ORDER_ENTRIES: 1},
+        {on(Invariant.CURRENCY_SUM, ""), on(Invariant.ORDER_ENTRIES, "R-2")},
+    ),
+    Damage(
+        "an order succeeded without entries",
+        "UPDATE orders SET status = 'succeeded', transacted_at = now() WHERE serial_no = 'R-6'",
+        {Invariant.ORDER_ENTRIES: 1},
+        {on(Invariant.ORDER_ENTRIES, "R-6")},
+    ),
+    Damage(
+        "an order failed with entries",
+        "UPDATE orders SET status = 'failed', transacted_at = NULL WHERE serial_no = 'R-1'",
+        {Invariant.ORDER_ENTRIES: 1},
+        {on(Invariant.ORDER_ENTRIES, "R-1")},
+    ),
+    Damage(
+        "an order has another amount than its entries",
+        "UPDATE orders SET amount = amount + 1 WHERE serial_no = 'R-5'",
+        {Invariant.ORDER_ENTRIES: 1},
+        {on(Invariant.ORDER_ENTRIES, "R-5")},
+    ),
+    Damage(
+        "an order is another account's",
+        "UPDATE orders SET account_id = 103 WHERE serial_no = 'R-1'",
+        {Invariant.ORDER_ENTRIES: 1},
+        {on(Invariant.ORDER_ENTRIES, "R-1")},
+    ),
+    Damage(
+        "an order is in another currency",
+        "UPDATE orders SET currency = 'XXX' WHERE serial_no = 'R-1'",
+        {Invariant.ORDER_ENTRIES: 1},
+        {on(Invariant.ORDER_ENTRIES, "R-1")},
+    ),
+    Damage(
+        "an order is of a kind that nobody knows",
+        "UPDATE orders SET order_type = 'gift' WHERE serial_no = 'R-1'",
+        {Invariant.ORDER_ENTRIES: 1, Invariant.ORDER_COMMAND: 1},
+        {on(Invariant.ORDER_ENTRIES, "R-1"), on(Invariant.ORDER_COMMAND, "R-1")},
+    ),
+    Damage(
+        "an order's command is gone",
+        "DELETE FROM commands WHERE serial_no = 'R-8'",
+        {Invariant.ORDER_COMMAND: 1},
+        {on(Invariant.ORDER_COMMAND, "R-8")},
+    ),
+    Damage(
+        "an order's command was refused",
+        "UPDATE commands SET status = 'refused', code = 'ACCOUNT_NOT_FOUND' WHERE serial_no = 'R-1'",
+        {Invariant.ORDER_COMMAND: 1},
+        {on(Invariant.ORDER_COMMAND, "R-1")},
+    ),
+    Damage(
+        "an order's command asked for something else",
+        "UPDATE commands SET command_type = 'account.open.v1' WHERE serial_no = 'R-1'",
+        {Invariant.ORDER_COMMAND: 1},
+        {on(Invariant.ORDER_COMMAND, "R-1")},
+    ),
+    Damage(
+        "an applied command has no order",
+        "UPDATE commands SET status = 'applied', code = 'OK' WHERE serial_no = 'R-refused'",
+        {Invariant.COMMAND_ORDER: 1},
+        {on(Invariant.COMMAND_ORDER, "R-refused")},
+    ),
+    Damage(
+        "an order is gone, its lines are not",
+        "DELETE FROM orders WHERE serial_no = 'R-3'",
+        {Invariant.STRAY_LINE: 2, Invariant.COMMAND_ORDER: 1},
+        {
+            on(Invariant.STRAY_LINE, "alice 3"),
+            on(Invariant.STRAY_LINE, "clearing TWD lane 1 2"),
+            on(Invariant.COMMAND_ORDER, "R-3"),
+        },
+    ),
+    Damage(
+        "an account is gone, its lines are not",
+        "DELETE FROM accounts WHERE account_id = 102",
+        {Invariant.STRAY_LINE: 2, Invariant.CURRENCY_SUM: 1, Invariant.ORDER_ENTRIES: 2},
+        {
+            on(Invariant.STRAY_LINE, "None 1"),
+            on(Invariant.STRAY_LINE, "None 2"),
+            on(Invariant.CURRENCY_SUM, ""),
+            on(Invariant.ORDER_ENTRIES, "R-4"),
+            on(Invariant.ORDER_ENTRIES, "R-5"),
+        },
+    ),
+    Damage(
+        "an account has a currency that is none",
+        "UPDATE accounts SET currency = 'ZZZ' WHERE account_id = 102",
+        {Invariant.CURRENCY_SUM: 2, Invariant.ORDER_ENTRIES: 2},
+        {
+            on(Invariant.CURRENCY_SUM, ""),
+            on(Invariant.ORDER_ENTRIES, "R-4"),
+            on(Invariant.ORDER_ENTRIES, "R-5"),
+        },
+    ),
+)
+
+
+USERS = {ledger.account_no(ALICE): "alice", ledger.account_no(BOB): "bob", ledger.account_no(EVE): "eve"}
+
+
+def seen(report: Report) -> set[tuple[Invariant, str]]:
+    """Return where a report says that rules are broken, with the users' names for their account numbers."""
+    found = set()
+    for one in report.findings:
+        account = USERS.get(one.account or "", str(one.account))
+        if one.account_id is None:
+            where = one.serial_no or ""
+        else:
+            where = account if one.line_no is None else f"{account} {one.line_no}"
+        found.add((one.invariant, where))
+    return found
+
+
+@pytest.mark.parametrize("chunk_rows", CHUNKS)
+async def test_a_good_ledger_is_clean(
+    clean_url: str, chunk_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auditing, "CHUNK_ROWS", chunk_rows)
+
+    report = await audit(clean_url)
+
+    assert report.clean
+    assert report.findings == []
+    assert (report.accounts, report.orders, report.commands, report.lines) == (7, 8, 11, 10)
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.name)
+async def test_damage_is_found_where_it_is(
+    clean_url: str, owner: asyncpg.Connection, damage: Damage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await corrupt(owner, damage.statements)
+
+    for chunk_rows in CHUNKS:
+        monkeypatch.setattr(auditing, "CHUNK_ROWS", chunk_rows)
+        report = await audit(clean_url)
+
+        assert report.found == damage.found
+        assert seen(report) == damage.where
+
+
+def test_each_rule_has_damage_that_breaks_it() -> None:
+    assert {invariant for damage in DAMAGES for invariant in damage.found} == set(Invariant)
+
+
+async def test_an_empty_database_is_clean(database_url: str) -> None:
+    report = await audit(database_url)
+
+    assert report.clean
+    assert report.lines == 0
+
+
+async def test_all_is_counted_and_the_first_are_kept(clean_url: str, owner: asyncpg.Connection) -> None:
+    await corrupt(
+        owner,
+        """
+        UPDATE accounts SET line_no = line_no + 1;
+        UPDATE orders SET amount = amount + 1 WHERE status = 'succeeded'
+        """,
+    )
+
+    report = await audit(clean_url, shown_max=2)
+    none = await audit(clean_url, shown_max=0)
+
+    assert report.found == {Invariant.LAST_LINE: 7, Invariant.ORDER_ENTRIES: 5}
+    assert [one.invariant for one in report.findings] == 2 * [Invariant.LAST_LINE] + 2 * [
+        Invariant.ORDER_ENTRIES
+    ]
+    assert (none.clean, none.findings) == (False, [])
+
+
+async def test_progress_goes_up_to_the_end(clean_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auditing, "CHUNK_ROWS", 3)
+    moved: list[Progress] = []
+
+    await audit(clean_url, on_progress=moved.append)
+
+    assert [one.done for one in moved] == sorted(one.done for one in moved)
+    assert moved[-1] == Progress(done=20, total=20)
+
+
+async def test_the_audit_sees_one_moment(clean_url: str, owner: asyncpg.Connection) -> None:
+    async with auditing._snapshot(clean_url) as connection:
+        before = await connection.fetchval("SELECT sum(balance) FROM accounts")
+        await owner.execute("UPDATE accounts SET balance = balance + 1")
+        after = await connection.fetchval("SELECT sum(balance) FROM accounts")
+
+    assert (before, after) == (0, 0)
+    assert (await audit(clean_url)).found == {Invariant.BALANCE: 7}
+
+
+async def test_the_audit_can_only_read(clean_url: str) -> None:
+    async with auditing._snapshot(clean_url) as connection:
+        await connection.execute("SET TRANSACTION READ WRITE")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute("UPDATE accounts SET balance = 0")
+
+
+async def test_a_database_that_was_never_migrated_is_no_clean_one(servers: Servers) -> None:
+    async with servers.database() as empty_url:
+        with pytest.raises(InvariantBrokenError, match="accounts"):
+            await audit(empty_url)
+
+
+async def test_a_database_that_is_away_is_said() -> None:
+    (port,) = free_ports(1)
+
+    with pytest.raises(UnavailableError):
+        await audit(f"postgresql://nobody@127.0.0.1:{port}/none")
