@@ -37,7 +37,7 @@ USER = "wallet"
 def check_engine() -> None:
     """A Docker engine answers. Raises ServersUnavailable."""
     try:
-        host = get_docker_host()
+        host = get_docker_host() or "unix:///var/run/docker.sock"  # what its library takes, too
         if host.startswith("unix://"):
             # Docker's library leaves its socket open when nobody listens; a test would find it as a leak.
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knocking:
