@@ -218,7 +218,7 @@ def test_the_worker_does_not_log_in_as_the_ledgers_owner(compose: dict[str, Any]
     assert services["worker"]["environment"]["WALLET_DATABASE_URL"].startswith("postgresql://worker:")
     assert "WALLET_DATABASE_URL" not in services["simulator"]["environment"]
     assert (
-        "ROLE worker LOGIN PASSWORD :'password' IN ROLE wallet_worker"
+        "ROLE worker LOGIN PASSWORD :'password' IN ROLE wallet_worker, wallet_readonly;"
         in compose["configs"]["worker-login"]["content"]
     )
 
