@@ -4,8 +4,10 @@ import asyncio
 import os
 import signal
 import socket
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from importlib.metadata import version
+from typing import Any
 
 import structlog
 import uvloop
@@ -15,7 +17,7 @@ from aiormq.channel import Channel
 from schemas.names import PAYMENT_RESULTS, WALLET_COMMANDS, WALLET_QUERIES
 from wallet_worker import http
 from wallet_worker.batch import BATCH_MAX, Batches
-from wallet_worker.broker.connection import WrongUrlError
+from wallet_worker.broker.connection import WrongUrlError, calling
 from wallet_worker.broker.consumer import Consumer, Handler
 from wallet_worker.broker.inbox import Inbox, delivery
 from wallet_worker.broker.publisher import Publisher
@@ -157,13 +159,13 @@ class Worker:
         """Run every task until `stopping`, then stop them in the order in which work flows."""
         publishing = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            batches = group.create_task(self._batches.run(self._inbox, stopping), name="batches")
-            sweep = group.create_task(self._batches.sweep(stopping), name="sweep")
-            publisher = group.create_task(self._publisher.run(publishing), name="publisher")
+            batches = group.create_task(_loud(self._batches.run(self._inbox, stopping)), name="batches")
+            sweep = group.create_task(_loud(self._batches.sweep(stopping)), name="sweep")
+            publisher = group.create_task(_loud(self._publisher.run(publishing)), name="publisher")
             background = [
-                group.create_task(self._outbox.publish(), name="outbox publish"),
-                group.create_task(self._outbox.forget(), name="outbox forget"),
-                group.create_task(self._outbox.relay(), name="outbox relay"),
+                group.create_task(_loud(self._outbox.publish()), name="outbox publish"),
+                group.create_task(_loud(self._outbox.forget()), name="outbox forget"),
+                group.create_task(_loud(self._outbox.relay()), name="outbox relay"),
             ]
             consumers = [
                 group.create_task(self._consumer.run(), name="consumer"),
@@ -222,6 +224,15 @@ class Worker:
     async def _close(self) -> None:
         await self._database.close()
         await self._reading.close()
+
+
+async def _loud(work: Coroutine[Any, Any, None]) -> None:
+    """Do a task's work; should it end as cancelled although nobody cancelled it, that is an error.
+
+    A task group takes it for a quiet end, and the worker would go on without one of its hands.
+    """
+    with calling():
+        await work
 
 
 async def _serve(web: http.Server) -> None:

@@ -27,7 +27,7 @@ from schemas.queries import (
     QueryRefused,
     Statement,
 )
-from wallet_worker.broker.connection import FAILURES
+from wallet_worker.broker.connection import FAILURES, BrokerUnavailableError, calling
 from wallet_worker.broker.inbox import ACKNOWLEDGE_SECONDS, traceparent
 from wallet_worker.core import accounts as core_accounts
 from wallet_worker.core import ledger
@@ -69,9 +69,10 @@ class Queries:
         code = reply.code if isinstance(reply, QueryRefused) else Code.OK
         self._metrics.queries.labels(type=kind, code=code.value).inc()
         try:
-            async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
-                await self._tell(message, channel, reply)
-        except FAILURES:
+            with calling():
+                async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
+                    await self._tell(message, channel, reply)
+        except (BrokerUnavailableError, *FAILURES):
             log.debug("query.unanswered", type=kind)  # whoever asked asks again, or has gone
 
     async def _tell(self, message: DeliveredMessage, channel: Channel, reply: Message) -> None:

@@ -3,8 +3,8 @@
 import asyncio
 import re
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import cast
 
 import aio_pika
@@ -45,6 +45,28 @@ def shown(url: str) -> str:
     return re.sub(r"(//[^:/@]*):[^@/]*@", r"\1@", url).partition("?")[0]
 
 
+@contextmanager
+def calling() -> Iterator[None]:
+    """Raise BrokerUnavailableError where a call ends because its connection did, and the library says so badly.
+
+    aiormq ends calls whose peer fell silent, or whose connection is closed meanwhile, with CancelledError, as if
+    somebody had cancelled the task that waits: a task group takes that for its quiet end. Or with a bare Exception.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        msg = "the connection was lost during a call"
+        raise BrokerUnavailableError(msg) from None
+    except Exception as exc:
+        if type(exc) is not Exception:
+            raise
+        msg = "the connection was closed during a call"
+        raise BrokerUnavailableError(msg) from exc
+
+
 async def connect(url: str, name: str) -> AbstractConnection:
     """Return a connection that ends when it is lost; whoever owns it connects anew.
 
@@ -60,7 +82,8 @@ async def connect(url: str, name: str) -> AbstractConnection:
         msg = f"{shown(url)!r} is no address of a broker: {exc}"
         raise WrongUrlError(msg) from exc
     try:
-        return await aio_pika.connect(address, timeout=CONNECT_SECONDS)
+        with calling():
+            return await aio_pika.connect(address, timeout=CONNECT_SECONDS)
     except ssl.SSLError as exc:
         msg = f"the broker at {shown(url)} does not speak TLS as it should: {exc}"
         raise BrokerUnavailableError(msg) from exc
@@ -74,7 +97,7 @@ async def connect(url: str, name: str) -> AbstractConnection:
 
 async def close(connection: AbstractConnection) -> None:
     """Close, and do not wait for a peer that no longer answers."""
-    with suppress(*FAILURES):
+    with suppress(BrokerUnavailableError, *FAILURES), calling():
         await asyncio.wait_for(connection.close(), CLOSE_SECONDS)
 
 
@@ -95,9 +118,10 @@ async def open_channel(connection: AbstractConnection, *, confirms: bool = False
     message went nowhere. Raises BrokerUnavailableError.
     """
     try:
-        channel = connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
-        await asyncio.wait_for(channel.initialize(), RPC_SECONDS)
-        return cast("Channel", await channel.get_underlay_channel())
+        with calling():
+            channel = connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
+            await asyncio.wait_for(channel.initialize(), RPC_SECONDS)
+            return cast("Channel", await channel.get_underlay_channel())
     except FAILURES as exc:
         msg = f"no channel could be opened: {said(exc)}"
         raise BrokerUnavailableError(msg) from exc

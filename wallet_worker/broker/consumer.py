@@ -15,6 +15,7 @@ from wallet_worker.broker.connection import (
     FAILURES,
     RPC_SECONDS,
     BrokerUnavailableError,
+    calling,
     connected,
     open_channel,
     said,
@@ -75,7 +76,8 @@ class Consumer:
         clock = asyncio.get_running_loop().time
         while not self._stopping.is_set():
             try:
-                await self._session(pause)
+                with calling():
+                    await self._session(pause)
                 wrong_since = None
             except topology.TopologyError as exc:
                 wrong_since = wrong_since or clock()
@@ -149,7 +151,7 @@ class Consumer:
     async def _drain(self, channel: Channel, tags: Mapping[str, str]) -> None:
         """Stop the deliveries and keep the channel for the acknowledgements of those that were made."""
         self._health.unready(self._part, "stopping")
-        with suppress(*FAILURES):
+        with suppress(BrokerUnavailableError, *FAILURES), calling():
             for tag in tags.values():
                 await channel.basic_cancel(tag, timeout=RPC_SECONDS)
         self._stopped.set()

@@ -13,7 +13,7 @@ from aiormq.channel import Channel
 from pamqp.commands import Basic
 
 from schemas.names import SIGNATURE_HEADER, TRACEPARENT_HEADER
-from wallet_worker.broker.connection import FAILURES
+from wallet_worker.broker.connection import FAILURES, BrokerUnavailableError, calling
 from wallet_worker.core.reading import Incoming, Source
 
 DELIVERY_COUNT_HEADER = "x-delivery-count"
@@ -184,7 +184,8 @@ async def acknowledge(batch: list[Delivery]) -> None:
     """
     last = batch[-1]
     try:
-        async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
-            await last.channel.basic_ack(last.tag, multiple=True, wait=False)
-    except FAILURES:
+        with calling():
+            async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
+                await last.channel.basic_ack(last.tag, multiple=True, wait=False)
+    except (BrokerUnavailableError, *FAILURES):
         return

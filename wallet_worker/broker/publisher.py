@@ -17,6 +17,7 @@ from wallet_worker.broker.confirms import Publication, fresh_message_id, publish
 from wallet_worker.broker.connection import (
     FAILURES,
     BrokerUnavailableError,
+    calling,
     close,
     connect,
     open_channel,
@@ -101,9 +102,10 @@ class Publisher:
         failure: str | None = None
         alone = self._alone if rows[0].properties is not None else nullcontext()
         try:
-            async with asyncio.timeout(PUBLISH_SECONDS), alone:
-                for chunk in _chunks(rows):
-                    failure = await self._publish_chunk(exchange, chunk, confirmed) or failure
+            with calling():
+                async with asyncio.timeout(PUBLISH_SECONDS), alone:
+                    for chunk in _chunks(rows):
+                        failure = await self._publish_chunk(exchange, chunk, confirmed) or failure
         except (BrokerUnavailableError, *FAILURES) as exc:
             failure = said(exc)
         self._metrics.published.labels(exchange=exchange).inc(len(confirmed))

@@ -1,0 +1,88 @@
+"""A broker that falls silent, found by the heartbeat: calls that waited for it are lost, and were not cancelled."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from schemas.names import WALLET_COMMANDS, WALLET_EVENTS
+from tests.core.world import NOW
+from tests.faults.proxy import Proxy, Way, proxied
+from wallet_worker.broker import connection
+from wallet_worker.broker.connection import BrokerUnavailableError, calling, connect, open_channel
+from wallet_worker.broker.publisher import Publisher
+from wallet_worker.core.numbering import uuid7
+from wallet_worker.health import Health
+from wallet_worker.metrics import Metrics
+from wallet_worker.store.outbox import OutboxRow
+
+SILENCE_SECONDS = 15.0  # three heartbeats of a second, and whatever a busy machine adds
+
+
+@pytest.fixture
+async def broker(amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Proxy]:
+    monkeypatch.setattr(connection, "HEARTBEAT_SECONDS", 1)
+    async with proxied(amqp_url) as proxy:
+        yield proxy
+
+
+async def test_a_call_that_waits_is_lost_and_its_task_was_not_cancelled(broker: Proxy) -> None:
+    line = await connect(broker.url, "test")
+    channel = await open_channel(line, confirms=True)
+    broker.black_hole()
+
+    with pytest.raises(BrokerUnavailableError, match="lost"), calling():
+        await channel.queue_declare(WALLET_COMMANDS, passive=True, timeout=SILENCE_SECONDS)
+
+    current = asyncio.current_task()
+    assert current is not None
+    assert not current.cancelling()
+    broker.reset()
+    await connection.close(line)
+
+
+async def test_a_task_that_is_cancelled_is_cancelled() -> None:
+    async def wait() -> None:
+        with calling():
+            await asyncio.sleep(SILENCE_SECONDS)
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_time_limit_is_a_time_limit() -> None:
+    with pytest.raises(TimeoutError), calling():
+        async with asyncio.timeout(0.01):
+            await asyncio.sleep(SILENCE_SECONDS)
+
+
+async def test_publishing_into_silence_returns_what_was_confirmed_and_is_not_cancelled(broker: Proxy) -> None:
+    publisher = Publisher(broker.url, Health(), Metrics())
+    stopping = asyncio.Event()
+    running = asyncio.create_task(publisher.run(stopping))
+    rows = [
+        OutboxRow(uuid7(NOW, bytes([number] * 10)), WALLET_EVENTS, "a.key", b"{}") for number in range(50)
+    ]
+    await _published(publisher, rows[:1])
+    broker.black_hole(Way.TO_CLIENT)
+
+    confirmed = await asyncio.wait_for(publisher.publish(rows), SILENCE_SECONDS)
+
+    assert confirmed == set()
+    broker.heal()
+    broker.reset()
+    await _published(publisher, rows)
+    stopping.set()
+    await running
+    await publisher.close()
+
+
+async def _published(publisher: Publisher, rows: list[OutboxRow]) -> None:
+    """Publish until all is confirmed: the connection may not be up yet."""
+    async with asyncio.timeout(SILENCE_SECONDS):
+        while await publisher.publish(rows) != {row.message_id for row in rows}:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
