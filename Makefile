@@ -6,7 +6,7 @@ PYTHON ?= python3
 ARGS ?=
 export KEEP
 
-.PHONY: help env servers test demo lint format types imports pytest run-servers lock clean compose-env
+.PHONY: help env servers test demo bench lint format types imports pytest run-servers lock clean compose-env
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ demo: servers ## Run the whole story: servers, worker, gateway, thousands of rec
 	@$(BIN)/python -m tests.demo $(ARGS)
 
 test: lint types imports pytest ## Check everything: style, types, import rules, then all tests (ARGS="-k name" for some)
+
+bench: servers ## Measure against other ways of doing it, over an hour; QUICK=1 takes two minutes, on an idle machine
+	@$(BIN)/python -m tests.benchmarks $(if $(QUICK),--quick) $(ARGS)
 
 env: made ## Make the Python environment in .venv, again only when the lock file changed
 

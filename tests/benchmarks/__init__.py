@@ -1,0 +1,1 @@
+"""The benchmark: the wallet against other ways of doing the same durable work. Read `README.md` first."""

@@ -1,0 +1,97 @@
+"""The usual worker: aio-pika brings the messages, 16 at a time, and each is one transaction."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Awaitable, Callable
+
+import aio_pika
+import uvloop
+from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractIncomingMessage
+
+from schemas.names import CONTENT_TYPE, PAYMENT_REQUESTS, PAYMENT_RESULTS, WALLET_COMMANDS, WALLET_EVENTS
+from schemas.parse import Unreadable
+from schemas.signature import BadSignature
+from tests.benchmarks.contestants.one_by_one import AT_ONCE, Asker, Ledger, Out, pool
+
+Apply = Callable[[AbstractIncomingMessage], Awaitable[list[Out]]]
+
+
+class Exchanges:
+    """What is published to, on a channel that confirms."""
+
+    def __init__(self, channel: AbstractChannel) -> None:
+        self._channel = channel
+        self._exchanges: dict[str, AbstractExchange] = {"": channel.default_exchange}
+
+    async def open(self) -> None:
+        """Know the exchanges; they are there."""
+        for name in (WALLET_EVENTS, PAYMENT_REQUESTS):
+            self._exchanges[name] = await self._channel.get_exchange(name)
+
+    async def publish(self, out: Out) -> None:
+        """Publish, and return once the broker has confirmed it."""
+        await self._exchanges[out.exchange].publish(
+            aio_pika.Message(
+                out.body,
+                content_type=CONTENT_TYPE,
+                delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+                correlation_id=out.correlation_id,
+            ),
+            routing_key=out.routing_key,
+            mandatory=out.exchange == PAYMENT_REQUESTS,
+        )
+
+
+async def main() -> None:
+    """Work until SIGTERM."""
+    stopping = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+    connections = await pool(os.environ["WALLET_DATABASE_URL"])
+    ledger = Ledger(connections, json.loads(os.environ["WALLET_PAYMENT_KEYS"]))
+    connection = await aio_pika.connect_robust(os.environ["WALLET_AMQP_URL"])
+    async with connections, connection:
+        exchanges = Exchanges(await connection.channel(publisher_confirms=True))
+        await exchanges.open()
+        channel = await connection.channel()
+        await channel.set_qos(prefetch_count=AT_ONCE)
+
+        async def command(message: AbstractIncomingMessage) -> list[Out]:
+            return await ledger.command(message.body, asker(message))
+
+        async def result(message: AbstractIncomingMessage) -> list[Out]:
+            return await ledger.result(message.body, message.headers, asker(message))
+
+        applying: tuple[tuple[str, Apply], ...] = ((WALLET_COMMANDS, command), (PAYMENT_RESULTS, result))
+        for name, apply in applying:
+            queue = await channel.get_queue(name)
+            await queue.consume(handler(apply, exchanges))
+        await stopping.wait()
+
+
+def asker(message: AbstractIncomingMessage) -> Asker:
+    """Return who wants an answer to a message."""
+    return Asker(message.reply_to, message.correlation_id)
+
+
+def handler(apply: Apply, exchanges: Exchanges) -> Callable[[AbstractIncomingMessage], Awaitable[None]]:
+    """Return what is done with each message: apply, publish, acknowledge, in this order."""
+
+    async def handle(message: AbstractIncomingMessage) -> None:
+        try:
+            for_publishing = await apply(message)
+            await asyncio.gather(*(exchanges.publish(out) for out in for_publishing))
+        except (Unreadable, BadSignature):
+            await message.reject()  # to the dead letters
+        except Exception:
+            await message.nack()
+            raise
+        else:
+            await message.ack()
+
+    return handle
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

@@ -1,0 +1,188 @@
+"""What is asked of the contestants: each workload as a list of steps, and what must have come of them."""
+
+import itertools
+import random
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from schemas.names import PAYMENT_RESULTS, SIGNATURE_HEADER, WALLET_COMMANDS
+from schemas.signature import sign
+from tests.benchmarks.state import AMOUNT, CURRENCY, user_id
+from tests.benchmarks.wire import Parcel
+
+KEYS: Final = {"k1": "a secret of the benchmark"}
+USERS: Final = 10_000
+"""Users that have an account before a run."""
+
+_SIGNED_AT: Final = 1_750_000_000
+_ZIPF_EXPONENT: Final = 1.1
+
+
+class Kind(StrEnum):
+    """What one message does."""
+
+    OPEN = "account.open"
+    RECHARGE = "order.recharge"
+    SUCCEEDED = "payment.result, succeeded"
+    FAILED = "payment.result, failed"
+
+
+EVENTS: Final[Mapping[Kind, str]] = MappingProxyType(
+    {
+        Kind.OPEN: "account.opened.v1",
+        Kind.RECHARGE: "order.pending.v1",
+        Kind.SUCCEEDED: "order.succeeded.v1",
+        Kind.FAILED: "order.failed.v1",
+    }
+)
+"""The one event that each kind of message ends in."""
+
+RESULTS: Final = frozenset({Kind.SUCCEEDED, Kind.FAILED})
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One message: what it does, under which serial number, for which user (counted from 1)."""
+
+    kind: Kind
+    serial_no: str
+    user: int
+
+
+class Workload(StrEnum):
+    """The workloads of the table."""
+
+    OPEN = "open accounts"
+    RECHARGE = "recharge commands"
+    RESULTS = "payment results"
+    HOT = "payment results, one account"
+    ZIPF = "payment results, Zipf"
+    MIX = "mix"
+
+
+# A user opens one account and recharges it some ten times; each recharge has its result, and one in
+# twenty is declined.
+_MIX: Final = (Kind.OPEN, *(Kind.RECHARGE,) * 10, *(Kind.SUCCEEDED,) * 10)
+_FAILED_EVERY: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The steps of one run. `waiting` is the prefix of the orders that its results pay, in order of their steps."""
+
+    steps: Sequence[Step]
+    waiting: str
+
+    @property
+    def paid_users(self) -> list[int]:
+        """The users of the orders that must wait for their money when the run begins."""
+        return [step.user for step in self.steps if step.kind in RESULTS]
+
+    @property
+    def kinds(self) -> Counter[Kind]:
+        """How many messages there are of each kind."""
+        return Counter(step.kind for step in self.steps)
+
+    @property
+    def credited(self) -> Counter[int]:
+        """How often each user's account is credited."""
+        return Counter(step.user for step in self.steps if step.kind is Kind.SUCCEEDED)
+
+    @property
+    def events(self) -> set[tuple[str, str]]:
+        """Type and serial number of every event that must have been published, once."""
+        return {(EVENTS[step.kind], step.serial_no) for step in self.steps}
+
+
+def load(workload: Workload, count: int, *, prefix: str, users: int = USERS) -> Load:
+    """Return `count` steps of a workload for users 1 to `users`; the same arguments give the same steps.
+
+    Serial numbers begin with `prefix`. New accounts are of users that only this prefix has.
+    """
+    chance = random.Random(prefix)
+    kinds = _kinds(workload, count, chance)
+    user = _user(workload, users, chance)
+    numbers, paid, newcomers = itertools.count(1), itertools.count(1), newcomer_numbers(prefix)
+    waiting = f"{prefix}-P-"
+    steps = []
+    for kind in kinds:
+        match kind:
+            case Kind.OPEN:
+                steps.append(Step(kind, f"{prefix}-O-{next(numbers):08}", next(newcomers)))
+            case Kind.RECHARGE:
+                steps.append(Step(kind, f"{prefix}-R-{next(numbers):08}", user()))
+            case Kind.SUCCEEDED | Kind.FAILED:
+                steps.append(Step(kind, f"{waiting}{next(paid):08}", user()))
+    return Load(steps, waiting)
+
+
+def newcomer_numbers(prefix: str) -> Iterator[int]:
+    """Give numbers of users that have no account, the same for the same prefix."""
+    return itertools.count(10**9 + zlib.crc32(prefix.encode()) * 10**8)
+
+
+def _kinds(workload: Workload, count: int, chance: random.Random) -> list[Kind]:
+    match workload:
+        case Workload.OPEN:
+            return [Kind.OPEN] * count
+        case Workload.RECHARGE:
+            return [Kind.RECHARGE] * count
+        case Workload.RESULTS | Workload.HOT | Workload.ZIPF:
+            return [Kind.SUCCEEDED] * count
+        case Workload.MIX:
+            kinds = list(itertools.islice(itertools.cycle(_MIX), count))
+            results = (number for number, kind in enumerate(kinds) if kind is Kind.SUCCEEDED)
+            for number in list(itertools.islice(results, 0, None, _FAILED_EVERY)):
+                kinds[number] = Kind.FAILED
+            chance.shuffle(kinds)
+            return kinds
+
+
+def _user(workload: Workload, users: int, chance: random.Random) -> Callable[[], int]:
+    match workload:
+        case Workload.HOT:
+            return lambda: 1
+        case Workload.ZIPF:
+            everyone = range(1, users + 1)
+            weights = list(itertools.accumulate(rank**-_ZIPF_EXPONENT for rank in everyone))
+            return lambda: chance.choices(everyone, cum_weights=weights)[0]
+        case _:
+            return lambda: chance.randint(1, users)
+
+
+def parcels(steps: Sequence[Step], *, reply_to: str | None = None) -> Iterator[Parcel]:
+    """Give the messages of the steps, in order, signed where they are the gateway's."""
+    for step in steps:
+        yield parcel(step, reply_to=reply_to)
+
+
+def parcel(step: Step, *, reply_to: str | None = None) -> Parcel:
+    """Return the message of a step. Written by hand: making a million of them should take seconds."""
+    number, user = step.serial_no, user_id(step.user)
+    match step.kind:
+        case Kind.OPEN:
+            text = (
+                f'{{"type":"account.open.v1","serial_no":"{number}","user_id":"{user}",'
+                f'"account_type":"basic","currency":"{CURRENCY}"}}'
+            )
+            return Parcel(WALLET_COMMANDS, "account.open", text.encode(), number, reply_to=reply_to)
+        case Kind.RECHARGE:
+            text = (
+                f'{{"type":"order.recharge.v1","serial_no":"{number}","user_id":"{user}","account_type":"basic",'
+                f'"amount":"{AMOUNT}","currency":"{CURRENCY}","recharge_type":"card"}}'
+            )
+            return Parcel(WALLET_COMMANDS, "order.recharge", text.encode(), number, reply_to=reply_to)
+        case Kind.SUCCEEDED | Kind.FAILED:
+            status = "succeeded" if step.kind is Kind.SUCCEEDED else "failed"
+            body = (
+                f'{{"type":"payment.result.v1","payment_order_no":"{number}","amount":"{AMOUNT}",'
+                f'"currency":"{CURRENCY}","status":"{status}","gateway_ref":"gw-{number}",'
+                '"occurred_at":"2026-01-02T03:04:07Z"}'
+            ).encode()
+            headers = {SIGNATURE_HEADER: sign(body, KEYS, _SIGNED_AT)}
+            return Parcel(PAYMENT_RESULTS, "payment.result", body, number, headers, reply_to)
