@@ -152,6 +152,7 @@ async def _snapshot(dsn: str) -> AsyncIterator[asyncpg.Connection]:
             "lock_timeout": "5s",
             "work_mem": WORK_MEMORY,
             "jit": "off",  # compiling takes longer than all that it could save here
+            "max_parallel_workers_per_gather": "0",  # rows that are fetched in chunks are never made in parallel
         },
     )
     try:

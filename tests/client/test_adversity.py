@@ -136,6 +136,7 @@ async def test_a_lost_connection_leaves_the_outcome_unknown_and_the_next_call_co
     assert {type(failure) for failure in failures} == {OutcomeUnknownError}
     numbers = [failure.serial_no for failure in failures if isinstance(failure, OutcomeUnknownError)]
     assert numbers == [f"O-{number}" for number in range(100)]
+    assert all("the connection to the broker was lost" in str(failure) for failure in failures)
     assert outcome.serial_no == "O-1"
 
 

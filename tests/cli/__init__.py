@@ -1,0 +1,1 @@
+"""The command `wallet`, as people run it."""

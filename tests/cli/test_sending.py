@@ -1,0 +1,192 @@
+"""`wallet send`."""
+
+import asyncio
+import json
+import sys
+
+from schemas.codes import Code
+from schemas.commands import Outcome
+from schemas.names import WALLET_COMMANDS
+from schemas.queries import OrderDetail
+from schemas.values import OrderStatus, OutcomeStatus, PaymentStatus
+from tests.cli.terminal import ROOT, environment, wallet, wallet_on_a_terminal
+from tests.client import gateway
+from tests.client.impostor import impostor
+from tests.workers import Workers
+from wallet_worker.cli.exits import Exit
+from wallet_worker.client import WalletClient
+
+
+async def test_an_account_is_opened_and_the_outcome_is_json_for_a_program(
+    running_url: str, user: str, serial_no: str
+) -> None:
+    said = await wallet(
+        *("send", "open", user, "--currency", "TWD", "--type", "savings", "--serial", serial_no),
+        WALLET_AMQP_URL=running_url,
+    )
+
+    assert (said.status, said.err) == (0, "")
+    outcome = Outcome.model_validate_json(said.out)
+    assert (outcome.serial_no, outcome.code, outcome.duplicate) == (serial_no, Code.OK, False)
+    assert json.loads(said.out)["result"]["account_type"] == "savings"
+
+
+async def test_a_serial_number_that_was_made_is_said_and_can_be_used_again(
+    running_url: str, user: str
+) -> None:
+    first = await wallet("send", "open", user, "--currency", "TWD", WALLET_AMQP_URL=running_url)
+    (line,) = first.err_lines
+    serial_no = line.removeprefix("wallet: serial number ")
+    again = await wallet(
+        "send", "open", user, "--currency", "TWD", "--serial", serial_no, WALLET_AMQP_URL=running_url
+    )
+
+    one, two = Outcome.model_validate_json(first.out), Outcome.model_validate_json(again.out)
+    assert one.serial_no == serial_no
+    assert two == one.model_copy(update={"duplicate": True})
+    assert (again.status, again.err) == (0, "")
+
+
+async def test_the_serial_number_is_said_before_anything_is_sent(amqp_url: str) -> None:
+    async with impostor(amqp_url, WALLET_COMMANDS) as worker:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "wallet_worker", "send", "open", "alice", "--currency", "TWD"),
+            cwd=ROOT,
+            env=environment({"WALLET_AMQP_URL": amqp_url}),
+            stderr=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+        asked = await worker.next()
+        process.kill()
+        _, err = await process.communicate()
+
+    assert json.loads(asked.body)["serial_no"] in err.decode()
+
+
+async def test_a_refusal_is_status_1(running_url: str, user: str, serial_no: str) -> None:
+    recharge = ("send", "recharge", user, "5", "TWD", "--serial", serial_no)
+
+    refused = await wallet(*recharge, WALLET_AMQP_URL=running_url)
+    conflict = await wallet(*recharge, "--via", "cash", WALLET_AMQP_URL=running_url)
+
+    assert (refused.status, conflict.status) == (Exit.FOUND, Exit.FOUND)
+    assert Outcome.model_validate_json(refused.out).code is Code.ACCOUNT_NOT_FOUND
+    assert Outcome.model_validate_json(conflict.out).different == ["recharge_type"]
+
+
+async def test_an_outcome_is_a_table_on_a_terminal(running_url: str, user: str, serial_no: str) -> None:
+    said = await wallet_on_a_terminal(
+        "send", "recharge", user, "5", "TWD", "--serial", serial_no, WALLET_AMQP_URL=running_url
+    )
+
+    assert said.status == Exit.FOUND
+    assert serial_no in said.out
+    assert "ACCOUNT_NOT_FOUND: the user has no account" in said.out
+    assert "{" not in said.out
+
+
+async def test_what_is_malformed_is_one_line_and_not_sent(running_url: str, user: str) -> None:
+    for arguments, field in (
+        (("recharge", user, "1.005", "TWD"), "amount: TWD has 2 digits"),
+        (("recharge", user, "-1", "TWD"), "No such option"),
+        (("recharge", user, "1e3", "TWD"), "amount: "),
+        (("recharge", user, "1", "twd"), "currency: "),
+        (("open", "a b", "--currency", "TWD"), "user_id: "),
+        (("open", user, "--currency", "TWD", "--serial", "no spaces"), "serial_no: "),
+        (("open", user, "--currency", "TWD", "--metadata", "no equals sign"), "NAME=TEXT"),
+        (("recharge", user, "1", "TWD", "--no-wait", "--until-settled"), "--until-settled"),
+    ):
+        said = await wallet("send", *arguments, WALLET_AMQP_URL=running_url)
+
+        assert said.status == Exit.MISUSED, arguments
+        assert field in said.err
+        assert said.out == ""
+        assert "serial number" not in said.err
+
+
+async def test_a_command_that_is_left_with_the_broker_is_applied(
+    running_url: str, user: str, serial_no: str
+) -> None:
+    said = await wallet(
+        "send",
+        "open",
+        user,
+        "--currency",
+        "TWD",
+        "--no-wait",
+        "--serial",
+        serial_no,
+        WALLET_AMQP_URL=running_url,
+    )
+    again = await wallet(
+        "send", "open", user, "--currency", "TWD", "--serial", serial_no, WALLET_AMQP_URL=running_url
+    )
+
+    assert (said.status, said.out) == (0, "")
+    assert said.err_lines == [f"wallet: sent; its outcome: wallet show order {serial_no}"]
+    assert Outcome.model_validate_json(again.out).duplicate
+
+
+async def test_without_a_worker_the_outcome_is_unknown_and_the_serial_number_is_said(
+    amqp_url: str, workers: Workers
+) -> None:
+    command = ("send", "open", "alice", "--currency", "TWD", "--serial", "O-1")
+
+    unknown = await wallet(*command, "--timeout", "0.2", WALLET_AMQP_URL=amqp_url)
+    await workers.start()
+    known = await wallet(*command, WALLET_AMQP_URL=amqp_url)
+
+    assert (unknown.status, unknown.out) == (Exit.UNKNOWN, "")
+    (line,) = unknown.err_lines
+    assert "no answer came within 0.2 s; send it again with the same serial number O-1" in line
+    outcome = Outcome.model_validate_json(known.out)
+    assert (outcome.status, outcome.duplicate) == (OutcomeStatus.APPLIED, True)
+
+
+async def _recharged(url: str, user: str, serial_no: str, status: PaymentStatus) -> tuple[int, list[str]]:
+    """Return how `--until-settled` ends and the lines it prints, with a gateway that says `status`."""
+    async with WalletClient(url) as client:
+        await client.open_account(user, "TWD")
+        recharge = ("send", "recharge", user, "100", "TWD", "--serial", serial_no, "--until-settled")
+        running = asyncio.create_task(wallet(*recharge, WALLET_AMQP_URL=url))
+        await gateway.say(url, serial_no, status=status)
+        said = await running
+    return said.status, said.out.splitlines()
+
+
+async def test_until_settled_waits_for_the_money(running_url: str, user: str, serial_no: str) -> None:
+    status, lines = await _recharged(running_url, user, serial_no, PaymentStatus.SUCCEEDED)
+
+    outcome, detail = Outcome.model_validate_json(lines[0]), OrderDetail.model_validate_json(lines[1])
+    assert status == 0
+    assert outcome.serial_no == serial_no
+    assert detail.order is not None
+    assert detail.order.status is OrderStatus.SUCCEEDED
+    assert [entry.balance_after for entry in detail.entries] == ["100.00"]
+
+
+async def test_until_settled_ends_with_status_1_when_no_money_comes(
+    running_url: str, user: str, serial_no: str
+) -> None:
+    status, lines = await _recharged(running_url, user, serial_no, PaymentStatus.FAILED)
+
+    detail = OrderDetail.model_validate_json(lines[1])
+    assert status == Exit.FOUND
+    assert detail.order is not None
+    assert detail.order.status is OrderStatus.FAILED
+
+
+async def test_until_settled_does_not_wait_for_ever(running_url: str, user: str, serial_no: str) -> None:
+    async with WalletClient(running_url) as client:
+        await client.open_account(user, "TWD")
+
+    said = await wallet(
+        *("send", "recharge", user, "100", "TWD", "--serial", serial_no),
+        *("--until-settled", "--settle-timeout", "0.2"),
+        WALLET_AMQP_URL=running_url,
+    )
+
+    assert said.status == Exit.UNKNOWN
+    assert Outcome.model_validate_json(said.out).code is Code.OK
+    (line,) = said.err_lines
+    assert f"the order {serial_no} still waits for its payment" in line

@@ -1,0 +1,249 @@
+"""`wallet migrate`, `wallet topology` and the start of `wallet worker`: what they do, and how they fail."""
+
+from urllib.parse import urlsplit, urlunsplit
+
+import aiormq
+import asyncpg
+import pytest
+
+from schemas.names import WALLET_COMMANDS, WALLET_EVENTS
+from tests.cli.terminal import wallet, wallet_process
+from tests.servers import Servers
+from tests.servers.ports import free_ports
+from wallet_worker.cli.exits import Exit
+from wallet_worker.store.migrate import newest_revision
+
+SECRET = "hush-hush"
+
+
+def elsewhere(url: str, **parts: str) -> str:
+    """Return a URL with another `netloc` or `path`."""
+    return urlunsplit(urlsplit(url)._replace(**parts))
+
+
+def as_somebody_else(url: str, user: str = "nobody") -> str:
+    """Return a URL with a user and a password that are not right."""
+    return elsewhere(url, netloc=f"{user}:{SECRET}@{urlsplit(url).netloc.rpartition('@')[2]}")
+
+
+async def test_migrate_says_from_where_to_where(servers: Servers) -> None:
+    async with servers.database() as url:
+        first = await wallet_process("migrate", WALLET_DATABASE_URL=url)
+        again = await wallet_process("migrate", WALLET_DATABASE_URL=url)
+
+    revision = newest_revision()
+    assert (first.status, first.out) == (0, f"the database went from revision none to {revision}\n")
+    assert (again.status, again.out) == (0, f"the database was at revision {revision} already\n")
+    assert first.err + again.err == ""
+
+
+async def test_topology_is_applied_and_then_in_order(servers: Servers, bare_url: str) -> None:
+    settings = {"WALLET_AMQP_URL": bare_url, "WALLET_MANAGEMENT_URL": servers.management_url}
+
+    before = await wallet("topology", "check", **settings)
+    applied = await wallet("topology", "apply", WALLET_AMQP_URL=bare_url)
+    after = await wallet("topology", "check", **settings)
+
+    assert (before.status, applied.status, after.status) == (Exit.FOUND, 0, 0)
+    assert "wallet: The queue wallet.commands does not exist." in before.err_lines
+    assert applied.err + after.err == ""
+
+
+async def test_what_is_wrong_with_the_topology_is_said_in_sentences(servers: Servers, amqp_url: str) -> None:
+    async with aiormq.connect(amqp_url) as connection:
+        channel = await connection.channel()
+        await channel.queue_unbind(WALLET_COMMANDS, WALLET_COMMANDS, "#")
+        await channel.exchange_delete(WALLET_EVENTS)
+
+    said = await wallet(
+        "topology", "check", WALLET_AMQP_URL=amqp_url, WALLET_MANAGEMENT_URL=servers.management_url
+    )
+
+    assert said.status == Exit.FOUND
+    assert said.out == ""
+    assert len(said.err_lines) == 2
+    assert "wallet: The exchange wallet.events does not exist." in said.err_lines
+    assert any("wallet.commands is not bound" in line for line in said.err_lines)
+
+
+async def test_a_queue_of_the_wrong_kind_is_in_the_way_of_applying(bare_url: str) -> None:
+    async with aiormq.connect(bare_url) as connection:
+        channel = await connection.channel()
+        await channel.queue_declare(WALLET_COMMANDS, durable=True)
+
+    said = await wallet("topology", "apply", WALLET_AMQP_URL=bare_url)
+
+    assert said.status == Exit.FOUND
+    (line,) = said.err_lines
+    assert "The queue wallet.commands is not as the wallet needs it" in line
+
+
+async def test_bindings_that_cannot_be_seen_are_no_fault(amqp_url: str) -> None:
+    (port,) = free_ports(1)
+
+    said = await wallet(
+        "topology", "check", WALLET_AMQP_URL=amqp_url, WALLET_MANAGEMENT_URL=f"http://127.0.0.1:{port}"
+    )
+
+    assert said.status == 0
+    (line,) = said.err_lines
+    assert "The bindings were not checked" in line
+
+
+@pytest.mark.parametrize(
+    ("command", "settings", "status", "said"),
+    [
+        (("migrate",), {}, Exit.MISUSED, "WALLET_DATABASE_URL is not set"),
+        (("audit",), {}, Exit.MISUSED, "WALLET_DATABASE_URL is not set"),
+        (("topology", "apply"), {}, Exit.MISUSED, "WALLET_AMQP_URL is not set"),
+        (("topology", "check"), {}, Exit.MISUSED, "WALLET_AMQP_URL is not set"),
+        (("send", "open", "a", "--currency", "TWD"), {}, Exit.MISUSED, "WALLET_AMQP_URL is not set"),
+        (("show", "account", "a"), {}, Exit.MISUSED, "WALLET_AMQP_URL is not set"),
+        (("worker",), {}, Exit.MISUSED, "WALLET_AMQP_URL is not set; WALLET_DATABASE_URL is not set"),
+        (
+            ("migrate",),
+            {"WALLET_DATABASE_URL": "mysql://u:hush-hush@h/d"},
+            Exit.MISUSED,
+            "is no address of a database",
+        ),
+        (("migrate",), {"WALLET_DATABASE_URL": "hush-hush"}, Exit.MISUSED, "is no address of a database"),
+        (
+            ("audit",),
+            {"WALLET_DATABASE_URL": "postgresql://[hush-hush"},
+            Exit.MISUSED,
+            "is no address of a database",
+        ),
+        (
+            ("topology", "apply"),
+            {"WALLET_AMQP_URL": "http://u:hush-hush@127.0.0.1/"},
+            Exit.MISUSED,
+            "WALLET_AMQP_URL: 'http://u@127.0.0.1/' is no address of a broker",
+        ),
+        (
+            ("show", "order", "R-1"),
+            {"WALLET_AMQP_URL": "hush-hush"},
+            Exit.MISUSED,
+            "is no address of a broker",
+        ),
+        (
+            ("worker",),
+            {"WALLET_AMQP_URL": "a", "WALLET_DATABASE_URL": "b", "WALLET_PAYMENT_KEYS": '{"k": hush-hush'},
+            Exit.MISUSED,
+            "payment_keys",
+        ),
+        (
+            ("worker",),
+            {"WALLET_AMQP_URL": "a", "WALLET_DATABASE_URL": "b", "WALLET_HTTP_PORT": "many"},
+            Exit.MISUSED,
+            "WALLET_HTTP_PORT: Input should be a valid integer",
+        ),
+        (
+            ("worker",),
+            {"WALLET_AMQP_URL": "a", "WALLET_DATABASE_URL": "b", "WALLET_CURRENCIES": "TWD,ZZZ"},
+            Exit.MISUSED,
+            "WALLET_CURRENCIES: ",
+        ),
+    ],
+)
+async def test_a_wrong_setting_is_one_line_without_its_value(
+    command: tuple[str, ...], settings: dict[str, str], status: Exit, said: str
+) -> None:
+    ended = await wallet(*command, **settings)
+
+    assert ended.status == status
+    (line,) = ended.err_lines
+    assert line.startswith("wallet: ")
+    assert said in line
+    if settings.get("WALLET_AMQP_URL") != SECRET:
+        assert SECRET not in line
+
+
+@pytest.mark.parametrize("command", [("migrate",), ("audit",)], ids=" ".join)
+async def test_a_database_that_is_away_is_one_line(command: tuple[str, ...]) -> None:
+    (port,) = free_ports(1)
+
+    said = await wallet_process(*command, WALLET_DATABASE_URL=f"postgresql://u:{SECRET}@127.0.0.1:{port}/d")
+
+    assert said.status == Exit.UNAVAILABLE
+    (line,) = said.err_lines
+    assert "the database cannot be used" in line
+    assert SECRET not in line
+
+
+@pytest.mark.parametrize("command", [("migrate",), ("audit",)], ids=" ".join)
+async def test_a_database_that_lets_nobody_in_is_one_line(
+    command: tuple[str, ...], database_url: str
+) -> None:
+    refused = await wallet(*command, WALLET_DATABASE_URL=as_somebody_else(database_url))
+    absent = await wallet(*command, WALLET_DATABASE_URL=elsewhere(database_url, path="/not_there"))
+
+    for said in (refused, absent):
+        assert said.status == Exit.UNAVAILABLE
+        (line,) = said.err_lines
+        assert SECRET not in line
+    assert "password authentication failed" in refused.err
+    assert '"not_there" does not exist' in absent.err
+
+
+async def test_a_migration_without_the_right_is_one_line(servers: Servers) -> None:
+    async with servers.database() as url:
+        owner = await asyncpg.connect(url)
+        await owner.execute(f"CREATE ROLE powerless LOGIN PASSWORD '{SECRET}'")
+        try:
+            said = await wallet("migrate", WALLET_DATABASE_URL=as_somebody_else(url, "powerless"))
+        finally:
+            await owner.execute("DROP ROLE powerless")
+            await owner.close()
+
+    assert said.status == Exit.FOUND
+    (line,) = said.err_lines
+    assert line.startswith("wallet: the database refused: ")
+
+
+async def test_an_audit_of_a_database_that_was_never_migrated_is_one_line(servers: Servers) -> None:
+    async with servers.database() as url:
+        said = await wallet("audit", WALLET_DATABASE_URL=url)
+
+    assert said.status == Exit.FOUND
+    (line,) = said.err_lines
+    assert "wallet migrate" in line
+
+
+BROKER_COMMANDS = [
+    ("topology", "apply"),
+    ("topology", "check"),
+    ("send", "open", "alice", "--currency", "TWD", "--serial", "O-1"),
+    ("show", "account", "alice"),
+]
+
+
+@pytest.mark.parametrize("command", BROKER_COMMANDS, ids=" ".join)
+async def test_a_broker_that_is_away_is_one_line(command: tuple[str, ...]) -> None:
+    (port,) = free_ports(1)
+
+    said = await wallet_process(*command, WALLET_AMQP_URL=f"amqp://u:{SECRET}@127.0.0.1:{port}/")
+
+    assert said.status == Exit.UNAVAILABLE
+    (line,) = said.err_lines
+    assert f"the broker at amqp://u@127.0.0.1:{port}/ cannot be reached" in line
+    assert said.out == ""
+
+
+@pytest.mark.parametrize("command", BROKER_COMMANDS, ids=" ".join)
+async def test_a_broker_that_lets_nobody_in_is_one_line(command: tuple[str, ...], amqp_url: str) -> None:
+    refused = await wallet(*command, WALLET_AMQP_URL=as_somebody_else(amqp_url))
+    absent = await wallet(*command, WALLET_AMQP_URL=elsewhere(amqp_url, path="/not-there"))
+
+    for said in (refused, absent):
+        assert said.status == Exit.UNAVAILABLE
+        (line,) = said.err_lines
+        assert line.startswith("wallet: the broker at ")
+        assert SECRET not in line
+
+
+async def test_a_broker_without_a_wallet_is_one_line(bare_url: str) -> None:
+    said = await wallet("show", "account", "alice", WALLET_AMQP_URL=bare_url)
+
+    assert said.status == Exit.UNAVAILABLE
+    (line,) = said.err_lines
+    assert "wallet topology apply" in line

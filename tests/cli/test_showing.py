@@ -1,0 +1,194 @@
+"""`wallet show`, and text from outside on a terminal."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from schemas.codes import Code
+from schemas.commands import Fault, NoResult, Outcome
+from schemas.encode import encode
+from schemas.names import WALLET_COMMANDS, WALLET_QUERIES
+from schemas.queries import AccountList, OrderDetail, QueryRefused, Statement
+from schemas.values import OutcomeStatus
+from tests.cli.terminal import Said, wallet, wallet_on_a_terminal
+from tests.client import gateway
+from tests.client.impostor import impostor
+from wallet_worker.cli.exits import Exit
+from wallet_worker.cli.terminal import plain
+from wallet_worker.client import WalletClient
+
+HOSTILE = "[red]x[/red] \x1b[2J\x9b1m \u202egnp.exe\r\nwallet: everything is in order \x07\x7f"
+
+
+@pytest.fixture
+async def paid(running_url: str, user: str, serial_no: str) -> str:
+    """Give a user with three lines of 100.00 TWD; the first one's serial number ends with -1."""
+    async with WalletClient(running_url) as client:
+        await client.open_account(user, "TWD")
+        for number in (1, 2, 3):
+            one = f"{serial_no}-{number}"
+            await client.recharge(user, "100.00", "TWD", "card", serial_no=one)
+            await gateway.say(running_url, one)
+            await client.settled(one)
+    return user
+
+
+async def test_accounts_are_json_for_a_program_and_a_table_on_a_terminal(running_url: str, paid: str) -> None:
+    for_a_program = await wallet("show", "account", paid, WALLET_AMQP_URL=running_url)
+    on_a_terminal = await wallet_on_a_terminal("show", "account", paid, WALLET_AMQP_URL=running_url)
+    asked_for = await wallet("show", "account", paid, "--table", WALLET_AMQP_URL=running_url)
+
+    (account,) = AccountList.model_validate_json(for_a_program.out).accounts
+    assert account.balance == "300.00"
+    for table in (on_a_terminal, asked_for):
+        assert table.status == 0
+        assert account.account_no in table.out
+        assert "300.00" in table.out
+        assert "{" not in table.out
+
+
+async def test_accounts_can_be_chosen(running_url: str, paid: str) -> None:
+    none = await wallet("show", "account", paid, "--currency", "JPY", WALLET_AMQP_URL=running_url)
+    one = await wallet("show", "account", paid, "--type", "basic", WALLET_AMQP_URL=running_url)
+
+    assert (none.status, AccountList.model_validate_json(none.out).accounts) == (0, [])
+    assert len(AccountList.model_validate_json(one.out).accounts) == 1
+
+
+async def test_an_order_is_shown_with_its_outcome_and_entries(
+    running_url: str, paid: str, serial_no: str
+) -> None:
+    show = ("show", "order", f"{serial_no}-1")
+
+    for_a_program = await wallet(*show, WALLET_AMQP_URL=running_url)
+    on_a_terminal = await wallet_on_a_terminal(*show, WALLET_AMQP_URL=running_url)
+
+    detail = OrderDetail.model_validate_json(for_a_program.out)
+    assert detail.order is not None
+    assert detail.order.user_id == paid
+    assert detail.order.order_id in on_a_terminal.out
+    assert "+100.00" in on_a_terminal.out
+
+
+async def test_a_serial_number_that_is_not_known_is_status_1(running_url: str) -> None:
+    said = await wallet("show", "order", "nobody-sent-this", WALLET_AMQP_URL=running_url)
+
+    assert (said.status, said.out) == (Exit.FOUND, "")
+    (line,) = said.err_lines
+    assert line.startswith("wallet: ORDER_NOT_FOUND: ")
+
+
+async def test_a_statement_is_shown_page_by_page(running_url: str, paid: str) -> None:
+    show = ("show", "statement", paid, "--currency", "TWD", "--limit", "2")
+
+    first = await wallet(*show, WALLET_AMQP_URL=running_url)
+    second = await wallet(*show, "--after", "2", WALLET_AMQP_URL=running_url)
+    every = await wallet(*show, "--all", WALLET_AMQP_URL=running_url)
+    table = await wallet_on_a_terminal(*show, "--all", WALLET_AMQP_URL=running_url)
+
+    page = Statement.model_validate_json(first.out)
+    assert [line.line_no for line in page.entries] == [1, 2]
+    assert first.err_lines == ["wallet: there is more: --after 2, or --all"]
+    assert [line.line_no for line in Statement.model_validate_json(second.out).entries] == [3]
+    pages = [Statement.model_validate_json(line) for line in every.out.splitlines()]
+    assert [line.line_no for page in pages for line in page.entries] == [1, 2, 3]
+    assert every.err == ""
+    assert table.out.count("+100.00") == 3
+    assert "0.00 before, 200.00 after" in table.out
+    assert "200.00 before, 300.00 after" in table.out
+
+
+async def test_a_statement_can_be_of_a_span_of_time(running_url: str, paid: str) -> None:
+    show = ("show", "statement", paid, "--currency", "TWD")
+    tomorrow = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%d}"
+
+    none = await wallet(*show, "--from", tomorrow, WALLET_AMQP_URL=running_url)
+    some = await wallet(
+        *show, "--from", "2026-01-01T00:00:00+08:00", "--to", tomorrow, WALLET_AMQP_URL=running_url
+    )
+    wrong = await wallet(*show, "--to", HOSTILE.replace("\n", " "), WALLET_AMQP_URL=running_url)
+
+    assert Statement.model_validate_json(none.out).entries == []
+    assert len(Statement.model_validate_json(some.out).entries) == 3
+    assert wrong.status == Exit.MISUSED
+    assert_harmless(wrong)
+
+
+async def test_without_a_worker_a_query_is_unanswered(amqp_url: str) -> None:
+    said = await wallet("show", "account", "alice", "--timeout", "0.2", WALLET_AMQP_URL=amqp_url)
+
+    assert said.status == Exit.UNAVAILABLE
+    assert said.err_lines == ["wallet: no answer came within 0.2 s: is a worker running?"]
+
+
+def assert_harmless(said: Said) -> None:
+    """Nothing in what was said steers a terminal, as HOSTILE would, or fakes a line."""
+    written = said.out + said.err
+    for evil in ("\x1b[2J", "\x9b", "\u202e", "\x07", "\x7f", "\nwallet: everything is in order"):
+        assert evil not in written.replace("\r", "")
+
+
+async def test_a_hostile_refusal_is_shown_harmlessly(amqp_url: str) -> None:
+    async with impostor(amqp_url, WALLET_QUERIES) as worker:
+        for run in (wallet, wallet_on_a_terminal):
+            running = run("show", "account", "alice", WALLET_AMQP_URL=amqp_url)
+            async with asyncio.TaskGroup() as group:
+                task = group.create_task(running)
+                refusal = QueryRefused(code=Code.INTERNAL, message=HOSTILE)
+                await worker.reply(await worker.next(), encode(refusal))
+
+            assert_harmless(task.result())
+            assert "[red]x[/red]" in task.result().out + task.result().err
+
+
+async def test_a_hostile_outcome_is_shown_harmlessly(amqp_url: str) -> None:
+    outcome = Outcome(
+        serial_no="O-1",
+        status=OutcomeStatus.REFUSED,
+        code=Code.MALFORMED,
+        duplicate=False,
+        result=NoResult(),
+        different=[HOSTILE],
+        faults=[Fault(field=HOSTILE, message=HOSTILE)],
+    )
+    async with impostor(amqp_url, WALLET_COMMANDS) as worker:
+        for run in (wallet, wallet_on_a_terminal):
+            running = run(
+                "send", "open", "alice", "--currency", "TWD", "--serial", "O-1", WALLET_AMQP_URL=amqp_url
+            )
+            async with asyncio.TaskGroup() as group:
+                task = group.create_task(running)
+                await worker.reply(await worker.next(), encode(outcome))
+
+            assert_harmless(task.result())
+            assert "[red]x[/red]" in task.result().out
+            assert task.result().status == Exit.FOUND
+
+
+async def test_json_says_what_the_wallet_said_whatever_that_was(amqp_url: str) -> None:
+    refusal = Outcome(
+        serial_no="O-1",
+        status=OutcomeStatus.REFUSED,
+        code=Code.MALFORMED,
+        duplicate=False,
+        result=NoResult(),
+        faults=[Fault(field="", message=HOSTILE)],
+    )
+    async with impostor(amqp_url, WALLET_COMMANDS) as worker, asyncio.TaskGroup() as group:
+        task = group.create_task(
+            wallet("send", "open", "alice", "--currency", "TWD", "--serial", "O-1", WALLET_AMQP_URL=amqp_url)
+        )
+        await worker.reply(await worker.next(), encode(refusal))
+
+    said = task.result()
+    assert said.out.isascii()
+    assert Outcome.model_validate_json(said.out) == refusal
+
+
+def test_plain_text_is_left_alone() -> None:
+    assert plain("Zażółć 錢包 [not markup] \\x1b") == "Zażółć 錢包 [not markup] \\x1b"
+
+
+def test_what_is_not_printable_is_shown_as_an_escape() -> None:
+    assert plain("a\x1b[2Jb\u202ec\nd\x9b") == "a\\x1b[2Jb\\u202ec\\nd\\x9b"
