@@ -19,6 +19,21 @@ FAULTS_MAX: Final = 20  # a person who mends a message needs no more at once
 _ECHO_LENGTH_MAX: Final = 100  # of what a stranger wrote
 _FAULT_LENGTH_MAX: Final = 200
 
+_PATTERN: Final = "string_pattern_mismatch"
+_NAME_FORM: Final = "Should be of letters, digits and . _ : - only"
+_WORD_FORM: Final = "Should be of small letters, digits and _ only, beginning with a letter"
+_FORMS: Final = MappingProxyType(
+    {  # pydantic would show the pattern, which tells few people what to write
+        "amount": "Should be a decimal above zero without sign, exponent or grouping, such as 100.00",
+        "currency": "Should be a code of ISO 4217 in capitals, such as TWD",
+        "serial_no": _NAME_FORM,
+        "payment_order_no": _NAME_FORM,
+        "user_id": _NAME_FORM,
+        "account_type": _WORD_FORM,
+        "recharge_type": _WORD_FORM,
+    }
+)
+
 _SERIAL_NO: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _FORBIDDEN_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
 
@@ -155,7 +170,9 @@ def _faults(message: type[Message], found: dict[str, Any]) -> tuple[Fault, ...]:
     except ValidationError as invalid:
         for error in invalid.errors(include_url=False, include_context=False, include_input=False):
             where = "amount" if error["type"] == AMOUNT_DIGITS else ".".join(map(str, error["loc"]))
-            faults.append(_fault(where, error["msg"]))
+            faults.append(
+                _fault(where, _FORMS.get(where, error["msg"]) if error["type"] == _PATTERN else error["msg"])
+            )
     return tuple(faults[:FAULTS_MAX])
 
 

@@ -106,7 +106,12 @@ class Worker:
 
         def into_inbox(source: Source) -> Handler:
             async def put(message: DeliveredMessage) -> None:
-                self._inbox.put(delivery(source, message))
+                try:
+                    self._inbox.put(delivery(source, message))
+                except Exception:
+                    # Unseen, it would be acknowledged with its neighbours. Without its channel it comes again.
+                    log.exception("delivery.unreadable", source=source.value)
+                    await message.channel.close()
 
             return put
 

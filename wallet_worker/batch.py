@@ -20,7 +20,8 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -46,8 +47,10 @@ from wallet_worker.pause import Pause
 from wallet_worker.store import accounts, facts, outbox, parked, suspects
 from wallet_worker.store.database import Database
 from wallet_worker.store.errors import (
+    InvariantBrokenError,
     LostRaceError,
     RefusedError,
+    StoreError,
     UnavailableError,
 )
 from wallet_worker.store.outbox import OutboxRow
@@ -183,7 +186,7 @@ class Batches:
                     self._accused |= await suspects.accuse(connection, uncounted)
             deaths = self._accused[_mark(letters[0])] - 1
             if len(letters) == 1 and deaths >= CRASHES_MAX:
-                ended = [await self._set_aside(letters[0], f"a worker died of it {deaths} times")]
+                ended = await self._set_aside(letters[0], f"a worker died of it {deaths} times")
             else:
                 ended = await self._divide(letters)
             async with self._database.connection() as connection:
@@ -191,6 +194,12 @@ class Batches:
         except LostRaceError as exc:
             msg = f"the suspects are locked: {exc}"
             raise UnavailableError(msg) from exc
+        except (InvariantBrokenError, asyncio.CancelledError):
+            # The worker ends in order, by its own will: it does not die of these.
+            with suppress(StoreError):
+                async with self._database.connection() as connection:
+                    await suspects.acquit(connection, marks)
+            raise
         for mark in marks:
             del self._accused[mark]
         return ended
@@ -202,7 +211,7 @@ class Batches:
         except (RefusedError, MessageFailedError) as exc:
             if len(letters) == 1:
                 log.exception("message.failed", source=letters[0].incoming.source.value)
-                return [await self._set_aside(letters[0], f"the wallet failed on it: {exc}")]
+                return await self._set_aside(letters[0], f"the wallet failed on it: {exc}")
             middle = len(letters) // 2
             return await self._divide(letters[:middle]) + await self._divide(letters[middle:])
 
@@ -213,7 +222,7 @@ class Batches:
             forgettable = self._outbox.take_confirmed()
             try:
                 async with self._database.transaction() as connection:
-                    ended, rows = await self._apply(connection, letters, messages)
+                    ended, rows, known = await self._apply(connection, letters, messages)
                     if forgettable:
                         await outbox.delete(connection, forgettable)
                     passing(Failpoint.BEFORE_COMMIT)
@@ -226,17 +235,25 @@ class Batches:
                 self._outbox.keep(forgettable)
                 raise
             else:
+                await self._wake(known.orders_new)
                 await self._outbox.offer(rows)
                 return ended
         msg = f"a batch lost {RACES_MAX} races in a row"
         raise UnavailableError(msg)
+
+    async def _wake(self, serial_nos: Collection[str]) -> None:
+        """Have what was parked for these orders looked at now; if that fails, it is when it is due."""
+        if serial_nos:
+            with suppress(UnavailableError, LostRaceError):
+                async with self._database.connection() as connection:
+                    await parked.wake(connection, serial_nos)
 
     async def _apply(
         self,
         connection: asyncpg.Connection,
         letters: Sequence[Letter],
         messages: Sequence[Readable | Unreadable],
-    ) -> tuple[list[Ended], list[OutboxRow]]:
+    ) -> tuple[list[Ended], list[OutboxRow], Facts]:
         """Load, decide, save; the caller commits."""
         now, known = await facts.load(
             connection,
@@ -272,11 +289,9 @@ class Batches:
             ended.append(Ended(one, decision.ending, decision.code, decision.detail, number))
         await facts.save(connection, known)
         await _save_parked(connection, ended, waiting)
-        if known.orders_new:
-            await parked.wake(connection, known.orders_new)
         if rows:
             await outbox.insert(connection, rows, now)
-        return ended, rows
+        return ended, rows, known
 
     def _decide(
         self,
@@ -308,16 +323,21 @@ class Batches:
             # Popped from the end: the smallest first.
             self._account_ids = sorted(await accounts.reserve_ids(connection, count), reverse=True)
 
-    async def _set_aside(self, letter: Letter, detail: str) -> Ended:
-        """Send one letter to the dead letters, in a transaction of its own."""
+    async def _set_aside(self, letter: Letter, detail: str) -> list[Ended]:
+        """Send one letter to the dead letters, in a transaction of its own.
+
+        Nothing is done with a parked one that another worker has taken since this one failed on it.
+        """
         async with self._database.transaction() as connection:
+            if letter.parked_id is not None and not await parked.hold(connection, letter.parked_id):
+                return []
             now = await connection.fetchval("SELECT clock_timestamp()")
             row = self._dead_letter(letter, Code.INTERNAL, detail, now)
             await outbox.insert(connection, [row], now)
             if letter.parked_id is not None:
                 await parked.delete(connection, [letter.parked_id])
         await self._outbox.offer([row])
-        return Ended(letter, Ending.SET_ASIDE, Code.INTERNAL, detail, "")
+        return [Ended(letter, Ending.SET_ASIDE, Code.INTERNAL, detail, "")]
 
     def _dead_letter(self, letter: Letter, code: Code, detail: str, now: datetime) -> OutboxRow:
         properties = dead_letter(
@@ -355,7 +375,7 @@ class Batches:
                 if not letters:
                     return 0
                 messages = [read(one.incoming, self._keys) for one in letters]
-                ended, rows = await self._apply(connection, letters, messages)
+                ended, rows, _ = await self._apply(connection, letters, messages)
         except LostRaceError:
             self._metrics.races.inc()
             await asyncio.sleep(random.uniform(0, 0.05))
@@ -364,7 +384,8 @@ class Batches:
             if len(letters) > 1:
                 return await self._sweep_some(1)
             log.exception("message.failed", source=Source.RESULTS.value)
-            self._tell([await self._set_aside(letters[0], f"the wallet failed on it: {exc}")], 0)
+            if ended := await self._set_aside(letters[0], f"the wallet failed on it: {exc}"):
+                self._tell(ended, 0)
             return 1
         await self._outbox.offer(rows)
         self._tell(ended, time.monotonic() - begun)

@@ -26,6 +26,7 @@ FORGET_SECONDS = (
 )
 RELAY_SECONDS = 2.0
 RELAY_BATCH_MAX = 500
+REPLY_ATTEMPTS_MAX = 8  # in about three minutes; nobody waits that long for an answer
 
 log = structlog.get_logger(__name__)
 
@@ -132,12 +133,38 @@ class Outbox:
             rows = await outbox.take_due(connection, RELAY_BATCH_MAX)
             if not rows:
                 return 0
-            confirmed = await self._publisher.publish(rows)
+            confirmed, failed = await self._publish_apart(rows)
             passing(Failpoint.AFTER_PUBLISH)
-            late = [row.message_id for row in rows if row.message_id not in confirmed]
-            if confirmed:
-                await outbox.delete(connection, confirmed)
+            hopeless = [
+                row.message_id for row in failed if _is_reply(row) and row.attempts >= REPLY_ATTEMPTS_MAX
+            ]
+            late = [row.message_id for row in failed if row.message_id not in hopeless]
+            if confirmed or hopeless:
+                await outbox.delete(connection, [*confirmed, *hopeless])
             if late:
                 await outbox.put_off(connection, late)
         log.warning("outbox.relayed", messages=len(confirmed), failed=len(late))
+        if hopeless:
+            log.error("reply.given_up", messages=len(hopeless), detail="whoever asked may ask again")
         return len(rows)
+
+    async def _publish_apart(self, rows: Sequence[OutboxRow]) -> tuple[set[UUID], list[OutboxRow]]:
+        """Return what was confirmed and what was not; some may not have been tried.
+
+        Replies that failed before go last and one by one. Their address is a stranger's, and there are
+        some over which the broker closes the connection, and with it on everything that is not confirmed yet.
+        """
+        doubtful = [row for row in rows if _is_reply(row) and row.attempts]
+        sound = [row for row in rows if not (_is_reply(row) and row.attempts)]
+        confirmed = await self._publisher.publish(sound)
+        failed = [row for row in sound if row.message_id not in confirmed]
+        for row in doubtful:
+            if not await self._publisher.publish([row]):
+                failed.append(row)
+                break  # the connection may have gone with it
+            confirmed.add(row.message_id)
+        return confirmed, failed
+
+
+def _is_reply(row: OutboxRow) -> bool:
+    return not row.exchange

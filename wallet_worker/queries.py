@@ -36,7 +36,6 @@ from wallet_worker.core.decide import outcome
 from wallet_worker.metrics import Metrics
 from wallet_worker.store import accounts, commands, entries, orders
 from wallet_worker.store.database import Database
-from wallet_worker.store.errors import StoreError
 
 PREFETCH = 64
 AT_ONCE_MAX = 3  # connections of the pool that queries may hold; the rest wait here, not in the pool
@@ -76,6 +75,9 @@ class Queries:
             log.debug("query.unanswered", type=kind)  # whoever asked asks again, or has gone
 
     async def _tell(self, message: DeliveredMessage, channel: Channel, reply: Message) -> None:
+        """Answer, at most once: a query that the broker breaks the connection over does not come again."""
+        if message.delivery_tag is not None:
+            await channel.basic_ack(message.delivery_tag, wait=False)
         properties = message.header.properties
         if properties.reply_to:
             trace = traceparent(properties.headers or {})
@@ -90,8 +92,6 @@ class Queries:
                 ),
                 wait=False,
             )
-        if message.delivery_tag is not None:
-            await channel.basic_ack(message.delivery_tag, wait=False)
 
     async def _reply(self, body: bytes) -> tuple[str, Message]:
         try:
@@ -101,8 +101,8 @@ class Queries:
         try:
             async with self._free, self._database.snapshot() as connection:
                 return query.type, await answer(connection, query)
-        except StoreError as exc:
-            log.warning("query.failed", type=query.type, reason=str(exc))
+        except Exception as exc:  # noqa: BLE001 -- the outermost frame of a query's task: whoever asked is told
+            log.warning("query.failed", type=query.type, reason=f"{type(exc).__name__}: {exc}")
             return query.type, QueryRefused(
                 code=Code.INTERNAL, message="the wallet cannot read its database now; ask again"
             )

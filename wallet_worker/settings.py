@@ -2,13 +2,19 @@
 
 from datetime import timedelta
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from schemas.money import minor_digits
 from schemas.names import DEFAULT_CURRENCIES
 from wallet_worker.core.decide import Rules
+
+_ADDRESSES = {
+    "amqp_url": ({"amqp", "amqps"}, "amqp://user:password@host:5672/vhost"),
+    "database_url": ({"postgresql", "postgres"}, "postgresql://user:password@host:5432/name"),
+}
 
 
 class Settings(BaseSettings):
@@ -63,6 +69,28 @@ class Settings(BaseSettings):
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for currency in value:
             minor_digits(currency)
+        return value
+
+    @field_validator("amqp_url", "database_url")
+    @classmethod
+    def _is_an_address(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        schemes, example = _ADDRESSES[info.field_name or ""]
+        try:
+            scheme = urlsplit(value.get_secret_value()).scheme
+        except ValueError:
+            scheme = ""
+        if scheme not in schemes:
+            msg = f"it should look like {example}"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("payment_keys")
+    @classmethod
+    def _secrets_are_secret(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for key_id, secret in value.items():
+            if not secret.get_secret_value():
+                msg = f"the key {key_id!r} is empty: anyone could sign with it"
+                raise ValueError(msg)
         return value
 
     @property

@@ -17,8 +17,11 @@ from wallet_worker.broker.connection import FAILURES, BrokerUnavailableError, ca
 from wallet_worker.core.reading import Incoming, Source
 
 DELIVERY_COUNT_HEADER = "x-delivery-count"
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.{0,200})?")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]{0,200})?")
 _NAME_BYTES_MAX = 255
+TAKEN_BYTES_MAX = (
+    32 * 2**20
+)  # a batch is one parameter of one statement, and PostgreSQL's limit for that is 1 GiB
 ACKNOWLEDGE_SECONDS = 35.0  # when a dead peer is found; the client's own queue could be waited for longer
 
 
@@ -162,10 +165,13 @@ class Inbox:
             self._changed.clear()
             await self._changed.wait()
         taken: list[Delivery] = []
+        taken_bytes = 0
         while self._waiting and len(taken) < limit:
             following = self._waiting[0]
+            taken_bytes += len(following.letter.incoming.body)
             if taken and (
-                bool(following.letter.deliveries) != bool(taken[0].letter.deliveries)
+                taken_bytes > TAKEN_BYTES_MAX
+                or bool(following.letter.deliveries) != bool(taken[0].letter.deliveries)
                 or following.channel is not taken[0].channel
             ):
                 break

@@ -9,6 +9,7 @@ import json
 import urllib.request
 from base64 import b64encode
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import TypeAlias
 from urllib.parse import quote
 
@@ -112,7 +113,7 @@ BINDING_KEY = "#"
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `check` found: sentences for people. `unseen` is what could not be looked at, and is no fault."""
+    """What `check` found: sentences for people. `unseen` is what could not be looked at or set, and is no fault."""
 
     faults: tuple[str, ...]
     unseen: tuple[str, ...] = ()
@@ -148,22 +149,31 @@ async def check(connection: AbstractConnection, url: str, management_url: str | 
     """
     version = _version(connection)
     faults = _version_faults(version)
+    unseen: list[str] = []
     for what in (*EXCHANGES, *QUEUES):
-        faults += await _faults(connection, what, version)
+        fault = await _fault(connection, what, version)
+        if fault is not None and isinstance(what, Queue) and await _made_before_4(connection, what, version):
+            unseen.append(
+                f"The queue {what.name} was made on RabbitMQ 3 and has no delivery limit of its own, so the broker "
+                "drops what is returned 20 times: set a policy for it with delivery-limit -1."
+            )
+        elif fault is not None:
+            faults.append(fault)
     try:
         bound = await asyncio.to_thread(_bindings, url, management_url)
-    except OSError as exc:
-        unseen = (
-            f"The bindings were not checked: the management API does not answer ({said(exc)}). "
+    except (OSError, ValueError, LookupError, TypeError, HTTPException) as exc:
+        # Whatever listens there need not be RabbitMQ.
+        unseen.append(
+            f"The bindings were not checked: the management API does not answer as it should ({said(exc)}). "
             "Set WALLET_MANAGEMENT_URL to have them checked."
         )
-        return Report(tuple(faults), (unseen,))
+        return Report(tuple(faults), tuple(unseen))
     faults += [
         f"The queue {queue.name} is not bound to the exchange {queue.name}: what is published there does not arrive."
         for queue in QUEUES
         if (queue.name, queue.name) not in bound
     ]
-    return Report(tuple(faults))
+    return Report(tuple(faults), tuple(unseen))
 
 
 def _version(connection: AbstractConnection) -> tuple[int, ...]:
@@ -185,6 +195,8 @@ async def _declare_all(connection: AbstractConnection, version: tuple[int, ...])
         faults += [fault] if fault else []
     for queue in QUEUES:
         fault = await _declared(connection, queue, version)
+        if fault and await _made_before_4(connection, queue, version):
+            fault = None  # `check` says what is to be done, and it cannot be done here
         faults += [fault] if fault else []
         if not fault:
             channel = await open_channel(connection)
@@ -230,14 +242,23 @@ async def _declared(
     return None
 
 
-async def _faults(
+async def _fault(
     connection: AbstractConnection, what: Exchange | Queue, version: tuple[int, ...]
-) -> list[str]:
+) -> str | None:
     """Return what is wrong. Declared only once it is known to exist, which then changes nothing."""
-    fault = await _declared(connection, what, version, passive=True)
-    if fault is None:
-        fault = await _declared(connection, what, version)
-    return [fault] if fault else []
+    return await _declared(connection, what, version, passive=True) or await _declared(
+        connection, what, version
+    )
+
+
+async def _made_before_4(connection: AbstractConnection, queue: Queue, version: tuple[int, ...]) -> bool:
+    """Return whether a queue that is not as it should be is as it should have been on the broker's last release."""
+    older = queue.arguments(VERSION_MIN)
+    return (
+        older != queue.arguments(version)
+        and await _declared(connection, queue, version, passive=True) is None
+        and await _declared(connection, queue, VERSION_MIN) is None
+    )
 
 
 def _kind(what: Exchange | Queue) -> str:
@@ -250,7 +271,7 @@ def _reason(exc: BaseException) -> str:
 
 
 def _bindings(url: str, management_url: str | None) -> set[tuple[str, str]]:
-    """Return (exchange, queue) of every binding that takes all routing keys; raises OSError."""
+    """Return (exchange, queue) of every binding that takes all routing keys; raises what a stranger's answer does."""
     broker = URL(url)
     address = URL(management_url) if management_url else None
     if address is None:

@@ -58,6 +58,15 @@ class Account:
         return AccountKey(self.user_id, self.account_type, self.currency)
 
     @property
+    def recency(self) -> tuple[bool, float, int]:
+        """What the newest account of a key has most of; ids are handed out ahead of time and say little.
+
+        At most one account of a key is not closed, and that is the newest.
+        """
+        opened_at = self.created_at.timestamp() if self.created_at else 0.0
+        return (self.status is not AccountStatus.CLOSED, opened_at, self.account_id)
+
+    @property
     def available_minor(self) -> int:
         """What may leave the account."""
         return self.balance_minor - self.reserved_minor

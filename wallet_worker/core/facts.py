@@ -108,7 +108,8 @@ class Facts:
         """Know these users' accounts, each the newest of its key unless a newer one is known."""
         for account in accounts:
             self.accounts[account.account_id] = account
-            if self.newest.get(account.key, 0) < account.account_id:
+            newest = self.account(account.key)
+            if newest is None or newest.recency < account.recency:
                 self.newest[account.key] = account.account_id
 
     def add_lane(self, key: SystemKey, account: Account) -> None:

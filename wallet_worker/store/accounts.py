@@ -24,10 +24,12 @@ WITH wanted AS (
     SELECT newest.account_id
     FROM unnest($2::text[], $3::text[], $4::text[]) AS k (user_id, account_type, currency)
     CROSS JOIN LATERAL (
-        SELECT max(a.account_id) AS account_id
+        SELECT a.account_id
         FROM accounts a
         WHERE a.kind = 'user'
           AND a.user_id = k.user_id AND a.account_type = k.account_type AND a.currency = k.currency
+        ORDER BY (a.status <> 'closed') DESC, a.created_at DESC, a.account_id DESC  -- as Account.recency
+        LIMIT 1
     ) newest
 )
 SELECT {_COLUMNS}
@@ -195,7 +197,7 @@ SELECT DISTINCT ON (a.account_type, a.currency) {_COLUMNS}
 FROM accounts a
 WHERE a.kind = 'user' AND a.user_id = $1
   AND ($2::text IS NULL OR a.account_type = $2) AND ($3::text IS NULL OR a.currency = $3)
-ORDER BY a.account_type, a.currency, a.account_id DESC
+ORDER BY a.account_type, a.currency, (a.status <> 'closed') DESC, a.created_at DESC, a.account_id DESC
 """  # noqa: S608 -- static text
 
 

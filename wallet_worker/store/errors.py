@@ -14,10 +14,13 @@ _RACES = frozenset(
         "accounts_open_key",
         "accounts_account_no_key",
         "orders_serial_no_key",
-        "entries_pkey",
     }
 )
 """Constraints that two workers may meet at without either being wrong: the loser reads again."""
+
+
+_BROKEN = frozenset({"entries_pkey"})
+"""Constraints that locked and guarded rows cannot meet at: the ledger is not what it was read as."""
 
 
 class StoreError(Exception):
@@ -48,7 +51,9 @@ def mapped() -> Iterator[None]:
     except asyncpg.UniqueViolationError as exc:
         if exc.constraint_name in _RACES:
             raise LostRaceError(exc.constraint_name) from exc
-        raise RefusedError(str(exc)) from exc
+        if exc.constraint_name in _BROKEN:
+            raise InvariantBrokenError(_said(exc)) from exc
+        raise RefusedError(_said(exc)) from exc
     except (
         asyncpg.DeadlockDetectedError,
         asyncpg.SerializationError,
@@ -70,9 +75,11 @@ def mapped() -> Iterator[None]:
         raise UnavailableError(f"{type(exc).__name__}: {exc}") from exc
     except asyncpg.SyntaxOrAccessError as exc:
         # A missing table or privilege is no message's fault: nothing may be set aside for it.
-        raise InvariantBrokenError(f"{type(exc).__name__}: {exc}") from exc
+        raise InvariantBrokenError(_said(exc)) from exc
+    except asyncpg.ClientConfigurationError as exc:
+        raise InvariantBrokenError(f"the address of the database is wrong: {exc}") from exc
     except asyncpg.PostgresError as exc:
-        raise RefusedError(f"{type(exc).__name__}: {exc}") from exc
+        raise RefusedError(_said(exc)) from exc
     except (
         OSError,
         TimeoutError,
@@ -80,3 +87,8 @@ def mapped() -> Iterator[None]:
         asyncpg.InternalClientError,  # the server has ended a connection, and the driver is not done reading why
     ) as exc:
         raise UnavailableError(f"{type(exc).__name__}: {exc}") from exc
+
+
+def _said(exc: asyncpg.PostgresError) -> str:
+    """Return the server's sentence without its DETAIL, which has the row in it, balances and all."""
+    return f"{type(exc).__name__}: {exc.args[0] if exc.args else ''}"

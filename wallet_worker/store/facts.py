@@ -57,11 +57,15 @@ async def load(
 
 
 async def save(connection: asyncpg.Connection, facts: Facts) -> None:
-    """Write everything that was decided, parents before children."""
+    """Write everything that was decided, parents before children.
+
+    Whoever inserts what another transaction has inserted waits for it, as for a lock: so these come in order too.
+    """
     if facts.commands_new:
-        await commands.insert(connection, facts.commands_new)
+        await commands.insert(connection, sorted(facts.commands_new, key=lambda command: command.serial_no))
     if facts.accounts_new:
-        await accounts.insert(connection, [facts.accounts[number] for number in sorted(facts.accounts_new)])
+        opened = sorted((facts.accounts[number] for number in facts.accounts_new), key=lambda one: one.key)
+        await accounts.insert(connection, opened)
     if facts.orders_new:
         await orders.insert(connection, [facts.orders[number] for number in sorted(facts.orders_new)])
     if facts.orders_before:

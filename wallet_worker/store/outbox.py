@@ -8,7 +8,12 @@ from uuid import UUID
 import asyncpg
 
 RELAY_AFTER = timedelta(seconds=10)
-"""How long the worker that wrote a row has it to itself. Longer than a publish may take (`PUBLISH_SECONDS`)."""
+"""How long a row is left to the worker that wrote it: longer than a publish may take (`PUBLISH_SECONDS`).
+
+A worker that has several batches waiting to be published may be overtaken, and an event comes twice.
+"""
+
+RELAY_BYTES_MAX = 32 * 2**20
 
 RELAY_BACKOFF_MAX = timedelta(minutes=1)
 
@@ -30,7 +35,7 @@ class OutboxRow:
 _INSERT = """
 INSERT INTO outbox (message_id, exchange, routing_key, correlation_id, traceparent, properties, body,
                     created_at, publish_after)
-SELECT n.*, $8::timestamptz, $8::timestamptz + $9::interval
+SELECT n.*, $8::timestamptz, clock_timestamp() + $9::interval
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::bytea[], $7::bytea[]) AS n
 """
 
@@ -68,8 +73,8 @@ async def delete(connection: asyncpg.Connection, ids: Iterable[UUID]) -> None:
 
 
 # Not "after the last id": a row may commit later than one with a higher id.
-_TAKE_DUE = """
-SELECT message_id, exchange, routing_key, body, correlation_id, traceparent, properties, attempts
+_LOCK_DUE = """
+SELECT message_id, octet_length(body) AS size
 FROM outbox
 WHERE publish_after <= clock_timestamp()
 ORDER BY publish_after
@@ -77,12 +82,31 @@ LIMIT $1
 FOR UPDATE SKIP LOCKED
 """
 
+_TAKE = """
+SELECT message_id, exchange, routing_key, body, correlation_id, traceparent, properties, attempts
+FROM outbox
+WHERE message_id = ANY ($1::uuid[])
+ORDER BY publish_after
+"""
+
 
 async def take_due(connection: asyncpg.Connection, limit: int) -> list[OutboxRow]:
-    """Return messages that nobody has published in time, locked, the longest overdue first."""
+    """Return messages that nobody has published in time, locked, the longest overdue first.
+
+    At most `limit`, and no more after RELAY_BYTES_MAX of bodies: a dead letter may be as large as the broker allows.
+    """
+    chosen: list[UUID] = []
+    total_bytes = 0
+    for row in await connection.fetch(_LOCK_DUE, limit):
+        total_bytes += row["size"]
+        if chosen and total_bytes > RELAY_BYTES_MAX:
+            break
+        chosen.append(row["message_id"])
+    if not chosen:
+        return []
     return [
         OutboxRow(**{**row, "correlation_id": _text(row["correlation_id"])})
-        for row in await connection.fetch(_TAKE_DUE, limit)
+        for row in await connection.fetch(_TAKE, chosen)
     ]
 
 

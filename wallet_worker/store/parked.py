@@ -94,6 +94,14 @@ async def put_off(connection: asyncpg.Connection, results: Sequence[Parked]) -> 
     _assert_count(status, f"UPDATE {len(results)}")
 
 
+_HOLD = "SELECT true FROM parked_results WHERE parked_id = $1 FOR UPDATE SKIP LOCKED"
+
+
+async def hold(connection: asyncpg.Connection, parked_id: int) -> bool:
+    """Lock a result that was let go before; return False if another worker has it in hand, or has ended it."""
+    return bool(await connection.fetchval(_HOLD, parked_id))
+
+
 _DELETE = "DELETE FROM parked_results WHERE parked_id = ANY ($1::bigint[])"
 
 
@@ -105,17 +113,16 @@ async def delete(connection: asyncpg.Connection, ids: Sequence[int]) -> None:
 _WAKE = """
 UPDATE parked_results
 SET due_at = clock_timestamp()
-WHERE parked_id IN (
-    SELECT parked_id
-    FROM parked_results
-    WHERE payment_order_no = ANY ($1::text[]) AND due_at > clock_timestamp()
-    FOR UPDATE SKIP LOCKED  -- one that another worker has in hand is being looked at anyway
-)
+WHERE payment_order_no = ANY ($1::text[]) AND due_at > clock_timestamp()
 """
 
 
 async def wake(connection: asyncpg.Connection, payment_order_nos: Iterable[str]) -> None:
-    """Make due at once what waits for these orders, which are written now."""
+    """Make due at once what waits for these orders.
+
+    Called after their commit, in no transaction: it waits for a worker that has a result in hand, and that may
+    have looked for the order just before.
+    """
     await connection.execute(_WAKE, list(payment_order_nos))
 
 

@@ -28,15 +28,18 @@ ROLES = (
     END
     $$
     """,
+    # From PostgreSQL 16 on, a member may administrate a role that it may not set: 'SET' asks for the latter.
     """
     DO $$
+    DECLARE
+        role  text;
+        asked text := CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END;
     BEGIN
-        IF NOT pg_has_role(current_user, 'wallet_worker', 'MEMBER') THEN
-            EXECUTE format('GRANT wallet_worker TO %I', current_user);
-        END IF;
-        IF NOT pg_has_role(current_user, 'wallet_readonly', 'MEMBER') THEN
-            EXECUTE format('GRANT wallet_readonly TO %I', current_user);
-        END IF;
+        FOREACH role IN ARRAY ARRAY['wallet_worker', 'wallet_readonly'] LOOP
+            IF NOT pg_has_role(current_user, role, asked) THEN
+                EXECUTE format('GRANT %I TO %I', role, current_user);
+            END IF;
+        END LOOP;
     END
     $$
     """,
@@ -229,7 +232,8 @@ TABLES = (
     ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000)
     """,
     "CREATE INDEX outbox_due ON outbox (publish_after)",
-    # Messages that were in hand, alone, when a worker died: the wallet's own count of attempts.
+    # Messages that were delivered before, noted while they are in hand: what stands here when a worker has
+    # died may be what it died of. The wallet's own count of attempts.
     """
     CREATE TABLE suspects (
         fingerprint bytea       NOT NULL,
