@@ -6,7 +6,7 @@ PYTHON ?= python3
 ARGS ?=
 export KEEP
 
-.PHONY: help env servers test demo bench lint format types imports pytest run-servers lock clean compose-env
+.PHONY: help env servers test demo chaos faults bench lint format types imports pytest run-servers lock clean compose-env
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,12 @@ servers: env ## Install RabbitMQ with the system's package manager, if neither i
 
 run-servers: servers ## Start PostgreSQL and RabbitMQ for yourself, until Ctrl-C
 	@$(BIN)/python -m tests.servers run
+
+chaos: servers ## Break everything at random under load, and say what was lost or doubled (MINUTES=5 SEED=7)
+	@$(BIN)/python -m tests.faults --minutes $(or $(MINUTES),5) --seed "$(SEED)" $(ARGS)
+
+faults: servers ## Run every fault at its full length, which takes about an hour (ARGS="-k row_27" for some)
+	@WALLET_FAULTS=full $(BIN)/pytest --timeout 7200 tests/faults $(ARGS)
 
 pytest: servers ## Run the tests alone
 	@$(BIN)/pytest $(ARGS)

@@ -108,6 +108,11 @@ class Workers:
         self._folder = tempfile.TemporaryDirectory(prefix="wallet-workers-")
 
     @property
+    def started(self) -> list[WorkerProcess]:
+        """All of them, also those that have ended."""
+        return list(self._started)
+
+    @property
     def environment(self) -> dict[str, str]:
         """The settings of a worker, beside the environment of the tests."""
         settings = {

@@ -20,7 +20,7 @@ def main(
     seed: Annotated[
         str, typer.Option(help="A number from which the run can be made again; a new one if empty.")
     ] = "",
-    rate: Annotated[float, typer.Option(help="Commands a second.")] = 100,
+    rate: Annotated[float, typer.Option(help="Commands a second.")] = 40,
 ) -> None:
     """Break everything at random under load; say what was lost, doubled or stuck. Exit status 1 if anything was.
 

@@ -70,7 +70,7 @@ async def run(
     *,
     seed: int,
     minutes: float,
-    rate: float = 100.0,
+    rate: float = 40.0,
     say: Say = lambda _line: None,
 ) -> Report:
     """Return the report of a run of so many minutes. The servers are whole again afterwards."""
@@ -92,7 +92,7 @@ async def run(
         report.recovery = made.recovery()
         report.worst_seconds = max(made.recoveries, default=0.0)
         report.redelivered = made.redelivered
-        report.told_again = made.heard.event_messages - sum(map(len, made.heard.events.values()))
+        report.told_again = made.heard.times.total() - len(made.heard.times)
         report.commands, report.orders = len(found.commands), len(found.orders)
         report.dead_letters = len(made.heard.dead_letters)
         report.sendings = {answer: model.sendings[answer] for answer in Answer}

@@ -34,7 +34,8 @@ class Heard:
 
     events: defaultdict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
     """(serial number, type) to event ids."""
-    event_messages: int = 0
+    times: Counter[str] = field(default_factory=Counter)
+    """Event id to how often it was heard."""
     dead_letters: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Mark of the body to reasons."""
     bodies: dict[str, bytes] = field(default_factory=dict)

@@ -56,7 +56,7 @@ class Account:
 class Load:
     """Commands from a seed. `accounts` are open before the first of them is recharged."""
 
-    def __init__(self, sender: Sender, seed: int, *, accounts: int = 40, rate: float = 100.0) -> None:
+    def __init__(self, sender: Sender, seed: int, *, accounts: int, rate: float) -> None:
         self._sender = sender
         self._random = random.Random(seed)
         self._numbers = itertools.count(1)

@@ -4,6 +4,7 @@ A line is written and flushed to the disk *before* the message leaves; so the fi
 reached the broker, and the checker believes the file alone.
 """
 
+import asyncio
 import json
 import os
 from base64 import b64decode, b64encode
@@ -74,8 +75,10 @@ class Notebook:
         self.path = path
         self._file = path.open("a", encoding="utf-8")
         self._written = 0
+        self._on_disk = 0
+        self._flushing = asyncio.Lock()
 
-    def before_sending(self, notes: Sequence[Note]) -> list[int]:
+    async def before_sending(self, notes: Sequence[Note]) -> list[int]:
         """Return the numbers under which these notes are on the disk now."""
         numbers = []
         for note in notes:
@@ -90,7 +93,7 @@ class Notebook:
                 "body": b64encode(note.body).decode(),
             }
             self._file.write(json.dumps(line) + "\n")
-        self._flush()
+        await self._flush(self._written)
         return numbers
 
     def after_sending(self, numbers: Sequence[int], answers: Sequence[Answer]) -> None:
@@ -98,15 +101,19 @@ class Notebook:
         for number, answer in zip(numbers, answers, strict=True):
             self._file.write(json.dumps({"number": number, "answer": answer}) + "\n")
 
-    def close(self) -> None:
-        """Leave everything on the disk."""
-        if not self._file.closed:
-            self._flush()
-            self._file.close()
-
-    def _flush(self) -> None:
+    def write_out(self) -> None:
+        """Leave everything that was noted in the file, in whole lines, for who reads it now."""
         self._file.flush()
-        os.fsync(self._file.fileno())
+
+    async def _flush(self, number: int) -> None:
+        """The lines up to this one are on the disk; whoever comes first flushes for all who wrote until then."""
+        async with self._flushing:
+            if self._on_disk >= number:
+                return
+            written = self._written
+            self._file.flush()
+            await asyncio.to_thread(os.fsync, self._file.fileno())
+            self._on_disk = written
 
     def __enter__(self) -> Self:
         return self
@@ -114,7 +121,7 @@ class Notebook:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self._file.close()
 
 
 def read(path: Path) -> Iterator[tuple[Note, Answer]]:

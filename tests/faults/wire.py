@@ -38,6 +38,17 @@ class Letter:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+def _is_lost(exc: BaseException) -> bool:
+    """Return whether a call ended because its connection did, of which the library has its own ways of speaking."""
+    return isinstance(exc, (asyncio.CancelledError, *LOST)) or type(exc) is Exception
+
+
+def _is_cancelled() -> bool:
+    """Return whether somebody wants this task to end."""
+    task = asyncio.current_task()
+    return task is not None and bool(task.cancelling())
+
+
 async def connect(url: str) -> AbstractConnection:
     """Return a connection, or raise one of LOST."""
     separator = "&" if "?" in url else "?"
@@ -64,7 +75,7 @@ class Sender:
 
     async def send(self, letters: Sequence[Letter]) -> list[Answer]:
         """Return what the broker said to each; takes at most about fifteen seconds."""
-        numbers = self._notebook.before_sending([letter.note for letter in letters])
+        numbers = await self._notebook.before_sending([letter.note for letter in letters])
         answers = await self._send(letters)
         self._notebook.after_sending(numbers, answers)
         return answers
@@ -86,22 +97,23 @@ class Sender:
     async def _send(self, letters: Sequence[Letter]) -> list[Answer]:
         try:
             channel = await self._open()
-        except LOST:
+        except (Exception, asyncio.CancelledError) as exc:
+            if not _is_lost(exc) or _is_cancelled():
+                raise
             return [Answer.REFUSED] * len(letters)  # nothing left this process
         results = await asyncio.gather(
             *(self._publish(channel, letter) for letter in letters), return_exceptions=True
         )
-        answers = []
+        answers: list[Answer] = []
         for result in results:
-            match result:
-                case Answer():
-                    answers.append(result)
-                case aiormq.exceptions.DeliveryError():
-                    answers.append(Answer.REFUSED)
-                case exc if isinstance(exc, LOST):
-                    answers.append(Answer.UNKNOWN)
-                case exc:
-                    raise exc
+            if isinstance(result, Answer):
+                answers.append(result)
+            elif isinstance(result, aiormq.exceptions.DeliveryError):
+                answers.append(Answer.REFUSED)
+            elif _is_lost(result):
+                answers.append(Answer.UNKNOWN)
+            else:
+                raise result
         if Answer.UNKNOWN in answers:
             await self._forget()
         return answers
@@ -166,8 +178,11 @@ class Ears:
         """Listen until cancelled."""
         try:
             while True:
-                with suppress(*LOST):
+                try:
                     await self._listen()
+                except (Exception, asyncio.CancelledError) as exc:
+                    if not _is_lost(exc) or _is_cancelled():
+                        raise
                 await asyncio.sleep(AGAIN_SECONDS)
         finally:
             await self._drop()

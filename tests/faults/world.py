@@ -130,13 +130,13 @@ class World:
 
     # What is made of it
 
-    async def judge(self, *, pending: int = 0) -> list[Violation]:
+    async def judge(self, *, pending: int = 0, patience_seconds: float = QUIET_SECONDS) -> list[Violation]:
         """Wait until everything is quiet, stop the workers, and return what is wrong. Nothing else runs after it."""
-        violations = await self._quieten(pending)
+        violations = await self._quieten(pending, patience_seconds)
         await self.fleet.stop()
         depths = await self.depths()  # a message that a worker still had would be back now
-        self.notebook.close()
-        violations += checker.check(self.model(), await self.stored(), self.heard, depths)
+        found = await self.stored()
+        violations += checker.check(self.model(), found, self.heard, depths)
         violations += [Violation(8, surprise) for surprise in self.fleet.surprises]
         failures = [*self.load.failures, *(failure for ears in self.ears for failure in ears.failures)]
         if failures:
@@ -147,6 +147,7 @@ class World:
 
     def model(self) -> Model:
         """Return the model of what was noted so far."""
+        self.notebook.write_out()
         return from_notebook(self.notebook.path)
 
     async def stored(self) -> Stored:
@@ -192,18 +193,18 @@ class World:
             f"of {len(self.recoveries)}"
         )
 
-    async def _quieten(self, pending: int) -> list[Violation]:
-        """Wait until nothing is on its way any more; return what still is after QUIET_SECONDS."""
+    async def _quieten(self, pending: int, patience_seconds: float) -> list[Violation]:
+        """Wait until nothing is on its way any more; return what still is when the patience is over."""
         left = "nothing was looked at"
         quiet = 0
         try:
-            async with asyncio.timeout(QUIET_SECONDS):
+            async with asyncio.timeout(patience_seconds):
                 while quiet < 2:  # twice in a row: between two queues a message is in neither
                     left = await self._left(pending)
                     quiet = 0 if left else quiet + 1
                     await asyncio.sleep(0.3)
         except TimeoutError:
-            return [Violation(8, f"not quiet {QUIET_SECONDS:.0f} s after everything healed: {left}")]
+            return [Violation(8, f"not quiet {patience_seconds:.0f} s after everything healed: {left}")]
         return []
 
     async def _left(self, pending: int) -> str:
@@ -242,7 +243,7 @@ class World:
         """Note an event."""
         event = json.loads(message.body)
         self.heard.events[event["serial_no"], event["type"]].add(event["event_id"])
-        self.heard.event_messages += 1
+        self.heard.times[event["event_id"]] += 1
         if event["type"] in {"account.opened.v1", "order.pending.v1"}:
             self.load.is_applied(event["serial_no"])
 
@@ -269,7 +270,7 @@ async def world(
     seed: int = 1,
     workers: int = 2,
     accounts: int = 40,
-    rate: float = 100.0,
+    rate: float = 40.0,
     program: Sequence[str] = WORKER,
     settings: Sequence[dict[str, str]] = (),
 ) -> AsyncIterator[World]:

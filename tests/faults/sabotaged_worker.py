@@ -1,0 +1,193 @@
+"""A worker that does something on purpose that no worker may do, or does it sooner: `… sabotaged_worker NAME[,NAME]`.
+
+The sabotage is done here, to the modules of this process; nothing in the worker knows of it.
+"""
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any, Final, Self
+
+import asyncpg
+import pytest
+from typing_extensions import override
+
+from wallet_worker import batch
+from wallet_worker.broker import connection, consumer, inbox, publisher
+from wallet_worker.core import decide, reading
+from wallet_worker.core.facts import Facts
+from wallet_worker.core.reading import Incoming, Unreadable
+from wallet_worker.store import database, facts, outbox
+from wallet_worker.store.errors import RefusedError
+
+CRASHING: Final = b"CRASHES-"
+FAILING: Final = b"FAILS-"
+REFUSED: Final = b"REFUSED-"
+
+put = pytest.MonkeyPatch().setattr  # fails where there is no such name any more
+SABOTAGES: dict[str, Callable[[], None]] = {}
+
+
+def sabotage(make: Callable[[], None]) -> Callable[[], None]:
+    """Have it chosen by its name, with hyphens."""
+    SABOTAGES[make.__name__.replace("_", "-")] = make
+    return make
+
+
+# Sooner: the same code with shorter limits, so that a test of a few seconds passes them.
+
+
+@sabotage
+def impatient() -> None:
+    """Find dead peers in seconds; the worker's own limits are longer, and `make faults` waits for them."""
+    put(connection, "HEARTBEAT_SECONDS", 2)
+    put(connection, "CONNECT_SECONDS", 3.0)
+    put(connection, "RPC_SECONDS", 3.0)
+    put(consumer, "RPC_SECONDS", 3.0)
+    put(consumer, "WATCH_SECONDS", 2.0)
+    put(consumer, "TOPOLOGY_GRACE_SECONDS", 3.0)
+    put(inbox, "ACKNOWLEDGE_SECONDS", 8.0)
+    put(database, "COMMAND_SECONDS", 4.0)
+    put(database, "CONNECT_SECONDS", 2.0)
+    put(database, "ACQUIRE_SECONDS", 3.0)
+    database._LIMITS |= {
+        "statement_timeout": "3s",
+        "lock_timeout": "1s",
+        "idle_in_transaction_session_timeout": "4s",
+    }
+    put(publisher, "PUBLISH_SECONDS", 2.0)
+    put(outbox, "RELAY_AFTER", timedelta(seconds=3))
+    put(outbox, "RELAY_BACKOFF_MAX", timedelta(seconds=4))
+
+
+@sabotage
+def hasty_parking() -> None:
+    """Look for the orders of early results three times within a second, instead of five minutes."""
+    put(decide, "PARKED_FOR", tuple(timedelta(seconds=seconds) for seconds in (0.2, 0.3, 0.4)))
+
+
+@sabotage
+def clock_ahead() -> None:
+    """Have this process's clock an hour ahead from its second second on: it jumps while messages are in hand."""
+    real, begun = time.time, time.time()
+
+    class Ahead(datetime):
+        @override
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls.fromtimestamp(jumped(), tz or UTC)
+
+    def jumped() -> float:
+        return real() + (3_600 if real() > begun + 2 else 0)
+
+    put(time, "time", jumped)
+    put(inbox, "datetime", Ahead)
+
+
+# Messages that the worker dies of, or fails on.
+
+
+@sabotage
+def crashes() -> None:
+    """Die, as C code does, of messages with certain bytes in them."""
+    real = reading.read
+
+    def read(incoming: Incoming, keys: Any) -> Any:
+        if CRASHING in incoming.body:
+            ctypes.string_at(0)
+        return real(incoming, keys)
+
+    put(batch, "read", read)
+
+
+@sabotage
+def fails() -> None:
+    """Have our own code fail on messages with certain bytes in them, and the database refuse others."""
+    real, real_save = decide.decide, facts.save
+
+    def failing(message: Any, *arguments: Any) -> Any:
+        if FAILING.decode() in getattr(message, "serial_no", ""):
+            raise ZeroDivisionError("a bug")
+        return real(message, *arguments)
+
+    async def save(connection: asyncpg.Connection, known: Facts) -> None:
+        if any(REFUSED.decode() in command.serial_no for command in known.commands_new):
+            raise RefusedError("the database will not have this")
+        await real_save(connection, known)
+
+    put(batch, "decide", failing)
+    put(facts, "save", save)
+
+
+# The negative controls: each breaks a promise, and the checker must see it.
+
+
+@sabotage
+def forgets() -> None:
+    """Never know that a serial number was used. (The test takes the constraints away that would still stop it.)"""
+    real = facts.load
+
+    async def load(*arguments: Any) -> tuple[datetime, Facts]:
+        now, found = await real(*arguments)
+        found.commands = {}
+        return now, found
+
+    put(facts, "load", load)
+
+
+@sabotage
+def acknowledges_first() -> None:
+    """Acknowledge a batch before it is applied, and die in between, the third time."""
+    taken = 0
+
+    async def run(self: batch.Batches, box: inbox.Inbox, _: asyncio.Event) -> None:
+        nonlocal taken
+        while letters := await box.take(batch.BATCH_MAX):
+            await inbox.acknowledge(letters)
+            taken += 1
+            if taken == 3:
+                await asyncio.sleep(0.3)  # what was acknowledged is on its way
+                os.kill(os.getpid(), signal.SIGKILL)
+            await self._settle([one.letter for one in letters])
+
+    put(batch.Batches, "run", run)
+
+
+@sabotage
+def ignores_returns() -> None:
+    """Take a message for published that the broker could not route."""
+    put(publisher, "_MANDATORY", frozenset())
+
+
+@sabotage
+def poisons_the_batch() -> None:
+    """Set all of a batch aside for the one message that cannot be read."""
+
+    async def divide(self: batch.Batches, letters: Sequence[inbox.Letter]) -> list[batch.Ended]:
+        if any(isinstance(reading.read(one.incoming, self._keys), Unreadable) for one in letters):
+            return [
+                each for one in letters for each in await self._set_aside(one, "one of the batch was bad")
+            ]
+        return await real_divide(self, letters)
+
+    real_divide = batch.Batches._divide
+    put(batch.Batches, "_divide", divide)
+
+
+def main(names: str) -> None:
+    """Do each sabotage, then be a worker."""
+    for name in names.split(","):
+        SABOTAGES[name]()
+    from wallet_worker.cli import main as wallet
+
+    sys.argv = ["wallet", "worker"]
+    wallet()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,210 @@
+"""Rows 6 to 9, 18, 22 and 23 of the matrix: the broker dies, is away, loses a queue, falls silent, takes nothing."""
+
+import asyncio
+from urllib.parse import quote
+
+import pytest
+
+from schemas.names import PAYMENT_REQUESTS, PAYMENT_RESULTS, WALLET_DEAD_LETTERS
+from tests.faults import faults
+from tests.faults.conftest import MakeWorld
+from tests.faults.faults import Weather
+from tests.faults.operating import memory_alarm
+from tests.faults.proxy import Way
+from tests.faults.scale import AWAY, FULL, PAST_THE_GRACE, PAST_THE_HEARTBEAT, PAST_THE_RELAY, PROGRAM
+from tests.faults.world import World
+from tests.servers.management import Management
+from tests.workers import WorkerProcess
+from wallet_worker.broker import topology
+
+PUBLISHER = b"wallet worker: publisher"
+
+
+async def test_row_6_a_broker_that_is_killed_or_restarted_is_found_again(make_world: MakeWorld) -> None:
+    async with make_world() as world:
+
+        async def break_it() -> None:
+            for fault in (faults.broker_killed, faults.broker_restarted):
+                await fault(world, Weather())
+                await world.healed()
+
+        await world.under_load(break_it)
+
+        assert await world.judge() == []
+        assert max(world.recoveries) < 60
+
+
+async def test_row_7_a_broker_that_is_away_for_long_finds_the_worker_alive_and_unready(
+    make_world: MakeWorld,
+) -> None:
+    """The broker is away for ten seconds in the suite, for eleven minutes in `make faults`."""
+    async with make_world(workers=1, accounts=5, program=PROGRAM) as world:
+        worker = only_worker(world)
+
+        async def be_away() -> None:
+            world.broker.refuse()
+            await worker.until_ready(ready=False, seconds=20)
+            await asyncio.sleep(AWAY)
+            assert not await worker.is_ready()
+            assert (await worker.get("/healthz"))[0] == 200
+            world.broker.heal()
+            await world.healed()
+
+        await world.under_load(be_away)
+
+        assert only_worker(world) is worker
+        assert await world.judge() == []
+
+
+async def test_row_8_a_queue_that_is_deleted_and_made_again_is_consumed_again(make_world: MakeWorld) -> None:
+    """The broker cancels the consumer of a deleted queue. What was in the queue is lost with it: it is empty here."""
+    async with make_world(workers=1, accounts=5, program=PROGRAM) as world:
+        worker = only_worker(world)
+        await delete(world, "queues", PAYMENT_RESULTS)
+        await worker.until_ready(ready=False, seconds=30)
+        await topology.apply(world.amqp_url)
+        await world.fleet.until_ready(60)
+
+        await world.under_load(lambda: asyncio.sleep(1))
+
+        assert only_worker(world) is worker
+        assert await world.judge() == []
+
+
+async def test_row_8_a_queue_that_stays_away_ends_the_worker_with_a_plain_sentence(
+    make_world: MakeWorld,
+) -> None:
+    async with make_world(workers=1, accounts=5, program=PROGRAM) as world:
+        worker = only_worker(world)
+        await delete(world, "queues", PAYMENT_RESULTS)
+
+        status = await asyncio.wait_for(worker.process.wait(), 2 * PAST_THE_GRACE + 30)
+
+        assert status == 1
+        ((line,),) = [worker.events("worker.cannot_run")]
+        assert "The queue payment.results does not exist." in str(line["reason"])
+
+
+@pytest.mark.parametrize("way", [*Way, Way.BOTH] if FULL else [Way.BOTH])
+async def test_row_9_a_broker_whose_packets_vanish_is_given_up_and_found_again(
+    make_world: MakeWorld, way: Way
+) -> None:
+    """A reset is told, and found at once. Silence is found by the heartbeat: in about 35 s, or sooner in the suite."""
+    async with make_world(program=PROGRAM) as world:
+
+        async def fall_silent() -> None:
+            world.broker.reset()
+            await world.healed()
+            world.broker.black_hole(way)
+            for worker in world.fleet.running:
+                await worker.until_ready(ready=False, seconds=PAST_THE_HEARTBEAT + 15)
+            world.broker.reset()
+            world.broker.heal()
+            await world.healed()
+
+        await world.under_load(fall_silent)
+
+        assert await world.judge() == []
+
+
+@pytest.mark.parametrize("missing", ["exchanges", "queues"])
+async def test_row_18_dead_letters_without_a_place_to_go_stay_in_the_outbox_until_there_is_one(
+    make_world: MakeWorld, missing: str
+) -> None:
+    async with make_world(workers=1, accounts=5, program=PROGRAM) as world:
+        worker = only_worker(world)
+        # The harness listens to this queue: what it heard until now is heard, and there was no poison yet.
+        await delete(world, missing, WALLET_DEAD_LETTERS)
+        poison = [world.load.poison() for _ in range(10)]
+        await world.sender.send_until_confirmed([*poison, *world.load.some(50)])
+        await world.until("SELECT count(*) FROM orders WHERE status = 'succeeded'", 50)
+        await world.until(
+            "SELECT count(*) FROM outbox WHERE exchange = $1 AND attempts > 0", 10, WALLET_DEAD_LETTERS
+        )
+        await until_metric(worker, "wallet_outbox_overdue_messages", 10)
+        assert worker.events("publish.unconfirmed")
+
+        await topology.apply(world.amqp_url)
+        await world.until("SELECT count(*) FROM outbox", 0)
+
+        assert await world.judge() == []
+        assert world.heard.dead_letters.keys() == {one.note.mark for one in poison}
+
+
+async def test_row_22_what_is_not_confirmed_stays_in_the_outbox_and_is_sent_again(
+    make_world: MakeWorld,
+) -> None:
+    """The broker takes everything, and its confirms are lost: the worst that can happen to a publisher."""
+    async with make_world(workers=1, accounts=5, program=PROGRAM) as world:
+
+        async def lose_confirms() -> None:
+            world.broker.black_hole(Way.TO_CLIENT, named=PUBLISHER)
+            await asyncio.sleep(2)
+            world.broker.reset(PUBLISHER)
+            world.broker.heal()
+            await world.healed()
+
+        await world.under_load(lose_confirms)
+        await asyncio.wait_for(world.until("SELECT count(*) FROM outbox", 0), PAST_THE_RELAY)
+
+        assert await world.judge() == []
+        assert set(world.heard.times.values()) == {1, 2}, "some were told twice, under one event_id"
+        assert only_worker(world).events("publish.unconfirmed")
+        assert only_worker(world).events("outbox.relayed")
+
+
+async def test_row_22_a_payment_request_that_finds_no_queue_is_kept_by_the_broker_for_the_operators(
+    make_world: MakeWorld,
+) -> None:
+    """Its exchange has an alternate, `wallet.unrouted`: there it waits, and the order with it. Nothing is returned."""
+    async with make_world(workers=1, accounts=1, program=PROGRAM) as world:
+        await delete(world, "queues", PAYMENT_REQUESTS)
+        await world.sender.send_until_confirmed(world.load.some(20))
+        await world.until("SELECT count(*) FROM orders WHERE status = 'pending'", 20)
+        await world.until("SELECT count(*) FROM outbox", 0)
+        await topology.apply(world.amqp_url)
+
+        violations = await world.judge(pending=20)
+
+        assert len(world.heard.unrouted) == 20
+        assert {violation.invariant for violation in violations} == {3, 4, 8}, (
+            "only the orders that still wait"
+        )
+
+
+async def test_row_23_while_the_broker_has_an_alarm_consuming_goes_on_and_publishing_waits(
+    make_world: MakeWorld,
+) -> None:
+    async with make_world(workers=1, accounts=5, program=PROGRAM) as world:
+        worker = only_worker(world)
+        worker.freeze()
+        await world.sender.send_until_confirmed(world.load.some(2_000))
+        async with memory_alarm(world.servers):
+            worker.thaw()
+            await world.until("SELECT count(*) FROM orders", 2_000)
+            depths = await world.depths()
+            assert depths["wallet.commands"] == 0
+            waiting = await world.value("SELECT count(*) FROM outbox")
+            assert isinstance(waiting, int)
+            assert waiting > 1_000
+            assert (await worker.get("/healthz"))[0] == 200
+        await world.until("SELECT count(*) FROM orders WHERE status = 'succeeded'", 2_000)
+
+        assert await world.judge() == []
+
+
+def only_worker(world: World) -> WorkerProcess:
+    (worker,) = world.fleet.running
+    return worker
+
+
+async def delete(world: World, what: str, name: str) -> None:
+    vhost = quote(world.amqp_url.rpartition("/")[2], safe="")
+    await Management(world.servers.management_url).delete(f"/api/{what}/{vhost}/{quote(name, safe='')}")
+
+
+async def until_metric(worker: WorkerProcess, name: str, wanted: float) -> None:
+    """Wait until a metric has this value."""
+    async with asyncio.timeout(30):
+        while f"\n{name} {wanted}" not in (await worker.get("/metrics"))[1]:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)

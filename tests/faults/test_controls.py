@@ -1,0 +1,77 @@
+"""Negative controls: a worker that breaks a promise must be found out, or the harness would prove nothing.
+
+Each sabotage breaks one promise; the test fails if the checker does not see that invariant broken.
+"""
+
+import asyncio
+from urllib.parse import quote
+
+import asyncpg
+
+from schemas.names import WALLET_DEAD_LETTERS
+from tests.faults.conftest import MakeWorld
+from tests.faults.scale import with_limits
+from tests.faults.world import World
+from tests.servers.management import Management
+
+
+async def test_without_deduplication_something_is_done_twice(make_world: MakeWorld) -> None:
+    async with make_world(workers=1, accounts=5, program=with_limits("forgets")) as world:
+        owner = await asyncpg.connect(world.database_url)
+        # Behind the worker's memory stand constraints of the database: they are sabotaged too.
+        await owner.execute("ALTER TABLE orders DROP CONSTRAINT orders_serial_no_fkey")
+        await owner.execute("ALTER TABLE orders DROP CONSTRAINT orders_serial_no_key")
+        await owner.execute("ALTER TABLE commands DROP CONSTRAINT commands_pkey")
+        await owner.close()
+        once = world.load.some(50)
+        await world.sender.send_until_confirmed(once)
+        await world.until("SELECT count(*) FROM orders", 50)
+        await world.sender.send_until_confirmed(once)
+        await world.until("SELECT count(*) FROM orders", 100)
+
+        assert 2 in await broken(world, rest=False)
+
+
+async def test_acknowledging_before_the_commit_loses_what_a_killed_worker_had_in_hand(
+    make_world: MakeWorld,
+) -> None:
+    async with make_world(
+        workers=1, accounts=5, rate=200.0, program=with_limits("acknowledges-first")
+    ) as world:
+        world.fleet.may_crash = True
+
+        await world.under_load(lambda: asyncio.sleep(6))
+
+        assert world.fleet.crashes
+        assert 1 in await broken(world, rest=False)
+
+
+async def test_ignoring_returns_loses_dead_letters_when_a_binding_is_missing(make_world: MakeWorld) -> None:
+    async with make_world(workers=1, accounts=5, program=with_limits("ignores-returns")) as world:
+        vhost = quote(world.amqp_url.rpartition("/")[2], safe="")
+        name = quote(WALLET_DEAD_LETTERS, safe="")
+        binding = f"/api/bindings/{vhost}/e/{name}/q/{name}"
+        await Management(world.servers.management_url).delete(f"{binding}/%23")
+        await world.sender.send_until_confirmed([world.load.poison() for _ in range(10)])
+
+        assert 1 in await broken(world)
+
+
+async def test_setting_a_whole_batch_aside_for_one_message_harms_bystanders(make_world: MakeWorld) -> None:
+    async with make_world(workers=1, accounts=5, program=with_limits("poisons-the-batch")) as world:
+        for worker in world.fleet.running:
+            worker.freeze()
+        await world.sender.send_until_confirmed(
+            [*world.load.some(50), world.load.poison(), *world.load.some(50)]
+        )
+        for worker in world.fleet.running:
+            worker.thaw()
+
+        assert 5 in await broken(world)
+
+
+async def broken(world: World, *, rest: bool = True) -> set[int]:
+    """Return the invariants that are broken; what cannot come to rest any more is not waited for."""
+    if not rest:
+        await asyncio.sleep(2)
+    return {violation.invariant for violation in await world.judge(patience_seconds=60 if rest else 1)}

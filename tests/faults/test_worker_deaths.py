@@ -1,0 +1,132 @@
+"""Rows 1 to 5 and 25 of the matrix: workers die, freeze, are replaced, and have messages that kill them."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from tests.faults.conftest import MakeWorld
+from tests.faults.notebook import Answer, Kind, Note
+from tests.faults.sabotaged_worker import CRASHING, FAILING, REFUSED
+from tests.faults.scale import PAST_THE_HEARTBEAT, PROGRAM, with_limits
+from tests.faults.wire import Letter
+from tests.faults.world import World
+from tests.journeys.messages import encoded, open_account
+from tests.journeys.upstream import COMMANDS
+from wallet_worker.batch import CRASHES_MAX
+from wallet_worker.failpoints import Failpoint
+
+
+@pytest.mark.parametrize("failpoint", list(Failpoint))
+async def test_rows_1_and_2_a_worker_killed_between_any_two_steps_loses_and_doubles_nothing(
+    make_world: MakeWorld, failpoint: Failpoint
+) -> None:
+    async with make_world(workers=1, accounts=10) as world:
+
+        async def die_there() -> None:
+            assert await world.fleet.dies_at(world.fleet.slots[0], f"{failpoint}:3", 30)
+            await world.healed()
+
+        await world.under_load(die_there)
+
+        assert await world.judge() == []
+        again = Counter(world.heard.times.values())
+        assert set(again) <= {1, 2}, "an event is published once more at most, under the same event_id"
+        if failpoint is Failpoint.AFTER_PUBLISH:
+            assert again[2], "what was confirmed and not forgotten is published again"
+
+
+@pytest.mark.parametrize("serial_no", [f"R-{FAILING.decode()}1", f"R-{REFUSED.decode()}1"])
+async def test_row_3_one_message_of_a_batch_on_which_the_wallet_fails_is_set_aside_and_the_others_apply(
+    make_world: MakeWorld, serial_no: str
+) -> None:
+    """The load of every other test has malformed messages in its batches; here our own code or the database fails."""
+    async with make_world(workers=1, accounts=1, program=with_limits("fails")) as world:
+        guilty = letter(open_account("guilty", serial_no=serial_no))
+        await one_batch_of(world, [*world.load.some(120), guilty, *world.load.some(80)])
+
+        violations = await world.judge()
+
+        assert [violation.invariant for violation in violations] == [5], (
+            "INTERNAL, of the guilty message alone"
+        )
+        assert world.heard.dead_letters == {guilty.note.mark: {"INTERNAL"}}
+        assert await world.value("SELECT count(*) FROM orders WHERE status = 'succeeded'") == 200
+
+
+async def test_row_4_a_message_that_kills_the_process_is_set_aside_after_some_deaths_and_its_neighbours_survive(
+    make_world: MakeWorld,
+) -> None:
+    """The process dies as C code makes it die, with SIGSEGV. One killed for its memory dies in the same way."""
+    async with make_world(workers=2, accounts=1, program=with_limits("crashes")) as world:
+        world.fleet.may_crash = True
+        guilty = letter(open_account("guilty", serial_no=f"O-{CRASHING.decode()}1"))
+        await one_batch_of(world, [*world.load.some(300), guilty, *world.load.some(300)])
+        await world.until("SELECT count(*) FROM orders WHERE status = 'succeeded'", 600)
+        await world.fleet.until_ready(60)
+
+        violations = await world.judge()
+
+        assert [violation.invariant for violation in violations] == [5], (
+            "INTERNAL, of the guilty message alone"
+        )
+        assert world.heard.dead_letters == {guilty.note.mark: {"INTERNAL"}}
+        assert world.fleet.crashes == CRASHES_MAX + 1, (
+            "once with all its neighbours, then while it was counted"
+        )
+
+
+async def test_row_5_a_worker_frozen_past_its_heartbeat_comes_back_too_late_to_do_harm(
+    make_world: MakeWorld,
+) -> None:
+    async with make_world(program=PROGRAM) as world:
+
+        async def freeze_one() -> None:
+            worker = world.fleet.slots[0].worker
+            assert worker is not None
+            worker.freeze()
+            await asyncio.sleep(PAST_THE_HEARTBEAT)
+            worker.thaw()
+            await world.healed()
+            assert worker.process.returncode is None
+
+        await world.under_load(freeze_one)
+
+        assert await world.judge() == []
+
+
+async def test_row_25_a_rolling_restart_under_load_drains_and_burns_no_attempt(make_world: MakeWorld) -> None:
+    async with make_world() as world:
+        # As much as both workers together prefetch, so that each of them stops with its hands full.
+        await one_batch_of(world, world.load.some(2_500))
+
+        async def roll() -> None:
+            for slot in world.fleet.slots * 2:
+                slot.ended.clear()
+                await world.fleet.replace(slot)
+                await slot.ended.wait()
+                await world.fleet.until_ready(60)
+
+        await world.under_load(roll)
+
+        assert await world.judge() == []
+        assert await world.value("SELECT count(*) FROM suspects") == 0
+        assert set(world.heard.times.values()) == {1}, "all was published by whoever promised it"
+        logs = "".join(worker.log() for worker in world.workers.started)
+        assert "worker.drain_timeout" not in logs
+        assert "outbox.left" not in logs
+
+
+def letter(command: dict[str, object]) -> Letter:
+    """Return a command that is noted as poison: it must become a dead letter, and nothing else."""
+    return Letter(Note(Kind.POISON, str(command["serial_no"]), encoded(command)), COMMANDS)
+
+
+async def one_batch_of(world: World, letters: list[Letter]) -> None:
+    """Have all of them in the queue before a worker can take one."""
+    for worker in world.fleet.running:
+        worker.freeze()
+    answers = await world.sender.send(letters)
+    assert set(answers) == {Answer.CONFIRMED}
+    for worker in world.fleet.running:
+        worker.thaw()
