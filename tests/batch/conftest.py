@@ -6,15 +6,28 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 import structlog
+from structlog.testing import LogCapture
+from structlog.typing import EventDict
 
 from tests.batch.rig import Rig, rig
 from tests.servers import Servers
 
 
 @pytest.fixture(autouse=True)
-def _silent() -> None:
-    """Say nothing: structlog's own defaults draw a traceback for seconds."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[EventDict]:
+    """Collect what the batch logs, instead of writing it.
+
+    The modules get a logger of the test's own: theirs may be bound for good to a terminal that is gone.
+    """
+    capture = LogCapture()
+    log = structlog.wrap_logger(
+        structlog.PrintLogger(),
+        processors=[capture],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
+    )
+    for module in ("batch", "outbox"):
+        monkeypatch.setattr(f"wallet_worker.{module}.log", log)
+    return capture.entries
 
 
 @pytest.fixture

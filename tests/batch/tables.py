@@ -70,6 +70,43 @@ async def snapshot(owner: asyncpg.Connection) -> Tables:
     return found
 
 
+_UNBALANCED = """
+SELECT a.currency, sum(CASE e.direction WHEN 'credit' THEN e.amount ELSE -e.amount END)
+FROM entries e JOIN accounts a USING (account_id)
+GROUP BY 1 HAVING sum(CASE e.direction WHEN 'credit' THEN e.amount ELSE -e.amount END) <> 0
+"""
+_BROKEN_LINES = """
+SELECT account_id, line_no
+FROM (
+    SELECT *, row_number() OVER w AS number, lag(balance_after, 1, 0::bigint) OVER w AS balance_until,
+           lag(created_at, 1, '-infinity') OVER w AS made_until
+    FROM entries
+    WINDOW w AS (PARTITION BY account_id ORDER BY line_no)
+) lines
+WHERE line_no <> number OR balance_before <> balance_until OR created_at < made_until
+"""
+_WRONG_BALANCES = """
+SELECT a.account_id, a.balance, a.line_no, l.balance_after, l.lines
+FROM accounts a
+LEFT JOIN LATERAL (
+    SELECT count(*) AS lines, (array_agg(e.balance_after ORDER BY e.line_no DESC))[1] AS balance_after
+    FROM entries e WHERE e.account_id = a.account_id
+) l ON true
+WHERE a.balance <> coalesce(l.balance_after, 0) OR a.line_no <> l.lines
+"""
+_WRONG_ORDERS = """
+SELECT o.serial_no, o.status, count(e.order_id)
+FROM orders o LEFT JOIN entries e USING (order_id)
+GROUP BY o.order_id HAVING count(e.order_id) <> CASE o.status WHEN 'succeeded' THEN 2 ELSE 0 END
+"""
+
+
+async def assert_sound(owner: asyncpg.Connection) -> None:
+    """Assert that the ledger keeps its promises: sums, lines without gaps, balances, one credit an order."""
+    for query in (_UNBALANCED, _BROKEN_LINES, _WRONG_BALANCES, _WRONG_ORDERS):
+        assert [tuple(row) for row in await owner.fetch(query)] == []
+
+
 async def dead_letters(owner: asyncpg.Connection) -> list[tuple[bytes, str, str]]:
     """Return what is on its way to the dead letters, as body, reason and detail, sorted."""
     rows = await owner.fetch("SELECT body, properties FROM outbox WHERE exchange = $1", WALLET_DEAD_LETTERS)
