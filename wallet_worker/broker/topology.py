@@ -1,7 +1,7 @@
 """Exchanges, queues and bindings as data (contract, section 4), and whether a broker has them.
 
 `apply` makes what is missing and changes nothing that is there. `check` only looks. Bindings cannot be
-seen through AMQP: `check` reads them from the management plugin's API.
+seen through AMQP, nor the type of a queue: `check` reads them from the management plugin's API.
 """
 
 import asyncio
@@ -150,7 +150,22 @@ async def check(connection: AbstractConnection, url: str, management_url: str | 
     version = _version(connection)
     faults = _version_faults(version)
     unseen: list[str] = []
+    types: dict[str, str] = {}
+    bound = {(queue.name, queue.name) for queue in QUEUES}
+    try:
+        types, bound = await asyncio.to_thread(_seen, url, management_url)
+    except (OSError, ValueError, LookupError, TypeError, HTTPException) as exc:
+        # Whatever listens there need not be RabbitMQ.
+        unseen.append(
+            f"The bindings were not checked: the management API does not answer as it should ({said(exc)}). "
+            "Set WALLET_MANAGEMENT_URL to have them checked."
+        )
     for what in (*EXCHANGES, *QUEUES):
+        if isinstance(what, Queue) and types.get(what.name, what.type) != what.type:
+            faults.append(
+                f"The queue {what.name} is a {types[what.name]} queue; the wallet needs a {what.type} one."
+            )
+            continue
         fault = await _fault(connection, what, version)
         if fault is not None and isinstance(what, Queue) and await _made_before_4(connection, what, version):
             unseen.append(
@@ -159,15 +174,6 @@ async def check(connection: AbstractConnection, url: str, management_url: str | 
             )
         elif fault is not None:
             faults.append(fault)
-    try:
-        bound = await asyncio.to_thread(_bindings, url, management_url)
-    except (OSError, ValueError, LookupError, TypeError, HTTPException) as exc:
-        # Whatever listens there need not be RabbitMQ.
-        unseen.append(
-            f"The bindings were not checked: the management API does not answer as it should ({said(exc)}). "
-            "Set WALLET_MANAGEMENT_URL to have them checked."
-        )
-        return Report(tuple(faults), tuple(unseen))
     faults += [
         f"The queue {queue.name} is not bound to the exchange {queue.name}: what is published there does not arrive."
         for queue in QUEUES
@@ -270,8 +276,23 @@ def _reason(exc: BaseException) -> str:
     return str(exc).removeprefix("PRECONDITION_FAILED - ").removeprefix("ACCESS_REFUSED - ")
 
 
-def _bindings(url: str, management_url: str | None) -> set[tuple[str, str]]:
-    """Return (exchange, queue) of every binding that takes all routing keys; raises what a stranger's answer does."""
+def _seen(url: str, management_url: str | None) -> tuple[dict[str, str], set[tuple[str, str]]]:
+    """Return the type of every queue, and (exchange, queue) of every binding that takes all routing keys.
+
+    Raises what a stranger's answer does.
+    """
+    types = {row["name"]: row["type"] for row in _listed("queues", url, management_url)}
+    bound = {
+        (row["source"], row["destination"])
+        for row in _listed("bindings", url, management_url)
+        if row["destination_type"] == "queue"
+        and (row["routing_key"] == BINDING_KEY or row["source"] == WALLET_UNROUTED)
+    }
+    return types, bound
+
+
+def _listed(kind: str, url: str, management_url: str | None) -> list[dict[str, str]]:
+    """Return what the management API lists of a kind in the vhost of the broker's URL."""
     broker = URL(url)
     address = URL(management_url) if management_url else None
     if address is None:
@@ -279,14 +300,9 @@ def _bindings(url: str, management_url: str | None) -> set[tuple[str, str]]:
     user = address.user or broker.user or "guest"
     password = address.password or broker.password or "guest"
     vhost = broker.path.removeprefix("/").replace("%2F", "/").replace("%2f", "/") or "/"
-    endpoint = f"{str(address.with_user(None)).rstrip('/')}/api/bindings/{quote(vhost, safe='')}"
+    endpoint = f"{str(address.with_user(None)).rstrip('/')}/api/{kind}/{quote(vhost, safe='')}"
     credentials = b64encode(f"{user}:{password}".encode()).decode()
     request = urllib.request.Request(endpoint, headers={"Authorization": f"Basic {credentials}"})  # noqa: S310
     with urllib.request.urlopen(request, timeout=MANAGEMENT_SECONDS) as response:  # noqa: S310 -- an operator's URL
-        rows = json.load(response)
-    return {
-        (row["source"], row["destination"])
-        for row in rows
-        if row["destination_type"] == "queue"
-        and (row["routing_key"] == BINDING_KEY or row["source"] == WALLET_UNROUTED)
-    }
+        rows: list[dict[str, str]] = json.load(response)
+    return rows

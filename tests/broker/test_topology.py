@@ -1,0 +1,328 @@
+"""Exchanges, queues and bindings: those of the contract's section 4, made once, each fault said in a sentence."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import aiormq
+import pytest
+from aiormq.abc import AbstractChannel
+from pamqp.common import FieldTable
+
+from tests.servers import Servers
+from tests.servers.management import Management
+from wallet_worker.broker import topology
+from wallet_worker.broker.connection import connected
+
+EXCHANGES = {
+    "wallet.commands": "topic",
+    "payment.requests": "topic",
+    "payment.results": "topic",
+    "wallet.events": "topic",
+    "wallet.queries": "topic",
+    "wallet.dead-letters": "topic",
+    "wallet.unrouted": "fanout",
+}
+QUEUES = {
+    "wallet.commands": "quorum",
+    "payment.requests": "quorum",
+    "payment.results": "quorum",
+    "wallet.queries": "classic",
+    "wallet.dead-letters": "quorum",
+    "wallet.unrouted": "quorum",
+}
+DEAD_LETTERED: dict[str, str | int] = {
+    "x-queue-type": "quorum",
+    "x-overflow": "reject-publish",
+    "x-dead-letter-exchange": "wallet.dead-letters",
+    "x-dead-letter-strategy": "at-least-once",
+    "x-delivery-limit": 1_000,
+}
+KEPT: dict[str, str | int] = {"x-queue-type": "quorum", "x-overflow": "reject-publish"}
+ARGUMENTS: dict[str, dict[str, str | int]] = {
+    "wallet.commands": DEAD_LETTERED,
+    "payment.requests": DEAD_LETTERED,
+    "payment.results": DEAD_LETTERED,
+    "wallet.queries": {"x-queue-type": "classic", "x-message-ttl": 30_000},
+    "wallet.dead-letters": KEPT,
+    "wallet.unrouted": KEPT,
+}
+CAUGHT = {"wallet.commands", "payment.requests", "payment.results"}
+
+
+@pytest.fixture
+async def channel(bare_url: str) -> AsyncIterator[AbstractChannel]:
+    """Give a channel to hurt the topology with."""
+    async with aiormq.connect(bare_url) as connection:
+        yield await connection.channel()
+
+
+async def there(servers: Servers, url: str, kind: str) -> list[dict[str, Any]]:
+    """Return what the broker says that it has: exchanges, queues or bindings."""
+    vhost = url.rpartition("/")[2]
+    listed: list[dict[str, Any]] = await Management(servers.management_url).get(f"/api/{kind}/{vhost}")
+    return listed
+
+
+async def faults(servers: Servers, url: str) -> tuple[str, ...]:
+    """Return what `check` finds."""
+    async with connected(url, "tests") as connection:
+        report = await topology.check(connection, url, servers.management_url)
+    assert report.unseen == ()
+    return report.faults
+
+
+async def test_apply_makes_what_the_contract_lists_and_nothing_else(servers: Servers, bare_url: str) -> None:
+    await topology.apply(bare_url)
+
+    exchanges = [
+        one for one in await there(servers, bare_url, "exchanges") if not one["name"].startswith("amq.")
+    ]
+    assert {one["name"]: one["type"] for one in exchanges if one["name"]} == EXCHANGES
+    assert all(one["durable"] and not one["auto_delete"] for one in exchanges)
+    assert {one["name"] for one in exchanges if one["arguments"]} == CAUGHT
+    assert {str(one["arguments"]) for one in exchanges if one["arguments"]} == {
+        "{'alternate-exchange': 'wallet.unrouted'}"
+    }
+    queues = await there(servers, bare_url, "queues")
+    assert {one["name"]: one["arguments"]["x-queue-type"] for one in queues} == QUEUES
+    assert all(one["durable"] and not one["auto_delete"] and not one["exclusive"] for one in queues)
+    bindings = [one for one in await there(servers, bare_url, "bindings") if one["source"]]
+    assert {(one["source"], one["destination"]) for one in bindings} == {(name, name) for name in QUEUES}
+    assert all(one["routing_key"] == "#" and one["destination_type"] == "queue" for one in bindings)
+
+
+async def test_queues_have_the_arguments_that_lose_nothing(servers: Servers, bare_url: str) -> None:
+    await topology.apply(bare_url)
+    async with connected(bare_url, "tests") as connection:
+        version = topology._version(connection)
+
+    queues = await there(servers, bare_url, "queues")
+
+    unlimited: dict[str, str | int] = {"x-delivery-limit": -1} if version >= (4,) else {}
+    assert {one["name"]: one["arguments"] for one in queues} == {
+        name: arguments | (unlimited if arguments is KEPT else {}) for name, arguments in ARGUMENTS.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("version", "limit"), [((3, 10, 8), None), ((3, 13, 7), None), ((4, 0, 5), -1), ((4, 3, 5), -1)]
+)
+def test_a_queue_that_keeps_letters_never_drops_one_after_returns(
+    version: tuple[int, ...], limit: int | None
+) -> None:
+    arguments = {queue.name: queue.arguments(version) for queue in topology.QUEUES}
+
+    kept = [arguments["wallet.dead-letters"], arguments["wallet.unrouted"]]
+    assert [one.get("x-delivery-limit") for one in kept] == [limit, limit]
+    assert all("x-message-ttl" not in one and "x-max-length" not in one for one in kept)
+    assert all("x-dead-letter-exchange" not in one for one in kept)
+
+
+async def test_apply_a_second_time_changes_nothing(servers: Servers, bare_url: str) -> None:
+    await topology.apply(bare_url)
+    kinds = ("exchanges", "bindings")
+    before = [await there(servers, bare_url, kind) for kind in kinds]
+
+    await topology.apply(bare_url)
+
+    assert [await there(servers, bare_url, kind) for kind in kinds] == before
+
+
+async def test_apply_keeps_the_messages_that_are_there(bare_url: str, channel: AbstractChannel) -> None:
+    await topology.apply(bare_url)
+    await channel.basic_publish(b"a message", exchange="wallet.commands", routing_key="k", mandatory=True)
+
+    await topology.apply(bare_url)
+
+    found = await channel.basic_get("wallet.commands", no_ack=True)
+    assert found.body == b"a message"
+
+
+async def test_apply_mends_what_is_missing(servers: Servers, bare_url: str, channel: AbstractChannel) -> None:
+    await topology.apply(bare_url)
+    await channel.queue_unbind("wallet.commands", "wallet.commands", "#")
+    await channel.exchange_delete("wallet.dead-letters")
+    await channel.queue_delete("payment.results")
+
+    await topology.apply(bare_url)
+
+    assert await faults(servers, bare_url) == ()
+
+
+async def test_apply_leaves_a_queue_of_another_type_and_says_so(
+    bare_url: str, channel: AbstractChannel
+) -> None:
+    await channel.queue_declare("wallet.commands", durable=True)
+
+    with pytest.raises(topology.TopologyError) as raised:
+        await topology.apply(bare_url)
+
+    (sentence,) = raised.value.faults
+    assert sentence.startswith("The queue wallet.commands is not as the wallet needs it: inequivalent arg '")
+
+
+async def test_check_finds_nothing_wrong_with_what_apply_made(servers: Servers, bare_url: str) -> None:
+    await topology.apply(bare_url)
+
+    found = await faults(servers, bare_url)
+
+    assert found == ()
+
+
+async def test_check_of_an_empty_vhost_names_everything_and_makes_nothing(
+    servers: Servers, bare_url: str
+) -> None:
+    found = await faults(servers, bare_url)
+
+    for kind, names in (("exchange", EXCHANGES), ("queue", QUEUES)):
+        assert [f"The {kind} {name} does not exist." in found for name in names] == [True] * len(names)
+    assert await there(servers, bare_url, "queues") == []
+
+
+async def without_a_queue(channel: AbstractChannel) -> None:
+    await channel.queue_delete("wallet.commands")
+
+
+async def without_an_exchange(channel: AbstractChannel) -> None:
+    await channel.exchange_delete("wallet.events")
+
+
+async def without_the_dead_letter_exchange(channel: AbstractChannel) -> None:
+    await channel.exchange_delete("wallet.dead-letters")
+
+
+async def without_a_binding(channel: AbstractChannel) -> None:
+    await channel.queue_unbind("payment.results", "payment.results", "#")
+
+
+async def with_a_narrow_binding(channel: AbstractChannel) -> None:
+    await channel.queue_unbind("wallet.commands", "wallet.commands", "#")
+    await channel.queue_bind("wallet.commands", "wallet.commands", "order.recharge")
+
+
+async def without_a_place_for_what_has_no_route(channel: AbstractChannel) -> None:
+    await channel.queue_unbind("wallet.unrouted", "wallet.unrouted", "#")
+
+
+async def with_a_classic_queue(channel: AbstractChannel) -> None:
+    await channel.queue_delete("wallet.commands")
+    await channel.queue_declare("wallet.commands", durable=True)
+    await channel.queue_bind("wallet.commands", "wallet.commands", "#")
+
+
+async def with_a_queue_that_drops(channel: AbstractChannel) -> None:
+    await channel.queue_delete("wallet.dead-letters")
+    arguments: FieldTable = {"x-queue-type": "quorum", "x-max-length": 1_000}
+    await channel.queue_declare("wallet.dead-letters", durable=True, arguments=arguments)
+    await channel.queue_bind("wallet.dead-letters", "wallet.dead-letters", "#")
+
+
+async def with_queries_that_live_for_ever(channel: AbstractChannel) -> None:
+    await channel.queue_delete("wallet.queries")
+    await channel.queue_declare("wallet.queries", durable=True)
+    await channel.queue_bind("wallet.queries", "wallet.queries", "#")
+
+
+async def with_an_exchange_of_another_type(channel: AbstractChannel) -> None:
+    await channel.exchange_delete("wallet.events")
+    await channel.exchange_declare("wallet.events", exchange_type="fanout", durable=True)
+
+
+async def with_an_exchange_that_does_not_last(channel: AbstractChannel) -> None:
+    await channel.exchange_delete("wallet.events")
+    await channel.exchange_declare("wallet.events", exchange_type="topic", durable=False)
+
+
+async def without_the_alternate_exchange(channel: AbstractChannel) -> None:
+    await channel.exchange_delete("wallet.commands")
+    await channel.exchange_declare("wallet.commands", exchange_type="topic", durable=True)
+    await channel.queue_bind("wallet.commands", "wallet.commands", "#")
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """One thing that is wrong, and the beginning of what is said first."""
+
+    make: Callable[[AbstractChannel], Awaitable[None]]
+    said: str
+
+
+NOT_SO = "is not as the wallet needs it: inequivalent arg"
+NOT_BOUND = "what is published there does not arrive."
+WRONG = [
+    Wrong(without_a_queue, "The queue wallet.commands does not exist."),
+    Wrong(without_an_exchange, "The exchange wallet.events does not exist."),
+    Wrong(without_the_dead_letter_exchange, "The exchange wallet.dead-letters does not exist."),
+    Wrong(
+        without_a_binding,
+        f"The queue payment.results is not bound to the exchange payment.results: {NOT_BOUND}",
+    ),
+    Wrong(
+        with_a_narrow_binding,
+        f"The queue wallet.commands is not bound to the exchange wallet.commands: {NOT_BOUND}",
+    ),
+    Wrong(
+        without_a_place_for_what_has_no_route,
+        f"The queue wallet.unrouted is not bound to the exchange wallet.unrouted: {NOT_BOUND}",
+    ),
+    Wrong(
+        with_a_classic_queue, "The queue wallet.commands is a classic queue; the wallet needs a quorum one."
+    ),
+    Wrong(with_a_queue_that_drops, f"The queue wallet.dead-letters {NOT_SO} 'x-"),
+    Wrong(with_queries_that_live_for_ever, f"The queue wallet.queries {NOT_SO} 'x-message-ttl'"),
+    Wrong(with_an_exchange_of_another_type, f"The exchange wallet.events {NOT_SO} 'type'"),
+    Wrong(with_an_exchange_that_does_not_last, f"The exchange wallet.events {NOT_SO} 'durable'"),
+    Wrong(without_the_alternate_exchange, f"The exchange wallet.commands {NOT_SO} 'alternate-exchange'"),
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.make.__name__)
+async def test_check_says_what_is_wrong_in_a_sentence_and_changes_nothing(
+    wrong: Wrong, servers: Servers, bare_url: str, channel: AbstractChannel
+) -> None:
+    await topology.apply(bare_url)
+    await wrong.make(channel)
+
+    first, second = await faults(servers, bare_url), await faults(servers, bare_url)
+
+    assert first[0].startswith(wrong.said)
+    assert all(sentence.endswith(".") for sentence in first)
+    assert first == second
+
+
+async def test_check_without_the_management_api_says_what_it_could_not_see(bare_url: str) -> None:
+    await topology.apply(bare_url)
+
+    async with connected(bare_url, "tests") as connection:
+        report = await topology.check(connection, bare_url, "http://127.0.0.1:1")
+
+    assert report.faults == ()
+    (sentence,) = report.unseen
+    assert sentence.startswith(
+        "The bindings were not checked: the management API does not answer as it should"
+    )
+    assert "WALLET_MANAGEMENT_URL" in sentence
+
+
+@pytest.mark.parametrize("version", ["3.9.29", "3.8", "2.8.7", ""])
+async def test_a_broker_that_is_too_old_is_refused_and_left_alone(
+    version: str, servers: Servers, bare_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topology, "server_version", lambda _: version)
+
+    with pytest.raises(topology.TopologyError) as raised:
+        await topology.apply(bare_url)
+
+    assert raised.value.faults == (f"The broker is RabbitMQ {version}; the wallet needs 3.10 or newer.",)
+    assert (await faults(servers, bare_url))[0] == raised.value.faults[0]
+    assert await there(servers, bare_url, "queues") == []
+
+
+@pytest.mark.parametrize("version", ["3.10.0", "3.10.8", "3.13.0-rc.1", "4.0.5", "4.3.5+dirty", "10.0"])
+def test_a_broker_of_3_10_or_newer_is_taken(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topology, "server_version", lambda connection: connection)
+
+    found = topology._version_faults(topology._version(version))  # type: ignore[arg-type]
+
+    assert found == []
