@@ -72,11 +72,13 @@ class Rig:
         """Look at everything that is parked and due."""
         await self.batches._sweep_all()
 
-    async def run(self, *arrived: Incoming, channel: Acknowledged, stopping: asyncio.Event) -> None:
+    async def run(
+        self, *arrived: Incoming, channel: Acknowledged, stopping: asyncio.Event, deliveries: int = 0
+    ) -> None:
         """Take what has arrived from an inbox and end when it is empty, as a worker that drains does."""
         inbox = Inbox()
         for tag, one in enumerate(arrived, start=1):
-            inbox.put(Delivery(as_letter(one), tag, cast("Channel", channel)))
+            inbox.put(Delivery(as_letter(one, deliveries), tag, cast("Channel", channel)))
         inbox.close()
         await self.batches.run(inbox, stopping)
 
