@@ -438,7 +438,8 @@ class WalletClient:
         It asks again and again, a little less often each time. Events would be quicker by some milliseconds, but
         one that was published before the subscription is missed, every client would receive everybody's, and
         it would need a queue of its own; the query tells the truth whenever it is asked.
-        Raises NotSettledError when the time is over, and what `order` raises.
+        Raises NotSettledError when the time is over (and the query that was under way then is answered), and what
+        `order` raises.
         """
         loop = asyncio.get_running_loop()
         seconds = self._timeout_seconds if timeout_seconds is None else timeout_seconds
