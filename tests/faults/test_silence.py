@@ -41,6 +41,19 @@ async def test_a_call_that_waits_is_lost_and_its_task_was_not_cancelled(broker: 
     await connection.close(line)
 
 
+async def test_a_channel_of_a_connection_that_has_just_been_lost_is_lost_with_it(broker: Proxy) -> None:
+    line = await connect(broker.url, "test")
+    assert line.transport is not None
+    lost = line.transport.connection.closing
+    broker.reset()
+    await asyncio.wait({lost}, timeout=SILENCE_SECONDS)
+
+    with pytest.raises(BrokerUnavailableError, match="no channel"):
+        await open_channel(line)
+
+    await connection.close(line)
+
+
 async def test_a_task_that_is_cancelled_is_cancelled() -> None:
     async def wait() -> None:
         with calling():

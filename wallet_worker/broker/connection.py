@@ -122,7 +122,7 @@ async def open_channel(connection: AbstractConnection, *, confirms: bool = False
             channel = connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
             await asyncio.wait_for(channel.initialize(), RPC_SECONDS)
             return cast("Channel", await channel.get_underlay_channel())
-    except FAILURES as exc:
+    except (RuntimeError, *FAILURES) as exc:  # a bare RuntimeError for a connection that has just been lost
         msg = f"no channel could be opened: {said(exc)}"
         raise BrokerUnavailableError(msg) from exc
 
