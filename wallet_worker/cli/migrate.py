@@ -22,17 +22,10 @@ def migrate() -> None:
 
 
 async def _migrate(url: str) -> "Revisions":
-    from sqlalchemy.exc import DBAPIError
-
     from wallet_worker.store import migrate
-    from wallet_worker.store.errors import InvariantBrokenError, RefusedError, mapped
+    from wallet_worker.store.errors import InvariantBrokenError, RefusedError
 
     try:
-        with mapped():
-            try:
-                return await migrate.migrate(url)
-            except DBAPIError as exc:
-                # SQLAlchemy wraps the driver's error twice, and `mapped` knows the driver's own.
-                raise (exc.orig and exc.orig.__cause__) or exc from None
+        return await migrate.migrate(url)
     except InvariantBrokenError as exc:
         raise RefusedError(str(exc)) from exc  # here it is the operator's privileges, and nothing of ours

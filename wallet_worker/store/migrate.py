@@ -1,5 +1,7 @@
 """The schema's revision: bringing a database to the newest one, and saying which one it has."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +11,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -32,18 +35,27 @@ def newest_revision() -> str | None:
 
 
 async def migrate(dsn: str) -> Revisions:
-    """Leave the database at the newest revision, all or nothing for each revision."""
+    """Leave the database at the newest revision, all or nothing for each revision; raises a StoreError."""
     engine = create_async_engine(
         "postgresql+asyncpg://",
         async_creator=lambda: asyncpg.connect(dsn, timeout=CONNECT_SECONDS),
         poolclass=NullPool,
     )
     try:
-        with mapped():
+        with mapped(), _unwrapped():
             async with engine.connect() as connection:
                 return await connection.run_sync(_upgrade)
     finally:
         await engine.dispose()
+
+
+@contextmanager
+def _unwrapped() -> Iterator[None]:
+    """Raise the driver's own error, which `mapped` knows, where SQLAlchemy has wrapped it twice."""
+    try:
+        yield
+    except DBAPIError as exc:
+        raise (exc.orig and exc.orig.__cause__) or exc from None
 
 
 def _upgrade(connection: Connection) -> Revisions:
@@ -57,6 +69,7 @@ def _upgrade(connection: Connection) -> Revisions:
         connection.commit()
         after = MigrationContext.configure(connection).get_current_revision()
     finally:
+        connection.rollback()  # what a failed revision has begun; else the unlocking would fail, and hide why
         connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK_KEY})
         connection.commit()
     return Revisions(before, after)
