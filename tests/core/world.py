@@ -230,7 +230,7 @@ class World:
     def newest(self, key: AccountKey) -> Account | None:
         """Return the newest account of a key."""
         found = [one for one in self.accounts.values() if one.account_no and one.key == key]
-        return max(found, key=lambda one: one.account_id, default=None)
+        return max(found, key=lambda one: one.recency, default=None)
 
     def user(self, user_id: str = "u-1", account_type: str = "basic", currency: str = "TWD") -> Account:
         """Return the newest account of a user, which must be there."""

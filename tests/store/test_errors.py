@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
@@ -25,15 +24,6 @@ INSERT INTO accounts (kind, account_no, user_id, account_type, currency, status,
                       balance, reserved, line_no, created_at, updated_at)
 VALUES ('user', $1, $2, 'basic', 'TWD', 'active', $3, 0, 0, now(), now())
 """
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    """Give the worker's way to the database."""
-    found = Database(database_url, role=WORKER_ROLE, application="wallet tests")
-    await found.open()
-    yield found
-    await found.close()
 
 
 async def _execute(database: Database, statement: str, *arguments: Any, first: str = "SELECT 1") -> None:
@@ -113,13 +103,13 @@ async def test_a_database_that_is_not_the_one_we_were_written_for_is_no_message_
 
 
 async def test_a_lock_that_is_not_given_in_time_is_a_lost_race(
-    database: Database, owner: asyncpg.Connection
+    database: Database, sweeper: asyncpg.Connection
 ) -> None:
     async with database.transaction() as connection:
         await connection.execute(A_USER, "1" * 19, "u-1", 0)
 
-    async with owner.transaction():
-        await owner.execute("SELECT FROM accounts FOR UPDATE")
+    async with sweeper.transaction():
+        await sweeper.execute("SELECT FROM accounts FOR UPDATE")
         lost = await _raised(database, "SELECT FROM accounts FOR UPDATE", first="SET LOCAL lock_timeout = 50")
 
     assert (type(lost), str(lost)) == (LostRaceError, "LockNotAvailableError")
@@ -163,9 +153,9 @@ async def test_a_serialization_failure_is_a_lost_race(database: Database) -> Non
 # Away
 
 
-async def test_nobody_listening_is_unavailable(database_url: str) -> None:
+async def test_nobody_listening_is_unavailable(shared_url: str) -> None:
     (port,) = free_ports(1)
-    credentials, _, rest = database_url.rpartition("@")
+    credentials, _, rest = shared_url.rpartition("@")
     nowhere = f"{credentials}@127.0.0.1:{port}/{rest.rpartition('/')[2]}"
 
     with pytest.raises(UnavailableError):
@@ -173,11 +163,11 @@ async def test_nobody_listening_is_unavailable(database_url: str) -> None:
 
 
 async def test_somebody_listening_who_does_not_answer_is_unavailable(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    shared_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("wallet_worker.store.database.CONNECT_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as mute:
-        url = f"{database_url.rpartition('@')[0]}@127.0.0.1:{mute.getsockname()[1]}/wallet"
+        url = f"{shared_url.rpartition('@')[0]}@127.0.0.1:{mute.getsockname()[1]}/wallet"
 
         with pytest.raises(UnavailableError):
             await Database(url, role=WORKER_ROLE, application="wallet tests").open()
@@ -228,13 +218,13 @@ async def test_a_read_only_database_is_unavailable(database: Database) -> None:
 
 @pytest.mark.parametrize("turns", range(7))
 async def test_a_connection_that_the_server_has_ended_is_unavailable_at_whatever_moment(
-    database: Database, owner: asyncpg.Connection, turns: int
+    database: Database, sweeper: asyncpg.Connection, turns: int
 ) -> None:
     """The driver speaks differently of it before, while and after it reads why; each time, the next is good."""
     for _ in range(10):
         async with database.connection() as connection:
             pid = await connection.fetchval("SELECT pg_backend_pid()")
-        await owner.execute("SELECT pg_terminate_backend($1)", pid)
+        await sweeper.execute("SELECT pg_terminate_backend($1)", pid)
         for _ in range(turns):
             await asyncio.sleep(0)
         try:
@@ -281,9 +271,9 @@ def test_what_is_ours_passes_as_it_is() -> None:
             raise kind("said")
 
 
-async def test_each_role_is_the_one_that_was_asked_for(database_url: str) -> None:
+async def test_each_role_is_the_one_that_was_asked_for(shared_url: str) -> None:
     for role in (WORKER_ROLE, READONLY_ROLE):
-        found = Database(database_url, role=role, application="wallet tests")
+        found = Database(shared_url, role=role, application="wallet tests")
         await found.open()
         async with found.connection() as connection:
             assert await connection.fetchval("SELECT current_user") == role
@@ -302,9 +292,9 @@ async def test_a_snapshot_sees_one_state_and_writes_nothing(database: Database) 
             await seen.execute(A_USER, "2" * 19, "u-2", 0)
 
 
-async def test_a_database_that_was_not_opened_says_so(database_url: str) -> None:
+async def test_a_database_that_was_not_opened_says_so(shared_url: str) -> None:
     with pytest.raises(RuntimeError, match="not opened"):
-        async with Database(database_url, role=WORKER_ROLE, application="wallet tests").connection():
+        async with Database(shared_url, role=WORKER_ROLE, application="wallet tests").connection():
             pass
 
 

@@ -1,0 +1,310 @@
+"""Every constraint has a name of ours, and refuses what its name says."""
+
+from typing import Any
+
+import asyncpg
+import pytest
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+TABLES = (
+    "accounts",
+    "commands",
+    "entries",
+    "orders",
+    "outbox",
+    "parked_results",
+    "payment_results",
+    "suspects",
+)
+
+# One row of each kind, all in order: what the rows below break one thing of.
+ROWS: dict[str, dict[str, str]] = {
+    "user": {
+        "account_id": "1",
+        "kind": "'user'",
+        "account_no": "'2026010204815162341'",
+        "user_id": "'u-1'",
+        "account_type": "'basic'",
+        "currency": "'TWD'",
+        "status": "'active'",
+        "balance": "100",
+        "reserved": "40",
+        "line_no": "1",
+        "created_at": "now()",
+        "updated_at": "now()",
+    },
+    "lane": {
+        "account_id": "2",
+        "kind": "'system'",
+        "system_name": "'clearing'",
+        "lane": "0",
+        "currency": "'TWD'",
+        "status": "'active'",
+        "balance": "-100",
+        "reserved": "0",
+        "line_no": "1",
+        "created_at": "now()",
+        "updated_at": "now()",
+    },
+    "commands": {
+        "serial_no": "'R-1'",
+        "command_type": "'order.recharge.v1'",
+        "fingerprint": "decode(repeat('ab', 32), 'hex')",
+        "content": "'{}'",
+        "status": "'applied'",
+        "code": "'OK'",
+        "result": "'{}'",
+        "created_at": "now()",
+    },
+    "orders": {
+        "order_id": "'019b7d4c-6f2e-7c3a-9d41-52c0e4a7b913'",
+        "serial_no": "'R-1'",
+        "order_type": "'recharge'",
+        "account_id": "1",
+        "amount": "100",
+        "currency": "'TWD'",
+        "status": "'succeeded'",
+        "code": "'OK'",
+        "channel": "'card'",
+        "late": "true",
+        "transacted_at": "now()",
+        "created_at": "now()",
+        "updated_at": "now()",
+    },
+    "entries": {
+        "account_id": "1",
+        "line_no": "1",
+        "order_id": "'019b7d4c-6f2e-7c3a-9d41-52c0e4a7b913'",
+        "direction": "'credit'",
+        "amount": "100",
+        "balance_before": "0",
+        "balance_after": "100",
+        "created_at": "now()",
+    },
+    "payment_results": {
+        "payment_order_no": "'R-1'",
+        "fingerprint": "decode(repeat('ab', 32), 'hex')",
+        "status": "'succeeded'",
+        "amount": "'1.00'",
+        "currency": "'TWD'",
+        "gateway_ref": "'gw-1'",
+        "occurred_at": "now()",
+        "received_at": "now()",
+        "processing": "'processed'",
+        "code": "'OK'",
+    },
+    "parked_results": {
+        "payment_order_no": "'R-1'",
+        "exchange": "''",
+        "routing_key": "''",
+        "properties": "''",
+        "body": "''",
+        "attempts": "1",
+        "first_seen": "now()",
+        "due_at": "now()",
+    },
+    "outbox": {
+        "message_id": "'019b7d4c-7001-7d10-8a3b-0f6f5b1c2d3e'",
+        "exchange": "''",
+        "routing_key": "''",
+        "body": "''",
+        "created_at": "now()",
+        "publish_after": "now()",
+    },
+    "suspects": {"fingerprint": "decode(repeat('ab', 32), 'hex')", "attempts": "1", "updated_at": "now()"},
+}
+TABLE_OF = {"user": "accounts", "lane": "accounts"}
+
+# constraint, the row that is there already, and what another one has that must not be
+OTHER_USER = {"account_id": "11", "account_no": "'2026010204815162358'", "user_id": "'u-2'"}
+OTHER_LANE = {"account_id": "12", "lane": "1"}
+OTHER_COMMAND = {"serial_no": "'R-2'"}
+OTHER_ORDER = {"order_id": "'019b7d4c-6f2e-7c3a-9d41-52c0e4a7b914'", "serial_no": "'R-2'"}
+OTHER_LINE = {"line_no": "2"}
+OTHER_RESULT = {"payment_order_no": "'R-2'"}
+OTHER_SUSPECT = {"fingerprint": "decode(repeat('cd', 32), 'hex')"}
+
+SHORT = "'\\xabcd'"
+BREACHES: list[tuple[str, str, dict[str, str]]] = [
+    ("accounts_pkey", "user", {**OTHER_USER, "account_id": "1"}),
+    ("accounts_account_no_key", "user", {**OTHER_USER, "account_no": "'2026010204815162341'"}),
+    ("accounts_open_key", "user", {**OTHER_USER, "user_id": "'u-1'"}),
+    ("accounts_open_key", "user", {**OTHER_USER, "user_id": "'u-1'", "status": "'frozen'"}),
+    ("accounts_system_key", "lane", {**OTHER_LANE, "lane": "0"}),
+    ("accounts_kind_known", "user", {**OTHER_USER, "kind": "'other'"}),
+    ("accounts_kind_known", "user", {**OTHER_USER, "kind": "'system'"}),
+    ("accounts_kind_known", "user", {**OTHER_USER, "account_no": "NULL"}),
+    ("accounts_kind_known", "user", {**OTHER_USER, "user_id": "NULL"}),
+    ("accounts_kind_known", "user", {**OTHER_USER, "account_type": "NULL"}),
+    ("accounts_kind_known", "user", {**OTHER_USER, "lane": "1"}),
+    ("accounts_kind_known", "user", {**OTHER_USER, "system_name": "'clearing'"}),
+    ("accounts_kind_known", "lane", {**OTHER_LANE, "kind": "'user'"}),
+    ("accounts_kind_known", "lane", {**OTHER_LANE, "system_name": "NULL"}),
+    ("accounts_kind_known", "lane", {**OTHER_LANE, "lane": "NULL"}),
+    ("accounts_kind_known", "lane", {**OTHER_LANE, "user_id": "'u-1'"}),
+    ("accounts_kind_known", "lane", {**OTHER_LANE, "account_type": "'basic'"}),
+    ("accounts_kind_known", "lane", {**OTHER_LANE, "account_no": "'2026010204815162358'"}),
+    ("accounts_account_no_form", "user", {**OTHER_USER, "account_no": "'202601020481516235'"}),
+    ("accounts_account_no_form", "user", {**OTHER_USER, "account_no": "'2026010204815162358 '"}),
+    ("accounts_currency_form", "user", {**OTHER_USER, "currency": "'twd'"}),
+    ("accounts_currency_form", "lane", {**OTHER_LANE, "currency": "'TWDX'"}),
+    ("accounts_status_known", "user", {**OTHER_USER, "status": "'gone'"}),
+    ("accounts_no_overdraft", "user", {**OTHER_USER, "balance": "-1", "reserved": "0"}),
+    ("accounts_reserved_in_balance", "user", {**OTHER_USER, "reserved": "101"}),
+    ("accounts_reserved_in_balance", "user", {**OTHER_USER, "reserved": "-1"}),
+    ("accounts_closed_is_empty", "user", {**OTHER_USER, "status": "'closed'", "reserved": "0"}),
+    ("accounts_line_no_counts", "user", {**OTHER_USER, "line_no": "-1"}),
+    ("commands_pkey", "commands", {}),
+    ("commands_fingerprint_form", "commands", {**OTHER_COMMAND, "fingerprint": SHORT}),
+    ("commands_status_known", "commands", {**OTHER_COMMAND, "status": "'done'", "code": "'INTERNAL'"}),
+    ("commands_applied_is_ok", "commands", {**OTHER_COMMAND, "status": "'refused'"}),
+    ("commands_applied_is_ok", "commands", {**OTHER_COMMAND, "code": "'ACCOUNT_EXISTS'"}),
+    ("orders_pkey", "orders", {**OTHER_ORDER, "order_id": ROWS["orders"]["order_id"]}),
+    ("orders_serial_no_key", "orders", {**OTHER_ORDER, "serial_no": "'R-1'"}),
+    ("orders_serial_no_fkey", "orders", {**OTHER_ORDER, "serial_no": "'R-9'"}),
+    ("orders_account_id_fkey", "orders", {**OTHER_ORDER, "account_id": "999"}),
+    ("orders_type_known", "orders", {**OTHER_ORDER, "order_type": "'gift'"}),
+    ("orders_amount_positive", "orders", {**OTHER_ORDER, "amount": "0"}),
+    ("orders_currency_form", "orders", {**OTHER_ORDER, "currency": "'TW'"}),
+    (
+        "orders_recharge_status_known",
+        "orders",
+        {**OTHER_ORDER, "status": "'active'", "transacted_at": "NULL", "late": "false"},
+    ),
+    ("orders_succeeded_has_moved", "orders", {**OTHER_ORDER, "transacted_at": "NULL"}),
+    ("orders_succeeded_has_moved", "orders", {**OTHER_ORDER, "status": "'pending'", "late": "false"}),
+    ("orders_late_has_moved", "orders", {**OTHER_ORDER, "status": "'failed'", "transacted_at": "NULL"}),
+    ("entries_pkey", "entries", {}),
+    ("entries_account_id_fkey", "entries", {**OTHER_LINE, "account_id": "999"}),
+    ("entries_order_id_fkey", "entries", {**OTHER_LINE, "order_id": OTHER_ORDER["order_id"]}),
+    ("entries_direction_known", "entries", {**OTHER_LINE, "direction": "'up'", "balance_after": "-100"}),
+    ("entries_amount_positive", "entries", {**OTHER_LINE, "amount": "0", "balance_after": "0"}),
+    ("entries_amount_positive", "entries", {**OTHER_LINE, "amount": "-1", "balance_after": "-1"}),
+    ("entries_line_no_counts", "entries", {**OTHER_LINE, "line_no": "0"}),
+    ("entries_arithmetic", "entries", {**OTHER_LINE, "balance_after": "101"}),
+    ("entries_arithmetic", "entries", {**OTHER_LINE, "direction": "'debit'"}),
+    ("payment_results_pkey", "payment_results", {}),
+    ("payment_results_fingerprint_form", "payment_results", {**OTHER_RESULT, "fingerprint": SHORT}),
+    ("payment_results_status_known", "payment_results", {**OTHER_RESULT, "status": "'pending'"}),
+    ("payment_results_processing_known", "payment_results", {**OTHER_RESULT, "processing": "'done'"}),
+    ("parked_results_pkey", "parked_results", {"parked_id": "(SELECT max(parked_id) FROM parked_results)"}),
+    ("parked_results_attempts_count", "parked_results", {"attempts": "0"}),
+    ("outbox_pkey", "outbox", {}),
+    ("suspects_pkey", "suspects", {}),
+    ("suspects_fingerprint_form", "suspects", {**OTHER_SUSPECT, "fingerprint": SHORT}),
+]
+
+
+async def _insert(connection: asyncpg.Connection, kind: str, changes: dict[str, str]) -> None:
+    row = {**ROWS[kind], **changes}
+    overriding = "OVERRIDING SYSTEM VALUE" if "parked_id" in row else ""
+    await connection.execute(
+        f"INSERT INTO {TABLE_OF.get(kind, kind)} ({', '.join(row)}) {overriding} VALUES ({', '.join(row.values())})"  # noqa: S608
+    )
+
+
+async def _good_rows(connection: asyncpg.Connection) -> None:
+    for kind in ROWS:
+        await _insert(connection, kind, {})
+    await _insert(connection, "commands", OTHER_COMMAND)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "kind", "changes"),
+    [pytest.param(*one, id=f"{one[0]}-{number}") for number, one in enumerate(BREACHES)],
+)
+async def test_a_constraint_refuses_what_its_name_says(
+    rolled_back: asyncpg.Connection, constraint: str, kind: str, changes: dict[str, str]
+) -> None:
+    await _good_rows(rolled_back)
+
+    with pytest.raises(asyncpg.IntegrityConstraintViolationError) as refused:
+        await _insert(rolled_back, kind, changes)
+
+    assert refused.value.constraint_name == constraint
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("user", OTHER_USER),
+        ("user", {**OTHER_USER, "user_id": "'u-1'", "account_type": "'bonus'"}),
+        ("user", {**OTHER_USER, "user_id": "'u-1'", "currency": "'JPY'"}),
+        ("user", {**OTHER_USER, "user_id": "'u-1'", "status": "'closed'", "balance": "0", "reserved": "0"}),
+        ("user", {**OTHER_USER, "balance": str(2**63 - 1)}),
+        ("lane", OTHER_LANE),
+        ("lane", {**OTHER_LANE, "balance": str(1 - 2**63)}),
+        ("orders", OTHER_ORDER),
+        ("orders", {**OTHER_ORDER, "status": "'expired'", "transacted_at": "NULL", "late": "false"}),
+        ("entries", OTHER_LINE),
+        ("entries", {**OTHER_LINE, "direction": "'debit'", "balance_after": "-100"}),
+        ("payment_results", OTHER_RESULT),
+        ("payment_results", OTHER_SUSPECT),
+        ("parked_results", {}),
+        ("suspects", OTHER_SUSPECT),
+    ],
+)
+async def test_what_is_in_order_is_let_in(
+    rolled_back: asyncpg.Connection, kind: str, changes: dict[str, str]
+) -> None:
+    await _good_rows(rolled_back)
+
+    await _insert(rolled_back, kind, changes)
+
+
+async def test_every_constraint_is_tried_here_and_has_a_name_of_ours(rolled_back: asyncpg.Connection) -> None:
+    found = await rolled_back.fetch(
+        """
+        SELECT c.conname
+        FROM pg_constraint c
+        JOIN pg_class t ON t.oid = c.conrelid
+        WHERE t.relnamespace = 'public'::regnamespace AND t.relname <> 'alembic_version'
+          AND c.contype <> 'n'  -- NOT NULL has a name only since PostgreSQL 18, and nobody looks for it
+        UNION
+        SELECT i.relname
+        FROM pg_index x
+        JOIN pg_class i ON i.oid = x.indexrelid
+        JOIN pg_class t ON t.oid = x.indrelid
+        WHERE t.relnamespace = 'public'::regnamespace AND t.relname <> 'alembic_version' AND x.indisunique
+        """
+    )
+
+    # A name that PostgreSQL had made itself, such as accounts_check1, would not stand in the table above.
+    assert {row["conname"] for row in found} == {constraint for constraint, *_ in BREACHES}
+
+
+async def test_there_are_no_other_tables(rolled_back: asyncpg.Connection) -> None:
+    found = await rolled_back.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+
+    assert sorted(row[0] for row in found) == sorted((*TABLES, "alembic_version"))
+
+
+async def test_money_is_64_bit_integers_of_minor_units(rolled_back: asyncpg.Connection) -> None:
+    found = await rolled_back.fetch(
+        """
+        SELECT table_name, column_name, data_type
+        FROM information_schema.columns
+        WHERE table_schema = 'public' AND column_name IN
+            ('amount', 'balance', 'reserved', 'balance_before', 'balance_after', 'line_no')
+        """
+    )
+    types: dict[str, set[Any]] = {}
+    for row in found:
+        # A result's amount is kept as it was sent: the wallet need not be able to hold it.
+        name = "as sent" if row["table_name"] == "payment_results" else "money"
+        types.setdefault(name, set()).add(row["data_type"])
+
+    assert types == {"money": {"bigint"}, "as sent": {"text"}}
+
+
+async def test_every_time_has_its_zone(rolled_back: asyncpg.Connection) -> None:
+    found = await rolled_back.fetch(
+        """
+        SELECT DISTINCT data_type
+        FROM information_schema.columns
+        WHERE table_schema = 'public' AND data_type LIKE 'timestamp%'
+        """
+    )
+
+    assert [row[0] for row in found] == ["timestamp with time zone"]
