@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Annotated, Any, Final, Generic, Self, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, Generic, Self, TypeVar
 
 import aiormq
 from aio_pika.abc import AbstractConnection
@@ -48,7 +48,6 @@ from schemas.queries import (
     Statement,
 )
 from schemas.values import STATEMENT_LINES_DEFAULT, STATEMENT_LINES_MAX, OrderStatus
-from wallet_worker.broker.confirms import Publication, publish_all
 from wallet_worker.broker.connection import (
     FAILURES,
     RPC_SECONDS,
@@ -184,42 +183,19 @@ class _Call(Generic[Answer]):
             self.reply.set_result(None)
 
 
-Confirms: TypeAlias = list[asyncio.Future[Any]]
-
-
 @dataclass(slots=True, eq=False)
 class _Session:
-    """One connection and its channel, and the calls that wait for a reply on it.
-
-    What many calls send at the same moment goes out with one write: a fifth of the CPU time of a call.
-    """
+    """One connection and its channel, and the calls that wait for a reply on it."""
 
     connection: AbstractConnection
     channel: Channel
     waiting: dict[str, _Call[Any]] = field(default_factory=dict)
-    unsent: list[Publication] = field(default_factory=list)
-    sending: asyncio.Task[Confirms] | None = None
 
     async def ready(self) -> None:
         """Wait while the broker takes nothing, for want of memory or disk: what is not sent is not unknown."""
         transport = self.connection.transport
         if transport is not None:
             await transport.connection.ready()
-
-    async def publish(self, message: Publication) -> None:
-        """Return once the broker has the message; raises what `publish_all` and its futures raise."""
-        position = len(self.unsent)
-        self.unsent.append(message)
-        if self.sending is None:
-            self.sending = asyncio.create_task(self._send_all(), name="wallet client: publish")
-        # A caller whose time is over must not cut off the others that are sent with it.
-        confirms = await asyncio.shield(self.sending)
-        await confirms[position]
-
-    async def _send_all(self) -> Confirms:
-        """Send what was put there until now; what is put there from now on goes with the next write."""
-        messages, self.unsent, self.sending = self.unsent, [], None
-        return await publish_all(self.channel, messages)
 
     async def on_reply(self, delivery: DeliveredMessage) -> None:
         """Hand the reply to the call that it answers; what answers none is noted and forgotten."""
@@ -488,7 +464,7 @@ class WalletClient:
                     await found.ready()
                     session = found
                     session.waiting[correlation_id] = call
-                    await _publish(session, exchange, message, correlation_id, _DIRECT_REPLY_TO)
+                    await _publish(session.channel, exchange, message, correlation_id, _DIRECT_REPLY_TO)
                 await call.reply
         except TimeoutError:
             if session is None:
@@ -515,7 +491,7 @@ class WalletClient:
                 session = await self._open_session()
                 await session.ready()
                 sent = True
-                await _publish(session, exchange, message, self._next_id(), None)
+                await _publish(session.channel, exchange, message, self._next_id(), None)
         except TimeoutError:
             if sent:
                 raise _NoReply(f"the broker did not confirm within {seconds:g} s") from None
@@ -572,27 +548,26 @@ class WalletClient:
 
 
 async def _publish(
-    session: _Session, exchange: str, message: Message, correlation_id: str, reply_to: str | None
+    channel: Channel, exchange: str, message: Message, correlation_id: str, reply_to: str | None
 ) -> None:
     """Return once the broker has the message; raises _NotSent or _NoReply."""
     task = asyncio.current_task()
     cancellations = task.cancelling() if task else 0
     try:
-        await session.publish(
-            Publication(
-                exchange=exchange,
-                routing_key=routing_key(message.type),
-                mandatory=True,
-                properties=Basic.Properties(
-                    content_type=CONTENT_TYPE,
-                    delivery_mode=_PERSISTENT,
-                    # Each call publishes once, so what is unique for the call is unique for the publish.
-                    message_id=correlation_id,
-                    correlation_id=correlation_id,
-                    reply_to=reply_to,
-                ),
-                body=encode(message),
-            )
+        await channel.basic_publish(
+            encode(message),
+            exchange=exchange,
+            routing_key=routing_key(message.type),
+            properties=Basic.Properties(
+                content_type=CONTENT_TYPE,
+                delivery_mode=_PERSISTENT,
+                # Each call publishes once, so what is unique for the call is unique for the publish.
+                message_id=correlation_id,
+                correlation_id=correlation_id,
+                reply_to=reply_to,
+            ),
+            mandatory=True,
+            wait=False,
         )
     except aiormq.exceptions.PublishError as exc:
         raise _NotSent(f"the broker has no queue for it: {said(exc)}") from exc
