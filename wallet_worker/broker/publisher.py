@@ -4,15 +4,13 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
 from uuid import UUID
 
 import structlog
 from aio_pika.abc import AbstractConnection
 from aiormq.channel import Channel
-from pamqp.commands import Basic
 
-from schemas.names import CONTENT_TYPE, PAYMENT_REQUESTS, TRACEPARENT_HEADER, WALLET_DEAD_LETTERS
+from schemas.names import PAYMENT_REQUESTS, WALLET_DEAD_LETTERS
 from wallet_worker.broker.confirms import Publication, fresh_message_id, publish_all
 from wallet_worker.broker.connection import (
     FAILURES,
@@ -23,7 +21,7 @@ from wallet_worker.broker.connection import (
     open_channel,
     said,
 )
-from wallet_worker.broker.properties import unmarshal
+from wallet_worker.broker.properties import marshal, outgoing, unmarshal
 from wallet_worker.health import Health
 from wallet_worker.metrics import Metrics
 from wallet_worker.pause import Pause
@@ -120,13 +118,12 @@ class Publisher:
     ) -> str | None:
         """Publish, adding to `confirmed` also when it is cut off; return why some were not, if so."""
         channel = await self._channel(exchange)
-        waiting = await publish_all(channel, [_publication(row) for row in rows])
+        sending = await publish_all(channel, [_publication(row) for row in rows])
         failure: str | None = None
         try:
-            await asyncio.wait(waiting)
+            await sending.wait()
         finally:
-            for row, confirm in zip(rows, waiting, strict=True):
-                why_not = _why_not(confirm)
+            for row, why_not in zip(rows, sending.end(), strict=True):
                 if why_not is None:
                     confirmed.add(row.message_id)
                 else:
@@ -160,34 +157,14 @@ def _chunks(rows: Sequence[OutboxRow]) -> list[Sequence[OutboxRow]]:
     return [rows[start : start + UNCONFIRMED_MAX] for start in range(0, len(rows), UNCONFIRMED_MAX)]
 
 
-def _why_not(confirm: asyncio.Future[Any]) -> str | None:
-    """Return why a message is not confirmed, or nothing if it is; one that is still waited for is given up."""
-    if not confirm.done():
-        confirm.cancel()
-        return "no confirm in time"
-    if confirm.cancelled():
-        return "the channel was closed"
-    exc = confirm.exception()
-    if exc is not None:
-        return said(exc)
-    return None if isinstance(confirm.result(), Basic.Ack) else f"the broker answered {confirm.result()!r}"
-
-
 def _publication(row: OutboxRow) -> Publication:
-    """Return one attempt to publish a row."""
-    return Publication(row.exchange, row.routing_key, row.exchange in _MANDATORY, _properties(row), row.body)
-
-
-def _properties(row: OutboxRow) -> Basic.Properties:
-    """Return the properties of one attempt; ours have a fresh message_id, because returns are matched by it."""
-    if row.properties is not None:
-        properties = unmarshal(row.properties)
-        properties.message_id = properties.message_id or fresh_message_id()
-        return properties
-    return Basic.Properties(
-        content_type=CONTENT_TYPE,
-        delivery_mode=2,
-        message_id=fresh_message_id(),
-        correlation_id=row.correlation_id,
-        headers={TRACEPARENT_HEADER: row.traceparent} if row.traceparent else None,
-    )
+    """Return one attempt to publish a row; ours have a fresh message_id, because returns are matched by it."""
+    if row.properties is None:
+        message_id = fresh_message_id()
+        properties = outgoing(message_id, row.correlation_id, row.traceparent)
+    else:
+        letter = unmarshal(row.properties)
+        message_id = letter.message_id = letter.message_id or fresh_message_id()
+        properties = marshal(letter)
+    mandatory = row.exchange in _MANDATORY
+    return Publication(row.exchange, row.routing_key, mandatory, message_id, properties, row.body)
