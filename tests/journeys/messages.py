@@ -1,0 +1,82 @@
+"""The messages that upstream services and the gateway send, as they would write them: no code of the wallet's."""
+
+import hashlib
+import hmac
+import itertools
+import json
+import secrets
+from datetime import UTC, datetime
+from typing import Any
+
+from tests.workers import KEYS
+
+Json = dict[str, Any]
+
+_numbers = itertools.count(1)
+_run = secrets.token_hex(3)
+
+
+def fresh(prefix: str) -> str:
+    """Return a name that no other test uses."""
+    return f"{prefix}-{_run}-{next(_numbers)}"
+
+
+def open_account(user_id: str, /, *, serial_no: str | None = None, **fields: Any) -> Json:
+    """Return the command that opens a TWD account, with fields added or changed; `...` removes one."""
+    return _with(
+        {
+            "type": "account.open.v1",
+            "serial_no": serial_no or fresh("O"),
+            "user_id": user_id,
+            "account_type": "basic",
+            "currency": "TWD",
+        },
+        fields,
+    )
+
+
+def recharge(user_id: str, amount: str = "100.00", /, *, serial_no: str | None = None, **fields: Any) -> Json:
+    """Return the command that recharges a TWD account by card, with fields added or changed; `...` removes one."""
+    return _with(
+        {
+            "type": "order.recharge.v1",
+            "serial_no": serial_no or fresh("R"),
+            "user_id": user_id,
+            "account_type": "basic",
+            "amount": amount,
+            "currency": "TWD",
+            "recharge_type": "card",
+        },
+        fields,
+    )
+
+
+def result(payment_order_no: str, status: str = "succeeded", /, **fields: Any) -> Json:
+    """Return what the gateway says of an order in TWD, with fields added or changed; `...` removes one."""
+    return _with(
+        {
+            "type": "payment.result.v1",
+            "payment_order_no": payment_order_no,
+            "amount": "100.00",
+            "currency": "TWD",
+            "status": status,
+            "gateway_ref": f"gw-{payment_order_no}"[:64],
+            "occurred_at": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        },
+        fields,
+    )
+
+
+def encoded(content: Json | bytes) -> bytes:
+    """Return a body."""
+    return content if isinstance(content, bytes) else json.dumps(content).encode()
+
+
+def signed(body: bytes, *, key_id: str = "k1", secret: str = KEYS["k1"], at: int = 1_767_323_047) -> str:
+    """Return the header `x-signature` of a body, made as the contract's section 6 tells a gateway to."""
+    digest = hmac.new(secret.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
+    return f"t={at},kid={key_id},v1={digest}"
+
+
+def _with(content: Json, fields: Json) -> Json:
+    return {name: value for name, value in (content | fields).items() if value is not ...}
