@@ -36,9 +36,11 @@ class WorkerProcess:
     async def get(self, path: str) -> tuple[int, str]:
         """Return status and body of a page of the worker's; raises OSError while nobody listens."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
-        answer = await reader.read()
-        writer.close()
+        try:
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+            answer = await reader.read()
+        finally:
+            writer.close()
         head, _, body = answer.partition(b"\r\n\r\n")
         return int(head.split()[1]), body.decode()
 
@@ -65,7 +67,8 @@ class WorkerProcess:
 
     def events(self, name: str) -> list[dict[str, object]]:
         """Return the log lines of one event."""
-        found = [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
+        whole, _, _ = self.log().rpartition("\n")  # the last line may be half written
+        found = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return [line for line in found if line.get("event") == name]
 
     async def stop(self) -> int:

@@ -49,10 +49,10 @@ async def test_row_7_a_broker_that_is_away_for_long_finds_the_worker_alive_and_u
             assert (await worker.get("/healthz"))[0] == 200
             world.broker.heal()
             await world.healed()
+            assert only_worker(world) is worker
 
         await world.under_load(be_away)
 
-        assert only_worker(world) is worker
         assert await world.judge() == []
 
 
@@ -65,9 +65,10 @@ async def test_row_8_a_queue_that_is_deleted_and_made_again_is_consumed_again(ma
         await topology.apply(world.amqp_url)
         await world.fleet.until_ready(60)
 
+        assert only_worker(world) is worker
+
         await world.under_load(lambda: asyncio.sleep(1))
 
-        assert only_worker(world) is worker
         assert await world.judge() == []
 
 
@@ -136,6 +137,7 @@ async def test_row_22_what_is_not_confirmed_stays_in_the_outbox_and_is_sent_agai
 ) -> None:
     """The broker takes everything, and its confirms are lost: the worst that can happen to a publisher."""
     async with make_world(workers=1, accounts=5, program=PROGRAM) as world:
+        worker = only_worker(world)
 
         async def lose_confirms() -> None:
             world.broker.black_hole(Way.TO_CLIENT, named=PUBLISHER)
@@ -149,8 +151,8 @@ async def test_row_22_what_is_not_confirmed_stays_in_the_outbox_and_is_sent_agai
 
         assert await world.judge() == []
         assert set(world.heard.times.values()) == {1, 2}, "some were told twice, under one event_id"
-        assert only_worker(world).events("publish.unconfirmed")
-        assert only_worker(world).events("outbox.relayed")
+        assert worker.events("publish.unconfirmed")
+        assert worker.events("outbox.relayed")
 
 
 async def test_row_22_a_payment_request_that_finds_no_queue_is_kept_by_the_broker_for_the_operators(

@@ -85,11 +85,11 @@ async def test_row_11_a_full_disk_is_waited_for(make_world: MakeWorld, tmp_path:
             assert "DiskFullError" in str(line["reason"])
             filler.unlink()
             await world.healed()
+            assert only_worker(world) is worker
 
         await world.under_load(fill)
 
         assert await world.judge() == []
-        assert only_worker(world) is worker
         assert await world.value("SELECT count(*) FROM suspects") == 0
         # The tablespace goes with its disk.
         await world.value("DROP TABLE entries CASCADE")

@@ -203,11 +203,15 @@ class Ears:
             channel = cast("Channel", await asyncio.wait_for(connection.channel(), CONNECT_SECONDS))
             await channel.basic_qos(prefetch_count=self._prefetch, timeout=CONNECT_SECONDS)
             await channel.basic_consume(self._queue, self._on_delivery, timeout=CONNECT_SECONDS)
-            deaf = asyncio.create_task(self.deaf.wait())
+            # The broker cancels the consumer of a queue that is deleted, and the channel stays.
+            cancelled = asyncio.Event()
+            channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
+            ends = [asyncio.create_task(event.wait()) for event in (self.deaf, cancelled)]
             try:
-                await asyncio.wait({deaf, channel.closing}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({*ends, channel.closing}, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                deaf.cancel()
+                for end in ends:
+                    end.cancel()
         finally:
             await self._drop()
             await let_go(connection)
