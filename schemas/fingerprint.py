@@ -22,16 +22,21 @@ def content(message: Part) -> Content:
     return said
 
 
-def fingerprint(said: Content) -> bytes:
-    """Return the SHA-256 of the content as canonical JSON: names sorted, no spaces, UTF-8.
-
-    Fingerprints are stored for ever, so the bytes that are hashed may never change.
-    """
+def canonical(said: Content) -> bytes:
+    """Return the content as canonical JSON: names sorted, no spaces, UTF-8."""
     ordered = {
         name: dict(sorted(value.items())) if isinstance(value, dict) else value
         for name, value in sorted(said.items())
     }
-    return hashlib.sha256(to_json(ordered)).digest()
+    return to_json(ordered)
+
+
+def fingerprint(said: Content | bytes) -> bytes:
+    """Return the SHA-256 of the content, or of what `canonical` made of it.
+
+    Fingerprints are stored for ever, so the bytes that are hashed may never change.
+    """
+    return hashlib.sha256(said if isinstance(said, bytes) else canonical(said)).digest()
 
 
 def differing(one: Content, other: Content) -> list[str]:

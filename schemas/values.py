@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import (
@@ -224,16 +225,20 @@ _is_timestamp: Final = re.compile(_TIMESTAMP[1:-1]).fullmatch
 
 def _read_timestamp(value: object) -> datetime:
     """Return the instant in UTC that RFC 3339 text with Z, or an aware datetime, stands for."""
-    if isinstance(value, str) and _is_timestamp(value):
+    if isinstance(value, datetime):
+        if value.tzinfo is UTC:
+            return value
+        if value.tzinfo is not None:
+            return value.astimezone(UTC)
+    elif isinstance(value, str) and _is_timestamp(value):
         try:
             return datetime.fromisoformat(value)
         except ValueError:
             pass  # such as February 30th, or a leap second, which neither Python nor PostgreSQL can hold
-    elif isinstance(value, datetime) and value.tzinfo is not None:
-        return value.astimezone(UTC)
     raise PydanticCustomError("timestamp", "Input should be a time in RFC 3339, in UTC with Z")
 
 
+@lru_cache(maxsize=1_024)  # a batch has one time of its own, and says it several times in every message
 def _write_timestamp(value: datetime) -> str:
     return value.isoformat(timespec="microseconds")[:26] + "Z"
 

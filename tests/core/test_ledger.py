@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.values import Direction, OrderType
+from schemas.values import AccountStatus, Direction, OrderType
 from tests.core.mixtures import UNHURRIED
 from wallet_worker.core import ledger
 from wallet_worker.core.accounts import Account
@@ -136,3 +136,13 @@ def test_a_line_is_shown_with_the_digits_of_its_currency() -> None:
         "balance_after": "100.05",
         "created_at": "2026-01-02T03:04:05.000000Z",
     }
+
+
+def test_an_account_that_moves_keeps_all_the_rest() -> None:
+    before = replace(
+        account(1, 500, 3), status=AccountStatus.FROZEN, reserved_minor=7, user_id="u-1", account_type="bonus"
+    )
+
+    assert before.moved_to(900, AT + timedelta(seconds=1)) == replace(
+        before, balance_minor=900, line_no=4, updated_at=AT + timedelta(seconds=1)
+    )

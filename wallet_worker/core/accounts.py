@@ -1,6 +1,6 @@
 """Accounts as the core sees them: a user's balance, or one lane of a system account."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -77,11 +77,19 @@ class Account:
         Times never run backwards along a statement, whatever the clock does: a span of time is
         always a span of lines.
         """
-        return replace(
-            self,
+        # Every field by name: `replace` takes twice as long, and this is done for every line.
+        return Account(
+            account_id=self.account_id,
+            currency=self.currency,
             balance_minor=balance_minor,
             line_no=self.line_no + 1,
             updated_at=max(at, self.updated_at),
+            status=self.status,
+            reserved_minor=self.reserved_minor,
+            account_no=self.account_no,
+            user_id=self.user_id,
+            account_type=self.account_type,
+            created_at=self.created_at,
         )
 
 

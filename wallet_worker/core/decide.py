@@ -22,7 +22,7 @@ from schemas.events import (
     OrderSucceeded,
     Refusal,
 )
-from schemas.fingerprint import content, differing, fingerprint
+from schemas.fingerprint import canonical, content, differing, fingerprint
 from schemas.message import Message, Part
 from schemas.names import DEFAULT_CURRENCIES, PAYMENT_REQUESTS, WALLET_EVENTS, routing_key
 from schemas.payments import PaymentProcessed, PaymentRequest, PaymentResult
@@ -97,7 +97,8 @@ def _unreadable(message: Unreadable, at: Circumstances) -> Decision:
 
 def _command(message: OpenAccount | Recharge, facts: Facts, at: Circumstances) -> Decision:
     said = content(message)
-    mark = fingerprint(said)
+    text = canonical(said)
+    mark = fingerprint(text)
     known = facts.commands.get(message.serial_no)
     if known is None:
         match message:
@@ -107,7 +108,7 @@ def _command(message: OpenAccount | Recharge, facts: Facts, at: Circumstances) -
                 made = _recharge(message, facts, at)
             case _:
                 assert_never(message)
-        return _with_outcome(message, made, json.dumps(said, ensure_ascii=False), mark, at)
+        return _with_outcome(message, made, text.decode(), mark, at)
     if known.fingerprint == mark:
         return Decision(Ending.REPEATED, known.code, outgoing=_answer(known, at, duplicate=True))
     different = differing(said, json.loads(known.content))
