@@ -91,6 +91,7 @@ async def test_the_table_has_a_row_for_every_status_and_result() -> None:
 async def test_a_result_does_to_an_order_what_the_contract_says(row: Row, shared: Wallet) -> None:
     upstream = shared.upstream
     order = await an_order(shared, row.order)
+    await upstream.settled(shared.owner)  # the order's own events come after its outcome
     told_before = len(upstream.events.about(order["serial_no"]))
     saying = result(order["serial_no"], row.says, gateway_ref="another one")
 
