@@ -61,3 +61,9 @@ def test_the_readme_shows_the_example_of_the_client_that_a_test_runs() -> None:
     shown, run = example("client"), (ROOT / "tests" / "client" / "example.py").read_text()
 
     assert shown == run.partition("\n")[2].strip()
+
+
+def test_the_readme_shows_the_example_in_another_language_that_a_test_runs() -> None:
+    run = (ROOT / "tests" / "journeys" / "node" / "open_account.js").read_text()
+
+    assert example("node") == run.strip()
