@@ -121,7 +121,7 @@ async def audit(
     begun = time.monotonic()
     report = Report(shown_max)
     with mapped():
-        async with _snapshot(dsn) as connection:
+        async with snapshot(dsn) as connection:
             counts = await connection.fetchrow(_COUNTS)
             report.accounts, report.orders, report.commands, report.lines = counts or (0, 0, 0, 0)
 
@@ -133,13 +133,13 @@ async def audit(
             if min(accounts, orders) < report.lines:
                 await _find_stray_lines(connection, report)
             await _find_commands_without_order(connection, report)
-            report.findings = await _named(connection, report.findings)
+            report.findings = await named(connection, report.findings)
     report.seconds = time.monotonic() - begun
     return report
 
 
 @asynccontextmanager
-async def _snapshot(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+async def snapshot(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     """Give a connection that sees one moment. Not from the pool, whose time limits are those of short statements."""
     connection = await asyncpg.connect(
         dsn,
@@ -177,7 +177,7 @@ ORDER BY a.account_id, e.line_no
 
 
 @dataclass(slots=True)
-class _Account:
+class AccountSoFar:
     """An account, and what its lines have come to so far. Amounts are minor units."""
 
     account_id: int
@@ -196,7 +196,7 @@ async def _check_accounts(
 ) -> int:
     """Check every account and its lines, and the sum of each currency; return how many lines there were."""
     moved: Counter[str] = Counter()
-    account: _Account | None = None
+    account: AccountSoFar | None = None
     lines = 0
     async for rows in _chunks(connection, _BY_ACCOUNT):
         for (
@@ -206,8 +206,8 @@ async def _check_accounts(
             if account is None or account.account_id != account_id:
                 if account is not None:
                     moved[account.currency] += account.moved
-                    _check_account(account, report)
-                account = _Account(account_id, is_user, currency, balance, reserved, last_line_no)
+                    check_account(account, report)
+                account = AccountSoFar(account_id, is_user, currency, balance, reserved, last_line_no)
             if line_no is None:
                 continue
             lines += 1
@@ -218,14 +218,14 @@ async def _check_accounts(
                 or after != before + signed
                 or (is_user and after < 0)
             ):
-                _check_line(account, line_no, signed, before, after, report)
+                check_line(account, line_no, signed, before, after, report)
             account.last_line_no = line_no
             account.left = after
             account.moved += signed
         lines_seen(lines)
     if account is not None:
         moved[account.currency] += account.moved
-        _check_account(account, report)
+        check_account(account, report)
     for currency, sum_minor in sorted(moved.items()):
         if sum_minor:
             detail = f"the entries in {currency} sum to {_text(sum_minor, currency)}"
@@ -233,8 +233,8 @@ async def _check_accounts(
     return lines
 
 
-def _check_line(
-    account: _Account, line_no: int, signed: int, before: int, after: int, report: Report
+def check_line(
+    account: AccountSoFar, line_no: int, signed: int, before: int, after: int, report: Report
 ) -> None:
     """Find what is wrong with one line, coming after what `account` has come to."""
 
@@ -257,7 +257,7 @@ def _check_line(
         found(Invariant.OVERDRAFT, f"it leaves {text(after)}")
 
 
-def _check_account(account: _Account, report: Report) -> None:
+def check_account(account: AccountSoFar, report: Report) -> None:
     """Find what is wrong with an account, all of whose lines were seen."""
 
     def text(minor: int) -> str:
@@ -441,7 +441,7 @@ SELECT order_id, serial_no FROM orders WHERE order_id = ANY ($1::uuid[])
 """
 
 
-async def _named(connection: asyncpg.Connection, findings: Iterable[Finding]) -> list[Finding]:
+async def named(connection: asyncpg.Connection, findings: Iterable[Finding]) -> list[Finding]:
     """Return the findings with the names by which people know accounts and orders: for a few, not for every row."""
     found = list(findings)
     account_ids = [one.account_id for one in found if one.account_id is not None]

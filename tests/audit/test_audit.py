@@ -13,14 +13,6 @@ from wallet_worker import audit as auditing
 from wallet_worker.audit import Invariant, Progress, Report, audit
 from wallet_worker.store.errors import InvariantBrokenError, UnavailableError
 
-
-@pytest.fixture
-async def clean_url(database_url: str, owner: asyncpg.Connection) -> str:
-    """Give a database with a ledger in which everything is right."""
-    await ledger.write(owner)
-    return database_url
-
-
 CHUNKS = (1, 3, 2_000)
 """Rows come in chunks that end inside accounts and orders, and in one."""
 
@@ -389,7 +381,7 @@ async def test_progress_goes_up_to_the_end(clean_url: str, monkeypatch: pytest.M
 
 
 async def test_the_audit_sees_one_moment(clean_url: str, owner: asyncpg.Connection) -> None:
-    async with auditing._snapshot(clean_url) as connection:
+    async with auditing.snapshot(clean_url) as connection:
         before = await connection.fetchval("SELECT sum(balance) FROM accounts")
         await owner.execute("UPDATE accounts SET balance = balance + 1")
         after = await connection.fetchval("SELECT sum(balance) FROM accounts")
@@ -399,7 +391,7 @@ async def test_the_audit_sees_one_moment(clean_url: str, owner: asyncpg.Connecti
 
 
 async def test_the_audit_can_only_read(clean_url: str) -> None:
-    async with auditing._snapshot(clean_url) as connection:
+    async with auditing.snapshot(clean_url) as connection:
         await connection.execute("SET TRANSACTION READ WRITE")
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await connection.execute("UPDATE accounts SET balance = 0")

@@ -223,7 +223,10 @@ class Ears:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._working.discard(task)
-        if not task.cancelled() and (failure := task.exception()) is not None:
+        if task.cancelled():
+            return
+        failure = task.exception()
+        if failure is not None and not _is_lost(failure):  # what was lost while it was dropped is heard again
             self.failures.append(failure)
 
     async def _handle(self, message: DeliveredMessage) -> None:

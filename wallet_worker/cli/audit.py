@@ -1,6 +1,9 @@
 """`wallet audit`."""
 
+import asyncio
+import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,23 +19,69 @@ if TYPE_CHECKING:
 def audit(
     *,
     show: Annotated[int, typer.Option(min=0, help="How many findings of each kind are shown.")] = 10,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on, and check new lines as they come, until one is wrong.")
+    ] = False,
+    every: Annotated[float, typer.Option(min=0.01, help="With --follow: seconds between two looks.")] = 2.0,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65_535, help="With --follow: where Prometheus finds wallet_audit_findings."),
+    ] = None,
+    linger: Annotated[
+        float, typer.Option(min=0, help="With --metrics-port: seconds that a finding stays there to be read.")
+    ] = 30.0,
     as_json: Json = None,
 ) -> None:
     """Check every line of the ledger against its rules, as one moment saw it, while the wallet works on.
 
     Only WALLET_DATABASE_URL is needed. It reads every line twice: expect a few seconds for a million.
+    With --follow it goes on until a rule is broken, or until Ctrl-C or SIGTERM, and waits for a database that is away.
 
     Exit status: 0 when everything is in order, 1 when something was found, 3 when the database is away.
 
     Example: wallet audit || echo "call somebody"
     """
-    report = exits.run(_audit(environment.database_url(), show))
+    url = environment.database_url()
+    report = exits.run(_follow(url, show, every, metrics_port, linger) if follow else _audit(url, show))
     if terminal.wants_json(as_json):
         terminal.tell_json(_document(report))
     else:
         _tell(report)
     if not report.clean:
         raise typer.Exit(Exit.FOUND)
+
+
+async def _follow(
+    url: str, shown_max: int, every_seconds: float, metrics_port: int | None, linger_seconds: float
+) -> "Report":
+    from prometheus_client import start_http_server
+
+    from wallet_worker.follow import Signals, follow
+
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    signals = Signals()
+    if metrics_port is not None:
+        try:
+            start_http_server(metrics_port, registry=signals.registry)
+        except OSError as exc:
+            exits.end(
+                Exit.MISUSED, f"the port {metrics_port} for the metrics cannot be opened: {exc.strerror}"
+            )
+    report = await follow(
+        url,
+        stopping,
+        signals,
+        every_seconds=every_seconds,
+        shown_max=shown_max,
+        on_away=lambda reason: terminal.say(f"waiting for the database: {reason}"),
+    )
+    if not report.clean and metrics_port is not None:
+        terminal.say(f"a rule is broken; the metric says so for {linger_seconds:g} s more")
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), linger_seconds)
+    return report
 
 
 async def _audit(url: str, shown_max: int) -> "Report":

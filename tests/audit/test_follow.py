@@ -1,0 +1,238 @@
+"""`wallet audit --follow`: new lines are checked as they come, and the first broken rule ends it."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import asyncpg
+import pytest
+
+from tests.audit import ledger
+from tests.faults.proxy import proxied
+from tests.servers.ports import free_ports
+from wallet_worker.audit import Invariant, Report
+from wallet_worker.follow import Signals, follow
+
+PATIENCE_SECONDS = 30.0
+
+COMMAND = """
+INSERT INTO commands (serial_no, command_type, fingerprint, content, status, code, result, created_at)
+VALUES ($1, 'order.recharge.v1', sha256($1::text::bytea), '{}', 'applied', 'OK', '{}', now())
+"""
+ORDER = """
+INSERT INTO orders (order_id, serial_no, order_type, account_id, amount, currency, status, code, channel, late,
+                    transacted_at, created_at, updated_at)
+VALUES (gen_random_uuid(), $1, 'recharge', 101, 700, 'TWD', 'succeeded', 'OK', 'card', false, now(), now(), now())
+"""
+LINE = """
+WITH moved AS (
+    UPDATE accounts
+    SET line_no = line_no + 1, balance = balance + CASE $3 WHEN 'credit' THEN 700 ELSE -700 END
+    WHERE account_id = $1
+    RETURNING account_id, line_no, balance
+)
+INSERT INTO entries (account_id, line_no, order_id, direction, amount, balance_before, balance_after, created_at)
+SELECT m.account_id, m.line_no, o.order_id, $3, 700,
+       m.balance - CASE $3 WHEN 'credit' THEN 700 ELSE -700 END, m.balance, now()
+FROM moved m, orders o
+WHERE o.serial_no = $2
+"""
+
+
+async def pay_alice(owner: asyncpg.Connection, serial_no: str, *, contra: bool = True) -> None:
+    """Credit alice, and debit the clearing account, in one transaction; or forget to."""
+    async with owner.transaction():
+        await owner.execute(COMMAND, serial_no)
+        await owner.execute(ORDER, serial_no)
+        await owner.execute(LINE, ledger.ALICE, serial_no, "credit")
+        if contra:
+            lane = await owner.fetchval(
+                "SELECT account_id FROM accounts WHERE system_name = 'clearing' AND currency = 'TWD' AND lane = 0"
+            )
+            await owner.execute(LINE, lane, serial_no, "debit")
+
+
+class Following:
+    """A follower that is running."""
+
+    def __init__(self, url: str) -> None:
+        self.signals = Signals()
+        self.stopping = asyncio.Event()
+        self.away = asyncio.Event()
+        self.task = asyncio.create_task(
+            follow(
+                url, self.stopping, self.signals, every_seconds=0.02, on_away=lambda _reason: self.away.set()
+            )
+        )
+
+    def value(self, name: str) -> float:
+        return self.signals.registry.get_sample_value(name) or 0.0
+
+    async def until(self, name: str, wanted: float) -> None:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while self.value(name) < wanted:  # noqa: ASYNC110 -- a metric sends no signal
+                await asyncio.sleep(0.01)
+
+    async def report(self) -> Report:
+        return await asyncio.wait_for(self.task, PATIENCE_SECONDS)
+
+
+@pytest.fixture
+async def follower(clean_url: str) -> AsyncIterator[Following]:
+    found = Following(clean_url)
+    await found.until("wallet_audit_checked_timestamp_seconds", 1)
+    yield found
+    found.stopping.set()
+    await found.report()
+
+
+async def test_good_lines_are_counted_and_it_goes_on(follower: Following, owner: asyncpg.Connection) -> None:
+    for number in range(5):
+        await pay_alice(owner, f"R-new-{number}")
+    await follower.until("wallet_audit_lines_total", 10)
+
+    assert not follower.task.done()
+    follower.stopping.set()
+    report = await follower.report()
+    assert report.clean
+    assert follower.value("wallet_audit_lines_total") == 10
+    assert follower.value("wallet_audit_findings") == 0
+
+
+async def test_lines_that_are_committed_out_of_order_are_all_checked(
+    follower: Following, owner: asyncpg.Connection, clean_url: str
+) -> None:
+    # Bob's line is drawn first and committed last; alice's is checked in between.
+    other = await asyncpg.connect(clean_url)
+    transaction = other.transaction()
+    await transaction.start()
+    await other.execute("UPDATE accounts SET balance = balance + 1 WHERE account_id = $1", ledger.BOB)
+    await pay_alice(owner, "R-between")
+    await follower.until("wallet_audit_lines_total", 2)
+    assert not follower.task.done()
+
+    await transaction.commit()
+    await other.close()
+
+    report = await follower.report()
+    assert report.found == {Invariant.BALANCE: 1}
+    assert report.findings[0].account == ledger.account_no(ledger.BOB)
+
+
+Damage = Callable[[asyncpg.Connection], Awaitable[object]]
+
+
+async def _no_contra_entry(owner: asyncpg.Connection) -> None:
+    await pay_alice(owner, "R-forgotten", contra=False)
+
+
+async def _balance_without_a_line(owner: asyncpg.Connection) -> None:
+    await owner.execute("UPDATE accounts SET balance = balance + 1 WHERE account_id = $1", ledger.EVE)
+
+
+async def _line_number_without_a_line(owner: asyncpg.Connection) -> None:
+    await owner.execute("UPDATE accounts SET line_no = line_no + 1 WHERE account_id = $1", ledger.ALICE)
+
+
+@pytest.mark.parametrize(
+    ("damage", "broken"),
+    [
+        (_no_contra_entry, {Invariant.CURRENCY_SUM, Invariant.ORDER_SUM}),
+        (_balance_without_a_line, {Invariant.BALANCE}),
+        (_line_number_without_a_line, {Invariant.LAST_LINE}),
+    ],
+)
+async def test_the_first_broken_rule_ends_it_and_is_a_metric(
+    follower: Following, owner: asyncpg.Connection, damage: Damage, broken: set[Invariant]
+) -> None:
+    await pay_alice(owner, "R-good")
+    await damage(owner)
+
+    report = await follower.report()
+
+    assert set(report.found) == broken
+    assert follower.value("wallet_audit_findings") == len(broken)
+
+
+async def test_a_ledger_that_is_broken_already_ends_it_at_once(
+    clean_url: str, owner: asyncpg.Connection
+) -> None:
+    await _balance_without_a_line(owner)
+
+    report = await Following(clean_url).report()
+
+    assert set(report.found) == {Invariant.BALANCE}
+
+
+async def test_a_database_that_is_away_is_waited_for_and_nothing_is_missed(
+    clean_url: str, owner: asyncpg.Connection
+) -> None:
+    async with proxied(clean_url) as proxy:
+        follower = Following(proxy.url)
+        await follower.until("wallet_audit_checked_timestamp_seconds", 1)
+        proxy.refuse()
+        await asyncio.wait_for(follower.away.wait(), PATIENCE_SECONDS)
+        await pay_alice(owner, "R-meanwhile")
+        await _line_number_without_a_line(owner)
+        proxy.heal()
+
+        report = await follower.report()
+
+    assert set(report.found) == {Invariant.LAST_LINE}
+
+
+async def metric(port: int, name: str) -> float:
+    """Return a metric of the command's, 0 while nobody listens."""
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return 0.0
+    try:
+        writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")
+        lines = (await reader.read()).decode().splitlines()
+    finally:
+        writer.close()
+    return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), 0.0)
+
+
+async def test_the_command_shows_the_metric_for_a_while_and_ends_with_1(
+    clean_url: str, owner: asyncpg.Connection
+) -> None:
+    (port,) = free_ports(1)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "wallet_worker", "audit", "--follow", "--every", "0.1", "--json",
+        "--metrics-port", str(port), "--linger", "60",
+        env=os.environ | {"WALLET_DATABASE_URL": clean_url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not await metric(port, "wallet_audit_checked_timestamp_seconds"):  # noqa: ASYNC110 -- asked over HTTP
+            await asyncio.sleep(0.05)
+        await _line_number_without_a_line(owner)
+        while not await metric(port, "wallet_audit_findings"):  # noqa: ASYNC110 -- asked over HTTP
+            await asyncio.sleep(0.05)
+        process.terminate()
+        out, _ = await process.communicate()
+
+    assert process.returncode == 1
+    assert json.loads(out)["found"] == {"last_line": 1}
+
+
+async def test_the_command_ends_with_0_when_it_is_stopped_and_all_is_well(clean_url: str) -> None:
+    (port,) = free_ports(1)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "wallet_worker", "audit", "--follow", "--metrics-port", str(port),
+        env=os.environ | {"WALLET_DATABASE_URL": clean_url},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not await metric(port, "wallet_audit_checked_timestamp_seconds"):  # noqa: ASYNC110 -- asked over HTTP
+            await asyncio.sleep(0.05)
+        process.terminate()
+
+        assert await process.wait() == 0
