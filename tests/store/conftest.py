@@ -40,6 +40,15 @@ async def sweeper(shared_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 @pytest.fixture
+async def holder(shared_url: str, sweeper: asyncpg.Connection) -> AsyncIterator[asyncpg.Connection]:  # noqa: ARG001
+    """Give a connection in a transaction, to hold what others want; what it has not committed is undone."""
+    connection = await asyncpg.connect(shared_url)
+    await connection.execute("BEGIN")
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
 async def database(shared_url: str, sweeper: asyncpg.Connection) -> AsyncIterator[Database]:  # noqa: ARG001
     """Give the worker's way to the shared database."""
     found = Database(shared_url, role=WORKER_ROLE, application="wallet tests")
