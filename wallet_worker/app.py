@@ -1,6 +1,7 @@
 """The worker, put together: opens what it needs, owns every task by name, and drains when told to stop."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -36,6 +37,10 @@ from wallet_worker.store.errors import InvariantBrokenError, UnavailableError
 
 PREFETCH = 2 * BATCH_MAX  # for each queue: one batch in the database, one waiting
 
+# Messages, facts and rows are in no cycles and go as they came. The usual 700 would have the collector look at all
+# of a batch a hundred times while it is made, for a third of the worker's time.
+COLLECT_AFTER = (50_000, 20, 50)
+
 log = structlog.get_logger(__name__)
 
 
@@ -45,6 +50,9 @@ class CannotStartError(Exception):
 
 def run(settings: Settings) -> int:
     """Run a worker until SIGTERM or SIGINT; return its exit status: 0 drained, 1 cannot go on."""
+    gc.collect()
+    gc.freeze()  # modules and classes stay until the end and are not looked at again
+    gc.set_threshold(*COLLECT_AFTER)
     return uvloop.run(_main(settings))
 
 
