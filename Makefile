@@ -6,7 +6,7 @@ PYTHON ?= python3
 ARGS ?=
 export KEEP
 
-.PHONY: help env servers test demo chaos faults bench lint format types imports pytest run-servers lock clean compose-env
+.PHONY: help env servers test demo chaos faults fuzz bench lint format types imports pytest run-servers lock clean compose-env
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ chaos: servers ## Break everything at random under load, and say what was lost o
 
 faults: servers ## Run every fault at its full length, which takes about an hour (ARGS="-k row_27" for some)
 	@WALLET_FAULTS=full $(BIN)/pytest --timeout 7200 tests/faults $(ARGS)
+
+fuzz: env ## Fuzz the parser with atheris, which it installs where there is a wheel of it (SECONDS=60)
+	@$(BIN)/python -c "import atheris" 2>/dev/null || $(PIP) --only-binary :all: atheris==3.0.0
+	@$(BIN)/python -m tests.faults.fuzz $(or $(SECONDS),60)
 
 pytest: servers ## Run the tests alone
 	@$(BIN)/pytest $(ARGS)

@@ -1,6 +1,7 @@
 """`python -m tests.faults`: the chaos run."""
 
 import asyncio
+import logging
 import secrets
 import sys
 import tempfile
@@ -26,6 +27,7 @@ def main(
 
     Example: python -m tests.faults --minutes 5 --seed 7
     """
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # each lost connection of the harness's own, otherwise
     number = int(seed) if seed else secrets.randbelow(10**6)
     _say(f"seed {number}: again with `make chaos MINUTES={minutes:g} SEED={number}`")
     report = asyncio.run(_run(number, minutes, rate))

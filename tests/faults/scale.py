@@ -25,7 +25,7 @@ PAST_THE_RELAY: Final = 75.0 if FULL else 15.0
 AWAY: Final = 11 * 60.0 if FULL else 10.0
 """How long a broker is away for long."""
 
-BACKLOG: Final = 1_000_000 if FULL else 8_000
+BACKLOG: Final = 1_000_000 if FULL else 4_000
 """How many messages wait when nobody came for a day."""
 
 

@@ -180,17 +180,17 @@ async def test_row_23_while_the_broker_has_an_alarm_consuming_goes_on_and_publis
     async with make_world(workers=1, accounts=5, program=PROGRAM) as world:
         worker = only_worker(world)
         worker.freeze()
-        await world.sender.send_until_confirmed(world.load.some(2_000))
+        await world.sender.send_until_confirmed(world.load.some(800))
         async with memory_alarm(world.servers):
             worker.thaw()
-            await world.until("SELECT count(*) FROM orders", 2_000)
+            await world.until("SELECT count(*) FROM orders", 800)
             depths = await world.depths()
             assert depths["wallet.commands"] == 0
             waiting = await world.value("SELECT count(*) FROM outbox")
             assert isinstance(waiting, int)
-            assert waiting > 1_000
+            assert waiting > 400
             assert (await worker.get("/healthz"))[0] == 200
-        await world.until("SELECT count(*) FROM orders WHERE status = 'succeeded'", 2_000)
+        await world.until("SELECT count(*) FROM orders WHERE status = 'succeeded'", 800)
 
         assert await world.judge() == []
 

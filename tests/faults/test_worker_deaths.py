@@ -17,23 +17,21 @@ from wallet_worker.batch import CRASHES_MAX
 from wallet_worker.failpoints import Failpoint
 
 
-@pytest.mark.parametrize("failpoint", list(Failpoint))
 async def test_rows_1_and_2_a_worker_killed_between_any_two_steps_loses_and_doubles_nothing(
-    make_world: MakeWorld, failpoint: Failpoint
+    make_world: MakeWorld,
 ) -> None:
     async with make_world(workers=1, accounts=10) as world:
 
-        async def die_there() -> None:
-            assert await world.fleet.dies_at(world.fleet.slots[0], f"{failpoint}:3", 30)
-            await world.healed()
+        async def die_everywhere() -> None:
+            for failpoint in Failpoint:
+                assert await world.fleet.dies_at(world.fleet.slots[0], f"{failpoint}:3", 30), failpoint
+                await world.healed()
 
-        await world.under_load(die_there)
+        await world.under_load(die_everywhere)
 
         assert await world.judge() == []
         again = Counter(world.heard.times.values())
-        assert set(again) <= {1, 2}, "an event is published once more at most, under the same event_id"
-        if failpoint is Failpoint.AFTER_PUBLISH:
-            assert again[2], "what was confirmed and not forgotten is published again"
+        assert set(again) == {1, 2}, "an event is published once more at most, under the same event_id"
 
 
 @pytest.mark.parametrize("serial_no", [f"R-{FAILING.decode()}1", f"R-{REFUSED.decode()}1"])
@@ -98,10 +96,10 @@ async def test_row_5_a_worker_frozen_past_its_heartbeat_comes_back_too_late_to_d
 async def test_row_25_a_rolling_restart_under_load_drains_and_burns_no_attempt(make_world: MakeWorld) -> None:
     async with make_world() as world:
         # As much as both workers together prefetch, so that each of them stops with its hands full.
-        await one_batch_of(world, world.load.some(2_500))
+        await one_batch_of(world, world.load.some(2_000))
 
         async def roll() -> None:
-            for slot in world.fleet.slots * 2:
+            for slot in world.fleet.slots:
                 slot.ended.clear()
                 await world.fleet.replace(slot)
                 await slot.ended.wait()
