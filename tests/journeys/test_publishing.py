@@ -113,7 +113,7 @@ async def test_what_a_dead_worker_left_is_published_by_another(wallet: Wallet) -
     assert sum(int(str(line["messages"])) for line in worker.events("outbox.relayed")) == 3
 
 
-@pytest.mark.parametrize("failpoint", ["after_commit", "after_acknowledge", "after_publish"])
+@pytest.mark.parametrize("failpoint", ["after_acknowledge", "after_publish"])
 async def test_a_worker_that_dies_before_it_published_has_another_publish_the_same_events(
     failpoint: str, wallet: Wallet
 ) -> None:
@@ -138,23 +138,6 @@ async def test_a_worker_that_dies_before_it_published_has_another_publish_the_sa
     assert len(told) == (2 if failpoint == "after_publish" else 1)
     assert {one.json["code"] for one in replies} == {"OK"}
     assert await wallet.owner.fetchval("SELECT count(*) FROM accounts WHERE user_id = $1", user) == 1
-
-
-async def test_nothing_is_published_before_its_commit(wallet: Wallet) -> None:
-    upstream = wallet.upstream
-    dying = await wallet.workers.start(WALLET_FAILPOINT="before_commit")
-
-    await upstream.command({"type": "account.open.v1", "serial_no": "O-1", "user_id": "u", "currency": "TWD"})
-    assert await dying.process.wait() == -9
-    kept = await wallet.owner.fetchval(
-        "SELECT (SELECT count(*) FROM commands) + (SELECT count(*) FROM outbox)"
-    )
-    await upstream.settled(wallet.owner)
-    told_before = list(upstream.events.received)
-    await wallet.workers.start()
-    await upstream.events.first_about("O-1")
-
-    assert (kept, told_before) == (0, [])
 
 
 NOBODYS_TOKEN = b"amq.rabbitmq.reply-to.Zm9v.YmFy"
