@@ -20,12 +20,14 @@ from wallet_worker.failpoints import Failpoint
 async def test_rows_1_and_2_a_worker_killed_between_any_two_steps_loses_and_doubles_nothing(
     make_world: MakeWorld,
 ) -> None:
-    async with make_world(workers=1, accounts=10) as world:
+    async with make_world(workers=1, accounts=10, program=PROGRAM) as world:
 
         async def die_everywhere() -> None:
             for failpoint in Failpoint:
                 assert await world.fleet.dies_at(world.fleet.slots[0], f"{failpoint}:3", 30), failpoint
                 await world.healed()
+                # What the dead one left is told again, before the next one dies.
+                await world.until("SELECT count(*) FROM outbox WHERE created_at < now() - interval '2 s'", 0)
 
         await world.under_load(die_everywhere)
 
