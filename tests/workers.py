@@ -1,6 +1,7 @@
 """Worker processes, as operators start them: `wallet worker` with its settings in the environment."""
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -108,6 +109,7 @@ class Workers:
         self.database_url = database_url
         self._management_url = management_url
         self._started: list[WorkerProcess] = []
+        self._numbers = itertools.count()
         self._folder = tempfile.TemporaryDirectory(prefix="wallet-workers-")
 
     @property
@@ -132,7 +134,9 @@ class Workers:
     async def launch(self, **settings: str) -> WorkerProcess:
         """Start a worker, with further WALLET_… settings, and do not wait for it."""
         (port,) = free_ports(1)
-        log_path = Path(self._folder.name) / f"worker-{len(self._started)}.log"
+        log_path = (
+            Path(self._folder.name) / f"worker-{next(self._numbers)}.log"
+        )  # two may be starting at once
         with log_path.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
