@@ -27,8 +27,9 @@ def main(
 
     Example: python -m tests.faults --minutes 5 --seed 7
     """
-    # It would report each lost connection of the harness's own.
-    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+    logging.getLogger("aiormq").setLevel(
+        logging.CRITICAL
+    )  # each lost connection of the harness's own, otherwise
     number = int(seed) if seed else secrets.randbelow(10**6)
     _say(f"seed {number}: again with `make chaos MINUTES={minutes:g} SEED={number}`")
     report = asyncio.run(_run(number, minutes, rate))
