@@ -11,7 +11,7 @@ from pamqp.commands import Basic
 
 from tests.journeys.conftest import Wallet
 from tests.journeys.letters import assert_dead_letter
-from tests.journeys.messages import Json, encoded, fresh, open_account, recharge
+from tests.journeys.messages import Json, encoded, fresh, open_account, recharge, result
 from tests.journeys.upstream import COMMANDS, Upstream
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -365,6 +365,8 @@ async def test_an_account_opened_twice_under_two_numbers_is_refused(upstream: Up
     [
         ({"amount": "100.01"}, ["amount"]),
         ({"currency": "USD"}, ["currency"]),
+        ({"currency": "XQQ", "amount": "9" * 30}, ["amount", "currency"]),
+        ({"user_id": "nobody"}, ["user_id"]),
         ({"user_id": "somebody.else"}, ["user_id"]),
         ({"recharge_type": "bank_transfer", "amount": "7"}, ["amount", "recharge_type"]),
         ({"metadata": {"a": "b"}}, ["metadata"]),
@@ -415,3 +417,52 @@ async def test_an_amount_spelt_otherwise_is_the_same_amount(upstream: Upstream) 
 
     assert first["result"]["amount"] == "100.00"
     assert repeated == first | {"duplicate": True}
+
+
+async def test_a_malformed_message_leaves_the_outcome_of_its_serial_number_alone(upstream: Upstream) -> None:
+    user = await upstream.opened()
+    order = recharge(user)
+    first = await upstream.outcome(order)
+
+    malformed = await upstream.outcome(order | {"amount": 7, "recharge_type": "other"})
+    repeated = await upstream.outcome(order)
+
+    assert (malformed["code"], malformed["duplicate"]) == ("MALFORMED", False)
+    assert repeated == first | {"duplicate": True}
+
+
+async def test_a_body_of_64_kib_is_not_too_long(upstream: Upstream) -> None:
+    user = await upstream.opened()
+
+    outcome = await upstream.outcome(encoded(recharge(user)).ljust(65_536))
+
+    assert outcome["code"] == "OK"
+
+
+async def test_a_closed_account_takes_no_recharge_and_opening_again_makes_another(shared: Wallet) -> None:
+    upstream, user = shared.upstream, fresh("user")
+    first = await upstream.outcome(open_account(user))
+    # Closing accounts is not part of this program yet; what a closed one does is.
+    await shared.owner.execute("UPDATE accounts SET status = 'closed' WHERE user_id = $1", user)
+
+    refused = await upstream.outcome(recharge(user))
+    second = await upstream.outcome(open_account(user))
+    recharged = await upstream.outcome(recharge(user))
+    listed = await upstream.query({"type": "account.get.v1", "user_id": user})
+
+    assert (refused["status"], refused["code"]) == ("refused", "ACCOUNT_CLOSED")
+    assert (second["code"], recharged["code"]) == ("OK", "OK")
+    assert second["result"]["account_no"] != first["result"]["account_no"]
+    assert [account["account_no"] for account in listed["accounts"]] == [second["result"]["account_no"]]
+
+
+async def test_a_frozen_account_takes_a_recharge(shared: Wallet) -> None:
+    upstream = shared.upstream
+    user = await upstream.opened()
+    await shared.owner.execute("UPDATE accounts SET status = 'frozen' WHERE user_id = $1", user)
+    order = recharge(user)
+
+    outcome = await upstream.outcome(order)
+    answer = await upstream.processed(result(order["serial_no"]))
+
+    assert (outcome["code"], answer["processing_status"]) == ("OK", "processed")

@@ -314,6 +314,19 @@ async def test_a_malformed_result_is_a_dead_letter_however_well_signed(name: str
     assert (then["processing_status"], then["code"]) == PROCESSED
 
 
+@pytest.mark.parametrize(
+    ("change", "code"), [({"fee": "1.00"}, "MALFORMED"), ({"type": "payment.result.v2"}, "UNSUPPORTED_TYPE")]
+)
+async def test_what_cannot_be_read_is_told_before_what_is_not_signed(
+    change: Json, code: str, shared: Wallet
+) -> None:
+    order = await an_order(shared)
+
+    answer = await shared.upstream.processed(result(order["serial_no"], **change), signature="t=1")
+
+    assert (answer["processing_status"], answer["code"]) == ("refused", code)
+
+
 async def test_a_result_that_comes_twice_or_ten_times_credits_once(shared: Wallet) -> None:
     upstream = shared.upstream
     order = await an_order(shared)
