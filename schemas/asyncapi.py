@@ -11,6 +11,7 @@ from schemas.codes import Code
 from schemas.encode import encode
 from schemas.message import Message
 from schemas.money import AMOUNT_MAX_MINOR
+from schemas.parse import COMMANDS
 
 _JsonObject = dict[str, Any]
 
@@ -20,15 +21,7 @@ _AMQP_BINDING: Final = "0.3.0"
 EXAMPLE_KEYS: Final = {"2026-01": "an-example-secret"}
 _EXAMPLE_UNIX_SECONDS: Final = 1_767_323_045
 
-_COMMANDS: Final = (commands.OpenAccount, commands.Recharge)
-_EVENTS: Final = (
-    events.AccountOpened,
-    events.OrderPending,
-    events.OrderSucceeded,
-    events.OrderFailed,
-    events.OrderExpired,
-    events.CommandRefused,
-)
+_COMMANDS: Final = tuple(COMMANDS.values())
 _ANSWERS: Final[dict[type[Message], type[Message]]] = {
     queries.GetAccount: queries.AccountList,
     queries.GetOrder: queries.OrderDetail,
@@ -81,7 +74,7 @@ _EXCHANGES: Final = (
         name=names.WALLET_EVENTS,
         queue=None,
         says="What has happened. Bind a queue of your own; `#` is everything, `order.*` all that orders do.",
-        messages=_EVENTS,
+        messages=events.EVENTS,
     ),
     _Exchange(
         key="queries",
@@ -313,7 +306,7 @@ def _operations() -> _JsonObject:
             (payments.PaymentResult,),
             answers=(payments.PaymentProcessed,),
         ),
-        "sendEvent": _operation("send", "events", "Tell what has happened.", _EVENTS),
+        "sendEvent": _operation("send", "events", "Tell what has happened.", events.EVENTS),
         **{
             f"answer{question.__name__}": _operation(
                 "receive",

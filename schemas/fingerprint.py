@@ -14,9 +14,12 @@ Content: TypeAlias = dict[str, str | dict[str, str]]
 def content(message: Part) -> Content:
     """Return what the message says: defaults filled in, absent fields left out, amounts in one spelling.
 
-    So `"100.0"` and `"100.00"` are the same content, and so are an account type left out and its default.
+    So `"100.0"` and `"100.00"` are the same content, and so are an account type left out and its default, and
+    metadata left out, null or empty: a sender whose library writes no notes in another way says the same.
     """
     said: Content = message.__pydantic_serializer__.to_python(message, mode="json")
+    if not said.get("metadata", True):
+        del said["metadata"]
     if isinstance(message, WithAmount):
         said["amount"] = money.canonical(message.amount, message.currency)
     return said

@@ -18,22 +18,17 @@ from typing_extensions import override
 from schemas import asyncapi, commands, events, payments, queries
 from schemas.codes import Code
 from schemas.message import Message
+from schemas.parse import COMMANDS
 
 HERE: Final = Path(__file__).parent
 
 MESSAGES: Final[tuple[type[Message], ...]] = (
-    commands.OpenAccount,
-    commands.Recharge,
+    *COMMANDS.values(),
     commands.Outcome,
     payments.PaymentRequest,
     payments.PaymentResult,
     payments.PaymentProcessed,
-    events.AccountOpened,
-    events.OrderPending,
-    events.OrderSucceeded,
-    events.OrderFailed,
-    events.OrderExpired,
-    events.CommandRefused,
+    *events.EVENTS,
     queries.GetAccount,
     queries.GetOrder,
     queries.GetStatement,

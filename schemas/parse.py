@@ -9,7 +9,20 @@ from typing import Any, ClassVar, Final, NoReturn
 from pydantic import ValidationError
 
 from schemas.codes import Code
-from schemas.commands import Fault, OpenAccount, Recharge
+from schemas.commands import (
+    Capture,
+    CloseAccount,
+    Fault,
+    FreezeAccount,
+    Hold,
+    OpenAccount,
+    Recharge,
+    Refund,
+    Release,
+    Transfer,
+    UnfreezeAccount,
+    Withdraw,
+)
 from schemas.message import AMOUNT_DIGITS, Message
 from schemas.names import BODY_BYTES_MAX
 from schemas.payments import PaymentResult
@@ -28,9 +41,14 @@ _FORMS: Final = MappingProxyType(
         "currency": "Should be a code of ISO 4217 in capitals, such as TWD",
         "serial_no": _NAME_FORM,
         "payment_order_no": _NAME_FORM,
+        "original_serial_no": _NAME_FORM,
+        "hold_serial_no": _NAME_FORM,
         "user_id": _NAME_FORM,
+        "to_user_id": _NAME_FORM,
         "account_type": _WORD_FORM,
+        "to_account_type": _WORD_FORM,
         "recharge_type": _WORD_FORM,
+        "payout_type": _WORD_FORM,
     }
 )
 
@@ -72,7 +90,19 @@ def _types(*messages: type[Message]) -> Mapping[str, type[Message]]:
     return MappingProxyType({message.TYPE: message for message in messages})
 
 
-COMMANDS: Final = _types(OpenAccount, Recharge)
+COMMANDS: Final = _types(
+    OpenAccount,
+    FreezeAccount,
+    UnfreezeAccount,
+    CloseAccount,
+    Recharge,
+    Withdraw,
+    Transfer,
+    Refund,
+    Hold,
+    Capture,
+    Release,
+)
 RESULTS: Final = _types(PaymentResult)
 QUERIES: Final = _types(GetAccount, GetOrder, GetStatement)
 

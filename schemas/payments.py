@@ -29,7 +29,9 @@ class PaymentRequest(Message, WithAmount):
     """Collect, pay out or give back money, or say how a payment stands.
 
     The same request may arrive more than once: payment_order_no and kind tell. A gateway answers each with a
-    payment.result.v1, and answers a repeat as it answered the first.
+    payment.result.v1, and answers a repeat as it answered the first. A `status` moves no money: it asks what
+    has become of the payment with this payment_order_no, is answered with how it stands now, and is sent
+    again, later each time, until that is no longer `unknown`.
     """
 
     model_config = ConfigDict(
@@ -44,20 +46,46 @@ class PaymentRequest(Message, WithAmount):
                     "channel": "card",
                     "requested_at": "2026-01-02T03:04:05.000006Z",
                     "expires_at": "2026-01-02T03:34:05.000006Z",
-                }
+                },
+                {
+                    "type": "payment.request.v1",
+                    "payment_order_no": "W-20260102-000001",
+                    "kind": "payout",
+                    "amount": "40.00",
+                    "currency": "TWD",
+                    "channel": "bank_transfer",
+                    "requested_at": "2026-01-02T04:00:00.000000Z",
+                    "expires_at": None,
+                },
+                {
+                    "type": "payment.request.v1",
+                    "payment_order_no": "W-20260102-000001",
+                    "kind": "status",
+                    "amount": "40.00",
+                    "currency": "TWD",
+                    "channel": "bank_transfer",
+                    "requested_at": "2026-01-02T04:01:00.000000Z",
+                    "expires_at": None,
+                },
             ]
         }
     )
 
     type: Literal["payment.request.v1"] = "payment.request.v1"
     payment_order_no: SerialNo = Field(description="The order's serial number.")
-    kind: Enumerated[PaymentKind]
+    kind: Enumerated[PaymentKind] = Field(
+        description="`charge`: collect a recharge. `payout`: pay a withdrawal out. `refund`: give money of a "
+        "recharge back. `status`: say how the payment stands."
+    )
     amount: AmountText
     currency: CurrencyText
-    channel: ChannelType
+    channel: ChannelType = Field(
+        description="The recharge_type or payout_type; of a refund, the recharge_type of what it gives back."
+    )
     requested_at: Timestamp
-    expires_at: Timestamp = Field(
-        description="When the wallet stops waiting; what is collected later is credited all the same."
+    expires_at: Timestamp | None = Field(
+        description="When the wallet stops waiting; what is collected later is credited all the same. Null "
+        "where it never stops, because the money may be on its way out: a payout or refund, and their status."
     )
 
 

@@ -29,6 +29,8 @@ METADATA_BYTES_MAX: Final = 2_048
 AMOUNT_LENGTH_MAX: Final = 64  # far more than is in range: what is only too large is refused, not malformed
 STATEMENT_LINES_MAX: Final = 1_000
 STATEMENT_LINES_DEFAULT: Final = 100
+HOLD_SECONDS_MAX: Final = 31_536_000  # 365 days: what is reserved for longer was forgotten
+REASON_LENGTH_MAX: Final = 500
 INTEGER_MAX: Final = 2**63 - 1
 
 
@@ -121,6 +123,12 @@ Optionally = Annotated[_T | None, Field(exclude_if=_is_none)]
 
 _NO_NUL: Final = r"^[^\x00]*$"
 Text = Annotated[str, StringConstraints(pattern=_NO_NUL)]
+
+Reason = Annotated[
+    Text,
+    StringConstraints(min_length=1, max_length=REASON_LENGTH_MAX),
+    Field(description="Why, for a person."),
+]
 
 SerialNo = Annotated[
     str,

@@ -288,11 +288,14 @@ def test_an_outcome_has_only_the_fields_that_apply() -> None:
 
 
 def test_the_result_of_an_outcome_is_of_its_kind() -> None:
-    kinds = [type(example(commands.Outcome, number).result) for number in range(4)]
+    kinds = [type(example(commands.Outcome, number).result) for number in range(7)]
 
     assert kinds == [
         commands.OpenAccountResult,
         commands.RechargeResult,
+        events.OrderView,
+        events.OrderView,
+        events.AccountView,
         commands.NoResult,
         commands.NoResult,
     ]
