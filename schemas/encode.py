@@ -1,8 +1,8 @@
 """From messages to bytes."""
 
-from schemas.message import Message
+from schemas.message import Part
 
 
-def encode(message: Message) -> bytes:
-    """Return the message as compact JSON in UTF-8."""
+def encode(message: Part) -> bytes:
+    """Return the message, or a part of one, as compact JSON in UTF-8."""
     return message.__pydantic_serializer__.to_json(message)

@@ -1,6 +1,9 @@
 """Answers to queries, read from one snapshot each, under a role that can only read."""
 
 import asyncio
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import cast
 from uuid import uuid4
 
@@ -12,10 +15,10 @@ from pamqp.commands import Basic
 
 from schemas.codes import Code
 from schemas.encode import encode
-from schemas.events import OrderView
+from schemas.events import EntryView, OrderView
 from schemas.message import Message
 from schemas.money import to_text
-from schemas.names import CONTENT_TYPE, DEFAULT_ACCOUNT_TYPE, TRACEPARENT_HEADER
+from schemas.names import BODY_BYTES_MAX, CONTENT_TYPE, DEFAULT_ACCOUNT_TYPE, TRACEPARENT_HEADER
 from schemas.parse import QUERIES, Malformed, UnsupportedType, parse
 from schemas.queries import (
     AccountList,
@@ -167,18 +170,49 @@ async def _statement(connection: asyncpg.Connection, query: GetStatement) -> Sta
         before=query.to_time,
         limit=query.limit + 1,
     )
-    shown = lines[: query.limit]
-    if shown:
-        opening_minor = shown[0].entry.balance_before_minor
-        closing_minor = shown[-1].entry.balance_after_minor
-    else:
-        opening_minor = closing_minor = await entries.balance_before(
+    if not lines:
+        left_minor = await entries.balance_before(
             connection, account.account_id, line_no=after, since=query.from_time
         )
+        return _page(account, [], left_minor, left_minor, next_after=None)
+    return _longest_page(account, lines, limit=query.limit)
+
+
+def _longest_page(account: core_accounts.Account, lines: Sequence[entries.Line], *, limit: int) -> Statement:
+    """Return the page with as many of the lines, `limit` at most, as the body of a message can hold.
+
+    That is one at least: an account and a line together are less than two kilobytes.
+    """
+    views = [ledger.view(line.entry, account, line.order_type) for line in lines[:limit]]
+    # What the first lines take in the body, together with the commas between them.
+    lengths = list(accumulate(len(encode(view)) + 1 for view in views))
+    # What stands around the lines says the last of them, so that its length is known only with their number.
+    for count in range(bisect_right(lengths, BODY_BYTES_MAX), 0, -1):
+        around = _page(
+            account,
+            [],
+            lines[0].entry.balance_before_minor,
+            lines[count - 1].entry.balance_after_minor,
+            next_after=lines[count - 1].entry.line_no if count < len(lines) else None,
+        )
+        if len(encode(around)) + lengths[count - 1] - 1 <= BODY_BYTES_MAX:
+            return around.model_copy(update={"entries": views[:count]})
+    msg = f"line {lines[0].entry.line_no} of account {account.account_no} is longer than a message may be"
+    raise AssertionError(msg)
+
+
+def _page(
+    account: core_accounts.Account,
+    views: list[EntryView],
+    opening_minor: int,
+    closing_minor: int,
+    *,
+    next_after: int | None,
+) -> Statement:
     return Statement(
         account=core_accounts.view(account),
         opening_balance=to_text(opening_minor, account.currency),
         closing_balance=to_text(closing_minor, account.currency),
-        entries=[ledger.view(line.entry, account, line.order_type) for line in shown],
-        next_after_line_no=shown[-1].entry.line_no if len(lines) > len(shown) else None,
+        entries=views,
+        next_after_line_no=next_after,
     )
