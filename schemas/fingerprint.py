@@ -8,7 +8,7 @@ from pydantic_core import to_json
 from schemas import money
 from schemas.message import Part, WithAmount
 
-Content: TypeAlias = dict[str, str | dict[str, str]]
+Content: TypeAlias = dict[str, str | int | dict[str, str]]
 
 
 def content(message: Part) -> Content:

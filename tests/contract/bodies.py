@@ -21,6 +21,61 @@ RECHARGE: JsonObject = {
     "currency": "TWD",
     "recharge_type": "card",
 }
+FREEZE: JsonObject = {
+    "type": "account.freeze.v1",
+    "serial_no": "F-1",
+    "user_id": "u-1",
+    "account_type": "basic",
+    "currency": "TWD",
+    "reason": "chargeback",
+}
+UNFREEZE: JsonObject = {**FREEZE, "type": "account.unfreeze.v1", "serial_no": "U-1"}
+CLOSE: JsonObject = {**FREEZE, "type": "account.close.v1", "serial_no": "X-1"}
+WITHDRAW: JsonObject = {
+    "type": "order.withdraw.v1",
+    "serial_no": "W-1",
+    "user_id": "u-1",
+    "account_type": "basic",
+    "amount": "100.00",
+    "currency": "TWD",
+    "payout_type": "bank_transfer",
+}
+TRANSFER: JsonObject = {
+    "type": "order.transfer.v1",
+    "serial_no": "T-1",
+    "user_id": "u-1",
+    "account_type": "basic",
+    "to_user_id": "u-2",
+    "to_account_type": "basic",
+    "amount": "100.00",
+    "currency": "TWD",
+}
+REFUND: JsonObject = {
+    "type": "order.refund.v1",
+    "serial_no": "RF-1",
+    "original_serial_no": "R-1",
+    "amount": "100.00",
+    "currency": "TWD",
+}
+HOLD: JsonObject = {
+    "type": "order.hold.v1",
+    "serial_no": "H-1",
+    "user_id": "u-1",
+    "account_type": "basic",
+    "amount": "100.00",
+    "currency": "TWD",
+    "expires_in_seconds": 3_600,
+}
+CAPTURE: JsonObject = {
+    "type": "order.capture.v1",
+    "serial_no": "C-1",
+    "hold_serial_no": "H-1",
+    "amount": "100.00",
+    "currency": "TWD",
+    "to_user_id": "u-2",
+    "to_account_type": "basic",
+}
+RELEASE: JsonObject = {"type": "order.release.v1", "serial_no": "L-1", "hold_serial_no": "H-1"}
 RESULT: JsonObject = {
     "type": "payment.result.v1",
     "payment_order_no": "R-1",
@@ -34,7 +89,8 @@ GET_ACCOUNT: JsonObject = {"type": "account.get.v1", "user_id": "u-1"}
 GET_ORDER: JsonObject = {"type": "order.get.v1", "serial_no": "R-1"}
 GET_STATEMENT: JsonObject = {"type": "statement.get.v1", "user_id": "u-1", "currency": "TWD"}
 
-ALL = (OPEN, RECHARGE, RESULT, GET_ACCOUNT, GET_ORDER, GET_STATEMENT)
+COMMANDS = (OPEN, FREEZE, UNFREEZE, CLOSE, RECHARGE, WITHDRAW, TRANSFER, REFUND, HOLD, CAPTURE, RELEASE)
+ALL = (*COMMANDS, RESULT, GET_ACCOUNT, GET_ORDER, GET_STATEMENT)
 
 
 def body(message: object) -> bytes:

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.commands import OpenAccount, Recharge
 from schemas.fingerprint import Content, content, differing, fingerprint
 from schemas.message import Message
 from schemas.parse import COMMANDS, RESULTS, parse
@@ -37,6 +36,13 @@ def test_the_content_is_what_was_said() -> None:
         (bodies.RECHARGE, {"metadata": None}),
         (bodies.RECHARGE, {"metadata": {}}),
         (bodies.OPEN, {"account_type": ...}),
+        (bodies.CLOSE, {"account_type": ..., "metadata": {}}),
+        (bodies.WITHDRAW, {"amount": "100"}),
+        (bodies.TRANSFER, {"account_type": ..., "to_account_type": ..., "amount": "100.0"}),
+        (bodies.REFUND, {"amount": "0100"}),
+        (bodies.HOLD, {"account_type": ..., "metadata": None}),
+        (bodies.CAPTURE, {"to_account_type": ..., "amount": "100"}),
+        (bodies.RELEASE, {"metadata": {}}),
         (bodies.RESULT, {"amount": "100"}),
         (bodies.RESULT, {"reason": None}),
         (bodies.RESULT, {"occurred_at": "2026-01-02T03:04:05.000Z"}),
@@ -61,6 +67,14 @@ def test_another_spelling_is_the_same_content(good: JsonObject, changes: JsonObj
         (bodies.RECHARGE, {"currency": "XYZ", "amount": "100.00001"}),
         (bodies.RECHARGE, {"recharge_type": "bank_transfer"}),
         (bodies.RECHARGE, {"metadata": {"a": "b"}}),
+        (bodies.FREEZE, {"reason": "chargeback "}),
+        (bodies.FREEZE, {"account_type": "savings", "currency": "USD"}),
+        (bodies.WITHDRAW, {"payout_type": "cash"}),
+        (bodies.TRANSFER, {"to_user_id": "u-3", "to_account_type": "savings"}),
+        (bodies.REFUND, {"original_serial_no": "R-2", "amount": "99.99"}),
+        (bodies.HOLD, {"expires_in_seconds": 3_601}),
+        (bodies.CAPTURE, {"hold_serial_no": "H-2"}),
+        (bodies.RELEASE, {"hold_serial_no": "H-2", "metadata": {"a": "b"}}),
         (bodies.RESULT, {"status": "failed"}),
         (bodies.RESULT, {"gateway_ref": "gw-2"}),
         (bodies.RESULT, {"reason": "why"}),
@@ -72,6 +86,10 @@ def test_another_content_has_another_fingerprint_and_is_named(good: JsonObject, 
 
     assert fingerprint(one) != fingerprint(other)
     assert differing(one, other) == differing(other, one) == sorted(changes)
+
+
+def test_a_freeze_and_an_unfreeze_differ() -> None:
+    assert differing(said(bodies.FREEZE), said(bodies.UNFREEZE, serial_no="F-1")) == ["type"]
 
 
 def test_another_command_with_the_same_serial_number_differs_in_its_fields() -> None:
@@ -106,7 +124,7 @@ def test_a_fingerprint_does_not_depend_on_order_or_on_the_library(metadata: dict
     assert fingerprint(one) == fingerprint(other) == hashlib.sha256(canonical.encode()).digest()
 
 
-@pytest.mark.parametrize("message", [OpenAccount, Recharge, PaymentResult])
+@pytest.mark.parametrize("message", [*COMMANDS.values(), PaymentResult])
 def test_a_content_survives_being_stored(message: type[Message]) -> None:
     found = content(message.model_validate(message.examples()[0]))
 

@@ -65,20 +65,51 @@ METADATA_REFUSED: list[object] = [
     {f"k{number}": "v" for number in range(21)},
 ]
 
-REFUSED: list[tuple[JsonObject, str, list[object]]] = [
-    (bodies.OPEN, "serial_no", IDENTIFIERS_REFUSED),
-    (bodies.OPEN, "user_id", IDENTIFIERS_REFUSED),
-    (bodies.OPEN, "account_type", [*NAMES_REFUSED, None]),
-    (bodies.OPEN, "currency", CURRENCIES_REFUSED),
-    (bodies.OPEN, "metadata", METADATA_REFUSED),
+SECONDS_REFUSED: list[object] = [0, -1, 31_536_001, 3_153_600_000, 2**63, "3600", 1.5, None, True, [3600]]
+REASONS_REFUSED: list[object] = ["", "x" * 501, "a\0b", 5, None, True, ["why"], {"why": "so"}]
+
+# What the fields of commands refuse, wherever a command has them.
+BY_FIELD: dict[str, list[object]] = {
+    "serial_no": IDENTIFIERS_REFUSED,
+    "user_id": IDENTIFIERS_REFUSED,
+    "to_user_id": IDENTIFIERS_REFUSED,
+    "original_serial_no": IDENTIFIERS_REFUSED,
+    "hold_serial_no": IDENTIFIERS_REFUSED,
+    "account_type": [*NAMES_REFUSED, None],
+    "to_account_type": [*NAMES_REFUSED, None],
+    "recharge_type": [*NAMES_REFUSED, None],
+    "payout_type": [*NAMES_REFUSED, None],
+    "amount": AMOUNTS_REFUSED,
+    "currency": CURRENCIES_REFUSED,
+    "expires_in_seconds": SECONDS_REFUSED,
+    "reason": REASONS_REFUSED,
+    "metadata": METADATA_REFUSED,
+}
+
+# Fields that other commands have, and these do not.
+FOREIGN: list[tuple[JsonObject, str, list[object]]] = [
     (bodies.OPEN, "amount", ["1.00"]),
-    (bodies.RECHARGE, "serial_no", IDENTIFIERS_REFUSED),
-    (bodies.RECHARGE, "user_id", IDENTIFIERS_REFUSED),
-    (bodies.RECHARGE, "account_type", [*NAMES_REFUSED, None]),
-    (bodies.RECHARGE, "amount", AMOUNTS_REFUSED),
-    (bodies.RECHARGE, "currency", CURRENCIES_REFUSED),
-    (bodies.RECHARGE, "recharge_type", [*NAMES_REFUSED, None]),
-    (bodies.RECHARGE, "metadata", METADATA_REFUSED),
+    (bodies.OPEN, "reason", ["why"]),
+    (bodies.CLOSE, "amount", ["1.00"]),
+    (bodies.CLOSE, "account_no", ["2026010204815162347"]),
+    (bodies.RECHARGE, "payout_type", ["card"]),
+    (bodies.WITHDRAW, "recharge_type", ["card"]),
+    (bodies.WITHDRAW, "expires_in_seconds", [1]),
+    (bodies.TRANSFER, "to_currency", ["USD"]),
+    (bodies.REFUND, "user_id", ["u-1"]),
+    (bodies.HOLD, "expires_at", ["2026-01-02T03:04:05Z"]),
+    (bodies.CAPTURE, "user_id", ["u-1"]),
+    (bodies.RELEASE, "amount", ["1.00"]),
+]
+
+REFUSED: list[tuple[JsonObject, str, list[object]]] = [
+    *(
+        (command, field, BY_FIELD[field])
+        for command in bodies.COMMANDS
+        for field in (*command, "metadata")
+        if field != "type"
+    ),
+    *FOREIGN,
     (bodies.RESULT, "payment_order_no", IDENTIFIERS_REFUSED),
     (bodies.RESULT, "amount", AMOUNTS_REFUSED),
     (bodies.RESULT, "currency", CURRENCIES_REFUSED),
@@ -122,6 +153,14 @@ def test_a_bad_value_is_refused_by_model_and_by_schema(good: JsonObject, field: 
 
 
 BEYOND_THE_SCHEMA: list[tuple[JsonObject, str, dict[str, object]]] = [
+    (bodies.WITHDRAW, "amount", {"amount": "1.001"}),
+    (bodies.TRANSFER, "amount", {"amount": "1.0", "currency": "JPY"}),
+    (bodies.REFUND, "amount", {"amount": "1.001"}),
+    (bodies.HOLD, "amount", {"amount": "1.0001", "currency": "KWD"}),
+    (bodies.CAPTURE, "amount", {"amount": "1.000"}),
+    (bodies.HOLD, "expires_in_seconds", {"expires_in_seconds": 1.0}),
+    (bodies.CLOSE, "metadata", {"metadata": {"a": "x" * 2_048}}),
+    (bodies.RELEASE, "hold_serial_no", {"hold_serial_no": "H-1\n"}),
     (bodies.RECHARGE, "amount", {"amount": "1.001"}),
     (bodies.RECHARGE, "amount", {"amount": "1.000"}),
     (bodies.RECHARGE, "amount", {"amount": "1.0", "currency": "JPY"}),
@@ -168,6 +207,18 @@ TAKEN: list[tuple[JsonObject, dict[str, object]]] = [
     (bodies.RECHARGE, {"amount": "1.23456", "currency": "XYZ"}),
     (bodies.RECHARGE, {"amount": "100", "currency": "JPY"}),
     (bodies.RECHARGE, {"recharge_type": "sandbox_declined"}),
+    (bodies.FREEZE, {"reason": "x"}),
+    (bodies.FREEZE, {"reason": "警" * 500}),
+    (bodies.UNFREEZE, {"reason": "'; DROP TABLE accounts; -- \n\t 🎉"}),
+    (bodies.CLOSE, {"currency": "XYZ", "metadata": None}),
+    (bodies.WITHDRAW, {"amount": "100", "currency": "JPY", "payout_type": "cash_2"}),
+    (bodies.TRANSFER, {"to_user_id": "u-1", "to_account_type": "savings"}),
+    (bodies.TRANSFER, {"to_user_id": "u-1"}),
+    (bodies.REFUND, {"original_serial_no": "RF-1"}),
+    (bodies.HOLD, {"expires_in_seconds": 1}),
+    (bodies.HOLD, {"expires_in_seconds": 31_536_000}),
+    (bodies.CAPTURE, {"amount": "9" * 64, "to_user_id": "-"}),
+    (bodies.RELEASE, {"hold_serial_no": "H" * 64, "metadata": {}}),
     (bodies.RESULT, {"status": "failed", "reason": "card declined"}),
     (bodies.RESULT, {"status": "unknown", "reason": None}),
     (bodies.RESULT, {"reason": "é" * 10_000}),
@@ -194,6 +245,20 @@ def test_a_good_value_is_taken_by_model_and_by_schema(good: JsonObject, changes:
     assert type(message) is ACCEPTED[whole["type"]]
     assert schema_takes(whole)
     assert parse(encode(message), ACCEPTED) == message
+
+
+@pytest.mark.parametrize("good", bodies.COMMANDS, ids=lambda good: good["type"])
+def test_an_account_type_left_out_is_basic(good: JsonObject) -> None:
+    types = {"account_type", "to_account_type"} & good.keys()
+    without = {name: value for name, value in good.items() if name not in types}
+
+    message = parse(bodies.body(without), COMMANDS)
+
+    assert {name: getattr(message, name) for name in types} == dict.fromkeys(types, "basic")
+
+
+def test_there_is_a_body_of_every_command() -> None:
+    assert [good["type"] for good in bodies.COMMANDS] == [*COMMANDS]
 
 
 def test_absent_fields_have_their_defaults() -> None:
@@ -299,8 +364,50 @@ def test_the_result_of_an_outcome_is_of_its_kind() -> None:
         commands.NoResult,
         commands.NoResult,
     ]
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"account_no": "2026010204815162347"},
+        {"order_id": "019b7d4c-6f2e-7c3a-9d41-52c0e4a7b913"},
+        {**events.ACCOUNT_EXAMPLE, "id": 1},
+        {**events.HOLD_EXAMPLE, "balance": "1.00"},
+        {**events.TRANSFER_EXAMPLE, "entries": []},
+        {"what": "ever"},
+        {"type": "order.recharge.v1"},
+        [],
+        None,
+        "order",
+        commands.Fault(field="", message=""),
+    ],
+)
+def test_a_result_that_is_of_no_kind_is_none(result: object) -> None:
     with pytest.raises(ValidationError):
-        example(commands.Outcome, result={"account_no": "2026010204815162347"})
+        example(commands.Outcome, result=result)
+
+
+def test_the_entries_of_an_order_are_left_out_of_an_outcome() -> None:
+    succeeded = example(events.OrderSucceeded)
+    assert succeeded.data.entries
+
+    outcome = example(commands.Outcome, result=succeeded.data)
+
+    assert json.loads(encode(outcome))["result"] == {
+        name: value for name, value in succeeded.examples()[0]["data"].items() if name != "entries"
+    }
+
+
+@pytest.mark.parametrize("kind", ["charge", "payout", "refund", "status"])
+def test_a_request_says_when_the_wallet_stops_waiting_or_that_it_never_does(kind: str) -> None:
+    request = example(payments.PaymentRequest, kind=kind, expires_at=None)
+
+    assert json.loads(encode(request))["expires_at"] is None
+    assert "expires_at" in generate.json_schema(payments.PaymentRequest)["required"]
+    with pytest.raises(ValidationError):
+        payments.PaymentRequest.model_validate(
+            {k: v for k, v in payments.PaymentRequest.examples()[0].items() if k != "expires_at"}
+        )
 
 
 WHERE_THEY_APPLY = {
