@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from wallet_worker.core import orders
+from wallet_worker.core import accounts, orders
 from wallet_worker.endings import Ending
-from wallet_worker.settings import Settings
+from wallet_worker.settings import LimitSettings, Settings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -19,10 +19,10 @@ def settings_table() -> str:
         match field.get_default(call_default_factory=True):
             case _ if field.is_required():
                 default = "required"
-            case None | {}:
+            case None | {} | LimitSettings():
                 default = ""
             case tuple() as several:
-                default = f"`{','.join(several)}`"
+                default = f"`{','.join(map(str, several))}`"
             case value:
                 default = f"`{value}`"
         rows.append(f"| `WALLET_{name.upper()}` | {default} | {field.description} |")
@@ -33,8 +33,9 @@ def test_the_readme_lists_every_setting_with_its_default() -> None:
     assert settings_table() in README, f"it should have:\n{settings_table()}"
 
 
-def test_the_picture_of_the_order_is_that_of_the_table() -> None:
-    assert f"```mermaid\n{orders.diagram()}\n```" in ARCHITECTURE
+def test_the_pictures_of_orders_and_accounts_are_those_of_the_tables() -> None:
+    for picture in (*orders.diagrams().values(), accounts.diagram()):
+        assert f"```mermaid\n{picture}\n```" in ARCHITECTURE
 
 
 def test_the_architecture_lists_every_ending() -> None:

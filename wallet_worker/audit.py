@@ -44,6 +44,9 @@ class Invariant(StrEnum):
     BALANCE = "balance", "an account's balance is what its last line left, and the sum of its entries"
     OVERDRAFT = "overdraft", "a user's balance is never below zero"
     RESERVE = "reserve", "what is reserved is not below zero and not above the balance"
+    RESERVED = "reserved", "what is reserved is what pending orders and active holds will take"
+    HOLD = "hold", "a hold has left what was neither captured nor returned"
+    REFUNDS = "refunds", "only a recharge that succeeded is refunded, and all refunds are at most its amount"
     CURRENCY_SUM = "currency_sum", "all entries of a currency sum to zero"
     ORDER_SUM = "order_sum", "all entries of an order sum to zero"
     ORDER_ENTRIES = "order_entries", "an order that succeeded has exactly its entries, and any other has none"
@@ -133,6 +136,9 @@ async def audit(
             if min(accounts, orders) < report.lines:
                 await _find_stray_lines(connection, report)
             await _find_commands_without_order(connection, report)
+            await _find_wrong_reserves(connection, report)
+            await _find_wrong_holds(connection, report)
+            await _find_too_many_refunds(connection, report)
             report.findings = await named(connection, report.findings)
     report.seconds = time.monotonic() - begun
     return report
@@ -282,7 +288,7 @@ def check_account(account: AccountSoFar, report: Report) -> None:
 
 # Entries come with the currency of their account and, where that is a system account, its name.
 _BY_ORDER = """
-SELECT o.order_id, o.order_type, o.account_id, o.amount, o.currency, o.status,
+SELECT o.order_id, o.order_type, o.account_id, o.counter_account_id, o.amount, o.currency, o.status,
        c.status = 'applied' AND c.command_type = 'order.' || o.order_type || '.v1',
        e.account_id, e.direction = 'credit', e.amount, a.currency, a.system_name
 FROM orders o
@@ -300,6 +306,7 @@ class _Order:
     order_id: UUID
     order_type: str
     account_id: int
+    counter_account_id: int | None
     amount: int
     currency: str
     status: str
@@ -323,13 +330,13 @@ async def _check_orders(
             if order is None or order.order_id != order_id:
                 if order is not None:
                     _check_order(order, entries, report)
-                order = _Order(order_id, *row[1:7])
+                order = _Order(order_id, *row[1:8])
                 entries = []
-            account_id = row[7]
+            account_id = row[8]
             if account_id is not None:
                 lines += 1
-                amount = row[9]
-                entries.append((row[11] or account_id, row[10], amount if row[8] else -amount))
+                amount = row[10]
+                entries.append((row[12] or account_id, row[11], amount if row[9] else -amount))
         lines_seen(lines)
     if order is not None:
         _check_order(order, entries, report)
@@ -367,6 +374,18 @@ def _entries_wanted(order: _Order) -> list[_Line] | None:
                 (order.account_id, order.currency, order.amount),
                 (SystemName.CLEARING.value, order.currency, -order.amount),
             ]
+        case OrderType.WITHDRAW | OrderType.REFUND:
+            return [
+                (order.account_id, order.currency, -order.amount),
+                (SystemName.CLEARING.value, order.currency, order.amount),
+            ]
+        case OrderType.TRANSFER | OrderType.CAPTURE if order.counter_account_id is not None:
+            return [
+                (order.account_id, order.currency, -order.amount),
+                (order.counter_account_id, order.currency, order.amount),
+            ]
+        case OrderType.RELEASE:
+            return []
         case _:
             return None
 
@@ -428,6 +447,82 @@ async def _find_commands_without_order(connection: asyncpg.Connection, report: R
         for serial_no, command_type in rows:
             detail = f"this {command_type} was applied and has no order"
             report.add(Finding(invariant=Invariant.COMMAND_ORDER, detail=detail, serial_no=serial_no))
+
+
+_WRONG_RESERVES = """
+WITH taken AS (
+    SELECT account_id, sum(CASE order_type WHEN 'hold' THEN remaining ELSE amount END) AS minor
+    FROM orders
+    WHERE (order_type = 'hold' AND status = 'active')
+       OR (order_type IN ('withdraw', 'refund') AND status = 'pending')
+    GROUP BY account_id
+)
+SELECT a.account_id, a.currency, a.reserved, coalesce(t.minor, 0)::bigint
+FROM accounts a
+LEFT JOIN taken t USING (account_id)
+WHERE a.reserved <> coalesce(t.minor, 0)
+ORDER BY a.account_id
+"""
+
+
+async def _find_wrong_reserves(connection: asyncpg.Connection, report: Report) -> None:
+    async for rows in _chunks(connection, _WRONG_RESERVES):
+        for account_id, currency, reserved, taken in rows:
+            detail = (
+                f"{_text(reserved, currency)} are reserved, and its orders will take {_text(taken, currency)}"
+            )
+            report.add(Finding(invariant=Invariant.RESERVED, detail=detail, account_id=account_id))
+
+
+_WRONG_HOLDS = """
+SELECT h.order_id, h.currency, h.status, h.amount, h.remaining, u.captured, u.released
+FROM orders h
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(amount) FILTER (WHERE order_type = 'capture'), 0)::bigint AS captured,
+           coalesce(sum(amount) FILTER (WHERE order_type = 'release'), 0)::bigint AS released
+    FROM orders
+    WHERE about_serial_no = h.serial_no
+) u
+WHERE h.order_type = 'hold'
+  AND CASE h.status
+          WHEN 'active'   THEN h.remaining <> h.amount - u.captured OR h.remaining = 0 OR u.released > 0
+          WHEN 'captured' THEN h.remaining <> 0 OR u.captured <> h.amount
+          WHEN 'released' THEN h.remaining <> 0 OR u.captured + u.released <> h.amount
+          ELSE h.remaining <> 0 OR u.captured >= h.amount OR u.released > 0
+      END
+ORDER BY h.order_id
+"""
+
+
+async def _find_wrong_holds(connection: asyncpg.Connection, report: Report) -> None:
+    async for rows in _chunks(connection, _WRONG_HOLDS):
+        for order_id, currency, status, amount, remaining, captured, released in rows:
+            detail = (
+                f"it is {status} with {_text(remaining or 0, currency)} left: of {_text(amount, currency)}, "
+                f"{_text(captured, currency)} were captured and {_text(released, currency)} released"
+            )
+            report.add(Finding(invariant=Invariant.HOLD, detail=detail, order_id=order_id))
+
+
+_TOO_MANY_REFUNDS = """
+SELECT o.order_id, o.order_type, o.status, o.currency, o.amount, sum(r.amount)::bigint
+FROM orders r
+JOIN orders o ON o.serial_no = r.about_serial_no
+WHERE r.order_type = 'refund' AND r.status <> 'failed'
+GROUP BY o.order_id
+HAVING sum(r.amount) > o.amount OR o.order_type <> 'recharge' OR o.status <> 'succeeded'
+ORDER BY o.order_id
+"""
+
+
+async def _find_too_many_refunds(connection: asyncpg.Connection, report: Report) -> None:
+    async for rows in _chunks(connection, _TOO_MANY_REFUNDS):
+        for order_id, order_type, status, currency, amount, refunded in rows:
+            detail = (
+                f"{_text(refunded, currency)} are refunded of this {order_type}, which is {status} "
+                f"with {_text(amount, currency)}"
+            )
+            report.add(Finding(invariant=Invariant.REFUNDS, detail=detail, order_id=order_id))
 
 
 _ACCOUNT_NAMES = """

@@ -23,10 +23,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import TypeAlias
 
 import asyncpg
 import structlog
+from pamqp.commands import Basic
 
 from schemas.codes import Code
 from schemas.commands import OpenAccount
@@ -34,7 +36,8 @@ from schemas.names import WALLET_DEAD_LETTERS
 from schemas.payments import PaymentResult
 from wallet_worker.broker.inbox import Inbox, Letter, acknowledge, letter
 from wallet_worker.broker.properties import dead_letter, marshal, unmarshal
-from wallet_worker.core.decide import Circumstances, Rules, decide
+from wallet_worker.core.circumstances import Circumstances, Rules
+from wallet_worker.core.decide import decide
 from wallet_worker.core.facts import Decision, Facts
 from wallet_worker.core.numbering import ENTROPY_BYTES, Draw, uuid7
 from wallet_worker.core.reading import Readable, Source, Unreadable, read
@@ -44,7 +47,7 @@ from wallet_worker.health import Health
 from wallet_worker.metrics import Metrics
 from wallet_worker.outbox import Outbox
 from wallet_worker.pause import Pause
-from wallet_worker.store import accounts, facts, outbox, parked, suspects
+from wallet_worker.store import accounts, facts, orders, outbox, parked, suspects
 from wallet_worker.store.database import Database
 from wallet_worker.store.errors import (
     InvariantBrokenError,
@@ -60,6 +63,7 @@ BATCH_MAX = 500  # beyond it a batch gains nothing: the time goes into rows, not
 RACES_MAX = 20  # in a row; then somebody holds a lock for good, and waiting is right
 CRASHES_MAX = 3  # times that a worker dies with a suspect in hand, before that is set aside
 SWEEP_SECONDS = 1.0
+PUT_OFF = timedelta(hours=1)  # an order that the wallet failed on when it was due
 ACCOUNT_IDS_RESERVED = 1_000  # a round trip for every thousand accounts opened
 
 log = structlog.get_logger(__name__)
@@ -80,8 +84,12 @@ class Ended:
     number: str
 
 
+Take: TypeAlias = Callable[[asyncpg.Connection, int], Awaitable[list[Letter]]]
+"""Takes letters that are due from a table, locked, at most so many."""
+
+
 class Batches:
-    """Applies batches, from the inbox and from the parked results, until stopped."""
+    """Applies batches, from the inbox, from the parked results and from the orders that are due, until stopped."""
 
     def __init__(
         self,
@@ -120,7 +128,7 @@ class Batches:
             passing(Failpoint.AFTER_ACKNOWLEDGE)
 
     async def sweep(self, stopping: asyncio.Event) -> None:
-        """Look again at parked results when they are due, until stopping."""
+        """Look at parked results and at orders when they are due, until stopping."""
         while not stopping.is_set():
             if not await self._while_available(self._sweep_all, stopping):
                 return
@@ -258,7 +266,7 @@ class Batches:
         now, known = await facts.load(
             connection,
             [message for message in messages if not isinstance(message, Unreadable)],
-            self._rules.currencies,
+            self._rules,
         )
         await self._reserve_account_ids(connection, messages)
         entropy = os.urandom(ENTROPY_BYTES * len(letters))
@@ -326,8 +334,13 @@ class Batches:
     async def _set_aside(self, letter: Letter, detail: str) -> list[Ended]:
         """Send one letter to the dead letters, in a transaction of its own.
 
-        Nothing is done with a parked one that another worker has taken since this one failed on it.
+        Nothing is done with a parked one that another worker has taken since this one failed on it. An order that
+        was due is no letter of anybody's: it is looked at again after a while.
         """
+        if letter.incoming.source is Source.CLOCK:
+            async with self._database.transaction() as connection:
+                await orders.put_off(connection, letter.incoming.body.decode(), PUT_OFF)
+            return [Ended(letter, Ending.SET_ASIDE, Code.INTERNAL, detail, letter.incoming.body.decode())]
         async with self._database.transaction() as connection:
             if letter.parked_id is not None and not await parked.hold(connection, letter.parked_id):
                 return []
@@ -359,19 +372,20 @@ class Batches:
             properties=marshal(properties),
         )
 
-    # Parked results: the same road, from a table instead of the broker.
+    # Parked results, and orders that are due: the same road, from tables instead of the broker.
 
     async def _sweep_all(self) -> None:
-        while await self._sweep_some(BATCH_MAX):
-            pass
+        for take in (_take_parked, _take_due):
+            while await self._sweep_some(take, BATCH_MAX):
+                pass
 
-    async def _sweep_some(self, limit: int) -> int:
-        """Apply parked results that are due; return how many were taken."""
+    async def _sweep_some(self, take: Take, limit: int) -> int:
+        """Apply what is due; return how many were taken."""
         begun = time.monotonic()
         letters: list[Letter] = []
         try:
             async with self._database.transaction() as connection:
-                letters += [_letter(one) for one in await parked.take_due(connection, limit)]
+                letters += await take(connection, limit)
                 if not letters:
                     return 0
                 messages = [read(one.incoming, self._keys) for one in letters]
@@ -382,8 +396,8 @@ class Batches:
             return limit  # still there, and looked at again at once
         except (RefusedError, MessageFailedError) as exc:
             if len(letters) > 1:
-                return await self._sweep_some(1)
-            log.exception("message.failed", source=Source.RESULTS.value)
+                return await self._sweep_some(take, 1)
+            log.exception("message.failed", source=letters[0].incoming.source.value)
             if ended := await self._set_aside(letters[0], f"the wallet failed on it: {exc}"):
                 self._tell(ended, 0)
             return 1
@@ -461,6 +475,17 @@ def _letter(one: Parked) -> Letter:
         first_seen=one.first_seen,
         parked_id=one.parked_id,
     )
+
+
+async def _take_parked(connection: asyncpg.Connection, limit: int) -> list[Letter]:
+    return [_letter(one) for one in await parked.take_due(connection, limit)]
+
+
+async def _take_due(connection: asyncpg.Connection, limit: int) -> list[Letter]:
+    return [
+        letter(Source.CLOCK, serial_no.encode(), Basic.Properties(), exchange="", routing_key="")
+        for serial_no in await orders.take_due(connection, limit)
+    ]
 
 
 async def _save_parked(

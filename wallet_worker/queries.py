@@ -140,15 +140,18 @@ async def _order(connection: asyncpg.Connection, query: GetOrder) -> OrderDetail
     if command is None:
         return QueryRefused(code=Code.ORDER_NOT_FOUND, message="the serial number is not known")
     order = await orders.by_serial_no(connection, query.serial_no)
-    account = None if order is None else await accounts.by_id(connection, order.account_id)
-    if order is None or account is None:
+    if order is None:
         return OrderDetail(outcome=outcome(command, duplicate=False), order=None, entries=[])
+    parties = await accounts.by_id(
+        connection, [order.account_id, order.counter_account_id or order.account_id]
+    )
     lines = await entries.of_order(connection, order.order_id)
-    view = core_orders.view(order, account)
+    payee = parties[order.counter_account_id] if order.counter_account_id else None
+    view = core_orders.view(order, parties[order.account_id], payee=payee)
     return OrderDetail(
         outcome=outcome(command, duplicate=False),
         order=OrderView(**{name: getattr(view, name) for name in OrderView.model_fields}),
-        entries=[ledger.view(line.entry, account, line.order_type) for line in lines],
+        entries=[ledger.view(line.entry, parties[line.entry.account_id], line.order_type) for line in lines],
     )
 
 

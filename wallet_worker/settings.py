@@ -1,20 +1,120 @@
 """Settings from the environment, each with the prefix WALLET_; nothing is read from files."""
 
+import re
 from datetime import timedelta
-from typing import Annotated
+from itertools import pairwise
+from typing import Annotated, Self
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from schemas.money import minor_digits
+from schemas.money import UnknownCurrency, minor_digits, to_text
 from schemas.names import DEFAULT_CURRENCIES
-from wallet_worker.core.decide import Rules
+from schemas.values import OrderType
+from wallet_worker.core.circumstances import ASK_AFTER, Rules
+from wallet_worker.core.limits import AccountLimits, Limits, OrderLimits
 
 _ADDRESSES = {
     "amqp_url": ({"amqp", "amqps"}, "amqp://user:password@host:5672/vhost"),
     "database_url": ({"postgresql", "postgres"}, "postgresql://user:password@host:5432/name"),
 }
+
+
+def _ages(seconds: tuple[int, ...]) -> tuple[timedelta, ...]:
+    return tuple(timedelta(seconds=one) for one in seconds)
+
+
+class _OrderLimitSettings(BaseModel):
+    """Limits of one type of order, as decimal strings of the currency; all inclusive, and none where left out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    amount_min: str | None = None
+    amount_max: str | None = None
+    day_max: str | None = None
+
+    def limits(self, currency: str) -> OrderLimits:
+        return OrderLimits(
+            amount_min_minor=_minor(self.amount_min, currency),
+            amount_max_minor=_minor(self.amount_max, currency),
+            day_max_minor=_minor(self.day_max, currency),
+        )
+
+
+class _AccountLimitSettings(BaseModel):
+    """Limits of an account of one type and currency: of its balance, and of each type of order."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    balance_max: str | None = None
+    orders: dict[OrderType, _OrderLimitSettings] = Field(default_factory=dict)
+
+
+class LimitSettings(BaseModel):
+    """All limits: {"time_zone": "Asia/Taipei", "accounts": {"basic": {"TWD": {"balance_max": "100000.00", ...}}}}.
+
+    The account type `*` is every type that is not named. A day begins at midnight of the time zone.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    time_zone: str = "UTC"
+    accounts: dict[str, dict[str, _AccountLimitSettings]] = Field(default_factory=dict)
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError) as exc:
+            raise ValueError(f"no time zone is called {value!r}") from exc
+        return value
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> Self:
+        _ = self.limits  # an amount that is none is said at the start
+        return self
+
+    @property
+    def limits(self) -> Limits:
+        """The limits as the core knows them; raises ValueError for an amount that is none in its currency."""
+        return Limits(
+            accounts={
+                (account_type, currency): AccountLimits(
+                    balance_max_minor=_minor(found.balance_max, currency),
+                    orders={order_type: one.limits(currency) for order_type, one in found.orders.items()},
+                )
+                for account_type, by_currency in self.accounts.items()
+                for currency, found in by_currency.items()
+            },
+            time_zone=ZoneInfo(self.time_zone),
+        )
+
+
+def _minor(amount: str | None, currency: str) -> int | None:
+    """Return an amount of a setting in minor units; one of 0 allows nothing."""
+    if amount is None:
+        return None
+    try:
+        digits = minor_digits(currency)
+    except UnknownCurrency as exc:
+        raise ValueError(f"{currency} is no currency") from exc
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", amount) or len(amount.partition(".")[2]) > digits:
+        raise ValueError(
+            f"{amount!r} is no amount in {currency}: it should look like {to_text(10_000, currency)}"
+        )
+    whole, _, part = amount.partition(".")
+    return int(whole + part.ljust(digits, "0"))
 
 
 class Settings(BaseSettings):
@@ -43,6 +143,19 @@ class Settings(BaseSettings):
     recharge_expires_seconds: int = Field(
         default=86_400, ge=1, le=366 * 86_400, description="How long the wallet waits for a recharge's money."
     )
+    ask_seconds: Annotated[tuple[int, ...], NoDecode] = Field(
+        default=tuple(int(age.total_seconds()) for age in ASK_AFTER),
+        description="The ages in seconds, separated by commas, at which the gateway is asked about an order that "
+        "waits for its result; once the last is past, again and again with that much time between.",
+    )
+    ask_seconds_by_channel: dict[str, tuple[int, ...]] = Field(
+        default_factory=dict,
+        description='The same for some channels: {"card": [60, 300]}.',
+    )
+    limits: LimitSettings = Field(
+        default_factory=LimitSettings,
+        description="Limits of orders and balances by account type and currency: see Limits.",
+    )
     drain_seconds: float = Field(
         default=25.0, gt=0, description="How long a stopping worker may take to finish what it has in hand."
     )
@@ -55,7 +168,7 @@ class Settings(BaseSettings):
         default="info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
     )
 
-    @field_validator("currencies", mode="before")
+    @field_validator("currencies", "ask_seconds", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return (
@@ -84,6 +197,16 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return value
 
+    @field_validator("ask_seconds", "ask_seconds_by_channel")
+    @classmethod
+    def _ages_grow(
+        cls, value: tuple[int, ...] | dict[str, tuple[int, ...]]
+    ) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
+        for ages in value.values() if isinstance(value, dict) else [value]:
+            if not ages or ages[0] < 1 or any(one >= other for one, other in pairwise(ages)):
+                raise ValueError("it should be seconds, each more than the one before, such as [60, 300]")
+        return value
+
     @field_validator("payment_keys")
     @classmethod
     def _secrets_are_secret(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
@@ -99,6 +222,11 @@ class Settings(BaseSettings):
         return Rules(
             currencies=frozenset(self.currencies),
             recharge_expires_after=timedelta(seconds=self.recharge_expires_seconds),
+            ask_after=_ages(self.ask_seconds),
+            ask_after_by_channel={
+                channel: _ages(seconds) for channel, seconds in self.ask_seconds_by_channel.items()
+            },
+            limits=self.limits.limits,
         )
 
     @property

@@ -156,14 +156,14 @@ DAMAGES = (
     Damage(
         "more is reserved than there is",
         "UPDATE accounts SET reserved = balance + 1 WHERE account_id = 101",
-        {Invariant.RESERVE: 1},
-        {on(Invariant.RESERVE, "alice")},
+        {Invariant.RESERVE: 1, Invariant.RESERVED: 1},
+        {on(Invariant.RESERVE, "alice"), on(Invariant.RESERVED, "alice")},
     ),
     Damage(
         "less than nothing is reserved",
         "UPDATE accounts SET reserved = -1 WHERE account_id = 103",
-        {Invariant.RESERVE: 1},
-        {on(Invariant.RESERVE, "eve")},
+        {Invariant.RESERVE: 1, Invariant.RESERVED: 1},
+        {on(Invariant.RESERVE, "eve"), on(Invariant.RESERVED, "eve")},
     ),
     Damage(
         "a contra entry is gone",
@@ -297,7 +297,12 @@ DAMAGES = (
 )
 
 
-USERS = {ledger.account_no(ALICE): "alice", ledger.account_no(BOB): "bob", ledger.account_no(EVE): "eve"}
+USERS = {
+    ledger.account_no(ALICE): "alice",
+    ledger.account_no(BOB): "bob",
+    ledger.account_no(EVE): "eve",
+    ledger.account_no(104): "carol",
+}
 
 
 def seen(report: Report) -> set[tuple[Invariant, str]]:
@@ -340,8 +345,135 @@ async def test_damage_is_found_where_it_is(
         assert seen(report) == damage.where
 
 
+# What only orders of the other types can have wrong with them.
+OTHER_DAMAGES = (
+    Damage(
+        "something is reserved for nothing",
+        "UPDATE accounts SET reserved = reserved + 1 WHERE account_id = 104",
+        {Invariant.RESERVED: 1},
+        {on(Invariant.RESERVED, "carol")},
+    ),
+    Damage(
+        "a refund was forgotten when it failed",
+        "UPDATE orders SET status = 'failed', due_at = NULL WHERE serial_no = 'F-1'",
+        {Invariant.RESERVED: 1},
+        {on(Invariant.RESERVED, "carol")},
+    ),
+    Damage(
+        "a recharge is refunded twice",
+        """
+        UPDATE orders SET amount = 901 WHERE serial_no = 'F-1';
+        UPDATE accounts SET reserved = reserved + 851, balance = balance WHERE account_id = 104
+        """,
+        {Invariant.REFUNDS: 1, Invariant.RESERVE: 1},
+        {on(Invariant.REFUNDS, "A-1"), on(Invariant.RESERVE, "carol")},
+    ),
+    Damage(
+        "what is refunded is no recharge",
+        "UPDATE orders SET about_serial_no = 'W-1' WHERE serial_no = 'F-1'",
+        {Invariant.REFUNDS: 1},
+        {on(Invariant.REFUNDS, "W-1")},
+    ),
+    Damage(
+        "what is refunded never succeeded",
+        "UPDATE orders SET about_serial_no = 'R-7', amount = 50 WHERE serial_no = 'F-1'",
+        {Invariant.REFUNDS: 1},
+        {on(Invariant.REFUNDS, "R-7")},
+    ),
+    Damage(
+        "a hold has more left than it may",
+        """
+        UPDATE orders SET remaining = 201 WHERE serial_no = 'H-1';
+        UPDATE accounts SET reserved = reserved + 1 WHERE account_id = 104
+        """,
+        {Invariant.HOLD: 1},
+        {on(Invariant.HOLD, "H-1")},
+    ),
+    Damage(
+        "a hold is captured, and something of it was not",
+        """
+        UPDATE orders SET status = 'captured', remaining = 0, due_at = NULL WHERE serial_no = 'H-1';
+        UPDATE accounts SET reserved = 50 WHERE account_id = 104
+        """,
+        {Invariant.HOLD: 1},
+        {on(Invariant.HOLD, "H-1")},
+    ),
+    Damage(
+        "a hold is released, and nobody released it",
+        "UPDATE orders SET status = 'released' WHERE serial_no = 'H-3'",
+        {Invariant.HOLD: 1},
+        {on(Invariant.HOLD, "H-3")},
+    ),
+    Damage(
+        "a hold has expired, and still has something left",
+        "UPDATE orders SET remaining = 1 WHERE serial_no = 'H-3'",
+        {Invariant.HOLD: 1},
+        {on(Invariant.HOLD, "H-3")},
+    ),
+    Damage(
+        "a transfer is another payee's",
+        "UPDATE orders SET counter_account_id = 101 WHERE serial_no = 'T-1'",
+        {Invariant.ORDER_ENTRIES: 1},
+        {on(Invariant.ORDER_ENTRIES, "T-1")},
+    ),
+    Damage(
+        "a transfer has no payee",
+        "UPDATE orders SET counter_account_id = NULL WHERE serial_no = 'T-1'",
+        {Invariant.ORDER_ENTRIES: 1},
+        {on(Invariant.ORDER_ENTRIES, "T-1")},
+    ),
+    Damage(
+        "a capture has another amount than its entries",
+        """
+        UPDATE orders SET amount = 99 WHERE serial_no = 'C-1';
+        UPDATE orders SET remaining = 201 WHERE serial_no = 'H-1';
+        UPDATE accounts SET reserved = reserved + 1 WHERE account_id = 104
+        """,
+        {Invariant.ORDER_ENTRIES: 1},
+        {on(Invariant.ORDER_ENTRIES, "C-1")},
+    ),
+    Damage(
+        "a withdrawal was credited",
+        "UPDATE orders SET order_type = 'recharge' WHERE serial_no = 'W-1'",
+        {Invariant.ORDER_ENTRIES: 1, Invariant.ORDER_COMMAND: 1},
+        {on(Invariant.ORDER_ENTRIES, "W-1"), on(Invariant.ORDER_COMMAND, "W-1")},
+    ),
+    Damage(
+        "a release moved money",
+        "UPDATE entries SET order_id = lpad('28', 32, '0')::uuid WHERE order_id = lpad('22', 32, '0')::uuid",
+        {Invariant.ORDER_ENTRIES: 2},
+        {on(Invariant.ORDER_ENTRIES, "L-1"), on(Invariant.ORDER_ENTRIES, "T-1")},
+    ),
+)
+
+
+async def test_orders_of_every_type_that_are_right_are_clean(
+    clean_url: str, owner: asyncpg.Connection
+) -> None:
+    await ledger.write_every_order(owner)
+
+    report = await audit(clean_url)
+
+    assert (report.clean, report.orders, report.lines) == (True, 17, 18), report.findings
+
+
+@pytest.mark.parametrize("damage", OTHER_DAMAGES, ids=lambda damage: damage.name)
+async def test_damage_to_the_other_orders_is_found_and_nothing_else(
+    clean_url: str, owner: asyncpg.Connection, damage: Damage
+) -> None:
+    await ledger.write_every_order(owner)
+    await corrupt(owner, damage.statements)
+
+    report = await audit(clean_url)
+
+    assert report.found == damage.found
+    assert seen(report) == damage.where
+
+
 def test_each_rule_has_damage_that_breaks_it() -> None:
-    assert {invariant for damage in DAMAGES for invariant in damage.found} == set(Invariant)
+    assert {invariant for damage in (*DAMAGES, *OTHER_DAMAGES) for invariant in damage.found} == set(
+        Invariant
+    )
 
 
 async def test_an_empty_database_is_clean(database_url: str) -> None:

@@ -16,7 +16,7 @@ from tests.workers import KEYS
 from wallet_worker.batch import Batches
 from wallet_worker.broker.inbox import Delivery, Inbox, Letter, letter
 from wallet_worker.broker.publisher import Publisher
-from wallet_worker.core.decide import Rules
+from wallet_worker.core.circumstances import Rules
 from wallet_worker.core.reading import Incoming
 from wallet_worker.health import Health
 from wallet_worker.metrics import Metrics

@@ -12,7 +12,8 @@ from tests.batch.rig import ROUTING_KEY, WORKER, Rig
 from tests.core.world import command, open_account, recharge, result
 from wallet_worker import batch, logs
 from wallet_worker.broker.properties import unmarshal
-from wallet_worker.core.decide import Circumstances, decide
+from wallet_worker.core.circumstances import Circumstances
+from wallet_worker.core.decide import decide
 from wallet_worker.core.facts import Decision, Facts
 from wallet_worker.core.reading import Incoming, Readable, Unreadable
 

@@ -17,6 +17,7 @@ from tests.core.mixtures import BEFORE, mixtures
 from tests.core.world import open_account, recharge, result
 from tests.workers import until
 from wallet_worker import batch
+from wallet_worker.batch import _take_parked
 from wallet_worker.core.decide import decide
 from wallet_worker.core.reading import Incoming
 from wallet_worker.store import facts
@@ -339,7 +340,9 @@ async def test_two_workers_that_sweep_at_once_apply_each_parked_result_once(
         await one.settle(result("gateway", payment_order_no=number))
     await one.settle(open_account(), *(recharge(serial_no=number) for number in numbers))
 
-    await asyncio.gather(*(wallet.batches._sweep_some(3) for wallet in (one, other) for _ in range(8)))
+    await asyncio.gather(
+        *(wallet.batches._sweep_some(_take_parked, 3) for wallet in (one, other) for _ in range(8))
+    )
     await asyncio.gather(one.sweep(), other.sweep())
 
     assert await owner.fetchval("SELECT balance FROM accounts WHERE kind = 'user'") == 400_000

@@ -93,9 +93,9 @@ _FUNCTIONS: Final = (
             RETURN NULL;
         END IF;
         INSERT INTO orders (order_id, serial_no, order_type, account_id, amount, currency, status, code, channel, late,
-                            expires_at, created_at, updated_at)
+                            expires_at, due_at, created_at, updated_at)
         VALUES (id, number, 'recharge', account.account_id, 10000, 'TWD', 'pending', 'OK', 'card', false,
-                now() + interval '24 hours', now(), now());
+                now() + interval '24 hours', now() + interval '1 minute', now(), now());
         PERFORM bench.publish('payment.requests', 'payment.request',
             json_build_object('type', 'payment.request.v1', 'payment_order_no', number, 'kind', 'charge',
                 'amount', '100.00', 'currency', 'TWD', 'channel', 'card', 'requested_at', now(),
@@ -128,7 +128,7 @@ _FUNCTIONS: Final = (
         SET balance = balance + CASE account_id WHEN paid.account_id THEN paid.amount ELSE -paid.amount END,
             line_no = line_no + 1, updated_at = now()
         WHERE account_id IN (paid.account_id, lane.account_id);
-        UPDATE orders SET status = 'succeeded', transacted_at = now(), updated_at = now()
+        UPDATE orders SET status = 'succeeded', due_at = NULL, transacted_at = now(), updated_at = now()
         WHERE order_id = paid.order_id AND status = 'pending';
         INSERT INTO entries (account_id, line_no, order_id, direction, amount, balance_before, balance_after,
                              created_at)

@@ -16,7 +16,7 @@ from tests.benchmarks.wire import RawChannel, framed
 from tests.benchmarks.workloads import KEYS, USERS, Load, parcels
 from tests.servers import Servers
 from wallet_worker.broker import topology
-from wallet_worker.core.decide import Rules
+from wallet_worker.core.circumstances import Rules
 from wallet_worker.store import accounts
 from wallet_worker.store.migrate import migrate
 

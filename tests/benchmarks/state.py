@@ -75,9 +75,10 @@ ORDER BY i
 
 _ORDERS = """
 INSERT INTO orders (order_id, serial_no, order_type, account_id, amount, currency, status, code, channel,
-                    late, expires_at, transacted_at, created_at, updated_at)
+                    late, expires_at, due_at, transacted_at, created_at, updated_at)
 SELECT order_id, serial_no, 'recharge', $1::bigint + user_no, $2::bigint, $3::text,
        CASE WHEN $4::boolean THEN 'succeeded' ELSE 'pending' END, 'OK', 'card', false, at + interval '24 hours',
+       CASE WHEN NOT $4::boolean THEN at + interval '24 hours' END,
        CASE WHEN $4::boolean THEN at + interval '2 seconds' END,
        at, CASE WHEN $4::boolean THEN at + interval '2 seconds' ELSE at END
 FROM asked

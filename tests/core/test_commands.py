@@ -9,7 +9,7 @@ import pytest
 
 from schemas.codes import Code
 from schemas.names import PAYMENT_REQUESTS, WALLET_EVENTS
-from schemas.values import AccountStatus, OrderStatus
+from schemas.values import AccountStatus, OrderStatus, OrderType, PaymentStatus
 from tests.contract.bodies import JsonObject
 from tests.core.world import (
     NOW,
@@ -24,9 +24,10 @@ from tests.core.world import (
     told,
 )
 from wallet_worker.core import accounts, orders
-from wallet_worker.core.decide import Rules
+from wallet_worker.core.circumstances import Rules
 from wallet_worker.core.facts import Facts
 from wallet_worker.core.numbering import is_account_no
+from wallet_worker.core.orders import Effect
 from wallet_worker.core.reading import Incoming
 from wallet_worker.endings import Ending
 
@@ -279,9 +280,8 @@ def test_a_trace_is_carried_through_to_everything_that_is_told() -> None:
 def test_no_two_messages_of_a_decision_have_the_same_id() -> None:
     decision = _world().tell_one(recharge("upstream"))
 
-    assert (
-        len({one.message_id for one in decision.outgoing} | {decision.order and decision.order.order_id}) == 4
-    )
+    ids = {one.message_id for one in decision.outgoing} | {one.order_id for one in decision.orders}
+    assert len(ids) == 4
 
 
 # Repeats and conflicts
@@ -556,10 +556,21 @@ def test_a_malformed_message_under_a_used_serial_number_is_malformed_and_no_conf
 
 
 def test_the_diagram_has_an_arrow_for_every_row_of_the_table() -> None:
-    lines = orders.diagram().splitlines()
+    for kinds, table in (
+        ([OrderType.RECHARGE], orders.RECHARGE),
+        ([OrderType.WITHDRAW, OrderType.REFUND], orders.PAYOUT),
+        ([OrderType.HOLD], orders.HOLD),
+    ):
+        lines = orders.diagram(kinds).splitlines()
 
-    assert lines[0] == "stateDiagram-v2"
-    assert len(lines) == 2 + len(orders.RECHARGE)
+        assert lines[0] == "stateDiagram-v2"
+        told = [
+            row
+            for row, step in table.items()
+            if isinstance(row[1], PaymentStatus) or step.effect is not Effect.KEEP
+        ]
+        assert len(lines) == 2 + len(told)
+    assert list(orders.diagrams()) == ["recharge", "withdraw and refund", "hold"]
 
 
 def test_the_same_arguments_give_the_same_decision() -> None:

@@ -28,9 +28,9 @@ from tests.core.world import (
 )
 from tests.workers import KEYS
 from wallet_worker.core.accounts import SystemKey, SystemName
-from wallet_worker.core.decide import PARKED_FOR
 from wallet_worker.core.ledger import BALANCE_MAX_MINOR
 from wallet_worker.core.reading import Incoming, Source, Unreadable, read
+from wallet_worker.core.results import PARKED_FOR
 from wallet_worker.endings import Ending
 
 SAID_AT = "2026-01-02T03:04:05.000006Z"

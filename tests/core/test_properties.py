@@ -8,14 +8,15 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from schemas.values import OrderStatus
+from schemas.values import OrderStatus, OrderType
 from tests.core.mixtures import BEFORE, UNHURRIED, mixtures
 from tests.core.world import NOW, World, open_account, recharge, result
 from tests.workers import KEYS
-from wallet_worker.core.decide import Circumstances, decide
+from wallet_worker.core.circumstances import Circumstances
+from wallet_worker.core.decide import decide
 from wallet_worker.core.facts import Facts
 from wallet_worker.core.numbering import ENTROPY_BYTES, Draw
-from wallet_worker.core.orders import RECHARGE_STATUSES
+from wallet_worker.core.orders import KINDS
 from wallet_worker.core.reading import Incoming, read
 
 SAID = st.sampled_from(["succeeded", "failed", "unknown"])
@@ -101,7 +102,7 @@ def test_everything_a_second_time_moves_nothing(arrived: list[Incoming]) -> None
 
 @UNHURRIED
 @given(
-    status=st.sampled_from(sorted(RECHARGE_STATUSES)),
+    status=st.sampled_from(sorted(KINDS[OrderType.RECHARGE].statuses)),
     said=st.lists(SAID, max_size=6),
     repeated=st.lists(st.integers(0, 5), max_size=6),
     data=st.data(),

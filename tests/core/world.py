@@ -6,6 +6,7 @@ a fact that is not loaded fails here too. It asserts what the database guards.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -13,21 +14,22 @@ from itertools import pairwise
 from typing import Any
 
 from schemas.codes import Code
-from schemas.commands import OpenAccount, Recharge
+from schemas.commands import OpenAccount
 from schemas.money import to_minor
 from schemas.names import PAYMENT_REQUESTS, WALLET_EVENTS
-from schemas.payments import PaymentResult
 from schemas.signature import sign
 from schemas.values import AccountStatus, Direction, OrderStatus, OrderType
 from tests.contract import bodies
 from tests.contract.bodies import JsonObject
 from tests.workers import KEYS
 from wallet_worker.core.accounts import Account, AccountKey, SystemKey, SystemName, opened
-from wallet_worker.core.decide import Circumstances, Rules, decide
+from wallet_worker.core.circumstances import Circumstances, Rules
+from wallet_worker.core.decide import decide
 from wallet_worker.core.facts import Command, Decision, Facts, Outgoing, Receipt
 from wallet_worker.core.ledger import Entry
+from wallet_worker.core.naming import named
 from wallet_worker.core.numbering import ENTROPY_BYTES, Draw
-from wallet_worker.core.orders import Order
+from wallet_worker.core.orders import KINDS, UNSUCCESSFUL, WAITING, Order
 from wallet_worker.core.reading import Incoming, Readable, Source, Unreadable, read
 from wallet_worker.endings import Ending
 
@@ -69,6 +71,11 @@ def result(
         signature=sign(body, keys, SIGNED_AT_UNIX) if keys else None,
         attempts=attempts,
     )
+
+
+def tick(serial_no: str) -> Incoming:
+    """Return what the clock says when an order is due."""
+    return Incoming(Source.CLOCK, serial_no.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,36 +165,45 @@ class World:
         return [self.tell_one(one) for one in arrived]
 
     def sweep(self, until: datetime) -> list[Decision]:
-        """Let time pass until `until`, and look at what was parked and is due, in one batch."""
+        """Let time pass until `until`, and look at what was parked and is due, then at the orders that are."""
         self.now = until
-        due = [one for one, due_at in self.parked if due_at <= until]
+        parked = [one for one, due_at in self.parked if due_at <= until]
         self.parked = [(one, due_at) for one, due_at in self.parked if due_at > until]
-        return self.tell(*due) if due else []
+        due = sorted((one.due_at, one.serial_no) for one in self.orders.values() if one.due_at is not None)
+        ticks = [tick(serial_no) for due_at, serial_no in due if due_at <= until]
+        return [decision for batch in (parked, ticks) if batch for decision in self.tell(*batch)]
 
     def _load(self, messages: Sequence[Readable]) -> Facts:
+        wanted = named(messages)
         facts = Facts()
-        keys: set[AccountKey] = set()
-        currencies: set[str] = set()
-        paid = {one.payment_order_no for one in messages if isinstance(one, PaymentResult)}
-        for message in messages:
-            match message:
-                case PaymentResult():
-                    order = self.orders.get(message.payment_order_no)
-                    if order is not None:
-                        facts.orders[order.serial_no] = order
-                        facts.add_accounts((self.accounts[order.account_id],))
-                        currencies.add(order.currency)
-                case OpenAccount() | Recharge():
-                    known = self.commands.get(message.serial_no)
-                    if known is not None:
-                        facts.commands[known.serial_no] = known
-                    keys.add(AccountKey(message.user_id, message.account_type, message.currency))
-                    if message.serial_no in paid:
-                        currencies.add(message.currency)
-        for key in keys:
-            newest = self.newest(key)
-            if newest is not None:
-                facts.add_accounts((newest,))
+        facts.commands = {
+            number: self.commands[number] for number in wanted.serial_nos & self.commands.keys()
+        }
+        facts.orders = {number: self.orders[number] for number in wanted.orders & self.orders.keys()}
+        facts.add_accounts([self.accounts[order.account_id] for order in facts.orders.values()])
+        facts.add_accounts([found for key in wanted.keys if (found := self.newest(key))])
+        for order in self.orders.values():
+            about = order.about_serial_no
+            if about in wanted.refunded and order.status is not OrderStatus.FAILED:
+                facts.refunded[about] = facts.refunded.get(about, 0) + order.amount_minor
+        for account in [found for key in wanted.closing if (found := facts.account(key))]:
+            facts.waiting[account.account_id] = sum(
+                one.account_id == account.account_id and one.status is OrderStatus.PENDING
+                for one in self.orders.values()
+            )
+        if self.rules.limits.count_days:
+            facts.day_start = self.rules.limits.day_start(self.now)
+            for account_id in self.rules.limits.counting(facts.accounts.values()):
+                for order in self.orders.values():
+                    if (
+                        order.account_id == account_id
+                        and order.created_at >= facts.day_start
+                        and order.status not in UNSUCCESSFUL
+                    ):
+                        key = (account_id, order.order_type)
+                        facts.spent[key] = facts.spent.get(key, 0) + order.amount_minor
+        currencies = wanted.currencies & self.rules.currencies
+        currencies |= {self.orders[number].currency for number in wanted.paid & self.orders.keys()}
         for lane in self.lanes.keys() & {SystemKey(SystemName.CLEARING, one) for one in currencies}:
             facts.add_lane(lane, self.accounts[self.lanes[lane]])
         return facts
@@ -274,12 +290,14 @@ class World:
             updated_at=LONG_AGO,
             expires_at=LONG_AGO + timedelta(days=1),
             transacted_at=LONG_AGO if status is OrderStatus.SUCCEEDED else None,
+            due_at=LONG_AGO + timedelta(days=1) if status is OrderStatus.PENDING else None,
         )
         self.orders[serial_no] = order
         return order
 
     def check(self) -> None:
-        """Assert the promises about the ledger."""
+        """Assert the promises about the ledger, and about what is reserved."""
+        self._check_reserves()
         assert sum(self.signed(entry) for entry in self.entries) == 0
         for currency in self.rules.currencies:
             held = [one for one in self.accounts.values() if one.currency == currency]
@@ -297,6 +315,26 @@ class World:
             if lines:
                 assert lines[-1].balance_after_minor == account.balance_minor
                 assert lines[-1].created_at == account.updated_at
+
+    def _check_reserves(self) -> None:
+        """Assert that exactly that is reserved which pending orders and active holds will take."""
+        reserved: Counter[int] = Counter()
+        refunds: Counter[str] = Counter()
+        for order in self.orders.values():
+            assert (order.status in WAITING) == (order.due_at is not None)
+            assert (order.order_type is OrderType.HOLD) == (order.remaining_minor is not None)
+            if order.order_type is OrderType.HOLD:
+                reserved[order.account_id] += order.remaining_minor or 0
+            elif KINDS[order.order_type].leaves and order.status is OrderStatus.PENDING:
+                reserved[order.account_id] += order.amount_minor
+            if order.order_type is OrderType.REFUND and order.status is not OrderStatus.FAILED:
+                refunds[order.about_serial_no or ""] += order.amount_minor
+        for account in self.accounts.values():
+            assert account.reserved_minor == reserved[account.account_id]
+            if account.user_id:
+                assert 0 <= account.available_minor <= account.balance_minor
+        for serial_no, refunded_minor in refunds.items():
+            assert refunded_minor <= self.orders[serial_no].amount_minor
 
     @staticmethod
     def signed(entry: Entry) -> int:

@@ -98,6 +98,7 @@ CHANGEABLE = {
     WORKER_ROLE: {
         *(f"accounts.{column}" for column in ("status", "balance", "reserved", "line_no", "updated_at")),
         *(f"orders.{column}" for column in ("status", "code", "late", "transacted_at", "updated_at")),
+        *(f"orders.{column}" for column in ("remaining", "due_at", "asked")),
         *(f"outbox.{column}" for column in ("attempts", "publish_after")),
         *(f"parked_results.{column}" for column in ("attempts", "due_at")),
         *(f"suspects.{column}" for column in ("attempts", "updated_at")),

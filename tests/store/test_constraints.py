@@ -121,6 +121,25 @@ OTHER_USER = {"account_id": "11", "account_no": "'2026010204815162358'", "user_i
 OTHER_LANE = {"account_id": "12", "lane": "1"}
 OTHER_COMMAND = {"serial_no": "'R-2'"}
 OTHER_ORDER = {"order_id": "'019b7d4c-6f2e-7c3a-9d41-52c0e4a7b914'", "serial_no": "'R-2'"}
+_UNMOVED = {"transacted_at": "NULL", "late": "false"}
+OTHER_REFUND = {
+    **OTHER_ORDER,
+    **_UNMOVED,
+    "order_type": "'refund'",
+    "status": "'pending'",
+    "about_serial_no": "'R-1'",
+    "due_at": "now()",
+}
+OTHER_TRANSFER = {**OTHER_ORDER, "order_type": "'transfer'", "counter_account_id": "2"}
+OTHER_HOLD = {
+    **OTHER_ORDER,
+    **_UNMOVED,
+    "order_type": "'hold'",
+    "status": "'active'",
+    "remaining": "100",
+    "due_at": "now()",
+}
+OTHER_RELEASE = {**OTHER_ORDER, **_UNMOVED, "order_type": "'release'", "about_serial_no": "'R-1'"}
 OTHER_LINE = {"line_no": "2"}
 OTHER_RESULT = {"payment_order_no": "'R-2'"}
 OTHER_SUSPECT = {"fingerprint": "decode(repeat('cd', 32), 'hex')"}
@@ -167,8 +186,31 @@ BREACHES: list[tuple[str, str, dict[str, str]]] = [
     ("orders_type_known", "orders", {**OTHER_ORDER, "order_type": "'gift'"}),
     ("orders_amount_positive", "orders", {**OTHER_ORDER, "amount": "0"}),
     ("orders_currency_form", "orders", {**OTHER_ORDER, "currency": "'TW'"}),
+    ("orders_counter_account_id_fkey", "orders", {**OTHER_TRANSFER, "counter_account_id": "999"}),
+    ("orders_about_serial_no_fkey", "orders", {**OTHER_REFUND, "about_serial_no": "'R-9'"}),
+    ("orders_about_another", "orders", {**OTHER_REFUND, "about_serial_no": "'R-2'"}),
+    ("orders_about_another", "orders", {**OTHER_REFUND, "about_serial_no": "NULL"}),
+    ("orders_about_another", "orders", {**OTHER_ORDER, "about_serial_no": "'R-1'"}),
+    ("orders_payee_where_paid", "orders", {**OTHER_TRANSFER, "counter_account_id": "NULL"}),
+    ("orders_payee_where_paid", "orders", {**OTHER_ORDER, "counter_account_id": "2"}),
+    ("orders_payee_is_another", "orders", {**OTHER_TRANSFER, "counter_account_id": "1"}),
+    ("orders_remaining_of_hold", "orders", {**OTHER_HOLD, "remaining": "NULL"}),
+    ("orders_remaining_of_hold", "orders", {**OTHER_HOLD, "remaining": "101"}),
+    ("orders_remaining_of_hold", "orders", {**OTHER_HOLD, "remaining": "-1"}),
+    ("orders_remaining_of_hold", "orders", {**OTHER_HOLD, "remaining": "0"}),
+    ("orders_remaining_of_hold", "orders", {**OTHER_HOLD, "status": "'released'"}),
+    ("orders_remaining_of_hold", "orders", {**OTHER_ORDER, "remaining": "100"}),
+    ("orders_waiting_is_due", "orders", {**OTHER_HOLD, "due_at": "NULL"}),
+    ("orders_waiting_is_due", "orders", {**OTHER_REFUND, "due_at": "NULL"}),
+    ("orders_waiting_is_due", "orders", {**OTHER_ORDER, "due_at": "now()"}),
+    ("orders_asked_counts", "orders", {**OTHER_ORDER, "asked": "-1"}),
+    ("orders_status_known", "orders", {**OTHER_REFUND, "status": "'active'"}),
+    ("orders_status_known", "orders", {**OTHER_REFUND, "status": "'expired'", "due_at": "NULL"}),
+    ("orders_status_known", "orders", {**OTHER_TRANSFER, **_UNMOVED, "status": "'pending'"}),
+    ("orders_status_known", "orders", {**OTHER_RELEASE, "status": "'released'"}),
+    ("orders_succeeded_has_moved", "orders", {**OTHER_RELEASE, "transacted_at": "now()"}),
     (
-        "orders_recharge_status_known",
+        "orders_status_known",
         "orders",
         {**OTHER_ORDER, "status": "'active'", "transacted_at": "NULL", "late": "false"},
     ),
@@ -237,6 +279,13 @@ async def test_a_constraint_refuses_what_its_name_says(
         ("lane", {**OTHER_LANE, "balance": str(1 - 2**63)}),
         ("orders", OTHER_ORDER),
         ("orders", {**OTHER_ORDER, "status": "'expired'", "transacted_at": "NULL", "late": "false"}),
+        ("orders", OTHER_REFUND),
+        ("orders", {**OTHER_REFUND, "status": "'failed'", "due_at": "NULL"}),
+        ("orders", OTHER_TRANSFER),
+        ("orders", OTHER_HOLD),
+        ("orders", {**OTHER_HOLD, "remaining": "1"}),
+        ("orders", {**OTHER_HOLD, "status": "'captured'", "remaining": "0", "due_at": "NULL"}),
+        ("orders", OTHER_RELEASE),
         ("entries", OTHER_LINE),
         ("entries", {**OTHER_LINE, "direction": "'debit'", "balance_after": "-100"}),
         ("payment_results", OTHER_RESULT),
@@ -286,7 +335,7 @@ async def test_money_is_64_bit_integers_of_minor_units(rolled_back: asyncpg.Conn
         SELECT table_name, column_name, data_type
         FROM information_schema.columns
         WHERE table_schema = 'public' AND column_name IN
-            ('amount', 'balance', 'reserved', 'balance_before', 'balance_after', 'line_no')
+            ('amount', 'remaining', 'balance', 'reserved', 'balance_before', 'balance_after', 'line_no')
         """
     )
     types: dict[str, set[Any]] = {}

@@ -24,7 +24,7 @@ async def lanes(database: Database) -> Database:
 
 
 async def _one(connection: asyncpg.Connection, key: SystemKey = TWD) -> Account:
-    ((found, account),) = await accounts.lock_lanes(connection, [key])
+    ((found, account),) = await accounts.find_lanes(connection, [key], lock=True)
     assert found == key
     return account
 
@@ -77,7 +77,7 @@ async def test_a_lane_that_is_let_go_is_taken_again(lanes: Database) -> None:
 
 async def test_lanes_of_several_currencies_come_together(lanes: Database) -> None:
     async with lanes.transaction() as connection:
-        found = await accounts.lock_lanes(connection, [TWD, JPY, TWD])
+        found = await accounts.find_lanes(connection, [TWD, JPY, TWD], lock=True)
 
     assert {key: account.currency for key, account in found} == {JPY: "JPY", TWD: "TWD"}
 
@@ -102,9 +102,9 @@ async def test_with_every_lane_taken_the_next_waits_and_sees_what_was_written(
 async def test_a_system_account_without_rows_is_a_broken_invariant(lanes: Database) -> None:
     async with lanes.transaction() as connection:
         with pytest.raises(InvariantBrokenError, match="clearing has no rows for KWD"):
-            await accounts.lock_lanes(connection, [TWD, SystemKey(SystemName.CLEARING, "KWD")])
+            await accounts.find_lanes(connection, [TWD, SystemKey(SystemName.CLEARING, "KWD")], lock=True)
 
 
 async def test_no_lanes_are_asked_for_nothing(database: Database) -> None:
     async with database.transaction() as connection:
-        assert await accounts.lock_lanes(connection, []) == []
+        assert await accounts.find_lanes(connection, [], lock=True) == []

@@ -52,6 +52,7 @@ def order(number: int, serial_no: str, account_id: int = 1) -> Order:
         created_at=AT,
         updated_at=AT,
         expires_at=AT + timedelta(days=1),
+        due_at=AT + timedelta(minutes=1),
     )
 
 
@@ -96,9 +97,9 @@ async def test_an_account_comes_back_as_it_was_written(database: Database) -> No
         await accounts.insert(connection, [written])
 
     async with database.transaction() as connection:
-        by_key = await accounts.lock(connection, [], [KEY])
-        by_id = await accounts.lock(connection, [7], [])
-        by_both = await accounts.lock(connection, [7, 7], [KEY, KEY])
+        by_key = await accounts.find(connection, [], [KEY], lock=True)
+        by_id = await accounts.find(connection, [7], [], lock=True)
+        by_both = await accounts.find(connection, [7, 7], [KEY, KEY], lock=True)
 
     assert by_key == by_id == by_both == [written]
 
@@ -114,8 +115,8 @@ async def test_accounts_are_found_by_their_whole_key(database: Database) -> None
         await accounts.insert(connection, others)
 
     async with database.transaction() as connection:
-        assert await accounts.lock(connection, [], [KEY]) == []
-        assert await accounts.lock(connection, [], [one.key for one in others]) == others
+        assert await accounts.find(connection, [], [KEY], lock=True) == []
+        assert await accounts.find(connection, [], [one.key for one in others], lock=True) == others
 
 
 @pytest.mark.parametrize("open_id", [1, 5, 9])
@@ -132,7 +133,7 @@ async def test_of_several_accounts_of_a_key_the_one_that_is_not_closed_is_meant(
         await accounts.insert(connection, found)
 
     async with database.transaction() as connection:
-        assert [one.account_id for one in await accounts.lock(connection, [], [KEY])] == [open_id]
+        assert [one.account_id for one in await accounts.find(connection, [], [KEY], lock=True)] == [open_id]
 
 
 async def test_of_several_closed_accounts_the_last_that_was_opened_is_meant(database: Database) -> None:
@@ -145,7 +146,7 @@ async def test_of_several_closed_accounts_the_last_that_was_opened_is_meant(data
         await accounts.insert(connection, found)
 
     async with database.transaction() as connection:
-        assert [one.account_id for one in await accounts.lock(connection, [], [KEY])] == [1]
+        assert [one.account_id for one in await accounts.find(connection, [], [KEY], lock=True)] == [1]
 
 
 async def test_what_a_batch_has_read_nobody_else_changes(
@@ -154,8 +155,8 @@ async def test_what_a_batch_has_read_nobody_else_changes(
     await _with_order(database)
 
     async with database.transaction() as connection:
-        await orders.lock(connection, ["R-1"])
-        await accounts.lock(connection, [1], [])
+        await orders.find(connection, ["R-1"], lock=True)
+        await accounts.find(connection, [1], [], lock=True)
         for statement in ("SELECT FROM orders FOR UPDATE NOWAIT", "SELECT FROM accounts FOR UPDATE NOWAIT"):
             with pytest.raises(asyncpg.LockNotAvailableError):
                 await sweeper.execute(statement)
@@ -166,7 +167,7 @@ async def test_what_a_batch_has_read_nobody_else_changes(
 async def test_an_account_that_has_moved_since_it_was_read_is_a_broken_invariant(database: Database) -> None:
     async with database.transaction() as connection:
         await accounts.insert(connection, [account(1), account(2, AccountKey("u-2", "basic", "TWD"))])
-        one, two = await accounts.lock(connection, [1, 2], [])
+        one, two = await accounts.find(connection, [1, 2], [], lock=True)
     changes = [(each, replace(each, balance_minor=100, line_no=1)) for each in (one, two)]
     async with database.transaction() as connection:
         await accounts.update(connection, changes[:1])
@@ -176,7 +177,10 @@ async def test_an_account_that_has_moved_since_it_was_read_is_a_broken_invariant
             await accounts.update(connection, changes)
 
     async with database.transaction() as connection:
-        assert [each.balance_minor for each in await accounts.lock(connection, [1, 2], [])] == [100, 0]
+        assert [each.balance_minor for each in await accounts.find(connection, [1, 2], [], lock=True)] == [
+            100,
+            0,
+        ]
 
 
 async def test_ids_are_reserved_once_however_many_ask_at_once(database: Database) -> None:
@@ -202,8 +206,7 @@ async def test_the_newest_account_of_each_kind_is_shown(database: Database) -> N
         assert await accounts.of_user(connection, "u-1", None, None) == [yen, again, bonus]
         assert await accounts.of_user(connection, "u-1", "basic", "TWD") == [again]
         assert await accounts.of_user(connection, "u-9", None, None) == []
-        assert await accounts.by_id(connection, 1) == closed
-        assert await accounts.by_id(connection, 999) is None
+        assert await accounts.by_id(connection, [1, 999]) == {1: closed}
 
 
 # Orders
@@ -213,7 +216,7 @@ async def test_an_order_comes_back_as_it_was_written(database: Database) -> None
     await _with_order(database)
 
     async with database.transaction() as connection:
-        found = await orders.lock(connection, ["R-1", "R-9"])
+        found = await orders.find(connection, ["R-1", "R-9"], lock=True)
         assert await orders.by_serial_no(connection, "R-1") == found["R-1"]
         assert await orders.by_serial_no(connection, "R-9") is None
 
@@ -223,6 +226,7 @@ async def test_an_order_comes_back_as_it_was_written(database: Database) -> None
 async def test_an_order_advances_only_from_the_status_that_was_read(database: Database) -> None:
     await _with_order(database)
     succeeded = replace(order(1, "R-1"), status=OrderStatus.SUCCEEDED, transacted_at=AT, late=True)
+    succeeded = replace(succeeded, due_at=None, asked=2)
     async with database.transaction() as connection:
         await orders.advance(connection, [(OrderStatus.PENDING, succeeded)])
 
@@ -231,7 +235,7 @@ async def test_an_order_advances_only_from_the_status_that_was_read(database: Da
             await orders.advance(connection, [(OrderStatus.PENDING, order(1, "R-1"))])
 
     async with database.transaction() as connection:
-        assert await orders.lock(connection, ["R-1"]) == {"R-1": succeeded}
+        assert await orders.find(connection, ["R-1"], lock=True) == {"R-1": succeeded}
 
 
 async def test_the_loser_of_a_race_for_a_serial_number_has_written_nothing(

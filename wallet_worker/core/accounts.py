@@ -1,8 +1,10 @@
 """Accounts as the core sees them: a user's balance, or one lane of a system account."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 from typing import NamedTuple
 
 from schemas.events import AccountView
@@ -91,6 +93,58 @@ class Account:
             account_type=self.account_type,
             created_at=self.created_at,
         )
+
+    def reserving(self, amount_minor: int, at: datetime) -> "Account":
+        """Return the account with that much more of its balance reserved; below zero, that much less."""
+        return replace(
+            self, reserved_minor=self.reserved_minor + amount_minor, updated_at=max(at, self.updated_at)
+        )
+
+
+class Turn(StrEnum):
+    """What may be asked of an account that is there."""
+
+    FREEZE = "account.freeze"
+    UNFREEZE = "account.unfreeze"
+    CLOSE = "account.close"
+
+
+LIFE: Mapping[tuple[AccountStatus, Turn], AccountStatus | None] = MappingProxyType(
+    {
+        (AccountStatus.ACTIVE, Turn.FREEZE): AccountStatus.FROZEN,
+        (AccountStatus.ACTIVE, Turn.UNFREEZE): AccountStatus.ACTIVE,
+        (AccountStatus.ACTIVE, Turn.CLOSE): AccountStatus.CLOSED,
+        (AccountStatus.FROZEN, Turn.FREEZE): AccountStatus.FROZEN,
+        (AccountStatus.FROZEN, Turn.UNFREEZE): AccountStatus.ACTIVE,
+        (AccountStatus.FROZEN, Turn.CLOSE): AccountStatus.CLOSED,
+        (AccountStatus.CLOSED, Turn.FREEZE): None,
+        (AccountStatus.CLOSED, Turn.UNFREEZE): None,
+        (AccountStatus.CLOSED, Turn.CLOSE): None,
+    }
+)
+"""The life of an account: where each turn leads, or None where nothing leads out any more.
+
+What is frozen already may be frozen again, for another reason: the state that was asked for is there. An account
+that is closed stays closed; opening the same again makes another account.
+"""
+
+if set(LIFE) != {(status, turn) for status in AccountStatus for turn in Turn}:
+    raise AssertionError("the life of an account is not total")
+
+
+def turned(account: Account, turn: Turn, at: datetime) -> Account | None:
+    """Return the account after a turn, or None if it is closed. Whether it may close is decided before."""
+    status = LIFE[account.status, turn]
+    if status is None:
+        return None
+    return replace(account, status=status, updated_at=max(at, account.updated_at))
+
+
+def diagram() -> str:
+    """Return the life of an account as a mermaid state diagram, as it stands in ARCHITECTURE.md."""
+    lines = ["stateDiagram-v2", "    [*] --> active: account.open"]
+    lines += [f"    {status} --> {to}: {turn}" for (status, turn), to in LIFE.items() if to]
+    return "\n".join(lines)
 
 
 def opened(account_id: int, account_no: str, key: AccountKey, at: datetime) -> Account:

@@ -11,10 +11,10 @@ from uuid import UUID
 
 from schemas.codes import Code
 from schemas.payments import PaymentResult
-from schemas.values import OrderStatus, OutcomeStatus, ProcessingStatus
+from schemas.values import OrderStatus, OrderType, OutcomeStatus, ProcessingStatus
 from wallet_worker.core.accounts import Account, AccountKey, SystemKey
 from wallet_worker.core.ledger import Entry, Posting
-from wallet_worker.core.orders import Order
+from wallet_worker.core.orders import UNSUCCESSFUL, Order
 from wallet_worker.endings import Ending
 
 
@@ -65,8 +65,9 @@ class Outgoing:
 class Decision:
     """All that one message does. What is absent is not touched.
 
-    `code` and `detail` say why, wherever `ending` is not a plain success. `due_at` is there for a
-    message that is parked, and for nothing else.
+    `code` and `detail` say why, wherever `ending` is not a plain success. `changed` are accounts of which
+    something else than the balance is different now; those of `postings` are in the postings. `due_at` is there
+    for a message that is parked, and for nothing else.
     """
 
     ending: Ending
@@ -74,7 +75,8 @@ class Decision:
     detail: str = ""
     command: Command | None = None
     opened: Account | None = None
-    order: Order | None = None
+    orders: tuple[Order, ...] = ()
+    changed: tuple[Account, ...] = ()
     postings: tuple[Posting, ...] = ()
     receipt: Receipt | None = None
     outgoing: tuple[Outgoing, ...] = ()
@@ -87,6 +89,11 @@ class Facts:
 
     Filled by the store before the first decision. `lanes` holds the lane of each system account that
     this batch was given.
+
+    `refunded` is the sum of each recharge's refunds that have not failed, `waiting` the number of an account's
+    orders without a result, and `spent` the sum of an account's orders of a type made since `day_start` that have
+    not come to nothing: each is known only of what the batch asks about, and of what is made in it. Without
+    a `day_start` nobody asks what was spent.
     """
 
     commands: dict[str, Command] = field(default_factory=dict)
@@ -94,6 +101,10 @@ class Facts:
     accounts: dict[int, Account] = field(default_factory=dict)
     newest: dict[AccountKey, int] = field(default_factory=dict)
     lanes: dict[SystemKey, int] = field(default_factory=dict)
+    refunded: dict[str, int] = field(default_factory=dict)
+    waiting: dict[int, int] = field(default_factory=dict)
+    spent: dict[tuple[int, OrderType], int] = field(default_factory=dict)
+    day_start: datetime | None = None
 
     commands_new: list[Command] = field(default_factory=list)
     accounts_new: set[int] = field(default_factory=set)
@@ -134,8 +145,11 @@ class Facts:
         if decision.opened is not None:
             self.accounts_new.add(decision.opened.account_id)
             self.add_accounts((decision.opened,))
-        if decision.order is not None:
-            self._put_order(decision.order)
+            self.waiting[decision.opened.account_id] = 0
+        for order in decision.orders:
+            self._put_order(order)
+        for account in decision.changed:
+            self._put_account(account)
         for posting in decision.postings:
             self._put_account(posting.debited)
             self._put_account(posting.credited)
@@ -151,6 +165,24 @@ class Facts:
         elif order.serial_no not in self.orders_new:
             self.orders_before.setdefault(order.serial_no, before.status)
         self.orders[order.serial_no] = order
+        if before is None or before.status is not order.status:
+            self._count(before, order)
+
+    def _count(self, before: Order | None, after: Order) -> None:
+        """Keep the sums and numbers that are known of other orders true."""
+        if after.account_id in self.waiting:
+            was_waiting = before is not None and before.status is OrderStatus.PENDING
+            self.waiting[after.account_id] += (after.status is OrderStatus.PENDING) - was_waiting
+        counted = 0 if before is None or before.status in UNSUCCESSFUL else before.amount_minor
+        counts = 0 if after.status in UNSUCCESSFUL else after.amount_minor
+        if counts == counted:
+            return
+        if after.order_type is OrderType.REFUND and after.about_serial_no is not None:
+            known = self.refunded.get(after.about_serial_no, 0)
+            self.refunded[after.about_serial_no] = known + counts - counted
+        if self.day_start is not None and after.created_at >= self.day_start:
+            key = (after.account_id, after.order_type)
+            self.spent[key] = self.spent.get(key, 0) + counts - counted
 
     def _put_account(self, account: Account) -> None:
         if account.account_id not in self.accounts_new:

@@ -7,7 +7,20 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from schemas.codes import Code
-from schemas.commands import Fault, OpenAccount, Recharge
+from schemas.commands import (
+    Capture,
+    CloseAccount,
+    Fault,
+    FreezeAccount,
+    Hold,
+    OpenAccount,
+    Recharge,
+    Refund,
+    Release,
+    Transfer,
+    UnfreezeAccount,
+    Withdraw,
+)
 from schemas.names import PAYMENT_RESULTS, WALLET_COMMANDS
 from schemas.parse import COMMANDS, RESULTS, Malformed, UnsupportedType, parse
 from schemas.payments import PaymentResult
@@ -15,15 +28,37 @@ from schemas.signature import BadSignature, verify
 
 
 class Source(StrEnum):
-    """The queue that a message was taken from; it says which types are accepted."""
+    """Where a message comes from: the queue, which says what types are accepted, or the wallet's own clock."""
 
     COMMANDS = WALLET_COMMANDS
     RESULTS = PAYMENT_RESULTS
+    CLOCK = "clock"
 
 
 _ACCEPTED = MappingProxyType({Source.COMMANDS: COMMANDS, Source.RESULTS: RESULTS})
 
-Readable: TypeAlias = OpenAccount | Recharge | PaymentResult
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """The wallet's word to itself: the time has come to look at the order of this serial number."""
+
+    serial_no: str
+
+
+AnyCommand: TypeAlias = (
+    OpenAccount
+    | FreezeAccount
+    | UnfreezeAccount
+    | CloseAccount
+    | Recharge
+    | Withdraw
+    | Transfer
+    | Refund
+    | Hold
+    | Capture
+    | Release
+)
+Readable: TypeAlias = AnyCommand | PaymentResult | Due
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +95,11 @@ class Unreadable:
 def read(incoming: Incoming, keys: Mapping[str, str]) -> Readable | Unreadable:
     """Return the message, or why it is none: MALFORMED, UNSUPPORTED_TYPE or BAD_SIGNATURE, in this order.
 
-    A payment result comes out only if one of `keys` (key id to secret) signed these very bytes.
+    A payment result comes out only if one of `keys` (key id to secret) signed these very bytes. What the clock
+    says is a serial number, and nobody else can say it.
     """
+    if incoming.source is Source.CLOCK:
+        return Due(incoming.body.decode())
     try:
         message = parse(incoming.body, _ACCEPTED[incoming.source])
     except (Malformed, UnsupportedType) as exc:
@@ -74,7 +112,7 @@ def read(incoming: Incoming, keys: Mapping[str, str]) -> Readable | Unreadable:
                 number = message.payment_order_no
                 return Unreadable(Code.BAD_SIGNATURE, exc.reason, payment_order_no=number)
             return message
-        case OpenAccount() | Recharge():
+        case _ if isinstance(message, AnyCommand):
             return message
         case _:
             msg = f"{message.type} is accepted by the contract and unknown here"

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from uuid import UUID
 
-from wallet_worker.core.decide import Rules
+from wallet_worker.core.circumstances import Rules
 from wallet_worker.dead_letters.records import (
     Action,
     Actor,

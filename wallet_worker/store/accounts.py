@@ -17,7 +17,7 @@ _COLUMNS = """
 """
 
 # The ids are found first and locked afterwards, in their order, whatever order the join finds them in.
-_LOCK = f"""
+_FIND = f"""
 WITH wanted AS (
     SELECT unnest($1::bigint[]) AS account_id
     UNION
@@ -36,21 +36,21 @@ SELECT {_COLUMNS}
 FROM accounts a
 WHERE a.account_id = ANY (ARRAY(SELECT account_id FROM wanted))
 ORDER BY a.account_id
-FOR NO KEY UPDATE OF a
 """  # noqa: S608 -- static text
+_LOCK = _FIND + "FOR NO KEY UPDATE OF a"
 
 
-async def lock(
-    connection: asyncpg.Connection, ids: Iterable[int], keys: Iterable[AccountKey]
+async def find(
+    connection: asyncpg.Connection, ids: Iterable[int], keys: Iterable[AccountKey], *, lock: bool
 ) -> list[Account]:
-    """Return the accounts of these ids, and the newest account of each key, closed or not; all locked.
+    """Return the accounts of these ids, and the newest account of each key, closed or not.
 
-    Takes row locks in the order of account_id, inside the caller's transaction; orders are locked before,
-    system accounts after. What does not exist is not in the list.
+    With `lock`, takes row locks in the order of account_id, inside the caller's transaction; orders are locked
+    before, system accounts after. What does not exist is not in the list.
     """
     wanted = list(keys)
     rows = await connection.fetch(
-        _LOCK,
+        _LOCK if lock else _FIND,
         list(ids),
         [key.user_id for key in wanted],
         [key.account_type for key in wanted],
@@ -59,8 +59,7 @@ async def lock(
     return [_user(row) for row in rows]
 
 
-# A lane that another worker holds is skipped; with all of them taken, wait for one.
-_LOCK_LANES = """
+_FIND_LANES = """
 SELECT w.system_name, a.account_id, a.currency, a.balance, a.line_no, a.updated_at
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w (system_name, currency, position)
 CROSS JOIN LATERAL (
@@ -69,17 +68,20 @@ CROSS JOIN LATERAL (
     WHERE l.system_name = w.system_name AND l.currency = w.currency
     ORDER BY l.lane
     LIMIT 1
-    FOR NO KEY UPDATE SKIP LOCKED
+    {lock}
 ) a
 ORDER BY w.position
 """
-_WAIT_FOR_LANES = _LOCK_LANES.replace(" SKIP LOCKED", "")
+# A lane that another worker holds is skipped; with all of them taken, wait for one.
+_LOCK_LANES = _FIND_LANES.replace("{lock}", "FOR NO KEY UPDATE SKIP LOCKED")
+_WAIT_FOR_LANES = _FIND_LANES.replace("{lock}", "FOR NO KEY UPDATE")
+_ANY_LANES = _FIND_LANES.replace("{lock}", "")
 
 
-async def lock_lanes(
-    connection: asyncpg.Connection, keys: Iterable[SystemKey]
+async def find_lanes(
+    connection: asyncpg.Connection, keys: Iterable[SystemKey], *, lock: bool
 ) -> list[tuple[SystemKey, Account]]:
-    """Return one locked lane of each system account, one that no other worker holds if there is one.
+    """Return one lane of each system account: with `lock` a locked one, that no other worker holds if there is one.
 
     Takes row locks in the order of the keys, after all others of the transaction. Raises
     InvariantBrokenError for a system account that has no rows.
@@ -87,9 +89,9 @@ async def lock_lanes(
     wanted = sorted(keys)
     if not wanted:
         return []
-    found = await _lanes(connection, _LOCK_LANES, wanted)
+    found = await _lanes(connection, _LOCK_LANES if lock else _ANY_LANES, wanted)
     missing = [key for key in wanted if key not in found]
-    if missing:
+    if missing and lock:
         found |= await _lanes(connection, _WAIT_FOR_LANES, missing)
     for key in wanted:
         if key not in found:
@@ -208,13 +210,13 @@ async def of_user(
     return [_user(row) for row in await connection.fetch(_OF_USER, user_id, account_type, currency)]
 
 
-_BY_ID = f"SELECT {_COLUMNS} FROM accounts a WHERE a.kind = 'user' AND a.account_id = $1"  # noqa: S608
+_BY_ID = f"SELECT {_COLUMNS} FROM accounts a WHERE a.kind = 'user' AND a.account_id = ANY ($1::bigint[])"  # noqa: S608
 
 
-async def by_id(connection: asyncpg.Connection, account_id: int) -> Account | None:
-    """Return a user's account, or nothing if there is none of this id."""
-    row = await connection.fetchrow(_BY_ID, account_id)
-    return None if row is None else _user(row)
+async def by_id(connection: asyncpg.Connection, account_ids: Iterable[int]) -> dict[int, Account]:
+    """Return the users' accounts of these ids that there are."""
+    rows = await connection.fetch(_BY_ID, list(account_ids))
+    return {row["account_id"]: _user(row) for row in rows}
 
 
 def _user(row: asyncpg.Record) -> Account:

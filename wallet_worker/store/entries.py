@@ -39,7 +39,7 @@ FROM entries e
 JOIN orders o USING (order_id)
 JOIN accounts a ON a.account_id = e.account_id
 WHERE e.order_id = $1 AND a.kind = 'user'
-ORDER BY e.account_id, e.line_no
+ORDER BY e.account_id <> o.account_id, e.line_no
 """
 
 _PAGE = """
@@ -72,7 +72,7 @@ class Line(NamedTuple):
 
 
 async def of_order(connection: asyncpg.Connection, order_id: UUID) -> list[Line]:
-    """Return the lines that an order made on users' accounts."""
+    """Return the lines that an order made on users' accounts, that of the account which it is about first."""
     return [_line(row) for row in await connection.fetch(_OF_ORDER, order_id)]
 
 

@@ -9,49 +9,46 @@ from datetime import datetime
 
 import asyncpg
 
-from schemas.commands import OpenAccount, Recharge
-from schemas.payments import PaymentResult
-from wallet_worker.core.accounts import AccountKey, SystemKey, SystemName
+from wallet_worker.core.accounts import SystemKey, SystemName
+from wallet_worker.core.circumstances import Rules
 from wallet_worker.core.facts import Facts
+from wallet_worker.core.naming import named
 from wallet_worker.core.reading import Readable
 from wallet_worker.store import accounts, commands, entries, orders, payment_results
 
 
 async def load(
-    connection: asyncpg.Connection, messages: Sequence[Readable], allowed: frozenset[str]
+    connection: asyncpg.Connection, messages: Sequence[Readable], rules: Rules, *, lock: bool = True
 ) -> tuple[datetime, Facts]:
     """Return the database's time and all that these messages may touch, locked until the transaction ends.
 
-    `allowed` are the currencies in which an order may be made.
+    Without `lock` nothing is locked, and nothing that is decided over these facts may be saved: that is for whoever
+    only wants to know what would happen, under a role that need not be able to write.
     """
-    serial_nos: set[str] = set()
-    paid: set[str] = set()
-    keys: set[AccountKey] = set()
-    for message in messages:
-        match message:
-            case PaymentResult():
-                paid.add(message.payment_order_no)
-            case OpenAccount() | Recharge():
-                serial_nos.add(message.serial_no)
-                keys.add(AccountKey(message.user_id, message.account_type, message.currency))
+    wanted = named(messages)
     facts = Facts()
-    now, facts.commands = await commands.known(connection, serial_nos)
-    if paid:
-        facts.orders = await orders.lock(connection, sorted(paid))
+    now, facts.commands = await commands.known(connection, wanted.serial_nos)
+    if wanted.orders:
+        facts.orders = await orders.find(connection, sorted(wanted.orders), lock=lock)
     ids = {order.account_id for order in facts.orders.values()}
-    if ids or keys:
-        facts.add_accounts(await accounts.lock(connection, ids, keys))
-    currencies = {order.currency for order in facts.orders.values()}
+    if ids or wanted.keys:
+        facts.add_accounts(await accounts.find(connection, ids, wanted.keys, lock=lock))
+    # What is summed up of other orders is read after the locks, so that nobody adds to it any more.
+    if wanted.refunded:
+        facts.refunded = await orders.refunded(connection, wanted.refunded)
+    if wanted.closing:
+        closing = [found.account_id for key in wanted.closing if (found := facts.account(key))]
+        facts.waiting = await orders.waiting(connection, closing)
+    if rules.limits.count_days:
+        facts.day_start = rules.limits.day_start(now)
+        if counting := rules.limits.counting(facts.accounts.values()):
+            facts.spent = await orders.spent(connection, counting, facts.day_start)
     # An order of this very batch may be paid in it too, in the currency of its command. That may be one which
     # the wallet does not hold: then there is no system account either, and there will be no order.
-    currencies |= allowed & {
-        message.currency
-        for message in messages
-        if isinstance(message, Recharge) and message.serial_no in paid
-    }
-    for key, account in await accounts.lock_lanes(
-        connection, {SystemKey(SystemName.CLEARING, currency) for currency in currencies}
-    ):
+    currencies = wanted.currencies & rules.currencies
+    currencies |= {paid.currency for number in wanted.paid if (paid := facts.orders.get(number))}
+    clearing = {SystemKey(SystemName.CLEARING, currency) for currency in currencies}
+    for key, account in await accounts.find_lanes(connection, clearing, lock=lock):
         facts.add_lane(key, account)
     return now, facts
 

@@ -1,6 +1,7 @@
 """The table `orders`."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 
 import asyncpg
 
@@ -11,22 +12,94 @@ from wallet_worker.store.errors import InvariantBrokenError
 
 _COLUMNS = """
     order_id, serial_no, order_type, account_id, amount, currency, status, code, channel,
-    late, expires_at, transacted_at, created_at, updated_at
+    late, expires_at, transacted_at, created_at, updated_at,
+    counter_account_id, about_serial_no, remaining, due_at, asked
 """
 
-_LOCK = f"""
+_FIND = f"""
 SELECT {_COLUMNS}
 FROM orders
 WHERE serial_no = ANY ($1::text[])
 ORDER BY serial_no
-FOR NO KEY UPDATE
 """  # noqa: S608 -- static text
+_LOCK = _FIND + "FOR NO KEY UPDATE"
 
 
-async def lock(connection: asyncpg.Connection, serial_nos: Iterable[str]) -> dict[str, Order]:
-    """Return the orders of these serial numbers, locked in their order, before any account is."""
-    rows = await connection.fetch(_LOCK, list(serial_nos))
+async def find(connection: asyncpg.Connection, serial_nos: Iterable[str], *, lock: bool) -> dict[str, Order]:
+    """Return the orders of these serial numbers; with `lock`, locked in their order, before any account is."""
+    rows = await connection.fetch(_LOCK if lock else _FIND, list(serial_nos))
     return {row["serial_no"]: _order(row) for row in rows}
+
+
+_TAKE_DUE = """
+SELECT serial_no
+FROM orders
+WHERE due_at <= clock_timestamp()
+ORDER BY due_at
+LIMIT $1
+FOR NO KEY UPDATE SKIP LOCKED  -- another worker has those in hand
+"""
+
+
+async def take_due(connection: asyncpg.Connection, limit: int) -> list[str]:
+    """Return the serial numbers of orders that are due, locked, the longest overdue first."""
+    return [row[0] for row in await connection.fetch(_TAKE_DUE, limit)]
+
+
+_PUT_OFF = """
+UPDATE orders
+SET due_at = clock_timestamp() + $2::interval
+WHERE serial_no = $1 AND due_at IS NOT NULL
+"""
+
+
+async def put_off(connection: asyncpg.Connection, serial_no: str, by: timedelta) -> None:
+    """Have an order looked at again later, unless it has ended meanwhile."""
+    await connection.execute(_PUT_OFF, serial_no, by)
+
+
+_REFUNDED = """
+SELECT about_serial_no, sum(amount)::bigint
+FROM orders
+WHERE about_serial_no = ANY ($1::text[]) AND order_type = 'refund' AND status <> 'failed'
+GROUP BY about_serial_no
+"""
+
+
+async def refunded(connection: asyncpg.Connection, serial_nos: Iterable[str]) -> dict[str, int]:
+    """Return the sum of the refunds, in minor units, of each order that has one which has not failed."""
+    rows = await connection.fetch(_REFUNDED, list(serial_nos))
+    return {row[0]: row[1] for row in rows}
+
+
+_WAITING = """
+SELECT a.account_id, count(o.order_id)
+FROM unnest($1::bigint[]) AS a (account_id)
+LEFT JOIN orders o ON o.account_id = a.account_id AND o.status = 'pending'
+GROUP BY a.account_id
+"""
+
+
+async def waiting(connection: asyncpg.Connection, account_ids: Iterable[int]) -> dict[int, int]:
+    """Return how many orders of each account wait for a result, 0 included."""
+    rows = await connection.fetch(_WAITING, list(account_ids))
+    return {row[0]: row[1] for row in rows}
+
+
+_SPENT = """
+SELECT account_id, order_type, sum(amount)
+FROM orders
+WHERE account_id = ANY ($1::bigint[]) AND created_at >= $2 AND status NOT IN ('failed', 'expired', 'released')
+GROUP BY account_id, order_type
+"""
+
+
+async def spent(
+    connection: asyncpg.Connection, account_ids: Iterable[int], since: datetime
+) -> dict[tuple[int, OrderType], int]:
+    """Return the sum of each account's orders of each type since a time that have not come to nothing."""
+    rows = await connection.fetch(_SPENT, list(account_ids), since)
+    return {(row[0], OrderType(row[1])): int(row[2]) for row in rows}
 
 
 _BY_SERIAL_NO = f"SELECT {_COLUMNS} FROM orders WHERE serial_no = $1"  # noqa: S608 -- static text
@@ -42,7 +115,8 @@ _INSERT = f"""
 INSERT INTO orders ({_COLUMNS})
 SELECT *
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::text[],
-            $9::text[], $10::boolean[], $11::timestamptz[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[])
+            $9::text[], $10::boolean[], $11::timestamptz[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[],
+            $15::bigint[], $16::text[], $17::bigint[], $18::timestamptz[], $19::smallint[])
 """  # noqa: S608 -- static text
 
 
@@ -64,14 +138,21 @@ async def insert(connection: asyncpg.Connection, orders: Sequence[Order]) -> Non
         [o.transacted_at for o in orders],
         [o.created_at for o in orders],
         [o.updated_at for o in orders],
+        [o.counter_account_id for o in orders],
+        [o.about_serial_no for o in orders],
+        [o.remaining_minor for o in orders],
+        [o.due_at for o in orders],
+        [o.asked for o in orders],
     )
 
 
 _ADVANCE = """
 UPDATE orders o
-SET status = n.status, code = n.code, late = n.late, transacted_at = n.transacted_at, updated_at = n.updated_at
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::boolean[], $6::timestamptz[], $7::timestamptz[])
-     AS n (order_id, status_before, status, code, late, transacted_at, updated_at)
+SET status = n.status, code = n.code, late = n.late, transacted_at = n.transacted_at, updated_at = n.updated_at,
+    remaining = n.remaining, due_at = n.due_at, asked = n.asked
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::boolean[], $6::timestamptz[], $7::timestamptz[],
+            $8::bigint[], $9::timestamptz[], $10::smallint[])
+     AS n (order_id, status_before, status, code, late, transacted_at, updated_at, remaining, due_at, asked)
 WHERE o.order_id = n.order_id AND o.status = n.status_before
 """
 
@@ -87,6 +168,9 @@ async def advance(connection: asyncpg.Connection, changes: Sequence[tuple[OrderS
         [order.late for _, order in changes],
         [order.transacted_at for _, order in changes],
         [order.updated_at for _, order in changes],
+        [order.remaining_minor for _, order in changes],
+        [order.due_at for _, order in changes],
+        [order.asked for _, order in changes],
     )
     if status != f"UPDATE {len(changes)}":
         msg = f"{len(changes)} locked orders were to advance, the database says {status}"
@@ -109,4 +193,9 @@ def _order(row: asyncpg.Record) -> Order:
         transacted_at=row["transacted_at"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        counter_account_id=row["counter_account_id"],
+        about_serial_no=row["about_serial_no"],
+        remaining_minor=row["remaining"],
+        due_at=row["due_at"],
+        asked=row["asked"],
     )

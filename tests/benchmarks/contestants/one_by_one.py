@@ -112,8 +112,8 @@ WHERE kind = 'user' AND user_id = $1 AND account_type = $2 AND currency = $3 AND
 
 _INSERT_ORDER = """
 INSERT INTO orders (order_id, serial_no, order_type, account_id, amount, currency, status, code, channel, late,
-                    expires_at, created_at, updated_at)
-VALUES ($1, $2, 'recharge', $3, $4, $5, 'pending', 'OK', $6, false, $7, $8, $8)
+                    expires_at, due_at, created_at, updated_at)
+VALUES ($1, $2, 'recharge', $3, $4, $5, 'pending', 'OK', $6, false, $7, $8::timestamptz + interval '1 minute', $8, $8)
 """
 
 _ORDER = """
@@ -157,7 +157,8 @@ VALUES ($1, $2, $3, 'debit', $4, $5::bigint, $5::bigint - $4, $9),
 
 _END_ORDER = """
 UPDATE orders
-SET status = $2::text, transacted_at = CASE WHEN $2 = 'succeeded' THEN $3::timestamptz END, updated_at = $3
+SET status = $2::text, due_at = NULL,
+    transacted_at = CASE WHEN $2 = 'succeeded' THEN $3::timestamptz END, updated_at = $3
 WHERE order_id = $1
 """
 

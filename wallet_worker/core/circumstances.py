@@ -1,0 +1,52 @@
+"""What a decision needs beside the message and the facts: all of it values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from schemas.names import DEFAULT_CURRENCIES
+from wallet_worker.core.limits import Limits
+from wallet_worker.core.numbering import Draw
+from wallet_worker.core.orders import Order
+from wallet_worker.core.reading import Incoming
+
+ASK_AFTER = (
+    timedelta(minutes=1),
+    timedelta(minutes=5),
+    timedelta(minutes=30),
+    timedelta(hours=2),
+    timedelta(hours=12),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a deployment may choose.
+
+    `currencies` are those that an order may be in. A recharge is waited for `recharge_expires_after` long. The
+    gateway is asked about an order when it is as old as each of `ask_after`, or of those of its channel; once the
+    last is past, again and again with that much time between.
+    """
+
+    currencies: frozenset[str] = frozenset(DEFAULT_CURRENCIES)
+    recharge_expires_after: timedelta = timedelta(hours=24)
+    ask_after: tuple[timedelta, ...] = ASK_AFTER
+    ask_after_by_channel: Mapping[str, tuple[timedelta, ...]] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+
+    def asked_at(self, order: Order, now: datetime) -> datetime:
+        """Return when to look next at an order that waits for the gateway: to ask, or because it expires."""
+        ages = self.ask_after_by_channel.get(order.channel, self.ask_after)
+        times = (order.created_at + age for age in ages)
+        asked_at = next((time for time in times if time > now), now + ages[-1])
+        return min(asked_at, order.expires_at) if order.expires_at else asked_at
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """The rules, how the message arrived, what was drawn at random for it, and the database's time."""
+
+    rules: Rules
+    incoming: Incoming
+    draw: Draw
+    now: datetime

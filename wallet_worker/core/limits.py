@@ -1,0 +1,109 @@
+"""Limits that a deployment sets: how large one order may be, how much a day, how much an account may hold.
+
+They are data: for each account type and currency, so that a deployment adds an account type without code. A limit
+is about commands only. What a payment gateway did collect is credited whatever the limit says, because the
+money is there.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, tzinfo
+
+from schemas.money import to_text
+from schemas.values import OrderType
+from wallet_worker.core.accounts import Account
+
+ANY_TYPE = "*"
+"""What stands in the place of an account type for all types that have no limits of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderLimits:
+    """Limits of one type of order, in minor units, all inclusive; absent where there is none.
+
+    `day_max_minor` is for the sum of the day's orders of this type that have not come to nothing.
+    """
+
+    amount_min_minor: int | None = None
+    amount_max_minor: int | None = None
+    day_max_minor: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountLimits:
+    """Limits of an account of one type and currency."""
+
+    balance_max_minor: int | None = None
+    orders: Mapping[OrderType, OrderLimits] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Everything that is limited, by account type (or `ANY_TYPE`) and currency; a day is one of `time_zone`."""
+
+    accounts: Mapping[tuple[str, str], AccountLimits] = field(default_factory=dict)
+    time_zone: tzinfo = UTC
+
+    def of(self, account: Account) -> AccountLimits | None:
+        """Return an account's limits: those of its type, else those of any type, else none."""
+        if not self.accounts:
+            return None
+        found = self.accounts.get((account.account_type, account.currency))
+        return found or self.accounts.get((ANY_TYPE, account.currency))
+
+    @property
+    def count_days(self) -> bool:
+        """Whether anything is limited by the day."""
+        return any(
+            one.day_max_minor is not None
+            for limits in self.accounts.values()
+            for one in limits.orders.values()
+        )
+
+    def counting(self, accounts: Iterable[Account]) -> list[int]:
+        """Return the ids of those accounts whose orders of the day have to be summed up."""
+        return [
+            account.account_id
+            for account in accounts
+            if account.user_id
+            and (limits := self.of(account))
+            and any(one.day_max_minor is not None for one in limits.orders.values())
+        ]
+
+    def day_start(self, now: datetime) -> datetime:
+        """Return when the day of `now` began."""
+        today = now.astimezone(self.time_zone).date()
+        return datetime.combine(today, time.min, self.time_zone).astimezone(UTC)
+
+    def broken_by_order(
+        self, order_type: OrderType, amount_minor: int, account: Account, spent_minor: int
+    ) -> str | None:
+        """Return which limit an order of this account would break, in a sentence; nothing if none.
+
+        `spent_minor` is the sum of the day's orders of this type, without this one.
+        """
+        found = self.of(account)
+        limits = found and found.orders.get(order_type)
+        if not limits:
+            return None
+
+        def text(minor: int) -> str:
+            return f"{to_text(minor, account.currency)} {account.currency}"
+
+        if limits.amount_min_minor is not None and amount_minor < limits.amount_min_minor:
+            return f"a {order_type} is at least {text(limits.amount_min_minor)}"
+        if limits.amount_max_minor is not None and amount_minor > limits.amount_max_minor:
+            return f"a {order_type} is at most {text(limits.amount_max_minor)}"
+        if limits.day_max_minor is not None and spent_minor + amount_minor > limits.day_max_minor:
+            return f"the {order_type} orders of a day are at most {text(limits.day_max_minor)}"
+        return None
+
+    def broken_by_balance(self, account: Account, amount_minor: int) -> str | None:
+        """Return which limit an account would break if it received that much, in a sentence; nothing if none."""
+        limits = self.of(account)
+        if limits is None or limits.balance_max_minor is None:
+            return None
+        if account.balance_minor + amount_minor <= limits.balance_max_minor:
+            return None
+        most = to_text(limits.balance_max_minor, account.currency)
+        return f"the account may hold at most {most} {account.currency}"
