@@ -218,9 +218,9 @@ def _catalogue() -> dict[str, Any]:
             {
                 "mood": mood.value,
                 "channel": mood.channel,
-                "kinds": [kind.value for kind in TABLE if mood in TABLE[kind]],
+                "refund_channel": mood.refund_channel,
                 "gateway": row.gateway,
-                "wallet": row.wallet,
+                "wallet": {kind.value: TABLE[kind][mood].wallet for kind in TABLE},
                 "states": [
                     {
                         "status": step.status.value,
@@ -246,10 +246,15 @@ def _print_tables() -> None:
     table = Table(box=box.SIMPLE, title="Moods")
     table.add_column("channel", no_wrap=True)
     table.add_column("what the gateway does")
-    table.add_column("what becomes of the recharge")
+    table.add_column("what becomes of a recharge")
+    table.add_column("what becomes of a withdrawal or refund")
     for mood, row in TABLE[PaymentKind.CHARGE].items():
-        table.add_row(mood.channel, row.gateway, row.wallet)
+        table.add_row(mood.channel, row.gateway, row.wallet, TABLE[PaymentKind.PAYOUT][mood].wallet)
     console.print(table)
+    console.print(
+        f"A refund has the channel of its recharge. On {Mood.DECLINED.refund_channel} and so on "
+        "(without _then_succeeded), the recharge succeeds and its refunds have the mood."
+    )
     table = Table("ordinary channels meet", box=box.SIMPLE, title="Scenarios")
     for name in scenario.NAMED:
         table.add_column(name, justify="right")
