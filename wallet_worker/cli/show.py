@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from pydantic import ValidationError
 
+from schemas.message import Part
 from schemas.names import DEFAULT_ACCOUNT_TYPE
 from schemas.queries import AccountList, OrderDetail, Statement
 from schemas.values import (
@@ -16,7 +17,7 @@ from schemas.values import (
     OutcomeStatus,
 )
 from wallet_worker.cli import environment, exits, terminal
-from wallet_worker.cli.options import Json, Timeout, Type, User
+from wallet_worker.cli.options import Currency, Json, Timeout, Type, User
 
 if TYPE_CHECKING:
     from schemas.events import EntryView
@@ -84,8 +85,8 @@ def order(
 @app.command()
 def statement(
     user_id: User,
+    currency: Currency,
     *,
-    currency: Annotated[str, typer.Option(help="The account's currency, such as TWD.")],
     account_type: Type = DEFAULT_ACCOUNT_TYPE,
     since: Annotated[
         str | None,
@@ -109,7 +110,7 @@ def statement(
 
     With --all and --json, each line is a page.
 
-    Example: wallet show statement alice --currency TWD --from 2026-01-01 --to 2026-02-01 --all
+    Example: wallet show statement alice TWD --from 2026-01-01 --to 2026-02-01 --all
     """
     url = environment.amqp_url()
     _asked(
@@ -135,18 +136,23 @@ def tell_order(detail: OrderDetail, *, as_json: bool) -> None:
         terminal.tell_json(detail)
         return
     outcome, order = detail.outcome, detail.order
-    rows = [("outcome", f"{outcome.status}, {outcome.code}: {outcome.code.meaning}")]
+    pairs = [("outcome", f"{outcome.status}, {outcome.code}: {outcome.code.meaning}")]
     if order is None and outcome.status is OutcomeStatus.APPLIED:
-        rows += [(name, str(value)) for name, value in outcome.result]
+        pairs += rows(outcome.result)
     if order is not None:
-        rows += [
-            (name, _time(value) if isinstance(value, datetime) else str(value))
-            for name, value in order
-            if value is not None and name != "serial_no"
-        ]
-    terminal.tell_pairs(outcome.serial_no, rows)
+        pairs += rows(order)
+    terminal.tell_pairs(outcome.serial_no, pairs)
     if detail.entries:
-        _tell_entries("entries", detail.entries)
+        _tell_entries("entries", detail.entries, of_one_account=False)
+
+
+def rows(part: Part) -> list[tuple[str, str]]:
+    """Return the names and values of the fields that apply, as a person reads them."""
+    return [
+        (name, _time(value) if isinstance(value, datetime) else str(value))
+        for name, value in part
+        if value is not None and name != "serial_no"  # which is the title
+    ]
 
 
 async def _account(
@@ -186,12 +192,13 @@ def _tell_page(page: Statement, *, as_json: bool) -> None:
     _tell_entries(f"{title}{page.opening_balance} before, {page.closing_balance} after", page.entries)
 
 
-def _tell_entries(title: str, entries: "list[EntryView]") -> None:
+def _tell_entries(title: str, entries: "list[EntryView]", *, of_one_account: bool = True) -> None:
     terminal.tell_table(
         title,
-        ("line", "time", "order", "before", "amount", "after"),
+        (*(() if of_one_account else ("account",)), "line", "time", "order", "before", "amount", "after"),
         (
             (
+                *(() if of_one_account else (entry.account_no,)),
                 str(entry.line_no),
                 _time(entry.created_at),
                 entry.order_type.value,
