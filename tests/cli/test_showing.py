@@ -108,10 +108,11 @@ async def test_a_statement_can_be_of_a_span_of_time(running_url: str, paid: str)
         *show, "--from", "2026-01-01T00:00:00+08:00", "--to", tomorrow, WALLET_AMQP_URL=running_url
     )
     wrong = await wallet(*show, "--to", HOSTILE.replace("\n", " "), WALLET_AMQP_URL=running_url)
+    never = await wallet(*show, "--to", "9999-12-31T23:59:59-12:00", WALLET_AMQP_URL=running_url)
 
     assert Statement.model_validate_json(none.out).entries == []
     assert len(Statement.model_validate_json(some.out).entries) == 3
-    assert wrong.status == Exit.MISUSED
+    assert (wrong.status, never.status) == (Exit.MISUSED, Exit.MISUSED)
     assert_harmless(wrong)
 
 

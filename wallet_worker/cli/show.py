@@ -17,7 +17,7 @@ from schemas.values import (
     OutcomeStatus,
 )
 from wallet_worker.cli import environment, exits, terminal
-from wallet_worker.cli.options import Currency, Json, Timeout, Type, User
+from wallet_worker.cli.options import Currency, Json, Since, Timeout, Type, Until, User, read_time
 
 if TYPE_CHECKING:
     from schemas.events import EntryView
@@ -88,16 +88,8 @@ def statement(
     currency: Currency,
     *,
     account_type: Type = DEFAULT_ACCOUNT_TYPE,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            "--from", metavar="TIME", help="Only entries made then or later: 2026-01-31, or with a time."
-        ),
-    ] = None,
-    until: Annotated[
-        str | None,
-        typer.Option("--to", metavar="TIME", help="Only entries made before. Without an offset: UTC."),
-    ] = None,
+    since: Since = None,
+    until: Until = None,
     after: Annotated[int, typer.Option(min=0, help="Only entries after this line.")] = 0,
     limit: Annotated[
         int, typer.Option(min=1, max=STATEMENT_LINES_MAX, help="How many entries at most, in a page.")
@@ -122,8 +114,8 @@ def statement(
             user_id=user_id,
             currency=currency,
             account_type=account_type,
-            from_time=_read_time("--from", since),
-            to_time=_read_time("--to", until),
+            from_time=read_time("--from", since),
+            to_time=read_time("--to", until),
             after_line_no=after,
             limit=limit,
         )
@@ -218,19 +210,6 @@ def _asked(work: Coroutine[Any, Any, T]) -> T:
         return exits.run(work)
     except ValidationError as exc:
         exits.end_misused(exc)
-
-
-def _read_time(option: str, text: str | None) -> datetime | None:
-    """Return the instant; without an offset it is UTC, and a day is its beginning."""
-    if text is None:
-        return None
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(
-            f"{terminal.plain(text)} is no time like 2026-01-31 or 2026-01-31T12:00:00Z", param_hint=option
-        ) from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _time(value: datetime) -> str:
