@@ -4,6 +4,8 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
+from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
@@ -13,12 +15,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from payment_simulator import broker, logs, scenario
 from payment_simulator.moods import TABLE, Mood
-from payment_simulator.scenario import Scenario, ScenarioUnusable
-from payment_simulator.state import StateUnusable
+from payment_simulator.scenario import Scenario, ScenarioUnusable, Share
+from payment_simulator.settlement import Difference, Span, settled, write
+from payment_simulator.state import StateUnusable, books
 from schemas import signature
 from schemas.values import PaymentKind
 
 KEYS_VARIABLE: Final = "WALLET_PAYMENT_KEYS"
+TIME_FORMATS: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S.%fZ"]
 
 app: Final = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -165,6 +169,79 @@ def moods(
         _print_tables()
 
 
+@app.command()
+def settlement(
+    *,
+    state: Annotated[
+        Path, typer.Option(envvar="WALLET_SIMULATOR_STATE", help="SQLite file with all payments.")
+    ] = Path("payment-simulator.sqlite3"),
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file to write. Without it: standard output.")
+    ] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            "--from", formats=TIME_FORMATS, metavar="TIME", help="Only payments settled then or later, UTC."
+        ),
+    ] = None,
+    until: Annotated[
+        datetime | None,
+        typer.Option("--to", formats=TIME_FORMATS, metavar="TIME", help="Only payments settled before, UTC."),
+    ] = None,
+    differ: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOW=SHARE",
+            help=f"Spoil that share of the lines, 0 to 1, for a reconciliation to find: {', '.join(Difference)}. "
+            "May be repeated.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Decides which lines --differ spoils.")] = 0,
+) -> None:
+    """Write the settlement file: all payments that succeeded or failed, by the gateway's books, as CSV.
+
+    It may be asked while the simulator is at work. `wallet reconcile` compares the file with the orders.
+    With -o, one line of JSON says how many payments are in it, and which were spoilt how often.
+
+    Example: payment-simulator settlement -o settlement.csv --differ missing=0.01 --differ amount=0.01
+    """
+    shares = _shares(differ or [])
+    span = Span(*(None if time is None else time.replace(tzinfo=UTC) for time in (since, until)))
+    try:
+        with (
+            books(state, datetime.now(UTC)) as found,
+            nullcontext(sys.stdout)
+            if output is None
+            else output.open("w", encoding="utf-8", newline="") as file,
+        ):
+            payments, differences = write(settled(found, span), file, shares=shares, seed=seed)
+    except StateUnusable as exc:
+        _end(Exit.FAILED, str(exc))
+    except OSError as exc:
+        _end(Exit.FAILED, f"the file {output or 'on standard output'} cannot be written: {exc.strerror}")
+    if output is None:
+        return
+    counts = {difference.value: differences[difference] for difference in Difference}
+    print(json.dumps({"payments": payments, "differences": counts}))  # noqa: T201 -- the command's product
+
+
+def _shares(words: list[str]) -> dict[Difference, float]:
+    """Return the share of each difference that was asked for, or end the process."""
+    shares: dict[Difference, float] = {}
+    for word in words:
+        name, _, share = word.partition("=")
+        try:
+            shares[Difference(name)] = TypeAdapter(Share).validate_strings(share)
+        except (ValueError, ValidationError):
+            _end(
+                Exit.MISUSED,
+                f"--differ {word!r} is none of {', '.join(Difference)} with a share of 0 to 1, as missing=0.01",
+            )
+    if sum(shares.values()) > 1 + 1e-9:  # see Scenario
+        _end(Exit.MISUSED, "the shares of --differ add up to more than 1")
+    return shares
+
+
 def _url(text: str | None) -> Any:
     if text is None:
         _end(Exit.MISUSED, "no broker is named: set WALLET_AMQP_URL or give --amqp-url")
@@ -218,9 +295,9 @@ def _catalogue() -> dict[str, Any]:
             {
                 "mood": mood.value,
                 "channel": mood.channel,
-                "kinds": [kind.value for kind in TABLE if mood in TABLE[kind]],
+                "refund_channel": mood.refund_channel,
                 "gateway": row.gateway,
-                "wallet": row.wallet,
+                "wallet": {kind.value: TABLE[kind][mood].wallet for kind in TABLE},
                 "states": [
                     {
                         "status": step.status.value,
@@ -246,10 +323,15 @@ def _print_tables() -> None:
     table = Table(box=box.SIMPLE, title="Moods")
     table.add_column("channel", no_wrap=True)
     table.add_column("what the gateway does")
-    table.add_column("what becomes of the recharge")
+    table.add_column("what becomes of a recharge")
+    table.add_column("what becomes of a withdrawal or refund")
     for mood, row in TABLE[PaymentKind.CHARGE].items():
-        table.add_row(mood.channel, row.gateway, row.wallet)
+        table.add_row(mood.channel, row.gateway, row.wallet, TABLE[PaymentKind.PAYOUT][mood].wallet)
     console.print(table)
+    console.print(
+        f"A refund has the channel of its recharge. On {Mood.DECLINED.refund_channel} and so on "
+        "(without _then_succeeded), the recharge succeeds and its refunds have the mood."
+    )
     table = Table("ordinary channels meet", box=box.SIMPLE, title="Scenarios")
     for name in scenario.NAMED:
         table.add_column(name, justify="right")

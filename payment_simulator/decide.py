@@ -11,7 +11,16 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from payment_simulator.moods import CHANNEL_PREFIX, TABLE, Flaw, Mood, Step, Wait, asked_for_by
+from payment_simulator.moods import (
+    CHANNEL_PREFIX,
+    LATE_SECONDS,
+    TABLE,
+    Flaw,
+    Mood,
+    Step,
+    Wait,
+    asked_for_by,
+)
 from payment_simulator.scenario import Scenario
 from schemas import encode, money
 from schemas.payments import PaymentRequest, PaymentResult
@@ -113,10 +122,11 @@ def respond(request: PaymentRequest, known: Payment | None, now: datetime, scena
 
 def plan(request: PaymentRequest, received_at: datetime, scenario: Scenario) -> Payment:
     """Return the payment that the request begins, with everything that will ever be told of it."""
-    draws = _Draws(scenario.seed, request.payment_order_no)
+    scenario = scenario.of(request.kind)
+    draws = Draws(scenario.seed, request.payment_order_no)
     refusal = _refusal(request)
     if refusal is None:
-        mood = asked_for_by(request.channel) or _mood(scenario, draws)
+        mood = asked_for_by(request.channel, request.kind) or _mood(scenario, draws)
         steps = TABLE[request.kind][mood].steps
     else:
         mood = Mood.DECLINED
@@ -151,7 +161,7 @@ def plan(request: PaymentRequest, received_at: datetime, scenario: Scenario) -> 
     )
 
 
-class _Draws:
+class Draws:
     """Chance without a generator: each named draw is a hash, so no draw moves another, in whatever order."""
 
     __slots__ = ("_prefix",)
@@ -178,7 +188,7 @@ class _Draws:
 
 def _refusal(request: PaymentRequest) -> str | None:
     """Return why no payment of this kind can be made at all, or None."""
-    if request.channel.startswith(CHANNEL_PREFIX) and asked_for_by(request.channel) is None:
+    if request.channel.startswith(CHANNEL_PREFIX) and asked_for_by(request.channel, request.kind) is None:
         return f"no such sandbox channel: {request.channel}"
     try:
         money.to_minor(request.amount, request.currency)
@@ -189,7 +199,7 @@ def _refusal(request: PaymentRequest) -> str | None:
     return None
 
 
-def _mood(scenario: Scenario, draws: _Draws) -> Mood:
+def _mood(scenario: Scenario, draws: Draws) -> Mood:
     """Return the mood of a payment on an ordinary channel."""
     point = draws.fraction("mood")
     for mood in Mood:  # in the order of the enumeration, not of the file: a file's order means nothing
@@ -208,6 +218,8 @@ def _occurrence(
             return before + delay
         case Wait.EXPIRY if scenario.late_after_seconds is not None:
             return before + timedelta(seconds=scenario.late_after_seconds)
+        case Wait.EXPIRY if request.expires_at is None:
+            return before + timedelta(seconds=LATE_SECONDS) + delay
         case Wait.EXPIRY:
             return min(max(before, request.expires_at), before + EXPIRY_MAX) + delay
 
@@ -278,7 +290,7 @@ def _status(request: PaymentRequest, known: Payment | None, now: datetime, scena
     the question may have overtaken the request, and what was called failed could still succeed.
     """
     if known is None:
-        gateway_ref = _Draws(scenario.seed, request.payment_order_no).reference("inquiry")
+        gateway_ref = Draws(scenario.seed, request.payment_order_no).reference("inquiry")
         return _answer(_unknown(request, gateway_ref, "no such payment", now), Cause.STATUS, NO_STATE, now)
     reached = [answer for answer in known.plan if answer.occurred_at <= now]
     if not reached:

@@ -10,7 +10,7 @@ Laws:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
@@ -18,10 +18,18 @@ from typing import Final
 from schemas.values import PaymentKind, PaymentStatus
 
 CHANNEL_PREFIX: Final = "sandbox_"
+REFUND_CHANNEL_PREFIX: Final = "sandbox_refund_"
+LATE_SECONDS: Final = (
+    120  # for what never expires: later than a wallet's first question, sooner than its next
+)
 
 
 class Mood(StrEnum):
-    """How the gateway treats one payment. The channel `sandbox_<mood>` asks for it, as a test card does."""
+    """How the gateway treats one payment. The channel `sandbox_<mood>` asks for it, as a test card does.
+
+    A refund has the channel of its recharge. So there are channels on which charges succeed and refunds have
+    the mood: `sandbox_refund_<mood>`, without `_then_succeeded`, for which a channel has no room.
+    """
 
     SUCCEEDED = "succeeded"
     DECLINED = "declined"
@@ -33,18 +41,28 @@ class Mood(StrEnum):
     BAD_SIGNATURE = "bad_signature"
     SILENT = "silent"
     LATE = "late"
+    # Only ever added to at the end: the place of a mood here decides which payments of a seed meet it.
+    FAILED_THEN_SUCCEEDED = "failed_then_succeeded"
+    LOST = "lost"
 
     @property
     def channel(self) -> str:
         """The channel (recharge_type or payout_type) that asks for this mood."""
         return CHANNEL_PREFIX + self.value
 
+    @property
+    def refund_channel(self) -> str:
+        """The recharge_type that asks for this mood when the recharge is refunded, and not before."""
+        return REFUND_CHANNEL_PREFIX + self.value.removesuffix("_then_succeeded")
+
 
 class Wait(StrEnum):
     """What a state of a payment waits for."""
 
     DELAY = "delay"  # a delay drawn from the scenario, counted from the state before it
-    EXPIRY = "expiry"  # the request's expires_at, then such a delay; or the scenario's late_after_seconds
+    # The request's expires_at, or LATE_SECONDS where there is none, then such a delay; or the scenario's
+    # late_after_seconds.
+    EXPIRY = "expiry"
 
 
 class Flaw(StrEnum):
@@ -135,14 +153,43 @@ _CHARGES: Final[Mapping[Mood, Row]] = {
         gateway="succeeds after expires_at (or after late_after_seconds); asked before, says unknown",
         wallet="expired, then succeeded and marked late",
     ),
+    Mood.FAILED_THEN_SUCCEEDED: Row(
+        (Step(PaymentStatus.FAILED, reason="declined by the issuer"), _SUCCEEDED),
+        gateway="fails, and after another delay says that the same payment (same gateway_ref) succeeded",
+        wallet="failed, then succeeded and marked late",
+    ),
+    Mood.LOST: Row(
+        (Step(PaymentStatus.UNKNOWN, reason="no trace of it", told=()),),
+        gateway="never knows what became of it: says nothing, and unknown whenever it is asked",
+        wallet="pending until it expires",
+    ),
 }
 
-# A payout or a refund has the same moods. Where one is to behave otherwise: `_CHARGES | {Mood.LATE: Row(…)}`.
+# A payout or a refund has the same moods. What is different is the wallet: the amount is reserved until the
+# gateway has spoken, and what may be on its way never expires.
+_OUTGOING: Final[Mapping[Mood, Row]] = {
+    mood: replace(_CHARGES[mood], wallet=wallet)
+    for mood, wallet in {
+        Mood.SUCCEEDED: "succeeded, debited",
+        Mood.DECLINED: "failed, the reserve returned",
+        Mood.UNKNOWN_THEN_SUCCEEDED: "succeeded; reserved until then",
+        Mood.DUPLICATE: "succeeded, debited once",
+        Mood.CONTRADICTION: "succeeded; a dead letter CONTRADICTING_RESULT",
+        Mood.WRONG_AMOUNT: "pending and reserved; dead letters AMOUNT_MISMATCH",
+        Mood.WRONG_CURRENCY: "pending and reserved; dead letters CURRENCY_MISMATCH",
+        Mood.BAD_SIGNATURE: "a dead letter BAD_SIGNATURE; succeeded when it asks",
+        Mood.SILENT: "succeeded when it asks",
+        Mood.LATE: "succeeded; reserved until then",
+        Mood.FAILED_THEN_SUCCEEDED: "failed; a dead letter CONTRADICTING_RESULT",
+        Mood.LOST: "pending and reserved until an operator decides",
+    }.items()
+}
+
 TABLE: Final[Mapping[PaymentKind, Mapping[Mood, Row]]] = MappingProxyType(
     {
         PaymentKind.CHARGE: MappingProxyType(_CHARGES),
-        PaymentKind.PAYOUT: MappingProxyType(_CHARGES),
-        PaymentKind.REFUND: MappingProxyType(_CHARGES),
+        PaymentKind.PAYOUT: MappingProxyType(_OUTGOING),
+        PaymentKind.REFUND: MappingProxyType(_OUTGOING),
     }
 )
 
@@ -154,11 +201,12 @@ for _kind, _rows in TABLE.items():
         raise AssertionError(f"a mood is missing in the table of moods, or has no step: {_kind}")
 
 
-def asked_for_by(channel: str) -> Mood | None:
+_BY_CHANNEL: Final = MappingProxyType({mood.channel: mood for mood in Mood})
+_BY_REFUND_CHANNEL: Final = MappingProxyType({mood.refund_channel: mood for mood in Mood})
+
+
+def asked_for_by(channel: str, kind: PaymentKind) -> Mood | None:
     """Return the mood that a sandbox channel asks for, None for an ordinary channel or an unknown one."""
-    if not channel.startswith(CHANNEL_PREFIX):
-        return None
-    try:
-        return Mood(channel.removeprefix(CHANNEL_PREFIX))
-    except ValueError:
-        return None
+    if channel in _BY_REFUND_CHANNEL:
+        return _BY_REFUND_CHANNEL[channel] if kind is PaymentKind.REFUND else Mood.SUCCEEDED
+    return _BY_CHANNEL.get(channel)

@@ -12,7 +12,8 @@ from typing import Annotated, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from payment_simulator.moods import Mood
+from payment_simulator.moods import TABLE, Mood
+from schemas.values import PaymentKind
 
 Share = Annotated[float, Field(ge=0, le=1)]
 DelaySeconds = Annotated[float, Field(ge=0, le=86_400)]  # a day: what waits longer is no test any more
@@ -22,13 +23,27 @@ class ScenarioUnusable(ValueError):  # noqa: N818 - named after what is wrong
     """It is neither a known name nor a file with a scenario in it; the text is for people."""
 
 
+class Deviation(BaseModel):
+    """What is otherwise for one kind of payment; what is absent is as the scenario has it for all."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    delay_min_seconds: DelaySeconds | None = None
+    delay_max_seconds: DelaySeconds | None = None
+    late_after_seconds: DelaySeconds | None = None
+    reordering_rate: Share | None = None
+    rates: Mapping[Annotated[Mood, Field(strict=False)], Share] | None = None
+
+
 class Scenario(BaseModel):
     """The gateway's character. With the same scenario, an order has the same fate in every run.
 
     `rates`: the share of payments on ordinary channels that meet each mood; what is left succeeds.
     `reordering_rate`: the share of payments whose results are sent last first, and one more delay later, so
     that the results of later payments overtake them.
-    `late_after_seconds`: when the mood `late` answers, counted from the request; None: after its expires_at.
+    `late_after_seconds`: when the mood `late` answers, counted from the request; None: after its expires_at,
+    or after two minutes where it has none.
+    `payout`, `refund`: what is otherwise for them.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -39,14 +54,27 @@ class Scenario(BaseModel):
     late_after_seconds: DelaySeconds | None = None
     reordering_rate: Share = 0.0
     rates: Mapping[Annotated[Mood, Field(strict=False)], Share] = Field(default_factory=dict)
+    payout: Deviation | None = None
+    refund: Deviation | None = None
 
     @model_validator(mode="after")
     def _can_happen(self) -> Self:
-        if self.delay_min_seconds > self.delay_max_seconds:
-            raise ValueError("delay_min_seconds is greater than delay_max_seconds")
-        if sum(self.rates.values()) > 1 + 1e-9:  # the sum of ten shares written as decimals is not exact
-            raise ValueError("the rates add up to more than 1")
+        for kind in TABLE:
+            found = self.of(kind)
+            if found.delay_min_seconds > found.delay_max_seconds:
+                raise ValueError(f"delay_min_seconds is greater than delay_max_seconds, of {kind}")
+            # The sum of ten shares written as decimals is not exact.
+            if sum(found.rates.values()) > 1 + 1e-9:
+                raise ValueError(f"the rates add up to more than 1, of {kind}")
         return self
+
+    def of(self, kind: PaymentKind) -> "Scenario":
+        """Return the scenario as it is for one kind of payment."""
+        deviation = {PaymentKind.PAYOUT: self.payout, PaymentKind.REFUND: self.refund}.get(kind)
+        if deviation is None:
+            return self
+        given = {name: value for name, value in deviation if value is not None}
+        return self.model_copy(update=given | {"payout": None, "refund": None})
 
 
 NAMED: Final[Mapping[str, Scenario]] = MappingProxyType(

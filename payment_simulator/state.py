@@ -222,6 +222,35 @@ class State:
             self._connection.executemany(_MARK_SENT, [(sent_at_us, answer_id) for answer_id in answer_ids])
 
 
+@contextmanager
+def books(path: Path, now: datetime) -> Iterator[Iterator[tuple[PaymentKind, bytes]]]:
+    """Give the kind of each payment and the result that says the state it is in now, by payment_order_no.
+
+    All of one moment, also while a gateway works on the memory. Payments in no state yet are left out.
+    Raises StateUnusable, here or while they are read.
+    """
+    try:
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_SECONDS
+        )
+        try:
+            _require_version(connection)
+            rows = connection.execute(_BOOKS, (_us(now),))
+            yield ((PaymentKind(kind), body) for kind, body, _ in rows)
+        finally:
+            connection.close()
+    except (sqlite3.Error, StateUnusable) as exc:
+        raise StateUnusable(f"the state file {path} cannot be read: {exc}") from exc
+
+
+# The other columns are those of the row that has the greatest position, as SQLite promises for max().
+_BOOKS: Final = """
+SELECT payments.kind, answers.body, max(answers.position)
+FROM payments
+JOIN answers ON answers.payment_order_no = payments.payment_order_no AND answers.cause = 'plan'
+WHERE answers.occurred_at_us <= ?
+GROUP BY payments.payment_order_no
+"""
 _PAYMENTS: Final = """
 SELECT payment_order_no, kind, amount, currency, channel, mood, gateway_ref, received_at_us
 FROM payments

@@ -3,16 +3,15 @@
 One snapshot, under the role that can only read, so that it is true of one moment and disturbs nobody. Rows are
 streamed, first by account, then by order, and every rule is checked here again, also those that constraints of the
 database already guarantee: a restored backup or a mended table may have lost them. Memory does not grow with
-the ledger; the database sorts within `WORK_MEMORY`, then on its disk.
+the ledger; the database sorts within some memory, then on its disk.
 """
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Final, Self, TypeAlias
+from typing import Final, Self, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -20,13 +19,11 @@ import asyncpg
 from schemas.money import UnknownCurrency, to_text
 from schemas.values import OrderStatus, OrderType
 from wallet_worker.core.accounts import SystemName
-from wallet_worker.store.database import CONNECT_SECONDS, READONLY_ROLE
 from wallet_worker.store.errors import mapped
+from wallet_worker.store.snapshot import chunks, snapshot
 
+APPLICATION: Final = "wallet audit"
 SHOWN_MAX: Final = 10  # findings of each kind: enough to see a pattern
-CHUNK_ROWS: Final = 2_000  # more is no faster, and the progress bar moves in these steps
-WORK_MEMORY: Final = "64MB"  # of the database, for each sort
-STATEMENT_SECONDS: Final = 3_600  # the first rows come only after a sort, of perhaps a billion lines
 
 
 class Invariant(StrEnum):
@@ -124,7 +121,7 @@ async def audit(
     begun = time.monotonic()
     report = Report(shown_max)
     with mapped():
-        async with snapshot(dsn) as connection:
+        async with snapshot(dsn, APPLICATION) as connection:
             counts = await connection.fetchrow(_COUNTS)
             report.accounts, report.orders, report.commands, report.lines = counts or (0, 0, 0, 0)
 
@@ -142,30 +139,6 @@ async def audit(
             report.findings = await named(connection, report.findings)
     report.seconds = time.monotonic() - begun
     return report
-
-
-@asynccontextmanager
-async def snapshot(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    """Give a connection that sees one moment. Not from the pool, whose time limits are those of short statements."""
-    connection = await asyncpg.connect(
-        dsn,
-        timeout=CONNECT_SECONDS,
-        command_timeout=STATEMENT_SECONDS,
-        server_settings={
-            "application_name": "wallet audit",
-            "role": READONLY_ROLE,
-            "statement_timeout": f"{STATEMENT_SECONDS}s",
-            "lock_timeout": "5s",
-            "work_mem": WORK_MEMORY,
-            "jit": "off",  # compiling takes longer than all that it could save here
-            "max_parallel_workers_per_gather": "0",  # rows that are fetched in chunks are never made in parallel
-        },
-    )
-    try:
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
-            yield connection
-    finally:
-        await connection.close(timeout=CONNECT_SECONDS)
 
 
 _COUNTS = """
@@ -204,7 +177,7 @@ async def _check_accounts(
     moved: Counter[str] = Counter()
     account: AccountSoFar | None = None
     lines = 0
-    async for rows in _chunks(connection, _BY_ACCOUNT):
+    async for rows in chunks(connection, _BY_ACCOUNT):
         for (
             account_id, is_user, currency, balance, reserved, last_line_no,
             line_no, is_credit, amount, before, after,
@@ -324,7 +297,7 @@ async def _check_orders(
     order: _Order | None = None
     entries: list[_Line] = []
     lines = 0
-    async for rows in _chunks(connection, _BY_ORDER):
+    async for rows in chunks(connection, _BY_ORDER):
         for row in rows:
             order_id = row[0]
             if order is None or order.order_id != order_id:
@@ -420,7 +393,7 @@ ORDER BY e.account_id, e.line_no
 
 
 async def _find_stray_lines(connection: asyncpg.Connection, report: Report) -> None:
-    async for rows in _chunks(connection, _STRAY_LINES):
+    async for rows in chunks(connection, _STRAY_LINES):
         for account_id, line_no, order_id, no_account in rows:
             report.add(
                 Finding(
@@ -443,7 +416,7 @@ ORDER BY c.serial_no
 
 
 async def _find_commands_without_order(connection: asyncpg.Connection, report: Report) -> None:
-    async for rows in _chunks(connection, _COMMANDS_WITHOUT_ORDER):
+    async for rows in chunks(connection, _COMMANDS_WITHOUT_ORDER):
         for serial_no, command_type in rows:
             detail = f"this {command_type} was applied and has no order"
             report.add(Finding(invariant=Invariant.COMMAND_ORDER, detail=detail, serial_no=serial_no))
@@ -551,10 +524,3 @@ async def named(connection: asyncpg.Connection, findings: Iterable[Finding]) -> 
         )
         for one in found
     ]
-
-
-async def _chunks(connection: asyncpg.Connection, query: str) -> AsyncIterator[list[Any]]:
-    """Yield the rows of a query, `CHUNK_ROWS` at a time, and hold no more of them."""
-    cursor = await connection.cursor(query)
-    while rows := await cursor.fetch(CHUNK_ROWS):
-        yield rows

@@ -4,40 +4,40 @@
         outcome = await wallet.recharge("alice", "100.00", "TWD", "card", serial_no="R-1")
 
 Every command can be called again with the same serial number, after whatever went wrong: it has one effect,
-and every call gets the same outcome. Choose the number, and store it, before the first call.
+and every call gets the same outcome. Choose the number, and store it, before the first call. A refusal is an
+outcome too: look at `outcome.status`, or let `result_of` raise.
 
-Thousands of calls may be under way on one client. Replies come by RabbitMQ's direct reply-to, which needs no
-queue and no permission to declare one, and are matched by correlation id alone. When the connection is lost,
-the calls under way fail with what is known about them, and the next call connects anew.
+Thousands of calls may be under way on one client, on one connection (`rpc.py`). When it is lost, the calls under
+way fail with what is known about them, and the next call connects anew.
 """
 
 import asyncio
-import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Annotated, Any, Final, Generic, Self, TypeVar
+from typing import Annotated, Final, Self, TypeVar
 
-import aiormq
-from aio_pika.abc import AbstractConnection
-from aiormq.abc import DeliveredMessage
-from aiormq.channel import Channel
-from pamqp.commands import Basic
 from pydantic import Field, TypeAdapter
 
 from schemas.codes import Code
-from schemas.commands import Command, OpenAccount, Outcome, Recharge
-from schemas.encode import encode
-from schemas.message import Message
-from schemas.names import (
-    CONTENT_TYPE,
-    DEFAULT_ACCOUNT_TYPE,
-    WALLET_COMMANDS,
-    WALLET_QUERIES,
-    routing_key,
+from schemas.commands import (
+    Capture,
+    CloseAccount,
+    Command,
+    FreezeAccount,
+    Hold,
+    OpenAccount,
+    Outcome,
+    Recharge,
+    Refund,
+    Release,
+    Transfer,
+    UnfreezeAccount,
+    Withdraw,
 )
+from schemas.message import Message, Part
+from schemas.names import DEFAULT_ACCOUNT_TYPE, WALLET_COMMANDS, WALLET_QUERIES
 from schemas.queries import (
     AccountList,
     GetAccount,
@@ -47,40 +47,28 @@ from schemas.queries import (
     QueryRefused,
     Statement,
 )
-from schemas.values import STATEMENT_LINES_DEFAULT, STATEMENT_LINES_MAX, OrderStatus
-from wallet_worker.broker.connection import (
-    FAILURES,
-    RPC_SECONDS,
-    BrokerUnavailableError,
-    close,
-    connect,
-    open_channel,
-    said,
-)
-from wallet_worker.pause import Pause
+from schemas.values import STATEMENT_LINES_DEFAULT, STATEMENT_LINES_MAX, OrderStatus, OutcomeStatus
+from wallet_worker.broker.connection import BrokerUnavailableError
+from wallet_worker.rpc import NoReply, NotSent, Rpc
 
 __all__ = [
     "NotAcceptedError",
     "NotSettledError",
     "OutcomeUnknownError",
     "QueryRefusedError",
+    "RefusedError",
     "UnansweredError",
     "WalletClient",
     "WalletError",
     "new_serial_no",
+    "result_of",
 ]
 
 TIMEOUT_SECONDS: Final = 10.0
-UNCONFIRMED_MAX: Final = 500  # more buys no speed, and is what is unknown after a lost connection
 SETTLED_POLL_SECONDS: Final = (
     0.05  # a card takes about a second; doubled each time, so that hours cost little
 )
 SETTLED_POLL_SECONDS_MAX: Final = 2.0
-_DIRECT_REPLY_TO: Final = "amq.rabbitmq.reply-to"
-_PERSISTENT: Final = 2
-
-# The library speaks as libraries do, so that it asks no logging set-up of the service around it.
-log = logging.getLogger(__name__)
 
 
 class WalletError(Exception):
@@ -121,6 +109,15 @@ class QueryRefusedError(WalletError):
         self.code: Code = refusal.code
 
 
+class RefusedError(WalletError):
+    """The wallet refused the command, which is final for its serial number; `outcome` is what it said."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(f"{outcome.serial_no} was refused, {outcome.code}: {outcome.code.meaning}")
+        self.outcome = outcome
+        self.code: Code = outcome.code
+
+
 class NotSettledError(WalletError):
     """The order still waited for the payment gateway when the time was over; `order` is how it stood."""
 
@@ -132,6 +129,24 @@ class NotSettledError(WalletError):
 def new_serial_no() -> str:
     """Return a serial number that nobody else has; later ones sort after earlier ones."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(6)}"
+
+
+R = TypeVar("R", bound=Part)
+
+
+def result_of(outcome: Outcome, kind: type[R]) -> R:
+    """Return what an applied command made, which is of this kind; raises RefusedError if it was refused.
+
+        order = result_of(await wallet.transfer("alice", "bob", "25.00", "TWD", serial_no="T-1"), OrderView)
+
+    OpenAccountResult of an opening, AccountView of the other commands of accounts, RechargeResult of a recharge,
+    OrderView of the other orders; TypeError for another kind.
+    """
+    if outcome.status is OutcomeStatus.REFUSED:
+        raise RefusedError(outcome)
+    if not isinstance(outcome.result, kind):
+        raise TypeError(f"the result of {outcome.serial_no} is no {kind.__name__}")
+    return outcome.result
 
 
 Answer = TypeVar("Answer", bound=Message)
@@ -148,74 +163,6 @@ _STATEMENT: Final[TypeAdapter[Statement | QueryRefused]] = TypeAdapter(
 )
 
 
-class _NotSent(Exception):  # noqa: N818 -- both become public errors, with what they are about
-    """The broker does not have the message, for sure."""
-
-
-class _NoReply(Exception):  # noqa: N818
-    """The broker may have the message, and no reply came."""
-
-
-@dataclass(slots=True, eq=False)
-class _Call(Generic[Answer]):
-    """One message that was sent, and the reply to it: absent when the connection was lost before it came.
-
-    `read` raises ValueError for what is no reply to this message.
-    """
-
-    read: Callable[[bytes], Answer]
-    reply: asyncio.Future[Answer | None]
-
-    @property
-    def answer(self) -> Answer | None:
-        """The reply, as far as it has come."""
-        return self.reply.result() if self.reply.done() and not self.reply.cancelled() else None
-
-    def accept(self, body: bytes) -> None:
-        """Have the reply; raises ValueError if it is none."""
-        answer = self.read(body)
-        if not self.reply.done():
-            self.reply.set_result(answer)
-
-    def lose(self) -> None:
-        """Wait no longer."""
-        if not self.reply.done():
-            self.reply.set_result(None)
-
-
-@dataclass(slots=True, eq=False)
-class _Session:
-    """One connection and its channel, and the calls that wait for a reply on it."""
-
-    connection: AbstractConnection
-    channel: Channel
-    waiting: dict[str, _Call[Any]] = field(default_factory=dict)
-
-    async def ready(self) -> None:
-        """Wait while the broker takes nothing, for want of memory or disk: what is not sent is not unknown."""
-        transport = self.connection.transport
-        if transport is not None:
-            await transport.connection.ready()
-
-    async def on_reply(self, delivery: DeliveredMessage) -> None:
-        """Hand the reply to the call that it answers; what answers none is noted and forgotten."""
-        correlation_id = delivery.header.properties.correlation_id
-        call = self.waiting.get(correlation_id or "")
-        if call is None:
-            # Ordinary after a time-out: the outcome came when nobody waited any more.
-            log.info("a reply that nobody waits for was ignored, its correlation_id is %.80r", correlation_id)
-            return
-        try:
-            call.accept(delivery.body)
-        except ValueError as exc:
-            log.warning("a reply that is none was ignored: %.300r", str(exc))
-
-    def on_lost(self, _: object) -> None:
-        """Let every waiting call know that no reply can come any more."""
-        for call in self.waiting.values():
-            call.lose()
-
-
 class WalletClient:
     """Sends commands and queries, and waits for what the wallet says.
 
@@ -225,22 +172,13 @@ class WalletClient:
     def __init__(
         self, amqp_url: str, *, timeout_seconds: float = TIMEOUT_SECONDS, name: str = "wallet client"
     ) -> None:
-        self._url = amqp_url
+        self._rpc = Rpc(amqp_url, name=name)
         self._timeout_seconds = timeout_seconds
-        self._name = name
-        self._session: _Session | None = None
-        self._connecting = asyncio.Lock()
-        self._unconfirmed = asyncio.Semaphore(UNCONFIRMED_MAX)
-        self._closing = asyncio.Event()
-        self._failure: str | None = None  # why there is no connection, where there is none
-        self._prefix = secrets.token_hex(8)
-        self._calls = 0
 
     async def __aenter__(self) -> Self:
         """Be connected; raises NotAcceptedError, or WrongUrlError for what is no address of a broker."""
-        self._closing.clear()
         try:
-            await self._connect()
+            await self._rpc.open()
         except BrokerUnavailableError as exc:
             raise NotAcceptedError(str(exc)) from exc
         return self
@@ -249,13 +187,9 @@ class WalletClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Calls that are still under way fail with what is known about them."""
-        self._closing.set()
-        session, self._session = self._session, None
-        if session is not None:
-            session.on_lost(None)
-            await close(session.connection)
+        await self._rpc.close()
 
-    # Commands
+    # Commands: each returns the outcome, and raises what `apply` does.
 
     async def open_account(
         self,
@@ -267,13 +201,79 @@ class WalletClient:
         metadata: Mapping[str, str] | None = None,
         timeout_seconds: float | None = None,
     ) -> Outcome:
-        """Open an account and return the outcome; see `apply` for what is raised."""
+        """Open an account; the result is an OpenAccountResult."""
         command = OpenAccount(
             serial_no=serial_no or new_serial_no(),
             user_id=user_id,
             account_type=account_type,
             currency=currency,
-            metadata=None if metadata is None else dict(metadata),
+            metadata=_notes(metadata),
+        )
+        return await self.apply(command, timeout_seconds=timeout_seconds)
+
+    async def freeze_account(
+        self,
+        user_id: str,
+        currency: str,
+        reason: str,
+        account_type: str = DEFAULT_ACCOUNT_TYPE,
+        *,
+        serial_no: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Outcome:
+        """Let no money leave an account any more; the result is an AccountView."""
+        command = FreezeAccount(
+            serial_no=serial_no or new_serial_no(),
+            user_id=user_id,
+            account_type=account_type,
+            currency=currency,
+            reason=reason,
+            metadata=_notes(metadata),
+        )
+        return await self.apply(command, timeout_seconds=timeout_seconds)
+
+    async def unfreeze_account(
+        self,
+        user_id: str,
+        currency: str,
+        reason: str,
+        account_type: str = DEFAULT_ACCOUNT_TYPE,
+        *,
+        serial_no: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Outcome:
+        """Let money leave a frozen account again; the result is an AccountView."""
+        command = UnfreezeAccount(
+            serial_no=serial_no or new_serial_no(),
+            user_id=user_id,
+            account_type=account_type,
+            currency=currency,
+            reason=reason,
+            metadata=_notes(metadata),
+        )
+        return await self.apply(command, timeout_seconds=timeout_seconds)
+
+    async def close_account(
+        self,
+        user_id: str,
+        currency: str,
+        reason: str,
+        account_type: str = DEFAULT_ACCOUNT_TYPE,
+        *,
+        serial_no: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Outcome:
+        """Close an empty account for ever; the result is an AccountView."""
+        command = CloseAccount(
+            serial_no=serial_no or new_serial_no(),
+            user_id=user_id,
+            account_type=account_type,
+            currency=currency,
+            reason=reason,
+            metadata=_notes(metadata),
         )
         return await self.apply(command, timeout_seconds=timeout_seconds)
 
@@ -289,7 +289,7 @@ class WalletClient:
         metadata: Mapping[str, str] | None = None,
         timeout_seconds: float | None = None,
     ) -> Outcome:
-        """Order a recharge and return the outcome, which says that the order is pending; see `apply`.
+        """Order a recharge; the result is a RechargeResult, which says that the order is pending.
 
         The money comes later: `settled` waits for it, and events tell of it.
         """
@@ -300,7 +300,147 @@ class WalletClient:
             amount=amount,
             currency=currency,
             recharge_type=recharge_type,
-            metadata=None if metadata is None else dict(metadata),
+            metadata=_notes(metadata),
+        )
+        return await self.apply(command, timeout_seconds=timeout_seconds)
+
+    async def withdraw(
+        self,
+        user_id: str,
+        amount: str,
+        currency: str,
+        payout_type: str,
+        account_type: str = DEFAULT_ACCOUNT_TYPE,
+        *,
+        serial_no: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Outcome:
+        """Order a withdrawal; the result is an OrderView, pending, and the amount is reserved.
+
+        Whether it was paid out is said later: `settled` waits for it, and events tell of it.
+        """
+        command = Withdraw(
+            serial_no=serial_no or new_serial_no(),
+            user_id=user_id,
+            account_type=account_type,
+            amount=amount,
+            currency=currency,
+            payout_type=payout_type,
+            metadata=_notes(metadata),
+        )
+        return await self.apply(command, timeout_seconds=timeout_seconds)
+
+    async def transfer(
+        self,
+        user_id: str,
+        to_user_id: str,
+        amount: str,
+        currency: str,
+        account_type: str = DEFAULT_ACCOUNT_TYPE,
+        to_account_type: str = DEFAULT_ACCOUNT_TYPE,
+        *,
+        serial_no: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Outcome:
+        """Move money from one account to another, at once; the result is an OrderView."""
+        command = Transfer(
+            serial_no=serial_no or new_serial_no(),
+            user_id=user_id,
+            account_type=account_type,
+            to_user_id=to_user_id,
+            to_account_type=to_account_type,
+            amount=amount,
+            currency=currency,
+            metadata=_notes(metadata),
+        )
+        return await self.apply(command, timeout_seconds=timeout_seconds)
+
+    async def refund(
+        self,
+        original_serial_no: str,
+        amount: str,
+        currency: str,
+        *,
+        serial_no: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Outcome:
+        """Order a refund of a recharge or a part of it; the result is an OrderView, pending, the amount reserved.
+
+        Whether it was given back is said later: `settled` waits for it, and events tell of it.
+        """
+        command = Refund(
+            serial_no=serial_no or new_serial_no(),
+            original_serial_no=original_serial_no,
+            amount=amount,
+            currency=currency,
+            metadata=_notes(metadata),
+        )
+        return await self.apply(command, timeout_seconds=timeout_seconds)
+
+    async def hold(
+        self,
+        user_id: str,
+        amount: str,
+        currency: str,
+        expires_in_seconds: int,
+        account_type: str = DEFAULT_ACCOUNT_TYPE,
+        *,
+        serial_no: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Outcome:
+        """Reserve money, to be captured or released later; the result is an OrderView with `remaining`."""
+        command = Hold(
+            serial_no=serial_no or new_serial_no(),
+            user_id=user_id,
+            account_type=account_type,
+            amount=amount,
+            currency=currency,
+            expires_in_seconds=expires_in_seconds,
+            metadata=_notes(metadata),
+        )
+        return await self.apply(command, timeout_seconds=timeout_seconds)
+
+    async def capture(
+        self,
+        hold_serial_no: str,
+        to_user_id: str,
+        amount: str,
+        currency: str,
+        to_account_type: str = DEFAULT_ACCOUNT_TYPE,
+        *,
+        serial_no: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Outcome:
+        """Move money that a hold reserves to another account, at once; the result is an OrderView."""
+        command = Capture(
+            serial_no=serial_no or new_serial_no(),
+            hold_serial_no=hold_serial_no,
+            amount=amount,
+            currency=currency,
+            to_user_id=to_user_id,
+            to_account_type=to_account_type,
+            metadata=_notes(metadata),
+        )
+        return await self.apply(command, timeout_seconds=timeout_seconds)
+
+    async def release(
+        self,
+        hold_serial_no: str,
+        *,
+        serial_no: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Outcome:
+        """Give back what is left of a hold; the result is an OrderView, whose amount that was."""
+        command = Release(
+            serial_no=serial_no or new_serial_no(),
+            hold_serial_no=hold_serial_no,
+            metadata=_notes(metadata),
         )
         return await self.apply(command, timeout_seconds=timeout_seconds)
 
@@ -319,10 +459,10 @@ class WalletClient:
             return outcome
 
         try:
-            return await self._call(WALLET_COMMANDS, command, read, timeout_seconds)
-        except _NotSent as exc:
+            return await self._rpc.call(WALLET_COMMANDS, command, read, self._seconds(timeout_seconds))
+        except NotSent as exc:
             raise NotAcceptedError(str(exc), command.serial_no) from exc
-        except _NoReply as exc:
+        except NoReply as exc:
             raise OutcomeUnknownError(str(exc), command.serial_no) from exc
 
     async def submit(self, command: Command, *, timeout_seconds: float | None = None) -> None:
@@ -331,10 +471,10 @@ class WalletClient:
         Raises NotAcceptedError and OutcomeUnknownError, as `apply` does.
         """
         try:
-            await self._send(WALLET_COMMANDS, command, timeout_seconds)
-        except _NotSent as exc:
+            await self._rpc.send(WALLET_COMMANDS, command, self._seconds(timeout_seconds))
+        except NotSent as exc:
             raise NotAcceptedError(str(exc), command.serial_no) from exc
-        except _NoReply as exc:
+        except NoReply as exc:
             raise OutcomeUnknownError(str(exc), command.serial_no) from exc
 
     # Queries: each raises QueryRefusedError, NotAcceptedError or UnansweredError.
@@ -418,8 +558,7 @@ class WalletClient:
         `order` raises.
         """
         loop = asyncio.get_running_loop()
-        seconds = self._timeout_seconds if timeout_seconds is None else timeout_seconds
-        deadline, pause = loop.time() + seconds, SETTLED_POLL_SECONDS
+        deadline, pause = loop.time() + self._seconds(timeout_seconds), SETTLED_POLL_SECONDS
         while True:
             found = await self.order(serial_no)
             if found.order is None or found.order.status is not OrderStatus.PENDING:
@@ -430,155 +569,24 @@ class WalletClient:
             await asyncio.sleep(min(pause, left))
             pause = min(2 * pause, SETTLED_POLL_SECONDS_MAX)
 
-    # One call
-
     async def _ask(
         self, query: Message, answers: "TypeAdapter[Answer | QueryRefused]", timeout_seconds: float | None
     ) -> Answer:
         try:
-            answer = await self._call(WALLET_QUERIES, query, answers.validate_json, timeout_seconds)
-        except _NotSent as exc:
+            answer = await self._rpc.call(
+                WALLET_QUERIES, query, answers.validate_json, self._seconds(timeout_seconds)
+            )
+        except NotSent as exc:
             raise NotAcceptedError(str(exc)) from exc
-        except _NoReply as exc:
+        except NoReply as exc:
             raise UnansweredError(str(exc)) from exc
         if isinstance(answer, QueryRefused):
             raise QueryRefusedError(answer)
         return answer
 
-    async def _call(
-        self,
-        exchange: str,
-        message: Message,
-        read: Callable[[bytes], Answer],
-        timeout_seconds: float | None,
-    ) -> Answer:
-        """Publish, and return the reply that `read` accepts; raises _NotSent or _NoReply."""
-        seconds = self._timeout_seconds if timeout_seconds is None else timeout_seconds
-        correlation_id = self._next_id()
-        call = _Call(read, asyncio.get_running_loop().create_future())
-        session: _Session | None = None
-        try:
-            async with asyncio.timeout(seconds):
-                async with self._unconfirmed:
-                    found = await self._open_session()
-                    await found.ready()
-                    session = found
-                    session.waiting[correlation_id] = call
-                    await _publish(session.channel, exchange, message, correlation_id, _DIRECT_REPLY_TO)
-                await call.reply
-        except TimeoutError:
-            if session is None:
-                raise _NotSent(self._failure or f"the broker took nothing within {seconds:g} s") from None
-            if call.answer is None:
-                raise _NoReply(f"no answer came within {seconds:g} s") from None
-        except _NoReply:
-            if call.answer is None:  # else the reply was quicker than the confirm that was lost
-                raise
-        finally:
-            if session is not None:
-                del session.waiting[correlation_id]
-        answer: Answer | None = call.answer
-        if answer is None:
-            raise _NoReply("the connection to the broker was lost")
-        return answer
-
-    async def _send(self, exchange: str, message: Message, timeout_seconds: float | None) -> None:
-        """Publish, and return once the broker has it; raises _NotSent or _NoReply."""
-        seconds = self._timeout_seconds if timeout_seconds is None else timeout_seconds
-        sent = False
-        try:
-            async with asyncio.timeout(seconds), self._unconfirmed:
-                session = await self._open_session()
-                await session.ready()
-                sent = True
-                await _publish(session.channel, exchange, message, self._next_id(), None)
-        except TimeoutError:
-            if sent:
-                raise _NoReply(f"the broker did not confirm within {seconds:g} s") from None
-            raise _NotSent(self._failure or f"the broker took nothing within {seconds:g} s") from None
-
-    def _next_id(self) -> str:
-        self._calls += 1
-        return f"{self._prefix}-{self._calls}"
-
-    # The connection
-
-    async def _open_session(self) -> _Session:
-        """Return the session, a new one if the last was lost; tries until the caller's time is over."""
-        session = self._session
-        if session is not None and not session.channel.is_closed:
-            return session
-        async with self._connecting:
-            pause = Pause()
-            while not self._closing.is_set():
-                if self._session is not None and not self._session.channel.is_closed:
-                    return self._session  # another call was waiting for it too
-                try:
-                    return await self._connect()
-                except BrokerUnavailableError as exc:
-                    self._failure = str(exc)
-                    await pause.wait(self._closing)
-        raise _NotSent("the client is closed")
-
-    async def _connect(self) -> _Session:
-        """Return a new session, ready for replies; raises WrongUrlError or BrokerUnavailableError."""
-        last, self._session = self._session, None
-        if last is not None:
-            await close(last.connection)
-        connection = await connect(self._url, self._name)
-        try:
-            channel = await open_channel(connection, confirms=True)
-            session = _Session(connection, channel)
-            # Asked for now, because the broker would close the channel with the calls of others on it.
-            for exchange in (WALLET_COMMANDS, WALLET_QUERIES):
-                await channel.exchange_declare(exchange, passive=True, timeout=RPC_SECONDS)
-            channel.closing.add_done_callback(session.on_lost)
-            await channel.basic_consume(_DIRECT_REPLY_TO, session.on_reply, no_ack=True, timeout=RPC_SECONDS)
-        except BaseException as exc:
-            await close(connection)
-            if isinstance(exc, aiormq.exceptions.ChannelNotFoundEntity):
-                msg = f"the broker has no wallet (`wallet topology apply`?): {exc}"
-                raise BrokerUnavailableError(msg) from exc
-            if isinstance(exc, FAILURES):
-                msg = f"the connection to the broker was lost: {said(exc)}"
-                raise BrokerUnavailableError(msg) from exc
-            raise
-        self._session, self._failure = session, None
-        return session
+    def _seconds(self, asked: float | None) -> float:
+        return self._timeout_seconds if asked is None else asked
 
 
-async def _publish(
-    channel: Channel, exchange: str, message: Message, correlation_id: str, reply_to: str | None
-) -> None:
-    """Return once the broker has the message; raises _NotSent or _NoReply."""
-    task = asyncio.current_task()
-    cancellations = task.cancelling() if task else 0
-    try:
-        await channel.basic_publish(
-            encode(message),
-            exchange=exchange,
-            routing_key=routing_key(message.type),
-            properties=Basic.Properties(
-                content_type=CONTENT_TYPE,
-                delivery_mode=_PERSISTENT,
-                # Each call publishes once, so what is unique for the call is unique for the publish.
-                message_id=correlation_id,
-                correlation_id=correlation_id,
-                reply_to=reply_to,
-            ),
-            mandatory=True,
-            wait=False,
-        )
-    except aiormq.exceptions.PublishError as exc:
-        raise _NotSent(f"the broker has no queue for it: {said(exc)}") from exc
-    except aiormq.exceptions.DeliveryError as exc:
-        raise _NotSent(f"the broker did not take it: {said(exc)}") from exc
-    except aiormq.exceptions.ChannelInvalidStateError as exc:
-        raise _NotSent("the connection to the broker was lost") from exc
-    except asyncio.CancelledError as exc:
-        if task is None or task.cancelling() > cancellations:
-            raise
-        # aiormq ends what waits on a lost connection with CancelledError: nobody has cancelled this task.
-        raise _NoReply("the connection to the broker was lost") from exc
-    except FAILURES as exc:
-        raise _NoReply(f"the connection to the broker was lost: {said(exc)}") from exc
+def _notes(metadata: Mapping[str, str] | None) -> dict[str, str] | None:
+    return None if metadata is None else dict(metadata)

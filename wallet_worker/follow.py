@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client import Counter as Counting
 
 from wallet_worker.audit import (
+    APPLICATION,
     SHOWN_MAX,
     AccountSoFar,
     Finding,
@@ -30,10 +31,10 @@ from wallet_worker.audit import (
     check_account,
     check_line,
     named,
-    snapshot,
 )
 from wallet_worker.pause import Pause
 from wallet_worker.store.errors import UnavailableError, mapped
+from wallet_worker.store.snapshot import snapshot
 
 EVERY_SECONDS: Final = 2.0
 
@@ -136,7 +137,7 @@ async def _waited_for(
 async def _begin(dsn: str) -> _Seen:
     """Return where every account stands, before the whole audit: what comes meanwhile is checked by both."""
     with mapped():
-        async with snapshot(dsn) as connection:
+        async with snapshot(dsn, APPLICATION) as connection:
             seen = _Seen(await connection.fetchval(_MOMENT))
             async for account_id, line_no, balance in connection.cursor(_BASELINE, prefetch=10_000):
                 seen.accounts[account_id] = (line_no, balance)
@@ -146,7 +147,7 @@ async def _begin(dsn: str) -> _Seen:
 async def _check_new(dsn: str, seen: _Seen, report: Report) -> int:
     """Add what is wrong with the lines since the moment seen, and move that on; return how many lines there were."""
     with mapped():
-        async with snapshot(dsn) as connection:
+        async with snapshot(dsn, APPLICATION) as connection:
             moment = await connection.fetchval(_MOMENT)
             changed = [
                 _so_far(row, seen.accounts.get(row[0], (0, 0)))

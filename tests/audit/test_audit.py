@@ -9,8 +9,8 @@ from tests.audit import ledger
 from tests.audit.ledger import ALICE, BOB, EVE, corrupt
 from tests.servers import Servers
 from tests.servers.ports import free_ports
-from wallet_worker import audit as auditing
 from wallet_worker.audit import Invariant, Progress, Report, audit
+from wallet_worker.store import snapshot as snapshots
 from wallet_worker.store.errors import InvariantBrokenError, UnavailableError
 
 CHUNKS = (1, 3, 2_000)
@@ -322,7 +322,7 @@ def seen(report: Report) -> set[tuple[Invariant, str]]:
 async def test_a_good_ledger_is_clean(
     clean_url: str, chunk_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auditing, "CHUNK_ROWS", chunk_rows)
+    monkeypatch.setattr(snapshots, "CHUNK_ROWS", chunk_rows)
 
     report = await audit(clean_url)
 
@@ -338,7 +338,7 @@ async def test_damage_is_found_where_it_is(
     await corrupt(owner, damage.statements)
 
     for chunk_rows in CHUNKS:
-        monkeypatch.setattr(auditing, "CHUNK_ROWS", chunk_rows)
+        monkeypatch.setattr(snapshots, "CHUNK_ROWS", chunk_rows)
         report = await audit(clean_url)
 
         assert report.found == damage.found
@@ -503,7 +503,7 @@ async def test_all_is_counted_and_the_first_are_kept(clean_url: str, owner: asyn
 
 
 async def test_progress_goes_up_to_the_end(clean_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auditing, "CHUNK_ROWS", 3)
+    monkeypatch.setattr(snapshots, "CHUNK_ROWS", 3)
     moved: list[Progress] = []
 
     await audit(clean_url, on_progress=moved.append)
@@ -513,7 +513,7 @@ async def test_progress_goes_up_to_the_end(clean_url: str, monkeypatch: pytest.M
 
 
 async def test_the_audit_sees_one_moment(clean_url: str, owner: asyncpg.Connection) -> None:
-    async with auditing.snapshot(clean_url) as connection:
+    async with snapshots.snapshot(clean_url, "wallet tests") as connection:
         before = await connection.fetchval("SELECT sum(balance) FROM accounts")
         await owner.execute("UPDATE accounts SET balance = balance + 1")
         after = await connection.fetchval("SELECT sum(balance) FROM accounts")
@@ -523,7 +523,7 @@ async def test_the_audit_sees_one_moment(clean_url: str, owner: asyncpg.Connecti
 
 
 async def test_the_audit_can_only_read(clean_url: str) -> None:
-    async with auditing.snapshot(clean_url) as connection:
+    async with snapshots.snapshot(clean_url, "wallet tests") as connection:
         await connection.execute("SET TRANSACTION READ WRITE")
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await connection.execute("UPDATE accounts SET balance = 0")

@@ -4,9 +4,14 @@ import asyncio
 import json
 import sys
 
+import pytest
+
 from schemas.codes import Code
 from schemas.commands import Outcome
+from schemas.encode import encode
+from schemas.events import ACCOUNT_EXAMPLE, HOLD_EXAMPLE, TRANSFER_EXAMPLE
 from schemas.names import WALLET_COMMANDS
+from schemas.parse import COMMANDS
 from schemas.queries import OrderDetail
 from schemas.values import OrderStatus, OutcomeStatus, PaymentStatus
 from tests.cli.terminal import ROOT, environment, wallet, wallet_on_a_terminal
@@ -21,7 +26,7 @@ async def test_an_account_is_opened_and_the_outcome_is_json_for_a_program(
     running_url: str, user: str, serial_no: str
 ) -> None:
     said = await wallet(
-        *("send", "open", user, "--currency", "TWD", "--type", "savings", "--serial", serial_no),
+        *("send", "open", user, "TWD", "--type", "savings", "--serial", serial_no),
         WALLET_AMQP_URL=running_url,
     )
 
@@ -34,12 +39,10 @@ async def test_an_account_is_opened_and_the_outcome_is_json_for_a_program(
 async def test_a_serial_number_that_was_made_is_said_and_can_be_used_again(
     running_url: str, user: str
 ) -> None:
-    first = await wallet("send", "open", user, "--currency", "TWD", WALLET_AMQP_URL=running_url)
+    first = await wallet("send", "open", user, "TWD", WALLET_AMQP_URL=running_url)
     (line,) = first.err_lines
     serial_no = line.removeprefix("wallet: serial number ")
-    again = await wallet(
-        "send", "open", user, "--currency", "TWD", "--serial", serial_no, WALLET_AMQP_URL=running_url
-    )
+    again = await wallet("send", "open", user, "TWD", "--serial", serial_no, WALLET_AMQP_URL=running_url)
 
     one, two = Outcome.model_validate_json(first.out), Outcome.model_validate_json(again.out)
     assert one.serial_no == serial_no
@@ -50,7 +53,7 @@ async def test_a_serial_number_that_was_made_is_said_and_can_be_used_again(
 async def test_the_serial_number_is_said_before_anything_is_sent(amqp_url: str) -> None:
     async with impostor(amqp_url, WALLET_COMMANDS) as worker:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "wallet_worker", "send", "open", "alice", "--currency", "TWD"),
+            *(sys.executable, "-m", "wallet_worker", "send", "open", "alice", "TWD"),
             cwd=ROOT,
             env=environment({"WALLET_AMQP_URL": amqp_url}),
             stderr=asyncio.subprocess.PIPE,
@@ -91,10 +94,26 @@ async def test_what_is_malformed_is_one_line_and_not_sent(running_url: str, user
         (("recharge", user, "-1", "TWD"), "No such option"),
         (("recharge", user, "1e3", "TWD"), "amount: "),
         (("recharge", user, "1", "twd"), "currency: "),
-        (("open", "a b", "--currency", "TWD"), "user_id: "),
-        (("open", user, "--currency", "TWD", "--serial", "no spaces"), "serial_no: "),
-        (("open", user, "--currency", "TWD", "--metadata", "no equals sign"), "NAME=TEXT"),
+        (("open", "a b", "TWD"), "user_id: "),
+        (("open", user, "TWD", "--serial", "no spaces"), "serial_no: "),
+        (("open", user, "TWD", "--metadata", "no equals sign"), "NAME=TEXT"),
         (("recharge", user, "1", "TWD", "--no-wait", "--until-settled"), "--until-settled"),
+        (("freeze", user, "TWD", ""), "reason: "),
+        (("freeze", user, "TWD"), "REASON"),
+        (("unfreeze", user, "TWD", "x" * 501), "reason: "),
+        (("close", user, "twd", "why"), "currency: "),
+        (("withdraw", user, "1.001", "TWD"), "amount: TWD has 2 digits"),
+        (("withdraw", user, "1", "TWD", "--via", "Bank"), "payout_type: "),
+        (("transfer", user, "a b", "1", "TWD"), "to_user_id: "),
+        (("transfer", user, "1", "TWD"), "CURRENCY"),
+        (("refund", "R 1", "1", "TWD"), "original_serial_no: "),
+        (("refund", "R-1", "0", "TWD"), "amount: "),
+        (("hold", user, "1", "TWD", "--expires-in", "0"), "expires_in_seconds: "),
+        (("hold", user, "1", "TWD", "--expires-in", "3153600000"), "expires_in_seconds: "),
+        (("hold", user, "1", "TWD", "--expires-in", "soon"), "--expires-in"),
+        (("capture", "H 1", "shop", "1", "TWD"), "hold_serial_no: "),
+        (("release", "H 1"), "hold_serial_no: "),
+        (("release", "H-1", "--until-settled"), "No such option"),
     ):
         said = await wallet("send", *arguments, WALLET_AMQP_URL=running_url)
 
@@ -104,6 +123,151 @@ async def test_what_is_malformed_is_one_line_and_not_sent(running_url: str, user
         assert "serial number" not in said.err
 
 
+SENT: list[tuple[tuple[str, ...], dict[str, object]]] = [
+    (
+        ("open", "alice", "TWD", "--type", "savings", "--metadata", "a=b=c", "--metadata", "d="),
+        {
+            "type": "account.open.v1",
+            "user_id": "alice",
+            "account_type": "savings",
+            "currency": "TWD",
+            "metadata": {"a": "b=c", "d": ""},
+        },
+    ),
+    (
+        ("freeze", "alice", "TWD", "chargeback reported"),
+        {
+            "type": "account.freeze.v1",
+            "user_id": "alice",
+            "account_type": "basic",
+            "currency": "TWD",
+            "reason": "chargeback reported",
+        },
+    ),
+    (
+        ("unfreeze", "alice", "TWD", "--", "-"),
+        {
+            "type": "account.unfreeze.v1",
+            "user_id": "alice",
+            "account_type": "basic",
+            "currency": "TWD",
+            "reason": "-",
+        },
+    ),
+    (
+        ("close", "alice", "TWD", "asked for", "--type", "savings"),
+        {
+            "type": "account.close.v1",
+            "user_id": "alice",
+            "account_type": "savings",
+            "currency": "TWD",
+            "reason": "asked for",
+        },
+    ),
+    (
+        ("recharge", "alice", "1.00", "TWD", "--via", "convenience_store"),
+        {
+            "type": "order.recharge.v1",
+            "user_id": "alice",
+            "account_type": "basic",
+            "amount": "1.00",
+            "currency": "TWD",
+            "recharge_type": "convenience_store",
+        },
+    ),
+    (
+        ("withdraw", "alice", "1.00", "TWD"),
+        {
+            "type": "order.withdraw.v1",
+            "user_id": "alice",
+            "account_type": "basic",
+            "amount": "1.00",
+            "currency": "TWD",
+            "payout_type": "bank_transfer",
+        },
+    ),
+    (
+        ("transfer", "alice", "bob", "1.00", "TWD", "--type", "savings", "--to-type", "bonus"),
+        {
+            "type": "order.transfer.v1",
+            "user_id": "alice",
+            "account_type": "savings",
+            "to_user_id": "bob",
+            "to_account_type": "bonus",
+            "amount": "1.00",
+            "currency": "TWD",
+        },
+    ),
+    (
+        ("refund", "R-1", "1.00", "TWD"),
+        {"type": "order.refund.v1", "original_serial_no": "R-1", "amount": "1.00", "currency": "TWD"},
+    ),
+    (
+        ("hold", "alice", "1.00", "TWD"),
+        {
+            "type": "order.hold.v1",
+            "user_id": "alice",
+            "account_type": "basic",
+            "amount": "1.00",
+            "currency": "TWD",
+            "expires_in_seconds": 86_400,
+        },
+    ),
+    (
+        ("capture", "H-1", "shop", "1.00", "TWD"),
+        {
+            "type": "order.capture.v1",
+            "hold_serial_no": "H-1",
+            "amount": "1.00",
+            "currency": "TWD",
+            "to_user_id": "shop",
+            "to_account_type": "basic",
+        },
+    ),
+    (("release", "H-1"), {"type": "order.release.v1", "hold_serial_no": "H-1"}),
+]
+
+
+def test_there_is_a_command_line_for_each_command() -> None:
+    assert {body["type"] for _, body in SENT} == set(COMMANDS)
+
+
+async def test_each_command_line_sends_its_command(amqp_url: str) -> None:
+    async with impostor(amqp_url, WALLET_COMMANDS) as worker:
+        for arguments, body in SENT:
+            words = ("send", arguments[0], "--serial", "S-1", "--no-wait", *arguments[1:])
+            said = await wallet(*words, WALLET_AMQP_URL=amqp_url)
+            asked = await worker.next()
+
+            assert (said.status, said.out) == (0, ""), arguments
+            assert json.loads(asked.body) == body | {"serial_no": "S-1"}
+
+
+@pytest.mark.parametrize(
+    ("result", "shows"),
+    [
+        (TRANSFER_EXAMPLE, ("to_user_id", "user-1002", "2026-01-02 04:00:00.000000Z")),
+        (HOLD_EXAMPLE, ("remaining", "50.00", "expires_at", "2026-01-09 04:00:00.000000Z", "active")),
+        ({**ACCOUNT_EXAMPLE, "status": "frozen"}, ("frozen", "available")),
+        ({**ACCOUNT_EXAMPLE, "status": "closed"}, ("closed",)),
+    ],
+)
+async def test_what_was_made_is_shown_whatever_it_is(
+    amqp_url: str, result: dict[str, object], shows: tuple[str, ...]
+) -> None:
+    outcome = Outcome.model_validate({**Outcome.examples()[0], "serial_no": "S-1", "result": result})
+    async with impostor(amqp_url, WALLET_COMMANDS) as worker, asyncio.TaskGroup() as group:
+        running = group.create_task(
+            wallet("send", "release", "H-1", "--serial", "S-1", "--table", WALLET_AMQP_URL=amqp_url)
+        )
+        await worker.reply(await worker.next(), encode(outcome))
+
+    said = running.result()
+    assert said.status == 0
+    assert [text for text in shows if text not in said.out] == []
+    assert "None" not in said.out
+
+
 async def test_a_command_that_is_left_with_the_broker_is_applied(
     running_url: str, user: str, serial_no: str
 ) -> None:
@@ -111,16 +275,13 @@ async def test_a_command_that_is_left_with_the_broker_is_applied(
         "send",
         "open",
         user,
-        "--currency",
         "TWD",
         "--no-wait",
         "--serial",
         serial_no,
         WALLET_AMQP_URL=running_url,
     )
-    again = await wallet(
-        "send", "open", user, "--currency", "TWD", "--serial", serial_no, WALLET_AMQP_URL=running_url
-    )
+    again = await wallet("send", "open", user, "TWD", "--serial", serial_no, WALLET_AMQP_URL=running_url)
 
     assert (said.status, said.out) == (0, "")
     assert said.err_lines == [f"wallet: sent; its outcome: wallet show order {serial_no}"]
@@ -130,7 +291,7 @@ async def test_a_command_that_is_left_with_the_broker_is_applied(
 async def test_without_a_worker_the_outcome_is_unknown_and_the_serial_number_is_said(
     amqp_url: str, workers: Workers
 ) -> None:
-    command = ("send", "open", "alice", "--currency", "TWD", "--serial", "O-1")
+    command = ("send", "open", "alice", "TWD", "--serial", "O-1")
 
     unknown = await wallet(*command, "--timeout", "0.2", WALLET_AMQP_URL=amqp_url)
     await workers.start()

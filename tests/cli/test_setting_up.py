@@ -97,7 +97,7 @@ async def test_bindings_that_cannot_be_seen_are_no_fault(amqp_url: str) -> None:
         (("audit",), {}, Exit.MISUSED, "WALLET_DATABASE_URL is not set"),
         (("topology", "apply"), {}, Exit.MISUSED, "WALLET_AMQP_URL is not set"),
         (("topology", "check"), {}, Exit.MISUSED, "WALLET_AMQP_URL is not set"),
-        (("send", "open", "a", "--currency", "TWD"), {}, Exit.MISUSED, "WALLET_AMQP_URL is not set"),
+        (("send", "open", "a", "TWD"), {}, Exit.MISUSED, "WALLET_AMQP_URL is not set"),
         (("show", "account", "a"), {}, Exit.MISUSED, "WALLET_AMQP_URL is not set"),
         (("worker",), {}, Exit.MISUSED, "WALLET_AMQP_URL is not set; WALLET_DATABASE_URL is not set"),
         (
@@ -212,7 +212,7 @@ async def test_an_audit_of_a_database_that_was_never_migrated_is_one_line(server
 BROKER_COMMANDS = [
     ("topology", "apply"),
     ("topology", "check"),
-    ("send", "open", "alice", "--currency", "TWD", "--serial", "O-1"),
+    ("send", "open", "alice", "TWD", "--serial", "O-1"),
     ("show", "account", "alice"),
 ]
 

@@ -80,7 +80,7 @@ async def test_a_serial_number_that_is_not_known_is_status_1(running_url: str) -
 
 
 async def test_a_statement_is_shown_page_by_page(running_url: str, paid: str) -> None:
-    show = ("show", "statement", paid, "--currency", "TWD", "--limit", "2")
+    show = ("show", "statement", paid, "TWD", "--limit", "2")
 
     first = await wallet(*show, WALLET_AMQP_URL=running_url)
     second = await wallet(*show, "--after", "2", WALLET_AMQP_URL=running_url)
@@ -100,7 +100,7 @@ async def test_a_statement_is_shown_page_by_page(running_url: str, paid: str) ->
 
 
 async def test_a_statement_can_be_of_a_span_of_time(running_url: str, paid: str) -> None:
-    show = ("show", "statement", paid, "--currency", "TWD")
+    show = ("show", "statement", paid, "TWD")
     tomorrow = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%d}"
 
     none = await wallet(*show, "--from", tomorrow, WALLET_AMQP_URL=running_url)
@@ -108,10 +108,11 @@ async def test_a_statement_can_be_of_a_span_of_time(running_url: str, paid: str)
         *show, "--from", "2026-01-01T00:00:00+08:00", "--to", tomorrow, WALLET_AMQP_URL=running_url
     )
     wrong = await wallet(*show, "--to", HOSTILE.replace("\n", " "), WALLET_AMQP_URL=running_url)
+    never = await wallet(*show, "--to", "9999-12-31T23:59:59-12:00", WALLET_AMQP_URL=running_url)
 
     assert Statement.model_validate_json(none.out).entries == []
     assert len(Statement.model_validate_json(some.out).entries) == 3
-    assert wrong.status == Exit.MISUSED
+    assert (wrong.status, never.status) == (Exit.MISUSED, Exit.MISUSED)
     assert_harmless(wrong)
 
 
@@ -154,9 +155,7 @@ async def test_a_hostile_outcome_is_shown_harmlessly(amqp_url: str) -> None:
     )
     async with impostor(amqp_url, WALLET_COMMANDS) as worker:
         for run in (wallet, wallet_on_a_terminal):
-            running = run(
-                "send", "open", "alice", "--currency", "TWD", "--serial", "O-1", WALLET_AMQP_URL=amqp_url
-            )
+            running = run("send", "open", "alice", "TWD", "--serial", "O-1", WALLET_AMQP_URL=amqp_url)
             async with asyncio.TaskGroup() as group:
                 task = group.create_task(running)
                 await worker.reply(await worker.next(), encode(outcome))
@@ -177,7 +176,7 @@ async def test_json_says_what_the_wallet_said_whatever_that_was(amqp_url: str) -
     )
     async with impostor(amqp_url, WALLET_COMMANDS) as worker, asyncio.TaskGroup() as group:
         task = group.create_task(
-            wallet("send", "open", "alice", "--currency", "TWD", "--serial", "O-1", WALLET_AMQP_URL=amqp_url)
+            wallet("send", "open", "alice", "TWD", "--serial", "O-1", WALLET_AMQP_URL=amqp_url)
         )
         await worker.reply(await worker.next(), encode(refusal))
 

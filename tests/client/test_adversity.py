@@ -62,7 +62,7 @@ async def test_a_command_goes_out_as_the_contract_says(amqp_url: str) -> None:
 
 
 async def test_replies_that_are_none_are_ignored(amqp_url: str, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "wallet_worker.client")
+    caplog.set_level(logging.INFO, "wallet_worker.rpc")
     good = refusal("O-1")
     async with impostor(amqp_url, WALLET_COMMANDS) as worker, WalletClient(amqp_url) as wallet:
         call = asyncio.create_task(wallet.open_account("alice", "TWD", serial_no="O-1"))
@@ -78,7 +78,7 @@ async def test_replies_that_are_none_are_ignored(amqp_url: str, caplog: pytest.L
         outcome = await call
 
     assert outcome.code is Code.ACCOUNT_EXISTS
-    said = [record.getMessage() for record in caplog.records if record.name == "wallet_worker.client"]
+    said = [record.getMessage() for record in caplog.records if record.name == "wallet_worker.rpc"]
     assert sum("nobody waits for" in line for line in said) >= 2
     assert sum("a reply that is none" in line for line in said) == 4
     assert not any("\x1b" in line for line in said)

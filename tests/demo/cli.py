@@ -202,7 +202,7 @@ def _tell_addresses(
         screen.say(f"  {line}")
     screen.say("")
     screen.say("Then, for example:", style="bold")
-    screen.say(f"  {Path(sys.executable).parent}/wallet show statement {user_id} --currency {currency}")
+    screen.say(f"  {Path(sys.executable).parent}/wallet show statement {user_id} {currency}")
     screen.say("")
     screen.say("To stop it all and remove it:", style="bold")
     screen.say(f"  {place.stop_command(folder.path)}")

@@ -51,6 +51,8 @@ FATES: Final[Mapping[Mood, Fate]] = MappingProxyType(
         Mood.BAD_SIGNATURE: Fate(OrderStatus.PENDING, Code.BAD_SIGNATURE),
         Mood.SILENT: Fate(OrderStatus.PENDING),
         Mood.LATE: Fate(OrderStatus.SUCCEEDED),  # the simulator is told to be seconds late, not a day
+        Mood.FAILED_THEN_SUCCEEDED: Fate(OrderStatus.SUCCEEDED),
+        Mood.LOST: Fate(OrderStatus.PENDING),
     }
 )
 if set(FATES) != set(Mood):
@@ -210,7 +212,7 @@ def _mood(one: Sending) -> Mood:
     """Return how the gateway treats a recharge; the demo's scenario lets ordinary channels succeed."""
     if not isinstance(one.command, Recharge):
         raise TypeError(f"{one.label} is no recharge")
-    return asked_for_by(one.command.recharge_type) or Mood.SUCCEEDED
+    return asked_for_by(one.command.recharge_type, PaymentKind.CHARGE) or Mood.SUCCEEDED
 
 
 def _reference(one: Sending) -> str:

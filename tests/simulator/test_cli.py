@@ -33,7 +33,7 @@ def test_the_moods_are_printed_for_programs() -> None:
 
 
 def test_the_help_has_an_example() -> None:
-    for command in ([], ["moods"]):
+    for command in ([], ["moods"], ["settlement"]):
         assert "Example: payment-simulator" in CliRunner().invoke(app, [*command, "--help"]).output
 
 

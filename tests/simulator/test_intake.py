@@ -166,6 +166,33 @@ def test_a_status_request_about_nothing_is_told_unknown_because_the_request_may_
     assert [later.status for later in desk.send(HALF_PAST)] == ["succeeded"]
 
 
+@pytest.mark.parametrize("kind", ["payout", "refund"])
+def test_a_question_about_what_never_expires_is_answered_like_any_other(desk: Desk, kind: str) -> None:
+    silent = {"channel": "sandbox_silent", "expires_at": None}
+    desk.take(body("P-1", kind=kind, **silent), status_of("P-1", **silent))
+    desk.take(status_of("P-1", **silent), at=HALF_PAST)
+
+    answers = desk.send(HALF_PAST)
+
+    assert [(answer.status, answer.reason) for answer in answers] == [
+        ("unknown", "in progress"),
+        ("succeeded", None),
+    ]
+
+
+def test_what_is_lost_is_unknown_whenever_one_asks(desk: Desk) -> None:
+    lost = {"channel": "sandbox_lost"}
+    desk.take(body(**lost))
+    unasked = desk.send(HALF_PAST)
+
+    desk.take(status_of(**lost), at=HALF_PAST)
+    desk.take(status_of(**lost), at=HALF_PAST + SECOND)
+    answers = desk.send(HALF_PAST + SECOND)
+
+    assert unasked == []
+    assert [(answer.status, answer.reason) for answer in answers] == [("unknown", "no trace of it")] * 2
+
+
 def test_a_badly_signed_result_is_told_properly_to_those_who_ask(desk: Desk) -> None:
     forged = {"channel": "sandbox_bad_signature"}
     desk.take(body(**forged))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from payment_simulator.decide import Answer, Payment, plan
-from payment_simulator.moods import TABLE, Mood, asked_for_by
+from payment_simulator.moods import LATE_SECONDS, TABLE, Mood, asked_for_by
 from payment_simulator.scenario import NAMED, Scenario
 from schemas import money
 from schemas.parse import RESULTS, parse
@@ -41,6 +41,11 @@ TOLD = {
     Mood.BAD_SIGNATURE: [(1, "succeeded", "100.00", "TWD", True)],
     Mood.SILENT: [],
     Mood.LATE: [(1801, "succeeded", "100.00", "TWD", False)],
+    Mood.FAILED_THEN_SUCCEEDED: [
+        (1, "failed", "100.00", "TWD", False),
+        (2, "succeeded", "100.00", "TWD", False),
+    ],
+    Mood.LOST: [],
 }
 
 
@@ -202,12 +207,34 @@ def test_whatever_is_told_is_well_formed_and_has_happened(
 
 def test_each_mood_has_a_channel_that_the_contract_allows() -> None:
     for mood in Mood:
-        assert asked_for_by(request(channel=mood.channel).channel) is mood
+        assert asked_for_by(request(channel=mood.channel).channel, PaymentKind.CHARGE) is mood
 
 
-def test_ordinary_channels_ask_for_no_mood() -> None:
-    assert asked_for_by("card") is None
-    assert asked_for_by("declined") is None
+@pytest.mark.parametrize("kind", list(TABLE))
+def test_ordinary_channels_ask_for_no_mood(kind: PaymentKind) -> None:
+    assert asked_for_by("card", kind) is None
+    assert asked_for_by("declined", kind) is None
+
+
+@pytest.mark.parametrize("mood", list(Mood))
+def test_a_refund_can_have_another_mood_than_its_recharge(mood: Mood) -> None:
+    channel = request(channel=mood.refund_channel).channel
+
+    charge = plan(request("R-1", channel=channel), NOON, NAMED["rough"])
+    refund = plan(request("F-1", kind=PaymentKind.REFUND, channel=channel), NOON, NAMED["rough"])
+
+    assert (charge.mood, refund.mood) == (Mood.SUCCEEDED, mood)
+
+
+@pytest.mark.parametrize("kind", [PaymentKind.PAYOUT, PaymentKind.REFUND])
+def test_what_never_expires_is_late_after_a_time_of_its_own(kind: PaymentKind) -> None:
+    outgoing = request(kind=kind, channel=Mood.LATE.channel, expires_at=None)
+
+    (answer,) = plan(outgoing, NOON, TICKING).plan
+    (told,) = plan(outgoing, NOON, TICKING.model_copy(update={"late_after_seconds": 7.0})).plan
+
+    assert answer.due_at == NOON + timedelta(seconds=LATE_SECONDS) + SECOND
+    assert told.due_at == NOON + 7 * SECOND
 
 
 def _told(payment: Payment) -> list[tuple[Answer, datetime, PaymentResult]]:

@@ -1,12 +1,16 @@
 """Scenarios, from names and from files."""
 
+import re
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from payment_simulator.decide import plan
 from payment_simulator.moods import Mood
 from payment_simulator.scenario import DEFAULT, NAMED, Scenario, ScenarioUnusable, load
+from schemas.values import PaymentKind
+from tests.simulator.requests import NOON, request
 
 
 def test_a_name_is_a_scenario() -> None:
@@ -76,3 +80,46 @@ def test_rates_may_add_up_to_exactly_one() -> None:
 def test_a_scenario_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
         NAMED["rough"].seed = 1  # type: ignore[misc]
+
+
+def test_payouts_and_refunds_may_be_otherwise(tmp_path: Path) -> None:
+    file = tmp_path / "slow-bank.toml"
+    file.write_text(
+        """
+        seed = 7
+        delay_max_seconds = 1.5
+        [rates]
+        declined = 0.25
+        [payout]
+        delay_max_seconds = 60
+        late_after_seconds = 30
+        [refund.rates]
+        silent = 1
+        """
+    )
+
+    scenario = load(str(file))
+
+    assert scenario.of(PaymentKind.CHARGE) == scenario
+    payout, refund = scenario.of(PaymentKind.PAYOUT), scenario.of(PaymentKind.REFUND)
+    assert (payout.seed, payout.delay_max_seconds, payout.late_after_seconds) == (7, 60, 30)
+    assert payout.rates == {Mood.DECLINED: 0.25}
+    assert (refund.delay_max_seconds, refund.rates) == (1.5, {Mood.SILENT: 1})
+    assert plan(request(kind=PaymentKind.REFUND), NOON, scenario).mood is Mood.SILENT
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[payout]\ndelay_max_seconds = 0", "greater than delay_max_seconds, of payout"),
+        ("[refund.rates]\nlate = 0.7\nsilent = 0.7", "add up to more than 1, of refund"),
+        ("[status]\nreordering_rate = 0.5", "status: Extra inputs are not permitted"),
+        ("[payout]\nseed = 1", "payout.seed: Extra inputs are not permitted"),
+    ],
+)
+def test_what_cannot_happen_to_one_kind_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "wrong.toml"
+    file.write_text(text)
+
+    with pytest.raises(ScenarioUnusable, match=re.escape(said)):
+        load(str(file))

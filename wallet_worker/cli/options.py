@@ -1,8 +1,11 @@
 """Options and arguments that several commands have in common."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
+
+from wallet_worker.cli.terminal import plain
 
 User = Annotated[str, typer.Argument(metavar="USER", help="The user's id.")]
 Currency = Annotated[str, typer.Argument(metavar="CURRENCY", help="ISO 4217 code, such as TWD.")]
@@ -16,3 +19,26 @@ Json = Annotated[
         show_default=False,
     ),
 ]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        "--from", metavar="TIME", help="Only what was made then or later: 2026-01-31, or with a time."
+    ),
+]
+Until = Annotated[
+    str | None,
+    typer.Option("--to", metavar="TIME", help="Only what was made before. Without an offset: UTC."),
+]
+
+
+def read_time(option: str, text: str | None) -> datetime | None:
+    """Return the instant; without an offset it is UTC, and a day is its beginning."""
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # the latter where the calendar ends, in the year 9999
+        raise typer.BadParameter(
+            f"{plain(text)} is no time like 2026-01-31 or 2026-01-31T12:00:00Z", param_hint=option
+        ) from None

@@ -1,17 +1,37 @@
-"""`wallet send`: commands, and the outcome that the wallet gives them."""
+"""`wallet send`: commands, and the outcome that the wallet gives them.
 
-from typing import TYPE_CHECKING, Annotated, TypeVar
+What must be given is an argument, in the order who, to whom, how much, in which currency, why; what may be given is an
+option.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec
 
 import typer
 from pydantic import ValidationError
 
-from schemas.commands import Command, OpenAccount, Outcome, Recharge
+from schemas.commands import (
+    Capture,
+    CloseAccount,
+    Command,
+    FreezeAccount,
+    Hold,
+    OpenAccount,
+    Outcome,
+    Recharge,
+    Refund,
+    Release,
+    Transfer,
+    UnfreezeAccount,
+    Withdraw,
+)
 from schemas.names import DEFAULT_ACCOUNT_TYPE
-from schemas.values import OrderStatus, OutcomeStatus
+from schemas.values import HOLD_SECONDS_MAX, OrderStatus, OutcomeStatus
 from wallet_worker.cli import environment, exits, terminal
 from wallet_worker.cli.exits import Exit
 from wallet_worker.cli.options import Currency, Json, Timeout, Type, User
-from wallet_worker.cli.show import tell_order
+from wallet_worker.cli.show import rows, tell_order
 
 if TYPE_CHECKING:
     from schemas.queries import OrderDetail
@@ -21,69 +41,136 @@ app = typer.Typer(
     help="Send a command and print its outcome. Repeating one with the same serial number is safe.",
 )
 
-Serial = Annotated[
-    str | None,
-    typer.Option(
-        "--serial",
-        help="The serial number: the same one again is the same command. Without it one is made and printed.",
-    ),
-]
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the outcome.")]
-Metadata = Annotated[
-    list[str] | None,
-    typer.Option("--metadata", metavar="NAME=TEXT", help="A note to store; may be repeated."),
-]
+Amount = Annotated[str, typer.Argument(metavar="AMOUNT", help="As a decimal, such as 100.00.")]
+ToUser = Annotated[str, typer.Argument(metavar="TO_USER", help="The id of the user who receives the money.")]
+ToType = Annotated[str, typer.Option("--to-type", help="The type of the account that receives the money.")]
+HoldSerial = Annotated[str, typer.Argument(metavar="HOLD", help="The serial number of the hold.")]
+Reason = Annotated[str, typer.Argument(metavar="REASON", help="Why, for a person.")]
 
-C = TypeVar("C", bound=Command)
+HOLD_SECONDS: Final = 86_400  # a day, because whoever types a hold means to come back to it soon
+
+P = ParamSpec("P")
 
 
-@app.command("open")
-def open_account(
-    user_id: User,
+class Asked:
+    """A command that was asked for: its class, and its fields but for the serial number and the notes."""
+
+    def __init__(self, kind: type[Command], **fields: object) -> None:
+        self.kind = kind
+        self.fields = fields
+
+
+def _common(
     *,
-    currency: Annotated[str, typer.Option(help="ISO 4217 code, such as TWD.")],
-    account_type: Type = DEFAULT_ACCOUNT_TYPE,
-    serial: Serial = None,
-    metadata: Metadata = None,
-    wait: Wait = True,
+    serial: Annotated[
+        str | None,
+        typer.Option(
+            "--serial",
+            help="The serial number: the same one again is the same command. Without it one is made and printed.",
+        ),
+    ] = None,
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option("--metadata", metavar="NAME=TEXT", help="A note to store; may be repeated."),
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the outcome.")] = True,
     timeout: Timeout = 10.0,
     as_json: Json = None,
 ) -> None:
+    """The options of every command."""
+
+
+def _settling(
+    *,
+    until_settled: Annotated[
+        bool, typer.Option("--until-settled", help="Wait until the payment gateway has spoken, too.")
+    ] = False,
+    settle_timeout: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for the gateway with --until-settled.")
+    ] = 300.0,
+) -> None:
+    """The options of the commands whose orders wait for the payment gateway."""
+
+
+def _sends(*, settles: bool = False) -> Callable[[Callable[P, Asked]], Callable[P, Asked]]:
+    """Have the function's arguments and the common options on the command line, and send what it returns."""
+    shared: list[Callable[..., None]] = [_common, _settling] if settles else [_common]
+    options = [one for each in shared for one in inspect.signature(each).parameters.values()]
+
+    def register(asked: Callable[P, Asked]) -> Callable[P, Asked]:
+        def run(**given: Any) -> None:
+            common = {option.name: given.pop(option.name) for option in options}
+            _send(asked(**given), **common)  # type: ignore[call-arg]  # typer gives what the signature says
+
+        own = inspect.signature(asked).parameters.values()
+        run.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]  # typer reads it
+        run.__annotations__ = {one.name: one.annotation for one in (*own, *options)}
+        run.__doc__ = asked.__doc__
+        app.command(asked.__name__.removesuffix("_account"))(run)
+        return asked
+
+    return register
+
+
+# Accounts
+
+
+@_sends()
+def open_account(user_id: User, currency: Currency, *, account_type: Type = DEFAULT_ACCOUNT_TYPE) -> Asked:
     """Open an account for a user.
 
-    Example: wallet send open alice --currency TWD
+    Example: wallet send open alice TWD
     """
-    command = _made(
-        OpenAccount,
-        serial,
-        metadata,
-        user_id=user_id,
-        account_type=account_type,
-        currency=currency,
+    return Asked(OpenAccount, user_id=user_id, account_type=account_type, currency=currency)
+
+
+@_sends()
+def freeze_account(
+    user_id: User, currency: Currency, reason: Reason, *, account_type: Type = DEFAULT_ACCOUNT_TYPE
+) -> Asked:
+    """Let no money leave an account any more. Money still arrives.
+
+    Example: wallet send freeze alice TWD "chargeback reported"
+    """
+    return Asked(FreezeAccount, user_id=user_id, account_type=account_type, currency=currency, reason=reason)
+
+
+@_sends()
+def unfreeze_account(
+    user_id: User, currency: Currency, reason: Reason, *, account_type: Type = DEFAULT_ACCOUNT_TYPE
+) -> Asked:
+    """Let money leave a frozen account again.
+
+    Example: wallet send unfreeze alice TWD "chargeback settled"
+    """
+    return Asked(
+        UnfreezeAccount, user_id=user_id, account_type=account_type, currency=currency, reason=reason
     )
-    _send(command, generated=serial is None, wait=wait, timeout_seconds=timeout, as_json=as_json)
 
 
-@app.command()
+@_sends()
+def close_account(
+    user_id: User, currency: Currency, reason: Reason, *, account_type: Type = DEFAULT_ACCOUNT_TYPE
+) -> Asked:
+    """Close an account for ever. Its balance must be zero, nothing reserved, and no order waiting.
+
+    Example: wallet send close alice TWD "asked for by the user"
+    """
+    return Asked(CloseAccount, user_id=user_id, account_type=account_type, currency=currency, reason=reason)
+
+
+# Orders that wait for the payment gateway
+
+
+@_sends(settles=True)
 def recharge(
     user_id: User,
-    amount: Annotated[str, typer.Argument(metavar="AMOUNT", help="As a decimal, such as 100.00.")],
+    amount: Amount,
     currency: Currency,
     *,
     via: Annotated[str, typer.Option(help="The way of payment: card, bank_transfer, …")] = "card",
     account_type: Type = DEFAULT_ACCOUNT_TYPE,
-    serial: Serial = None,
-    metadata: Metadata = None,
-    wait: Wait = True,
-    until_settled: Annotated[
-        bool, typer.Option("--until-settled", help="Wait until the payment gateway has spoken, too.")
-    ] = False,
-    timeout: Timeout = 10.0,
-    settle_timeout: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait for the gateway with --until-settled.")
-    ] = 300.0,
-    as_json: Json = None,
-) -> None:
+) -> Asked:
     """Put money into an account. The outcome says that the order is pending; the money comes with the payment.
 
     With --until-settled the order is asked for until it is pending no more, and printed as well; the exit status
@@ -91,35 +178,192 @@ def recharge(
 
     Example: wallet send recharge alice 100.00 TWD --via card --until-settled
     """
-    if until_settled and not wait:
-        raise typer.BadParameter("--until-settled waits, and --no-wait does not")
-    command = _made(
+    return Asked(
         Recharge,
-        serial,
-        metadata,
         user_id=user_id,
         account_type=account_type,
         amount=amount,
         currency=currency,
         recharge_type=via,
     )
-    _send(
-        command,
-        generated=serial is None,
-        wait=wait,
-        timeout_seconds=timeout,
-        settle_seconds=settle_timeout if until_settled else None,
-        as_json=as_json,
+
+
+@_sends(settles=True)
+def withdraw(
+    user_id: User,
+    amount: Amount,
+    currency: Currency,
+    *,
+    via: Annotated[str, typer.Option(help="The way of payment: bank_transfer, …")] = "bank_transfer",
+    account_type: Type = DEFAULT_ACCOUNT_TYPE,
+) -> Asked:
+    """Pay money out of an account. It is reserved at once, and gone when the payment gateway has paid it out.
+
+    With --until-settled the order is asked for until it is pending no more, and printed as well; the exit status
+    is 1 if it did not succeed.
+
+    Example: wallet send withdraw alice 40.00 TWD --via bank_transfer --until-settled
+    """
+    return Asked(
+        Withdraw,
+        user_id=user_id,
+        account_type=account_type,
+        amount=amount,
+        currency=currency,
+        payout_type=via,
     )
 
 
-def _made(kind: type[C], serial: str | None, metadata: list[str] | None, **fields: str) -> C:
+@_sends(settles=True)
+def refund(
+    original_serial_no: Annotated[
+        str, typer.Argument(metavar="RECHARGE", help="The serial number of the recharge.")
+    ],
+    amount: Amount,
+    currency: Currency,
+) -> Asked:
+    """Give back a recharge that succeeded, or a part of it, the way it came.
+
+    With --until-settled the order is asked for until it is pending no more, and printed as well; the exit status
+    is 1 if it did not succeed.
+
+    Example: wallet send refund R-20260102-000001 60.00 TWD --until-settled
+    """
+    return Asked(Refund, original_serial_no=original_serial_no, amount=amount, currency=currency)
+
+
+# Orders that are done at once
+
+
+@_sends()
+def transfer(
+    user_id: User,
+    to_user_id: ToUser,
+    amount: Amount,
+    currency: Currency,
+    *,
+    account_type: Type = DEFAULT_ACCOUNT_TYPE,
+    to_account_type: ToType = DEFAULT_ACCOUNT_TYPE,
+) -> Asked:
+    """Move money from one user's account to another account.
+
+    Example: wallet send transfer alice bob 25.00 TWD
+    """
+    return Asked(
+        Transfer,
+        user_id=user_id,
+        account_type=account_type,
+        to_user_id=to_user_id,
+        to_account_type=to_account_type,
+        amount=amount,
+        currency=currency,
+    )
+
+
+@_sends()
+def hold(
+    user_id: User,
+    amount: Amount,
+    currency: Currency,
+    *,
+    expires_in: Annotated[
+        int,
+        typer.Option(
+            metavar="SECONDS", help=f"After which the hold lets go by itself, at most {HOLD_SECONDS_MAX}."
+        ),
+    ] = HOLD_SECONDS,
+    account_type: Type = DEFAULT_ACCOUNT_TYPE,
+) -> Asked:
+    """Reserve money of an account, to be captured or released later.
+
+    Example: wallet send hold alice 50.00 TWD --expires-in 3600
+    """
+    return Asked(
+        Hold,
+        user_id=user_id,
+        account_type=account_type,
+        amount=amount,
+        currency=currency,
+        expires_in_seconds=expires_in,
+    )
+
+
+@_sends()
+def capture(
+    hold_serial_no: HoldSerial,
+    to_user_id: ToUser,
+    amount: Amount,
+    currency: Currency,
+    *,
+    to_account_type: ToType = DEFAULT_ACCOUNT_TYPE,
+) -> Asked:
+    """Move money that a hold reserves to another account. It may be less than all of it, and several times.
+
+    Example: wallet send capture H-20260102-000001 shop 30.00 TWD
+    """
+    return Asked(
+        Capture,
+        hold_serial_no=hold_serial_no,
+        to_user_id=to_user_id,
+        to_account_type=to_account_type,
+        amount=amount,
+        currency=currency,
+    )
+
+
+@_sends()
+def release(hold_serial_no: HoldSerial) -> Asked:
+    """Give back what is left of a hold.
+
+    Example: wallet send release H-20260102-000001
+    """
+    return Asked(Release, hold_serial_no=hold_serial_no)
+
+
+def _send(
+    asked: Asked,
+    *,
+    serial: str | None,
+    metadata: list[str] | None,
+    wait: bool,
+    timeout: float,
+    as_json: bool | None,
+    until_settled: bool = False,
+    settle_timeout: float = 0,
+) -> None:
+    """Send the command and print what becomes of it, or end with a line that says why not."""
+    if until_settled and not wait:
+        raise typer.BadParameter("--until-settled waits, and --no-wait does not")
+    command = _made(asked, serial, metadata)
+    url = environment.amqp_url()
+    if serial is None:
+        # Before it is sent, so that whatever happens now, a person can send it again.
+        terminal.say(f"serial number {command.serial_no}")
+    if not wait:
+        exits.run(_submit(url, command, timeout))
+        terminal.say(f"sent; its outcome: wallet show order {command.serial_no}")
+        return
+    good = exits.run(
+        _apply(
+            url,
+            command,
+            timeout_seconds=timeout,
+            settle_seconds=settle_timeout if until_settled else None,
+            as_json=terminal.wants_json(as_json),
+        )
+    )
+    if not good:
+        raise typer.Exit(Exit.FOUND)
+
+
+def _made(asked: Asked, serial: str | None, metadata: list[str] | None) -> Command:
     """Return the command, or end with a line for each field that is wrong."""
     from wallet_worker.client import new_serial_no
 
     notes = dict(_note(text) for text in metadata) if metadata else None
+    fields = {**asked.fields, "serial_no": serial or new_serial_no(), "metadata": notes}
     try:
-        return kind.model_validate({**fields, "serial_no": serial or new_serial_no(), "metadata": notes})
+        return asked.kind.model_validate(fields)
     except ValidationError as exc:
         exits.end_misused(exc)
 
@@ -131,36 +375,6 @@ def _note(text: str) -> tuple[str, str]:
             f"it should look like NAME=TEXT: {terminal.plain(text)}", param_hint="--metadata"
         )
     return name, value
-
-
-def _send(
-    command: Command,
-    *,
-    generated: bool,
-    wait: bool,
-    timeout_seconds: float,
-    as_json: bool | None,
-    settle_seconds: float | None = None,
-) -> None:
-    url = environment.amqp_url()
-    if generated:
-        # Before it is sent, so that whatever happens now, a person can send it again.
-        terminal.say(f"serial number {command.serial_no}")
-    if not wait:
-        exits.run(_submit(url, command, timeout_seconds))
-        terminal.say(f"sent; its outcome: wallet show order {command.serial_no}")
-        return
-    good = exits.run(
-        _apply(
-            url,
-            command,
-            timeout_seconds=timeout_seconds,
-            settle_seconds=settle_seconds,
-            as_json=terminal.wants_json(as_json),
-        )
-    )
-    if not good:
-        raise typer.Exit(Exit.FOUND)
 
 
 async def _submit(url: str, command: Command, timeout_seconds: float) -> None:
@@ -196,11 +410,10 @@ def _tell_outcome(outcome: Outcome, *, as_json: bool) -> None:
     if as_json:
         terminal.tell_json(outcome)
         return
-    rows = [("status", outcome.status.value), ("code", f"{outcome.code}: {outcome.code.meaning}")]
+    pairs = [("outcome", outcome.status.value), ("why", f"{outcome.code}: {outcome.code.meaning}")]
     if outcome.duplicate:
-        rows.append(("duplicate", "yes: this is the stored outcome again"))
+        pairs.append(("duplicate", "yes: this is the stored outcome again"))
     if outcome.different:
-        rows.append(("different", ", ".join(outcome.different)))
-    rows += [(fault.field or "message", fault.message) for fault in outcome.faults or ()]
-    rows += [(name, str(value)) for name, value in outcome.result]
-    terminal.tell_pairs(outcome.serial_no, rows)
+        pairs.append(("different", ", ".join(outcome.different)))
+    pairs += [(fault.field or "message", fault.message) for fault in outcome.faults or ()]
+    terminal.tell_pairs(outcome.serial_no, [*pairs, *rows(outcome.result)])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from pydantic import ValidationError
 
+from schemas.message import Part
 from schemas.names import DEFAULT_ACCOUNT_TYPE
 from schemas.queries import AccountList, OrderDetail, Statement
 from schemas.values import (
@@ -16,7 +17,7 @@ from schemas.values import (
     OutcomeStatus,
 )
 from wallet_worker.cli import environment, exits, terminal
-from wallet_worker.cli.options import Json, Timeout, Type, User
+from wallet_worker.cli.options import Currency, Json, Since, Timeout, Type, Until, User, read_time
 
 if TYPE_CHECKING:
     from schemas.events import EntryView
@@ -84,19 +85,11 @@ def order(
 @app.command()
 def statement(
     user_id: User,
+    currency: Currency,
     *,
-    currency: Annotated[str, typer.Option(help="The account's currency, such as TWD.")],
     account_type: Type = DEFAULT_ACCOUNT_TYPE,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            "--from", metavar="TIME", help="Only entries made then or later: 2026-01-31, or with a time."
-        ),
-    ] = None,
-    until: Annotated[
-        str | None,
-        typer.Option("--to", metavar="TIME", help="Only entries made before. Without an offset: UTC."),
-    ] = None,
+    since: Since = None,
+    until: Until = None,
     after: Annotated[int, typer.Option(min=0, help="Only entries after this line.")] = 0,
     limit: Annotated[
         int, typer.Option(min=1, max=STATEMENT_LINES_MAX, help="How many entries at most, in a page.")
@@ -109,7 +102,7 @@ def statement(
 
     With --all and --json, each line is a page.
 
-    Example: wallet show statement alice --currency TWD --from 2026-01-01 --to 2026-02-01 --all
+    Example: wallet show statement alice TWD --from 2026-01-01 --to 2026-02-01 --all
     """
     url = environment.amqp_url()
     _asked(
@@ -121,8 +114,8 @@ def statement(
             user_id=user_id,
             currency=currency,
             account_type=account_type,
-            from_time=_read_time("--from", since),
-            to_time=_read_time("--to", until),
+            from_time=read_time("--from", since),
+            to_time=read_time("--to", until),
             after_line_no=after,
             limit=limit,
         )
@@ -135,18 +128,23 @@ def tell_order(detail: OrderDetail, *, as_json: bool) -> None:
         terminal.tell_json(detail)
         return
     outcome, order = detail.outcome, detail.order
-    rows = [("outcome", f"{outcome.status}, {outcome.code}: {outcome.code.meaning}")]
+    pairs = [("outcome", f"{outcome.status}, {outcome.code}: {outcome.code.meaning}")]
     if order is None and outcome.status is OutcomeStatus.APPLIED:
-        rows += [(name, str(value)) for name, value in outcome.result]
+        pairs += rows(outcome.result)
     if order is not None:
-        rows += [
-            (name, _time(value) if isinstance(value, datetime) else str(value))
-            for name, value in order
-            if value is not None and name != "serial_no"
-        ]
-    terminal.tell_pairs(outcome.serial_no, rows)
+        pairs += rows(order)
+    terminal.tell_pairs(outcome.serial_no, pairs)
     if detail.entries:
-        _tell_entries("entries", detail.entries)
+        _tell_entries("entries", detail.entries, of_one_account=False)
+
+
+def rows(part: Part) -> list[tuple[str, str]]:
+    """Return the names and values of the fields that apply, as a person reads them."""
+    return [
+        (name, _time(value) if isinstance(value, datetime) else str(value))
+        for name, value in part
+        if value is not None and name != "serial_no"  # which is the title
+    ]
 
 
 async def _account(
@@ -186,12 +184,13 @@ def _tell_page(page: Statement, *, as_json: bool) -> None:
     _tell_entries(f"{title}{page.opening_balance} before, {page.closing_balance} after", page.entries)
 
 
-def _tell_entries(title: str, entries: "list[EntryView]") -> None:
+def _tell_entries(title: str, entries: "list[EntryView]", *, of_one_account: bool = True) -> None:
     terminal.tell_table(
         title,
-        ("line", "time", "order", "before", "amount", "after"),
+        (*(() if of_one_account else ("account",)), "line", "time", "order", "before", "amount", "after"),
         (
             (
+                *(() if of_one_account else (entry.account_no,)),
                 str(entry.line_no),
                 _time(entry.created_at),
                 entry.order_type.value,
@@ -211,19 +210,6 @@ def _asked(work: Coroutine[Any, Any, T]) -> T:
         return exits.run(work)
     except ValidationError as exc:
         exits.end_misused(exc)
-
-
-def _read_time(option: str, text: str | None) -> datetime | None:
-    """Return the instant; without an offset it is UTC, and a day is its beginning."""
-    if text is None:
-        return None
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(
-            f"{terminal.plain(text)} is no time like 2026-01-31 or 2026-01-31T12:00:00Z", param_hint=option
-        ) from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _time(value: datetime) -> str:

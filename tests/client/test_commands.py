@@ -1,0 +1,197 @@
+"""Each method of the client: what it sends, and what is made of the outcome."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from schemas.codes import Code
+from schemas.commands import NoResult, OpenAccountResult, Outcome, RechargeResult
+from schemas.encode import encode
+from schemas.events import ACCOUNT_EXAMPLE, TRANSFER_EXAMPLE, AccountView, OrderView
+from schemas.names import WALLET_COMMANDS
+from schemas.parse import COMMANDS
+from schemas.values import OutcomeStatus
+from tests.client.impostor import impostor
+from wallet_worker.client import RefusedError, WalletClient, result_of
+
+Call = Callable[[WalletClient], Awaitable[Outcome]]
+
+REFUSAL = Outcome(
+    serial_no="S-1",
+    status=OutcomeStatus.REFUSED,
+    code=Code.INSUFFICIENT_BALANCE,
+    duplicate=False,
+    result=NoResult(),
+)
+
+SENT: list[tuple[Call, dict[str, Any]]] = [
+    (
+        lambda wallet: wallet.open_account("alice", "TWD", "savings", serial_no="S-1", metadata={"a": "b"}),
+        {
+            "type": "account.open.v1",
+            "user_id": "alice",
+            "account_type": "savings",
+            "currency": "TWD",
+            "metadata": {"a": "b"},
+        },
+    ),
+    (
+        lambda wallet: wallet.freeze_account("alice", "TWD", "chargeback", serial_no="S-1"),
+        {
+            "type": "account.freeze.v1",
+            "user_id": "alice",
+            "account_type": "basic",
+            "currency": "TWD",
+            "reason": "chargeback",
+        },
+    ),
+    (
+        lambda wallet: wallet.unfreeze_account("alice", "TWD", "settled", "savings", serial_no="S-1"),
+        {
+            "type": "account.unfreeze.v1",
+            "user_id": "alice",
+            "account_type": "savings",
+            "currency": "TWD",
+            "reason": "settled",
+        },
+    ),
+    (
+        lambda wallet: wallet.close_account("alice", "TWD", "asked for", serial_no="S-1", metadata={}),
+        {
+            "type": "account.close.v1",
+            "user_id": "alice",
+            "account_type": "basic",
+            "currency": "TWD",
+            "reason": "asked for",
+            "metadata": {},
+        },
+    ),
+    (
+        lambda wallet: wallet.recharge("alice", "1.00", "TWD", "card", serial_no="S-1"),
+        {
+            "type": "order.recharge.v1",
+            "user_id": "alice",
+            "account_type": "basic",
+            "amount": "1.00",
+            "currency": "TWD",
+            "recharge_type": "card",
+        },
+    ),
+    (
+        lambda wallet: wallet.withdraw("alice", "1.00", "TWD", "bank_transfer", "savings", serial_no="S-1"),
+        {
+            "type": "order.withdraw.v1",
+            "user_id": "alice",
+            "account_type": "savings",
+            "amount": "1.00",
+            "currency": "TWD",
+            "payout_type": "bank_transfer",
+        },
+    ),
+    (
+        lambda wallet: wallet.transfer(
+            "alice", "bob", "1.00", "TWD", to_account_type="savings", serial_no="S-1"
+        ),
+        {
+            "type": "order.transfer.v1",
+            "user_id": "alice",
+            "account_type": "basic",
+            "to_user_id": "bob",
+            "to_account_type": "savings",
+            "amount": "1.00",
+            "currency": "TWD",
+        },
+    ),
+    (
+        lambda wallet: wallet.refund("R-1", "1.00", "TWD", serial_no="S-1", metadata={"a": "b"}),
+        {
+            "type": "order.refund.v1",
+            "original_serial_no": "R-1",
+            "amount": "1.00",
+            "currency": "TWD",
+            "metadata": {"a": "b"},
+        },
+    ),
+    (
+        lambda wallet: wallet.hold("alice", "1.00", "TWD", 60, serial_no="S-1"),
+        {
+            "type": "order.hold.v1",
+            "user_id": "alice",
+            "account_type": "basic",
+            "amount": "1.00",
+            "currency": "TWD",
+            "expires_in_seconds": 60,
+        },
+    ),
+    (
+        lambda wallet: wallet.capture("H-1", "shop", "1.00", "TWD", serial_no="S-1"),
+        {
+            "type": "order.capture.v1",
+            "hold_serial_no": "H-1",
+            "amount": "1.00",
+            "currency": "TWD",
+            "to_user_id": "shop",
+            "to_account_type": "basic",
+        },
+    ),
+    (
+        lambda wallet: wallet.release("H-1", serial_no="S-1"),
+        {"type": "order.release.v1", "hold_serial_no": "H-1"},
+    ),
+]
+
+
+def test_there_is_a_method_for_each_command() -> None:
+    assert [body["type"] for _, body in SENT] == [*COMMANDS]
+
+
+async def test_each_method_sends_its_command(amqp_url: str) -> None:
+    async with impostor(amqp_url, WALLET_COMMANDS) as worker, WalletClient(amqp_url) as wallet:
+        for call, body in SENT:
+            calling = asyncio.ensure_future(call(wallet))
+            asked = await worker.next()
+            await worker.reply(asked, encode(REFUSAL))
+
+            assert json.loads(asked.body) == body | {"serial_no": "S-1"}
+            assert asked.routing_key == body["type"].removesuffix(".v1")
+            assert await calling == REFUSAL
+
+
+async def test_a_serial_number_that_is_not_given_is_a_new_one_each_time(amqp_url: str) -> None:
+    async with impostor(amqp_url, WALLET_COMMANDS) as worker, WalletClient(amqp_url) as wallet:
+        calls = [asyncio.ensure_future(wallet.release("H-1", timeout_seconds=5)) for _ in range(3)]
+        numbers = [json.loads((await worker.next()).body)["serial_no"] for _ in calls]
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+
+    assert len({*numbers}) == 3
+
+
+@pytest.mark.parametrize(
+    ("result", "kind"),
+    [
+        (Outcome.examples()[0]["result"], OpenAccountResult),
+        (Outcome.examples()[1]["result"], RechargeResult),
+        (TRANSFER_EXAMPLE, OrderView),
+        (ACCOUNT_EXAMPLE, AccountView),
+    ],
+)
+def test_the_result_of_what_was_applied_has_its_type(result: dict[str, Any], kind: type[OrderView]) -> None:
+    outcome = Outcome.model_validate({**Outcome.examples()[0], "result": result})
+
+    assert result_of(outcome, kind) == outcome.result
+    assert type(result_of(outcome, kind)) is kind
+    with pytest.raises(TypeError, match=r"OPEN-20260102-000001 is no NoResult"):
+        result_of(outcome, NoResult)
+
+
+def test_there_is_no_result_of_what_was_refused() -> None:
+    with pytest.raises(RefusedError, match=r"S-1 was refused, INSUFFICIENT_BALANCE: the account") as refused:
+        result_of(REFUSAL, OrderView)
+
+    assert refused.value.outcome is REFUSAL
+    assert refused.value.code is Code.INSUFFICIENT_BALANCE

@@ -1,0 +1,46 @@
+"""Long looks at a live database: one moment of it, under the role that can only read, row by row."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import asyncpg
+
+from wallet_worker.store.database import CONNECT_SECONDS, READONLY_ROLE
+
+CHUNK_ROWS: Final = 2_000  # more is no faster, and progress bars move in these steps
+WORK_MEMORY: Final = "64MB"  # of the database, for each sort
+STATEMENT_SECONDS: Final = 3_600  # the first rows may come only after a sort, of perhaps a billion lines
+
+
+@asynccontextmanager
+async def snapshot(dsn: str, application: str) -> AsyncIterator[asyncpg.Connection]:
+    """Give a connection that sees one moment. Not from the pool, whose time limits are those of short statements."""
+    connection = await asyncpg.connect(
+        dsn,
+        timeout=CONNECT_SECONDS,
+        command_timeout=STATEMENT_SECONDS,
+        server_settings={
+            "application_name": application,
+            "role": READONLY_ROLE,
+            "statement_timeout": f"{STATEMENT_SECONDS}s",
+            "lock_timeout": "5s",
+            "work_mem": WORK_MEMORY,
+            "jit": "off",  # compiling takes longer than all that it could save here
+            "max_parallel_workers_per_gather": "0",  # rows that are fetched in chunks are never made in parallel
+        },
+    )
+    try:
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            yield connection
+    finally:
+        await connection.close(timeout=CONNECT_SECONDS)
+
+
+async def chunks(
+    connection: asyncpg.Connection, query: str, *arguments: Any
+) -> AsyncIterator[list[asyncpg.Record]]:
+    """Yield the rows of a query, `CHUNK_ROWS` at a time, and hold no more of them."""
+    cursor = await connection.cursor(query, *arguments)
+    while rows := await cursor.fetch(CHUNK_ROWS):
+        yield rows
