@@ -439,7 +439,7 @@ ORDER BY a.account_id
 
 
 async def _find_wrong_reserves(connection: asyncpg.Connection, report: Report) -> None:
-    async for rows in _chunks(connection, _WRONG_RESERVES):
+    async for rows in chunks(connection, _WRONG_RESERVES):
         for account_id, currency, reserved, taken in rows:
             detail = (
                 f"{_text(reserved, currency)} are reserved, and its orders will take {_text(taken, currency)}"
@@ -468,7 +468,7 @@ ORDER BY h.order_id
 
 
 async def _find_wrong_holds(connection: asyncpg.Connection, report: Report) -> None:
-    async for rows in _chunks(connection, _WRONG_HOLDS):
+    async for rows in chunks(connection, _WRONG_HOLDS):
         for order_id, currency, status, amount, remaining, captured, released in rows:
             detail = (
                 f"it is {status} with {_text(remaining or 0, currency)} left: of {_text(amount, currency)}, "
@@ -489,7 +489,7 @@ ORDER BY o.order_id
 
 
 async def _find_too_many_refunds(connection: asyncpg.Connection, report: Report) -> None:
-    async for rows in _chunks(connection, _TOO_MANY_REFUNDS):
+    async for rows in chunks(connection, _TOO_MANY_REFUNDS):
         for order_id, order_type, status, currency, amount, refunded in rows:
             detail = (
                 f"{_text(refunded, currency)} are refunded of this {order_type}, which is {status} "

@@ -30,9 +30,9 @@ async def an_order(wallet: Wallet, status: str = "pending", **fields: Any) -> Js
             )
             assert answer["processing_status"] == "processed"
         case "expired":
-            # What makes orders expire is not part of this program yet; what results do to expired ones is.
+            # As the clock leaves it; what makes orders expire is tried elsewhere.
             await wallet.owner.execute(
-                "UPDATE orders SET status = 'expired' WHERE serial_no = $1", order["serial_no"]
+                "UPDATE orders SET status = 'expired', due_at = NULL WHERE serial_no = $1", order["serial_no"]
             )
         case _:
             pass

@@ -73,7 +73,8 @@ async def test_a_worker_does_not_start_on_a_database_that_was_never_migrated(
         status, reasons = await ends(await wallet.workers.launch(WALLET_DATABASE_URL=empty))
 
     assert status == 1
-    assert reasons == ["the database is at revision none, this worker needs 0001: run `wallet migrate`"]
+    needs = newest_revision()
+    assert reasons == [f"the database is at revision none, this worker needs {needs}: run `wallet migrate`"]
 
 
 async def test_a_worker_does_not_start_on_a_port_that_is_taken(wallet: Wallet) -> None:
