@@ -12,14 +12,14 @@ from typing import Any
 
 import structlog
 import uvloop
-from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 
 from schemas.names import PAYMENT_RESULTS, WALLET_COMMANDS, WALLET_QUERIES
 from wallet_worker import http
 from wallet_worker.batch import BATCH_MAX, Batches
 from wallet_worker.broker.connection import WrongUrlError, calling
-from wallet_worker.broker.consumer import Consumer, Handler
+from wallet_worker.broker.consumer import Consumer
+from wallet_worker.broker.deliveries import Taken, Taker
 from wallet_worker.broker.inbox import Inbox, delivery
 from wallet_worker.broker.publisher import Publisher
 from wallet_worker.broker.topology import TopologyError
@@ -112,14 +112,9 @@ class Worker:
         )
         self._queries = Queries(self._reading, self.metrics)
 
-        def into_inbox(source: Source) -> Handler:
-            async def put(message: DeliveredMessage) -> None:
-                try:
-                    self._inbox.put(delivery(source, message))
-                except Exception:
-                    # Unseen, it would be acknowledged with its neighbours. Without its channel it comes again.
-                    log.exception("delivery.unreadable", source=source.value)
-                    await message.channel.close()
+        def into_inbox(source: Source) -> Taker:
+            def put(taken: Taken) -> None:
+                self._inbox.put(delivery(source, taken))
 
             return put
 
@@ -130,7 +125,7 @@ class Worker:
             part="consumer",
             url=amqp,
             management_url=management,
-            handlers={
+            takers={
                 WALLET_COMMANDS: into_inbox(Source.COMMANDS),
                 PAYMENT_RESULTS: into_inbox(Source.RESULTS),
             },
