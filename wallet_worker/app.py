@@ -31,9 +31,10 @@ from wallet_worker.pause import Pause
 from wallet_worker.queries import PREFETCH as QUERIES_PREFETCH
 from wallet_worker.queries import Queries
 from wallet_worker.settings import Settings
-from wallet_worker.store import accounts, migrate
+from wallet_worker.store import accounts
 from wallet_worker.store.database import READONLY_ROLE, WORKER_ROLE, Database
 from wallet_worker.store.errors import InvariantBrokenError, UnavailableError
+from wallet_worker.store.revision import current_revision, newest_revision
 
 PREFETCH = 2 * BATCH_MAX  # for each queue: one batch in the database, one waiting
 
@@ -210,7 +211,7 @@ class Worker:
                 await self._database.open()
                 await self._reading.open()
                 async with self._database.transaction() as connection:
-                    found, wanted = await migrate.current_revision(connection), migrate.newest_revision()
+                    found, wanted = await current_revision(connection), newest_revision()
                     if found != wanted:
                         msg = (
                             f"the database is at revision {found or 'none'}, this worker needs {wanted}: "
