@@ -92,7 +92,7 @@ def detail(
     return OrderDetail.model_validate({"outcome": outcome, "order": order, "entries": [*entries]})
 
 
-@pytest.mark.parametrize(("order_type", "status"), zip(OrderType, OrderStatus, strict=True))
+@pytest.mark.parametrize(("order_type", "status"), [*zip(OrderType, OrderStatus, strict=True)])
 async def test_an_order_of_any_type_and_status_is_shown(
     amqp_url: str, order_type: OrderType, status: OrderStatus
 ) -> None:
