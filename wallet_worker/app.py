@@ -24,6 +24,7 @@ from wallet_worker.broker.inbox import Inbox, delivery
 from wallet_worker.broker.publisher import Publisher
 from wallet_worker.broker.topology import TopologyError
 from wallet_worker.core.reading import Source
+from wallet_worker.dead_letters.keeper import Keeper
 from wallet_worker.health import Health
 from wallet_worker.metrics import Metrics
 from wallet_worker.outbox import Outbox
@@ -67,11 +68,11 @@ async def _main(settings: Settings) -> int:
         await Worker(settings).run(stopping)
     except* (CannotStartError, TopologyError, WrongUrlError) as group:
         failed = group.exceptions
-        for exc in _leaves(group):
+        for exc in leaves(group):
             log.error("worker.cannot_run", reason=str(exc))
     except* InvariantBrokenError as group:
         failed = group.exceptions
-        for exc in _leaves(group):
+        for exc in leaves(group):
             log.critical("worker.invariant_broken", reason=str(exc))
     if failed:
         return 1
@@ -79,10 +80,11 @@ async def _main(settings: Settings) -> int:
     return 0
 
 
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+def leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """Return the exceptions of a group, and of the groups in it."""
     found: list[BaseException] = []
     for exc in group.exceptions:
-        found += _leaves(exc) if isinstance(exc, BaseExceptionGroup) else [exc]
+        found += leaves(exc) if isinstance(exc, BaseExceptionGroup) else [exc]
     return found
 
 
@@ -112,6 +114,12 @@ class Worker:
             metrics=self.metrics,
         )
         self._queries = Queries(self._reading, self.metrics)
+        # Its own health: without a keeper the dead letters wait in their queue, and the worker works.
+        self._keeper = (
+            Keeper(settings, name=self.name, health=Health(), metrics=self.metrics)
+            if settings.keeper
+            else None
+        )
 
         def into_inbox(source: Source) -> Taker:
             def put(taken: Taken) -> None:
@@ -157,7 +165,7 @@ class Worker:
         async with AsyncExitStack() as stack:
             web = http.server(self._settings.http_host, self._settings.http_port, self.health, self.metrics)
             group = await stack.enter_async_context(asyncio.TaskGroup())
-            serving = group.create_task(_serve(web), name="http")
+            serving = group.create_task(serve(web), name="http")
             if await self._open(stopping):
                 stack.push_async_callback(self._close)
                 await self._work(stopping)
@@ -180,6 +188,8 @@ class Worker:
                 group.create_task(self._consumer.run(), name="consumer"),
                 group.create_task(self._asked.run(), name="queries"),
             ]
+            if self._keeper is not None:
+                group.create_task(_loud(self._keeper.run(stopping)), name="keeper")
             await stopping.wait()
             log.info("worker.draining", waiting=len(self._inbox))
             await asyncio.gather(self._consumer.stop(), self._asked.stop())
@@ -244,7 +254,7 @@ async def _loud(work: Coroutine[Any, Any, None]) -> None:
         await work
 
 
-async def _serve(web: http.Server) -> None:
+async def serve(web: http.Server) -> None:
     """Serve until told to exit; a port that is taken is said in a sentence."""
     try:
         await web.serve()

@@ -10,11 +10,14 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from schemas.money import minor_digits
 from schemas.names import DEFAULT_CURRENCIES
 from wallet_worker.core.decide import Rules
+from wallet_worker.dead_letters.records import Limits, Role
 
 _ADDRESSES = {
     "amqp_url": ({"amqp", "amqps"}, "amqp://user:password@host:5672/vhost"),
     "database_url": ({"postgresql", "postgres"}, "postgresql://user:password@host:5432/name"),
 }
+
+_ROLES = {role.name.lower(): role for role in Role}
 
 
 class Settings(BaseSettings):
@@ -43,6 +46,18 @@ class Settings(BaseSettings):
     recharge_expires_seconds: int = Field(
         default=86_400, ge=1, le=366 * 86_400, description="How long the wallet waits for a recharge's money."
     )
+    keeper: bool = Field(
+        default=True,
+        description="Whether a worker takes in dead letters, and replays them, too; if not, `wallet keeper` must run.",
+    )
+    dlq_roles: dict[str, Role] = Field(
+        default_factory=dict,
+        description='Who may do what in `wallet dlq`: {"name": "viewer, operator or approver"}. '
+        "None: whoever can reach the database may all of it.",
+    )
+    dlq_alone_max: int = Field(
+        default=100, ge=0, description="How many dead letters one person may replay or discard without a second."
+    )
     drain_seconds: float = Field(
         default=25.0, gt=0, description="How long a stopping worker may take to finish what it has in hand."
     )
@@ -63,6 +78,13 @@ class Settings(BaseSettings):
             if isinstance(value, str)
             else value
         )
+
+    @field_validator("dlq_roles", mode="before")
+    @classmethod
+    def _roles_by_name(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        return {name: _ROLES.get(str(role).lower(), role) for name, role in value.items()}
 
     @field_validator("currencies")
     @classmethod
@@ -100,6 +122,11 @@ class Settings(BaseSettings):
             currencies=frozenset(self.currencies),
             recharge_expires_after=timedelta(seconds=self.recharge_expires_seconds),
         )
+
+    @property
+    def limits(self) -> Limits:
+        """What operators may do alone."""
+        return Limits(alone_max=self.dlq_alone_max)
 
     @property
     def keys(self) -> dict[str, str]:

@@ -127,13 +127,13 @@ async def move(
 
 _STAND = """
 UPDATE dead_letter_operations
-SET standing = $2, publish_at = coalesce($3, publish_at)
-WHERE operation_id = $1 AND (standing <> $2 OR $3 IS NOT NULL) AND ended_at IS NULL
+SET standing = $2, publish_at = coalesce($3::timestamptz, publish_at)
+WHERE operation_id = $1 AND state = 'running' AND (standing <> $2 OR $3::timestamptz IS NOT NULL)
 """
 
 
 async def stand(
     connection: asyncpg.Connection, operation_id: UUID, standing: str, publish_at: datetime | None = None
 ) -> None:
-    """Say where an operation stands, and when it may publish again."""
+    """Say where a running operation stands, and when it may publish again."""
     await connection.execute(_STAND, operation_id, standing, publish_at)

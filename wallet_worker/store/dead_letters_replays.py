@@ -57,11 +57,16 @@ async def insert(
 _NEXT = """
 SELECT r.replay_id, r.letter_id, r.number, r.position, r.tries, coalesce(r.body, l.body) AS body,
        r.body IS NOT NULL AS is_edit, l.properties, l.exchange, l.routing_key, l.source, octet_length(l.body) AS size
-FROM dead_letter_replays r
+FROM (
+    SELECT replay_id
+    FROM dead_letter_replays
+    WHERE operation_id = $1 AND state = 'ordered' AND ($2::int IS NULL OR position < $2)
+    ORDER BY tries, position  -- what the broker would not take stands in nobody's way
+    LIMIT $3
+) n
+JOIN dead_letter_replays r USING (replay_id)
 JOIN dead_letters l USING (letter_id)
-WHERE r.operation_id = $1 AND r.state = 'ordered' AND ($2::int IS NULL OR r.position < $2)
-ORDER BY r.position
-LIMIT $3
+ORDER BY r.tries, r.position
 FOR NO KEY UPDATE OF r
 """
 
@@ -88,9 +93,9 @@ async def published(connection: asyncpg.Connection, replay_ids: Iterable[UUID], 
 _TRIED = "UPDATE dead_letter_replays SET tries = tries + 1, detail = $2 WHERE replay_id = $1"
 
 
-async def tried(connection: asyncpg.Connection, replay_id: UUID, detail: str) -> None:
-    """Note that the broker would not take one, and why."""
-    await connection.execute(_TRIED, replay_id, detail)
+async def tried(connection: asyncpg.Connection, failures: Sequence[tuple[UUID, str]]) -> None:
+    """Note which the broker would not take, and why."""
+    await connection.executemany(_TRIED, failures)
 
 
 _TO_CHECK = """
@@ -99,6 +104,9 @@ SELECT r.replay_id, r.letter_id, r.operation_id, coalesce(r.body, l.body) AS bod
 FROM dead_letter_replays r
 JOIN dead_letters l USING (letter_id)
 WHERE r.state = 'published'
+  -- Less often, the longer it takes: a result that waits for its order does so for minutes.
+  AND (r.checked_at IS NULL
+       OR r.checked_at < clock_timestamp() - least((clock_timestamp() - r.published_at) / 10, interval '10 seconds'))
 ORDER BY r.checked_at NULLS FIRST
 LIMIT $1
 FOR NO KEY UPDATE OF r SKIP LOCKED
