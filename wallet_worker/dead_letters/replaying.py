@@ -248,12 +248,12 @@ def _groups(chosen: Sequence[asyncpg.Record]) -> Iterator[list[tuple[UUID, Publi
             yield group
             group, ids, size = [], set(), 0
         one = Publication(
-            row["exchange"] or "",
-            row["routing_key"],
-            True,
-            message_id,
-            marshal(properties),
-            row["body"],
+            exchange=row["exchange"] or "",
+            routing_key=row["routing_key"],
+            mandatory=True,
+            message_id=message_id,
+            properties=marshal(properties),
+            body=row["body"],
         )
         group.append((row["replay_id"], one))
         ids.add(message_id)
