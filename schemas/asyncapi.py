@@ -107,13 +107,49 @@ A serial number has one outcome for ever. The same command again gets the stored
 `duplicate` true, whatever has happened since. The same serial number with another content is refused with
 `SERIAL_CONFLICT`, and the first outcome stands. A refused serial number stays refused: a new attempt
 takes a new one. Contents are compared with defaults filled in and amounts by value, so `"100"` and
-`"100.00"` TWD are the same.
+`"100.00"` TWD are the same, and so are `metadata` left out, null and empty.
 
 ## Amounts
 Decimal strings such as `"100.00"`: no sign, no exponent, no grouping, greater than zero, and at most as
 many digits after the point as ISO 4217 gives the currency (JPY 0, TWD 2, KWD 3). More digits than that
 are malformed, which the JSON Schemas cannot say; a JSON number is malformed too. What the wallet writes
 has exactly that many digits. More than {amount_max} minor units are refused with `AMOUNT_OUT_OF_RANGE`.
+
+## Orders
+Every `order.*` command that is applied makes an order, found by its serial number. `available` is the
+balance less what is reserved.
+
+| order | at once | then |
+|---|---|---|
+| recharge | `pending` | `succeeded`: credited; `failed`; `expired` when its time is over |
+| withdraw | `pending`, amount reserved | `succeeded`: debited; `failed`: the reserve returns |
+| refund | `pending`, amount reserved | `succeeded`: debited; `failed`: the reserve returns |
+| transfer | `succeeded`: debited here, credited there | |
+| hold | `active`, amount reserved | `captured` when used up, `released`, or `expired`: what is left returns |
+| capture | `succeeded`: debited here, credited there; `remaining` of the hold falls | |
+| release | `succeeded`; what is left of the hold returns | |
+
+Each of these is told by the event `order.<status>` of the order whose status changed. All refunds of a
+recharge that have not failed are together at most its amount. From a frozen account nothing leaves, and
+money still arrives. A closed account stays closed; opening again makes another, with another account_no,
+and lookups mean the newest.
+
+## What a payment result does
+The first row is for every order that waits; a second, different word about a withdrawal or refund is a
+contradiction either way. No row depends on how late the result is.
+
+| the order is | `succeeded` | `failed` | `unknown` |
+|---|---|---|---|
+| pending | `succeeded` | `failed` | stays, and is asked about |
+| recharge, succeeded | nothing | contradiction | nothing |
+| recharge, failed or expired | credited all the same, `late` | nothing | nothing |
+| withdraw or refund, succeeded | nothing | contradiction | nothing |
+| withdraw or refund, failed | contradiction | nothing | nothing |
+
+A contradiction, an amount or a currency that is not the order's, and a success for an account that was
+closed meanwhile move nothing and become dead letters. A result that is earlier than its order waits for it.
+An order that has no result is asked about: `payment.request.v1` of kind `status`, later each time. A
+withdrawal or refund that was sent never ends by itself.
 
 ## Times
 RFC 3339 in UTC with `Z`, with at most six digits after the point. What the wallet writes has six.

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from wallet_worker.core import accounts, orders
 from wallet_worker.endings import Ending
-from wallet_worker.settings import LimitSettings, Settings
+from wallet_worker.limit_settings import LimitSettings
+from wallet_worker.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -125,6 +125,7 @@ class Workers:
             "WALLET_DATABASE_URL": self.database_url,
             "WALLET_PAYMENT_KEYS": json.dumps(KEYS),
             "WALLET_HTTP_HOST": "127.0.0.1",
+            "WALLET_KEEPER": "false",  # the tests look into the queue; those of the keeper switch it on
             "WALLET_LOG_FORMAT": "json",
         }
         if self._management_url:

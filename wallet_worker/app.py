@@ -12,18 +12,19 @@ from typing import Any
 
 import structlog
 import uvloop
-from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 
 from schemas.names import PAYMENT_RESULTS, WALLET_COMMANDS, WALLET_QUERIES
 from wallet_worker import http
 from wallet_worker.batch import BATCH_MAX, Batches
 from wallet_worker.broker.connection import WrongUrlError, calling
-from wallet_worker.broker.consumer import Consumer, Handler
+from wallet_worker.broker.consumer import Consumer
+from wallet_worker.broker.deliveries import Taken, Taker
 from wallet_worker.broker.inbox import Inbox, delivery
 from wallet_worker.broker.publisher import Publisher
 from wallet_worker.broker.topology import TopologyError
 from wallet_worker.core.reading import Source
+from wallet_worker.dead_letters.keeper import Keeper
 from wallet_worker.health import Health
 from wallet_worker.metrics import Metrics
 from wallet_worker.outbox import Outbox
@@ -31,9 +32,10 @@ from wallet_worker.pause import Pause
 from wallet_worker.queries import PREFETCH as QUERIES_PREFETCH
 from wallet_worker.queries import Queries
 from wallet_worker.settings import Settings
-from wallet_worker.store import accounts, migrate
+from wallet_worker.store import accounts
 from wallet_worker.store.database import READONLY_ROLE, WORKER_ROLE, Database
 from wallet_worker.store.errors import InvariantBrokenError, UnavailableError
+from wallet_worker.store.revision import current_revision, newest_revision
 
 PREFETCH = 2 * BATCH_MAX  # for each queue: one batch in the database, one waiting
 
@@ -66,11 +68,11 @@ async def _main(settings: Settings) -> int:
         await Worker(settings).run(stopping)
     except* (CannotStartError, TopologyError, WrongUrlError) as group:
         failed = group.exceptions
-        for exc in _leaves(group):
+        for exc in leaves(group):
             log.error("worker.cannot_run", reason=str(exc))
     except* InvariantBrokenError as group:
         failed = group.exceptions
-        for exc in _leaves(group):
+        for exc in leaves(group):
             log.critical("worker.invariant_broken", reason=str(exc))
     if failed:
         return 1
@@ -78,10 +80,11 @@ async def _main(settings: Settings) -> int:
     return 0
 
 
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+def leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """Return the exceptions of a group, and of the groups in it."""
     found: list[BaseException] = []
     for exc in group.exceptions:
-        found += _leaves(exc) if isinstance(exc, BaseExceptionGroup) else [exc]
+        found += leaves(exc) if isinstance(exc, BaseExceptionGroup) else [exc]
     return found
 
 
@@ -111,15 +114,16 @@ class Worker:
             metrics=self.metrics,
         )
         self._queries = Queries(self._reading, self.metrics)
+        # Its own health: without a keeper the dead letters wait in their queue, and the worker works.
+        self._keeper = (
+            Keeper(settings, name=self.name, health=Health(), metrics=self.metrics)
+            if settings.keeper
+            else None
+        )
 
-        def into_inbox(source: Source) -> Handler:
-            async def put(message: DeliveredMessage) -> None:
-                try:
-                    self._inbox.put(delivery(source, message))
-                except Exception:
-                    # Unseen, it would be acknowledged with its neighbours. Without its channel it comes again.
-                    log.exception("delivery.unreadable", source=source.value)
-                    await message.channel.close()
+        def into_inbox(source: Source) -> Taker:
+            def put(taken: Taken) -> None:
+                self._inbox.put(delivery(source, taken))
 
             return put
 
@@ -130,7 +134,7 @@ class Worker:
             part="consumer",
             url=amqp,
             management_url=management,
-            handlers={
+            takers={
                 WALLET_COMMANDS: into_inbox(Source.COMMANDS),
                 PAYMENT_RESULTS: into_inbox(Source.RESULTS),
             },
@@ -161,7 +165,7 @@ class Worker:
         async with AsyncExitStack() as stack:
             web = http.server(self._settings.http_host, self._settings.http_port, self.health, self.metrics)
             group = await stack.enter_async_context(asyncio.TaskGroup())
-            serving = group.create_task(_serve(web), name="http")
+            serving = group.create_task(serve(web), name="http")
             if await self._open(stopping):
                 stack.push_async_callback(self._close)
                 await self._work(stopping)
@@ -184,6 +188,8 @@ class Worker:
                 group.create_task(self._consumer.run(), name="consumer"),
                 group.create_task(self._asked.run(), name="queries"),
             ]
+            if self._keeper is not None:
+                group.create_task(_loud(self._keeper.run(stopping)), name="keeper")
             await stopping.wait()
             log.info("worker.draining", waiting=len(self._inbox))
             await asyncio.gather(self._consumer.stop(), self._asked.stop())
@@ -215,7 +221,7 @@ class Worker:
                 await self._database.open()
                 await self._reading.open()
                 async with self._database.transaction() as connection:
-                    found, wanted = await migrate.current_revision(connection), migrate.newest_revision()
+                    found, wanted = await current_revision(connection), newest_revision()
                     if found != wanted:
                         msg = (
                             f"the database is at revision {found or 'none'}, this worker needs {wanted}: "
@@ -248,7 +254,7 @@ async def _loud(work: Coroutine[Any, Any, None]) -> None:
         await work
 
 
-async def _serve(web: http.Server) -> None:
+async def serve(web: http.Server) -> None:
     """Serve until told to exit; a port that is taken is said in a sentence."""
     try:
         await web.serve()

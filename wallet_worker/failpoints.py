@@ -15,7 +15,7 @@ VARIABLE = "WALLET_FAILPOINT"
 
 
 class Failpoint(StrEnum):
-    """A place between two steps of a batch's life."""
+    """A place between two steps of a batch's life, or of a dead letter's."""
 
     BEFORE_COMMIT = auto()
     """Everything of a batch is written, and nothing is committed."""
@@ -25,6 +25,10 @@ class Failpoint(StrEnum):
     """A batch is acknowledged; what it promised may not be published yet."""
     AFTER_PUBLISH = auto()
     """The broker has confirmed messages whose outbox rows are still there."""
+    AFTER_TAKING_IN = auto()
+    """Dead letters are in the database, and not acknowledged."""
+    AFTER_REPLAY = auto()
+    """The broker has confirmed replays that are not marked as published."""
 
 
 class UnknownFailpointError(Exception):

@@ -1,120 +1,34 @@
 """Settings from the environment, each with the prefix WALLET_; nothing is read from files."""
 
-import re
 from datetime import timedelta
 from itertools import pairwise
-from typing import Annotated, Self
+from typing import Annotated
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from schemas.money import UnknownCurrency, minor_digits, to_text
+from schemas.money import minor_digits
 from schemas.names import DEFAULT_CURRENCIES
-from schemas.values import OrderType
 from wallet_worker.core.circumstances import ASK_AFTER, Rules
-from wallet_worker.core.limits import AccountLimits, Limits, OrderLimits
+from wallet_worker.dead_letters.records import Limits, Role
+from wallet_worker.limit_settings import LimitSettings
 
 _ADDRESSES = {
     "amqp_url": ({"amqp", "amqps"}, "amqp://user:password@host:5672/vhost"),
     "database_url": ({"postgresql", "postgres"}, "postgresql://user:password@host:5432/name"),
 }
 
+_ROLES = {role.name.lower(): role for role in Role}
+
 
 def _ages(seconds: tuple[int, ...]) -> tuple[timedelta, ...]:
     return tuple(timedelta(seconds=one) for one in seconds)
-
-
-class _OrderLimitSettings(BaseModel):
-    """Limits of one type of order, as decimal strings of the currency; all inclusive, and none where left out."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    amount_min: str | None = None
-    amount_max: str | None = None
-    day_max: str | None = None
-
-    def limits(self, currency: str) -> OrderLimits:
-        return OrderLimits(
-            amount_min_minor=_minor(self.amount_min, currency),
-            amount_max_minor=_minor(self.amount_max, currency),
-            day_max_minor=_minor(self.day_max, currency),
-        )
-
-
-class _AccountLimitSettings(BaseModel):
-    """Limits of an account of one type and currency: of its balance, and of each type of order."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    balance_max: str | None = None
-    orders: dict[OrderType, _OrderLimitSettings] = Field(default_factory=dict)
-
-
-class LimitSettings(BaseModel):
-    """All limits: {"time_zone": "Asia/Taipei", "accounts": {"basic": {"TWD": {"balance_max": "100000.00", ...}}}}.
-
-    The account type `*` is every type that is not named. A day begins at midnight of the time zone.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    time_zone: str = "UTC"
-    accounts: dict[str, dict[str, _AccountLimitSettings]] = Field(default_factory=dict)
-
-    @field_validator("time_zone")
-    @classmethod
-    def _is_known(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError) as exc:
-            raise ValueError(f"no time zone is called {value!r}") from exc
-        return value
-
-    @model_validator(mode="after")
-    def _can_be_read(self) -> Self:
-        _ = self.limits  # an amount that is none is said at the start
-        return self
-
-    @property
-    def limits(self) -> Limits:
-        """The limits as the core knows them; raises ValueError for an amount that is none in its currency."""
-        return Limits(
-            accounts={
-                (account_type, currency): AccountLimits(
-                    balance_max_minor=_minor(found.balance_max, currency),
-                    orders={order_type: one.limits(currency) for order_type, one in found.orders.items()},
-                )
-                for account_type, by_currency in self.accounts.items()
-                for currency, found in by_currency.items()
-            },
-            time_zone=ZoneInfo(self.time_zone),
-        )
-
-
-def _minor(amount: str | None, currency: str) -> int | None:
-    """Return an amount of a setting in minor units; one of 0 allows nothing."""
-    if amount is None:
-        return None
-    try:
-        digits = minor_digits(currency)
-    except UnknownCurrency as exc:
-        raise ValueError(f"{currency} is no currency") from exc
-    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", amount) or len(amount.partition(".")[2]) > digits:
-        raise ValueError(
-            f"{amount!r} is no amount in {currency}: it should look like {to_text(10_000, currency)}"
-        )
-    whole, _, part = amount.partition(".")
-    return int(whole + part.ljust(digits, "0"))
 
 
 class Settings(BaseSettings):
@@ -156,6 +70,20 @@ class Settings(BaseSettings):
         default_factory=LimitSettings,
         description="Limits of orders and balances by account type and currency: see Limits.",
     )
+    keeper: bool = Field(
+        default=True,
+        description="Whether a worker takes in dead letters, and replays them, too; if not, `wallet keeper` must run.",
+    )
+    dlq_roles: dict[str, Role] = Field(
+        default_factory=dict,
+        description='Who may do what in `wallet dlq`: {"name": "viewer, operator or approver"}. '
+        "None: whoever can reach the database may all of it.",
+    )
+    dlq_alone_max: int = Field(
+        default=100,
+        ge=0,
+        description="How many dead letters one person may replay or discard without a second.",
+    )
     drain_seconds: float = Field(
         default=25.0, gt=0, description="How long a stopping worker may take to finish what it has in hand."
     )
@@ -176,6 +104,13 @@ class Settings(BaseSettings):
             if isinstance(value, str)
             else value
         )
+
+    @field_validator("dlq_roles", mode="before")
+    @classmethod
+    def _roles_by_name(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        return {name: _ROLES.get(str(role).lower(), role) for name, role in value.items()}
 
     @field_validator("currencies")
     @classmethod
@@ -228,6 +163,11 @@ class Settings(BaseSettings):
             },
             limits=self.limits.limits,
         )
+
+    @property
+    def limits(self) -> Limits:
+        """What operators may do alone."""
+        return Limits(alone_max=self.dlq_alone_max)
 
     @property
     def keys(self) -> dict[str, str]:

@@ -47,6 +47,7 @@ class Site:
             "WALLET_MANAGEMENT_URL": self.management_url,
             "WALLET_PAYMENT_KEYS": json.dumps(KEYS),
             "WALLET_HTTP_HOST": "127.0.0.1",
+            "WALLET_KEEPER": "false",  # the verdict looks into the queue
             "WALLET_HTTP_PORT": "0",
             "WALLET_LOG_FORMAT": "json",
         }

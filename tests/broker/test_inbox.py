@@ -4,11 +4,10 @@ import asyncio
 from typing import Any, cast
 
 import pytest
-from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 from pamqp.commands import Basic
-from pamqp.header import ContentHeader
 
+from wallet_worker.broker.deliveries import Taken
 from wallet_worker.broker.inbox import Delivery, Inbox, acknowledge, delivery
 from wallet_worker.core.reading import Source
 
@@ -18,16 +17,11 @@ HERE, THERE = cast("Channel", object()), cast("Channel", object())
 def delivered(
     tag: int, *, channel: Channel = HERE, redelivered: bool = False, routing_key: str = "k", **properties: Any
 ) -> Delivery:
-    """Return a delivery as aiormq hands it over."""
-    frame = Basic.Deliver(
-        consumer_tag="c",
-        delivery_tag=tag,
-        redelivered=redelivered,
-        exchange="wallet.commands",
-        routing_key=routing_key,
+    """Return a delivery as it is taken out of the stream."""
+    kept = Basic.Properties(**properties)
+    return delivery(
+        Source.COMMANDS, Taken(channel, tag, redelivered, "wallet.commands", routing_key, kept, b"{}")
     )
-    header = ContentHeader(properties=Basic.Properties(**properties))
-    return delivery(Source.COMMANDS, DeliveredMessage(frame, header, b"{}", channel))
 
 
 async def batches(inbox: Inbox, limit: int = 500) -> list[list[int]]:

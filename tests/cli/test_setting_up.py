@@ -11,7 +11,7 @@ from tests.cli.terminal import wallet, wallet_process
 from tests.servers import Servers
 from tests.servers.ports import free_ports
 from wallet_worker.cli.exits import Exit
-from wallet_worker.store.migrate import newest_revision
+from wallet_worker.store.revision import newest_revision
 
 SECRET = "hush-hush"
 

@@ -1,6 +1,7 @@
 """`wallet show`, and text from outside on a terminal."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,9 +9,11 @@ import pytest
 from schemas.codes import Code
 from schemas.commands import Fault, NoResult, Outcome
 from schemas.encode import encode
+from schemas.events import ACCOUNT_EXAMPLE, HOLD_EXAMPLE, TRANSFER_EXAMPLE, OrderSucceeded
+from schemas.message import Message
 from schemas.names import WALLET_COMMANDS, WALLET_QUERIES
 from schemas.queries import AccountList, OrderDetail, QueryRefused, Statement
-from schemas.values import OutcomeStatus
+from schemas.values import OrderStatus, OrderType, OutcomeStatus
 from tests.cli.terminal import Said, wallet, wallet_on_a_terminal
 from tests.client import gateway
 from tests.client.impostor import impostor
@@ -69,6 +72,86 @@ async def test_an_order_is_shown_with_its_outcome_and_entries(
     assert detail.order.user_id == paid
     assert detail.order.order_id in on_a_terminal.out
     assert "+100.00" in on_a_terminal.out
+
+
+async def shown(amqp_url: str, answer: Message, *words: str) -> Said:
+    """Return what `wallet show` says as tables when the wallet answers so."""
+    async with impostor(amqp_url, WALLET_QUERIES) as worker, asyncio.TaskGroup() as group:
+        running = group.create_task(wallet("show", *words, "--table", WALLET_AMQP_URL=amqp_url))
+        await worker.reply(await worker.next(), encode(answer))
+    said = running.result()
+    assert said.status == 0
+    assert "None" not in said.out
+    return said
+
+
+def detail(
+    order: Mapping[str, object] | None, result: Mapping[str, object], entries: Sequence[object] = ()
+) -> OrderDetail:
+    outcome = {**Outcome.examples()[0], "serial_no": "S-1", "result": result}
+    return OrderDetail.model_validate({"outcome": outcome, "order": order, "entries": [*entries]})
+
+
+@pytest.mark.parametrize(("order_type", "status"), [*zip(OrderType, OrderStatus, strict=True)])
+async def test_an_order_of_any_type_and_status_is_shown(
+    amqp_url: str, order_type: OrderType, status: OrderStatus
+) -> None:
+    order = {**TRANSFER_EXAMPLE, "order_type": order_type.value, "status": status.value, "late": True}
+
+    said = await shown(amqp_url, detail(order, TRANSFER_EXAMPLE), "order", "S-1")
+
+    rows = [line.split() for line in said.out.splitlines()]
+    assert ["order_type", order_type.value] in rows
+    assert ["status", status.value] in rows
+    assert ["to_user_id", "user-1002"] in rows
+    assert ["late", "True"] in rows
+
+
+async def test_a_hold_is_shown_with_what_remains_of_it(amqp_url: str) -> None:
+    order = {**HOLD_EXAMPLE, "remaining": "12.34"}
+
+    said = await shown(amqp_url, detail(order, HOLD_EXAMPLE), "order", "S-1")
+
+    rows = [line.split() for line in said.out.splitlines()]
+    assert ["remaining", "12.34"] in rows
+    assert ["expires_at", "2026-01-09", "04:00:00.000000Z"] in rows
+
+
+async def test_the_lines_of_a_transfer_say_whose_they_are(amqp_url: str) -> None:
+    entries = OrderSucceeded.examples()[1]["data"]["entries"]
+
+    said = await shown(amqp_url, detail(TRANSFER_EXAMPLE, TRANSFER_EXAMPLE, entries), "order", "S-1")
+
+    rows = [line.split() for line in said.out.splitlines()]
+    assert [
+        (row[0], row[-2], row[-1]) for row in rows if row and row[0] in {e["account_no"] for e in entries}
+    ] == [
+        ("2026010204815162347", "-25.00", "75.00"),
+        ("2026010207777777771", "+25.00", "25.00"),
+    ]
+
+
+async def test_what_was_done_to_an_account_is_shown_like_an_order(amqp_url: str) -> None:
+    said = await shown(amqp_url, detail(None, {**ACCOUNT_EXAMPLE, "status": "frozen"}), "order", "S-1")
+
+    rows = [line.split() for line in said.out.splitlines()]
+    assert ["status", "frozen"] in rows
+    assert ["available", "100.00"] in rows
+
+
+async def test_frozen_and_closed_accounts_are_shown_as_what_they_are(amqp_url: str) -> None:
+    accounts = [
+        {**ACCOUNT_EXAMPLE, "id": 1, "status": "frozen", "available": "12.34"},
+        {**ACCOUNT_EXAMPLE, "id": 2, "status": "closed", "currency": "USD"},
+    ]
+
+    said = await shown(amqp_url, AccountList.model_validate({"accounts": accounts}), "account", "user-1001")
+
+    rows = [line.split() for line in said.out.splitlines() if "2026010204815162347" in line]
+    assert [row[2:6] for row in rows] == [
+        ["TWD", "100.00", "12.34", "frozen"],
+        ["USD", "100.00", "100.00", "closed"],
+    ]
 
 
 async def test_a_serial_number_that_is_not_known_is_status_1(running_url: str) -> None:

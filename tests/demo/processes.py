@@ -93,7 +93,12 @@ def worker(folder: Folder, *, name: str, environment: Mapping[str, str], port: i
         folder,
         name=name,
         arguments=["wallet_worker", "worker"],
-        environment={**environment, "WALLET_HTTP_HOST": "127.0.0.1", "WALLET_HTTP_PORT": str(port)},
+        environment={
+            **environment,
+            "WALLET_HTTP_HOST": "127.0.0.1",
+            "WALLET_HTTP_PORT": str(port),
+            "WALLET_KEEPER": "false",  # the story looks into the queue of the dead letters
+        },
         port=port,
         pages=("/readyz", "/metrics"),
     )

@@ -65,6 +65,15 @@ async def shared(servers: Servers, migrated_url: str) -> AsyncIterator[Wallet]:
         yield wallet
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pair(servers: Servers, migrated_url: str) -> AsyncIterator[Wallet]:
+    """Give a wallet with two workers that a module's tests share, so that each race may be one between them."""
+    async with a_wallet(servers, migrated_url) as wallet:
+        for worker in [await wallet.workers.launch() for _ in range(2)]:
+            await worker.until_ready()
+        yield wallet
+
+
 @pytest.fixture
 def upstream(shared: Wallet) -> Upstream:
     """Give the shared wallet's client."""

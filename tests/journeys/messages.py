@@ -51,6 +51,126 @@ def recharge(user_id: str, amount: str = "100.00", /, *, serial_no: str | None =
     )
 
 
+def account_command(
+    verb: str, user_id: str, /, *, serial_no: str | None = None, reason: str = "a test", **fields: Any
+) -> Json:
+    """Return the command that does `freeze`, `unfreeze` or `close` to a TWD account; `...` removes a field."""
+    return _with(
+        {
+            "type": f"account.{verb}.v1",
+            "serial_no": serial_no or fresh(verb),
+            "user_id": user_id,
+            "account_type": "basic",
+            "currency": "TWD",
+            "reason": reason,
+        },
+        fields,
+    )
+
+
+def withdraw(user_id: str, amount: str = "100.00", /, *, serial_no: str | None = None, **fields: Any) -> Json:
+    """Return the command that pays out of a TWD account to a bank, with fields added or changed."""
+    return _with(
+        {
+            "type": "order.withdraw.v1",
+            "serial_no": serial_no or fresh("W"),
+            "user_id": user_id,
+            "account_type": "basic",
+            "amount": amount,
+            "currency": "TWD",
+            "payout_type": "bank_transfer",
+        },
+        fields,
+    )
+
+
+def transfer(
+    user_id: str, to_user_id: str, amount: str = "100.00", /, *, serial_no: str | None = None, **fields: Any
+) -> Json:
+    """Return the command that moves TWD from one user to another, with fields added or changed."""
+    return _with(
+        {
+            "type": "order.transfer.v1",
+            "serial_no": serial_no or fresh("T"),
+            "user_id": user_id,
+            "account_type": "basic",
+            "to_user_id": to_user_id,
+            "to_account_type": "basic",
+            "amount": amount,
+            "currency": "TWD",
+        },
+        fields,
+    )
+
+
+def refund(
+    original_serial_no: str, amount: str = "100.00", /, *, serial_no: str | None = None, **fields: Any
+) -> Json:
+    """Return the command that gives a recharge in TWD back, with fields added or changed."""
+    return _with(
+        {
+            "type": "order.refund.v1",
+            "serial_no": serial_no or fresh("RF"),
+            "original_serial_no": original_serial_no,
+            "amount": amount,
+            "currency": "TWD",
+        },
+        fields,
+    )
+
+
+def hold(user_id: str, amount: str = "100.00", /, *, serial_no: str | None = None, **fields: Any) -> Json:
+    """Return the command that reserves TWD for an hour, with fields added or changed."""
+    return _with(
+        {
+            "type": "order.hold.v1",
+            "serial_no": serial_no or fresh("H"),
+            "user_id": user_id,
+            "account_type": "basic",
+            "amount": amount,
+            "currency": "TWD",
+            "expires_in_seconds": 3_600,
+        },
+        fields,
+    )
+
+
+def capture(
+    hold_serial_no: str,
+    to_user_id: str,
+    amount: str = "100.00",
+    /,
+    *,
+    serial_no: str | None = None,
+    **fields: Any,
+) -> Json:
+    """Return the command that moves held TWD to a user, with fields added or changed."""
+    return _with(
+        {
+            "type": "order.capture.v1",
+            "serial_no": serial_no or fresh("C"),
+            "hold_serial_no": hold_serial_no,
+            "amount": amount,
+            "currency": "TWD",
+            "to_user_id": to_user_id,
+            "to_account_type": "basic",
+        },
+        fields,
+    )
+
+
+def release(hold_serial_no: str, /, *, serial_no: str | None = None, **fields: Any) -> Json:
+    """Return the command that lets a hold go, with fields added or changed."""
+    return _with(
+        {
+            "type": "order.release.v1",
+            "serial_no": serial_no or fresh("L"),
+            "hold_serial_no": hold_serial_no,
+        },
+        fields,
+    )
+
+
 def result(payment_order_no: str, status: str = "succeeded", /, **fields: Any) -> Json:
     """Return what the gateway says of an order in TWD, with fields added or changed; `...` removes one."""
     return _with(

@@ -1,35 +1,15 @@
 """The main job, end to end: open an account, recharge it through the gateway, read the statement."""
 
 import re
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import datetime, timedelta
 
 import pytest
 
-from tests.journeys.messages import Json, fresh, open_account, recharge, result
+from tests.journeys.messages import fresh, open_account, recharge, result
+from tests.journeys.shapes import a_time, an_event
 from tests.journeys.upstream import Upstream
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-def a_time(value: Any) -> datetime:
-    """Return a time of the wire, which is written in UTC with Z and microseconds, and is about now."""
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", value)
-    found = datetime.fromisoformat(value)
-    assert abs(found - datetime.now(UTC)) < timedelta(minutes=2)
-    return found
-
-
-def an_event(event: Json, *, type_: str, serial_no: str) -> Json:
-    """Return the data of an event whose envelope is as the contract says."""
-    assert event.keys() == {"type", "event_id", "occurred_at", "serial_no", "data"}
-    assert (event["type"], event["serial_no"]) == (type_, serial_no)
-    assert re.fullmatch(
-        r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", event["event_id"]
-    )
-    a_time(event["occurred_at"])
-    data: Json = event["data"]
-    return data
 
 
 async def test_an_account_is_opened_recharged_and_stated(upstream: Upstream) -> None:

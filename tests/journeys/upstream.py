@@ -21,7 +21,7 @@ from pamqp.common import FieldValue
 from pamqp.header import ContentHeader
 from typing_extensions import override
 
-from tests.journeys.messages import Json, encoded, fresh, signed
+from tests.journeys.messages import Json, encoded, fresh, recharge, result, signed
 from tests.workers import until
 
 WAIT_SECONDS = 60.0
@@ -288,6 +288,61 @@ class Upstream:
         outcome = await self.outcome({**_OPEN, "serial_no": fresh("O"), "user_id": user_id, **fields})
         assert outcome["code"] == "OK", outcome
         return user_id
+
+    async def paid(self, user_id: str, amount: str = "100.00", **fields: Any) -> str:
+        """Recharge an account, have the gateway say that it was paid, and return the serial number."""
+        order = recharge(user_id, amount, **fields)
+        outcome = await self.outcome(order)
+        assert outcome["code"] == "OK", outcome
+        answer = await self.processed(
+            result(order["serial_no"], amount=order["amount"], currency=order["currency"])
+        )
+        assert answer["processing_status"] == "processed", answer
+        serial_no: str = order["serial_no"]
+        return serial_no
+
+    async def funded(self, amount: str = "100.00", **fields: Any) -> str:
+        """Open an account with so much in it, and return its user."""
+        user_id = await self.opened(**fields)
+        await self.paid(user_id, amount, **fields)
+        return user_id
+
+    async def applied(self, content: Json) -> Json:
+        """Publish a command, which must be applied, and return its result."""
+        outcome = await self.outcome(content)
+        assert (outcome["status"], outcome["code"]) == ("applied", "OK"), outcome
+        found: Json = outcome["result"]
+        return found
+
+    async def code(self, content: Json) -> str:
+        """Publish a command and return the code of its outcome."""
+        found: str = (await self.outcome(content))["code"]
+        return found
+
+    async def account(self, user_id: str, **fields: Any) -> Json:
+        """Return the one account that a user has, of those that the fields let pass."""
+        listed = await self.query({"type": "account.get.v1", "user_id": user_id, **fields})
+        (found,) = listed["accounts"]
+        return cast("Json", found)
+
+    async def balances(self, user_id: str, **fields: Any) -> tuple[str, str]:
+        """Return balance and available of the one account that a user has."""
+        account = await self.account(user_id, **fields)
+        return account["balance"], account["available"]
+
+    async def order(self, serial_no: str) -> Json:
+        """Return outcome, order and entries of a serial number."""
+        return await self.query({"type": "order.get.v1", "serial_no": serial_no})
+
+    async def status(self, serial_no: str) -> str:
+        """Return where an order stands."""
+        found: str = (await self.order(serial_no))["order"]["status"]
+        return found
+
+    async def at_once(self, *commands: Json) -> list[Json]:
+        """Publish all commands before any has its outcome; return the outcomes."""
+        asked = [await self.command(command) for command in commands]
+        return [await self.answer(one) for one in asked]
 
     async def depth(self, queue: str) -> int:
         """Return how many messages of a queue no consumer has been handed."""

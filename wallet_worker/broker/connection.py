@@ -14,6 +14,7 @@ from aiormq.channel import Channel
 from yarl import URL
 
 from wallet_worker.broker import wire
+from wallet_worker.broker.deliveries import Deliveries
 
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 5.0
@@ -67,10 +68,11 @@ def calling() -> Iterator[None]:
         raise BrokerUnavailableError(msg) from exc
 
 
-async def connect(url: str, name: str) -> AbstractConnection:
+async def connect(url: str, name: str, deliveries: Deliveries | None = None) -> AbstractConnection:
     """Return a connection that ends when it is lost; whoever owns it connects anew.
 
-    `name` is what operators see in the broker's list. Raises WrongUrlError or BrokerUnavailableError.
+    `name` is what operators see in the broker's list; `deliveries` is there if some are to be taken out of the
+    stream. Raises WrongUrlError or BrokerUnavailableError.
     """
     try:
         address = URL(url)
@@ -83,7 +85,11 @@ async def connect(url: str, name: str) -> AbstractConnection:
         raise WrongUrlError(msg) from exc
     try:
         with calling():
-            return await aio_pika.connect(address, timeout=CONNECT_SECONDS)
+            connection = aio_pika.Connection(address)
+            if deliveries is not None:
+                connection.kwargs["transport_factory"] = deliveries
+            await connection.connect(timeout=CONNECT_SECONDS)
+            return connection
     except ssl.SSLError as exc:
         msg = f"the broker at {shown(url)} does not speak TLS as it should: {exc}"
         raise BrokerUnavailableError(msg) from exc
@@ -102,9 +108,11 @@ async def close(connection: AbstractConnection) -> None:
 
 
 @asynccontextmanager
-async def connected(url: str, name: str) -> AsyncIterator[AbstractConnection]:
+async def connected(
+    url: str, name: str, deliveries: Deliveries | None = None
+) -> AsyncIterator[AbstractConnection]:
     """Give a connection that is closed in the end."""
-    connection = await connect(url, name)
+    connection = await connect(url, name, deliveries)
     try:
         yield connection
     finally:

@@ -1,7 +1,7 @@
 """Sessions with the broker: connect, check the topology, consume, watch, and begin again when it is lost."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -20,6 +20,7 @@ from wallet_worker.broker.connection import (
     open_channel,
     said,
 )
+from wallet_worker.broker.deliveries import Deliveries, Taker
 from wallet_worker.health import Health
 from wallet_worker.metrics import Metrics
 from wallet_worker.pause import Pause
@@ -40,8 +41,9 @@ class ConsumerLostError(Exception):
 class Consumer:
     """Keeps one channel consuming from some queues, for as long as `run` runs.
 
-    `handlers` are called with each delivery and must only put it somewhere: when the channel closes,
-    aiormq cancels what they still do. `on_lost` is told each channel that is gone.
+    `takers` are called with each delivery as its bytes arrive, and only put it somewhere. `handlers` are for queues
+    with less in them: each delivery has a task of aiormq's, which is cancelled when the channel closes. `on_lost` is
+    told each channel that is gone.
     """
 
     def __init__(
@@ -50,7 +52,8 @@ class Consumer:
         part: str,
         url: str,
         management_url: str | None,
-        handlers: Mapping[str, Handler],
+        takers: Mapping[str, Taker] | None = None,
+        handlers: Mapping[str, Handler] | None = None,
         prefetch: int,
         on_lost: Callable[[Channel], None],
         health: Health,
@@ -59,7 +62,8 @@ class Consumer:
         self._part = part
         self._url = url
         self._management_url = management_url
-        self._handlers = handlers
+        self._takers = takers or {}
+        self._handlers = handlers or {}
         self._prefetch = prefetch
         self._on_lost = on_lost
         self._health = health
@@ -99,7 +103,8 @@ class Consumer:
         self._released.set()
 
     async def _session(self, pause: Pause) -> None:
-        async with connected(self._url, f"wallet worker: {self._part}") as connection:
+        deliveries = Deliveries()
+        async with connected(self._url, f"wallet worker: {self._part}", deliveries) as connection:
             report = await topology.check(connection, self._url, self._management_url)
             if report.faults:
                 raise topology.TopologyError(report.faults)
@@ -107,8 +112,10 @@ class Consumer:
                 log.warning("topology.unseen", detail=sentence)
             channel = await open_channel(connection)
             try:
+                deliveries.take(channel, self._takers)
                 await self._consume(connection, channel, pause)
             finally:
+                deliveries.stop()
                 self._on_lost(channel)
 
     async def _consume(self, connection: AbstractConnection, channel: Channel, pause: Pause) -> None:
@@ -120,21 +127,22 @@ class Consumer:
 
         channel.on_consumer_cancel_callbacks.add(on_cancel)
         await channel.basic_qos(prefetch_count=self._prefetch, timeout=RPC_SECONDS)
-        tags = {}
-        for queue, handler in self._handlers.items():
-            answer = await channel.basic_consume(queue, handler, timeout=RPC_SECONDS)
-            tags[queue] = answer.consumer_tag or ""
+        queues = {**self._handlers, **dict.fromkeys(self._takers, _taken_before)}
+        for queue, handler in queues.items():
+            await channel.basic_consume(queue, handler, consumer_tag=queue, timeout=RPC_SECONDS)
         self._was_right = True
         if self._health.ready(self._part):
-            log.info("consumer.started", part=self._part, queues=list(tags))
+            log.info("consumer.started", part=self._part, queues=list(queues))
         pause.reset()
-        watch = asyncio.create_task(self._watch(connection, channel, tags), name=f"{self._part} watchdog")
+        watch = asyncio.create_task(
+            self._watch(connection, channel, list(queues)), name=f"{self._part} watchdog"
+        )
         stopping = asyncio.create_task(self._stopping.wait(), name=f"{self._part} stop")
         try:
             ends: set[asyncio.Future[Any]] = {watch, stopping, cancelled, channel.closing}
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if stopping in done:
-                await self._drain(channel, tags)
+                await self._drain(channel, list(queues))
             elif cancelled in done:
                 msg = f"the broker cancelled the consumer {cancelled.result()}"
                 raise ConsumerLostError(msg)
@@ -148,24 +156,24 @@ class Consumer:
                 task.cancel()
             await asyncio.gather(watch, stopping, return_exceptions=True)
 
-    async def _drain(self, channel: Channel, tags: Mapping[str, str]) -> None:
+    async def _drain(self, channel: Channel, queues: Sequence[str]) -> None:
         """Stop the deliveries and keep the channel for the acknowledgements of those that were made."""
         self._health.unready(self._part, "stopping")
         with suppress(BrokerUnavailableError, *FAILURES), calling():
-            for tag in tags.values():
-                await channel.basic_cancel(tag, timeout=RPC_SECONDS)
+            for queue in queues:
+                await channel.basic_cancel(queue, timeout=RPC_SECONDS)
         self._stopped.set()
         await self._released.wait()
 
-    async def _watch(self, connection: AbstractConnection, channel: Channel, tags: Mapping[str, str]) -> None:
+    async def _watch(self, connection: AbstractConnection, channel: Channel, queues: Sequence[str]) -> None:
         """End with an exception when a queue has no consumer any more; note the queues' depths."""
         looking = await open_channel(connection)
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            for queue, tag in tags.items():
+            for queue in queues:
                 answer = await looking.queue_declare(queue, passive=True, timeout=RPC_SECONDS)
                 self._metrics.queue_depth.labels(queue=queue).set(answer.message_count or 0)
-                if not answer.consumer_count or tag not in channel.consumers:
+                if not answer.consumer_count or queue not in channel.consumers:
                     msg = f"the queue {queue} has no consumer any more"
                     raise ConsumerLostError(msg)
 
@@ -180,3 +188,9 @@ def _why(channel: Channel) -> str:
         return "it was cancelled"
     exc = closing.exception()
     return said(exc) if exc else "no reason was given"
+
+
+async def _taken_before(message: DeliveredMessage) -> None:
+    """What aiormq is told to call for a consumer whose deliveries it never sees."""
+    msg = f"a delivery was not taken out of the stream: {message.delivery!r}"
+    raise AssertionError(msg)

@@ -6,14 +6,13 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import cast
 
-from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 from pamqp.commands import Basic
 
 from schemas.names import SIGNATURE_HEADER, TRACEPARENT_HEADER
 from wallet_worker.broker.connection import FAILURES, BrokerUnavailableError, calling
+from wallet_worker.broker.deliveries import Taken
 from wallet_worker.core.reading import Incoming, Source
 
 DELIVERY_COUNT_HEADER = "x-delivery-count"
@@ -50,24 +49,19 @@ class Delivery:
     channel: Channel
 
 
-def delivery(source: Source, message: DeliveredMessage) -> Delivery:
-    """Return a delivery of aiormq's as one of ours."""
-    frame = message.delivery
-    if not isinstance(frame, Basic.Deliver) or frame.delivery_tag is None:
-        msg = f"a consumer was handed {frame!r}"
-        raise TypeError(msg)
-    properties = message.header.properties
+def delivery(source: Source, taken: Taken) -> Delivery:
+    """Return what was taken out of the stream as one of ours."""
     return Delivery(
         letter(
             source,
-            message.body,
-            properties,
-            exchange=frame.exchange or "",
-            routing_key=frame.routing_key or "",
-            deliveries=_deliveries(frame, properties),
+            taken.body,
+            taken.properties,
+            exchange=taken.exchange,
+            routing_key=taken.routing_key,
+            deliveries=_deliveries(taken),
         ),
-        frame.delivery_tag,
-        cast("Channel", message.channel),
+        taken.delivery_tag,
+        taken.channel,
     )
 
 
@@ -124,11 +118,11 @@ def _shown(text: str) -> str:
     return readable.encode()[:_NAME_BYTES_MAX].decode(errors="ignore")
 
 
-def _deliveries(frame: Basic.Deliver, properties: Basic.Properties) -> int:
+def _deliveries(taken: Taken) -> int:
     """Return how often the message was handed out before; a quorum queue counts, others only flag it."""
-    if not frame.redelivered:
+    if not taken.redelivered:
         return 0  # whatever a sender has written into the header
-    counted = (properties.headers or {}).get(DELIVERY_COUNT_HEADER)
+    counted = (taken.properties.headers or {}).get(DELIVERY_COUNT_HEADER)
     return max(counted, 1) if isinstance(counted, int) else 1
 
 

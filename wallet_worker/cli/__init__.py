@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from wallet_worker.cli import audit, migrate, send, show, topology, worker
+from wallet_worker.cli import audit, keeper, migrate, send, show, topology, worker
 from wallet_worker.cli.exits import EXIT_STATUSES
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command(name="migrate")(migrate.migrate)
 app.add_typer(topology.app, name="topology")
 app.command(name="worker")(worker.worker)
+app.command(name="keeper")(keeper.keeper)
 app.add_typer(send.app, name="send")
 app.add_typer(show.app, name="show")
 app.command(name="audit")(audit.audit)

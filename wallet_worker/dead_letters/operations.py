@@ -12,36 +12,105 @@ the broker: what is to be published is written down, and a keeper publishes it.
     operation, operations                  how far it is
 """
 
-from collections.abc import AsyncIterator, Mapping
-from datetime import timedelta
+import json
+import os
+import secrets
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 from uuid import UUID
 
+import asyncpg
+
+from schemas.commands import Command
+from schemas.encode import encode
+from schemas.fingerprint import content
+from schemas.names import WALLET_COMMANDS
+from schemas.parse import COMMANDS, Malformed, UnsupportedType, parse
+from schemas.queries import GetOrder, OrderDetail
+from wallet_worker import queries
+from wallet_worker.core import accounts as core_accounts
 from wallet_worker.core.circumstances import Rules
+from wallet_worker.core.numbering import uuid7
+from wallet_worker.dead_letters import rows as shown_rows
+from wallet_worker.dead_letters import runbook, showing
+from wallet_worker.dead_letters.prediction import Replayable, predict
 from wallet_worker.dead_letters.records import (
     Action,
     Actor,
+    ApprovalNeededError,
     AuditFilter,
     AuditPage,
     AuditRow,
+    Difference,
     Filter,
     Group,
+    InvalidEditError,
     LetterDetail,
+    LetterState,
     LetterWhole,
     Limits,
+    NotAllowedError,
+    NotFoundError,
+    NotPossibleError,
     Operation,
+    OperationState,
     Overview,
     Pace,
     Page,
     Plan,
+    Planned,
+    PlanState,
+    Prediction,
+    Role,
+    StaleError,
+    Truth,
+    Verdict,
 )
+from wallet_worker.store import accounts, commands
+from wallet_worker.store import dead_letters as letters_table
+from wallet_worker.store import dead_letters_audit as audit_table
+from wallet_worker.store import dead_letters_keepers as keepers_table
+from wallet_worker.store import dead_letters_operations as operations_table
+from wallet_worker.store import dead_letters_plans as plans_table
+from wallet_worker.store import dead_letters_replays as replays_table
 from wallet_worker.store.database import Database
+from wallet_worker.store.dead_letters_audit import Deed
+from wallet_worker.store.dead_letters_truth import results
 
 PAGE_LETTERS = 50
 PAGE_LETTERS_MAX = 500
+PLANS_MAX = 100
+
+STUCK_AFTER = timedelta(minutes=15)
+"""A published replay may be given up then: a result that waits for its order comes back within six minutes."""
+
+_CHUNK = 500  # letters predicted at once: bodies of 64 KiB each are 32 MB
+_SAMPLES = 5  # of each prediction
+_REASON_MAX = 1_000
+_NOTE_MAX = 4_000
+
+_FROM: Final[Mapping[Action, tuple[LetterState, ...]]] = {
+    Action.REPLAY: (LetterState.WAITING,),
+    Action.DISCARD: (LetterState.WAITING,),
+    Action.RESTORE: (LetterState.DISCARDED, LetterState.REPLAYING),
+    Action.EDIT: (LetterState.WAITING,),
+}
+"""The states in which an action finds its letters."""
+
+_TO: Final[Mapping[Action, LetterState]] = {
+    Action.REPLAY: LetterState.REPLAYING,
+    Action.DISCARD: LetterState.DISCARDED,
+    Action.RESTORE: LetterState.WAITING,
+    Action.EDIT: LetterState.EDITED,
+}
 
 
 class Operations:
-    """What operators do. `database` is opened under `store.database.OPERATOR_ROLE`, and closed by whoever opened it.
+    """What operators do. `database` is opened under `store.dead_letters.OPERATOR_ROLE`, and closed by its opener.
 
     `rules` and `keys` are the worker's own: predictions are made with them.
     """
@@ -54,35 +123,103 @@ class Operations:
         self._keys = keys
         self.limits = limits or Limits()
 
+    # Looking
+
     async def letters(
         self, actor: Actor, which: Filter, *, after: int | None = None, limit: int = PAGE_LETTERS
     ) -> Page:
         """Return letters, newest first; `after` is a page's `next_after`."""
-        raise NotImplementedError
+        limit = min(max(limit, 1), PAGE_LETTERS_MAX)
+        async with self._looking() as connection:
+            rows = await letters_table.page(connection, _fits(which), after=after, limit=limit + 1)
+        shown = tuple(shown_rows.line(row, actor) for row in rows[:limit])
+        return Page(shown, shown[-1].letter_id if len(rows) > limit else None)
 
-    async def count(self, actor: Actor, which: Filter) -> int:
+    async def count(self, actor: Actor, which: Filter) -> int:  # noqa: ARG002 -- everybody who may look may count
         """Return how many letters fit."""
-        raise NotImplementedError
+        async with self._looking() as connection:
+            return await letters_table.count(connection, _fits(which))
 
     async def groups(
-        self, actor: Actor, which: Filter, *, span: timedelta = timedelta(hours=24), buckets: int = 24
+        self,
+        actor: Actor,  # noqa: ARG002 -- a group says nothing of anybody
+        which: Filter,
+        *,
+        span: timedelta = timedelta(hours=24),
+        buckets: int = 24,
     ) -> list[Group]:
         """Return the letters by reason and source, those with the most waiting first.
 
         Each has its arrivals in the last `span`, in `buckets` stretches.
         """
-        raise NotImplementedError
+        async with self._looking() as connection:
+            until = await _now(connection)
+            rows = await letters_table.groups(
+                connection, _fits(which), since=until - span, until=until, buckets=buckets
+            )
+        return [shown_rows.group(row, buckets) for row in rows]
 
-    async def overview(self, actor: Actor) -> Overview:
+    async def overview(self, actor: Actor) -> Overview:  # noqa: ARG002 -- see groups
         """Return depths, ages and what is going on."""
-        raise NotImplementedError
+        async with self._looking() as connection:
+            now = await _now(connection)
+            states = {LetterState(row["state"]): row for row in await letters_table.states(connection)}
+            keeper = await keepers_table.newest(connection)
+            running = len(await operations_table.open_ids(connection))
+            awaiting = await plans_table.open_plans(
+                connection, since=self._plans_since(now), now=now, awaiting_approval=True, limit=PLANS_MAX
+            )
+        waiting = states.get(LetterState.WAITING)
+        return Overview(
+            states={state: states[state]["letters"] if state in states else 0 for state in LetterState},
+            oldest_waiting=waiting["oldest"] if waiting else None,
+            last_arrival=max((row["newest"] for row in states.values()), default=None),
+            keeper_seen=keeper["seen_at"] if keeper else None,
+            keeper_standing=keeper["standing"]
+            if keeper
+            else "no keeper was ever at work: start `wallet keeper`",
+            depths=json.loads(keeper["depths"]) if keeper else {},
+            running=running,
+            awaiting_approval=len(awaiting),
+        )
 
     async def letter(self, actor: Actor, letter_id: int) -> LetterDetail:
         """Return all about one letter, what the wallet knows of it, and what a replay would do now.
 
         Raises NotFoundError.
         """
-        raise NotImplementedError
+        async with self._looking() as connection:
+            row = await self._row(connection, letter_id)
+            attempts = await letters_table.attempts(connection, letter_id)
+            replays = await replays_table.of_letter(connection, letter_id)
+            audit = await audit_table.oldest(
+                connection, audit_table.Fits(letter_id=letter_id), after=None, limit=1_000
+            )
+            truth = await _truth(connection, row, actor)
+            (prediction,) = await predict(connection, [_replayable(row)], self._rules, self._keys)
+        return LetterDetail(
+            whole=shown_rows.whole(row, actor),
+            attempts=tuple(shown_rows.attempt(one) for one in attempts),
+            replays=tuple(shown_rows.replay(one) for one in replays),
+            truth=truth,
+            prediction=prediction,
+            runbook=runbook.line(row["reason"]),
+            audit=tuple(shown_rows.audit_row(one) for one in audit),
+        )
+
+    async def export(self, actor: Actor, which: Filter) -> AsyncIterator[LetterWhole]:
+        """Give every letter that fits, newest first, whole; masked for viewers."""
+        after: int | None = None
+        while True:
+            async with self._looking() as connection:
+                rows = await letters_table.wholes(connection, _fits(which), after=after, limit=_CHUNK)
+            for row in rows:
+                yield shown_rows.whole(row, actor)
+            if len(rows) < _CHUNK:
+                return
+            after = rows[-1]["letter_id"]
+
+    # Planning
 
     async def plan(
         self, actor: Actor, action: Action, which: Filter, *, reason: str, pace: Pace | None = None
@@ -92,7 +229,28 @@ class Operations:
         The plan is of these very letters, whatever arrives later. Raises NotAllowedError for viewers, and
         NotPossibleError if there is none, there are too many, or `reason` is empty.
         """
-        raise NotImplementedError
+        _may(actor, Role.OPERATOR)
+        if action is Action.EDIT:
+            msg = "an edit is planned with the new message, for one letter"
+            raise NotPossibleError(msg)
+        reason, pace = _reason(reason), _paced(pace or Pace())
+        async with self._database.transaction() as connection:
+            await _custom_plans(connection)
+            found = await letters_table.ids(connection, _fits(which), self.limits.plan_max + 1)
+            if len(found) > self.limits.plan_max:
+                msg = f"more than {self.limits.plan_max:,} letters fit: narrow the filter"
+                raise NotPossibleError(msg)
+            ids = await self._fitting(connection, action, found)
+            predicted = await self._predicted(connection, ids)
+            if action is Action.REPLAY:
+                predicted = {
+                    one: said for one, said in predicted.items() if said.verdict is not Verdict.NOWHERE
+                }
+            if not predicted:
+                raise NotPossibleError(await _why_none(connection, action, which, found))
+            return await self._keep(
+                connection, actor, action, which, reason, pace, predicted, skipped=len(found) - len(predicted)
+            )
 
     async def plan_edit(self, actor: Actor, letter_id: int, body: bytes, *, reason: str) -> Plan:
         """Return the plan of sending `body` as a new message in the place of a letter.
@@ -100,22 +258,76 @@ class Operations:
         The body must be a command that the schema allows, with a serial number that nobody has used. A payment result
         cannot be edited: the gateway's signature would not fit. Raises InvalidEditError, and what `plan` does.
         """
-        raise NotImplementedError
+        _may(actor, Role.OPERATOR)
+        reason = _reason(reason)
+        message = _edited(body)
+        async with self._database.transaction() as connection:
+            row = await self._row(connection, letter_id)
+            await self._editable(connection, row, message)
+            new = Replayable(row["source"], body, row["properties"])
+            (prediction,) = await predict(connection, [new], self._rules, self._keys)
+            which = Filter(ids=(letter_id,))
+            return await self._keep(
+                connection,
+                actor,
+                Action.EDIT,
+                which,
+                reason,
+                Pace(),
+                {letter_id: prediction},
+                edited_body=body,
+                differences=_differences(row["body"], message),
+            )
 
-    async def plan_of(self, actor: Actor, token: str) -> Plan:
+    async def plan_of(self, actor: Actor, token: str) -> Plan:  # noqa: ARG002 -- whoever may look
         """Return a plan by its token; raises NotFoundError."""
-        raise NotImplementedError
+        async with self._looking() as connection:
+            row = await plans_table.by_token(connection, _token(token))
+            if row is None:
+                raise _no_plan(token)
+            return await self._plan(connection, row)
 
-    async def plans(self, actor: Actor, *, awaiting_approval: bool = False) -> list[Plan]:
+    async def plans(self, actor: Actor, *, awaiting_approval: bool = False) -> list[Plan]:  # noqa: ARG002
         """Return the plans that can still be executed, newest first, perhaps only those that need somebody's yes."""
-        raise NotImplementedError
+        async with self._looking() as connection:
+            now = await _now(connection)
+            rows = await plans_table.open_plans(
+                connection,
+                since=self._plans_since(now),
+                now=now,
+                awaiting_approval=awaiting_approval,
+                limit=PLANS_MAX,
+            )
+            return [await self._plan(connection, row) for row in rows]
 
     async def approve(self, actor: Actor, token: str, *, reason: str) -> Plan:
         """Note that a second person agrees; returns the plan, ready now.
 
         Raises NotAllowedError if the actor is no approver, or made the plan; StaleError; NotFoundError.
         """
-        raise NotImplementedError
+        _may(actor, Role.APPROVER)
+        reason, token = _reason(reason), _token(token)
+        async with self._database.transaction() as connection:
+            row = await self._usable(connection, token)
+            if _same_person(row["made_by"], actor.name):
+                msg = "a second person must approve, and this plan is your own"
+                raise NotAllowedError(msg)
+            if not row["needs_two"]:
+                msg = "this plan needs nobody's approval"
+                raise NotPossibleError(msg)
+            if not await plans_table.approve(connection, token, actor.name):
+                msg = f"{row['approved_by']} has approved this plan already"
+                raise StaleError(msg)
+            await _note_deeds(
+                connection,
+                [_deed(actor, "approve", reason, detail={"token": token, "letters": len(row["letter_ids"])})],
+            )
+            approved = await plans_table.by_token(connection, token)
+            if approved is None:
+                raise _no_plan(token)
+            return await self._plan(connection, approved)
+
+    # Acting
 
     async def execute(self, actor: Actor, token: str) -> Operation:
         """Do what was planned, once: it is written down in one transaction, and keepers carry it out.
@@ -124,45 +336,737 @@ class Operations:
         or the token is old or used; ApprovalNeededError; NotAllowedError; NotFoundError. The same token executed
         twice, at once or later, is done once; the second is told who did it and when.
         """
-        raise NotImplementedError
+        _may(actor, Role.OPERATOR)
+        token = _token(token)
+        async with self._database.transaction() as connection:
+            plan = await self._usable(connection, token)
+            if plan["needs_two"] and plan["approved_by"] is None:
+                msg = f"a second person must approve the plan {token} first (`wallet dlq approve {token}`)"
+                raise ApprovalNeededError(msg)
+            action, ids = Action(plan["action"]), list(plan["letter_ids"])
+            await self._unchanged(connection, plan, action, ids)
+            now = await _now(connection)
+            operation_id = uuid7(now, os.urandom(10))
+            await self._begin(connection, actor, plan, operation_id, now)
+            await _carry_out(connection, plan, action, ids, operation_id, now)
+            row = await operations_table.by_id(connection, operation_id)
+            if row is None:
+                raise _no_operation(operation_id)
+            return await _operation(connection, row)
 
     async def pause(self, actor: Actor, operation_id: UUID, *, reason: str) -> Operation:
         """Publish nothing more of it for now; raises NotPossibleError if it is not running."""
-        raise NotImplementedError
+        return await self._steer(
+            actor, operation_id, reason, "pause", (OperationState.RUNNING,), OperationState.PAUSED
+        )
 
     async def resume(self, actor: Actor, operation_id: UUID, *, reason: str) -> Operation:
         """Go on with what was paused; raises NotPossibleError if it is not."""
-        raise NotImplementedError
+        return await self._steer(
+            actor, operation_id, reason, "resume", (OperationState.PAUSED,), OperationState.RUNNING
+        )
 
     async def stop(self, actor: Actor, operation_id: UUID, *, reason: str) -> Operation:
         """End it: what was not published waits again, what was goes on to its outcome.
 
         Raises NotPossibleError if it has ended.
         """
-        raise NotImplementedError
+        return await self._steer(
+            actor,
+            operation_id,
+            reason,
+            "stop",
+            (OperationState.RUNNING, OperationState.PAUSED),
+            OperationState.STOPPED,
+        )
 
-    async def operation(self, actor: Actor, operation_id: UUID) -> Operation:
+    async def operation(self, actor: Actor, operation_id: UUID) -> Operation:  # noqa: ARG002 -- whoever may look
         """Return how far an operation is; raises NotFoundError."""
-        raise NotImplementedError
+        async with self._looking() as connection:
+            row = await operations_table.by_id(connection, operation_id)
+            if row is None:
+                raise _no_operation(operation_id)
+            return await _operation(connection, row)
 
-    async def operations(self, actor: Actor, *, limit: int = 50) -> list[Operation]:
+    async def operations(self, actor: Actor, *, limit: int = 50) -> list[Operation]:  # noqa: ARG002
         """Return the operations, newest first."""
-        raise NotImplementedError
+        async with self._looking() as connection:
+            rows = await operations_table.newest(connection, limit)
+            return [await _operation(connection, row) for row in rows]
 
     async def note(self, actor: Actor, letter_id: int, text: str) -> AuditRow:
         """Keep a note with a letter; raises NotAllowedError for viewers, NotFoundError, NotPossibleError if empty."""
-        raise NotImplementedError
+        _may(actor, Role.OPERATOR)
+        text = _clean(text)
+        if not text or len(text) > _NOTE_MAX:
+            msg = f"a note has 1 to {_NOTE_MAX:,} characters"
+            raise NotPossibleError(msg)
+        async with self._database.transaction() as connection:
+            await self._row(connection, letter_id)
+            (row,) = await _note_deeds(connection, [_deed(actor, "note", text, letter_id=letter_id)])
+        return shown_rows.audit_row(row)
 
-    def export(self, actor: Actor, which: Filter) -> AsyncIterator[LetterWhole]:
-        """Give every letter that fits, newest first, whole; masked for viewers."""
-        raise NotImplementedError
+    # The record
 
     async def audit(
         self, actor: Actor, which: AuditFilter, *, after: int | None = None, limit: int = 100
-    ) -> AuditPage:
+    ) -> AuditPage:  # noqa: D102, RUF100
         """Return audit rows, newest first; `after` is a page's `next_after`."""
-        raise NotImplementedError
+        del actor  # whoever may look
+        limit = min(max(limit, 1), PAGE_LETTERS_MAX)
+        async with self._looking() as connection:
+            rows = await audit_table.newest(connection, _audit_fits(which), after=after, limit=limit + 1)
+        shown = tuple(shown_rows.audit_row(row) for row in rows[:limit])
+        return AuditPage(shown, shown[-1].audit_id if len(rows) > limit else None)
 
-    def export_audit(self, actor: Actor, which: AuditFilter) -> AsyncIterator[AuditRow]:
+    async def export_audit(self, actor: Actor, which: AuditFilter) -> AsyncIterator[AuditRow]:
         """Give every audit row that fits, oldest first."""
-        raise NotImplementedError
+        del actor
+        after: int | None = None
+        while True:
+            async with self._looking() as connection:
+                rows = await audit_table.oldest(connection, _audit_fits(which), after=after, limit=_CHUNK)
+            for row in rows:
+                yield shown_rows.audit_row(row)
+            if len(rows) < _CHUNK:
+                return
+            after = rows[-1]["audit_id"]
+
+    # Inside
+
+    @asynccontextmanager
+    async def _looking(self) -> AsyncIterator[asyncpg.Connection]:
+        """Give a snapshot."""
+        async with self._database.snapshot() as connection:
+            await _custom_plans(connection)
+            yield connection
+
+    def _plans_since(self, now: datetime) -> datetime:
+        return now - timedelta(seconds=self.limits.plan_life_seconds)
+
+    async def _row(self, connection: asyncpg.Connection, letter_id: int) -> asyncpg.Record:
+        rows = await letters_table.wholes(
+            connection, letters_table.Fits(ids=[letter_id]), after=None, limit=1
+        )
+        if not rows:
+            msg = f"there is no dead letter {letter_id}"
+            raise NotFoundError(msg)
+        return rows[0]
+
+    async def _fitting(
+        self, connection: asyncpg.Connection, action: Action, found: Sequence[asyncpg.Record]
+    ) -> list[int]:
+        """Return those of the letters to which the action can be done."""
+        states = _FROM[action]
+        ids = [row["letter_id"] for row in found if LetterState(row["state"]) in states]
+        if action is Action.REPLAY:
+            worn = {row["letter_id"] for row in found if row["replays"] >= self.limits.replays_max}
+            return [one for one in ids if one not in worn]
+        if action is Action.RESTORE:
+            now = await _now(connection)
+            held = {
+                row["letter_id"]
+                for row in await replays_table.outstanding(connection, ids)
+                if row["published_at"] is None or now - row["published_at"] < STUCK_AFTER
+            }
+            return [one for one in ids if one not in held]
+        return ids
+
+    async def _predicted(self, connection: asyncpg.Connection, ids: Sequence[int]) -> dict[int, Prediction]:
+        """Return what a replay of each would do now, in the order of the ids."""
+        found: dict[int, Prediction] = {}
+        for start in range(0, len(ids), _CHUNK):
+            some = ids[start : start + _CHUNK]
+            rows = await letters_table.wholes(
+                connection, letters_table.Fits(ids=some), after=None, limit=len(some)
+            )
+            said = await predict(connection, [_replayable(row) for row in rows], self._rules, self._keys)
+            found |= {row["letter_id"]: one for row, one in zip(rows, said, strict=True)}
+        return {one: found[one] for one in ids if one in found}
+
+    async def _keep(
+        self,
+        connection: asyncpg.Connection,
+        actor: Actor,
+        action: Action,
+        which: Filter,
+        reason: str,
+        pace: Pace,
+        predicted: Mapping[int, Prediction],
+        *,
+        skipped: int = 0,
+        edited_body: bytes | None = None,
+        differences: Sequence[Difference] = (),
+    ) -> Plan:
+        """Write a plan and who made it; return it."""
+        now = await _now(connection)
+        token = secrets.token_hex(6)
+        await plans_table.insert(
+            connection,
+            plans_table.NewPlan(
+                token=token,
+                action=action.value,
+                made_by=actor.name,
+                made_at=now,
+                expires_at=now + timedelta(seconds=self.limits.plan_life_seconds),
+                reason=reason,
+                filter=which.to_query(),
+                canary=min(pace.canary, len(predicted)),
+                rate=pace.rate_per_second,
+                stop_ratio=pace.stop_ratio,
+                letter_ids=list(predicted),
+                verdicts=[one.verdict.value for one in predicted.values()],
+                codes=[one.code for one in predicted.values()],
+                skipped=skipped,
+                needs_two=action is Action.EDIT or len(predicted) > self.limits.alone_max,
+                edited_body=edited_body,
+                differences=[asdict(one) for one in differences],
+            ),
+        )
+        detail = {"token": token, "letters": len(predicted), "skipped": skipped, "filter": which.to_query()}
+        await _note_deeds(connection, [_deed(actor, f"plan {action}", reason, detail=detail)])
+        row = await plans_table.by_token(connection, token)
+        if row is None:
+            raise _no_plan(token)
+        return await self._plan(connection, row)
+
+    async def _plan(self, connection: asyncpg.Connection, row: asyncpg.Record) -> Plan:
+        now = await _now(connection)
+        predictions = [
+            Prediction(Verdict(verdict), code)
+            for verdict, code in zip(row["verdicts"], row["codes"], strict=True)
+        ]
+        taken: Counter[Prediction] = Counter()
+        sampled: dict[int, Prediction] = {}
+        for letter_id, prediction in zip(row["letter_ids"], predictions, strict=True):
+            taken[prediction] += 1
+            if taken[prediction] <= _SAMPLES:
+                sampled[letter_id] = prediction
+        lines = await letters_table.page(
+            connection, letters_table.Fits(ids=list(sampled)), after=None, limit=len(sampled)
+        )
+        numbers = {line["letter_id"]: line["serial_no"] for line in lines}
+        return Plan(
+            token=row["token"],
+            action=Action(row["action"]),
+            state=_plan_state(row, now),
+            made_by=row["made_by"],
+            made_at=row["made_at"],
+            expires_at=row["expires_at"],
+            reason=row["reason"],
+            filter=Filter.from_query(json.loads(row["filter"])),
+            total=len(predictions),
+            skipped=row["skipped"],
+            counts=tuple(taken.most_common()),
+            sample=tuple(
+                Planned(letter_id, numbers.get(letter_id), prediction)
+                for letter_id, prediction in sampled.items()
+            ),
+            pace=Pace(row["canary"], row["rate"], row["stop_ratio"]),
+            approved_by=row["approved_by"],
+            operation_id=row["operation_id"],
+            differences=tuple(Difference(**one) for one in json.loads(row["differences"])),
+            edited_body=row["edited_body"],
+        )
+
+    async def _usable(self, connection: asyncpg.Connection, token: str) -> asyncpg.Record:
+        """Return a plan, locked, that nobody has executed and that is not too old."""
+        row = await plans_table.lock(connection, token)
+        if row is None:
+            raise _no_plan(token)
+        if row["operation_id"] is not None:
+            done = await operations_table.by_id(connection, row["operation_id"])
+            who = done["actor"] if done else "somebody"
+            when = f" at {done['started_at'].astimezone(UTC):%Y-%m-%d %H:%M:%SZ}" if done else ""
+            msg = f"{who} has executed this plan already{when}, as operation {row['operation_id']}"
+            raise StaleError(msg)
+        if row["expires_at"] <= await _now(connection):
+            msg = "this plan is too old: plan again"
+            raise StaleError(msg)
+        return row
+
+    async def _unchanged(
+        self, connection: asyncpg.Connection, plan: asyncpg.Record, action: Action, ids: Sequence[int]
+    ) -> None:
+        """Lock the letters of a plan; raise StaleError if one of them, or its prediction, is not as it was planned."""
+        held = await letters_table.lock(connection, ids)
+        found = [
+            {"letter_id": letter_id, "state": state, "replays": replays}
+            for letter_id, (state, replays) in held.items()
+        ]
+        fitting = set(await self._fitting(connection, action, found))  # type: ignore[arg-type]
+        lost = [one for one in ids if one not in fitting]
+        if lost:
+            raise StaleError(await _said_of_lost(connection, lost))
+        if action is Action.EDIT:
+            row = await self._row(connection, ids[0])
+            await self._editable(connection, row, _edited(plan["edited_body"]))
+            new = Replayable(row["source"], plan["edited_body"], row["properties"])
+            predicted = dict(zip(ids, await predict(connection, [new], self._rules, self._keys), strict=True))
+        else:
+            predicted = await self._predicted(connection, ids)
+        changed = [
+            (one, Prediction(Verdict(verdict), code), predicted[one])
+            for one, verdict, code in zip(ids, plan["verdicts"], plan["codes"], strict=True)
+            if (predicted[one].verdict.value, predicted[one].code) != (verdict, code)
+        ]
+        if changed:
+            letter_id, before, after = changed[0]
+            msg = (
+                f"what would happen has changed for {len(changed):,} of {len(ids):,} letters since it was planned: "
+                f"letter {letter_id}, for one, was '{before.label}' and now '{after.label}'. Plan again."
+            )
+            raise StaleError(msg)
+
+    async def _begin(
+        self,
+        connection: asyncpg.Connection,
+        actor: Actor,
+        plan: asyncpg.Record,
+        operation_id: UUID,
+        now: datetime,
+    ) -> None:
+        """Write the operation, and in the audit who does it and each letter it is done to."""
+        action, ids = Action(plan["action"]), plan["letter_ids"]
+        at_once = action in {Action.DISCARD, Action.RESTORE}
+        await operations_table.insert(
+            connection,
+            operations_table.NewOperation(
+                operation_id=operation_id,
+                token=plan["token"],
+                action=action.value,
+                state=(OperationState.DONE if at_once else OperationState.RUNNING).value,
+                actor=actor.name,
+                approved_by=plan["approved_by"],
+                reason=plan["reason"],
+                filter=json.loads(plan["filter"]),
+                canary=plan["canary"],
+                rate=plan["rate"],
+                stop_ratio=plan["stop_ratio"],
+                total=len(ids),
+                standing="done" if at_once else "written down; waiting for a keeper to publish it",
+            ),
+            now,
+        )
+        await plans_table.executed(connection, plan["token"], operation_id)
+        counts = Counter(zip(plan["verdicts"], plan["codes"], strict=True))
+        detail = {
+            "token": plan["token"],
+            "made_by": plan["made_by"],
+            "approved_by": plan["approved_by"],
+            "filter": json.loads(plan["filter"]),
+            "letters": len(ids),
+            "predictions": [
+                {"verdict": verdict, "code": code, "letters": count}
+                for (verdict, code), count in counts.most_common()
+            ],
+        }
+        deeds = [_deed(actor, f"execute {action}", plan["reason"], operation_id=operation_id, detail=detail)]
+        deeds += [
+            _deed(
+                actor,
+                action.value,
+                plan["reason"],
+                letter_id=letter_id,
+                operation_id=operation_id,
+                detail={"verdict": verdict, "code": code},
+            )
+            for letter_id, verdict, code in zip(ids, plan["verdicts"], plan["codes"], strict=True)
+        ]
+        await _note_deeds(connection, deeds, now)
+
+    async def _editable(self, connection: asyncpg.Connection, row: asyncpg.Record, message: Command) -> None:
+        """Raise unless this message may be sent in the place of a letter."""
+        letter_id = row["letter_id"]
+        if row["source"] != WALLET_COMMANDS or row["exchange"] is None:
+            msg = (
+                f"letter {letter_id} came from {row['source']}: only commands can be edited, because nobody else "
+                "can sign a payment result"
+            )
+            raise NotPossibleError(msg)
+        if LetterState(row["state"]) not in _FROM[Action.EDIT]:
+            msg = f"letter {letter_id} is {row['state']}, and only one that is waiting can be edited"
+            raise NotPossibleError(msg)
+        (before,) = await predict(connection, [_replayable(row)], self._rules, self._keys)
+        if before.verdict is Verdict.REPEATS:
+            msg = (
+                f"letter {letter_id} has an outcome already ({before.code}): an edit would send both versions"
+            )
+            raise NotPossibleError(msg)
+        _, known = await commands.known(connection, [message.serial_no])
+        taken = known or message.serial_no == row["serial_no"]
+        if taken or await replays_table.serial_taken(connection, message.serial_no):
+            msg = f"the serial number {message.serial_no} is used already: an edit is a new message with a new one"
+            raise InvalidEditError(msg)
+
+    async def _steer(
+        self,
+        actor: Actor,
+        operation_id: UUID,
+        reason: str,
+        verb: str,
+        before: tuple[OperationState, ...],
+        after: OperationState,
+    ) -> Operation:
+        _may(actor, Role.OPERATOR)
+        reason = _reason(reason)
+        async with self._database.transaction() as connection:
+            row = await operations_table.lock(connection, operation_id)
+            if row is None:
+                raise _no_operation(operation_id)
+            state = OperationState(row["state"])
+            if state not in before or row["ended_at"] is not None:
+                msg = f"operation {operation_id} is {state}, and so there is nothing to {verb}"
+                raise NotPossibleError(msg)
+            now = await _now(connection)
+            done = {OperationState.PAUSED: "paused", OperationState.STOPPED: "stopped"}.get(after, "resumed")
+            standing = f"{done} by {actor.name}: {reason}"
+            await operations_table.move(
+                connection, operation_id, before=state.value, after=after.value, standing=standing, now=now
+            )
+            await _note_deeds(connection, [_deed(actor, verb, reason, operation_id=operation_id)], now)
+            if after is OperationState.STOPPED:
+                await let_go(connection, operation_id, standing, now)
+            row = await operations_table.by_id(connection, operation_id)
+            if row is None:
+                raise _no_operation(operation_id)
+            return await _operation(connection, row)
+
+
+async def let_go(connection: asyncpg.Connection, operation_id: UUID, detail: str, now: datetime) -> int:
+    """Have letters wait again whose replays are ordered and not published, nor just being; return how many."""
+    letter_ids = await replays_table.cancel(connection, operation_id, detail, now)
+    if letter_ids:
+        await letters_table.move(
+            connection,
+            letter_ids,
+            before=(LetterState.REPLAYING.value, LetterState.EDITED.value),
+            after=LetterState.WAITING.value,
+            now=now,
+            replays=-1,
+        )
+    return len(letter_ids)
+
+
+async def _carry_out(
+    connection: asyncpg.Connection,
+    plan: asyncpg.Record,
+    action: Action,
+    ids: Sequence[int],
+    operation_id: UUID,
+    now: datetime,
+) -> None:
+    """Put the letters into their next state, and order the replays."""
+    if action is Action.RESTORE:
+        await replays_table.give_up(connection, ids, f"given up: {plan['reason']}", now)
+    moved = await letters_table.move(
+        connection,
+        ids,
+        before=[state.value for state in _FROM[action]],
+        after=_TO[action].value,
+        now=now,
+        replays=int(action in {Action.REPLAY, Action.EDIT}),
+    )
+    if moved != len(ids):
+        msg = f"{len(ids) - moved:,} letters have changed at this moment: plan again"
+        raise StaleError(msg)
+    if action in {Action.DISCARD, Action.RESTORE}:
+        return
+    serial_no = _edited(plan["edited_body"]).serial_no if action is Action.EDIT else None
+    orders = [
+        replays_table.Order(
+            replay_id=uuid7(now, os.urandom(10)),
+            letter_id=letter_id,
+            position=position,
+            verdict=verdict,
+            verdict_code=code,
+            body=plan["edited_body"],
+            serial_no=serial_no,
+        )
+        for position, (letter_id, verdict, code) in enumerate(
+            zip(ids, plan["verdicts"], plan["codes"], strict=True)
+        )
+    ]
+    if await replays_table.insert(connection, operation_id, orders, now) != len(orders):
+        raise StaleError(await _said_of_lost(connection, ids))
+
+
+async def _why_none(
+    connection: asyncpg.Connection, action: Action, which: Filter, found: Sequence[asyncpg.Record]
+) -> str:
+    """Return why an action finds no letter."""
+    if not found:
+        return f"there is no dead letter {which.ids[0]}" if len(which.ids) == 1 else "no letter fits"
+    if len(found) == 1:
+        (letter,) = found
+        for row in await replays_table.outstanding(connection, [letter["letter_id"]]):
+            return _said_of_outstanding(row)
+        if LetterState(letter["state"]) in _FROM[action]:
+            return (
+                f"letter {letter['letter_id']} was replayed {letter['replays']} times and is not replayed any more"
+                if action is Action.REPLAY and letter["replays"]
+                else f"letter {letter['letter_id']} cannot be replayed: nobody knows where it was published first"
+            )
+        return f"letter {letter['letter_id']} is {letter['state']}: there is nothing to {action}"
+    states = Counter(row["state"] for row in found)
+    said = ", ".join(f"{count:,} {state}" for state, count in states.most_common())
+    return f"none of the {len(found):,} letters that fit can be {_DONE[action]}: {said}"
+
+
+_DONE: Final = {
+    Action.REPLAY: "replayed",
+    Action.DISCARD: "discarded",
+    Action.RESTORE: "restored",
+    Action.EDIT: "edited",
+}
+
+
+async def _said_of_lost(connection: asyncpg.Connection, lost: Sequence[int]) -> str:
+    """Return what has become of letters since they were planned."""
+    for row in await replays_table.outstanding(connection, lost):
+        return f"{_said_of_outstanding(row)}. {len(lost):,} letters have changed since: plan again."
+    rows = await letters_table.page(connection, letters_table.Fits(ids=lost[:1]), after=None, limit=1)
+    state = rows[0]["state"] if rows else "gone"
+    return f"letter {lost[0]} is {state} now; {len(lost):,} letters have changed since: plan again"
+
+
+def _said_of_outstanding(row: asyncpg.Record) -> str:
+    when = f"{row['ordered_at'].astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
+    return (
+        f"letter {row['letter_id']} is being replayed already: {row['actor']} ordered it at {when} "
+        f"(operation {row['operation_id']})"
+    )
+
+
+async def _now(connection: asyncpg.Connection) -> datetime:
+    """Return the database's time: several machines' operators see one clock."""
+    found: datetime = await connection.fetchval("SELECT clock_timestamp()")
+    return found
+
+
+async def _custom_plans(connection: asyncpg.Connection) -> None:
+    """Have each statement planned for what is asked: of a filter's parts, most are not."""
+    await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+
+
+async def _note_deeds(
+    connection: asyncpg.Connection, deeds: Sequence[Deed], now: datetime | None = None
+) -> list[asyncpg.Record]:
+    return await audit_table.insert(connection, deeds, now or await _now(connection))
+
+
+def _deed(
+    actor: Actor,
+    action: str,
+    reason: str,
+    *,
+    letter_id: int | None = None,
+    operation_id: UUID | None = None,
+    detail: Mapping[str, Any] | None = None,
+) -> Deed:
+    return Deed(
+        _clean(actor.name),
+        actor.role.name.lower(),
+        _clean(actor.via),
+        action,
+        reason,
+        letter_id,
+        operation_id,
+        detail or {},
+    )
+
+
+def _may(actor: Actor, role: Role) -> None:
+    if actor.role < role:
+        msg = f"{actor.name} is {_A[actor.role]}; this needs {_A[role]}"
+        raise NotAllowedError(msg)
+
+
+_A: Final = {Role.VIEWER: "a viewer", Role.OPERATOR: "an operator", Role.APPROVER: "an approver"}
+
+
+def _same_person(one: str, other: str) -> bool:
+    return one.strip().casefold() == other.strip().casefold()
+
+
+def _reason(text: str) -> str:
+    text = _clean(text)
+    if not text or len(text) > _REASON_MAX:
+        msg = f"say why, in 1 to {_REASON_MAX:,} characters"
+        raise NotPossibleError(msg)
+    return text
+
+
+def _clean(text: str) -> str:
+    """Return a person's text as PostgreSQL can keep it."""
+    return showing.readable(text).replace("\0", "\ufffd").strip()
+
+
+def _paced(pace: Pace) -> Pace:
+    if pace.canary < 0 or not 0 < pace.rate_per_second <= 10_000 or not 0 < pace.stop_ratio <= 1:  # noqa: PLR2004
+        msg = "a canary is 0 or more, a rate is above 0 and at most 10000 a second, a ratio is above 0 and at most 1"
+        raise NotPossibleError(msg)
+    return pace
+
+
+def _token(text: str) -> str:
+    return text.strip().lower()[:64] if text.isascii() and "\0" not in text else ""
+
+
+def _no_plan(token: str) -> NotFoundError:
+    return NotFoundError(f"there is no plan {token[:64]!r}")
+
+
+def _no_operation(operation_id: UUID) -> NotFoundError:
+    return NotFoundError(f"there is no operation {operation_id}")
+
+
+def _edited(body: bytes) -> Command:
+    """Return the new message; raises InvalidEditError if it is no command."""
+    try:
+        message = parse(body, COMMANDS)
+    except (Malformed, UnsupportedType) as exc:
+        msg = f"the new message is none that the wallet takes: {exc}"
+        raise InvalidEditError(msg, exc.faults) from exc
+    if not isinstance(message, Command):
+        msg = f"{message.type} is no command"
+        raise InvalidEditError(msg)
+    return message
+
+
+def _differences(before: bytes, message: Command) -> list[Difference]:
+    """Return the members that the new message has otherwise, by name."""
+    try:
+        found = json.loads(before)
+    except (ValueError, RecursionError):
+        found = None
+    old = found if isinstance(found, dict) else {}
+    new = dict(content(message))
+    if not old:
+        return [Difference("(the whole message)", None, encode(message).decode())]
+    return [
+        Difference(showing.readable(name), _shown(old.get(name)), _shown(new.get(name)))
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _shown(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return None if value is None else showing.readable(value)
+    return showing.readable(json.dumps(value, ensure_ascii=False))
+
+
+def _plan_state(row: asyncpg.Record, now: datetime) -> PlanState:
+    if row["operation_id"] is not None:
+        return PlanState.EXECUTED
+    if row["expires_at"] <= now:
+        return PlanState.EXPIRED
+    if row["needs_two"] and row["approved_by"] is None:
+        return PlanState.NEEDS_APPROVAL
+    return PlanState.READY
+
+
+def _fits(which: Filter) -> letters_table.Fits:
+    return letters_table.Fits(
+        states=[state.value for state in which.states] or None,
+        reason=_asked(which.reason),
+        source=_asked(which.source),
+        message_type=_asked(which.message_type),
+        serial_no=_asked(which.serial_no),
+        user_id=_asked(which.user_id),
+        since=which.since,
+        until=which.until,
+        ids=list(which.ids) or None,
+    )
+
+
+def _audit_fits(which: AuditFilter) -> audit_table.Fits:
+    return audit_table.Fits(
+        actor=_asked(which.actor),
+        action=_asked(which.action),
+        letter_id=which.letter_id,
+        operation_id=which.operation_id,
+        since=which.since,
+        until=which.until,
+    )
+
+
+def _asked(text: str | None) -> str | None:
+    """Return what somebody looks for, as PostgreSQL can compare it; nothing can fit NUL, which it keeps in no text."""
+    return None if text is None else showing.readable(text).replace("\0", "\ufffd")
+
+
+def _replayable(row: asyncpg.Record) -> Replayable:
+    # Without an exchange it goes nowhere, whatever it says of itself.
+    return Replayable(row["source"] if row["exchange"] is not None else "", row["body"], row["properties"])
+
+
+async def _operation(connection: asyncpg.Connection, row: asyncpg.Record) -> Operation:
+    state, action = OperationState(row["state"]), Action(row["action"])
+    counts = await replays_table.progress(connection, row["operation_id"], row["canary"])
+    at_once = action in {Action.DISCARD, Action.RESTORE}
+    return Operation(
+        operation_id=row["operation_id"],
+        action=action,
+        state=state,
+        actor=row["actor"],
+        approved_by=row["approved_by"],
+        reason=row["reason"],
+        filter=Filter.from_query(json.loads(row["filter"])),
+        pace=Pace(row["canary"], row["rate"], row["stop_ratio"]),
+        total=row["total"],
+        ordered=counts["ordered"],
+        published=counts["published"],
+        resolved=row["total"] if at_once else counts["resolved"],
+        failed=counts["failed"],
+        cancelled=counts["cancelled"],
+        standing=row["standing"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+    )
+
+
+async def _truth(connection: asyncpg.Connection, row: asyncpg.Record, actor: Actor) -> Truth:
+    """Return what the wallet knows of the letter's serial number, order and account."""
+    masks, serial_no = actor.role < Role.OPERATOR, row["serial_no"]
+    if serial_no is None:
+        return Truth(None, None, None, ())
+    found = await queries.answer(connection, GetOrder(serial_no=serial_no))
+    outcome, order = None, None
+    if isinstance(found, OrderDetail):
+        outcome, order = json.loads(encode(found.outcome)), found.order
+    account = await _account(
+        connection, row, order.user_id if order else None, order.account_no if order else None
+    )
+    said = [dict(one) for one in await results(connection, serial_no)]
+    if masks:
+        outcome = showing.masked_members(outcome) if outcome else None
+        order = showing.masked_view(order) if order else None
+        account = showing.masked_view(account) if account else None
+        said = [one | {"reason": "…" if one["reason"] else None} for one in said]
+    return Truth(outcome, order, account, tuple(said))
+
+
+async def _account(
+    connection: asyncpg.Connection, row: asyncpg.Record, user_id: str | None, account_no: str | None
+) -> Any:
+    """Return the account of the order, or else the one that the letter names, if there is one."""
+    try:
+        said = json.loads(row["body"]) if len(row["body"]) <= 65_536 else {}  # noqa: PLR2004 -- no message is larger
+    except (ValueError, RecursionError):
+        said = {}
+    said = said if isinstance(said, dict) else {}
+    user_id = user_id or row["user_id"]
+    if user_id is None:
+        return None
+    for account in await accounts.of_user(connection, user_id, None, None):
+        fits = (
+            account.account_no == account_no
+            if account_no
+            else account.currency == said.get("currency")
+            and account.account_type == said.get("account_type", "basic")
+        )
+        if fits:
+            return core_accounts.view(account)
+    return None

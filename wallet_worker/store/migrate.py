@@ -1,4 +1,4 @@
-"""The schema's revision: bringing a database to the newest one, and saying which one it has."""
+"""Bringing a database to the newest revision of the schema."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,6 @@ import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -27,11 +26,6 @@ class Revisions(NamedTuple):
 
     before: str | None
     after: str | None
-
-
-def newest_revision() -> str | None:
-    """Return the revision that this program was written for."""
-    return ScriptDirectory.from_config(_config()).get_current_head()
 
 
 async def migrate(dsn: str) -> Revisions:
@@ -79,17 +73,3 @@ def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     return config
-
-
-_REVISION = """
-SELECT version_num FROM alembic_version
-"""
-
-
-async def current_revision(connection: asyncpg.Connection) -> str | None:
-    """Return the revision that the database has; nothing if it was never migrated."""
-    try:
-        revision = await connection.fetchval(_REVISION)
-    except asyncpg.UndefinedTableError:
-        return None
-    return None if revision is None else str(revision)

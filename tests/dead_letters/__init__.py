@@ -1,0 +1,1 @@
+"""Dead letters: the numbered needs of operators, each with its tests."""

@@ -1,0 +1,65 @@
+"""Dead letters as workers and the broker make them, for the keeper or straight for the database."""
+
+import itertools
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from pamqp.commands import Basic
+from pamqp.common import FieldValue
+
+from tests.journeys.messages import Json, encoded
+from wallet_worker.broker.wire import Table, entries
+from wallet_worker.dead_letters.arrivals import arrival
+from wallet_worker.store.dead_letters import Arrival
+
+_moments = itertools.count()
+
+
+def headers(
+    reason: str = "INTERNAL",
+    detail: str = "the wallet failed on it",
+    *,
+    source: str = "wallet.commands",
+    routing_key: str = "order.recharge",
+    **more: FieldValue,
+) -> dict[str, FieldValue]:
+    """Return what a worker writes on a letter, each with a time of its own; and `more`, with `_` for `-`."""
+    seen = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC) + timedelta(microseconds=next(_moments))
+    return {
+        **{name.replace("_", "-"): value for name, value in more.items()},
+        "x-wallet-reason": reason,
+        "x-wallet-detail": detail,
+        "x-wallet-source": source,
+        "x-wallet-exchange": source,
+        "x-wallet-routing-key": routing_key,
+        "x-wallet-attempts": 1,
+        "x-wallet-first-seen": seen.isoformat().replace("+00:00", "Z"),
+        "x-wallet-worker": "0.0.0 test:1",
+    }
+
+
+def properties(said: Mapping[str, FieldValue], **more: object) -> Basic.Properties:
+    """Return persistent properties with these headers."""
+    return Basic.Properties(delivery_mode=2, headers=Table(entries(said)), **more)  # type: ignore[arg-type]
+
+
+def arrived(
+    content: Json | bytes,
+    said: Mapping[str, FieldValue] | None = None,
+    *,
+    queue: str = "wallet.dead-letters",
+    exchange: str = "wallet.dead-letters",
+    routing_key: str = "order.recharge",
+    redelivered: bool = False,
+    **more: object,
+) -> Arrival:
+    """Return a letter as the keeper reads it."""
+    return arrival(
+        queue,
+        encoded(content),
+        properties(headers() if said is None else said, **more),
+        exchange=exchange,
+        routing_key=routing_key,
+        redelivered=redelivered,
+        now=datetime.now(UTC),
+    )

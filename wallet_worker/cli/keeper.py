@@ -1,0 +1,23 @@
+"""`wallet keeper`."""
+
+import typer
+
+from wallet_worker.cli import environment
+
+
+def keeper() -> None:
+    """Take in dead letters and replay what operators order, until SIGTERM or Ctrl-C.
+
+    Each worker does so too, unless WALLET_KEEPER is false. Run as many as you like; it is ready when /readyz on port
+    WALLET_HTTP_PORT says 200.
+
+    Exit status: 0 when it was told to stop, 1 when it cannot go on (the log says why), 2 for wrong settings.
+
+    Example: WALLET_HTTP_PORT=9302 wallet keeper
+    """
+    settings = environment.worker()
+    from wallet_worker import logs
+    from wallet_worker.dead_letters import alone
+
+    logs.configure(settings.log_format, settings.log_level)
+    raise typer.Exit(alone.run(settings))

@@ -1,0 +1,56 @@
+"""How many messages are ready in each queue, asked of the broker by declaring them passively."""
+
+import asyncio
+
+from aio_pika.abc import AbstractConnection
+
+from wallet_worker.broker.connection import (
+    FAILURES,
+    RPC_SECONDS,
+    BrokerUnavailableError,
+    calling,
+    close,
+    connect,
+    open_channel,
+    said,
+)
+from wallet_worker.broker.topology import QUEUES
+
+
+class Depths:
+    """A connection that is kept between two looks."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: AbstractConnection | None = None
+
+    async def look(self) -> dict[str, int]:
+        """Return the depth of each queue; one that is not there is left out. Raises BrokerUnavailableError."""
+        try:
+            with calling():
+                async with asyncio.timeout(RPC_SECONDS):
+                    return await self._look()
+        except FAILURES as exc:
+            await self.close()
+            msg = f"the broker does not say how full its queues are: {said(exc)}"
+            raise BrokerUnavailableError(msg) from exc
+        except BrokerUnavailableError:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Let the connection go."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await close(connection)
+
+    async def _look(self) -> dict[str, int]:
+        if self._connection is None or self._connection.is_closed:
+            self._connection = await connect(self._url, "wallet keeper: depths")
+        found: dict[str, int] = {}
+        channel = await open_channel(self._connection)
+        for queue in QUEUES:
+            answer = await channel.queue_declare(queue.name, passive=True, timeout=RPC_SECONDS)
+            found[queue.name] = answer.message_count or 0
+        await channel.close()
+        return found

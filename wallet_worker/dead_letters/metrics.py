@@ -1,0 +1,79 @@
+"""What operators watch of dead letters. The rules in `wallet_worker/alarms` are written against these names."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import asyncpg
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from wallet_worker.dead_letters.records import LetterState
+from wallet_worker.store import dead_letters
+
+FRESH_WINDOW: Final = timedelta(days=1)
+"""A group is new if it had no letter in the window before this one."""
+
+_LAG_SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 1_800)
+
+
+class DeadLetterMetrics:
+    """The keeper's metrics. What comes from the database is the same with every keeper: take the maximum."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.taken_in = Counter(
+            "wallet_dead_letters_taken_in_total",
+            "Letters taken in by this keeper, by reason and source.",
+            ("reason", "source"),
+            registry=registry,
+        )
+        self.take_in_lag = Histogram(
+            "wallet_dead_letters_take_in_lag_seconds",
+            "From the worker setting a message aside to its being in the database.",
+            buckets=_LAG_SECONDS,
+            registry=registry,
+        )
+        self.letters = Gauge(
+            "wallet_dead_letters", "Dead letters in the database, by state.", ("state",), registry=registry
+        )
+        self.oldest_seconds = Gauge(
+            "wallet_dead_letters_oldest_waiting_seconds",
+            "Age of the letter that has waited longest, 0 if none waits.",
+            registry=registry,
+        )
+        self.groups = Gauge(
+            "wallet_dead_letters_group_waiting",
+            "Letters that wait, by reason and source.",
+            ("reason", "source"),
+            registry=registry,
+        )
+        self.group_new = Gauge(
+            "wallet_dead_letters_group_new",
+            "1 for a group with letters of the last day and none of the day before.",
+            ("reason", "source"),
+            registry=registry,
+        )
+        self.replays = Counter(
+            "wallet_dead_letter_replays_total",
+            "Replays whose end is known, by outcome: resolved or failed.",
+            ("outcome",),
+            registry=registry,
+        )
+        self.keeper_working = Gauge(
+            "wallet_dead_letters_keeper_working",
+            "1 while this keeper can take letters in: it has a broker and a database.",
+            registry=registry,
+        )
+        for outcome in ("resolved", "failed"):
+            self.replays.labels(outcome=outcome)
+
+    async def look(self, connection: asyncpg.Connection) -> None:
+        """Have the gauges show what the database holds now."""
+        found = {row["state"]: row for row in await dead_letters.states(connection)}
+        for state in LetterState:
+            self.letters.labels(state=state.value).set(found[state]["letters"] if state in found else 0)
+        waiting = found.get(LetterState.WAITING)
+        age = datetime.now(UTC) - waiting["oldest"] if waiting else timedelta()
+        self.oldest_seconds.set(max(age.total_seconds(), 0))
+        for row in await dead_letters.fresh_groups(connection, FRESH_WINDOW):
+            names = {"reason": row["reason"], "source": row["source"]}
+            self.groups.labels(**names).set(row["waiting"])
+            self.group_new.labels(**names).set(int(row["since"] is not None and not row["is_old"]))

@@ -1,0 +1,384 @@
+"""From an order in the database to the broker's confirm, and from there to the outcome.
+
+A replay is a row first. It is published, confirmed, to the exchange and routing key where the message was published at
+first, and marked afterwards: whoever is killed in between publishes it again, and the serial number keeps its effect
+single. Its outcome is known when the wallet, asked what the message would do, says that it would only repeat; it has
+failed when the message is back at the keeper, with the replay's id on it.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+import structlog
+from aio_pika.abc import AbstractConnection
+from aiormq.channel import Channel
+from pamqp.commands import Basic
+from pamqp.common import FieldValue
+
+from schemas.names import (
+    ATTEMPTS_HEADER,
+    DETAIL_HEADER,
+    EXCHANGE_HEADER,
+    FIRST_SEEN_HEADER,
+    REASON_HEADER,
+    REPLAY_COUNT_HEADER,
+    REPLAY_ID_HEADER,
+    ROUTING_KEY_HEADER,
+    SOURCE_HEADER,
+    WORKER_HEADER,
+)
+from wallet_worker.broker import wire
+from wallet_worker.broker.confirms import Publication, fresh_message_id, publish_all
+from wallet_worker.broker.connection import (
+    FAILURES,
+    BrokerUnavailableError,
+    calling,
+    close,
+    connect,
+    open_channel,
+    said,
+)
+from wallet_worker.broker.properties import marshal, unmarshal
+from wallet_worker.core.circumstances import Rules
+from wallet_worker.dead_letters.metrics import DeadLetterMetrics
+from wallet_worker.dead_letters.operations import let_go
+from wallet_worker.dead_letters.prediction import Replayable, predict
+from wallet_worker.dead_letters.records import LetterState, OperationState, ReplayState, Verdict
+from wallet_worker.dead_letters.taking_in import KEEPER
+from wallet_worker.failpoints import Failpoint, passing
+from wallet_worker.store import (
+    dead_letters,
+    dead_letters_audit,
+    dead_letters_operations,
+    dead_letters_replays,
+)
+from wallet_worker.store.database import Database
+from wallet_worker.store.dead_letters_audit import Deed
+from wallet_worker.store.dead_letters_replays import End
+from wallet_worker.store.errors import LostRaceError
+
+PUBLISH_SECONDS = 8.0
+CHUNK_MAX = 200
+CHUNK_SHARE_SECONDS = 0.5  # of the rate: so that a pause is felt at once
+CHUNK_BYTES_MAX = 8 * 2**20
+REFUSED_WAIT = timedelta(seconds=2)
+OUTCOMES_MAX = 500
+JUDGED_AFTER = 10  # outcomes, before the share of failures says anything
+
+_NOT_REPLAYED: Final = frozenset(
+    name.encode()
+    for name in (
+        "x-delivery-count",
+        "x-acquired-count",
+        REASON_HEADER,
+        DETAIL_HEADER,
+        SOURCE_HEADER,
+        EXCHANGE_HEADER,
+        ROUTING_KEY_HEADER,
+        ATTEMPTS_HEADER,
+        FIRST_SEEN_HEADER,
+        WORKER_HEADER,
+        REPLAY_ID_HEADER,
+        REPLAY_COUNT_HEADER,
+    )
+)
+_DEATHS: Final = (b"x-death", b"x-first-death-", b"x-last-death-")
+
+log = structlog.get_logger(__name__)
+
+
+def replayed(data: bytes, replay_id: UUID, number: int, *, is_new: bool) -> Basic.Properties:
+    """Return the original properties of a dead letter, as a replay carries them (contract, section 10).
+
+    What made it a dead letter is left out; `user_id` too, because the broker lets nobody publish in another user's
+    name, and `expiration`, because an operator wants it to arrive. A message in its place is new: so is its message_id.
+    """
+    properties = unmarshal(data)
+    ours: dict[str, FieldValue] = {REPLAY_ID_HEADER: str(replay_id), REPLAY_COUNT_HEADER: number}
+    kept = (
+        entry
+        for entry in wire.entries(properties.headers or {})
+        if entry[0] not in _NOT_REPLAYED and not entry[0].startswith(_DEATHS)
+    )
+    properties.headers = wire.Table((*kept, *wire.entries(ours)))
+    properties.delivery_mode = 2
+    properties.user_id = properties.expiration = None
+    if is_new or not properties.message_id:
+        properties.message_id = fresh_message_id()
+    return properties
+
+
+class Replayer:
+    """Publishes what is ordered, one chunk of one operation at a time, on a connection of its own."""
+
+    def __init__(self, database: Database, url: str) -> None:
+        self._database = database
+        self._url = url
+        self._connection: AbstractConnection | None = None
+        self._channel: Channel | None = None
+
+    async def step(self) -> bool:
+        """Bring every open operation one step on; return whether something was published.
+
+        Raises StoreError. A broker that is away is said in each operation, and is no error: it goes on later.
+        """
+        async with self._database.connection() as connection:
+            open_ids = await dead_letters_operations.open_ids(connection)
+        moved = False
+        for operation_id in open_ids:
+            try:
+                moved |= await self._advance(operation_id)
+            except (BrokerUnavailableError, *FAILURES) as exc:
+                await self._away(operation_id, str(exc) or said(exc))
+            except LostRaceError:
+                continue  # an operator is at it just now
+        return moved
+
+    async def close(self) -> None:
+        """Let the connection go."""
+        connection, self._connection, self._channel = self._connection, None, None
+        if connection is not None:
+            await close(connection)
+
+    async def _away(self, operation_id: UUID, reason: str) -> None:
+        await self.close()
+        log.warning("replay.waiting", operation=str(operation_id), reason=reason)
+        async with self._database.transaction() as connection:
+            await dead_letters_operations.stand(
+                connection, operation_id, f"waiting for the broker, and then going on by itself: {reason}"
+            )
+
+    async def _advance(self, operation_id: UUID) -> bool:
+        async with self._database.transaction() as connection:
+            if not await dead_letters_operations.claim(connection, operation_id):
+                return False
+            row = await dead_letters_operations.by_id(connection, operation_id)
+            if row is None or row["ended_at"] is not None:
+                return False
+            now: datetime = await connection.fetchval("SELECT clock_timestamp()")
+            counts = await dead_letters_replays.progress(connection, operation_id, row["canary"])
+            match OperationState(row["state"]):
+                case OperationState.STOPPED:
+                    await _end_stopped(connection, row, counts, now)
+                    return False
+                case OperationState.PAUSED | OperationState.DONE:
+                    return False
+                case OperationState.RUNNING:
+                    why = _why_stop(row, counts)
+                    if why:
+                        await _stop(connection, operation_id, why, now)
+                        return False
+                    return await self._go_on(connection, row, counts, now)
+
+    async def _go_on(
+        self, connection: asyncpg.Connection, row: asyncpg.Record, counts: asyncpg.Record, now: datetime
+    ) -> bool:
+        """Publish the next chunk of a running operation, if it is time; return whether something was."""
+        operation_id = row["operation_id"]
+        if not counts["ordered"]:
+            await _wait_or_end(connection, operation_id, counts, now)
+            return False
+        if row["publish_at"] > now:
+            return False
+        limit = max(1, min(CHUNK_MAX, int(row["rate"] * CHUNK_SHARE_SECONDS)))
+        below = row["canary"] if counts["canaries_out"] else None
+        chosen = await dead_letters_replays.next_ordered(connection, operation_id, below=below, limit=limit)
+        if not chosen:
+            standing = f"waiting for the outcome of the first {row['canary']:,} before the others go"
+            await dead_letters_operations.stand(connection, operation_id, standing)
+            return False
+        confirmed, failures = await self._publish(chosen)
+        passing(Failpoint.AFTER_REPLAY)
+        after: datetime = await connection.fetchval("SELECT clock_timestamp()")
+        await dead_letters_replays.published(connection, confirmed, after)
+        due = now + timedelta(seconds=len(chosen) / row["rate"])
+        standing = "publishing"
+        if failures:
+            await dead_letters_replays.tried(connection, failures)
+            standing = f"the broker does not take all of it, and it is tried again: {failures[0][1]}"
+            due = max(due, after + REFUSED_WAIT)
+        await dead_letters_operations.stand(connection, operation_id, standing, due)
+        return bool(confirmed)
+
+    async def _publish(self, chosen: Sequence[asyncpg.Record]) -> tuple[list[UUID], list[tuple[UUID, str]]]:
+        """Publish; return what the broker confirmed, and what not, with its reason.
+
+        Raises BrokerUnavailableError, or one of FAILURES: then nothing is known of any of them.
+        """
+        confirmed: list[UUID] = []
+        failures: list[tuple[UUID, str]] = []
+        with calling():
+            async with asyncio.timeout(PUBLISH_SECONDS):
+                for group in _groups(chosen):
+                    channel = await self._open()
+                    sending = await publish_all(channel, [publication for _, publication in group])
+                    try:
+                        await sending.wait()
+                    finally:
+                        ends = sending.end()
+                    for (replay_id, _), why_not in zip(group, ends, strict=True):
+                        if why_not is None:
+                            confirmed.append(replay_id)
+                        else:
+                            failures.append((replay_id, why_not))
+        return confirmed, failures
+
+    async def _open(self) -> Channel:
+        if self._connection is None or self._connection.is_closed:
+            self._connection, self._channel = await connect(self._url, "wallet keeper: replays"), None
+        if self._channel is None or self._channel.is_closed:
+            self._channel = await open_channel(self._connection, confirms=True)
+        return self._channel
+
+
+def _groups(chosen: Sequence[asyncpg.Record]) -> Iterator[list[tuple[UUID, Publication]]]:
+    """Give messages that may be unconfirmed together: no message_id twice, and not too many bytes."""
+    group: list[tuple[UUID, Publication]] = []
+    ids: set[str] = set()
+    size = 0
+    for row in chosen:
+        properties = replayed(row["properties"], row["replay_id"], row["number"], is_new=row["is_edit"])
+        message_id = properties.message_id or ""
+        if group and (message_id in ids or size + len(row["body"]) > CHUNK_BYTES_MAX):
+            yield group
+            group, ids, size = [], set(), 0
+        one = Publication(
+            exchange=row["exchange"] or "",
+            routing_key=row["routing_key"],
+            mandatory=True,
+            message_id=message_id,
+            properties=marshal(properties),
+            body=row["body"],
+        )
+        group.append((row["replay_id"], one))
+        ids.add(message_id)
+        size += len(row["body"])
+    if group:
+        yield group
+
+
+def _why_stop(row: asyncpg.Record, counts: asyncpg.Record) -> str | None:
+    """Return why a running operation must not go on, if so."""
+    if row["canary"] and counts["canaries_bad"]:
+        return f"{counts['canaries_bad']:,} of the first {row['canary']:,} went badly, and the others were kept back"
+    ended = counts["resolved"] + counts["failed"]
+    if ended >= JUDGED_AFTER and counts["bad"] > ended * row["stop_ratio"]:
+        return f"{counts['bad']:,} of {ended:,} outcomes were failures, more than {row['stop_ratio']:.0%}"
+    return None
+
+
+async def _stop(connection: asyncpg.Connection, operation_id: UUID, why: str, now: datetime) -> None:
+    """Stop an operation by itself, and have what is not published wait again."""
+    standing = f"it has stopped by itself: {why}"
+    await dead_letters_operations.move(
+        connection,
+        operation_id,
+        before=OperationState.RUNNING.value,
+        after=OperationState.STOPPED.value,
+        standing=standing,
+        now=now,
+    )
+    await let_go(connection, operation_id, standing, now)
+    await dead_letters_audit.insert(
+        connection, [Deed(KEEPER, KEEPER, "", "stop", why, operation_id=operation_id)], now
+    )
+    log.error("replay.stopped", operation=str(operation_id), reason=why)
+
+
+async def _end_stopped(
+    connection: asyncpg.Connection, row: asyncpg.Record, counts: asyncpg.Record, now: datetime
+) -> None:
+    """Let go of what was just being published when it was stopped; end it when every outcome is known."""
+    operation_id, stopped = row["operation_id"], OperationState.STOPPED.value
+    released = await let_go(connection, operation_id, row["standing"], now) if counts["ordered"] else 0
+    if counts["ordered"] == released and not counts["published"]:
+        await dead_letters_operations.move(
+            connection,
+            operation_id,
+            before=stopped,
+            after=stopped,
+            standing=row["standing"],
+            now=now,
+            ended=True,
+        )
+
+
+async def _wait_or_end(
+    connection: asyncpg.Connection, operation_id: UUID, counts: asyncpg.Record, now: datetime
+) -> None:
+    if counts["published"]:
+        standing = f"everything is published; waiting for {counts['published']:,} outcomes"
+        await dead_letters_operations.stand(connection, operation_id, standing)
+        return
+    await dead_letters_operations.move(
+        connection,
+        operation_id,
+        before=OperationState.RUNNING.value,
+        after=OperationState.DONE.value,
+        standing="done: every outcome is known",
+        now=now,
+        ended=True,
+    )
+    log.info("replay.done", operation=str(operation_id), resolved=counts["resolved"], failed=counts["failed"])
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """How many published replays were looked at, and how many of them have their outcome now."""
+
+    looked_at: int
+    ended: int
+
+
+async def follow(
+    database: Database, rules: Rules, keys: dict[str, str], metrics: DeadLetterMetrics
+) -> Followed:
+    """Look what has become of published replays, and write the outcomes that are known; raises StoreError.
+
+    The outcome is known when the same message would only repeat it: nothing that it could still do is left.
+    """
+    async with database.transaction() as connection:
+        rows = await dead_letters_replays.take_published(connection, OUTCOMES_MAX)
+        if not rows:
+            return Followed(0, 0)
+        letters = [Replayable(row["source"], row["body"], row["properties"]) for row in rows]
+        ends: list[End] = []
+        for row, found in zip(rows, await predict(connection, letters, rules, keys), strict=True):
+            match found.verdict:
+                case Verdict.REPEATS:
+                    ends.append(End(row["replay_id"], ReplayState.RESOLVED, found.code, found.detail))
+                case Verdict.HANDED_ON:
+                    ends.append(End(row["replay_id"], ReplayState.RESOLVED, "OK", "handed on to the gateway"))
+                case _:
+                    pass
+        now: datetime = await connection.fetchval("SELECT clock_timestamp()")
+        ended = await dead_letters_replays.end(connection, ends, now) if ends else []
+        if ended:
+            await _resolve(connection, ended, now)
+        over = {row["replay_id"] for row in ended}
+        await dead_letters_replays.checked(
+            connection, [row["replay_id"] for row in rows if row["replay_id"] not in over]
+        )
+    metrics.replays.labels(outcome="resolved").inc(len(ended))
+    return Followed(len(rows), len(ended))
+
+
+async def _resolve(connection: asyncpg.Connection, ended: Sequence[asyncpg.Record], now: datetime) -> None:
+    """Close the letters of replays that have their outcome, and say so in the audit."""
+    await dead_letters.move(
+        connection,
+        [row["letter_id"] for row in ended if not row["is_edit"]],
+        before=(LetterState.REPLAYING.value,),
+        after=LetterState.RESOLVED.value,
+        now=now,
+    )
+    deeds = [
+        Deed(KEEPER, KEEPER, "", "replay resolved", row["code"], row["letter_id"], row["operation_id"])
+        for row in ended
+    ]
+    await dead_letters_audit.insert(connection, deeds, now)

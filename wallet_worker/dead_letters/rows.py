@@ -1,0 +1,121 @@
+"""From the database's rows to what operators are shown; what a viewer may not see is masked here."""
+
+import json
+
+import asyncpg
+
+from wallet_worker.dead_letters import showing
+from wallet_worker.dead_letters.records import (
+    Actor,
+    Attempt,
+    AuditRow,
+    Group,
+    LetterLine,
+    LetterState,
+    LetterWhole,
+    Prediction,
+    Replay,
+    ReplayState,
+    Role,
+    Verdict,
+)
+
+
+def line(row: asyncpg.Record, actor: Actor) -> LetterLine:
+    """Return a letter as a line of a list."""
+    return LetterLine(
+        letter_id=row["letter_id"],
+        state=LetterState(row["state"]),
+        reason=row["reason"],
+        detail=row["detail"],
+        source=row["source"],
+        message_type=row["message_type"],
+        serial_no=row["serial_no"],
+        user_id=row["user_id"] if actor.role >= Role.OPERATOR else showing.masked(row["user_id"]),
+        attempts=row["attempts"],
+        replays=row["replays"],
+        first_seen=row["first_seen"],
+        arrived_at=row["arrived_at"],
+        updated_at=row["updated_at"],
+    )
+
+
+def whole(row: asyncpg.Record, actor: Actor) -> LetterWhole:
+    """Return a letter as it was taken in."""
+    masks = actor.role < Role.OPERATOR
+    said, headers = showing.properties(row["properties"])
+    return LetterWhole(
+        line=line(row, actor),
+        exchange=row["exchange"],
+        routing_key=row["routing_key"],
+        body=None if masks else row["body"],
+        body_bytes=len(row["body"]),
+        pretty=showing.pretty(row["body"], mask=masks),
+        properties=dict.fromkeys(said, "…") if masks else said,
+        headers=showing.masked_headers(headers) if masks else headers,
+        worker=row["worker"],
+        trace_id=row["trace_id"],
+        edit_of=row["edit_of"],
+    )
+
+
+def group(row: asyncpg.Record, buckets: int) -> Group:
+    """Return a group with its arrivals in each of `buckets` stretches."""
+    drawn = dict(zip(row["buckets"], row["counts"], strict=True))
+    return Group(
+        reason=row["reason"],
+        source=row["source"],
+        count=row["letters"],
+        waiting=row["waiting"],
+        first_seen=row["first_seen"],
+        last_seen=row["last_seen"],
+        series=tuple(drawn.get(number, 0) for number in range(1, buckets + 1)),
+    )
+
+
+def attempt(row: asyncpg.Record) -> Attempt:
+    """Return one time that a message became a dead letter."""
+    return Attempt(
+        reason=row["reason"],
+        detail=row["detail"],
+        worker=row["worker"],
+        attempts=row["attempts"],
+        first_seen=row["first_seen"],
+        arrived_at=row["arrived_at"],
+        times=row["times"],
+        replay_id=row["replay_id"],
+    )
+
+
+def replay(row: asyncpg.Record) -> Replay:
+    """Return one replay."""
+    return Replay(
+        replay_id=row["replay_id"],
+        operation_id=row["operation_id"],
+        number=row["number"],
+        is_edit=row["is_edit"],
+        state=ReplayState(row["state"]),
+        predicted=Prediction(Verdict(row["verdict"]), row["verdict_code"]),
+        code=row["code"],
+        detail=row["detail"],
+        serial_no=row["serial_no"],
+        ordered_at=row["ordered_at"],
+        published_at=row["published_at"],
+        ended_at=row["ended_at"],
+    )
+
+
+def audit_row(row: asyncpg.Record) -> AuditRow:
+    """Return one row of the audit."""
+    return AuditRow(
+        audit_id=row["audit_id"],
+        at=row["at"],
+        actor=row["actor"],
+        role=row["role"],
+        via=row["via"],
+        action=row["action"],
+        reason=row["reason"],
+        letter_id=row["letter_id"],
+        operation_id=row["operation_id"],
+        detail=json.loads(row["detail"]),
+    )

@@ -1,0 +1,97 @@
+"""The table `dead_letter_audit`: who did what, when and why. Rows are written and read, and never changed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from pydantic_core import to_json
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """Something that somebody did, for one letter, one operation, or neither."""
+
+    actor: str
+    role: str
+    via: str
+    action: str
+    reason: str
+    letter_id: int | None = None
+    operation_id: UUID | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+_COLUMNS = "audit_id, at, actor, role, via, action, reason, letter_id, operation_id, detail"
+
+_INSERT = f"""
+INSERT INTO dead_letter_audit (at, actor, role, via, action, reason, letter_id, operation_id, detail)
+SELECT $1, n.*
+FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::uuid[], $9::json[]) AS n
+RETURNING {_COLUMNS}
+"""  # noqa: S608 -- static text
+
+
+async def insert(
+    connection: asyncpg.Connection, deeds: Sequence[Deed], now: datetime
+) -> list[asyncpg.Record]:
+    """Write what was done, in the transaction that does it; return the rows."""
+    return await connection.fetch(
+        _INSERT,
+        now,
+        [one.actor for one in deeds],
+        [one.role for one in deeds],
+        [one.via for one in deeds],
+        [one.action for one in deeds],
+        [one.reason for one in deeds],
+        [one.letter_id for one in deeds],
+        [one.operation_id for one in deeds],
+        [to_json(one.detail).decode() for one in deeds],
+    )
+
+
+_PAGE = f"""
+SELECT {_COLUMNS}
+FROM dead_letter_audit
+WHERE ($1::text IS NULL OR actor = $1)
+  AND ($2::text IS NULL OR action = $2)
+  AND ($3::bigint IS NULL OR letter_id = $3)
+  AND ($4::uuid IS NULL OR operation_id = $4)
+  AND ($5::timestamptz IS NULL OR at >= $5)
+  AND ($6::timestamptz IS NULL OR at < $6)
+"""  # noqa: S608 -- static text
+_NEWEST = f"{_PAGE} AND ($7::bigint IS NULL OR audit_id < $7) ORDER BY audit_id DESC LIMIT $8"
+_OLDEST = f"{_PAGE} AND ($7::bigint IS NULL OR audit_id > $7) ORDER BY audit_id LIMIT $8"
+
+
+@dataclass(frozen=True, slots=True)
+class Fits:
+    """What a row must be; what is absent does not matter."""
+
+    actor: str | None = None
+    action: str | None = None
+    letter_id: int | None = None
+    operation_id: UUID | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """The statement's first six parameters."""
+        return (self.actor, self.action, self.letter_id, self.operation_id, self.since, self.until)
+
+
+async def newest(
+    connection: asyncpg.Connection, fits: Fits, *, after: int | None, limit: int
+) -> list[asyncpg.Record]:
+    """Return rows, newest first, below `after`."""
+    return await connection.fetch(_NEWEST, *fits.arguments, after, limit)
+
+
+async def oldest(
+    connection: asyncpg.Connection, fits: Fits, *, after: int | None, limit: int
+) -> list[asyncpg.Record]:
+    """Return rows, oldest first, above `after`."""
+    return await connection.fetch(_OLDEST, *fits.arguments, after, limit)

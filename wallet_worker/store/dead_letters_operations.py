@@ -1,0 +1,139 @@
+"""The table `dead_letter_operations`: what was executed, and how it stands."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from pydantic_core import to_json
+
+
+@dataclass(frozen=True, slots=True)
+class NewOperation:
+    """An operation that is beginning. `filter` is what the operator asked for, for people."""
+
+    operation_id: UUID
+    token: str
+    action: str
+    state: str
+    actor: str
+    approved_by: str | None
+    reason: str
+    filter: Mapping[str, Any]
+    canary: int
+    rate: float
+    stop_ratio: float
+    total: int
+    standing: str
+
+
+_INSERT = """
+INSERT INTO dead_letter_operations (operation_id, token, action, state, actor, approved_by, reason, filter, canary,
+                                    rate, stop_ratio, total, standing, publish_at, started_at, ended_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14,
+        CASE WHEN $4 = 'done' THEN $14::timestamptz END)
+"""
+
+
+async def insert(connection: asyncpg.Connection, one: NewOperation, now: datetime) -> None:
+    """Write an operation; one that is done at once has ended with it."""
+    await connection.execute(
+        _INSERT,
+        one.operation_id,
+        one.token,
+        one.action,
+        one.state,
+        one.actor,
+        one.approved_by,
+        one.reason,
+        to_json(one.filter).decode(),
+        one.canary,
+        one.rate,
+        one.stop_ratio,
+        one.total,
+        one.standing,
+        now,
+    )
+
+
+_COLUMNS = """
+    operation_id, token, action, state, actor, approved_by, reason, filter, canary, rate, stop_ratio, total, standing,
+    publish_at, started_at, ended_at
+"""
+
+_BY_ID = f"SELECT {_COLUMNS} FROM dead_letter_operations WHERE operation_id = $1"  # noqa: S608 -- static text
+_LOCK = f"{_BY_ID} FOR NO KEY UPDATE"
+
+
+async def by_id(connection: asyncpg.Connection, operation_id: UUID) -> asyncpg.Record | None:
+    """Return an operation, or nothing."""
+    return await connection.fetchrow(_BY_ID, operation_id)
+
+
+async def lock(connection: asyncpg.Connection, operation_id: UUID) -> asyncpg.Record | None:
+    """Return an operation, locked, or nothing."""
+    return await connection.fetchrow(_LOCK, operation_id)
+
+
+_NEWEST = f"SELECT {_COLUMNS} FROM dead_letter_operations ORDER BY started_at DESC, operation_id LIMIT $1"  # noqa: S608
+
+
+async def newest(connection: asyncpg.Connection, limit: int) -> list[asyncpg.Record]:
+    """Return operations, newest first."""
+    return await connection.fetch(_NEWEST, limit)
+
+
+# What keepers carry out. All that are not at their end, those that are paused too: their outcomes still come.
+_OPEN = "SELECT operation_id FROM dead_letter_operations WHERE ended_at IS NULL ORDER BY started_at"
+
+
+async def open_ids(connection: asyncpg.Connection) -> list[UUID]:
+    """Return the operations that have not ended, oldest first."""
+    return [row["operation_id"] for row in await connection.fetch(_OPEN)]
+
+
+# One keeper at a time works at an operation. An advisory lock and no row lock: to pause it, nobody waits.
+_CLAIM = "SELECT pg_try_advisory_xact_lock(hashtextextended($1::text, 0))"
+
+
+async def claim(connection: asyncpg.Connection, operation_id: UUID) -> bool:
+    """Return whether the caller, and no other keeper, works at an operation until its transaction ends."""
+    return bool(await connection.fetchval(_CLAIM, str(operation_id)))
+
+
+_SET = """
+UPDATE dead_letter_operations
+SET state = $3, standing = $4, ended_at = CASE WHEN $6 THEN $5::timestamptz ELSE ended_at END
+WHERE operation_id = $1 AND state = $2
+"""
+
+
+async def move(
+    connection: asyncpg.Connection,
+    operation_id: UUID,
+    *,
+    before: str,
+    after: str,
+    standing: str,
+    now: datetime,
+    ended: bool = False,
+) -> bool:
+    """Put an operation from one state into another; return whether it was in that one."""
+    status = await connection.execute(_SET, operation_id, before, after, standing, now, ended)
+    return status == "UPDATE 1"
+
+
+_STAND = """
+UPDATE dead_letter_operations
+SET standing = $2, publish_at = coalesce($3::timestamptz, publish_at)
+WHERE operation_id = $1 AND state = 'running' AND (standing <> $2 OR $3::timestamptz IS NOT NULL)
+"""
+
+
+async def stand(
+    connection: asyncpg.Connection, operation_id: UUID, standing: str, publish_at: datetime | None = None
+) -> None:
+    """Say where a running operation stands, and when it may publish again."""
+    await connection.execute(_STAND, operation_id, standing, publish_at)

@@ -1,0 +1,266 @@
+"""The table `dead_letter_replays`: each replay, before it is anything else, and what came of it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A replay to be made. `body` is there for an edit, whose message is a new one, with a new `serial_no`."""
+
+    replay_id: UUID
+    letter_id: int
+    position: int
+    verdict: str
+    verdict_code: str
+    body: bytes | None = None
+    serial_no: str | None = None
+
+
+# The number is the letter's, which the caller holds locked and has counted up.
+_INSERT = """
+INSERT INTO dead_letter_replays (replay_id, letter_id, operation_id, position, number, verdict, verdict_code,
+                                 body, body_digest, serial_no, ordered_at)
+SELECT n.replay_id, n.letter_id, $1, n.position, l.replays, n.verdict, n.verdict_code,
+       n.body, coalesce(sha256(n.body), l.body_digest), n.serial_no, $2
+FROM unnest($3::uuid[], $4::bigint[], $5::int[], $6::text[], $7::text[], $8::bytea[], $9::text[])
+     AS n (replay_id, letter_id, position, verdict, verdict_code, body, serial_no)
+JOIN dead_letters l USING (letter_id)
+ON CONFLICT (letter_id) WHERE state IN ('ordered', 'published') DO NOTHING
+"""
+
+
+async def insert(
+    connection: asyncpg.Connection, operation_id: UUID, orders: Sequence[Order], now: datetime
+) -> int:
+    """Order replays; return how many: a letter that has one outstanding gets no other."""
+    status = await connection.execute(
+        _INSERT,
+        operation_id,
+        now,
+        [one.replay_id for one in orders],
+        [one.letter_id for one in orders],
+        [one.position for one in orders],
+        [one.verdict for one in orders],
+        [one.verdict_code for one in orders],
+        [one.body for one in orders],
+        [one.serial_no for one in orders],
+    )
+    return int(status.rpartition(" ")[2])
+
+
+# Whoever publishes holds the operation; the rows are locked against a stop, which passes over them.
+_NEXT = """
+SELECT r.replay_id, r.letter_id, r.number, r.position, r.tries, coalesce(r.body, l.body) AS body,
+       r.body IS NOT NULL AS is_edit, l.properties, l.exchange, l.routing_key, l.source, octet_length(l.body) AS size
+FROM (
+    SELECT replay_id
+    FROM dead_letter_replays
+    WHERE operation_id = $1 AND state = 'ordered' AND ($2::int IS NULL OR position < $2)
+    ORDER BY tries, position  -- what the broker would not take stands in nobody's way
+    LIMIT $3
+) n
+JOIN dead_letter_replays r USING (replay_id)
+JOIN dead_letters l USING (letter_id)
+ORDER BY r.tries, r.position
+FOR NO KEY UPDATE OF r
+"""
+
+
+async def next_ordered(
+    connection: asyncpg.Connection, operation_id: UUID, *, below: int | None, limit: int
+) -> list[asyncpg.Record]:
+    """Return the next replays to publish, locked, with what is published; perhaps only those before a position."""
+    return await connection.fetch(_NEXT, operation_id, below, limit)
+
+
+_PUBLISHED = """
+UPDATE dead_letter_replays
+SET state = 'published', published_at = $2
+WHERE replay_id = ANY ($1::uuid[]) AND state = 'ordered'
+"""
+
+
+async def published(connection: asyncpg.Connection, replay_ids: Iterable[UUID], now: datetime) -> None:
+    """Note that the broker has confirmed these."""
+    await connection.execute(_PUBLISHED, list(replay_ids), now)
+
+
+_TRIED = "UPDATE dead_letter_replays SET tries = tries + 1, detail = $2 WHERE replay_id = $1"
+
+
+async def tried(connection: asyncpg.Connection, failures: Sequence[tuple[UUID, str]]) -> None:
+    """Note which the broker would not take, and why."""
+    await connection.executemany(_TRIED, failures)
+
+
+_TO_CHECK = """
+SELECT r.replay_id, r.letter_id, r.operation_id, coalesce(r.body, l.body) AS body, r.body IS NOT NULL AS is_edit,
+       l.properties, l.source, r.verdict
+FROM dead_letter_replays r
+JOIN dead_letters l USING (letter_id)
+WHERE r.state = 'published'
+  -- Less often, the longer it takes: a result that waits for its order does so for minutes.
+  AND (r.checked_at IS NULL
+       OR r.checked_at < clock_timestamp() - least((clock_timestamp() - r.published_at) / 10, interval '10 seconds'))
+ORDER BY r.checked_at NULLS FIRST
+LIMIT $1
+FOR NO KEY UPDATE OF r SKIP LOCKED
+"""
+
+
+async def take_published(connection: asyncpg.Connection, limit: int) -> list[asyncpg.Record]:
+    """Return replays whose outcome is not known, locked, those that were looked at longest ago first."""
+    return await connection.fetch(_TO_CHECK, limit)
+
+
+_CHECKED = "UPDATE dead_letter_replays SET checked_at = clock_timestamp() WHERE replay_id = ANY ($1::uuid[])"
+
+
+async def checked(connection: asyncpg.Connection, replay_ids: Iterable[UUID]) -> None:
+    """Note that these were looked at, and have no outcome yet."""
+    await connection.execute(_CHECKED, list(replay_ids))
+
+
+_END = """
+UPDATE dead_letter_replays r
+SET state = n.state, code = n.code, detail = n.detail, ended_at = $5
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS n (replay_id, state, code, detail)
+WHERE r.replay_id = n.replay_id AND r.state IN ('ordered', 'published')
+RETURNING r.replay_id, r.letter_id, r.operation_id, r.state, r.code, r.body IS NOT NULL AS is_edit
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """What came of a replay."""
+
+    replay_id: UUID
+    state: str
+    code: str
+    detail: str = ""
+
+
+async def end(connection: asyncpg.Connection, ends: Sequence[End], now: datetime) -> list[asyncpg.Record]:
+    """Write outcomes; return the rows of those that had none yet."""
+    return await connection.fetch(
+        _END,
+        [one.replay_id for one in ends],
+        [one.state for one in ends],
+        [one.code for one in ends],
+        [one.detail for one in ends],
+        now,
+    )
+
+
+# What a keeper is just publishing is passed over: it goes on to its outcome, or is cancelled by that keeper.
+_CANCEL = """
+UPDATE dead_letter_replays
+SET state = 'cancelled', detail = $2, ended_at = $3
+WHERE replay_id IN (
+    SELECT replay_id
+    FROM dead_letter_replays
+    WHERE operation_id = $1 AND state = 'ordered'
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING letter_id
+"""
+
+
+async def cancel(connection: asyncpg.Connection, operation_id: UUID, detail: str, now: datetime) -> list[int]:
+    """End the replays of an operation that are not published, nor just being; return their letters."""
+    return [row["letter_id"] for row in await connection.fetch(_CANCEL, operation_id, detail, now)]
+
+
+_GIVE_UP = """
+UPDATE dead_letter_replays
+SET state = 'cancelled', detail = $2, ended_at = $3
+WHERE letter_id = ANY ($1::bigint[]) AND state = 'published'
+"""
+
+
+async def give_up(
+    connection: asyncpg.Connection, letter_ids: Iterable[int], detail: str, now: datetime
+) -> None:
+    """End published replays of which no outcome came."""
+    await connection.execute(_GIVE_UP, list(letter_ids), detail, now)
+
+
+_OUTSTANDING = """
+SELECT r.letter_id, r.state, r.published_at, o.actor, o.operation_id, r.ordered_at
+FROM dead_letter_replays r
+JOIN dead_letter_operations o USING (operation_id)
+WHERE r.letter_id = ANY ($1::bigint[]) AND r.state IN ('ordered', 'published')
+"""
+
+
+async def outstanding(connection: asyncpg.Connection, letter_ids: Iterable[int]) -> list[asyncpg.Record]:
+    """Return the replays of these letters that have not ended, and who ordered them."""
+    return await connection.fetch(_OUTSTANDING, list(letter_ids))
+
+
+_CLAIMED = """
+SELECT replay_id, letter_id, body_digest, body IS NOT NULL AS is_edit
+FROM dead_letter_replays
+WHERE replay_id = ANY ($1::uuid[])
+"""
+
+
+async def claimed(connection: asyncpg.Connection, replay_ids: Iterable[UUID]) -> dict[UUID, asyncpg.Record]:
+    """Return the replays of these ids: letter, digest of what was published, and whether it was an edit."""
+    rows = await connection.fetch(_CLAIMED, list(replay_ids))
+    return {row["replay_id"]: row for row in rows}
+
+
+_OF_LETTER = """
+SELECT replay_id, operation_id, number, body IS NOT NULL AS is_edit, state, verdict, verdict_code, code, detail,
+       serial_no, ordered_at, published_at, ended_at
+FROM dead_letter_replays
+WHERE letter_id = $1
+ORDER BY number, ordered_at
+"""
+
+
+async def of_letter(connection: asyncpg.Connection, letter_id: int) -> list[asyncpg.Record]:
+    """Return the replays of a letter, oldest first."""
+    return await connection.fetch(_OF_LETTER, letter_id)
+
+
+# A refusal is a failure only where something else was promised.
+_PROGRESS = """
+SELECT count(*) FILTER (WHERE state = 'ordered') AS ordered,
+       count(*) FILTER (WHERE state = 'published') AS published,
+       count(*) FILTER (WHERE state = 'resolved') AS resolved,
+       count(*) FILTER (WHERE state = 'failed') AS failed,
+       count(*) FILTER (WHERE state = 'cancelled') AS cancelled,
+       count(*) FILTER (WHERE state = 'failed'
+                           OR state = 'resolved' AND verdict = 'will_apply' AND code <> 'OK') AS bad,
+       count(*) FILTER (WHERE position < $2 AND state IN ('ordered', 'published')) AS canaries_out,
+       count(*) FILTER (WHERE position < $2 AND (state IN ('failed', 'cancelled')
+                           OR state = 'resolved' AND verdict = 'will_apply' AND code <> 'OK')) AS canaries_bad
+FROM dead_letter_replays
+WHERE operation_id = $1
+"""
+
+
+async def progress(connection: asyncpg.Connection, operation_id: UUID, canary: int) -> asyncpg.Record:
+    """Return how many replays of an operation stand where; of the first `canary`, how many are out or went badly."""
+    row = await connection.fetchrow(_PROGRESS, operation_id, canary)
+    if row is None:
+        msg = "an aggregate has a row"
+        raise AssertionError(msg)
+    return row
+
+
+_SERIAL_TAKEN = (
+    "SELECT EXISTS (SELECT FROM dead_letter_replays WHERE serial_no = $1 AND state <> 'cancelled')"
+)
+
+
+async def serial_taken(connection: asyncpg.Connection, serial_no: str) -> bool:
+    """Return whether a message with this new serial number was sent, or is about to be, in some letter's place."""
+    return bool(await connection.fetchval(_SERIAL_TAKEN, serial_no))
