@@ -114,6 +114,8 @@ def _shown(text: str) -> str:
 
     It is cut to the 255 bytes that AMQP has for a name.
     """
+    if text.isascii() and text.isprintable():
+        return text  # as it is, but for strangers
     readable = text.encode(errors="surrogateescape").decode(errors="replace").replace("\0", "\ufffd")
     return readable.encode()[:_NAME_BYTES_MAX].decode(errors="ignore")
 

@@ -7,7 +7,7 @@ float, milliseconds become seconds. So the functions below take the place of pam
 never raise on what a peer sent, and what was read and not changed is written as it came.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import MAXYEAR, UTC, datetime
 from typing import Final
 
@@ -130,7 +130,15 @@ def _read(item: bytes) -> FieldValue:
         return bytearray(value)
 
 
+READERS: Final[dict[str, Callable[..., tuple[int, FieldValue]]]] = {
+    "shortstr": read_text,
+    "timestamp": read_time,
+    "table": read_table,
+}
+"""What reads a value, by the type that pamqp gives it, where it is not pamqp itself."""
+
+
 def install() -> None:
     """Have pamqp read and write these values with the functions above, in this process, from now on."""
-    decode.METHODS |= {"shortstr": read_text, "timestamp": read_time, "table": read_table}
+    decode.METHODS |= READERS
     encode.METHODS |= {"shortstr": write_text, "timestamp": write_time, "table": write_table}

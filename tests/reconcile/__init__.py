@@ -1,0 +1,1 @@
+"""The gateway's settlement file against the orders."""

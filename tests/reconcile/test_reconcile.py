@@ -1,0 +1,254 @@
+"""Each way in which the two sides may disagree is found, and nothing else is."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from threading import Thread
+from typing import Any
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from schemas.values import OrderStatus, OrderType, PaymentKind, PaymentStatus
+from tests.batch.rig import rig
+from tests.core.world import open_account, recharge, result
+from tests.reconcile.files import line, reader
+from tests.servers import Servers
+from tests.servers.ports import free_ports
+from wallet_worker import reconcile as reconciling
+from wallet_worker.core.reading import Incoming
+from wallet_worker.export import Span
+from wallet_worker.reconcile import AGREEING, KINDS, Finding, Report, Verdict, reconcile
+from wallet_worker.store.errors import InvariantBrokenError, UnavailableError
+
+NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
+FEBRUARY = datetime(2026, 2, 1, tzinfo=UTC)
+ALWAYS = Span()
+
+
+@pytest.fixture
+async def orders_url(database_url: str, owner: asyncpg.Connection) -> str:
+    """Give a wallet's database. R-1 to R-3 succeeded, R-4 failed, R-5 is pending, R-6 expired, R-7 is no payment."""
+    numbers = [f"R-{number}" for number in range(1, 8)]
+    async with rig(database_url) as wallet:
+        await wallet.settle(open_account(serial_no="O-1", user_id="u-1"))
+        await wallet.settle(
+            *(recharge(serial_no=one, user_id="u-1", amount="100.00", currency="TWD") for one in numbers)
+        )
+        await wallet.settle(*(_paid(one) for one in numbers[:3]), _paid("R-4", status="failed"))
+        await wallet.settle(
+            _paid("R-1", status="failed", gateway_ref="gw-other")
+        )  # contradicts, and changes nothing
+    await owner.execute("UPDATE orders SET status = 'expired' WHERE serial_no = 'R-6'")
+    # Nobody may make one of these yet without a command, so the owner does.
+    await owner.execute("ALTER TABLE orders DROP CONSTRAINT orders_type_known")
+    await owner.execute("UPDATE orders SET order_type = 'transfer' WHERE serial_no = 'R-7'")
+    return database_url
+
+
+def _paid(number: str, **changes: str) -> Incoming:
+    facts: dict[str, Any] = {"amount": "100.00", "currency": "TWD", "gateway_ref": f"gw-{number[2:]}"}
+    return result(payment_order_no=number, occurred_at="2026-01-02T03:04:05Z", **(facts | changes))
+
+
+def said(number: int, **changes: str) -> str:
+    """Return a line about an order, which succeeded."""
+    return line(**{"payment_order_no": f"R-{number}", "gateway_ref": f"gw-{number}"} | changes)
+
+
+ALL = [
+    said(1),
+    said(2),
+    said(3),
+    said(4, status="failed"),
+    said(5, status="unknown"),
+    said(6, status="failed"),
+]
+
+
+async def compared(url: str, *lines: str, span: Span | None = None) -> tuple[Report, list[Finding]]:
+    """Return the report on a file with these lines, and all its findings."""
+    findings: list[Finding] = []
+    report = await reconcile(url, reader(*lines), span=span, on_findings=findings.extend)
+    assert report.lines == len(lines)
+    assert report.verdicts.total() == report.verdicts[Verdict.MATCHED] + len(findings)
+    return report, findings
+
+
+async def test_both_sides_agree(orders_url: str) -> None:
+    report, findings = await compared(orders_url, *ALL, span=ALWAYS)
+
+    assert (report.clean, findings) == (True, [])
+    assert report.verdicts == {Verdict.MATCHED: 6}
+
+
+async def test_an_empty_file_agrees_with_no_span(orders_url: str) -> None:
+    report, _ = await compared(orders_url)
+
+    assert (report.clean, report.lines) == (True, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict", "detail"),
+    [
+        (said(9), Verdict.MISSING_HERE, "there is no order of this number"),
+        (said(1, payment_order_no="O-1"), Verdict.MISSING_HERE, "there is no order of this number"),
+        (said(1, payment_order_no="r-1"), Verdict.MISSING_HERE, "there is no order of this number"),
+        (said(1, kind="payout", amount="1.00"), Verdict.DIFFERENT_KIND, "payout there, recharge here"),
+        (said(7), Verdict.DIFFERENT_KIND, "charge there, transfer here"),
+        (
+            said(1, amount="100.01", status="failed"),
+            Verdict.DIFFERENT_AMOUNT,
+            "100.01 TWD there, 100.00 TWD here",
+        ),
+        (said(1, currency="USD"), Verdict.DIFFERENT_AMOUNT, "100.00 USD there, 100.00 TWD here"),
+        (said(1, status="failed"), Verdict.DIFFERENT_STATUS, "failed there, succeeded here"),
+        (said(5), Verdict.DIFFERENT_STATUS, "succeeded there, pending here"),
+        (said(6), Verdict.DIFFERENT_STATUS, "succeeded there, expired here"),
+        (said(5, status="failed"), Verdict.DIFFERENT_STATUS, "failed there, pending here"),
+        (said(1, gateway_ref="gw-9"), Verdict.DIFFERENT_REF, "gw-9 there, gw-1 here"),
+        ("nonsense", Verdict.BAD_LINE, "it has 1 values, and the first line names 7"),
+    ],
+)
+async def test_a_difference_is_found_and_the_rest_is_compared(
+    orders_url: str, text: str, verdict: Verdict, detail: str
+) -> None:
+    report, (finding,) = await compared(orders_url, said(2), text, said(3))
+
+    assert (finding.verdict, finding.line_no, finding.detail) == (verdict, 3, detail)
+    assert report.verdicts == {Verdict.MATCHED: 2, verdict: 1}
+    assert report.findings == [finding]
+    assert not report.clean
+
+
+@pytest.mark.parametrize(
+    ("again", "detail"),
+    [
+        (said(1), "line 2 says the same"),
+        (said(1, amount="0100.0"), "line 2 says the same"),
+        (said(1, gateway_ref="gw-2"), "line 2 says charge, 100.00 TWD, succeeded, gw-1"),
+        (said(1, status="failed"), "line 2 says charge, 100.00 TWD, succeeded, gw-1"),
+    ],
+)
+async def test_a_second_line_about_a_payment_is_found_wherever_it_stands(
+    orders_url: str, monkeypatch: pytest.MonkeyPatch, again: str, detail: str
+) -> None:
+    for batch_lines in (1, 2, 5_000):
+        monkeypatch.setattr(reconciling, "BATCH_LINES", batch_lines)
+
+        report, (finding,) = await compared(orders_url, said(1), said(2), again)
+
+        assert (finding.verdict, finding.line_no, finding.detail) == (Verdict.DUPLICATE, 4, detail)
+        assert report.verdicts[Verdict.MATCHED] == 2
+
+
+async def test_what_moved_in_the_span_and_is_not_in_the_file_is_missing_there(orders_url: str) -> None:
+    async def missing(span: Span | None) -> list[str | None]:
+        _, findings = await compared(orders_url, said(2), span=span)
+        assert {finding.verdict for finding in findings} <= {Verdict.MISSING_THERE}
+        return [finding.payment_order_no for finding in findings]
+
+    assert await missing(None) == []
+    assert await missing(ALWAYS) == ["R-1", "R-3"]
+    assert await missing(Span(since=NEW_YEAR, before=FEBRUARY)) == ["R-1", "R-3"]
+    # It is the gateway's own time that counts, and not when the wallet heard of it.
+    assert await missing(Span(since=FEBRUARY)) == []
+    assert await missing(Span(before=NEW_YEAR)) == []
+
+
+def test_every_kind_of_payment_and_every_status_is_judged() -> None:
+    assert set(KINDS.values()) == set(PaymentKind) - {PaymentKind.STATUS}
+    assert set(AGREEING) == set(PaymentStatus)
+    assert set(KINDS) == {OrderType.RECHARGE, OrderType.WITHDRAW, OrderType.REFUND}
+    assert set().union(*AGREEING.values()) == {
+        OrderStatus.SUCCEEDED,
+        OrderStatus.FAILED,
+        OrderStatus.EXPIRED,
+        OrderStatus.PENDING,
+    }
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    lines=st.lists(
+        st.builds(
+            said,
+            st.integers(1, 9),
+            kind=st.sampled_from(["charge", "charge", "charge", "payout", "status"]),
+            amount=st.sampled_from(["100.00", "100.00", "1.00"]),
+            status=st.sampled_from([*PaymentStatus]),
+        ),
+        max_size=30,
+    ),
+    batch_lines=st.integers(1, 31),
+)
+async def test_each_line_has_one_verdict_in_batches_of_any_size(
+    orders_url: str, lines: Sequence[str], batch_lines: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        whole, findings = await compared(orders_url, *lines, span=ALWAYS)
+        patch.setattr(reconciling, "BATCH_LINES", batch_lines)
+        parts, in_parts = await compared(orders_url, *lines, span=ALWAYS)
+
+    assert whole.verdicts == parts.verdicts
+    assert findings == in_parts
+    numbers = [finding.line_no for finding in findings if finding.line_no is not None]
+    assert numbers == sorted(set(numbers))
+
+
+async def test_only_the_first_of_each_kind_are_kept(orders_url: str) -> None:
+    report = await reconcile(
+        orders_url, reader(*(said(number) for number in range(10, 40)), "bad"), span=None, shown_max=2
+    )
+
+    assert report.verdicts == {Verdict.MISSING_HERE: 30, Verdict.BAD_LINE: 1}
+    assert [finding.line_no for finding in report.findings] == [2, 3, 32]
+
+
+async def test_it_sees_one_moment(orders_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconciling, "BATCH_LINES", 1)
+    positions: list[int] = []
+
+    async def change() -> None:
+        connection = await asyncpg.connect(orders_url)
+        await connection.execute("UPDATE orders SET amount = amount + 1")
+        await connection.close()
+
+    def meanwhile(position: int) -> None:
+        if not positions:
+            other = Thread(target=lambda: asyncio.run(change()))
+            other.start()
+            other.join()
+        positions.append(position)
+
+    report = await reconcile(orders_url, reader(*ALL), span=ALWAYS, on_progress=meanwhile)
+
+    assert report.clean
+    assert positions == sorted(set(positions))
+    assert not (await reconcile(orders_url, reader(*ALL), span=ALWAYS)).clean
+
+
+async def test_nothing_is_written_to_the_database_and_no_privilege_is_needed(
+    orders_url: str, owner: asyncpg.Connection
+) -> None:
+    database = await owner.fetchval("SELECT current_database()")
+    await owner.execute(f'REVOKE TEMPORARY ON DATABASE "{database}" FROM PUBLIC')
+
+    report, _ = await compared(orders_url, *ALL, span=ALWAYS)
+
+    assert report.clean
+
+
+async def test_a_database_that_was_never_migrated_agrees_with_nothing(servers: Servers) -> None:
+    async with servers.database() as empty_url:
+        with pytest.raises(InvariantBrokenError, match="orders"):
+            await reconcile(empty_url, reader(*ALL), span=None)
+
+
+async def test_a_database_that_is_away_is_said() -> None:
+    (port,) = free_ports(1)
+
+    with pytest.raises(UnavailableError):
+        await reconcile(f"postgresql://nobody@127.0.0.1:{port}/none", reader(*ALL), span=None)

@@ -1,0 +1,95 @@
+"""`wallet export`: statements and orders as files, read from the database."""
+
+from dataclasses import asdict
+from typing import IO, TYPE_CHECKING, Annotated
+
+import typer
+from pydantic import ValidationError
+
+from schemas.codes import Code
+from schemas.names import DEFAULT_ACCOUNT_TYPE
+from schemas.queries import GetStatement
+from wallet_worker.cli import environment, exits, terminal
+from wallet_worker.cli.exits import Exit
+from wallet_worker.cli.options import Currency, Json, Since, Type, Until, User, read_time
+from wallet_worker.cli.product import Form, OnProgress, Output, progress, written
+from wallet_worker.sheet import Format
+
+if TYPE_CHECKING:
+    from wallet_worker.export import Statement
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Write statements and orders to files. Only WALLET_DATABASE_URL is needed, and no worker.",
+)
+
+
+@app.command()
+def statement(
+    user_id: User,
+    currency: Currency,
+    *,
+    account_type: Type = DEFAULT_ACCOUNT_TYPE,
+    account_no: Annotated[
+        str | None,
+        typer.Option(
+            "--account", metavar="NUMBER", help="This account, also if it was closed and a newer is there."
+        ),
+    ] = None,
+    since: Since = None,
+    until: Until = None,
+    form: Form = Format.CSV,
+    output: Output = None,
+    as_json: Json = None,
+) -> None:
+    """Write an account's lines, oldest first, with the balance before and after each.
+
+    It is read as one moment saw it, however long that takes, and needs little memory. With -o, the file is there when
+    it is whole, and the balances before its first and after its last line are told.
+
+    In CSV, a value that a spreadsheet would take for a formula has an apostrophe in front; JSON lines have none.
+
+    Example: wallet export statement alice TWD --from 2026-01-01 --to 2026-02-01 -o alice.csv
+    """
+    url = environment.database_url()
+    try:
+        asked = GetStatement(
+            user_id=user_id,
+            account_type=account_type,
+            currency=currency,
+            from_time=read_time("--from", since),
+            to_time=read_time("--to", until),
+        )
+    except ValidationError as exc:
+        exits.end_misused(exc)
+    with written(output) as out, progress("lines", shown=output is not None) as moved:
+        found = exits.run(_statement(url, out, form, asked, account_no, moved))
+        if found is None:
+            exits.end(Exit.FOUND, f"{Code.ACCOUNT_NOT_FOUND}: the user has no such account")
+    if output is None:
+        return
+    if terminal.wants_json(as_json):
+        terminal.tell_json({"file": str(output), **asdict(found)})
+    else:
+        terminal.tell(
+            f"{output}: {found.lines:,} lines of account {found.account_no}, "
+            f"{found.opening_balance} {currency} before them, {found.closing_balance} {currency} after"
+        )
+
+
+async def _statement(
+    url: str, out: IO[str], form: Format, asked: GetStatement, account_no: str | None, moved: OnProgress
+) -> "Statement | None":
+    from wallet_worker.export import Span, statement
+
+    return await statement(
+        url,
+        out,
+        form,
+        user_id=asked.user_id,
+        account_type=asked.account_type,
+        currency=asked.currency,
+        account_no=account_no,
+        span=Span(since=asked.from_time, before=asked.to_time),
+        on_progress=moved,
+    )

@@ -1,0 +1,130 @@
+"""Statements and orders for accountants: read from one moment of the database, row by row, however many there are."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import IO, Final, TypeAlias
+
+import asyncpg
+
+from schemas.money import to_text
+from wallet_worker.sheet import Cell, Format, Sheet, time_text
+from wallet_worker.store import entries
+from wallet_worker.store.errors import mapped
+from wallet_worker.store.snapshot import chunks, snapshot
+
+APPLICATION: Final = "wallet export"
+
+OnProgress: TypeAlias = Callable[[int, int], None]
+"""Is told how many rows are written, of how many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """From when, and until before when; absent: without that end."""
+
+    since: datetime | None = None
+    before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """What was exported of an account: how many lines, and the balances before the first and after the last."""
+
+    account_no: str
+    lines: int
+    opening_balance: str
+    closing_balance: str
+
+
+STATEMENT_COLUMNS: Final = (
+    "line_no", "created_at", "serial_no", "order_type", "direction", "amount", "currency",
+    "balance_before", "balance_after", "account_no",
+)  # fmt: skip
+
+# As `store.accounts` finds the newest; any account of the key if its number is given.
+_ACCOUNT = """
+SELECT account_id, account_no
+FROM accounts
+WHERE kind = 'user' AND user_id = $1 AND account_type = $2 AND currency = $3
+  AND ($4::text IS NULL OR account_no = $4)
+ORDER BY (status <> 'closed') DESC, created_at DESC, account_id DESC
+LIMIT 1
+"""
+
+_LINES_COUNT = """
+SELECT count(*)
+FROM entries
+WHERE account_id = $1
+  AND ($2::timestamptz IS NULL OR created_at >= $2)
+  AND ($3::timestamptz IS NULL OR created_at < $3)
+"""
+
+_LINES = """
+SELECT e.line_no, e.created_at, o.serial_no, o.order_type, e.direction, e.amount, e.balance_before, e.balance_after
+FROM entries e
+JOIN orders o USING (order_id)
+WHERE e.account_id = $1
+  AND ($2::timestamptz IS NULL OR e.created_at >= $2)
+  AND ($3::timestamptz IS NULL OR e.created_at < $3)
+ORDER BY e.line_no
+"""
+
+
+async def statement(
+    dsn: str,
+    out: IO[str],
+    form: Format,
+    *,
+    user_id: str,
+    account_type: str,
+    currency: str,
+    account_no: str | None = None,
+    span: Span,
+    on_progress: OnProgress,
+) -> Statement | None:
+    """Write an account's lines, oldest first; return what was written, or nothing if there is no such account.
+
+    Without `account_no` it is the user's newest account of the type and currency. Raises the errors of `store.errors`,
+    and UnwritableError; what stands in `out` then is not whole.
+    """
+    with mapped():
+        async with snapshot(dsn, APPLICATION) as connection:
+            account = await connection.fetchrow(_ACCOUNT, user_id, account_type, currency, account_no)
+            if account is None:
+                return None
+            account_id, number = account
+            asked = (account_id, span.since, span.before)
+            total = await connection.fetchval(_LINES_COUNT, *asked)
+            left = await entries.balance_before(connection, account_id, line_no=0, since=span.since)
+            opening_minor, closing_minor, lines = left, left, 0
+            sheet = Sheet(out, STATEMENT_COLUMNS, form)
+            async for rows in chunks(connection, _LINES, *asked):
+                sheet.write(_statement_rows(rows, number, currency))
+                lines += len(rows)
+                closing_minor = rows[-1]["balance_after"]
+                on_progress(lines, total)
+    return Statement(
+        account_no=number,
+        lines=lines,
+        opening_balance=to_text(opening_minor, currency),
+        closing_balance=to_text(closing_minor, currency),
+    )
+
+
+def _statement_rows(
+    rows: Sequence[asyncpg.Record], account_no: str, currency: str
+) -> Iterator[Sequence[Cell]]:
+    for line_no, created_at, serial_no, order_type, direction, amount, before, after in rows:
+        yield (
+            line_no,
+            time_text(created_at),
+            serial_no,
+            order_type,
+            direction,
+            to_text(amount, currency),
+            currency,
+            to_text(before, currency),
+            to_text(after, currency),
+            account_no,
+        )
