@@ -165,7 +165,7 @@ class Settings(BaseSettings):
         )
 
     @property
-    def limits(self) -> Limits:
+    def dead_letter_limits(self) -> Limits:
         """What operators may do alone."""
         return Limits(alone_max=self.dlq_alone_max)
 
