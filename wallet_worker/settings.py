@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -87,6 +88,28 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         default=25.0, gt=0, description="How long a stopping worker may take to finish what it has in hand."
     )
+    console_host: str = Field(
+        default="127.0.0.1",
+        description="Where `wallet console` listens; for more than this machine, set WALLET_CONSOLE_ORIGIN.",
+    )
+    console_port: int = Field(default=9310, ge=0, le=65_535, description="Its port; 0 takes a free one.")
+    console_origin: str | None = Field(
+        default=None,
+        description="Where its people reach it, such as https://console.example; nobody else's pages may send it forms.",
+    )
+    console_users: Path = Field(
+        default=Path("wallet-console-users.json"),
+        description="Who may sign in: the file that `wallet console user` writes.",
+    )
+    console_idle_seconds: float = Field(
+        default=1_800.0, gt=0, description="How long somebody stays signed in without doing anything."
+    )
+    console_session_seconds: float = Field(
+        default=43_200.0, gt=0, description="How long somebody stays signed in at all."
+    )
+    console_proxies: Annotated[tuple[str, ...] | None, NoDecode] = Field(
+        default=None, description="Addresses of proxies whose X-Forwarded-For is believed, separated by commas."
+    )
     log_format: str = Field(
         default="auto",
         pattern="^(auto|json|console)$",
@@ -96,7 +119,7 @@ class Settings(BaseSettings):
         default="info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
     )
 
-    @field_validator("currencies", "ask_seconds", mode="before")
+    @field_validator("currencies", "ask_seconds", "console_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return (
@@ -118,6 +141,20 @@ class Settings(BaseSettings):
         for currency in value:
             minor_digits(currency)
         return value
+
+    @field_validator("console_origin")
+    @classmethod
+    def _is_an_origin(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        try:
+            said = urlsplit(value.lower())
+        except ValueError:
+            said = urlsplit("")
+        if said.scheme not in {"https", "http"} or not said.hostname or "@" in value or said.path not in {"", "/"} or said.query:
+            msg = "it should look like https://console.example, without a path"
+            raise ValueError(msg)
+        return f"{said.scheme}://{said.netloc}"
 
     @field_validator("amqp_url", "database_url")
     @classmethod
