@@ -57,7 +57,9 @@ class Settings(BaseSettings):
         "None: whoever can reach the database may all of it.",
     )
     dlq_alone_max: int = Field(
-        default=100, ge=0, description="How many dead letters one person may replay or discard without a second."
+        default=100,
+        ge=0,
+        description="How many dead letters one person may replay or discard without a second.",
     )
     drain_seconds: float = Field(
         default=25.0, gt=0, description="How long a stopping worker may take to finish what it has in hand."
@@ -69,7 +71,7 @@ class Settings(BaseSettings):
     console_port: int = Field(default=9310, ge=0, le=65_535, description="Its port; 0 takes a free one.")
     console_origin: str | None = Field(
         default=None,
-        description="Where its people reach it, such as https://console.example; nobody else's pages may send it forms.",
+        description="Where its people reach it, such as https://console.example; forms from elsewhere are refused.",
     )
     console_users: Path = Field(
         default=Path("wallet-console-users.json"),
@@ -82,7 +84,8 @@ class Settings(BaseSettings):
         default=43_200.0, gt=0, description="How long somebody stays signed in at all."
     )
     console_proxies: Annotated[tuple[str, ...] | None, NoDecode] = Field(
-        default=None, description="Addresses of proxies whose X-Forwarded-For is believed, separated by commas."
+        default=None,
+        description="Addresses of proxies whose X-Forwarded-For is believed, separated by commas.",
     )
     log_format: str = Field(
         default="auto",
@@ -125,7 +128,8 @@ class Settings(BaseSettings):
             said = urlsplit(value.lower())
         except ValueError:
             said = urlsplit("")
-        if said.scheme not in {"https", "http"} or not said.hostname or "@" in value or said.path not in {"", "/"} or said.query:
+        is_bare = bool(said.hostname) and "@" not in value and said.path in {"", "/"} and not said.query
+        if said.scheme not in {"https", "http"} or not is_bare:
             msg = "it should look like https://console.example, without a path"
             raise ValueError(msg)
         return f"{said.scheme}://{said.netloc}"
