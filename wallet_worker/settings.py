@@ -95,7 +95,7 @@ class Settings(BaseSettings):
     console_port: int = Field(default=9310, ge=0, le=65_535, description="Its port; 0 takes a free one.")
     console_origin: str | None = Field(
         default=None,
-        description="Where its people reach it, such as https://console.example; nobody else's pages may send it forms.",
+        description="Where its people reach it, such as https://console.example; forms from elsewhere are refused.",
     )
     console_users: Path = Field(
         default=Path("wallet-console-users.json"),
@@ -108,7 +108,8 @@ class Settings(BaseSettings):
         default=43_200.0, gt=0, description="How long somebody stays signed in at all."
     )
     console_proxies: Annotated[tuple[str, ...] | None, NoDecode] = Field(
-        default=None, description="Addresses of proxies whose X-Forwarded-For is believed, separated by commas."
+        default=None,
+        description="Addresses of proxies whose X-Forwarded-For is believed, separated by commas.",
     )
     log_format: str = Field(
         default="auto",
@@ -151,7 +152,8 @@ class Settings(BaseSettings):
             said = urlsplit(value.lower())
         except ValueError:
             said = urlsplit("")
-        if said.scheme not in {"https", "http"} or not said.hostname or "@" in value or said.path not in {"", "/"} or said.query:
+        is_bare = bool(said.hostname) and "@" not in value and said.path in {"", "/"} and not said.query
+        if said.scheme not in {"https", "http"} or not is_bare:
             msg = "it should look like https://console.example, without a path"
             raise ValueError(msg)
         return f"{said.scheme}://{said.netloc}"
