@@ -139,11 +139,8 @@ def recharge(message: Recharge, facts: Facts, at: Circumstances) -> Made | No:
         broken = No(Code.LIMIT_EXCEEDED, why)
     if broken is not None:
         return broken
-    order = _waiting(
-        _order(
-            OrderType.RECHARGE, message.serial_no, account, amount_minor, at, channel=message.recharge_type
-        ),
-        at,
+    order = _order(
+        OrderType.RECHARGE, message.serial_no, account, amount_minor, at, channel=message.recharge_type
     )
     return Made(
         RechargeResult(
@@ -173,9 +170,8 @@ def withdraw(message: Withdraw, facts: Facts, at: Circumstances) -> Made | No:
         return refused
     if account.available_minor < amount_minor:
         return _NOT_ENOUGH
-    order = _waiting(
-        _order(OrderType.WITHDRAW, message.serial_no, account, amount_minor, at, channel=message.payout_type),
-        at,
+    order = _order(
+        OrderType.WITHDRAW, message.serial_no, account, amount_minor, at, channel=message.payout_type
     )
     return Made(
         orders.view(order, account),
@@ -215,17 +211,14 @@ def refund(message: Refund, facts: Facts, at: Circumstances) -> Made | No:
         return broken
     if account.available_minor < amount_minor:
         return _NOT_ENOUGH
-    order = _waiting(
-        _order(
-            OrderType.REFUND,
-            message.serial_no,
-            account,
-            amount_minor,
-            at,
-            channel=original.channel,
-            about_serial_no=original.serial_no,
-        ),
+    order = _order(
+        OrderType.REFUND,
+        message.serial_no,
+        account,
+        amount_minor,
         at,
+        channel=original.channel,
+        about_serial_no=original.serial_no,
     )
     return Made(
         orders.view(order, account),
@@ -420,7 +413,9 @@ def _order(
     payee: Account | None = None,
     about_serial_no: str | None = None,
 ) -> Order:
-    """Return a new order in its first status."""
+    """Return a new order in its first status; if it waits for the gateway, with the time to look at it again."""
+    kind = KINDS[order_type]
+    expires_at = at.now + at.rules.recharge_expires_after if order_type is OrderType.RECHARGE else None
     return Order(
         order_id=at.draw.order_id(at.now),
         serial_no=serial_no,
@@ -428,20 +423,16 @@ def _order(
         account_id=account.account_id,
         amount_minor=amount_minor,
         currency=account.currency,
-        status=KINDS[order_type].begins,
+        status=kind.begins,
         code=Code.OK,
         channel=channel,
         created_at=at.now,
         updated_at=at.now,
-        expires_at=at.now + at.rules.recharge_expires_after if order_type is OrderType.RECHARGE else None,
+        expires_at=expires_at,
         counter_account_id=None if payee is None else payee.account_id,
         about_serial_no=about_serial_no,
+        due_at=at.rules.asked_at(channel, at.now, expires_at, at.now) if kind.payment else None,
     )
-
-
-def _waiting(order: Order, at: Circumstances) -> Order:
-    """Return a new order that waits for the gateway, with the time when it is looked at again."""
-    return replace(order, due_at=at.rules.asked_at(order, at.now))
 
 
 def _sent(order: Order, account: Account, at: Circumstances) -> tuple[Outgoing, ...]:

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from schemas.names import DEFAULT_CURRENCIES
 from wallet_worker.core.limits import Limits
 from wallet_worker.core.numbering import Draw
-from wallet_worker.core.orders import Order
 from wallet_worker.core.reading import Incoming
 
 ASK_AFTER = (
@@ -34,12 +33,13 @@ class Rules:
     ask_after_by_channel: Mapping[str, tuple[timedelta, ...]] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
 
-    def asked_at(self, order: Order, now: datetime) -> datetime:
+    def asked_at(
+        self, channel: str, created_at: datetime, expires_at: datetime | None, now: datetime
+    ) -> datetime:
         """Return when to look next at an order that waits for the gateway: to ask, or because it expires."""
-        ages = self.ask_after_by_channel.get(order.channel, self.ask_after)
-        times = (order.created_at + age for age in ages)
-        asked_at = next((time for time in times if time > now), now + ages[-1])
-        return min(asked_at, order.expires_at) if order.expires_at else asked_at
+        ages = self.ask_after_by_channel.get(channel, self.ask_after)
+        asked_at = next((time for age in ages if (time := created_at + age) > now), now + ages[-1])
+        return min(asked_at, expires_at) if expires_at else asked_at
 
 
 @dataclass(frozen=True, slots=True)

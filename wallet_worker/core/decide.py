@@ -5,7 +5,9 @@ what all commands have in common: a serial number has one outcome, for ever.
 """
 
 import json
-from typing import assert_never
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, get_args
 
 from schemas.codes import Code
 from schemas.commands import (
@@ -38,18 +40,11 @@ from wallet_worker.endings import Ending
 
 def decide(message: Readable | Unreadable, facts: Facts, at: Circumstances) -> Decision:
     """Return what the message does. The same arguments always give the same decision; nothing is changed."""
-    match message:
-        case PaymentResult():
-            return results.settle(message, facts, at)
-        case Unreadable():
-            return _unreadable(message, at)
-        case Due():
-            return passing.pass_by(message, facts, at)
-        case _:
-            return _command(message, facts, at)
+    # By type and not by `match`, which would ask each of a dozen classes in turn, for every message.
+    return _DECIDERS.get(type(message), _command)(message, facts, at)
 
 
-def _unreadable(message: Unreadable, at: Circumstances) -> Decision:
+def _unreadable(message: Unreadable, _facts: Facts, at: Circumstances) -> Decision:
     replies: tuple[Outgoing, ...] = ()
     match at.incoming.source:
         case Source.COMMANDS if message.serial_no is not None:
@@ -77,7 +72,8 @@ def _command(message: AnyCommand, facts: Facts, at: Circumstances) -> Decision:
     mark = fingerprint(text)
     known = facts.commands.get(message.serial_no)
     if known is None:
-        return _with_outcome(message, _made(message, facts, at), text.decode(), mark, at)
+        made = _COMMANDS[type(message)](message, facts, at)
+        return _with_outcome(message, made, text.decode(), mark, at)
     if known.fingerprint == mark:
         return Decision(Ending.REPEATED, known.code, outgoing=_answer(known, at, duplicate=True))
     different = differing(said, json.loads(known.content))
@@ -97,30 +93,6 @@ def _command(message: AnyCommand, facts: Facts, at: Circumstances) -> Decision:
             at,
         ),
     )
-
-
-def _made(message: AnyCommand, facts: Facts, at: Circumstances) -> Made | No:
-    match message:
-        case Recharge():
-            return asking.recharge(message, facts, at)
-        case Transfer():
-            return asking.transfer(message, facts, at)
-        case Withdraw():
-            return asking.withdraw(message, facts, at)
-        case OpenAccount():
-            return asking.open_account(message, facts, at)
-        case Hold():
-            return asking.hold(message, facts, at)
-        case Capture():
-            return asking.capture(message, facts, at)
-        case Release():
-            return asking.release(message, facts, at)
-        case Refund():
-            return asking.refund(message, facts, at)
-        case FreezeAccount() | UnfreezeAccount() | CloseAccount():
-            return asking.turn_account(message, facts, at)
-        case _:
-            assert_never(message)
 
 
 def _with_outcome(
@@ -190,3 +162,28 @@ def _answer(command: Command, at: Circumstances, *, duplicate: bool) -> tuple[Ou
     if at.incoming.reply_to is None:
         return ()
     return telling.reply(outcome(command, duplicate=duplicate), at)
+
+
+_COMMANDS: Mapping[type, Callable[[Any, Facts, Circumstances], Made | No]] = MappingProxyType(
+    {
+        OpenAccount: asking.open_account,
+        FreezeAccount: asking.turn_account,
+        UnfreezeAccount: asking.turn_account,
+        CloseAccount: asking.turn_account,
+        Recharge: asking.recharge,
+        Withdraw: asking.withdraw,
+        Transfer: asking.transfer,
+        Refund: asking.refund,
+        Hold: asking.hold,
+        Capture: asking.capture,
+        Release: asking.release,
+    }
+)
+if set(_COMMANDS) != set(get_args(AnyCommand)):
+    msg = f"nobody decides {set(get_args(AnyCommand)) ^ set(_COMMANDS)}"
+    raise AssertionError(msg)
+
+_DECIDERS: Mapping[type, Callable[[Any, Facts, Circumstances], Decision]] = MappingProxyType(
+    {PaymentResult: results.settle, Unreadable: _unreadable, Due: passing.pass_by}
+)
+"""Who decides what is no command."""

@@ -65,7 +65,8 @@ def pass_by(due: Due, facts: Facts, at: Circumstances) -> Decision:
 
 def _asked(order: Order, at: Circumstances) -> Decision:
     """Return the decision that asks the gateway, and looks again later. To the world the order is as it was."""
-    asked = replace(order, asked=order.asked + 1, due_at=at.rules.asked_at(order, at.now))
+    due_at = at.rules.asked_at(order.channel, order.created_at, order.expires_at, at.now)
+    asked = replace(order, asked=order.asked + 1, due_at=due_at)
     return Decision(
         Ending.APPLIED, orders=(asked,), outgoing=(telling.request(order, PaymentKind.STATUS, at),)
     )

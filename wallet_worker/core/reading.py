@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import TypeAlias, cast, get_args
 
 from schemas.codes import Code
 from schemas.commands import (
@@ -60,6 +60,11 @@ AnyCommand: TypeAlias = (
 )
 Readable: TypeAlias = AnyCommand | PaymentResult | Due
 
+_KNOWN = {*get_args(AnyCommand), PaymentResult}
+if {*COMMANDS.values(), *RESULTS.values()} != _KNOWN:
+    msg = f"accepted by the contract and unknown here, or the other way: {_KNOWN ^ set(COMMANDS.values())}"
+    raise AssertionError(msg)
+
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
@@ -104,16 +109,11 @@ def read(incoming: Incoming, keys: Mapping[str, str]) -> Readable | Unreadable:
         message = parse(incoming.body, _ACCEPTED[incoming.source])
     except (Malformed, UnsupportedType) as exc:
         return Unreadable(exc.code, str(exc), exc.faults, exc.serial_no, exc.payment_order_no)
-    match message:
-        case PaymentResult():
-            try:
-                verify(incoming.signature, incoming.body, keys)
-            except BadSignature as exc:
-                number = message.payment_order_no
-                return Unreadable(Code.BAD_SIGNATURE, exc.reason, payment_order_no=number)
-            return message
-        case _ if isinstance(message, AnyCommand):
-            return message
-        case _:
-            msg = f"{message.type} is accepted by the contract and unknown here"
-            raise AssertionError(msg)
+    if isinstance(message, PaymentResult):
+        try:
+            verify(incoming.signature, incoming.body, keys)
+        except BadSignature as exc:
+            number = message.payment_order_no
+            return Unreadable(Code.BAD_SIGNATURE, exc.reason, payment_order_no=number)
+        return message
+    return cast("AnyCommand", message)  # nothing else is accepted: see below

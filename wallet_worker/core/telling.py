@@ -5,6 +5,7 @@ The numbers keep a message's ids apart: 0 its first event, 1 its payment request
 
 from collections.abc import Callable
 from typing import TypeAlias
+from uuid import UUID
 
 from schemas.commands import Outcome
 from schemas.encode import encode
@@ -50,10 +51,9 @@ if set(_ORDER_EVENTS) != set(OrderStatus):
 
 def event(kind: MakeEvent, serial_no: str, data: Part, at: Circumstances, number: int = 0) -> Outgoing:
     """Return an event about a serial number; `data` is what this kind of event tells."""
-    message = kind(
-        event_id=str(at.draw.event_id(at.now, number)), occurred_at=at.now, serial_no=serial_no, data=data
-    )
-    return _outgoing(message, WALLET_EVENTS, number, at)
+    event_id = at.draw.event_id(at.now, number)
+    message = kind(event_id=str(event_id), occurred_at=at.now, serial_no=serial_no, data=data)
+    return _outgoing(message, event_id, WALLET_EVENTS, at)
 
 
 def order_event(
@@ -81,7 +81,7 @@ def request(order: Order, kind: PaymentKind, at: Circumstances) -> Outgoing:
         requested_at=at.now,
         expires_at=order.expires_at,
     )
-    return _outgoing(message, PAYMENT_REQUESTS, 1, at)
+    return _outgoing(message, at.draw.event_id(at.now, 1), PAYMENT_REQUESTS, at)
 
 
 def reply(message: Outcome | PaymentProcessed, at: Circumstances) -> tuple[Outgoing, ...]:
@@ -99,9 +99,9 @@ def reply(message: Outcome | PaymentProcessed, at: Circumstances) -> tuple[Outgo
     return (answer,)
 
 
-def _outgoing(message: Message, exchange: str, number: int, at: Circumstances) -> Outgoing:
+def _outgoing(message: Message, message_id: UUID, exchange: str, at: Circumstances) -> Outgoing:
     return Outgoing(
-        message_id=at.draw.event_id(at.now, number),
+        message_id=message_id,
         exchange=exchange,
         routing_key=routing_key(message.type),
         body=encode(message),
