@@ -1,9 +1,9 @@
 """Rows of a file for accountants: CSV that no spreadsheet takes for formulas, or JSON lines.
 
 A spreadsheet reads a cell that begins with `=`, `+`, `-` or `@` as a formula, which may fetch and send what it likes,
-and so it does after a tab or a line end. Serial numbers and user ids may begin with `-`, and a gateway's file may
-hold anything: such a cell gets an apostrophe in front, which no value of the wallet's own begins with. Numbers are
-never below zero in these files. JSON lines have every value as it is.
+and so it does after a tab or a line end, and with the wide forms of these characters. Serial numbers and user ids may
+begin with `-`, and a gateway's file may hold anything: such a cell gets an apostrophe in front, which no value of the
+wallet's own begins with. Numbers are never below zero in these files. JSON lines have every value as it is.
 """
 
 import csv
@@ -16,7 +16,7 @@ from typing import IO, Final, TypeAlias
 
 Cell: TypeAlias = str | int | None
 
-_STEERING: Final = frozenset("=+-@\t\r\n")
+_STEERING: Final = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 
 class Format(StrEnum):
@@ -49,7 +49,9 @@ class Sheet:
         self._out = out
         self._columns = tuple(columns)
         self._form = form
-        self._csv = csv.writer(out, lineterminator="\n")
+        self._csv = csv.writer(
+            out, lineterminator="\r\n"
+        )  # RFC 4180; with another, "\r" in a cell is not quoted
         if form is Format.CSV:
             with writing():
                 self._csv.writerow(columns)

@@ -4,11 +4,12 @@
 import asyncio
 import os
 
-from wallet_worker.client import OutcomeUnknownError, WalletClient
+from schemas.events import OrderView
+from wallet_worker.client import OutcomeUnknownError, WalletClient, result_of
 
 
 async def main() -> None:
-    """Open an account and recharge it."""
+    """Open an account, recharge it, and send somebody money."""
     async with WalletClient(os.environ["WALLET_AMQP_URL"]) as wallet:
         opened = await wallet.open_account("alice", "TWD", serial_no="open-alice")
         print(opened.status, opened.code)  # applied OK, or refused and why
@@ -21,6 +22,10 @@ async def main() -> None:
 
         order = (await wallet.settled("recharge-1", timeout_seconds=60)).order
         print(order and order.status)  # succeeded, once the payment gateway has said so
+
+        await wallet.open_account("bob", "TWD", serial_no="open-bob")
+        sent = await wallet.transfer("alice", "bob", "25.00", "TWD", serial_no="transfer-1")
+        print(result_of(sent, OrderView).to_user_id)  # bob; it raises RefusedError if that was refused
 
         async for page in wallet.statement_pages("alice", "TWD"):
             for line in page.entries:

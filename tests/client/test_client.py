@@ -223,5 +223,7 @@ async def test_the_example_of_the_readme_runs(amqp_url: str, workers: Workers) -
         "applied OK",
         "applied False",
         "succeeded",
+        "bob",
         "1 credit 100.00 100.00",
+        "2 debit 25.00 75.00",
     ]

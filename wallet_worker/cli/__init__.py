@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from wallet_worker.cli import audit, export, keeper, migrate, reconcile, send, show, topology, worker
+from wallet_worker.cli import audit, dlq, export, keeper, migrate, reconcile, send, show, topology, worker
 from wallet_worker.cli.exits import EXIT_STATUSES
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command(name="keeper")(keeper.keeper)
 app.add_typer(send.app, name="send")
 app.add_typer(show.app, name="show")
 app.command(name="audit")(audit.audit)
+app.add_typer(dlq.app, name="dlq")
 app.add_typer(export.app, name="export")
 app.command(name="reconcile")(reconcile.reconcile)
 

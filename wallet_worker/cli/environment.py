@@ -33,6 +33,18 @@ def worker() -> Settings:
     return _read(Settings)
 
 
+class _Desk(Settings):
+    """All settings, for whoever needs the database and no broker."""
+
+    amqp_url: SecretStr = SecretStr("amqp://nobody/")
+
+
+def desk() -> Settings:
+    """Return all settings but the broker's, which is not asked for, or end the command."""
+    database_url()
+    return _read(_Desk)
+
+
 def amqp_url() -> str:
     """Return the broker's address, or end the command."""
     return _read(_Broker).amqp_url.get_secret_value()

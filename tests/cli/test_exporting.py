@@ -1,0 +1,265 @@
+"""`wallet export`: files for accountants, which no spreadsheet takes for anything but text and numbers."""
+
+import asyncio
+import csv
+import json
+import os
+import stat
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from pathlib import Path
+
+import asyncpg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.events import EntryView
+from schemas.queries import GetStatement, Statement
+from tests.batch.rig import Rig, rig
+from tests.cli.terminal import ROOT, environment, wallet, wallet_on_a_terminal, wallet_process
+from tests.core.mixtures import UNHURRIED
+from tests.core.world import open_account, recharge, result
+from wallet_worker.cli.exits import Exit
+from wallet_worker.queries import answer
+from wallet_worker.sheet import Format, Sheet, UnwritableError
+from wallet_worker.store import snapshot as snapshots
+from wallet_worker.store.database import READONLY_ROLE, Database
+
+STATEMENT = ("export", "statement", "u-1", "TWD")
+LINES = 7
+# A serial number that is a formula to a spreadsheet.
+FORMULA = "-2-3"
+
+
+@pytest.fixture
+async def worker(database_url: str) -> AsyncIterator[Rig]:
+    """Give a worker on the test's database."""
+    async with rig(database_url) as found:
+        yield found
+
+
+@pytest.fixture
+async def paid_url(worker: Rig, database_url: str) -> str:
+    """Give a database in which u-1 has seven lines of 100.00 TWD, in two batches; one is of an order named -2-3."""
+    await worker.settle(open_account(serial_no="O-1", user_id="u-1"))
+    for batch in ([FORMULA, "R-1", "R-2"], ["R-3", "R-4", "R-5", "R-6"]):
+        await worker.settle(
+            *(recharge(serial_no=one, user_id="u-1", amount="100.00", currency="TWD") for one in batch)
+        )
+        await worker.settle(*(result(payment_order_no=one, amount="100.00", currency="TWD") for one in batch))
+    return database_url
+
+
+async def statement_of(url: str) -> Statement:
+    """Return the statement as a worker answers it."""
+    database = Database(url, role=READONLY_ROLE, application="wallet tests")
+    await database.open()
+    async with database.snapshot() as connection:
+        page = await answer(connection, GetStatement(user_id="u-1", currency="TWD"))
+    await database.close()
+    assert isinstance(page, Statement)
+    return page
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    """Return the rows of a CSV file by the names of their columns."""
+    return list(csv.DictReader(StringIO(text)))
+
+
+def names(folder: Path) -> list[str]:
+    """Return the names of the files in a folder, hidden ones too."""
+    return [file.name for file in folder.iterdir()]
+
+
+async def test_a_statement_is_the_one_that_a_worker_answers(paid_url: str) -> None:
+    page = await statement_of(paid_url)
+
+    as_csv = await wallet(*STATEMENT, WALLET_DATABASE_URL=paid_url)
+    as_json = await wallet(*STATEMENT, "--format", "jsonl", WALLET_DATABASE_URL=paid_url)
+
+    assert (as_csv.status, as_csv.err, as_json.status, as_json.err) == (0, "", 0, "")
+    objects = [json.loads(line) for line in as_json.out.splitlines()]
+    serial_nos = [one.pop("serial_no") for one in objects]
+    assert [EntryView.model_validate_json(json.dumps(one)) for one in objects] == page.entries
+    assert serial_nos[0] == FORMULA
+    table = rows(as_csv.out)
+    assert [row.pop("serial_no") for row in table] == [f"'{FORMULA}", *serial_nos[1:]]
+    assert table == [{name: str(value) for name, value in one.items()} for one in objects]
+
+
+async def test_a_span_is_told_with_the_balances_around_it(paid_url: str, tmp_path: Path) -> None:
+    (moment,) = {entry.created_at for entry in (await statement_of(paid_url)).entries[3:]}
+    boundary = moment.isoformat()
+    file = tmp_path / "alice.csv"
+
+    async def told(*span: str) -> tuple[list[str], str, str]:
+        said = await wallet(*STATEMENT, *span, "-o", str(file), "--json", WALLET_DATABASE_URL=paid_url)
+        assert said.status == 0
+        report = json.loads(said.out)
+        numbers = [row["line_no"] for row in rows(file.read_text())]
+        assert (report["file"], report["lines"]) == (str(file), len(numbers))
+        return numbers, report["opening_balance"], report["closing_balance"]
+
+    assert await told() == (["1", "2", "3", "4", "5", "6", "7"], "0.00", "700.00")
+    assert await told("--from", boundary) == (["4", "5", "6", "7"], "300.00", "700.00")
+    assert await told("--to", boundary) == (["1", "2", "3"], "0.00", "300.00")
+    assert await told("--from", boundary, "--to", boundary) == ([], "300.00", "300.00")
+    assert await told("--from", f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%d}") == (
+        [],
+        "700.00",
+        "700.00",
+    )
+    assert await told("--to", "2020-01-01") == ([], "0.00", "0.00")
+
+
+async def test_a_file_is_told_to_people_in_a_sentence_with_a_bar(paid_url: str, tmp_path: Path) -> None:
+    said = await wallet_on_a_terminal(*STATEMENT, "-o", str(tmp_path / "a.csv"), WALLET_DATABASE_URL=paid_url)
+    piped = await wallet(*STATEMENT, "-o", str(tmp_path / "a.csv"), "--table", WALLET_DATABASE_URL=paid_url)
+
+    assert said.status == 0
+    assert "a.csv: 7 lines of account " in " ".join(said.out.split())
+    assert "7/7" in said.out
+    assert piped.out.endswith(", 0.00 TWD before them, 700.00 TWD after\n")
+    assert piped.err == ""
+
+
+async def test_a_closed_account_is_exported_by_its_number(
+    paid_url: str, owner: asyncpg.Connection, worker: Rig
+) -> None:
+    old = (await statement_of(paid_url)).account.account_no
+    await owner.execute("ALTER TABLE accounts DROP CONSTRAINT accounts_closed_is_empty")
+    await owner.execute("UPDATE accounts SET status = 'closed' WHERE user_id = 'u-1'")
+    await worker.settle(open_account(serial_no="O-2", user_id="u-1"))
+
+    newest = await wallet(*STATEMENT, "--format", "jsonl", WALLET_DATABASE_URL=paid_url)
+    by_number = await wallet(*STATEMENT, "--format", "jsonl", "--account", old, WALLET_DATABASE_URL=paid_url)
+
+    assert (newest.status, newest.out) == (0, "")
+    assert len(by_number.out.splitlines()) == LINES
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("u-2", "TWD"), Exit.FOUND, "wallet: ACCOUNT_NOT_FOUND: the user has no such account"),
+        (("u-1", "JPY"), Exit.FOUND, "wallet: ACCOUNT_NOT_FOUND: the user has no such account"),
+        (
+            ("u-1", "TWD", "--account", "1"),
+            Exit.FOUND,
+            "wallet: ACCOUNT_NOT_FOUND: the user has no such account",
+        ),
+        (("u 1", "TWD"), Exit.MISUSED, "wallet: user_id: String should match pattern"),
+        (("u-1", "TWD", "--from", "yesterday"), Exit.MISUSED, "yesterday is no time like 2026-01-31"),
+        (
+            ("u-1", "TWD", "-o", "/nowhere/a.csv"),
+            Exit.MISUSED,
+            "wallet: /nowhere/a.csv cannot be written: No such",
+        ),
+        (("u-1", "TWD", "-o", "/"), Exit.MISUSED, "wallet: / cannot be written: Is a directory"),
+        (
+            ("u-1", "TWD", "-o", "/dev/full"),
+            Exit.MISUSED,
+            "wallet: /dev/full cannot be written: No space left",
+        ),
+    ],
+)
+async def test_what_is_wrong_is_said(
+    paid_url: str, arguments: tuple[str, ...], status: Exit, said: str
+) -> None:
+    refused = await wallet("export", "statement", *arguments, WALLET_DATABASE_URL=paid_url)
+
+    assert (refused.status, refused.out) == (status, "")
+    assert said in " ".join(refused.err.split())
+
+
+async def test_a_database_that_is_away_is_status_3_and_leaves_no_file(tmp_path: Path) -> None:
+    nowhere = f"postgresql://nobody@localhost/none?host={tmp_path}"
+
+    said = await wallet(*STATEMENT, "-o", str(tmp_path / "a.csv"), WALLET_DATABASE_URL=nowhere)
+
+    assert said.status == Exit.UNAVAILABLE
+    (line,) = said.err_lines
+    assert line.startswith("wallet: the database cannot be used: ")
+    assert names(tmp_path) == []
+
+
+async def test_a_file_is_replaced_only_by_a_whole_one(
+    paid_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("last month's")
+    monkeypatch.setattr(snapshots, "CHUNK_ROWS", 2)
+    written: list[int] = []
+
+    def full(self: Sheet, table: object) -> None:
+        written.append(1)
+        if len(written) > 1:
+            raise UnwritableError("No space left on device")
+        original(self, table)  # type: ignore[arg-type]
+
+    original = Sheet.write
+    with monkeypatch.context() as patch:
+        patch.setattr(Sheet, "write", full)
+        broken = await wallet(*STATEMENT, "-o", str(file), WALLET_DATABASE_URL=paid_url)
+    left = (file.read_text(), names(tmp_path))
+    whole = await wallet(*STATEMENT, "-o", str(file), WALLET_DATABASE_URL=paid_url)
+
+    assert len(written) == 2
+    assert (broken.status, broken.err) == (
+        Exit.MISUSED,
+        f"wallet: {file} cannot be written: No space left on device\n",
+    )
+    assert left == ("last month's", ["a.csv"])
+    assert whole.status == 0
+    assert len(rows(file.read_text())) == LINES
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+async def test_whoever_reads_only_the_first_lines_sees_no_complaint(paid_url: str) -> None:
+    reading, writing = os.pipe()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "wallet_worker",
+        *STATEMENT,
+        cwd=ROOT,
+        env=environment({"WALLET_DATABASE_URL": paid_url}),
+        stdout=writing,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(writing)
+    os.close(reading)
+
+    _, complaint = await process.communicate()
+
+    assert complaint == b""
+
+
+async def test_a_process_writes_what_it_writes_in_a_test(paid_url: str) -> None:
+    said = await wallet_process(*STATEMENT, WALLET_DATABASE_URL=paid_url)
+
+    assert (said.status, said.err) == (0, "")
+    assert len(rows(said.out)) == LINES
+
+
+@UNHURRIED
+@given(
+    cell=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+    | st.sampled_from(
+        ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "'=1", "=cmd|' /C calc'!A0"]
+    )
+)
+def test_no_cell_of_a_sheet_begins_a_formula_and_none_is_lost(cell: str) -> None:
+    as_csv, as_json = StringIO(newline=""), StringIO()
+
+    Sheet(as_csv, ["a", "b"], Format.CSV).write([(cell, 1)])
+    Sheet(as_json, ["a", "b"], Format.JSONL).write([(cell, None)])
+
+    ((_, _), (read, number)) = csv.reader(StringIO(as_csv.getvalue(), newline=""))
+    assert read == "" or read[0] not in "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
+    assert read.removeprefix("'") == cell.removeprefix("'")
+    assert number == "1"
+    assert json.loads(as_json.getvalue()) == {"a": cell, "b": None}

@@ -1,0 +1,118 @@
+"""A console in this process, asked without a socket; no database and no broker are behind it."""
+
+import re
+import secrets
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from tests.console.canned import Canned
+from wallet_worker.console import rendering
+from wallet_worker.console.app import app
+from wallet_worker.console.attempts import Attempts
+from wallet_worker.console.guard import Origin
+from wallet_worker.console.parts import Parts
+from wallet_worker.console.queues import Queues
+from wallet_worker.console.sessions import Sessions
+from wallet_worker.console.users import Users, UsersFile, change
+from wallet_worker.dead_letters.records import Role
+from wallet_worker.store.database import READONLY_ROLE, Database
+
+ADDRESS = "http://localhost:9310"
+PASSWORDS = {"vera": "vera looks only", "ann": "ann does things", "bob": "bob is the second"}
+ROLES = {"vera": Role.VIEWER, "ann": Role.OPERATOR, "bob": Role.APPROVER}
+NOWHERE = Database("postgresql://nobody@127.0.0.1:1/none", role=READONLY_ROLE, application="test")
+
+
+class Clock:
+    """A time that passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        """Return it."""
+        return self.now
+
+
+def make_users(path: Path) -> None:
+    """Write the file of the three people."""
+    for name, password in PASSWORDS.items():
+        change(path, partial(Users.added, name=name, role=ROLES[name], password=password))
+
+
+class Stage:
+    """A console and the browsers at it."""
+
+    def __init__(self, users: Path, *, origin: str | None = None) -> None:
+        self.clock = Clock()
+        self.operations = Canned()
+        self.address = origin or ADDRESS
+        self.parts = Parts(
+            operations=self.operations,
+            operating=NOWHERE,
+            reading=NOWHERE,
+            queues=Queues("amqp://guest:guest@127.0.0.1:1/", self.clock),
+            users=UsersFile(users),
+            sessions=Sessions(idle_seconds=1_800, whole_seconds=43_200, clock=self.clock),
+            attempts=Attempts(self.clock),
+            origin=Origin(origin),
+            templates=rendering.environment(),
+            form_key=secrets.token_bytes(32),
+        )
+        self._app = app(self.parts)
+
+    def browser(self, address: str = "203.0.113.7") -> "Browser":
+        """Return somebody's browser, at an address."""
+        transport = httpx2.ASGITransport(self._app, client=(address, 4711), raise_app_exceptions=False)
+        return Browser(httpx2.AsyncClient(transport=transport, base_url=self.address), self.address)
+
+
+class Browser:
+    """A browser: it keeps cookies, and says where a form came from."""
+
+    def __init__(self, client: httpx2.AsyncClient, address: str) -> None:
+        self.client = client
+        self._origin = address
+
+    async def get(self, path: str, **more: Any) -> httpx2.Response:
+        """Open an address."""
+        return await self.client.get(path, **more)
+
+    async def post(
+        self,
+        path: str,
+        form: dict[str, str] | None = None,
+        *,
+        csrf: str | None = "from the page",
+        **more: Any,
+    ) -> httpx2.Response:
+        """Send a form, by default with the token of a page of this session."""
+        said = dict(form or {})
+        if csrf == "from the page":
+            csrf = csrf_of((await self.get("/plans")).text)
+        if csrf is not None:
+            said["csrf"] = csrf
+        headers = more.pop("headers", {"origin": self._origin, "sec-fetch-site": "same-origin"})
+        return await self.client.post(path, data=said, headers=headers, **more)
+
+    async def sign_in(
+        self, name: str, password: str | None = None, target: str = "/", **more: Any
+    ) -> httpx2.Response:
+        """Fill in the form of the sign-in page."""
+        page = await self.get("/sign-in")
+        form = {
+            "name": name,
+            "password": PASSWORDS.get(name, "") if password is None else password,
+            "next": target,
+        }
+        return await self.post("/sign-in", form, csrf=csrf_of(page.text), **more)
+
+
+def csrf_of(html: str) -> str:
+    """Return the token in a page's forms."""
+    found = re.search(r'name="csrf" value="([^"]+)"', html)
+    assert found is not None, "the page has no form"
+    return found[1]

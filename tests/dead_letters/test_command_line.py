@@ -1,0 +1,212 @@
+"""Need 14: the command line can do all of it, with plans by default, JSON, and exit statuses that mean something."""
+
+import json
+from base64 import b64decode
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.terminal import Said, wallet
+from tests.dead_letters.conftest import Desk
+from tests.dead_letters.letters import arrived, headers
+from tests.journeys.messages import recharge
+from wallet_worker.cli.exits import Exit
+
+ROLES = json.dumps({"vera": "viewer", "otto": "operator", "olga": "operator", "anna": "approver"})
+
+
+@pytest.fixture
+def url(database_url: str) -> str:
+    """Give the database's address; no broker is needed."""
+    return database_url
+
+
+async def dlq(url: str, *arguments: str, who: str = "otto") -> Said:
+    """Run `wallet dlq` as somebody."""
+    command = arguments if arguments[0] == "runbook" else (*arguments, "--as", who)
+    return await wallet("dlq", *command, WALLET_DATABASE_URL=url, WALLET_DLQ_ROLES=ROLES)
+
+
+async def said(url: str, *arguments: str, who: str = "otto") -> dict[str, Any]:
+    """Return the JSON that `wallet dlq` says as it succeeds."""
+    found = await dlq(url, *arguments, "--json", who=who)
+    assert found.status == Exit.DONE, found.err
+    document: dict[str, Any] = json.loads(found.out)
+    return document
+
+
+async def test_need_14_list_show_groups_and_status(desk: Desk, url: str) -> None:
+    order = recharge("user-1")
+    await desk.take_in(arrived(order), arrived(b"no JSON", headers("MALFORMED", "no JSON")))
+
+    page = await said(url, "list", "--reason", "internal")
+    letter = await said(url, "show", str(page["letters"][0]["letter_id"]))
+    groups = await said(url, "groups")
+    status = await said(url, "status")
+
+    assert [one["serial_no"] for one in page["letters"]] == [order["serial_no"]]
+    assert json.loads(b64decode(letter["whole"]["body"])) == order
+    assert letter["prediction"]["label"] == "will be refused with ACCOUNT_NOT_FOUND"
+    assert letter["runbook"]["safe"]
+    assert {(one["reason"], one["count"]) for one in groups["groups"]} == {("INTERNAL", 1), ("MALFORMED", 1)}
+    assert status["states"]["waiting"] == 2
+
+
+async def test_need_14_a_plan_is_the_default_and_execute_acts(desk: Desk, url: str) -> None:
+    await desk.take_in(arrived(recharge("user-1")))
+    (letter_id,) = await desk.ids()
+
+    plan = await said(url, "replay", "--ids", str(letter_id), "--why", "mended")
+    assert await desk.state(letter_id) == "waiting"
+    done = await said(url, "replay", "--execute", plan["token"], "--no-wait")
+
+    assert await desk.state(letter_id) == "replaying"
+    assert (done["ordered"], done["state"], done["actor"]) == (1, "running", "otto")
+
+
+async def test_need_14_discard_and_restore(desk: Desk, url: str) -> None:
+    await desk.take_in(arrived(recharge("user-1")))
+    (letter_id,) = await desk.ids()
+
+    for verb, state in (("discard", "discarded"), ("restore", "waiting")):
+        plan = await said(url, verb, "--ids", str(letter_id), "--why", "a test")
+        done = await said(url, verb, "--execute", plan["token"])
+        assert done["state"] == "done"
+        assert await desk.state(letter_id) == state
+
+
+async def test_need_14_an_edit_needs_a_second_person_here_too(desk: Desk, url: str, tmp_path: Path) -> None:
+    order = recharge("user-1", "1.001")
+    await desk.take_in(arrived(order, headers("MALFORMED", "TWD has 2 digits")))
+    (letter_id,) = await desk.ids()
+    mended = tmp_path / "mended.json"
+    mended.write_text(json.dumps(order | {"amount": "1.00", "serial_no": f"{order['serial_no']}-mended"}))
+
+    plan = await said(url, "edit", str(letter_id), "--body", str(mended), "--why", "three digits")
+    too_soon = await dlq(url, "edit", "--execute", plan["token"])
+    own = await dlq(url, "approve", plan["token"], "--why", "fine", who="otto")
+    await said(url, "approve", plan["token"], "--why", "fine", who="anna")
+    done = await said(url, "edit", "--execute", plan["token"], "--no-wait")
+
+    assert (too_soon.status, own.status) == (Exit.FOUND, Exit.FOUND)
+    assert "second person" in too_soon.err
+    assert "this needs an approver" in own.err
+    assert done["approved_by"] == "anna"
+    assert await desk.state(letter_id) == "edited"
+
+
+async def test_need_14_notes_audit_and_exports(desk: Desk, url: str) -> None:
+    order = recharge("user-1")
+    await desk.take_in(arrived(order))
+    (letter_id,) = await desk.ids()
+
+    await said(url, "note", str(letter_id), "asked the gateway")
+    audit = await said(url, "audit", "--letter", str(letter_id))
+    exported = await dlq(url, "export")
+    lines = await dlq(url, "audit", "--export")
+
+    assert [(one["actor"], one["action"], one["reason"]) for one in audit["rows"]] == [
+        ("otto", "note", "asked the gateway")
+    ]
+    assert json.loads(b64decode(json.loads(exported.out)["body"])) == order
+    assert [json.loads(line)["action"] for line in lines.out.splitlines()] == ["note"]
+
+
+async def test_need_14_pause_resume_stop_and_progress(desk: Desk, url: str) -> None:
+    await desk.take_in(*(arrived(recharge("user-1")) for _ in range(3)))
+    plan = await said(url, "replay", "--why", "all")
+    begun = await said(url, "replay", "--execute", plan["token"], "--no-wait")
+    number = begun["operation_id"]
+
+    states = [
+        (await said(url, verb, number, "--why", "a test"))["state"] for verb in ("pause", "resume", "stop")
+    ]
+    again = await dlq(url, "resume", number, "--why", "a test")
+    progress = await said(url, "progress", number)
+
+    assert states == ["paused", "running", "stopped"]
+    assert (again.status, progress["cancelled"]) == (Exit.FOUND, 3)
+    assert [await desk.state(one) for one in await desk.ids()] == ["waiting"] * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "who", "status", "sentence"),
+    [
+        (("show", "4711"), "otto", Exit.FOUND, "there is no dead letter 4711"),
+        (("replay", "--execute", "beefbeefbeef"), "otto", Exit.FOUND, "there is no plan"),
+        (("replay", "--why", "x"), "otto", Exit.FOUND, "no letter fits"),
+        (("replay", "--why", "x"), "vera", Exit.FOUND, "vera is a viewer; this needs an operator"),
+        (("status",), "mallory", Exit.FOUND, "mallory has no role"),
+        (("list", "--ids", "one"), "otto", Exit.MISUSED, "ids are numbers"),
+        (("list", "--from", "yesterday"), "otto", Exit.MISUSED, "is no time like"),
+        (("runbook", "NO_SUCH"), "otto", Exit.MISUSED, "is none of the reasons"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+async def test_need_14_what_is_refused_says_why_and_has_its_status(
+    url: str, arguments: tuple[str, ...], who: str, status: Exit, sentence: str
+) -> None:
+    found = await dlq(url, *arguments, who=who)
+
+    assert (found.status, found.out) == (status, "")
+    assert sentence in found.err
+
+
+async def test_need_16_a_database_that_is_away_is_one_line_and_status_3() -> None:
+    found = await dlq("postgresql://nobody@127.0.0.1:1/none", "list")
+
+    assert found.status == Exit.UNAVAILABLE
+    assert len(found.err_lines) == 1
+
+
+async def test_need_18_the_runbook_needs_no_server() -> None:
+    found = await wallet("dlq", "runbook", "AMOUNT_MISMATCH", "--json")
+
+    (line,) = json.loads(found.out)["runbook"]
+    assert line["reason"] == "AMOUNT_MISMATCH"
+
+
+HOSTILE = {
+    "HTML": b'<script>alert(1)</script><img src=x onerror="alert(1)">',
+    "terminal": b'{"type": "order.recharge.v1", "serial_no": "\\u001b]0;owned\\u0007", "x": "\\u001b[2J"}',
+    "raw escapes": b"\x1b[2J\x1b]0;owned\x07\x9b31m",
+    "invalid UTF-8": b'{"type": "\xff\xfe\xc3\x28"}',
+    "one line of 64 KiB": b'{"a": "' + b"x" * 65_500 + b'"}',
+    "right to left": '{"user_id": "\u202eecila\u2066", "a": "\u200f"}'.encode(),
+    "NUL": b'{"a": "\x00", "b": "\\u0000"}',
+    "half a pair": b'{"a": "\\ud800"}',
+    "twice": b'{"amount": "1.00", "amount": "100.00"}',
+    "deep": b"[" * 60_000,
+    "huge number": b'{"a": 1e400, "b": ' + b"9" * 5_000 + b"}",
+    "nothing": b"",
+    "markup": b'{"a": "[bold red]x[/bold red] [link=http://evil]y[/link]"}',
+}
+
+
+@pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE.keys())
+async def test_hostile_payloads_are_kept_byte_for_byte_and_shown_harmlessly(
+    desk: Desk, url: str, tmp_path: Path, body: bytes
+) -> None:
+    detail = "\x1b[31m<b>\u202e\ud800\0".encode(errors="surrogatepass").decode(errors="replace")
+    await desk.take_in(arrived(body, headers("MALFORMED", detail, x_theirs="\x1b[2J\u202e")))
+    (letter_id,) = await desk.ids()
+    kept = tmp_path / "body"
+
+    tables = [
+        await dlq(url, "show", str(letter_id), "--body", str(kept), "--table"),
+        await dlq(url, "list", "--table"),
+        await dlq(url, "groups", "--table"),
+        await dlq(url, "show", str(letter_id), "--table", who="vera"),
+    ]
+    documents = [await dlq(url, "show", str(letter_id), "--json"), await dlq(url, "export")]
+
+    assert kept.read_bytes() == body
+    for shown in tables:
+        assert shown.status == Exit.DONE, shown.err
+        assert all(mark.isprintable() or mark == "\n" for mark in shown.out)
+    for shown in documents:
+        assert shown.status == Exit.DONE
+        assert shown.out.isascii()
+        assert all(mark.isprintable() or mark == "\n" for mark in shown.out)
+    assert b64decode(json.loads(documents[1].out)["body"]) == body

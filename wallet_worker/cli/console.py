@@ -1,0 +1,152 @@
+"""`wallet console`: the operators' web page, and who may sign in to it."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wallet_worker.cli import environment, exits, terminal
+from wallet_worker.cli.options import Json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wallet_worker.console.users import Users
+
+app = typer.Typer(
+    no_args_is_help=False,
+    invoke_without_command=True,
+    help="The operators' web page: dead letters, statements, orders, queues.",
+)
+user_app = typer.Typer(no_args_is_help=True, help="Who may sign in to the console, and as what.")
+app.add_typer(user_app, name="user")
+
+
+class RoleName(StrEnum):
+    """What somebody may do in the console; each may all that stands before it."""
+
+    viewer = "viewer"
+    """Looks; personal data is masked."""
+    operator = "operator"
+    """Plans and executes, and sees payloads whole."""
+    approver = "approver"
+    """Approves, as the second person, what somebody else has planned."""
+
+
+UsersFile = Annotated[
+    Path,
+    typer.Option(
+        "--file", envvar="WALLET_CONSOLE_USERS", help="The users file; by default as the console's."
+    ),
+]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The person's name, in lower case.")]
+FromStdin = Annotated[
+    bool, typer.Option("--password-stdin", help="Read the password from standard input, for scripts.")
+]
+DEFAULT_FILE = Path("wallet-console-users.json")
+
+
+@app.callback()
+def console(context: typer.Context) -> None:
+    """Serve the operators' web page until SIGTERM or Ctrl-C.
+
+    It listens on WALLET_CONSOLE_HOST and WALLET_CONSOLE_PORT. Behind a proxy that speaks TLS, set
+    WALLET_CONSOLE_ORIGIN to the address in its people's browsers.
+
+    Exit status: 0 when it was told to stop, 1 when it cannot serve (the log says why), 2 for wrong settings.
+
+    Example: wallet console user add ann --role operator && wallet console
+    """
+    if context.invoked_subcommand is not None:
+        return
+    settings = environment.worker()
+    from wallet_worker import logs
+    from wallet_worker.console import app as pages
+
+    logs.configure(settings.log_format, settings.log_level)
+    raise typer.Exit(pages.run(settings))
+
+
+@user_app.command()
+def add(
+    name: Name,
+    *,
+    role: Annotated[
+        RoleName,
+        typer.Option(help="viewer looks; operator acts; approver also agrees to what others have planned."),
+    ],
+    file: UsersFile = DEFAULT_FILE,
+    password_stdin: FromStdin = False,
+) -> None:
+    """Let somebody sign in. The password is asked for twice; it has at least 12 characters.
+
+    Example: wallet console user add ann --role operator
+    """
+    from wallet_worker.dead_letters.records import Role
+
+    password = _password(from_stdin=password_stdin)
+    _change(file, lambda users: users.added(name, Role[role.name.upper()], password))
+    terminal.tell(f"{name.strip().lower()} may sign in as {role.value}")
+
+
+@user_app.command(name="list")
+def list_users(*, file: UsersFile = DEFAULT_FILE, as_json: Json = None) -> None:
+    """List who may sign in.
+
+    Example: wallet console user list
+    """
+    from wallet_worker.console import users
+
+    try:
+        found = sorted(users.Users.read(file).by_name.values(), key=lambda user: user.name)
+    except users.UsersError as exc:
+        exits.end(exits.Exit.MISUSED, str(exc))
+    rows = [
+        (user.name, user.role.name.lower(), user.added_at.isoformat(timespec="seconds")) for user in found
+    ]
+    if terminal.wants_json(as_json):
+        terminal.tell_json(
+            {"users": [{"name": name, "role": role, "added_at": added} for name, role, added in rows]}
+        )
+        return
+    terminal.tell_table(f"who may sign in, of {file}", ("name", "role", "added"), rows)
+
+
+@user_app.command()
+def remove(name: Name, *, file: UsersFile = DEFAULT_FILE) -> None:
+    """Let somebody sign in no longer; whoever is signed in is out with the next click.
+
+    Example: wallet console user remove ann
+    """
+    _change(file, lambda users: users.removed(name))
+    terminal.tell(f"{name.strip().lower()} may no longer sign in")
+
+
+@user_app.command()
+def passwd(name: Name, *, file: UsersFile = DEFAULT_FILE, password_stdin: FromStdin = False) -> None:
+    """Give somebody a new password; their sessions end.
+
+    Example: wallet console user passwd ann
+    """
+    password = _password(from_stdin=password_stdin)
+    _change(file, lambda users: users.with_password(name, password))
+    terminal.tell(f"{name.strip().lower()} has a new password")
+
+
+def _change(file: Path, make: "Callable[[Users], Users]") -> None:
+    """Change the users file, or end the command with the sentence that says why not."""
+    from wallet_worker.console import users
+
+    try:
+        users.change(file, make)
+    except users.UsersError as exc:
+        exits.end(exits.Exit.MISUSED, str(exc))
+
+
+def _password(*, from_stdin: bool) -> str:
+    if from_stdin:
+        return sys.stdin.readline().removesuffix("\n")
+    password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    return password

@@ -1,0 +1,280 @@
+"""The console put together: its parts, its addresses, and the process that serves them."""
+
+import asyncio
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeAlias
+
+import structlog
+import uvicorn
+import uvloop
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
+from typing_extensions import override
+
+from wallet_worker.console import rendering
+from wallet_worker.console.attempts import Attempts
+from wallet_worker.console.guard import ALIVE, ASSETS, LOOPBACK, Guard, Origin
+from wallet_worker.console.pages import (
+    audit,
+    ledger,
+    letters,
+    operations,
+    overview,
+    plans,
+    queue_health,
+    sign_in,
+)
+from wallet_worker.console.parts import Parts
+from wallet_worker.console.queues import Queues
+from wallet_worker.console.sessions import Sessions
+from wallet_worker.console.users import UsersError, UsersFile
+from wallet_worker.console.visits import Deed, Page, does, of_person, page, shows
+from wallet_worker.dead_letters.operations import Operations
+from wallet_worker.settings import Settings
+from wallet_worker.store.database import READONLY_ROLE, Database
+from wallet_worker.store.dead_letters import OPERATOR_ROLE
+from wallet_worker.store.errors import UnavailableError
+
+BODY_BYTES_MAX = 262_144  # an edited message of 64 KiB, each byte of it written as three
+OPERATIONS_CONNECTIONS = 4
+READING_CONNECTIONS = 3
+_FOR_EVER = "public, max-age=31536000, immutable"  # for addresses that change with what is there
+_FOR_A_DAY = "public, max-age=86400"  # fonts, which the style sheet names without a version
+
+log = structlog.get_logger(__name__)
+
+
+class CannotServeError(Exception):
+    """Something is set up wrongly; the sentence is for a person."""
+
+
+_PAGES: Mapping[str, Page] = {
+    "/": overview.overview,
+    "/letters": letters.letters,
+    "/letters.jsonl": letters.export,
+    "/letters/{letter_id:int}": letters.letter,
+    "/letters/{letter_id:int}/payload": letters.payload,
+    "/letters/{letter_id:int}/edit": plans.edit,
+    "/plans": plans.plans,
+    "/plans/new": plans.new,
+    "/plans/{token}": plans.plan,
+    "/operations": operations.operations,
+    "/operations/{operation_id}": operations.operation,
+    "/audit": audit.audit,
+    "/audit.jsonl": audit.export,
+    "/accounts": ledger.accounts,
+    "/orders": ledger.order,
+    "/find": ledger.find,
+    "/health": queue_health.health,
+}
+
+_DEEDS: Mapping[str, Deed] = {
+    "/letters/{letter_id:int}/notes": letters.note,
+    "/letters/{letter_id:int}/edit": plans.make_edit,
+    "/plans": plans.make,
+    "/plans/{token}/approve": plans.approve,
+    "/plans/{token}/execute": plans.execute,
+    "/operations/{operation_id}/pause": operations.pause,
+    "/operations/{operation_id}/resume": operations.resume,
+    "/operations/{operation_id}/stop": operations.stop,
+    "/sign-out": sign_in.sign_out,
+}
+
+_OpenPage: TypeAlias = Callable[[Parts, Request], Awaitable[Response]]
+_OPEN: tuple[tuple[str, str, _OpenPage], ...] = (
+    ("GET", "/sign-in", sign_in.form),
+    ("POST", "/sign-in", sign_in.sign_in),
+    ("POST", "/theme", sign_in.choose_theme),
+)
+
+
+def app(parts: Parts) -> ASGIApp:
+    """Return the console's pages, guarded: Starlette's own answers to what fails or is too large, too."""
+    # Deeds first: where a page has the same address, the method decides.
+    routes: list[BaseRoute] = [
+        *(Route(path, does(parts, deed), methods=["POST"]) for path, deed in _DEEDS.items()),
+        *(Route(path, shows(parts, read), methods=["GET"]) for path, read in _PAGES.items()),
+        *(Route(path, _open(parts, serve), methods=[method]) for method, path, serve in _OPEN),
+        Route(ALIVE, _alive),
+        Route(ASSETS + "{name}", _asset),
+    ]
+    pages = Starlette(
+        routes=routes,
+        exception_handlers={HTTPException: _refusal(parts), Exception: _failure},
+        max_body_size=BODY_BYTES_MAX,
+    )
+    return Guard(pages, parts.origin)
+
+
+def _open(parts: Parts, serve: _OpenPage) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        return await serve(parts, request)
+
+    return endpoint
+
+
+async def _alive(_: Request) -> Response:
+    return PlainTextResponse("alive\n")
+
+
+_ASSETS = {path.name: path for path in rendering.ASSETS_FOLDER.iterdir()}
+
+
+async def _asset(request: Request) -> Response:
+    """Give a file of the pages; there are no others under this address."""
+    path = _ASSETS.get(request.path_params["name"])
+    if path is None:
+        raise HTTPException(404)
+    kept = _FOR_EVER if "v" in request.query_params else _FOR_A_DAY
+    return FileResponse(path, headers={"cache-control": kept})
+
+
+def _refusal(parts: Parts) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def refuse(request: Request, exc: Exception) -> Response:
+        status = exc.status_code if isinstance(exc, HTTPException) else 500
+        title, sentence = _REFUSALS.get(status, ("This cannot be done", ""))
+        if isinstance(exc, HTTPException) and status not in _REFUSALS:
+            sentence = exc.detail
+        try:
+            visit = of_person(parts, request)
+        except UsersError:
+            visit = None
+        if visit is not None:
+            return visit.refuse(status, title, sentence)
+        return page(parts, request, "refused.html", status, {"title": title, "sentence": sentence})
+
+    return refuse
+
+
+_REFUSALS: Mapping[int, tuple[str, str]] = {
+    404: ("There is no such page", "The address may be old, or mistyped."),
+    405: ("This cannot be asked this way", "Open the page again, and use what stands there."),
+    413: ("This form is too large", "A message of the wallet has at most 64 KiB. Nothing was done."),
+}
+
+
+async def _failure(request: Request, exc: Exception) -> Response:
+    """Say that the fault is ours. No page of ours is trusted to render it, and it says nothing of what it was."""
+    log.error("console.failed", path=request.url.path, reason=f"{type(exc).__name__}: {exc}")
+    return PlainTextResponse(
+        "The console failed on this page; its log says why. What you asked for was done whole or not at all.\n",
+        500,
+    )
+
+
+def parts_of(settings: Settings) -> Parts:
+    """Return what a console is made from; raises CannotServeError where it would be open to what it should not be."""
+    origin = Origin(settings.console_origin)
+    if origin.given is None and settings.console_host not in LOOPBACK:
+        msg = (
+            f"WALLET_CONSOLE_HOST is {settings.console_host}: to be reached from elsewhere, the console needs "
+            "WALLET_CONSOLE_ORIGIN, the address in its people's browsers, such as https://console.example"
+        )
+        raise CannotServeError(msg)
+    dsn = settings.database_url.get_secret_value()
+    operating = Database(
+        dsn, role=OPERATOR_ROLE, application="wallet console", size_max=OPERATIONS_CONNECTIONS
+    )
+    reading = Database(dsn, role=READONLY_ROLE, application="wallet console", size_max=READING_CONNECTIONS)
+    return Parts(
+        operations=Operations(operating, settings.rules, settings.keys),
+        operating=operating,
+        reading=reading,
+        queues=Queues(settings.amqp_url.get_secret_value(), time.monotonic),
+        users=UsersFile(settings.console_users),
+        sessions=Sessions(
+            idle_seconds=settings.console_idle_seconds,
+            whole_seconds=settings.console_session_seconds,
+            clock=time.monotonic,
+        ),
+        attempts=Attempts(time.monotonic),
+        origin=origin,
+        templates=rendering.environment(),
+        form_key=secrets.token_bytes(32),
+    )
+
+
+async def open_databases(parts: Parts) -> None:
+    """Have both pools; a database that is away is connected to when a page asks for it."""
+    for database in (parts.operating, parts.reading):
+        try:
+            await database.open()
+        except UnavailableError as exc:
+            log.warning("database.waiting", reason=str(exc))
+
+
+async def close_databases(parts: Parts) -> None:
+    """Leave no connection open."""
+    for database in (parts.operating, parts.reading):
+        await database.close()
+
+
+def run(settings: Settings) -> int:
+    """Serve the console until SIGTERM or SIGINT; return its exit status: 0 stopped, 1 cannot serve."""
+    try:
+        return uvloop.run(_serve(settings, parts_of(settings)))
+    except CannotServeError as exc:
+        log.error("console.cannot_serve", reason=str(exc))
+        return 1
+
+
+class _Server(uvicorn.Server):
+    """A server that says where it listens, and ends when it is told to."""
+
+    def stop(self) -> None:
+        """Take no more requests, finish those that are there, and end."""
+        self.should_exit = True
+
+    @override
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none: the loop around it does, and ends with a status of its own."""
+        yield
+
+    @override
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say where."""
+        await super().startup(sockets)
+        if self.servers:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            name = f"[{host}]" if ":" in host else host
+            log.info("console.ready", address=f"http://{name}:{port}/")
+
+
+async def _serve(settings: Settings, parts: Parts) -> int:
+    config = uvicorn.Config(
+        app(parts),
+        host=settings.console_host,
+        port=settings.console_port,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        # Whose word on a client's address is believed: nobody's, unless a proxy is named.
+        proxy_headers=bool(settings.console_proxies),
+        forwarded_allow_ips=list(settings.console_proxies or ()),
+        timeout_graceful_shutdown=5,
+    )
+    server = _Server(config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    await open_databases(parts)
+    try:
+        await server.serve()
+    except SystemExit as exc:  # uvicorn's way of saying that it could not bind
+        msg = f"the port {settings.console_port} cannot be opened"
+        raise CannotServeError(msg) from exc
+    finally:
+        await close_databases(parts)
+    log.info("console.stopped")
+    return 0

@@ -1,0 +1,62 @@
+"""How often somebody may try to sign in: a bound for each name from each address, for each address, for each name."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+SPAN_SECONDS = 900.0
+KEYS_MAX = (
+    10_000  # of failures remembered; an attacker with more names or addresses makes us forget the oldest
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Failures within SPAN_SECONDS, after which no password is looked at any more.
+
+    The bound of a name alone is far higher than that of a name from one address: somebody who guesses from
+    elsewhere should not be able to lock a colleague out with a handful of tries.
+    """
+
+    name_at_address: int = 5
+    address: int = 30
+    name: int = 50
+
+
+class Attempts:
+    """The failures of the last while."""
+
+    def __init__(self, clock: Callable[[], float], bounds: Bounds | None = None) -> None:
+        self._clock = clock
+        self._bounds = bounds or Bounds()
+        self._failures: dict[tuple[str, str], deque[float]] = {}
+
+    def wait_seconds(self, name: str, address: str) -> float:
+        """Return how long nobody of this name and address may try; 0 if one may now."""
+        return max(self._wait(key, bound) for key, bound in self._keys(name, address))
+
+    def failed(self, name: str, address: str) -> None:
+        """Count a wrong password, or a wrong name."""
+        for key, bound in self._keys(name, address):
+            failures = self._failures.pop(key, None) or deque(maxlen=bound)
+            failures.append(self._clock())
+            self._failures[key] = failures  # last in order, so the one forgotten last
+        while len(self._failures) > KEYS_MAX:
+            self._failures.pop(next(iter(self._failures)))
+
+    def succeeded(self, name: str, address: str) -> None:
+        """Forget the failures of this name at this address. Those of the address stay."""
+        self._failures.pop(("both", f"{name}\n{address}"), None)
+
+    def _keys(self, name: str, address: str) -> tuple[tuple[tuple[str, str], int], ...]:
+        return (
+            (("both", f"{name}\n{address}"), self._bounds.name_at_address),
+            (("address", address), self._bounds.address),
+            (("name", name), self._bounds.name),
+        )
+
+    def _wait(self, key: tuple[str, str], bound: int) -> float:
+        failures = self._failures.get(key)
+        if not failures or len(failures) < bound:
+            return 0.0
+        return max(0.0, failures[0] + SPAN_SECONDS - self._clock())

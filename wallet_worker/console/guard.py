@@ -1,0 +1,103 @@
+"""What holds for every request: whom it may come from, and what the answer tells the browser."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+ALIVE = "/healthz"
+ASSETS = "/assets/"
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+_SAFE_METHODS = frozenset({"GET", "HEAD"})
+
+# Nothing that is not named is allowed: no inline script or style, no frame, nothing from elsewhere.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types console"
+)
+
+_HEADERS: Mapping[str, str] = {
+    "content-security-policy": _POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the console is reached by its people, such as https://console.example; absent: on this machine alone."""
+
+    given: str | None
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether its cookies travel encrypted."""
+        return self.given is not None and self.given.startswith("https://")
+
+    def of(self, host: str) -> str | None:
+        """Return the origin that pages under this Host header have; nothing, if the console is not reached so.
+
+        Another name that leads here is somebody's try to be the same origin as the console (DNS rebinding).
+        """
+        if self.given is not None:
+            return self.given if host.lower() == urlsplit(self.given).netloc else None
+        try:
+            name = urlsplit(f"//{host}").hostname
+        except ValueError:
+            return None
+        return f"http://{host.lower()}" if name in LOOPBACK else None
+
+
+class Guard:
+    """Answers what must not reach a page, and puts the headers that protect a page on every answer."""
+
+    def __init__(self, app: ASGIApp, origin: Origin) -> None:
+        self._app = app
+        self._origin = origin
+        self._headers = dict(_HEADERS)
+        if origin.is_secure:
+            self._headers["strict-transport-security"] = "max-age=31536000"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def protected(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    headers[name] = value
+                headers.setdefault("cache-control", "no-store")
+            await send(message)
+
+        fault = None if scope["path"] == ALIVE else self._fault(scope["method"], Headers(scope=scope))
+        if fault is None:
+            await self._app(scope, receive, protected)
+        else:
+            status, sentence = fault
+            await PlainTextResponse(sentence + "\n", status)(scope, receive, protected)
+
+    def _fault(self, method: str, headers: Headers) -> tuple[int, str] | None:
+        """Return why this request goes no further."""
+        own = self._origin.of(headers.get("host", ""))
+        if own is None:
+            return 421, "The console is not reached under this name. Its operator sets WALLET_CONSOLE_ORIGIN."
+        if method in _SAFE_METHODS:
+            return None
+        said, site = headers.get("origin"), headers.get("sec-fetch-site")
+        if said is None and site is None:
+            return 403, "The browser did not say where this form came from, so nothing was done."
+        if (said is not None and said.lower() != own) or (site is not None and site != "same-origin"):
+            return 403, "This form did not come from the console's own pages, so nothing was done."
+        return None

@@ -1,0 +1,243 @@
+"""What the pages read of the ledger beside the answers to queries, from the caller's snapshot; nothing is written."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from schemas.money import to_text
+
+OUTBOX_LOOKED_AT_MAX = 2_000
+"""Rows live for milliseconds: with more of them there, the page has other things to tell than one order's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The command as it was sent."""
+
+    type: str
+    content: Mapping[str, Any]
+    status: str
+    code: str
+    at: datetime
+
+
+_ASKED = """
+SELECT command_type, content, status, code, created_at
+FROM commands
+WHERE serial_no = $1
+"""
+
+
+async def asked(connection: asyncpg.Connection, serial_no: str) -> Asked | None:
+    """Return the command of a serial number, if it has an outcome."""
+    row = await connection.fetchrow(_ASKED, serial_no)
+    if row is None:
+        return None
+    return Asked(
+        row["command_type"], json.loads(row["content"]), row["status"], row["code"], row["created_at"]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One thing that the gateway said of an order, and what came of it."""
+
+    status: str
+    amount: str
+    currency: str
+    gateway_ref: str
+    reason: str | None
+    occurred_at: datetime
+    received_at: datetime
+    processing: str
+    code: str
+
+
+_SAID = """
+SELECT status, amount, currency, gateway_ref, reason, occurred_at, received_at, processing, code
+FROM payment_results
+WHERE payment_order_no = $1
+ORDER BY received_at, gateway_ref
+"""
+
+
+async def said(connection: asyncpg.Connection, serial_no: str) -> list[Said]:
+    """Return every different result of an order, in the order in which they came."""
+    return [Said(**row) for row in await connection.fetch(_SAID, serial_no)]
+
+
+class Parked(NamedTuple):
+    """A result that waits for its order."""
+
+    attempts: int
+    first_seen: datetime
+    due_at: datetime
+
+
+_PARKED = """
+SELECT attempts, first_seen, due_at
+FROM parked_results
+WHERE payment_order_no = $1
+ORDER BY first_seen
+"""
+
+
+async def parked(connection: asyncpg.Connection, serial_no: str) -> list[Parked]:
+    """Return the results that came before their order and still wait."""
+    return [Parked(**row) for row in await connection.fetch(_PARKED, serial_no)]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the ledger, on a user's account or on the wallet's own books."""
+
+    is_users: bool
+    account_no: str | None
+    user_id: str | None
+    system_name: str | None
+    line_no: int
+    direction: str
+    amount: str
+    currency: str
+    balance_before: str
+    balance_after: str
+    created_at: datetime
+
+
+_LINES = """
+SELECT a.kind = 'user' AS is_users, a.account_no, a.user_id, a.system_name, a.currency,
+       e.line_no, e.direction, e.amount, e.balance_before, e.balance_after, e.created_at
+FROM orders o
+JOIN entries e USING (order_id)
+JOIN accounts a ON a.account_id = e.account_id
+WHERE o.serial_no = $1
+ORDER BY e.created_at, a.kind DESC, e.account_id, e.line_no
+"""
+
+
+async def lines(connection: asyncpg.Connection, serial_no: str) -> list[Line]:
+    """Return the lines that an order made, each with its contra line."""
+    return [
+        Line(
+            **{
+                **row,
+                **{
+                    name: to_text(row[name], row["currency"])
+                    for name in ("amount", "balance_before", "balance_after")
+                },
+            }
+        )
+        for row in await connection.fetch(_LINES, serial_no)
+    ]
+
+
+class Promised(NamedTuple):
+    """A message of an order that is committed and not yet published."""
+
+    exchange: str
+    routing_key: str
+    attempts: int
+    created_at: datetime
+
+
+# The bodies are the wallet's own JSON in these two exchanges, so that they can be read here.
+_PROMISED = """
+SELECT exchange, routing_key, attempts, created_at
+FROM (
+    SELECT exchange, routing_key, attempts, created_at, body
+    FROM outbox
+    WHERE exchange IN ('wallet.events', 'payment.requests')
+    ORDER BY created_at
+    LIMIT $2
+) recent
+WHERE $1 IN (convert_from(body, 'UTF8')::json ->> 'serial_no', convert_from(body, 'UTF8')::json ->> 'payment_order_no')
+ORDER BY created_at
+"""
+
+
+async def promised(connection: asyncpg.Connection, serial_no: str) -> list[Promised]:
+    """Return what is still to be published of an order, among the oldest rows of the outbox."""
+    return [Promised(**row) for row in await connection.fetch(_PROMISED, serial_no, OUTBOX_LOOKED_AT_MAX)]
+
+
+_SERIAL_NOS = """
+SELECT e.line_no, o.serial_no
+FROM accounts a
+JOIN entries e ON e.account_id = a.account_id
+JOIN orders o USING (order_id)
+WHERE a.account_no = $1 AND e.line_no BETWEEN $2 AND $3
+"""
+
+
+async def serial_nos(
+    connection: asyncpg.Connection, account_no: str, first_line_no: int, last_line_no: int
+) -> dict[int, str]:
+    """Return the serial number of the order behind each line of a statement."""
+    rows = await connection.fetch(_SERIAL_NOS, account_no, first_line_no, last_line_no)
+    return {row["line_no"]: row["serial_no"] for row in rows}
+
+
+_OWNER = """
+SELECT user_id
+FROM accounts
+WHERE kind = 'user' AND account_no = $1
+"""
+
+
+async def owner(connection: asyncpg.Connection, account_no: str) -> str | None:
+    """Return the user of an account number."""
+    user_id = await connection.fetchval(_OWNER, account_no)
+    return None if user_id is None else str(user_id)
+
+
+_IS_USER = "SELECT EXISTS (SELECT FROM accounts WHERE kind = 'user' AND user_id = $1)"
+
+
+async def is_user(connection: asyncpg.Connection, user_id: str) -> bool:
+    """Return whether a user has, or had, an account."""
+    return bool(await connection.fetchval(_IS_USER, user_id))
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How the database is doing, in numbers."""
+
+    revision: str
+    server: str
+    database_bytes: int
+    outbox: int
+    outbox_oldest: datetime | None
+    parked: int
+    parked_due: datetime | None
+    suspects: int
+    connections: int
+    longest_transaction_seconds: float | None
+
+
+_CONDITION = """
+SELECT (SELECT version_num FROM alembic_version) AS revision,
+       current_setting('server_version') AS server,
+       pg_database_size(current_database()) AS database_bytes,
+       (SELECT count(*) FROM outbox) AS outbox,
+       (SELECT min(created_at) FROM outbox) AS outbox_oldest,
+       (SELECT count(*) FROM parked_results) AS parked,
+       (SELECT min(due_at) FROM parked_results) AS parked_due,
+       (SELECT count(*) FROM suspects) AS suspects,
+       (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()) AS connections,
+       (SELECT extract(epoch FROM max(clock_timestamp() - xact_start))::float8
+        FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()) AS longest_transaction_seconds
+"""
+
+
+async def condition(connection: asyncpg.Connection) -> Condition:
+    """Return how the database is doing."""
+    row = await connection.fetchrow(_CONDITION)
+    if row is None:
+        msg = "a SELECT without FROM has one row"
+        raise AssertionError(msg)
+    return Condition(**row)

@@ -1,0 +1,76 @@
+"""Who did what, when and why."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict, fields
+from uuid import UUID
+
+from starlette.responses import Response, StreamingResponse
+
+from wallet_worker.console.visits import Visit
+from wallet_worker.dead_letters.records import AuditFilter, AuditPage, AuditRow, Filter
+
+_NAMES = tuple(one.name for one in fields(AuditFilter))
+
+
+async def audit(visit: Visit) -> Response:
+    """Show a page of the rows that fit the query string."""
+    said = {name: visit.params[name].strip() for name in _NAMES if name in visit.params}
+    found: AuditPage | None = None
+    fault, status = None, 200
+    try:
+        which = _filter(said)
+        after = int(visit.params.get("after", "0")) or None
+    except ValueError as exc:
+        fault, status = f"{exc}.", 400
+    else:
+        found = await visit.parts.operations.audit(visit.actor, which, after=after)
+    return visit.show("audit.html", status, said=said, found=found, fault=fault)
+
+
+async def export(visit: Visit) -> Response:
+    """Give the rows that fit as lines of JSON, oldest first."""
+    try:
+        which = _filter(visit.params)
+    except ValueError as exc:
+        return visit.refuse(400, "The filter cannot be read", f"{exc}.")
+    found = visit.parts.operations.export_audit(visit.actor, which)
+    first = await anext(found, None)
+
+    async def rows() -> AsyncIterator[str]:
+        if first is not None:
+            yield _row(first)
+        async for row in found:
+            yield _row(row)
+
+    return StreamingResponse(
+        rows(),
+        media_type="application/x-ndjson",
+        headers={"content-disposition": 'attachment; filename="dead-letters-audit.jsonl"'},
+    )
+
+
+def _row(row: AuditRow) -> str:
+    return json.dumps(asdict(row), default=str) + "\n"
+
+
+def _filter(said: Mapping[str, str]) -> AuditFilter:
+    """Return the filter of a query string; raises ValueError with a sentence."""
+    times = Filter.from_query({name: said[name] for name in ("since", "until") if name in said})
+    try:
+        letter_id = int(said["letter_id"]) if said.get("letter_id") else None
+        operation_id = UUID(said["operation_id"]) if said.get("operation_id") else None
+    except ValueError:
+        msg = "a letter is a number, an operation is a UUID"
+        raise ValueError(msg) from None
+    if letter_id is not None and not 0 < letter_id < 2**63:
+        msg = "a letter's number is above zero"
+        raise ValueError(msg)
+    return AuditFilter(
+        actor=said.get("actor") or None,
+        action=said.get("action") or None,
+        letter_id=letter_id,
+        operation_id=operation_id,
+        since=times.since,
+        until=times.until,
+    )

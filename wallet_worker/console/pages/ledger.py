@@ -1,0 +1,262 @@
+"""What the ledger says: an account's statement, an order's life. Nothing here changes anything."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from urllib.parse import quote, urlencode
+
+from pydantic import ValidationError
+from starlette.responses import Response
+
+from schemas.events import OrderView
+from schemas.queries import (
+    AccountList,
+    GetAccount,
+    GetOrder,
+    GetStatement,
+    OrderDetail,
+    QueryRefused,
+    Statement,
+)
+from wallet_worker import queries
+from wallet_worker.console import lookups
+from wallet_worker.console.visits import Visit, or_sentence
+from wallet_worker.dead_letters import showing
+from wallet_worker.dead_letters.records import Filter
+
+LINES_A_PAGE = 50
+LETTERS_MAX = 20
+_ACCOUNT_NO = re.compile(r"[0-9]{19}")
+_LETTER_NO = re.compile(r"#?([0-9]{1,18})")
+
+
+async def find(visit: Visit) -> Response:
+    """Lead to what a word names: a letter's number, an account's number, a serial number, a user."""
+    word = visit.params.get("q", "").strip()
+    if not word:
+        return visit.go("/")
+    letter = _LETTER_NO.fullmatch(word)
+    if letter and word.startswith("#"):
+        return visit.go(f"/letters/{int(letter[1])}")
+    async with visit.parts.reading.snapshot() as connection:
+        if _ACCOUNT_NO.fullmatch(word):
+            user_id = await lookups.owner(connection, word)
+            if user_id is not None and not visit.is_viewer:
+                return visit.go(f"/accounts?user_id={quote(user_id, safe='')}")
+        if await lookups.asked(connection, word) is not None:
+            return visit.go(f"/orders?serial_no={quote(word, safe='')}")
+        if await lookups.is_user(connection, word):
+            return visit.go(f"/accounts?user_id={quote(word, safe='')}")
+    for which in (Filter(serial_no=word), Filter(user_id=word)):
+        if await visit.parts.operations.count(visit.actor, which):
+            return visit.go(f"/letters?{urlencode(which.to_query())}")
+    if letter:
+        return visit.go(f"/letters/{int(letter[1])}")
+    return visit.show("found_nothing.html", 404, word=word)
+
+
+async def accounts(visit: Visit) -> Response:
+    """Show a user's accounts, and the statement of one of them."""
+    params = visit.params
+    user_id = params.get("user_id", "").strip()
+    shown: AccountList | None = None
+    statement: Statement | None = None
+    serial_nos: dict[int, str] = {}
+    fault, status = None, 200
+    if user_id:
+        try:
+            about = GetAccount(user_id=user_id)
+            wanted = _statement(params, user_id) if "currency" in params else None
+        except (ValidationError, ValueError):
+            fault, status = "No user, type, currency or time looks like this.", 400
+        else:
+            async with visit.parts.reading.snapshot() as connection:
+                answer = await queries.answer(connection, about)
+                shown = answer if isinstance(answer, AccountList) else None
+                if wanted is None and shown and len(shown.accounts) == 1:
+                    (only,) = shown.accounts
+                    wanted = GetStatement(
+                        user_id=user_id,
+                        account_type=only.account_type,
+                        currency=only.currency,
+                        limit=LINES_A_PAGE,
+                    )
+                if wanted is not None:
+                    found = await queries.answer(connection, wanted)
+                    statement = found if isinstance(found, Statement) else None
+                    fault = found.message if isinstance(found, QueryRefused) else None
+                if statement is not None and statement.entries:
+                    numbers = [entry.line_no for entry in statement.entries]
+                    serial_nos = await lookups.serial_nos(
+                        connection, statement.account.account_no, min(numbers), max(numbers)
+                    )
+    return visit.show(
+        "accounts.html",
+        status,
+        params=params,
+        user_id=user_id,
+        accounts=shown.accounts if shown else None,
+        statement=statement,
+        serial_nos=serial_nos,
+        fault=fault,
+    )
+
+
+def _statement(said: Mapping[str, str], user_id: str) -> GetStatement:
+    """Return the query of a page of a statement; raises ValueError, ValidationError is one."""
+    times = Filter.from_query({"since": said.get("from", ""), "until": said.get("to", "")})
+    return GetStatement.model_validate(
+        {
+            "user_id": user_id,
+            "account_type": said.get("account_type") or "basic",
+            "currency": said["currency"],
+            "limit": LINES_A_PAGE,
+            **({"from": times.since} if times.since else {}),
+            **({"to": times.until} if times.until else {}),
+            **({"after_line_no": int(said["after"])} if said.get("after") else {}),
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One thing in an order's life: when, what kind of thing, what it was, and more about it."""
+
+    at: datetime
+    kind: str
+    title: str
+    details: tuple[tuple[str, str], ...] = ()
+    code: str = ""
+    link: str | None = None
+    lines: tuple[lookups.Line, ...] = field(default=())
+
+
+async def order(visit: Visit) -> Response:
+    """Show everything that happened under a serial number, in order."""
+    serial_no = visit.params.get("serial_no", "").strip()
+    if not serial_no:
+        return visit.show(
+            "order.html", serial_no="", order=None, moments=[], waiting=[], parked=[], fault=None
+        )
+    try:
+        query = GetOrder(serial_no=serial_no)
+    except ValidationError:
+        return visit.show(
+            "order.html",
+            400,
+            serial_no=serial_no,
+            order=None,
+            moments=[],
+            waiting=[],
+            parked=[],
+            fault="No serial number looks like this.",
+        )
+    async with visit.parts.reading.snapshot() as connection:
+        answer = await queries.answer(connection, query)
+        asked = await lookups.asked(connection, serial_no)
+        said = await lookups.said(connection, serial_no)
+        lines = await lookups.lines(connection, serial_no)
+        waiting = await lookups.promised(connection, serial_no)
+        parked = await lookups.parked(connection, serial_no)
+    letters, _ = await or_sentence(
+        visit.parts.operations.letters(visit.actor, Filter(serial_no=serial_no), limit=LETTERS_MAX)
+    )
+    detail = answer if isinstance(answer, OrderDetail) else None
+    order_view = detail.order if detail else None
+    if order_view is not None and visit.is_viewer:
+        order_view = showing.masked_view(order_view)
+    moments = _asked(visit, asked) + _said(visit, said) + _moved(visit, lines)
+    if order_view is not None:
+        moments += _ended(order_view)
+    moments += [
+        Moment(
+            each.arrived_at,
+            "letter",
+            f"A dead letter arrived: {each.reason}",
+            (("state", each.state.value), ("why", each.detail)),
+            link=f"/letters/{each.letter_id}",
+        )
+        for each in (letters.letters if letters else ())
+    ]
+    fault = None
+    if detail is None and not moments and not parked:
+        fault = "The wallet knows nothing of this serial number."
+    return visit.show(
+        "order.html",
+        404 if fault else 200,
+        serial_no=serial_no,
+        order=order_view,
+        moments=sorted(moments, key=lambda moment: moment.at),
+        waiting=waiting,
+        parked=parked,
+        fault=fault,
+    )
+
+
+def _asked(visit: Visit, asked: lookups.Asked | None) -> list[Moment]:
+    """Return the command and its outcome."""
+    if asked is None:
+        return []
+    content = showing.masked_members(asked.content) if visit.is_viewer else asked.content
+    details = tuple(
+        (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        for name, value in content.items()
+        if name not in {"type", "serial_no"} and value is not None
+    )
+    return [Moment(asked.at, "command", f"{asked.type} was {asked.status}", details, asked.code)]
+
+
+def _said(visit: Visit, said: Sequence[lookups.Said]) -> list[Moment]:
+    """Return what the gateway said."""
+    return [
+        Moment(
+            each.received_at,
+            "result",
+            f"The gateway said {each.status}, which was {_PROCESSINGS.get(each.processing, each.processing)}",
+            (
+                ("amount", f"{each.amount} {each.currency}"),
+                ("gateway's number", each.gateway_ref),
+                *(
+                    (("reason", showing.masked(each.reason) or "" if visit.is_viewer else each.reason),)
+                    if each.reason
+                    else ()
+                ),
+                ("happened", each.occurred_at.isoformat().replace("+00:00", "Z")),
+            ),
+            each.code,
+        )
+        for each in said
+    ]
+
+
+_PROCESSINGS = {
+    "processed": "applied",
+    "duplicate": "nothing new",
+    "refused": "refused into the dead letters",
+}
+
+
+def _moved(visit: Visit, lines: Sequence[lookups.Line]) -> list[Moment]:
+    """Return each movement of money, its lines together."""
+    shown = [
+        replace(line, user_id=showing.masked(line.user_id)) if visit.is_viewer else line for line in lines
+    ]
+    return [
+        Moment(at, "money", "Money moved", lines=tuple(line for line in shown if line.created_at == at))
+        for at in dict.fromkeys(line.created_at for line in shown)
+    ]
+
+
+def _ended(order: OrderView) -> list[Moment]:
+    """Return the order's last change of status, which the world was told of."""
+    late = ", late" if order.late else ""
+    return [
+        Moment(
+            order.updated_at,
+            "event",
+            f"The order is {order.status.value}{late}",
+            (("told as", f"order.{order.status.value}.v1"),),
+        )
+    ]

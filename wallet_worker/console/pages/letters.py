@@ -1,0 +1,152 @@
+"""Dead letters: the list, one of them, its bytes, notes, and the file of many."""
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from urllib.parse import urlencode
+
+from starlette.responses import Response, StreamingResponse
+
+from wallet_worker.console import outside_text, words
+from wallet_worker.console.visits import Form, Visit
+from wallet_worker.dead_letters.operations import PAGE_LETTERS, PAGE_LETTERS_MAX
+from wallet_worker.dead_letters.reasons import REASONS
+from wallet_worker.dead_letters.records import (
+    Filter,
+    LetterState,
+    LetterWhole,
+    NotAllowedError,
+    NotFoundError,
+)
+
+HEX_SHOWN_BYTES = 4_096
+PRETTY_SHOWN_CHARACTERS = 262_144  # 64 KiB of brackets would be megabytes when indented
+
+
+async def letters(visit: Visit) -> Response:
+    """Show a page of the letters that fit the query string."""
+    params = visit.params
+    try:
+        which = Filter.from_query(params)
+        after = _number(params.get("after"))
+        limit = min(_number(params.get("limit")) or PAGE_LETTERS, PAGE_LETTERS_MAX)
+    except ValueError as exc:
+        return _list(visit, Filter(), None, None, str(exc), 400)
+    operations, actor = visit.parts.operations, visit.actor
+    found = await operations.letters(actor, which, after=after, limit=limit)
+    count = await operations.count(actor, which)
+    return _list(visit, which, found, count, None, 200)
+
+
+def _list(
+    visit: Visit, which: Filter, found: object, count: int | None, fault: str | None, status: int
+) -> Response:
+    return visit.show(
+        "letters.html",
+        status,
+        which=which,
+        query=which.to_query(),
+        is_narrowed=bool(which.to_query().keys() - {"states", "ids"}),
+        params=visit.params,
+        found=found,
+        total=count,
+        target=words.target(which),
+        fault=fault,
+        states=list(LetterState),
+        reasons=REASONS,
+    )
+
+
+async def letter(visit: Visit) -> Response:
+    """Show all about one letter."""
+    detail = await visit.parts.operations.letter(visit.actor, _id(visit))
+    whole = detail.whole
+    every = visit.request.query_params.get("bytes") == "all"
+    body = whole.body or b""
+    pretty = whole.pretty
+    return visit.show(
+        "letter.html",
+        letter=detail,
+        whole=whole,
+        line=whole.line,
+        hex_lines=list(outside_text.hex_lines(body if every else body[:HEX_SHOWN_BYTES])),
+        hex_cut=0 if every else max(0, len(body) - HEX_SHOWN_BYTES),
+        pretty=None if pretty is None else pretty[:PRETTY_SHOWN_CHARACTERS],
+        pretty_cut=0 if pretty is None else max(0, len(pretty) - PRETTY_SHOWN_CHARACTERS),
+        text=body[:PRETTY_SHOWN_CHARACTERS].decode(errors="backslashreplace") if pretty is None else "",
+        LetterState=LetterState,
+    )
+
+
+async def payload(visit: Visit) -> Response:
+    """Give the bytes as they came, as a file that no browser opens."""
+    detail = await visit.parts.operations.letter(visit.actor, _id(visit))
+    if detail.whole.body is None:
+        msg = "The payload holds personal data: an operator may see it, a viewer may not."
+        raise NotAllowedError(msg)
+    name = f"letter-{detail.whole.line.letter_id}.bin"
+    return Response(
+        detail.whole.body,
+        media_type="application/octet-stream",
+        headers={"content-disposition": f'attachment; filename="{name}"'},
+    )
+
+
+async def note(visit: Visit, form: Form) -> Response:
+    """Keep a note with a letter."""
+    number = _id(visit)
+    await visit.parts.operations.note(visit.actor, number, form.get("text"))
+    return visit.go(f"/letters/{number}#history", f"Your note is kept with letter {number}.")
+
+
+async def export(visit: Visit) -> Response:
+    """Give the letters that fit as lines of JSON."""
+    try:
+        which = Filter.from_query(visit.params)
+    except ValueError as exc:
+        return visit.refuse(400, "The filter cannot be read", f"{exc}.")
+    found = visit.parts.operations.export(visit.actor, which)
+    # The first is asked for here: what goes wrong at once is said on a page and not in a broken file.
+    first = await anext(found, None)
+
+    async def rows() -> AsyncIterator[str]:
+        if first is not None:
+            yield _row(first)
+        async for whole in found:
+            yield _row(whole)
+
+    return StreamingResponse(
+        rows(),
+        media_type="application/x-ndjson",
+        headers={"content-disposition": 'attachment; filename="dead-letters.jsonl"'},
+    )
+
+
+def _row(whole: LetterWhole) -> str:
+    return json.dumps(asdict(whole), default=_plain) + "\n"
+
+
+def _plain(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def as_query(which: Filter) -> str:
+    """Return a filter as a query string."""
+    return urlencode(which.to_query())
+
+
+def _id(visit: Visit) -> int:
+    number: int = visit.request.path_params["letter_id"]
+    if not 0 < number < 2**63:
+        msg = "There is no letter of this number."
+        raise NotFoundError(msg)
+    return number
+
+
+def _number(text: str | None) -> int | None:
+    if text is None or not text.strip():
+        return None
+    if not text.strip().isdecimal() or len(text) > len(str(2**62)):
+        msg = f"{text!r} is no number of a page"
+        raise ValueError(msg)
+    return int(text)

@@ -1,0 +1,53 @@
+"""Operations: what was executed, how far it is, and holding, going on with or ending it."""
+
+from uuid import UUID
+
+from starlette.responses import Response
+
+from wallet_worker.console import words
+from wallet_worker.console.visits import Form, Visit
+from wallet_worker.dead_letters.records import Action, NotFoundError, OperationState
+
+
+async def operations(visit: Visit) -> Response:
+    """Show them, newest first."""
+    return visit.show("operations.html", operations=await visit.parts.operations.operations(visit.actor))
+
+
+async def operation(visit: Visit) -> Response:
+    """Show how far one is."""
+    shown = await visit.parts.operations.operation(visit.actor, _id(visit))
+    return visit.show(
+        "operation.html",
+        operation=shown,
+        verb=words.ACTIONS[shown.action][0],
+        target=words.target(shown.filter),
+        Action=Action,
+        OperationState=OperationState,
+    )
+
+
+async def pause(visit: Visit, form: Form) -> Response:
+    """Hold it."""
+    shown = await visit.parts.operations.pause(visit.actor, _id(visit), reason=form.get("why"))
+    return visit.go(f"/operations/{shown.operation_id}", "Paused: nothing more of it is published for now.")
+
+
+async def resume(visit: Visit, form: Form) -> Response:
+    """Go on with it."""
+    shown = await visit.parts.operations.resume(visit.actor, _id(visit), reason=form.get("why"))
+    return visit.go(f"/operations/{shown.operation_id}", "It goes on.")
+
+
+async def stop(visit: Visit, form: Form) -> Response:
+    """End it."""
+    shown = await visit.parts.operations.stop(visit.actor, _id(visit), reason=form.get("why"))
+    return visit.go(f"/operations/{shown.operation_id}", "Stopped: what was not published waits again.")
+
+
+def _id(visit: Visit) -> UUID:
+    try:
+        return UUID(visit.request.path_params["operation_id"])
+    except ValueError:
+        msg = "There is no operation of this number."
+        raise NotFoundError(msg) from None

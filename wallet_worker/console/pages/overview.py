@@ -1,0 +1,32 @@
+"""The first page: what waits, for how long, why, and what is being done about it."""
+
+from starlette.responses import Response
+
+from wallet_worker.console.visits import Visit, or_sentence
+from wallet_worker.dead_letters.records import Filter, LetterState
+
+GROUPS_MAX = 30
+OPERATIONS_MAX = 5
+
+
+async def overview(visit: Visit) -> Response:
+    """Show it; what cannot be seen now is said in a sentence, and the rest is there."""
+    operations, actor = visit.parts.operations, visit.actor
+    numbers, fault = await or_sentence(operations.overview(actor))
+    groups, _ = await or_sentence(operations.groups(actor, Filter())) if fault is None else (None, fault)
+    recent, _ = (
+        await or_sentence(operations.operations(actor, limit=OPERATIONS_MAX))
+        if fault is None
+        else (None, fault)
+    )
+    depths = await visit.parts.queues.depths()
+    return visit.show(
+        "overview.html",
+        overview=numbers,
+        groups=(groups or [])[:GROUPS_MAX],
+        groups_more=max(0, len(groups or []) - GROUPS_MAX),
+        operations=recent or [],
+        depths=depths,
+        fault=fault,
+        LetterState=LetterState,
+    )

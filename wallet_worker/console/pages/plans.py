@@ -1,0 +1,212 @@
+"""Plans: what would be done to exactly which letters, a second person's yes, and doing it."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from starlette.responses import Response
+
+from wallet_worker.console import outside_text, words
+from wallet_worker.console.visits import Form, Visit
+from wallet_worker.dead_letters import showing
+from wallet_worker.dead_letters.records import (
+    Action,
+    ApprovalNeededError,
+    Filter,
+    InvalidEditError,
+    LetterState,
+    NotAllowedError,
+    NotPossibleError,
+    Operation,
+    Pace,
+    Plan,
+    PlanState,
+    Role,
+    StaleError,
+)
+
+# What an action is for, where the filter does not say. An edit is planned on its letter's own page.
+_STATES: Mapping[Action, tuple[LetterState, ...]] = MappingProxyType(
+    {
+        Action.REPLAY: (LetterState.WAITING,),
+        Action.DISCARD: (LetterState.WAITING,),
+        Action.RESTORE: (LetterState.DISCARDED,),
+    }
+)
+
+
+async def plans(visit: Visit) -> Response:
+    """Show the plans that can still be executed."""
+    return visit.show("plans.html", plans=await visit.parts.operations.plans(visit.actor))
+
+
+async def new(visit: Visit) -> Response:
+    """Show the form for a plan of the letters that the query string names."""
+    return await _form(visit, visit.params, None, 200)
+
+
+async def make(visit: Visit, form: Form) -> Response:
+    """Plan, and show what would be done. Nothing is done."""
+    said = dict(form.items())
+    try:
+        action = _action(said)
+        which = Filter.from_query(said)
+        pace = _pace(said) if action is Action.REPLAY else None
+    except ValueError as exc:
+        return await _form(visit, said, f"{exc}.", 400)
+    try:
+        plan = await visit.parts.operations.plan(
+            visit.actor, action, which, reason=said.get("why", ""), pace=pace
+        )
+    except NotPossibleError as exc:
+        return await _form(visit, said, str(exc), 409)
+    return visit.go(f"/plans/{plan.token}")
+
+
+async def edit(visit: Visit) -> Response:
+    """Show the form that makes a new message in a letter's place."""
+    _want(visit, Role.OPERATOR, "A viewer cannot edit: ask an operator.")
+    detail = await visit.parts.operations.letter(visit.actor, visit.request.path_params["letter_id"])
+    body = outside_text.editable(detail.whole.pretty, detail.whole.body or b"")
+    return visit.show(
+        "edit.html", letter=detail, line=detail.whole.line, body=body, said_why="", fault=None, faults=()
+    )
+
+
+async def make_edit(visit: Visit, form: Form) -> Response:
+    """Plan the new message, or show what is wrong with it."""
+    number: int = visit.request.path_params["letter_id"]
+    # Browsers send line ends as CRLF, whatever stood there.
+    body = form.get("body").replace("\r\n", "\n")
+    try:
+        plan = await visit.parts.operations.plan_edit(
+            visit.actor, number, body.encode(errors="surrogatepass"), reason=form.get("why")
+        )
+    except (InvalidEditError, NotPossibleError) as exc:
+        detail = await visit.parts.operations.letter(visit.actor, number)
+        return visit.show(
+            "edit.html",
+            422,
+            letter=detail,
+            line=detail.whole.line,
+            body=body,
+            said_why=form.get("why"),
+            fault=str(exc),
+            faults=exc.faults if isinstance(exc, InvalidEditError) else (),
+        )
+    return visit.go(f"/plans/{plan.token}")
+
+
+async def plan(visit: Visit) -> Response:
+    """Show a plan, with what its reader may do with it."""
+    return _show(visit, await visit.parts.operations.plan_of(visit.actor, _token(visit)))
+
+
+def _show(visit: Visit, shown: Plan, fault: str | None = None, status: int = 200) -> Response:
+    return visit.show(
+        "plan.html",
+        status,
+        plan=shown,
+        verb=words.ACTIONS[shown.action][0],
+        meaning=words.ACTIONS[shown.action][1],
+        target=words.target(shown.filter),
+        is_mine=shown.made_by == visit.user.name,
+        fault=fault,
+        PlanState=PlanState,
+        Action=Action,
+        edited=None
+        if shown.edited_body is None
+        else outside_text.editable(
+            showing.pretty(shown.edited_body, mask=visit.is_viewer), shown.edited_body
+        ),
+    )
+
+
+async def approve(visit: Visit, form: Form) -> Response:
+    """Agree, as a second person."""
+    shown = await visit.parts.operations.approve(visit.actor, _token(visit), reason=form.get("why"))
+    return visit.go(f"/plans/{shown.token}", f"You have approved it; {shown.made_by} was waiting for that.")
+
+
+async def execute(visit: Visit, _: Form) -> Response:
+    """Do what was planned, once, and show how far it is."""
+    try:
+        operation = await visit.parts.operations.execute(visit.actor, _token(visit))
+    except (StaleError, ApprovalNeededError) as exc:
+        shown = await visit.parts.operations.plan_of(visit.actor, _token(visit))
+        return _show(visit, shown, str(exc), 409)
+    return visit.go(f"/operations/{operation.operation_id}", _done(operation))
+
+
+def _done(operation: Operation) -> str:
+    letters = f"{operation.total} letter{'' if operation.total == 1 else 's'}"
+    match operation.action:
+        case Action.REPLAY:
+            return f"The replay of {letters} is written down. A keeper carries it out, also if you leave this page."
+        case Action.EDIT:
+            return "The new message is written down. A keeper sends it, also if you leave this page."
+        case Action.DISCARD:
+            return f"{letters} discarded. They are kept, and can be restored."
+        case Action.RESTORE:
+            return f"{letters} restored: they wait again."
+
+
+async def _form(visit: Visit, said: Mapping[str, str], fault: str | None, status: int) -> Response:
+    _want(visit, Role.OPERATOR, "A viewer looks and does nothing: ask an operator to plan this.")
+    try:
+        action = _action(said)
+        which = Filter.from_query(said)
+    except ValueError as exc:
+        return visit.refuse(400, "This cannot be planned", f"{exc}.")
+    if not which.states and not which.ids:
+        which = replace(which, states=_STATES[action])
+    count = await visit.parts.operations.count(visit.actor, which)
+    return visit.show(
+        "plan_new.html",
+        status,
+        action=action,
+        verb=words.ACTIONS[action][0],
+        meaning=words.ACTIONS[action][1],
+        which=which,
+        query=which.to_query(),
+        target=words.target(which),
+        total=count,
+        pace=Pace(),
+        said=said,
+        limits=visit.parts.operations.limits,
+        fault=fault,
+        Action=Action,
+    )
+
+
+def _action(said: Mapping[str, str]) -> Action:
+    """Return which action is asked for; raises ValueError."""
+    for action in _STATES:
+        if said.get("action", "replay") == action.value:
+            return action
+    msg = "what can be planned is a replay, a discard or a restore"
+    raise ValueError(msg)
+
+
+def _pace(said: Mapping[str, str]) -> Pace:
+    """Return how a replay is to go about it; raises ValueError."""
+    usual = Pace()
+    try:
+        return Pace(
+            canary=int(said.get("canary") or usual.canary),
+            rate_per_second=float(said.get("rate") or usual.rate_per_second),
+            stop_ratio=float(said.get("stop_percent") or usual.stop_ratio * 100) / 100,
+        )
+    except ValueError:
+        msg = "the canary, the rate and the ratio are numbers"
+        raise ValueError(msg) from None
+
+
+def _want(visit: Visit, role: Role, sentence: str) -> None:
+    """Raise NotAllowedError for those whose role is below; the operations refuse them too, only later."""
+    if not visit.can(role):
+        raise NotAllowedError(sentence)
+
+
+def _token(visit: Visit) -> str:
+    return str(visit.request.path_params["token"])

@@ -1,0 +1,157 @@
+"""Signing in and out, and the colours of the pages."""
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+from math import ceil
+from urllib.parse import quote
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from wallet_worker.console.parts import Parts
+from wallet_worker.console.users import NOBODY, PASSWORD_BYTES_MAX, UsersError
+from wallet_worker.console.visits import (
+    COOKIE,
+    CSRF_FIELD,
+    THEME_COOKIE,
+    THEMES,
+    Form,
+    Visit,
+    cookie_name,
+    local,
+    of_person,
+    page,
+    read_form,
+    set_cookie,
+)
+
+FORM_COOKIE = "wallet_console_form"
+THEME_SECONDS = 365 * 86_400
+
+log = structlog.get_logger(__name__)
+
+
+async def form(parts: Parts, request: Request) -> Response:
+    """Show the form, or lead on whoever is signed in already."""
+    target = local(request.query_params.get("next", "/"))
+    try:
+        if of_person(parts, request) is not None:
+            return RedirectResponse(target, 303)
+        users = parts.users.users()
+    except UsersError as exc:
+        log.error("console.users_unreadable", reason=str(exc))
+        return _form(
+            parts, request, target, "The users file cannot be read; the console's log says why.", 503
+        )
+    fault = (
+        None
+        if users.by_name
+        else "Nobody may sign in yet: `wallet console user add NAME` makes the first user."
+    )
+    return _form(parts, request, target, fault, 200)
+
+
+async def sign_in(parts: Parts, request: Request) -> Response:
+    """Begin a session for whoever knows the password, or say no without saying what was wrong."""
+    said = await read_form(request)
+    target = local(said.get("next", "/"))
+    if not _is_own_form(parts, request, said):
+        return _form(
+            parts,
+            request,
+            target,
+            "The form had gone stale, so nothing was looked at. Please try again.",
+            403,
+        )
+    name = said.get("name").strip().lower()
+    address = request.client.host if request.client else "unknown"
+    wait_seconds = parts.attempts.wait_seconds(name, address)
+    if wait_seconds > 0:
+        log.warning("console.sign_in_held", user=name, address=address)
+        minutes = ceil(wait_seconds / 60)
+        sentence = (
+            f"Too many wrong tries. Wait {minutes} minute{'' if minutes == 1 else 's'}, then try again."
+        )
+        answer = _form(parts, request, target, sentence, 429)
+        answer.headers["retry-after"] = str(ceil(wait_seconds))
+        return answer
+    # Counted before it is looked at: a hundred guesses at once are a hundred guesses.
+    parts.attempts.failed(name, address)
+    try:
+        user = parts.users.users().get(name)
+    except UsersError as exc:
+        log.error("console.users_unreadable", reason=str(exc))
+        return _form(
+            parts, request, target, "The users file cannot be read; the console's log says why.", 503
+        )
+    password = said.get("password")
+    async with parts.hashing:
+        knows = len(password) <= PASSWORD_BYTES_MAX and await asyncio.to_thread(
+            (user or NOBODY).knows, password
+        )
+    if user is None or not knows:
+        log.warning("console.sign_in_refused", user=name, address=address)
+        return _form(parts, request, target, "The name or the password is not right.", 403)
+    parts.attempts.succeeded(name, address)
+    log.info("console.signed_in", user=user.name, role=user.role.name.lower(), address=address)
+    answer = RedirectResponse(target, 303)
+    set_cookie(parts, answer, COOKIE, parts.sessions.begin(user.name, user.hash))
+    return answer
+
+
+async def sign_out(visit: Visit, _: Form) -> Response:
+    """End the session."""
+    visit.parts.sessions.end(visit.session)
+    log.info("console.signed_out", user=visit.user.name)
+    answer = RedirectResponse("/sign-in", 303)
+    answer.delete_cookie(
+        cookie_name(visit.parts, COOKIE),
+        path="/",
+        secure=visit.parts.origin.is_secure,
+        httponly=True,
+        samesite="lax",
+    )
+    answer.headers["clear-site-data"] = '"cache"'
+    return answer
+
+
+async def choose_theme(parts: Parts, request: Request) -> Response:
+    """Have the pages in other colours. It changes nothing but a cookie, so it asks for no session."""
+    said = await read_form(request)
+    theme = said.get("theme")
+    answer = RedirectResponse(local(said.get("next", "/")), 303)
+    if theme in THEMES:
+        set_cookie(parts, answer, THEME_COOKIE, theme, max_age=THEME_SECONDS)
+    return answer
+
+
+def _form(parts: Parts, request: Request, target: str, fault: str | None, status: int) -> Response:
+    token = request.cookies.get(cookie_name(parts, FORM_COOKIE)) or secrets.token_urlsafe(32)
+    answer = page(
+        parts,
+        request,
+        "sign_in.html",
+        status,
+        {
+            "here": f"/sign-in?next={quote(target, safe='')}",
+            "target": target,
+            "fault": fault,
+            "csrf": _signed(parts, token),
+            "name": "",
+        },
+    )
+    set_cookie(parts, answer, FORM_COOKIE, token)
+    return answer
+
+
+def _is_own_form(parts: Parts, request: Request, said: Form) -> bool:
+    token = request.cookies.get(cookie_name(parts, FORM_COOKIE), "")
+    given = said.get(CSRF_FIELD).encode(errors="replace")
+    return bool(token) and hmac.compare_digest(_signed(parts, token).encode(), given)
+
+
+def _signed(parts: Parts, token: str) -> str:
+    return hmac.new(parts.form_key, token.encode(errors="replace"), hashlib.sha256).hexdigest()
