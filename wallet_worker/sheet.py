@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import IO, Final, TypeAlias
 
-Cell: TypeAlias = str | int | None
+Cell: TypeAlias = str | int | bool | None
 
 _STEERING: Final = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
@@ -71,7 +71,11 @@ class Sheet:
 
 def harmless(cell: Cell) -> Cell:
     """Return the cell so that a spreadsheet takes it for what it is."""
-    return f"'{cell}" if isinstance(cell, str) and cell[:1] in _STEERING and cell else cell
+    if isinstance(cell, str) and cell and cell[0] in _STEERING:
+        return f"'{cell}"
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
+    return cell
 
 
 def time_text(time: datetime | None) -> str | None:

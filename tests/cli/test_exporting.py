@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
@@ -16,13 +17,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.events import EntryView
-from schemas.queries import GetStatement, Statement
+from schemas.events import EntryView, OrderView
+from schemas.queries import GetOrder, GetStatement, OrderDetail, Statement
+from schemas.values import OrderType
 from tests.batch.rig import Rig, rig
 from tests.cli.terminal import ROOT, environment, wallet, wallet_on_a_terminal, wallet_process
+from tests.contract import bodies
 from tests.core.mixtures import UNHURRIED
-from tests.core.world import open_account, recharge, result
+from tests.core.world import changed, command, open_account, recharge, result
 from wallet_worker.cli.exits import Exit
+from wallet_worker.core.reading import Incoming
 from wallet_worker.queries import answer
 from wallet_worker.sheet import Format, Sheet, UnwritableError
 from wallet_worker.store import snapshot as snapshots
@@ -55,13 +59,20 @@ async def paid_url(worker: Rig, database_url: str) -> str:
 
 async def statement_of(url: str) -> Statement:
     """Return the statement as a worker answers it."""
+    async with reading(url) as connection:
+        page = await answer(connection, GetStatement(user_id="u-1", currency="TWD"))
+    assert isinstance(page, Statement)
+    return page
+
+
+@asynccontextmanager
+async def reading(url: str) -> AsyncIterator[asyncpg.Connection]:
+    """Give what a worker answers queries from."""
     database = Database(url, role=READONLY_ROLE, application="wallet tests")
     await database.open()
     async with database.snapshot() as connection:
-        page = await answer(connection, GetStatement(user_id="u-1", currency="TWD"))
+        yield connection
     await database.close()
-    assert isinstance(page, Statement)
-    return page
 
 
 def rows(text: str) -> list[dict[str, str]]:
@@ -243,6 +254,109 @@ async def test_a_process_writes_what_it_writes_in_a_test(paid_url: str) -> None:
 
     assert (said.status, said.err) == (0, "")
     assert len(rows(said.out)) == LINES
+
+
+ORDERS = ("export", "orders", "--format", "jsonl")
+
+
+@pytest.fixture
+async def orders_url(worker: Rig, database_url: str) -> str:
+    """Give a database with an order of every type, of u-1 and u-2."""
+    await worker.settle(*(open_account(serial_no=f"O-{user}", user_id=user) for user in ("u-1", "u-2")))
+    await worker.settle(
+        recharge(serial_no=FORMULA, amount="100.00"), recharge(serial_no="R-1", user_id="u-2")
+    )
+    await worker.settle(result(payment_order_no=FORMULA))
+    await worker.settle(
+        asked(bodies.WITHDRAW, amount="10.00"),
+        asked(bodies.TRANSFER, amount="10.00"),
+        asked(bodies.REFUND, original_serial_no=FORMULA, amount="10.00"),
+        asked(bodies.HOLD, amount="20.00"),
+        asked(bodies.CAPTURE, amount="5.00"),
+        asked(bodies.HOLD, serial_no="H-2", amount="10.00"),
+        asked(bodies.RELEASE, hold_serial_no="H-2"),
+    )
+    return database_url
+
+
+def asked(good: bodies.JsonObject, **changes: str) -> Incoming:
+    """Return a command as it arrives."""
+    return command(changed(good, changes))
+
+
+EVERY = [FORMULA, "R-1", "W-1", "T-1", "RF-1", "H-1", "C-1", "H-2", "L-1"]
+
+
+async def test_orders_are_those_that_a_worker_answers(orders_url: str) -> None:
+    as_json = await wallet(*ORDERS, WALLET_DATABASE_URL=orders_url)
+    as_csv = await wallet("export", "orders", WALLET_DATABASE_URL=orders_url)
+
+    assert (as_json.status, as_json.err, as_csv.status, as_csv.err) == (0, "", 0, "")
+    objects = [json.loads(line) for line in as_json.out.splitlines()]
+    assert sorted(one["serial_no"] for one in objects) == sorted(EVERY)
+    assert {one["order_type"] for one in objects} == set(OrderType)
+    async with reading(orders_url) as connection:
+        for one in objects:
+            detail = await answer(connection, GetOrder(serial_no=one["serial_no"]))
+            assert isinstance(detail, OrderDetail)
+            shown = {name: value for name, value in one.items() if name not in {"account_type", "channel"}}
+            assert OrderView.model_validate_json(json.dumps(shown)) == detail.order
+    table = {row["serial_no"]: row for row in rows(as_csv.out)}
+    assert set(table) == {f"'{FORMULA}", *EVERY[1:]}
+    assert table["RF-1"]["original_serial_no"] == f"'{FORMULA}"
+    assert (table["C-1"]["hold_serial_no"], table["C-1"]["to_user_id"]) == ("H-1", "u-2")
+    assert (table["H-1"]["remaining"], table["H-1"]["channel"], table["W-1"]["channel"]) == (
+        "15.00",
+        "",
+        "bank_transfer",
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "chosen"),
+    [
+        ((), EVERY),
+        (("--type", "hold"), ["H-1", "H-2"]),
+        (("--type", "hold", "--type", "transfer"), ["H-1", "H-2", "T-1"]),
+        (("--status", "pending"), ["R-1", "W-1", "RF-1"]),
+        (("--status", "active", "--status", "released"), ["H-1", "H-2"]),
+        (("--type", "hold", "--status", "active"), ["H-1"]),
+        (("--user", "u-2"), ["R-1", "T-1", "C-1"]),
+        (("--user", "nobody"), []),
+        (("--from", "2020-01-01", "--to", "2020-01-02"), []),
+        (("--to", "9000-01-01"), EVERY),
+    ],
+)
+async def test_orders_can_be_chosen(
+    orders_url: str, tmp_path: Path, options: tuple[str, ...], chosen: list[str]
+) -> None:
+    file = tmp_path / "orders.jsonl"
+
+    said = await wallet(*ORDERS, *options, "-o", str(file), WALLET_DATABASE_URL=orders_url)
+
+    found = [json.loads(line)["serial_no"] for line in file.read_text().splitlines()]
+    assert sorted(found) == sorted(chosen)
+    assert json.loads(said.out) == {"file": str(file), "orders": len(chosen)}
+
+
+async def test_orders_come_by_the_time_when_they_were_made_however_they_are_read(
+    orders_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = await wallet(*ORDERS, WALLET_DATABASE_URL=orders_url)
+    monkeypatch.setattr(snapshots, "CHUNK_ROWS", 2)
+
+    in_chunks = await wallet(*ORDERS, WALLET_DATABASE_URL=orders_url)
+
+    times = [json.loads(line)["created_at"] for line in whole.out.splitlines()]
+    assert times == sorted(times)
+    assert in_chunks.out == whole.out
+
+
+async def test_a_status_that_is_none_is_misused(orders_url: str) -> None:
+    said = await wallet("export", "orders", "--status", "lost", WALLET_DATABASE_URL=orders_url)
+
+    assert (said.status, said.out) == (Exit.MISUSED, "")
+    assert "'lost' is not one of" in said.err
 
 
 @UNHURRIED

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from schemas.values import OrderStatus, OrderType, PaymentKind, PaymentStatus
 from tests.batch.rig import rig
-from tests.core.world import open_account, recharge, result
+from tests.contract import bodies
+from tests.core.world import changed, command, open_account, recharge, result
 from tests.reconcile.files import line, reader
 from tests.servers import Servers
 from tests.servers.ports import free_ports
@@ -30,32 +31,46 @@ ALWAYS = Span()
 
 @pytest.fixture
 async def orders_url(database_url: str, owner: asyncpg.Connection) -> str:
-    """Give a wallet's database. R-1 to R-3 succeeded, R-4 failed, R-5 is pending, R-6 expired, R-7 is no payment."""
-    numbers = [f"R-{number}" for number in range(1, 8)]
+    """Give a wallet's database, whose orders stand as `ALL` says; T-1 is a transfer, and no payment.
+
+    R-1 to R-3, W-1 and F-1 succeeded, R-4 and W-2 failed, R-5 is pending, R-6 expired.
+    """
+    numbers = [f"R-{number}" for number in range(1, 7)]
     async with rig(database_url) as wallet:
-        await wallet.settle(open_account(serial_no="O-1", user_id="u-1"))
-        await wallet.settle(
-            *(recharge(serial_no=one, user_id="u-1", amount="100.00", currency="TWD") for one in numbers)
-        )
+        await wallet.settle(*(open_account(serial_no=f"O-{user}", user_id=user) for user in ("u-1", "u-2")))
+        await wallet.settle(*(recharge(serial_no=one) for one in numbers))
         await wallet.settle(*(_paid(one) for one in numbers[:3]), _paid("R-4", status="failed"))
+        # It contradicts, and changes nothing.
+        await wallet.settle(_paid("R-1", status="failed", gateway_ref="gw-other"))
         await wallet.settle(
-            _paid("R-1", status="failed", gateway_ref="gw-other")
-        )  # contradicts, and changes nothing
-    await owner.execute("UPDATE orders SET status = 'expired' WHERE serial_no = 'R-6'")
-    # Nobody may make one of these yet without a command, so the owner does.
-    await owner.execute("ALTER TABLE orders DROP CONSTRAINT orders_type_known")
-    await owner.execute("UPDATE orders SET order_type = 'transfer' WHERE serial_no = 'R-7'")
+            asked(bodies.WITHDRAW, serial_no="W-1", amount="30.00"),
+            asked(bodies.WITHDRAW, serial_no="W-2", amount="30.00"),
+            asked(bodies.REFUND, serial_no="F-1", original_serial_no="R-2", amount="30.00"),
+            asked(bodies.TRANSFER, serial_no="T-1"),
+        )
+        await wallet.settle(
+            _paid("W-1", amount="30.00"),
+            _paid("W-2", amount="30.00", status="failed"),
+            _paid("F-1", amount="30.00"),
+        )
+    await owner.execute("UPDATE orders SET status = 'expired', due_at = NULL WHERE serial_no = 'R-6'")
     return database_url
 
 
+def asked(good: bodies.JsonObject, **changes: str) -> Incoming:
+    """Return a command as it arrives."""
+    return command(changed(good, changes))
+
+
 def _paid(number: str, **changes: str) -> Incoming:
-    facts: dict[str, Any] = {"amount": "100.00", "currency": "TWD", "gateway_ref": f"gw-{number[2:]}"}
+    facts: dict[str, Any] = {"amount": "100.00", "currency": "TWD", "gateway_ref": f"gw-{number}"}
     return result(payment_order_no=number, occurred_at="2026-01-02T03:04:05Z", **(facts | changes))
 
 
-def said(number: int, **changes: str) -> str:
-    """Return a line about an order, which succeeded."""
-    return line(**{"payment_order_no": f"R-{number}", "gateway_ref": f"gw-{number}"} | changes)
+def said(number: int | str, **changes: str) -> str:
+    """Return a line about a recharge of that number, or about another order, which succeeded."""
+    serial_no = f"R-{number}" if isinstance(number, int) else number
+    return line(**{"payment_order_no": serial_no, "gateway_ref": f"gw-{serial_no}"} | changes)
 
 
 ALL = [
@@ -65,6 +80,9 @@ ALL = [
     said(4, status="failed"),
     said(5, status="unknown"),
     said(6, status="failed"),
+    said("W-1", kind="payout", amount="30.00"),
+    said("W-2", kind="payout", amount="30.00", status="failed"),
+    said("F-1", kind="refund", amount="30.00"),
 ]
 
 
@@ -81,7 +99,7 @@ async def test_both_sides_agree(orders_url: str) -> None:
     report, findings = await compared(orders_url, *ALL, span=ALWAYS)
 
     assert (report.clean, findings) == (True, [])
-    assert report.verdicts == {Verdict.MATCHED: 6}
+    assert report.verdicts == {Verdict.MATCHED: len(ALL)}
 
 
 async def test_an_empty_file_agrees_with_no_span(orders_url: str) -> None:
@@ -94,10 +112,21 @@ async def test_an_empty_file_agrees_with_no_span(orders_url: str) -> None:
     ("text", "verdict", "detail"),
     [
         (said(9), Verdict.MISSING_HERE, "there is no order of this number"),
-        (said(1, payment_order_no="O-1"), Verdict.MISSING_HERE, "there is no order of this number"),
-        (said(1, payment_order_no="r-1"), Verdict.MISSING_HERE, "there is no order of this number"),
+        (said("O-u-1"), Verdict.MISSING_HERE, "there is no order of this number"),
+        (said("r-1"), Verdict.MISSING_HERE, "there is no order of this number"),
         (said(1, kind="payout", amount="1.00"), Verdict.DIFFERENT_KIND, "payout there, recharge here"),
-        (said(7), Verdict.DIFFERENT_KIND, "charge there, transfer here"),
+        (said("T-1"), Verdict.DIFFERENT_KIND, "charge there, transfer here"),
+        (said("W-1", amount="30.00"), Verdict.DIFFERENT_KIND, "charge there, withdraw here"),
+        (
+            said("W-2", kind="payout", amount="30.00"),
+            Verdict.DIFFERENT_STATUS,
+            "succeeded there, failed here",
+        ),
+        (
+            said("F-1", kind="refund", amount="40.00"),
+            Verdict.DIFFERENT_AMOUNT,
+            "40.00 TWD there, 30.00 TWD here",
+        ),
         (
             said(1, amount="100.01", status="failed"),
             Verdict.DIFFERENT_AMOUNT,
@@ -108,7 +137,7 @@ async def test_an_empty_file_agrees_with_no_span(orders_url: str) -> None:
         (said(5), Verdict.DIFFERENT_STATUS, "succeeded there, pending here"),
         (said(6), Verdict.DIFFERENT_STATUS, "succeeded there, expired here"),
         (said(5, status="failed"), Verdict.DIFFERENT_STATUS, "failed there, pending here"),
-        (said(1, gateway_ref="gw-9"), Verdict.DIFFERENT_REF, "gw-9 there, gw-1 here"),
+        (said(1, gateway_ref="gw-9"), Verdict.DIFFERENT_REF, "gw-9 there, gw-R-1 here"),
         ("nonsense", Verdict.BAD_LINE, "it has 1 values, and the first line names 7"),
     ],
 )
@@ -128,8 +157,8 @@ async def test_a_difference_is_found_and_the_rest_is_compared(
     [
         (said(1), "line 2 says the same"),
         (said(1, amount="0100.0"), "line 2 says the same"),
-        (said(1, gateway_ref="gw-2"), "line 2 says charge, 100.00 TWD, succeeded, gw-1"),
-        (said(1, status="failed"), "line 2 says charge, 100.00 TWD, succeeded, gw-1"),
+        (said(1, gateway_ref="gw-2"), "line 2 says charge, 100.00 TWD, succeeded, gw-R-1"),
+        (said(1, status="failed"), "line 2 says charge, 100.00 TWD, succeeded, gw-R-1"),
     ],
 )
 async def test_a_second_line_about_a_payment_is_found_wherever_it_stands(
@@ -151,8 +180,8 @@ async def test_what_moved_in_the_span_and_is_not_in_the_file_is_missing_there(or
         return [finding.payment_order_no for finding in findings]
 
     assert await missing(None) == []
-    assert await missing(ALWAYS) == ["R-1", "R-3"]
-    assert await missing(Span(since=NEW_YEAR, before=FEBRUARY)) == ["R-1", "R-3"]
+    assert await missing(ALWAYS) == ["F-1", "R-1", "R-3", "W-1"]
+    assert await missing(Span(since=NEW_YEAR, before=FEBRUARY)) == ["F-1", "R-1", "R-3", "W-1"]
     # It is the gateway's own time that counts, and not when the wallet heard of it.
     assert await missing(Span(since=FEBRUARY)) == []
     assert await missing(Span(before=NEW_YEAR)) == []

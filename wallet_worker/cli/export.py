@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from schemas.codes import Code
 from schemas.names import DEFAULT_ACCOUNT_TYPE
 from schemas.queries import GetStatement
+from schemas.values import OrderStatus, OrderType
 from wallet_worker.cli import environment, exits, terminal
 from wallet_worker.cli.exits import Exit
 from wallet_worker.cli.options import Currency, Json, Since, Type, Until, User, read_time
@@ -16,7 +17,7 @@ from wallet_worker.cli.product import Form, OnProgress, Output, progress, writte
 from wallet_worker.sheet import Format
 
 if TYPE_CHECKING:
-    from wallet_worker.export import Statement
+    from wallet_worker.export import Choice, Statement
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -75,6 +76,58 @@ def statement(
             f"{output}: {found.lines:,} lines of account {found.account_no}, "
             f"{found.opening_balance} {currency} before them, {found.closing_balance} {currency} after"
         )
+
+
+@app.command()
+def orders(
+    *,
+    since: Since = None,
+    until: Until = None,
+    order_type: Annotated[
+        list[OrderType] | None, typer.Option("--type", help="Only orders of this type; may be repeated.")
+    ] = None,
+    status: Annotated[
+        list[OrderStatus] | None,
+        typer.Option(help="Only orders that stand so now; may be repeated."),
+    ] = None,
+    user_id: Annotated[
+        str | None,
+        typer.Option("--user", metavar="USER", help="Only orders that this user pays or receives."),
+    ] = None,
+    form: Form = Format.CSV,
+    output: Output = None,
+    as_json: Json = None,
+) -> None:
+    """Write orders as they stand now, by the time when they were made.
+
+    --from and --to are about that time. Everything else is as for statements: one moment, little memory, and with -o
+    a file that is there when it is whole.
+
+    Example: wallet export orders --from 2026-01-01 --to 2026-02-01 --type withdraw --status pending -o waiting.csv
+    """
+    url = environment.database_url()
+    from wallet_worker.export import Choice, Span
+
+    choice = Choice(
+        span=Span(since=read_time("--from", since), before=read_time("--to", until)),
+        types=order_type or (),
+        statuses=status or (),
+        user_id=user_id,
+    )
+    with written(output) as out, progress("orders", shown=output is not None) as moved:
+        count = exits.run(_orders(url, out, form, choice, moved))
+    if output is None:
+        return
+    if terminal.wants_json(as_json):
+        terminal.tell_json({"file": str(output), "orders": count})
+    else:
+        terminal.tell(f"{output}: {count:,} orders")
+
+
+async def _orders(url: str, out: IO[str], form: Format, choice: "Choice", moved: OnProgress) -> int:
+    from wallet_worker.export import orders
+
+    return await orders(url, out, form, choice, on_progress=moved)
 
 
 async def _statement(
