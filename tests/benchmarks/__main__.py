@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -12,16 +13,18 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
-from tests.benchmarks import place, plot, record, report
+from tests.benchmarks import place, plot, report
 from tests.benchmarks.contest import ContestantFailed
+from tests.benchmarks.kept import Kept, together
 from tests.benchmarks.place import UnsafeServerError
-from tests.benchmarks.plan import FULL, QUICK
-from tests.benchmarks.record import Record
-from tests.benchmarks.runs import Runs
+from tests.benchmarks.plan import FULL, QUICK, Plan
+from tests.benchmarks.record import Record, machine
+from tests.benchmarks.runs import Part, Runs
 from tests.benchmarks.verdict import WrongResultError
 from tests.servers import ServerFailed, ServersUnavailable, start_servers
 
 RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parent.parent.parent / "README.md"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -32,44 +35,83 @@ def main(
     quick: Annotated[
         bool, typer.Option(help="A little of everything, in under two minutes; kept nowhere.")
     ] = False,
+    only: Annotated[
+        list[Part] | None, typer.Option(help="Measure this part, and keep what the others have; repeatable.")
+    ] = None,
     rounds: Annotated[
         int, typer.Option(min=0, help="How often each contestant has its turn; 0: as planned.")
     ] = 0,
+    name: Annotated[
+        str, typer.Option(help="What the figures are kept under; today's date if not given.")
+    ] = "",
     results: Annotated[Path, typer.Option(help="Where the page, the picture and the figures go.")] = RESULTS,
+    readme: Annotated[Path, typer.Option(help="Where the table of what is to be reached goes.")] = README,
 ) -> None:
     """Compare the wallet with others on private servers that write through to the disk.
 
-    Example: python -m tests.benchmarks --quick
+    Each part is kept as soon as it is measured: a run that was cut off goes on with --only.
+
+    Example: python -m tests.benchmarks --only latency --only growth
     """
     # Servers somebody else uses would be measured with what else they do.
     os.environ.setdefault("WALLET_SERVERS_FROM", "private")
-    begun = time.monotonic()
-    try:
-        measured = asyncio.run(_measure(quick=quick, rounds=rounds))
-    except (ContestantFailed, WrongResultError, UnsafeServerError, ServersUnavailable, ServerFailed) as exc:
-        _say(f"the benchmark cannot go on: {exc}")
-        raise typer.Exit(1) from None
-    text = report.page(measured)
-    Console(width=None if sys.stdout.isatty() else 160).print(Markdown(text))
-    _say(f"measured in {(time.monotonic() - begun) / 60:.1f} minutes")
-    if not quick:
-        name = datetime.now(UTC).strftime("%Y-%m-%d")
-        results.mkdir(exist_ok=True)
-        (results / f"{name}.svg").write_text(plot.svg(measured))
-        (results / f"{name}.md").write_text(report.page(measured, plot=f"{name}.svg"))
-        (results / f"{name}.json").write_text(measured.to_json())
-        _say(f"written to {results / name}.md, .svg and .json")
-
-
-async def _measure(*, quick: bool, rounds: int) -> Record:
     plan = QUICK if quick else FULL
     if rounds:
         plan = plan.with_rounds(rounds)
+    keep = None if quick else Pages(results, name or datetime.now(UTC).strftime("%Y-%m-%d"), readme)
+    begun = time.monotonic()
+    try:
+        measured = asyncio.run(_measure(plan, only or list(Part), keep))
+    except (ContestantFailed, WrongResultError, UnsafeServerError, ServersUnavailable, ServerFailed) as exc:
+        _say(f"the benchmark cannot go on: {exc}")
+        raise typer.Exit(1) from None
+    Console(width=None if sys.stdout.isatty() else 160).print(Markdown(report.page(measured)))
+    _say(f"measured in {(time.monotonic() - begun) / 60:.1f} minutes")
+    if keep is not None:
+        _say(f"written to {keep.page}, beside it the picture and the figures, and to {readme}")
+
+
+class Pages:
+    """Where figures are kept: as they are, as a page with a picture, and as a table in the README."""
+
+    def __init__(self, folder: Path, name: str, readme: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.page = folder / f"{name}.md"
+        self._picture = folder / f"{name}.svg"
+        self._readme = readme
+        self._kept = Kept(folder / f"{name}.json")
+
+    @property
+    def whole(self) -> Record:
+        """All that is kept."""
+        return self._kept.whole
+
+    def put(self, part: Part, record: Record) -> None:
+        """Keep a part and write everything anew."""
+        self._kept.put(part, record)
+        whole = self.whole
+        self._picture.write_text(plot.svg(whole))
+        self.page.write_text(report.page(whole, plot=self._picture.name))
+        where = os.path.relpath(self.page, self._readme.parent)
+        self._readme.write_text(report.in_readme(self._readme.read_text(), whole, where))
+
+
+async def _measure(plan: Plan, parts: Sequence[Part], keep: Pages | None) -> Record:
     async with start_servers(durable=True, say=_say) as servers:
         await place.assert_durable(servers.database_url)
-        measured = Record("Benchmark, quick" if quick else "Benchmark", await record.machine(servers))
-        await Runs(plan, servers, measured, _say).all()
-    return measured
+        here = await machine(servers)
+        measured: dict[Part, Record] = {}
+        for part in Part:
+            if part in parts:
+                record = Record(part.value, here)
+                begun = time.monotonic()
+                await Runs(plan, servers, record, _say).run(part)
+                _say(f"{part}: {(time.monotonic() - begun) / 60:.1f} minutes")
+                if record.values:
+                    measured[part] = record
+                    if keep:
+                        keep.put(part, record)
+        return keep.whole if keep else together("Benchmark, quick", measured)
 
 
 def _say(line: str) -> None:

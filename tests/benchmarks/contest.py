@@ -50,8 +50,8 @@ _BESIDE: Final = "tests.benchmarks.contestants"
 
 PROGRAMS: Final = MappingProxyType(
     {
-        Contestant.OURS: Program(_WORKER, 4_000),
-        Contestant.OURS_TWO: Program(_WORKER, 6_000, processes=2),
+        Contestant.OURS: Program(_WORKER, 5_000),
+        Contestant.OURS_TWO: Program(_WORKER, 7_000, processes=2),
         Contestant.USUAL: Program(("-m", f"{_BESIDE}.usual"), 900),
         Contestant.FASTSTREAM: Program(("-m", f"{_BESIDE}.usual_faststream"), 700),
         Contestant.ECHO: Program(("-m", f"{_BESIDE}.echo"), 2_500),

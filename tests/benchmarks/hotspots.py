@@ -10,6 +10,8 @@ from typing import Final
 
 _SAMPLES_PER_SECOND: Final = 200
 
+_IDLE: Final = "concurrent/futures/thread.py"
+
 # The first that fits names who is at work, by the file of the innermost Python function.
 _GROUPS: Final = (
     ("wallet_worker/broker/", "wallet_worker.broker"),
@@ -64,6 +66,8 @@ def summary(stacks: Iterable[str]) -> Hotspots:
     for line in stacks:
         stack, _, count = line.rpartition(" ")
         frames = stack.split(";")
+        if _IDLE in frames[-1]:
+            continue  # a thread of the pool that waits for something to do, which py-spy takes for work
         groups[_group(frames[-1])] += int(count)
         for frame in {_short(frame) for frame in frames if "wallet_worker/" in frame or "schemas/" in frame}:
             functions[frame] += int(count)

@@ -64,13 +64,13 @@ FULL: Final = Plan(
 
 QUICK: Final = Plan(
     rounds=1,
-    backlog_seconds=4,
+    backlog_seconds=3,
     contests=MappingProxyType({Workload.MIX: tuple(Contestant), Workload.HOT: (Contestant.OURS,)}),
     database_scripts=(Script.MIX,),
     database_clients=(1, 16),
     database_count=4_000,
-    broker_count=30_000,
+    broker_count=20_000,
     latency_rates=(100,),
     latency_contestants=_BOTH,
-    latency_seconds=4,
+    latency_seconds=3,
 )

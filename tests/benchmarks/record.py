@@ -1,6 +1,5 @@
 """What was measured, on which machine, with what: the figures of all rounds, and their medians and ratios."""
 
-import json
 import os
 import platform
 import statistics
@@ -78,12 +77,6 @@ class Record:
     def whats(self, section: str) -> list[str]:
         """Return what was measured in a section, in order of appearance."""
         return list(dict.fromkeys(key.what for key in self.values if key.section == section))
-
-    def to_json(self) -> str:
-        """Return everything, for whoever wants to compare."""
-        rows = [{**key._asdict(), "rounds": values} for key, values in self.values.items()]
-        whole = {"title": self.title, "machine": self.machine, "figures": rows, "notes": self.notes}
-        return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
 
 
 async def machine(servers: Servers) -> dict[str, str]:

@@ -127,6 +127,27 @@ def page(record: Record, *, plot: str | None = None) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+_BEGIN: Final = "<!-- benchmark -->"
+_END: Final = "<!-- end -->"
+
+
+def in_readme(text: str, record: Record, page: str) -> str:
+    """Return the README with what is to be reached, and what was, between its markers; `page` has the rest."""
+    before, begin, rest = text.partition(f"{_BEGIN}\n")
+    _, end, after = rest.partition(_END)
+    if not begin or not end:
+        msg = f"there is no {_BEGIN} and {_END} to write between"
+        raise ValueError(msg)
+    picture = page.removesuffix(".md") + ".svg"
+    machine = record.machine
+    parts = [
+        _aims(record),
+        f"![Messages a second and latency]({picture})",
+        f"Measured {machine.get('date', '')} on {machine.get('machine', '')}. [All figures]({page}).",
+    ]
+    return "".join((before, _BEGIN, "\n", "\n\n".join(parts), "\n", _END, after))
+
+
 def aims(record: Record) -> list[tuple[str, str, str, str, str]]:
     """Return a row for each aim that was measured: title, value, spread, what is wanted, verdict."""
     rows = []

@@ -4,6 +4,8 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from enum import StrEnum
+from typing import assert_never
 
 from tests.benchmarks import (
     broker_alone,
@@ -38,6 +40,18 @@ RATE, CPU, MEMORY, DATABASE, BROKER, LATENCY, GROWTH, BACKLOG, PROFILE, FUNCTION
 )
 """Sections of the record."""
 
+
+class Part(StrEnum):
+    """What can be measured by itself, and again. What is compared with each other is in one part, in turns."""
+
+    RATES = "rates"
+    ALONE = "alone"
+    LATENCY = "latency"
+    PROFILE = "profile"
+    BACKLOG = "backlog"
+    GROWTH = "growth"
+
+
 PUBLISHED, CONSUMED = "published, confirmed", "consumed, acknowledged"
 EMPTY, GROWN = "empty", "grown"
 LONG = "a backlog"
@@ -54,22 +68,35 @@ class Runs:
         self._record = record
         self._say = say
 
-    async def all(self) -> None:
-        """Run everything in the plan; raises ContestantFailed or WrongResultError."""
-        async with place.furnished(self._servers) as template:
-            for number in range(1, self._plan.rounds + 1):
-                for workload, contestants in self._plan.contests.items():
-                    for contestant in contestants:
-                        await self._contest(template, workload, contestant, number)
-                await self._alone(template)
-                for contestant in self._plan.latency_contestants:
-                    await self._latency(template, contestant, number)
-            if self._plan.profile_seconds:
-                await self._profile(template)
-            if self._plan.long_backlog:
-                await self._long_backlog(template)
-        if self._plan.grown_users:
+    async def run(self, part: Part) -> None:
+        """Run one part of the plan, if it has it; raises ContestantFailed or WrongResultError."""
+        if part is Part.GROWTH:
             await self._growth()
+            return
+        async with place.furnished(self._servers) as template:
+            match part:
+                case Part.RATES:
+                    await self._rates(template)
+                case Part.ALONE:
+                    await self._alone(template)
+                case Part.LATENCY:
+                    await self._latencies(template)
+                case Part.PROFILE:
+                    await self._profile(template)
+                case Part.BACKLOG:
+                    await self._long_backlog(template)
+                case _:
+                    assert_never(part)
+
+    @property
+    def _rounds(self) -> range:
+        return range(1, self._plan.rounds + 1)
+
+    async def _rates(self, template: str) -> None:
+        for number in self._rounds:
+            for workload, contestants in self._plan.contests.items():
+                for contestant in contestants:
+                    await self._contest(template, workload, contestant, number)
 
     async def _contest(self, template: str, workload: Workload, contestant: Contestant, number: int) -> None:
         program = PROGRAMS[contestant]
@@ -91,6 +118,10 @@ class Runs:
         self._say(f"{what}: {who}: {drain.rate:,.0f}/s ({spent})")
 
     async def _alone(self, template: str) -> None:
+        for _ in self._rounds:
+            await self._alone_once(template)
+
+    async def _alone_once(self, template: str) -> None:
         for script in self._plan.database_scripts:
             for clients in self._plan.database_clients:
                 count = self._plan.database_count
@@ -102,6 +133,11 @@ class Runs:
         self._record.add(BROKER, "quorum queue", PUBLISHED, broker.published)
         self._record.add(BROKER, "quorum queue", CONSUMED, broker.consumed)
         self._say(f"broker alone: {broker.published:,.0f}/s in, {broker.consumed:,.0f}/s out")
+
+    async def _latencies(self, template: str) -> None:
+        for number in self._rounds:
+            for contestant in self._plan.latency_contestants:
+                await self._latency(template, contestant, number)
 
     async def _latency(self, template: str, contestant: Contestant, number: int) -> None:
         program, rates, seconds = PROGRAMS[contestant], self._plan.latency_rates, self._plan.latency_seconds
@@ -126,6 +162,8 @@ class Runs:
     async def _growth(self) -> None:
         """Compare the empty database with one that has years in it, in turns."""
         plan = self._plan
+        if not plan.grown_users:
+            return
         self._say(
             f"filling a database with {plan.grown_users:,} accounts, {plan.grown_orders_each} orders each"
         )
@@ -135,7 +173,7 @@ class Runs:
                 self._servers, users=plan.grown_users, orders_each=plan.grown_orders_each
             ) as grown,
         ):
-            for number in range(1, plan.rounds + 1):
+            for number in self._rounds:
                 for what in (EMPTY, GROWN):
                     users = plan.grown_users if what == GROWN else USERS
                     program = PROGRAMS[Contestant.OURS]
@@ -161,6 +199,8 @@ class Runs:
 
     async def _long_backlog(self, template: str) -> None:
         count, program = self._plan.long_backlog, PROGRAMS[Contestant.OURS]
+        if not count:
+            return
         load = workloads.load(Workload.RECHARGE, count, prefix="LB")
         async with place.fresh_site(self._servers, template) as site:
             await place.stock(site, load)
@@ -174,6 +214,8 @@ class Runs:
 
     async def _profile(self, template: str) -> None:
         program, seconds = PROGRAMS[Contestant.OURS], self._plan.profile_seconds
+        if not seconds:
+            return
         count = int(program.rate * (seconds + 6))
         load = workloads.load(Workload.MIX, count, prefix="PR")
         async with place.fresh_site(self._servers, template) as site:

@@ -3,17 +3,21 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
 from tests.benchmarks import contest, hotspots, place, plot, report, verdict, workloads
+from tests.benchmarks.__main__ import README
+from tests.benchmarks.__main__ import RESULTS as RESULTS_FOLDER
 from tests.benchmarks.contest import PROGRAMS, Contestant
+from tests.benchmarks.kept import Kept
 from tests.benchmarks.place import Site
 from tests.benchmarks.plan import QUICK
 from tests.benchmarks.record import Record
-from tests.benchmarks.runs import DATABASE, LATENCY, RATE, Runs
+from tests.benchmarks.runs import DATABASE, LATENCY, RATE, Part, Runs
 from tests.benchmarks.verdict import WrongResultError
 from tests.benchmarks.workloads import RESULTS, USERS, Load, Workload
 from tests.servers import Servers
@@ -104,7 +108,8 @@ async def test_plan_runs_and_is_reported(servers: Servers) -> None:
         grown_orders_each=2,
     )
 
-    await Runs(plan, servers, record, lambda _: None).all()
+    for part in (Part.RATES, Part.ALONE, Part.LATENCY, Part.GROWTH):
+        await Runs(plan, servers, record, lambda _: None).run(part)
 
     assert record.median(RATE, Contestant.OURS, Workload.HOT)
     assert record.median(DATABASE, "pgbench, 16 clients", Workload.MIX)
@@ -127,9 +132,59 @@ def test_profile_is_grouped_by_who_is_at_work() -> None:
         "run (uvloop/__init__.py);decide (wallet_worker/core/decide.py) 30",
         "run (uvloop/__init__.py);decide (wallet_worker/core/decide.py);encode (schemas/encode.py) 20",
         "run (uvloop/__init__.py);get_frame (aiormq/connection.py) 50",
+        "run (threading.py);_worker (concurrent/futures/thread.py) 900",
     ]
 
     seen = hotspots.summary(stacks)
 
     assert dict(seen.groups)["aiormq"] == 0.5
     assert dict(seen.functions)["wallet_worker/core/decide.py decide"] == 0.5
+
+
+def figures(rate: float, commit: str) -> Record:
+    record = Record("any", {"code": commit, "machine": "two cores"})
+    record.add(RATE, Contestant.OURS, Workload.MIX, rate)
+    record.add(RATE, Contestant.USUAL, Workload.MIX, rate / 10)
+    return record
+
+
+def test_a_part_that_is_measured_again_takes_the_place_of_what_was_kept_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "day.json"
+    latency = Record("any", {"code": "a", "machine": "two cores"}, notes=["slow"])
+    latency.add(LATENCY, Contestant.OURS, "100/s p99", 7.5)
+    kept = Kept(path)
+    kept.put(Part.LATENCY, latency)
+    kept.put(Part.RATES, figures(4_000, "a"))
+
+    Kept(path).put(Part.RATES, figures(5_000, "b"))
+
+    whole = Kept(path).whole
+    assert whole.rounds(RATE, Contestant.OURS, Workload.MIX) == [5_000]
+    assert whole.rounds(LATENCY, Contestant.OURS, "100/s p99") == [7.5]
+    assert (whole.notes, whole.machine) == (
+        ["slow"],
+        {"code": "rates: b; latency: a", "machine": "two cores"},
+    )
+
+
+def test_the_table_goes_between_the_markers_of_the_readme_and_nowhere_else() -> None:
+    text = "# Wallet\n<!-- benchmark -->\nold\n<!-- end -->\nmore <!-- end -->\n"
+
+    written = report.in_readme(text, figures(5_000, "a"), "results/day.md")
+
+    assert written.startswith("# Wallet\n<!-- benchmark -->\n| figure |")
+    assert written.endswith("<!-- end -->\nmore <!-- end -->\n")
+    assert "| ours : usual worker, mix | 10.00 |" in written
+    assert "(results/day.svg)" in written
+    assert "old" not in written
+    assert report.in_readme(written, figures(5_000, "a"), "results/day.md") == written
+
+
+def test_the_readme_shows_the_newest_figures_that_were_kept() -> None:
+    text = README.read_text()
+    kept = max(RESULTS_FOLDER.glob("*.json"), default=None)
+    page = "" if kept is None else kept.with_suffix(".md").relative_to(README.parent).as_posix()
+
+    shown = report.in_readme(text, Record("", {}) if kept is None else Kept(kept).whole, page)
+
+    assert (text == shown) is (kept is not None)
