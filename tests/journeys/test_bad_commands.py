@@ -11,7 +11,19 @@ from pamqp.commands import Basic
 
 from tests.journeys.conftest import Wallet
 from tests.journeys.letters import assert_dead_letter
-from tests.journeys.messages import Json, encoded, fresh, open_account, recharge, result
+from tests.journeys.messages import (
+    Json,
+    account_command,
+    encoded,
+    fresh,
+    hold,
+    open_account,
+    recharge,
+    refund,
+    release,
+    transfer,
+    withdraw,
+)
 from tests.journeys.upstream import COMMANDS, Upstream
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -49,6 +61,29 @@ def opening(**fields: Any) -> Callable[[str, str], bytes]:
 
 def charging(**fields: Any) -> Callable[[str, str], bytes]:
     return lambda user, serial: encoded(recharge(user, **{"serial_no": serial, "amount": "100.00"} | fields))
+
+
+def turning(verb: str, **fields: Any) -> Callable[[str, str], bytes]:
+    return lambda user, serial: encoded(account_command(verb, user, **{"serial_no": serial} | fields))
+
+
+def spending(make: Callable[..., Json], **fields: Any) -> Callable[[str, str], bytes]:
+    return lambda user, serial: encoded(make(user, **{"serial_no": serial} | fields))
+
+
+def sending(**fields: Any) -> Callable[[str, str], bytes]:
+    return lambda user, serial: encoded(transfer(user, "payee", **{"serial_no": serial} | fields))
+
+
+def sending_to_oneself(user: str, serial: str) -> bytes:
+    return encoded(transfer(user, user, serial_no=serial))
+
+
+def using(make: Callable[..., Json], **fields: Any) -> Callable[[str, str], bytes]:
+    return lambda _, serial: encoded(make(fresh("other"), **{"serial_no": serial} | fields))
+
+
+_EXPIRY = "expires_in_seconds"
 
 
 def as_utf_16(user: str, serial: str) -> bytes:
@@ -149,6 +184,23 @@ TABLE = [
     Bad("65 digits", "MALFORMED", charging(amount="9" * 65), "amount"),
     Bad("twd", "MALFORMED", charging(currency="twd"), "currency"),
     Bad("four letters", "MALFORMED", charging(currency="TWDX"), "currency"),
+    # The other commands, each with a fault of its own.
+    Bad("a freeze without a reason", "MALFORMED", turning("freeze", reason=...), "reason"),
+    Bad("an empty reason", "MALFORMED", turning("unfreeze", reason=""), "reason"),
+    Bad("a reason of 501 characters", "MALFORMED", turning("close", reason="x" * 501), "reason"),
+    Bad("a payout by nothing", "MALFORMED", spending(withdraw, payout_type=...), "payout_type"),
+    Bad("a payout of nothing", "MALFORMED", spending(withdraw, amount="0.00"), "amount"),
+    Bad("a hold for no time", "MALFORMED", spending(hold, expires_in_seconds=0), _EXPIRY),
+    Bad("a hold for 100 years", "MALFORMED", spending(hold, expires_in_seconds=3_153_600_000), _EXPIRY),
+    Bad("a hold until yesterday", "MALFORMED", spending(hold, expires_in_seconds=-86_400), _EXPIRY),
+    Bad("a hold for 1.5 seconds", "MALFORMED", spending(hold, expires_in_seconds=1.5), _EXPIRY),
+    Bad("a hold for a text", "MALFORMED", spending(hold, expires_in_seconds="60"), _EXPIRY),
+    Bad("a transfer to nobody", "MALFORMED", sending(to_user_id=...), "to_user_id"),
+    Bad("a transfer to two", "MALFORMED", sending(to_user_id=["a", "b"]), "to_user_id"),
+    Bad("a refund of nothing", "MALFORMED", using(refund, original_serial_no=...), "original_serial_no"),
+    Bad("a refund of less than nothing", "MALFORMED", using(refund, amount="-60.00"), "amount"),
+    Bad("a release of a part", "MALFORMED", using(release, amount="1.00"), "amount"),
+    Bad("a release of nothing", "MALFORMED", using(release, hold_serial_no=None), "hold_serial_no"),
     # Well said, and refused: that is the outcome of the serial number from now on.
     Bad("30 digits", "AMOUNT_OUT_OF_RANGE", charging(amount="9" * 30)),
     Bad("30 digits and two more", "AMOUNT_OUT_OF_RANGE", charging(amount="9" * 28 + ".99")),
@@ -156,6 +208,11 @@ TABLE = [
     Bad("a currency that is none", "CURRENCY_NOT_SUPPORTED", charging(currency="XQQ")),
     Bad("a currency that is not held here", "CURRENCY_NOT_SUPPORTED", charging(currency="GBP")),
     Bad("an account in an unknown currency", "CURRENCY_NOT_SUPPORTED", opening(currency="XQQ")),
+    Bad("a freeze of nobody's account", "ACCOUNT_NOT_FOUND", turning("freeze", user_id="nobody")),
+    Bad("money for oneself", "SAME_ACCOUNT", sending_to_oneself),
+    Bad("a refund of what never was", "ORDER_NOT_FOUND", using(refund)),
+    Bad("a release of what never was", "ORDER_NOT_FOUND", using(release)),
+    Bad("a payout of what is not there", "INSUFFICIENT_BALANCE", spending(withdraw, amount="999999.00")),
     Bad("an account of nobody", "ACCOUNT_NOT_FOUND", charging(user_id="nobody")),
     Bad("an account of another type", "ACCOUNT_NOT_FOUND", charging(account_type="savings")),
     Bad("an account in another currency", "ACCOUNT_NOT_FOUND", charging(currency="USD")),
@@ -437,32 +494,3 @@ async def test_a_body_of_64_kib_is_not_too_long(upstream: Upstream) -> None:
     outcome = await upstream.outcome(encoded(recharge(user)).ljust(65_536))
 
     assert outcome["code"] == "OK"
-
-
-async def test_a_closed_account_takes_no_recharge_and_opening_again_makes_another(shared: Wallet) -> None:
-    upstream, user = shared.upstream, fresh("user")
-    first = await upstream.outcome(open_account(user))
-    # Closing accounts is not part of this program yet; what a closed one does is.
-    await shared.owner.execute("UPDATE accounts SET status = 'closed' WHERE user_id = $1", user)
-
-    refused = await upstream.outcome(recharge(user))
-    second = await upstream.outcome(open_account(user))
-    recharged = await upstream.outcome(recharge(user))
-    listed = await upstream.query({"type": "account.get.v1", "user_id": user})
-
-    assert (refused["status"], refused["code"]) == ("refused", "ACCOUNT_CLOSED")
-    assert (second["code"], recharged["code"]) == ("OK", "OK")
-    assert second["result"]["account_no"] != first["result"]["account_no"]
-    assert [account["account_no"] for account in listed["accounts"]] == [second["result"]["account_no"]]
-
-
-async def test_a_frozen_account_takes_a_recharge(shared: Wallet) -> None:
-    upstream = shared.upstream
-    user = await upstream.opened()
-    await shared.owner.execute("UPDATE accounts SET status = 'frozen' WHERE user_id = $1", user)
-    order = recharge(user)
-
-    outcome = await upstream.outcome(order)
-    answer = await upstream.processed(result(order["serial_no"]))
-
-    assert (outcome["code"], answer["processing_status"]) == ("OK", "processed")

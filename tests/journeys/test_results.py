@@ -9,7 +9,7 @@ from pamqp.common import FieldValue
 
 from tests.journeys.conftest import Wallet
 from tests.journeys.letters import assert_dead_letter
-from tests.journeys.messages import Json, encoded, fresh, recharge, result, signed
+from tests.journeys.messages import Json, account_command, encoded, fresh, recharge, result, signed
 from tests.journeys.upstream import RESULTS, Upstream
 from tests.workers import KEYS, until
 
@@ -447,8 +447,7 @@ async def test_a_mismatch_of_a_contradicting_result_has_the_code_that_stands_fir
 async def test_a_late_success_for_a_closed_account_is_a_dead_letter(shared: Wallet) -> None:
     upstream = shared.upstream
     order = await an_order(shared, "failed")
-    # Closing accounts is not part of this program yet; that no money reaches a closed one is.
-    await shared.owner.execute("UPDATE accounts SET status = 'closed' WHERE user_id = $1", order["user_id"])
+    await upstream.applied(account_command("close", order["user_id"]))
 
     answer = await upstream.processed(result(order["serial_no"], currency="USD"))
     letter = await upstream.dead_letters.first_about(order["serial_no"])
