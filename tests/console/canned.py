@@ -8,7 +8,7 @@ from uuid import UUID
 from typing_extensions import override
 
 from schemas.events import ACCOUNT_EXAMPLE, PENDING_ORDER_EXAMPLE, AccountView, OrderView
-from wallet_worker.core.decide import Rules
+from wallet_worker.core.circumstances import Rules
 from wallet_worker.dead_letters.operations import PAGE_LETTERS, Operations
 from wallet_worker.dead_letters.records import (
     Action,
@@ -244,12 +244,14 @@ class Canned(Operations):
             audit_row(1, "note", "asked the gateway"),
         )
         self.raises: Exception | None = None
+        self.refusals: dict[str, Exception] = {}
         self.asked: list[tuple[str, object]] = []
 
     def _note(self, name: str, what: object = None) -> None:
         self.asked.append((name, what))
-        if self.raises is not None:
-            raise self.raises
+        refusal = self.refusals.get(name, self.raises)
+        if refusal is not None:
+            raise refusal
 
     @override
     async def letters(

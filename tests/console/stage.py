@@ -20,6 +20,7 @@ from wallet_worker.console.users import Users, UsersFile, change
 from wallet_worker.dead_letters.records import Role
 from wallet_worker.store.database import READONLY_ROLE, Database
 
+TEMPLATES = rendering.environment()  # compiled once
 ADDRESS = "http://localhost:9310"
 PASSWORDS = {"vera": "vera looks only", "ann": "ann does things", "bob": "bob is the second"}
 ROLES = {"vera": Role.VIEWER, "ann": Role.OPERATOR, "bob": Role.APPROVER}
@@ -59,7 +60,7 @@ class Stage:
             sessions=Sessions(idle_seconds=1_800, whole_seconds=43_200, clock=self.clock),
             attempts=Attempts(self.clock),
             origin=Origin(origin),
-            templates=rendering.environment(),
+            templates=TEMPLATES,
             form_key=secrets.token_bytes(32),
         )
         self._app = app(self.parts)

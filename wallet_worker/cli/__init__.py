@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from wallet_worker.cli import audit, dlq, export, keeper, migrate, reconcile, send, show, topology, worker
+from wallet_worker.cli import (
+    audit,
+    console,
+    dlq,
+    export,
+    keeper,
+    migrate,
+    reconcile,
+    send,
+    show,
+    topology,
+    worker,
+)
 from wallet_worker.cli.exits import EXIT_STATUSES
 
 app = typer.Typer(
@@ -28,6 +40,7 @@ app.command(name="audit")(audit.audit)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(export.app, name="export")
 app.command(name="reconcile")(reconcile.reconcile)
+app.add_typer(console.app, name="console")
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 -- typer calls it with the option's value

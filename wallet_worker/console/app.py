@@ -186,7 +186,7 @@ def parts_of(settings: Settings) -> Parts:
     )
     reading = Database(dsn, role=READONLY_ROLE, application="wallet console", size_max=READING_CONNECTIONS)
     return Parts(
-        operations=Operations(operating, settings.rules, settings.keys),
+        operations=Operations(operating, settings.rules, settings.keys, settings.dead_letter_limits),
         operating=operating,
         reading=reading,
         queues=Queues(settings.amqp_url.get_secret_value(), time.monotonic),

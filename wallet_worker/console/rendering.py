@@ -128,16 +128,16 @@ def lasting(seconds: float) -> str:
     return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
 
 
-def number(value: float) -> str:
-    """Return a number with its thousands apart."""
-    return f"{value:,}".replace(
-        ",", " "
-    )  # a narrow space: commas and points mean different things in different places
+def number(value: float) -> Markup:
+    """Return a number with its thousands apart, by a narrow space: commas and points mean different things abroad."""
+    return Markup("\u202f").join(f"{value:,}".split(","))
 
 
-def size(count: int) -> str:
+def size(count: int) -> Markup:
     """Return a number of bytes."""
-    return f"{number(count)} bytes" if count < 10 * _KIB else f"{count / _KIB:.1f} KiB"
+    if count < 10 * _KIB:
+        return Markup("{} bytes").format(number(count))
+    return Markup("{:.1f} KiB").format(count / _KIB)
 
 
 def _capitalize_first(text: str) -> str:

@@ -1,0 +1,436 @@
+"""The pages: what they show, to whom, and what they say where something is away or not as it was."""
+
+import re
+from dataclasses import replace
+from html import unescape
+from types import MappingProxyType
+
+import pytest
+
+from tests.console import canned
+from tests.console.stage import Browser, Stage
+from wallet_worker.dead_letters.records import (
+    Action,
+    ApprovalNeededError,
+    Difference,
+    Filter,
+    InvalidEditError,
+    LetterState,
+    NotPossibleError,
+    Pace,
+    Planned,
+    PlanState,
+    Prediction,
+    Role,
+    StaleError,
+    Verdict,
+)
+from wallet_worker.store.errors import InvariantBrokenError, UnavailableError
+
+PAGES = (
+    "/",
+    "/letters",
+    "/letters/1",
+    "/letters/1/edit",
+    "/plans",
+    "/plans/a-plan",
+    "/plans/new?action=replay&reason=AMOUNT_MISMATCH",
+    "/operations",
+    "/operations/00000000-0000-0000-0000-000000000007",
+    "/audit",
+)
+
+LEDGER_PAGES = ("/accounts?user_id=alice", "/orders?serial_no=R-1", "/find?q=R-1", "/health")
+
+HOSTILE = (
+    "<script>alert(1)</script>\x1b[31m\u202egnp.exe\x00\u2066'\"&{{7*7}}\ud800 \r\n\t\u200b" + "A" * 65_536
+)
+"""HTML, terminal sequences, a text that runs backwards, half a surrogate pair, and 64 KiB of one line."""
+
+
+async def signed_in(stage: Stage, name: str = "ann") -> Browser:
+    """Return the browser of somebody who is signed in."""
+    browser = stage.browser()
+    await browser.sign_in(name)
+    return browser
+
+
+def text_of(html: str) -> str:
+    """Return what a person reads of a page."""
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).split())
+
+
+@pytest.fixture
+def hostile(stage: Stage) -> Stage:
+    """Return a console whose letters, notes and plans are an attacker's."""
+    readable = HOSTILE.replace("\ud800", "")
+    line = canned.line(
+        reason=readable,
+        detail=readable,
+        source=readable,
+        message_type=readable,
+        serial_no=readable,
+        user_id=readable,
+    )
+    body = readable.encode() + b"\xff\xfe\x80"
+    whole = canned.whole(
+        body,
+        None,
+        line=line,
+        exchange=readable,
+        routing_key=readable,
+        properties={readable: readable},
+        headers={readable: readable},
+        worker=readable,
+        trace_id=readable,
+    )
+    detail = canned.detail(whole)
+    row = canned.audit_row(1, readable, readable, actor=readable, via=readable, detail={readable: readable})
+    truth = replace(
+        detail.truth,
+        outcome=MappingProxyType({"status": readable, "code": readable}),
+        results=({"status": readable},),
+    )
+    prediction = Prediction(Verdict.COMES_BACK, readable, readable)
+    stage.operations.lines = (line,)
+    stage.operations.detail = replace(detail, audit=(row,), truth=truth, prediction=prediction)
+    stage.operations.rows = (row,)
+    stage.operations.shown_plan = canned.plan(
+        made_by=readable,
+        reason=readable,
+        filter=Filter(reason=readable, serial_no=readable),
+        counts=((prediction, 1),),
+        sample=(Planned(1, readable, prediction),),
+        differences=(Difference(readable, readable, readable),),
+        edited_body=body,
+    )
+    stage.operations.shown_operation = canned.operation(
+        actor=readable, reason=readable, standing=readable, filter=Filter(source=readable)
+    )
+    return stage
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_an_attackers_text_is_harmless_on_every_page(hostile: Stage, path: str) -> None:
+    html = (await (await signed_in(hostile)).get(path)).text
+
+    assert "<script>alert" not in html
+    assert "onerror" not in html
+    assert "49" not in html.partition("{{7")[0][-5:]
+    unseen = {mark for mark in html if not mark.isprintable() and mark not in "\n\t"}
+    assert unseen <= {"\u202f"}, unseen
+    assert "\t" not in html.replace("\n", "")
+    assert html.count("<script") == 1
+
+
+async def test_a_letter_is_shown_as_text_and_as_bytes_and_given_byte_for_byte(stage: Stage) -> None:
+    body = b'{"type": "x", "amount": \xff\xfe\x1b[31m"\xe2\x80\xae"}'
+    stage.operations.detail = canned.detail(canned.whole(body, None))
+    browser = await signed_in(stage)
+
+    page = (await browser.get("/letters/1")).text
+    file = await browser.get("/letters/1/payload")
+
+    assert "\\xff\\xfe" in page
+    assert '<span class="unseen">\\x1b</span>' in page
+    assert '<span class="unseen">\\u202e</span>' in page
+    assert "7b 22 74 79 70 65 22 3a  20 22 78 22 2c 20 22 61" in page
+    assert file.content == body
+    assert file.headers["content-type"] == "application/octet-stream"
+    assert file.headers["content-disposition"] == 'attachment; filename="letter-1.bin"'
+
+
+async def test_bytes_are_shown_in_part_and_whole_when_asked(stage: Stage) -> None:
+    stage.operations.detail = canned.detail(canned.whole(b"\x01" * 65_536, None))
+    browser = await signed_in(stage)
+
+    part = (await browser.get("/letters/1")).text
+    every = (await browser.get("/letters/1?bytes=all")).text
+
+    assert "00fff0" not in part
+    assert "Show 61\u202f440 bytes more" in part
+    assert "00fff0" in every
+
+
+async def test_a_viewer_sees_no_payload_and_no_way_to_act(stage: Stage) -> None:
+    browser = await signed_in(stage, "vera")
+
+    letter = (await browser.get("/letters/1")).text
+    file = await browser.get("/letters/1/payload")
+    letters = (await browser.get("/letters")).text
+
+    assert "Viewers do not see them" in letter
+    assert "Plan a replay of letter" not in letter
+    assert "Keep the note" not in letter
+    assert file.status_code == 403
+    assert "an operator may see it, a viewer may not" in text_of(file.text)
+    assert 'name="ids"' not in letters
+    assert "an operator can plan" in text_of(letters)
+
+
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        ("/plans", {"action": "replay", "why": "x"}),
+        ("/plans/a-plan/execute", {}),
+        ("/plans/a-plan/approve", {"why": "x"}),
+        ("/letters/1/notes", {"text": "x"}),
+    ],
+)
+async def test_what_a_viewer_sends_reaches_the_operations_as_a_viewers(
+    stage: Stage, path: str, form: dict[str, str]
+) -> None:
+    browser = await signed_in(stage, "vera")
+
+    await browser.post(path, form)
+
+    name, what = stage.operations.asked[-1]
+    assert name in {"plan", "execute", "approve", "note", "plans", "count"}
+    assert "vera" in str(what)
+
+
+async def test_a_missing_role_is_said_in_a_sentence(stage: Stage) -> None:
+    answer = await (await signed_in(stage, "vera")).post("/plans", {"action": "replay", "why": "x"})
+
+    assert answer.status_code == 403
+    assert "A viewer looks and does nothing." in text_of(answer.text)
+
+
+async def test_a_plan_is_made_of_the_filter_and_the_pace_that_were_asked_for(stage: Stage) -> None:
+    browser = await signed_in(stage)
+    form = (await browser.get("/plans/new?action=replay&reason=AMOUNT_MISMATCH")).text
+
+    answer = await browser.post(
+        "/plans",
+        {
+            "action": "replay",
+            "states": "waiting",
+            "reason": "AMOUNT_MISMATCH",
+            "why": "corrected",
+            "canary": "5",
+            "rate": "10",
+            "stop_percent": "40",
+        },
+    )
+
+    assert "Make the plan for 128 letters" in text_of(form)
+    assert "Waiting letters with reason AMOUNT_MISMATCH" in text_of(form)
+    assert "More than 100 letters need a second person" in text_of(form)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/plans/a-plan")
+    which = Filter(states=(LetterState.WAITING,), reason="AMOUNT_MISMATCH")
+    assert stage.operations.asked[-1] == (
+        "plan",
+        ("ann", Action.REPLAY, which, "corrected", Pace(5, 10.0, 0.4)),
+    )
+
+
+async def test_ticked_letters_are_planned_by_their_numbers(stage: Stage) -> None:
+    page = text_of((await (await signed_in(stage)).get("/plans/new?ids=3&ids=1&action=discard")).text)
+
+    assert ("count", Filter(ids=(3, 1))) in stage.operations.asked
+    assert "Letters in any state with number 3, 1" in page
+
+
+@pytest.mark.parametrize(
+    "query", ["states=none", "ids=x", "since=tomorrow", "after=x", "ids=0", "after=99999999999999999999999"]
+)
+async def test_a_filter_that_cannot_be_read_is_said(stage: Stage, query: str) -> None:
+    answer = await (await signed_in(stage)).get(f"/letters?{query}")
+
+    assert answer.status_code == 400
+    assert 'role="alert"' in answer.text
+
+
+async def test_every_confirmation_says_how_many_and_which(stage: Stage) -> None:
+    browser = await signed_in(stage, "bob")
+
+    ready = text_of((await browser.get("/plans/a-plan")).text)
+    stage.operations.shown_plan = canned.plan(state=PlanState.NEEDS_APPROVAL)
+    waiting = text_of((await browser.get("/plans/a-plan")).text)
+    progress = text_of((await browser.get("/operations/00000000-0000-0000-0000-000000000007")).text)
+
+    assert "Replay 128 letters now" in ready
+    assert "Replay 128 letters: waiting letters with reason AMOUNT_MISMATCH." in ready
+    assert "Approve: replay 128 letters" in waiting
+    assert "Pause: 60 not sent yet" in progress
+    assert "Stop: 60 letters wait again" in progress
+
+
+async def test_whoever_planned_it_is_not_offered_to_approve_it(stage: Stage) -> None:
+    stage.operations.shown_plan = canned.plan(state=PlanState.NEEDS_APPROVAL, made_by="bob")
+
+    page = (await (await signed_in(stage, "bob")).get("/plans/a-plan")).text
+
+    assert "/approve" not in page
+    assert "somebody else has to agree" in text_of(page)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StaleError("Letter 3 has changed since the plan: plan again."),
+        StaleError("ann has executed this plan already, at 12:00."),
+        ApprovalNeededError("A second person must approve first."),
+    ],
+)
+async def test_a_plan_that_cannot_be_executed_stays_in_view_with_the_reason(
+    stage: Stage, error: Exception
+) -> None:
+    browser = await signed_in(stage)
+    stage.operations.raises = None
+    csrf = (await browser.get("/plans")).text.partition('name="csrf" value="')[2].partition('"')[0]
+    stage.operations.raises = error
+
+    answer = await browser.post("/plans/a-plan/execute", {}, csrf=csrf)
+
+    assert answer.status_code == 409
+    assert str(error) in text_of(answer.text)
+    assert "Replay 128 letters" in text_of(answer.text)
+
+
+async def test_a_letter_that_somebody_else_replays_already_is_said(stage: Stage) -> None:
+    browser = await signed_in(stage)
+    csrf = (await browser.get("/plans")).text.partition('name="csrf" value="')[2].partition('"')[0]
+    stage.operations.refusals["plan"] = NotPossibleError(
+        "No letter fits: 1 is being replayed by bob already."
+    )
+    answer = await browser.post("/plans", {"action": "replay", "ids": "1", "why": "x"}, csrf=csrf)
+
+    assert answer.status_code == 409
+    assert "being replayed by bob already" in text_of(answer.text)
+
+
+async def test_an_edit_that_the_schema_refuses_keeps_what_was_written(stage: Stage) -> None:
+    browser = await signed_in(stage)
+    csrf = (await browser.get("/plans")).text.partition('name="csrf" value="')[2].partition('"')[0]
+    stage.operations.refusals["plan_edit"] = InvalidEditError("The new message is none.", ())
+    answer = await browser.post("/letters/1/edit", {"body": '{"mine": 1}', "why": "because"}, csrf=csrf)
+
+    assert answer.status_code == 422
+    assert "The new message is none." in text_of(answer.text)
+    assert "{&#34;mine&#34;: 1}" in answer.text
+    assert 'value="because"' in answer.text
+
+
+async def test_an_edit_shows_its_differences_before_anything_is_done(stage: Stage) -> None:
+    stage.operations.shown_plan = canned.EDIT
+
+    page = (await (await signed_in(stage, "bob")).get("/plans/a-plan")).text
+
+    assert "<del><bdi>1.0</bdi></del>" in page
+    assert "<ins><bdi>1.00</bdi></ins>" in page
+    assert "Approve: edit letter 1" in text_of(page)
+
+
+async def test_what_would_not_be_seen_can_be_edited_as_an_escape(stage: Stage) -> None:
+    stage.operations.detail = canned.detail(canned.whole(b"{}", '{\n  "note": "a\u202eb\U000e0001"\n}'))
+
+    page = (await (await signed_in(stage)).get("/letters/1/edit")).text
+
+    assert "a\\u202eb\\udb40\\udc01" in page
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *PAGES,
+        "/accounts?user_id=alice",
+        "/orders?serial_no=R-1",
+        "/find?q=R-1",
+        "/health",
+        "/audit.jsonl",
+        "/letters.jsonl",
+    ],
+)
+async def test_without_a_database_every_page_still_comes_and_says_so(stage: Stage, path: str) -> None:
+    browser = await signed_in(stage)
+    stage.operations.raises = UnavailableError("gone")
+
+    answer = await browser.get(path)
+
+    assert answer.status_code in {200, 503}
+    assert "<nav" in answer.text
+    if path != "/plans/a-plan":
+        assert "cannot be reached now" in text_of(answer.text)
+    assert "gone" not in answer.text
+
+
+async def test_what_was_asked_for_while_the_database_went_away_is_said_to_be_whole_or_not_at_all(
+    stage: Stage,
+) -> None:
+    browser = await signed_in(stage)
+    csrf = (await browser.get("/plans")).text.partition('name="csrf" value="')[2].partition('"')[0]
+    stage.operations.raises = UnavailableError("gone")
+
+    answer = await browser.post("/plans/a-plan/execute", {}, csrf=csrf)
+
+    assert answer.status_code == 503
+    assert "done whole or not at all" in text_of(answer.text)
+
+
+async def test_a_database_that_is_not_migrated_is_said_so(stage: Stage) -> None:
+    browser = await signed_in(stage)
+    stage.operations.raises = InvariantBrokenError("no such table")
+
+    assert "wallet migrate" in text_of((await browser.get("/letters")).text)
+
+
+async def test_without_a_broker_the_first_page_says_so_and_shows_the_rest(stage: Stage) -> None:
+    page = text_of((await (await signed_in(stage)).get("/")).text)
+
+    assert "The broker cannot be reached" in page
+    assert "AMOUNT_MISMATCH" in page
+    assert "guest:guest" not in page
+
+
+async def test_what_is_not_there_is_said(stage: Stage) -> None:
+    browser = await signed_in(stage)
+
+    for path in ("/letters/9999", "/letters/99999999999999999999", "/operations/x", "/nothing"):
+        answer = await browser.get(path)
+        assert answer.status_code == 404, path
+        assert "There is no" in text_of(answer.text)
+
+
+async def test_pages_are_in_the_colours_that_were_chosen(stage: Stage) -> None:
+    browser = await signed_in(stage)
+
+    answer = await browser.post("/theme", {"theme": "dark", "next": "/letters"})
+    page = (await browser.get("/letters")).text
+
+    assert (answer.status_code, answer.headers["location"]) == (303, "/letters")
+    assert 'data-theme="dark"' in page
+    await browser.post("/theme", {"theme": '"><script>', "next": "//evil.example"})
+    assert 'data-theme="dark"' in (await browser.get("/letters")).text
+
+
+async def test_no_page_loads_anything_from_elsewhere_or_carries_script_or_style(stage: Stage) -> None:
+    browser = await signed_in(stage, "bob")
+
+    for path in (*PAGES, "/accounts", "/orders", "/health", "/sign-in"):
+        html = (await browser.get(path)).text
+        assert re.findall(r"""(?:src|href|action)=["'](?:https?:)?//""", html) == [], path
+        assert " style=" not in html
+        assert "<style" not in html
+        assert re.findall(r"\son[a-z]+=", html) == []
+        assert re.findall(r"<script(?! src=\"/assets/)", html) == []
+
+
+async def test_exports_are_lines_of_json_with_the_bytes_whole(stage: Stage) -> None:
+    import json
+
+    browser = await signed_in(stage)
+
+    letters = (await browser.get("/letters.jsonl?states=waiting")).text.splitlines()
+    audit = (await browser.get("/audit.jsonl")).text.splitlines()
+
+    assert bytes.fromhex(json.loads(letters[0])["body"]) == canned.BODY
+    assert [json.loads(line)["action"] for line in audit] == ["execute", "note"]
+
+
+async def test_actors_carry_the_role_that_the_file_gives_them_now(stage: Stage) -> None:
+    browser = await signed_in(stage, "bob")
+
+    await browser.post("/plans/a-plan/approve", {"why": "checked"})
+
+    assert stage.operations.asked[-1] == ("approve", ("bob", Role.APPROVER, "a-plan", "checked"))
