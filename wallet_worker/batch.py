@@ -60,7 +60,8 @@ from wallet_worker.store.outbox import OutboxRow
 from wallet_worker.store.parked import Parked
 
 BATCH_MAX = 500  # beyond it a batch gains nothing: the time goes into rows, not into round trips
-RACES_MAX = 20  # in a row; then somebody holds a lock for good, and waiting is right
+RACES_MAX = 20  # that one message loses in a row; then somebody holds a lock for good, and waiting is right
+BATCH_RACES_MAX = 5  # that a batch loses in a row before it is halved
 CRASHES_MAX = 3  # times that a worker dies with a suspect in hand, before that is set aside
 SWEEP_SECONDS = 1.0
 PUT_OFF = timedelta(hours=1)  # an order that the wallet failed on when it was due
@@ -213,20 +214,28 @@ class Batches:
         return ended
 
     async def _divide(self, letters: Sequence[Letter]) -> list[Ended]:
-        """Apply the letters in one transaction, or halves of them in several, if one of them is at fault."""
+        """Apply the letters in one transaction, or halves of them in several, if one of them is at fault.
+
+        So too if they lose every race: a smaller batch holds fewer locks, and meets fewer others, or itself.
+        """
         try:
             return await self._attempt(letters)
         except (RefusedError, MessageFailedError) as exc:
             if len(letters) == 1:
                 log.exception("message.failed", source=letters[0].incoming.source.value)
                 return await self._set_aside(letters[0], f"the wallet failed on it: {exc}")
-            middle = len(letters) // 2
-            return await self._divide(letters[:middle]) + await self._divide(letters[middle:])
+        except LostRaceError as exc:
+            if len(letters) == 1:
+                msg = f"a message lost {RACES_MAX} races in a row"
+                raise UnavailableError(msg) from exc
+        middle = len(letters) // 2
+        return await self._divide(letters[:middle]) + await self._divide(letters[middle:])
 
     async def _attempt(self, letters: Sequence[Letter]) -> list[Ended]:
-        """Apply the letters in one transaction, begun again after a lost race."""
+        """Apply the letters in one transaction, begun again after a lost race, but not for ever."""
         messages = [read(one.incoming, self._keys) for one in letters]
-        for race in range(RACES_MAX):
+        races_max = RACES_MAX if len(letters) == 1 else BATCH_RACES_MAX
+        for race in range(races_max):
             forgettable = self._outbox.take_confirmed()
             try:
                 async with self._database.transaction() as connection:
@@ -238,6 +247,8 @@ class Batches:
                 self._outbox.keep(forgettable)
                 self._metrics.races.inc()
                 log.info("batch.race_lost", size=len(letters), race=race + 1, reason=str(exc))
+                if race + 1 == races_max:
+                    raise
                 await asyncio.sleep(random.uniform(0, 0.005) * (race + 1))
             except BaseException:
                 self._outbox.keep(forgettable)
@@ -246,8 +257,8 @@ class Batches:
                 await self._wake(known.orders_new)
                 await self._outbox.offer(rows)
                 return ended
-        msg = f"a batch lost {RACES_MAX} races in a row"
-        raise UnavailableError(msg)
+        msg = "every race was won or lost"
+        raise AssertionError(msg)
 
     async def _wake(self, serial_nos: Collection[str]) -> None:
         """Have what was parked for these orders looked at now; if that fails, it is when it is due."""

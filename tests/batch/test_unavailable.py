@@ -248,7 +248,8 @@ async def test_a_batch_that_loses_every_race_waits_and_has_no_ending(
         monkeypatch.setattr(facts, "save", save)
 
     await _breaks_and_is_mended(applying, owner, waiting, mend)
-    assert lost == batch.RACES_MAX == applying.wallet.races()
+    # The batch, its half, and the one message of that.
+    assert lost == 2 * batch.BATCH_RACES_MAX + batch.RACES_MAX == applying.wallet.races()
 
 
 async def test_a_parked_result_waits_for_the_database_too(

@@ -1,5 +1,7 @@
 """Frozen and closed accounts: what still goes, what does not, and every race for them."""
 
+from collections import Counter
+
 import pytest
 
 from tests.journeys.conftest import Wallet
@@ -279,3 +281,22 @@ async def test_money_that_races_a_close_is_never_lost(pair: Wallet) -> None:
         arrived += sent == "OK"
     assert await upstream.balances(payer) == (f"{1000 - arrived}.00", f"{1000 - arrived}.00")
     await assert_sound(pair.owner)
+
+
+async def test_openings_at_once_after_a_closing_open_one(pair: Wallet) -> None:
+    upstream = pair.upstream
+    users = [await upstream.opened() for _ in range(ROUNDS)]
+
+    outcomes = await upstream.at_once(
+        *(one for user in users for one in (close(user), *(open_account(user) for _ in range(4))))
+    )
+    again = await upstream.at_once(*(open_account(user) for user in users for _ in range(4)))
+
+    for number, user in enumerate(users):
+        closed, *opened = (outcome["code"] for outcome in outcomes[5 * number : 5 * number + 5])
+        opened += [outcome["code"] for outcome in again[4 * number : 4 * number + 4]]
+        assert closed == "OK"
+        assert Counter(opened) == {"OK": 1, "ACCOUNT_EXISTS": 7}
+        assert (await upstream.account(user))["status"] == "active"
+    kept = "SELECT count(*) FROM accounts WHERE user_id = ANY ($1::text[]) AND status <> 'closed'"
+    assert await pair.owner.fetchval(kept, users) == ROUNDS

@@ -60,6 +60,12 @@ async def save(connection: asyncpg.Connection, facts: Facts) -> None:
     """
     if facts.commands_new:
         await commands.insert(connection, sorted(facts.commands_new, key=lambda command: command.serial_no))
+    # What a batch has closed makes room for what it opens again: at most one account of a key is not closed.
+    if facts.accounts_before:
+        await accounts.update(
+            connection,
+            [(before, facts.accounts[before.account_id]) for before in facts.accounts_before.values()],
+        )
     if facts.accounts_new:
         opened = sorted((facts.accounts[number] for number in facts.accounts_new), key=lambda one: one.key)
         await accounts.insert(connection, opened)
@@ -68,11 +74,6 @@ async def save(connection: asyncpg.Connection, facts: Facts) -> None:
     if facts.orders_before:
         changes = [(status, facts.orders[number]) for number, status in facts.orders_before.items()]
         await orders.advance(connection, changes)
-    if facts.accounts_before:
-        await accounts.update(
-            connection,
-            [(before, facts.accounts[before.account_id]) for before in facts.accounts_before.values()],
-        )
     if facts.entries:
         await entries.insert(connection, facts.entries)
     if facts.receipts:
