@@ -1,6 +1,7 @@
 """One contestant draining one backlog: started when everything waits in the queues, timed in the steady middle."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Final
+
+import psutil
 
 from tests.benchmarks.effort import Component, Meter
 from tests.benchmarks.place import EVENTS_QUEUE, Site
@@ -38,11 +41,10 @@ class Contestant(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """How a contestant is started: what Python runs, and how many of it. `rate` is a guess, to size its backlog."""
+    """How a contestant is started: what Python runs. `rate` is a guess, to size its backlog."""
 
     arguments: Sequence[str]
     rate: int
-    processes: int = 1
 
 
 _WORKER: Final = ("-m", "wallet_worker", "worker")
@@ -51,7 +53,7 @@ _BESIDE: Final = "tests.benchmarks.contestants"
 PROGRAMS: Final = MappingProxyType(
     {
         Contestant.OURS: Program(_WORKER, 5_000),
-        Contestant.OURS_TWO: Program(_WORKER, 7_000, processes=2),
+        Contestant.OURS_TWO: Program((*_WORKER, "--processes=2"), 7_000),
         Contestant.USUAL: Program(("-m", f"{_BESIDE}.usual"), 900),
         Contestant.FASTSTREAM: Program(("-m", f"{_BESIDE}.usual_faststream"), 700),
         Contestant.ECHO: Program(("-m", f"{_BESIDE}.echo"), 2_500),
@@ -91,22 +93,23 @@ class Drain:
 
 
 class Running:
-    """The processes of a contestant, with the log that they share."""
+    """The process of a contestant, with those that it started, and their log."""
 
-    def __init__(self, processes: Sequence[subprocess.Popen[bytes]], log: IO[bytes]) -> None:
-        self.processes = processes
+    def __init__(self, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+        self.process = process
         self._log = log
 
     @property
     def pids(self) -> list[int]:
         """Who works."""
-        return [process.pid for process in self.processes]
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return [self.process.pid, *(child.pid for child in psutil.Process(self.process.pid).children())]
+        return []
 
     def assert_alive(self) -> None:
-        """Return while all its processes run; raises ContestantFailed."""
-        for process in self.processes:
-            if process.poll() is not None:
-                raise self.failed(f"it ended with status {process.returncode}")
+        """Return while it runs; raises ContestantFailed."""
+        if self.process.poll() is not None:
+            raise self.failed(f"it ended with status {self.process.returncode}")
 
     def failed(self, what: str) -> ContestantFailed:
         """Return the exception that says what happened, with the end of the log."""
@@ -114,39 +117,32 @@ class Running:
         return ContestantFailed("\n".join([what, *tail]))
 
     def stop(self) -> None:
-        """Have all its processes end in order; raises ContestantFailed for one that does not."""
-        for process in self.processes:
-            process.send_signal(signal.SIGTERM)
-        for process in self.processes:
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                raise self.failed("it did not stop on SIGTERM") from None
-            if process.returncode not in {0, -signal.SIGTERM}:
-                raise self.failed(f"it stopped with status {process.returncode}")
+        """Have it end in order; raises ContestantFailed if it does not."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise self.failed("it did not stop on SIGTERM") from None
+        if self.process.returncode not in {0, -signal.SIGTERM}:
+            raise self.failed(f"it stopped with status {self.process.returncode}")
 
 
 @contextmanager
 def running(program: Program, site: Site) -> Iterator[Running]:
     """Give a contestant at work. It is ended in order, or killed if the block was left by an exception."""
     with tempfile.NamedTemporaryFile(prefix="benchmark-", suffix=".log") as log:
-        processes = [
-            subprocess.Popen(
-                [sys.executable, *program.arguments], env=site.environment, stdout=log, stderr=log
-            )
-            for _ in range(program.processes)
-        ]
-        contestant = Running(processes, log)
+        process = subprocess.Popen(
+            [sys.executable, *program.arguments], env=site.environment, stdout=log, stderr=log
+        )
+        contestant = Running(process, log)
         try:
             yield contestant
             contestant.stop()
         finally:
-            for process in processes:
+            for pid in contestant.pids:
                 with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                process.wait()
+                    os.kill(pid, signal.SIGKILL)
+            process.wait()
 
 
 def meter(servers: Servers, contestant: Running) -> Meter:

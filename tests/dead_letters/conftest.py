@@ -1,8 +1,10 @@
 """A database of letters without a broker, and a whole wallet with a keeper in its worker."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -13,6 +15,7 @@ from tests.journeys.upstream import Upstream
 from tests.servers import Servers
 from tests.servers.management import Management
 from tests.workers import KEYS, WorkerProcess, Workers, until
+from wallet_worker.broker import topology
 from wallet_worker.core.circumstances import Rules
 from wallet_worker.dead_letters.operations import Operations
 from wallet_worker.dead_letters.records import Action, Actor, Filter, Limits, Role
@@ -114,26 +117,77 @@ class Wallet(Desk):
         """Wait until a letter stands there."""
         await until(self.owner, "SELECT state FROM dead_letters WHERE letter_id = $1", state, letter_id)
 
+    async def until_letter(self, serial_no: str) -> int:
+        """Return the newest letter about a number, once it is taken in."""
+        query = "SELECT coalesce(max(letter_id), 0) > 0 FROM dead_letters WHERE serial_no = $1"
+        await until(self.owner, query, True, serial_no)  # noqa: FBT003 -- what the query says
+        return int(
+            await self.owner.fetchval(
+                "SELECT max(letter_id) FROM dead_letters WHERE serial_no = $1", serial_no
+            )
+        )
+
+    async def until_operation(self, operation_id: UUID, state: str, *, seconds: float = 60.0) -> None:
+        """Wait until an operation stands there, and has ended."""
+        query = "SELECT state FROM dead_letter_operations WHERE operation_id = $1 AND ended_at IS NOT NULL"
+        async with asyncio.timeout(seconds):
+            while await self.owner.fetchval(query, operation_id) != state:  # noqa: ASYNC110 -- see tests.workers.until
+                await asyncio.sleep(0.05)
+
+    async def until_empty(self, queue: str) -> None:
+        """Wait until nothing is ready in a queue."""
+        channel = await self.upstream.new_channel()
+        async with asyncio.timeout(60):
+            while (await channel.queue_declare(queue, passive=True)).message_count:  # noqa: ASYNC110 -- see above
+                await asyncio.sleep(0.05)
+        await channel.close()
+
+    async def start_keeper(self, *, ready: bool = True, **settings: str) -> WorkerProcess:
+        """Start a keeper alone; it is ended with the workers."""
+        program, self.workers.program = self.workers.program, ("-m", "wallet_worker", "keeper")
+        try:
+            return await (self.workers.start if ready else self.workers.launch)(**settings)
+        finally:
+            self.workers.program = program
+
+    async def until_beat(self) -> None:
+        """Wait until a keeper has said once more that it is at work: it has gone through everything meanwhile."""
+        seen = await self.owner.fetchval("SELECT max(seen_at) FROM dead_letter_keepers")
+        query = "SELECT max(seen_at) > coalesce($1, '-infinity'::timestamptz) FROM dead_letter_keepers"
+        await until(self.owner, query, True, seen)  # noqa: FBT003 -- what the query says
+
     async def replayed(self, letter_ids: Sequence[int]) -> None:
         """Plan and execute the replay of letters."""
         plan = await self.operations.plan(OTTO, Action.REPLAY, Filter(ids=tuple(letter_ids)), reason="a test")
         await self.operations.execute(OTTO, plan.token)
 
 
-@pytest.fixture
-async def wallet(servers: Servers, amqp_url: str, database_url: str) -> AsyncIterator[Wallet]:
-    """Give a wallet of the test's own, whose workers keep dead letters; none is started yet."""
+@asynccontextmanager
+async def a_wallet(servers: Servers, migrated_url: str) -> AsyncIterator[Wallet]:
+    """Give a wallet of one's own, without a worker yet."""
     async with (
-        Workers(amqp_url, database_url, servers.management_url) as workers,
-        _Upstream(amqp_url) as upstream,
-        a_desk(database_url) as desk,
+        servers.vhost() as amqp_url,
+        servers.database(template=migrated_url) as database_url,
     ):
-        yield Wallet(
-            desk.database,
-            desk.operations,
-            desk.owner,
-            servers=servers,
-            workers=workers,
-            upstream=upstream,
-            management=Management(servers.management_url),
-        )
+        await topology.apply(amqp_url)
+        async with (
+            Workers(amqp_url, database_url, servers.management_url) as workers,
+            _Upstream(amqp_url) as upstream,
+            a_desk(database_url) as desk,
+        ):
+            yield Wallet(
+                desk.database,
+                desk.operations,
+                desk.owner,
+                servers=servers,
+                workers=workers,
+                upstream=upstream,
+                management=Management(servers.management_url),
+            )
+
+
+@pytest.fixture
+async def wallet(servers: Servers, migrated_url: str) -> AsyncIterator[Wallet]:
+    """Give a wallet of the test's own, without a worker yet."""
+    async with a_wallet(servers, migrated_url) as wallet:
+        yield wallet

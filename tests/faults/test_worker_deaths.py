@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 from tests.faults.conftest import MakeWorld
+from tests.faults.faults import OF_A_BATCH
 from tests.faults.notebook import Answer, Kind, Note
 from tests.faults.sabotaged_worker import CRASHING, FAILING, REFUSED
 from tests.faults.scale import PAST_THE_HEARTBEAT, PROGRAM, with_limits
@@ -14,7 +15,6 @@ from tests.faults.world import World
 from tests.journeys.messages import encoded, open_account
 from tests.journeys.upstream import COMMANDS
 from wallet_worker.batch import CRASHES_MAX
-from wallet_worker.failpoints import Failpoint
 
 
 async def test_rows_1_and_2_a_worker_killed_between_any_two_steps_loses_and_doubles_nothing(
@@ -23,7 +23,7 @@ async def test_rows_1_and_2_a_worker_killed_between_any_two_steps_loses_and_doub
     async with make_world(workers=1, accounts=10, program=PROGRAM) as world:
 
         async def die_everywhere() -> None:
-            for failpoint in Failpoint:
+            for failpoint in OF_A_BATCH:
                 assert await world.fleet.dies_at(world.fleet.slots[0], f"{failpoint}:3", 30), failpoint
                 await world.healed()
                 # What the dead one left is told again, before the next one dies.

@@ -1,11 +1,22 @@
 """`wallet worker`."""
 
+from typing import Annotated
+
 import typer
 
 from wallet_worker.cli import environment
 
 
-def worker() -> None:
+def worker(
+    processes: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=64,
+            help="How many, each on the next port. One uses one core; several end together when one of them does.",
+        ),
+    ] = 1,
+) -> None:
     """Apply commands and payment results until SIGTERM or Ctrl-C, then finish what is in hand and end.
 
     It is ready when /readyz on port WALLET_HTTP_PORT says 200. Run as many as you like.
@@ -15,7 +26,13 @@ def worker() -> None:
     Example: WALLET_HTTP_PORT=9300 wallet worker
     """
     settings = environment.worker()
-    from wallet_worker import app, logs
+    from wallet_worker import logs
 
     logs.configure(settings.log_format, settings.log_level)
+    if processes > 1:
+        from wallet_worker import processes as several
+
+        raise typer.Exit(several.run(processes, settings.http_port))
+    from wallet_worker import app
+
     raise typer.Exit(app.run(settings))

@@ -1,0 +1,211 @@
+"""Rows 19, 20 and 21 of the fault matrix, and need 16: what fails in the middle loses nothing and is done once."""
+
+import asyncio
+import os
+import signal
+
+import asyncpg
+import pytest
+
+from tests.dead_letters.conftest import ANNA, OTTO, Wallet
+from tests.dead_letters.letters import arrived
+from tests.journeys.messages import encoded, recharge, result, signed
+from tests.workers import WorkerProcess, until
+from wallet_worker.dead_letters.records import Action, Actor, Filter, Pace, Role, StaleError
+
+OLGA = Actor("olga", Role.OPERATOR, "tests")
+
+LETTERS = 10_000 if os.environ.get("WALLET_FAULTS") == "full" else 1_200
+
+
+async def died(worker: WorkerProcess) -> None:
+    """Wait until a worker has killed itself."""
+    assert await asyncio.wait_for(worker.process.wait(), 60) == -signal.SIGKILL
+
+
+async def test_row_19_a_keeper_killed_after_insert_and_before_ack_leaves_one_record(wallet: Wallet) -> None:
+    dying = await wallet.start(WALLET_FAILPOINT="after_taking_in")
+    await wallet.upstream.publish("wallet.commands", b"no JSON")
+    await died(dying)
+    assert len(await wallet.ids()) == 1  # inserted
+
+    await wallet.start()
+
+    await until(wallet.owner, "SELECT times FROM dead_letter_attempts", 2)  # delivered again
+    assert len(await wallet.ids()) == 1
+    await wallet.until_empty("wallet.dead-letters")
+
+
+async def test_row_20_a_replay_killed_between_publish_and_mark_has_one_effect(wallet: Wallet) -> None:
+    dying = await wallet.start(WALLET_FAILPOINT="after_replay")
+    user = await wallet.upstream.opened()
+    order = recharge(user)
+    (letter_id,) = await wallet.set_aside(order)
+    await wallet.replayed([letter_id])
+    await died(dying)
+    marked = await wallet.owner.fetchval("SELECT state FROM dead_letter_replays")
+
+    worker = await wallet.start()
+
+    await wallet.until_state(letter_id, "resolved")
+    await wallet.until_empty("wallet.commands")
+    assert marked == "ordered"
+    assert (
+        await wallet.owner.fetchval("SELECT count(*) FROM orders WHERE serial_no = $1", order["serial_no"])
+        == 1
+    )
+    assert await wallet.owner.fetchval("SELECT count(*) FROM dead_letter_replays") == 1
+    assert await wallet.ids() == [letter_id]
+    settled = worker.events("batch.settled")
+    assert sum(int(str(line.get("repeated", 0))) for line in settled) == 1  # the second copy, recognised
+
+
+async def test_row_20_a_replay_ordered_twice_by_two_operators_happens_once(wallet: Wallet) -> None:
+    worker = await wallet.start()
+    user = await wallet.upstream.opened()
+    order = recharge(user)
+    (letter_id,) = await wallet.set_aside(order)
+    which = Filter(ids=(letter_id,))
+    plans = [await wallet.operations.plan(who, Action.REPLAY, which, reason="mine") for who in (OTTO, OLGA)]
+
+    ended = await asyncio.gather(
+        *(wallet.operations.execute(who, plan.token) for who, plan in zip((OTTO, OLGA), plans, strict=True)),
+        return_exceptions=True,
+    )
+
+    await wallet.until_state(letter_id, "resolved")
+    (late,) = [one for one in ended if isinstance(one, BaseException)]
+    assert isinstance(late, StaleError)
+    assert f"letter {letter_id} is" in str(late)  # … being replayed by whom, or resolved by now
+    assert await wallet.owner.fetchval("SELECT count(*) FROM dead_letter_replays") == 1
+    assert not [line for line in worker.events("batch.settled") if line.get("repeated")]
+
+
+async def test_row_21_a_replay_of_what_was_applied_meanwhile_gets_the_stored_outcome(wallet: Wallet) -> None:
+    await wallet.start()
+    user = await wallet.upstream.opened()
+    order = recharge(user)
+    (letter_id,) = await wallet.set_aside(order)
+    await wallet.upstream.paid(user, serial_no=order["serial_no"])
+
+    predicted = (await wallet.operations.letter(OTTO, letter_id)).prediction
+    await wallet.replayed([letter_id])
+
+    await wallet.until_state(letter_id, "resolved")
+    assert predicted.label == "repeats the stored outcome"
+    (replay,) = (await wallet.operations.letter(OTTO, letter_id)).replays
+    assert (replay.state, replay.code) == ("resolved", "OK")
+    assert await wallet.owner.fetchval("SELECT balance FROM accounts WHERE user_id = $1", user) == 10_000
+
+
+async def test_row_21_a_result_that_was_paid_meanwhile_credits_once(wallet: Wallet) -> None:
+    await wallet.start()
+    user = await wallet.upstream.opened()
+    order = recharge(user)
+    await wallet.upstream.outcome(order)
+    body = encoded(result(order["serial_no"]))
+    (letter_id,) = await wallet.set_aside(body, source="payment.results", x_signature=signed(body))
+    await wallet.upstream.processed(body)
+
+    await wallet.replayed([letter_id])
+
+    await wallet.until_state(letter_id, "resolved")
+    assert await wallet.owner.fetchval("SELECT balance FROM accounts WHERE user_id = $1", user) == 10_000
+
+
+async def test_need_1_many_replays_killed_half_way_go_on_and_every_effect_is_once(wallet: Wallet) -> None:
+    worker = await wallet.start()
+    user = await wallet.upstream.opened()
+    orders = [recharge(user, "1.00") for _ in range(LETTERS)]
+    for start in range(0, LETTERS, 500):
+        await wallet.take_in(*(arrived(order) for order in orders[start : start + 500]))
+    pace = Pace(canary=3, rate_per_second=10_000)
+    plan = await wallet.operations.plan(OTTO, Action.REPLAY, Filter(), reason="mended", pace=pace)
+    await wallet.operations.approve(ANNA, plan.token, reason="seen")
+    operation = await wallet.operations.execute(OTTO, plan.token)
+    number = operation.operation_id
+
+    half = "SELECT count(published_at) >= $2 FROM dead_letter_replays WHERE operation_id = $1"
+    await until(wallet.owner, half, True, number, LETTERS // 2)  # noqa: FBT003 -- what the query says
+    await worker.kill()
+    standing = await wallet.operations.operation(OTTO, number)
+    await wallet.start()
+    await wallet.until_operation(number, "done", seconds=240)
+
+    after = await wallet.operations.operation(OTTO, number)
+    assert standing.ended_at is None
+    assert standing.ordered > 0
+    assert (after.resolved, after.failed, after.cancelled, after.total) == (LETTERS, 0, 0, LETTERS)
+    found = await wallet.owner.fetch("SELECT serial_no FROM orders")
+    assert sorted(row["serial_no"] for row in found) == sorted(order["serial_no"] for order in orders)
+    assert await wallet.owner.fetchval("SELECT count(*) FROM dead_letters WHERE state <> 'resolved'") == 0
+    assert await wallet.owner.fetchval("SELECT count(*) FROM dead_letters") == LETTERS
+
+
+async def test_need_16_a_keeper_alone_does_it_all_beside_a_worker_without_one(wallet: Wallet) -> None:
+    await wallet.workers.start()  # WALLET_KEEPER is false there
+    keeper = await wallet.start_keeper()
+    user = await wallet.upstream.opened()
+    (letter_id,) = await wallet.set_aside(recharge(user))
+
+    await wallet.replayed([letter_id])
+
+    await wallet.until_state(letter_id, "resolved")
+    said = "SELECT standing FROM dead_letter_keepers"
+    await until(wallet.owner, said, "at work")
+    assert await keeper.stop() == 0
+    assert (await wallet.operations.overview(OTTO)).depths["wallet.dead-letters"] == 0
+
+
+async def test_need_16_while_the_database_is_away_the_queue_keeps_the_letters(wallet: Wallet) -> None:
+    worker = await wallet.start()
+    allow = "ALTER DATABASE {} WITH ALLOW_CONNECTIONS {}"
+    name = await wallet.owner.fetchval("SELECT current_database()")
+    end = """
+        SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name LIKE 'wallet %'
+          AND application_name <> 'wallet tests'
+    """
+    elsewhere = await asyncpg.connect(wallet.servers.database_url)
+    await elsewhere.execute(allow.format(name, "false"))
+    try:
+        await wallet.owner.execute(end)
+        await worker.until_ready(ready=False)
+        await wallet.upstream.publish("wallet.dead-letters", b"while it is away")
+    finally:
+        await elsewhere.execute(allow.format(name, "true"))
+        await elsewhere.close()
+
+    await wallet.until_letters(1)
+    await wallet.until_empty("wallet.dead-letters")
+
+
+async def test_need_16_while_the_broker_is_away_lists_and_orders_work_and_it_goes_on_by_itself(
+    wallet: Wallet,
+) -> None:
+    worker = await wallet.start()
+    user = await wallet.upstream.opened()
+    (letter_id,) = await wallet.set_aside(recharge(user))
+    await worker.stop()
+    away = await wallet.start_keeper(WALLET_AMQP_URL="amqp://nobody@127.0.0.1:1/", ready=False)
+
+    assert await wallet.ids() == [letter_id]
+    await wallet.replayed([letter_id])
+    waiting = "SELECT standing LIKE 'waiting for the broker%' FROM dead_letter_operations"
+    await until(wallet.owner, waiting, True)  # noqa: FBT003 -- what the query says
+    await away.kill()
+    await wallet.start()
+
+    await wallet.until_state(letter_id, "resolved")
+
+
+@pytest.mark.parametrize("part", ["after_taking_in", "after_replay"])
+async def test_the_failpoints_are_inert_unless_switched_on(wallet: Wallet, part: str) -> None:
+    worker = await wallet.start(WALLET_FAILPOINT=f"{part}:1000")
+    user = await wallet.upstream.opened()
+    (letter_id,) = await wallet.set_aside(recharge(user))
+
+    await wallet.replayed([letter_id])
+
+    await wallet.until_state(letter_id, "resolved")
+    assert worker.process.returncode is None

@@ -1,0 +1,334 @@
+"""Replays by real workers: what is published, what comes back, and what is stopped (needs 1, 2, 4, 8 and 9)."""
+
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from pamqp.commands import Basic
+
+from tests.dead_letters.conftest import ANNA, OTTO, VERA, Wallet, a_wallet
+from tests.dead_letters.letters import headers, properties
+from tests.journeys.messages import Json, encoded, fresh, open_account, recharge, result, signed
+from tests.journeys.upstream import Received
+from tests.servers import Servers
+from tests.workers import until
+from wallet_worker.dead_letters.records import (
+    Action,
+    AuditFilter,
+    Filter,
+    LetterState,
+    OperationState,
+    Pace,
+    Verdict,
+)
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def wallet(servers: Servers, migrated_url: str) -> AsyncIterator[Wallet]:
+    """Give a wallet with one worker, which keeps dead letters, that all tests here share."""
+    async with a_wallet(servers, migrated_url) as wallet:
+        await wallet.start()
+        yield wallet
+
+
+async def test_need_1_a_replay_carries_what_the_original_did_and_its_own_id(wallet: Wallet) -> None:
+    order = recharge(await wallet.upstream.opened())
+    said = headers(x_theirs="kept", x_delivery_count=7, **{"x-first-death-queue": "q"})
+    said["x-death"] = [{"queue": "wallet.commands", "reason": "rejected", "count": 1}]
+    # A copy of everything that is published as a command.
+    spy = fresh("spy")
+    channel = await wallet.upstream.new_channel()
+    await channel.queue_declare(spy, exclusive=True)
+    await channel.queue_bind(spy, "wallet.commands", "#")
+    sent = Basic.Properties(
+        delivery_mode=2, message_id="M-1", app_id="them", user_id=None, headers=properties(said).headers
+    )
+    await wallet.upstream.publish("wallet.dead-letters", order, routing_key="order.recharge", properties=sent)
+    letter_id = await wallet.until_letter(order["serial_no"])
+
+    await wallet.replayed([letter_id])
+    await wallet.until_state(letter_id, "resolved")
+
+    copy = await channel.basic_get(spy, no_ack=True)
+    carried = dict(copy.header.properties.headers or {})
+    (replay,) = (await wallet.operations.letter(OTTO, letter_id)).replays
+    assert copy.body == encoded(order)
+    assert isinstance(copy.delivery, Basic.GetOk)
+    assert (copy.delivery.exchange, copy.delivery.routing_key) == ("wallet.commands", "order.recharge")
+    assert carried == {
+        "x-theirs": "kept",
+        "x-wallet-replay-id": str(replay.replay_id),
+        "x-wallet-replay-count": 1,
+    }
+    assert (copy.header.properties.message_id, copy.header.properties.app_id) == ("M-1", "them")
+    await channel.queue_delete(spy)
+    await channel.close()
+
+
+async def test_need_1_what_had_no_route_is_replayed_to_where_it_was_published(wallet: Wallet) -> None:
+    order = recharge(await wallet.upstream.opened())
+    channel = await wallet.upstream.new_channel()
+    await channel.queue_unbind("wallet.commands", "wallet.commands", "#")
+    try:
+        await wallet.upstream.publish("wallet.commands", order, routing_key="order.recharge")
+        letter_id = await wallet.until_letter(order["serial_no"])
+    finally:
+        await channel.queue_bind("wallet.commands", "wallet.commands", "#")
+        await channel.close()
+
+    await wallet.replayed([letter_id])
+
+    await wallet.until_state(letter_id, "resolved")
+    line = (await wallet.operations.letter(OTTO, letter_id)).whole.line
+    assert (line.reason, line.source) == ("UNROUTED", "wallet.commands")
+    await until(wallet.owner, "SELECT count(*) FROM orders WHERE serial_no = $1", 1, order["serial_no"])
+
+
+async def test_need_2_what_the_broker_set_aside_is_taken_in_with_its_reason(wallet: Wallet) -> None:
+    request = {"type": "payment.request.v1", "payment_order_no": fresh("R")}
+    await wallet.upstream.publish("payment.requests", request, routing_key="payment.request")
+    found: Received | None = None
+    while found is None:
+        found = next(iter(wallet.upstream.requests.about(request["payment_order_no"])), None)
+        if found is None:
+            await wallet.upstream.requests.until(lambda _: True, len(wallet.upstream.requests.received) + 1)
+    # The same, rejected by a reader that is no wallet's.
+    channel = await wallet.upstream.new_channel()
+    queue = fresh("rejecting")
+    await channel.queue_declare(
+        queue, exclusive=True, arguments={"x-dead-letter-exchange": "wallet.dead-letters"}
+    )
+    await wallet.upstream.publish("", request, routing_key=queue)
+    delivered = await channel.basic_get(queue)
+    assert delivered.delivery_tag is not None
+    await channel.basic_reject(delivered.delivery_tag, requeue=False)
+    await channel.close()
+
+    letter_id = await wallet.until_letter(request["payment_order_no"])
+    whole = (await wallet.operations.letter(OTTO, letter_id)).whole
+    assert whole.line.reason == "BROKER_REJECTED"
+    assert whole.body == encoded(request)
+    assert (
+        whole.exchange is None
+    )  # nobody here knows this queue, and so it is not replayed to where somebody says
+
+
+async def test_need_4_the_business_truth_stands_beside_and_the_prediction_is_right(wallet: Wallet) -> None:
+    user = await wallet.upstream.opened()
+    order = recharge(user)
+    await wallet.upstream.outcome(order)
+    wrong = result(order["serial_no"], amount="99.00")
+    await wallet.upstream.result(wrong)
+    letter_id = await wallet.until_letter(order["serial_no"])
+
+    found = await wallet.operations.letter(OTTO, letter_id)
+
+    assert found.whole.line.reason == "AMOUNT_MISMATCH"
+    assert found.prediction.label == "would be a dead letter again (AMOUNT_MISMATCH)"
+    assert found.truth.outcome is not None
+    assert found.truth.outcome["status"] == "applied"
+    assert found.truth.order is not None
+    assert (found.truth.order.status, found.truth.order.amount) == ("pending", "100.00")
+    assert found.truth.account is not None
+    assert (found.truth.account.user_id, found.truth.account.balance) == (user, "0.00")
+    assert [(one["amount"], one["code"]) for one in found.truth.results] == [("99.00", "AMOUNT_MISMATCH")]
+    seen_by_viewer = await wallet.operations.letter(VERA, letter_id)
+    assert user not in repr(seen_by_viewer)
+
+
+async def test_need_4_every_prediction_comes_true(wallet: Wallet) -> None:
+    user = await wallet.upstream.opened()
+    done = recharge(user)
+    await wallet.upstream.outcome(done)
+    body = encoded(result(done["serial_no"]))
+    contents: list[tuple[Json | bytes, dict[str, str], Verdict, tuple[str, str]]] = [
+        (recharge(user), {}, Verdict.WILL_APPLY, ("resolved", "OK")),
+        (done, {}, Verdict.REPEATS, ("resolved", "OK")),
+        (open_account(user), {}, Verdict.WILL_BE_REFUSED, ("resolved", "ACCOUNT_EXISTS")),
+        (done | {"amount": "7.00"}, {}, Verdict.CONFLICT, ("waiting", "SERIAL_CONFLICT")),
+        (b'{"type": "order.recharge.v1"}', {}, Verdict.STILL_MALFORMED, ("waiting", "MALFORMED")),
+        (
+            body,
+            {"source": "payment.results", "x_signature": signed(body)},
+            Verdict.WILL_APPLY,
+            ("resolved", "OK"),
+        ),
+        (body, {"source": "payment.results"}, Verdict.STILL_MALFORMED, ("waiting", "BAD_SIGNATURE")),
+    ]
+    for content, said, verdict, (state, code) in contents:
+        (letter_id,) = await wallet.set_aside(content, **said)
+        predicted = (await wallet.operations.letter(OTTO, letter_id)).prediction
+        await wallet.replayed([letter_id])
+        await until(
+            wallet.owner, "SELECT count(ended_at) FROM dead_letter_replays WHERE letter_id = $1", 1, letter_id
+        )
+
+        (replay,) = (await wallet.operations.letter(OTTO, letter_id)).replays
+        assert predicted.verdict is verdict
+        assert (await wallet.state(letter_id), replay.code) == (state, code)
+
+
+async def test_need_8_the_rest_waits_for_the_canary_and_stays_when_it_fails(wallet: Wallet) -> None:
+    bad = [b"no JSON, %d" % number for number in range(3)]
+    good = [recharge(await wallet.upstream.opened()) for _ in range(5)]
+    ids = await wallet.set_aside(*bad, *good)
+
+    plan = await wallet.operations.plan(
+        OTTO, Action.REPLAY, Filter(ids=tuple(ids)), reason="a test", pace=Pace(canary=2)
+    )
+    operation = await wallet.operations.execute(OTTO, plan.token)
+
+    await wallet.until_operation(operation.operation_id, "stopped")
+    after = await wallet.operations.operation(OTTO, operation.operation_id)
+    assert (after.failed, after.cancelled, after.resolved) == (2, 6, 0)
+    assert "of the first 2 went badly" in after.standing
+    assert [await wallet.state(one) for one in ids] == ["waiting"] * 8
+    for order in good:
+        known = "SELECT count(*) FROM commands WHERE serial_no = $1"
+        assert await wallet.owner.fetchval(known, order["serial_no"]) == 0
+    (stop,) = (await wallet.operations.audit(OTTO, AuditFilter(action="stop", actor="keeper"))).rows[:1]
+    assert stop.operation_id == operation.operation_id
+
+
+async def test_need_8_the_rest_goes_on_when_the_canary_is_good(wallet: Wallet) -> None:
+    user = await wallet.upstream.opened()
+    ids = await wallet.set_aside(*(recharge(user) for _ in range(6)))
+
+    plan = await wallet.operations.plan(
+        OTTO, Action.REPLAY, Filter(ids=tuple(ids)), reason="a test", pace=Pace(canary=1)
+    )
+    operation = await wallet.operations.execute(OTTO, plan.token)
+
+    await wallet.until_operation(operation.operation_id, "done")
+    rows = await wallet.owner.fetch(
+        "SELECT published_at, ended_at FROM dead_letter_replays WHERE operation_id = $1 ORDER BY position",
+        operation.operation_id,
+    )
+    assert all(row["published_at"] > rows[0]["ended_at"] for row in rows[1:])
+
+
+async def test_need_8_it_stops_by_itself_when_too_many_fail(wallet: Wallet) -> None:
+    ids = await wallet.set_aside(*(b"no JSON at all, %d" % number for number in range(30)))
+
+    plan = await wallet.operations.plan(
+        OTTO,
+        Action.REPLAY,
+        Filter(ids=tuple(ids)),
+        reason="a test",
+        pace=Pace(rate_per_second=20, stop_ratio=0.5),
+    )
+    operation = await wallet.operations.execute(OTTO, plan.token)
+
+    await wallet.until_operation(operation.operation_id, "stopped")
+    after = await wallet.operations.operation(OTTO, operation.operation_id)
+    assert after.failed >= 10
+    assert after.cancelled > 0
+    assert "were failures, more than 50%" in after.standing
+
+
+async def test_need_8_a_pause_holds_what_is_not_published_and_a_rate_is_kept(wallet: Wallet) -> None:
+    user = await wallet.upstream.opened()
+    ids = await wallet.set_aside(*(recharge(user) for _ in range(20)))
+    plan = await wallet.operations.plan(
+        OTTO, Action.REPLAY, Filter(ids=tuple(ids)), reason="a test", pace=Pace(rate_per_second=4)
+    )
+    operation = await wallet.operations.execute(OTTO, plan.token)
+    number = operation.operation_id
+    out = "SELECT count(published_at) > 1 FROM dead_letter_replays WHERE operation_id = $1"
+    await until(wallet.owner, out, True, number)  # noqa: FBT003 -- what the query says
+
+    paused = await wallet.operations.pause(OTTO, number, reason="wait")
+    held = await wallet.operations.operation(OTTO, number)
+    await wallet.until_beat()
+    still = await wallet.operations.operation(OTTO, number)
+    await wallet.operations.resume(OTTO, number, reason="go on")
+    stopped = await wallet.operations.stop(OTTO, number, reason="enough")
+
+    assert paused.state is OperationState.PAUSED
+    assert 0 < still.ordered <= held.ordered
+    assert held.ordered - still.ordered <= 2  # what was just being published
+    assert stopped.cancelled > 0
+    row = await wallet.owner.fetchrow(
+        """
+        SELECT extract(epoch FROM max(published_at) - min(published_at))::float8, count(published_at)
+        FROM dead_letter_replays WHERE operation_id = $1
+        """,
+        number,
+    )
+    assert row is not None
+    span, count = row
+    assert count <= 4 * span + 4
+
+
+async def test_need_9_what_fails_comes_back_to_its_record_and_counts(wallet: Wallet) -> None:
+    (letter_id,) = await wallet.set_aside(b"no JSON ever")
+
+    for number in (1, 2):
+        await wallet.replayed([letter_id])
+        await until(
+            wallet.owner,
+            "SELECT count(*) FROM dead_letter_attempts WHERE letter_id = $1",
+            number + 1,
+            letter_id,
+        )
+
+    found = await wallet.operations.letter(OTTO, letter_id)
+    assert (found.whole.line.replays, found.whole.line.state) == (2, LetterState.WAITING)
+    assert [(one.number, one.state, one.code) for one in found.replays] == [
+        (1, "failed", "MALFORMED"),
+        (2, "failed", "MALFORMED"),
+    ]
+    assert [one.replay_id for one in found.attempts] == [None, *(one.replay_id for one in found.replays)]
+
+
+async def test_need_9_a_replay_id_that_somebody_else_wrote_makes_another_record(wallet: Wallet) -> None:
+    (letter_id,) = await wallet.set_aside(b"no JSON, once")
+    await wallet.replayed([letter_id])
+    await wallet.until_state(letter_id, "waiting")
+    (replay,) = (await wallet.operations.letter(OTTO, letter_id)).replays
+
+    forged = await wallet.set_aside(b"no JSON, forged", **{"x-wallet-replay-id": str(replay.replay_id)})
+
+    assert forged != [letter_id]
+
+
+async def test_need_11_an_edit_is_applied_under_its_new_number_and_the_old_one_never(wallet: Wallet) -> None:
+    user = await wallet.upstream.opened()
+    old = recharge(user, "1.001")
+    new = old | {"amount": "1.00", "serial_no": fresh("R")}
+    (letter_id,) = await wallet.set_aside(old, reason="MALFORMED")
+    plan = await wallet.operations.plan_edit(OTTO, letter_id, encoded(new), reason="three digits")
+    await wallet.operations.approve(ANNA, plan.token, reason="seen")
+
+    operation = await wallet.operations.execute(OTTO, plan.token)
+
+    await wallet.until_operation(operation.operation_id, "done")
+    rows = await wallet.owner.fetch(
+        "SELECT serial_no, content FROM commands WHERE serial_no = ANY ($1)",
+        [old["serial_no"], new["serial_no"]],
+    )
+    assert [row["serial_no"] for row in rows] == [new["serial_no"]]
+    assert json.loads(rows[0]["content"])["amount"] == "1.00"
+    assert await wallet.state(letter_id) == "edited"
+
+
+async def test_need_11_an_edit_that_becomes_a_dead_letter_is_linked_to_the_old_one(wallet: Wallet) -> None:
+    user = await wallet.upstream.opened()
+    new = recharge(user)
+    (letter_id,) = await wallet.set_aside(recharge(user, "1.001"), reason="MALFORMED")
+    plan = await wallet.operations.plan_edit(OTTO, letter_id, encoded(new), reason="three digits")
+    await wallet.operations.approve(ANNA, plan.token, reason="seen")
+    # Somebody takes the new number at the last moment.
+    operations, (worker,) = wallet.operations, wallet.workers.started
+    worker.freeze()
+    await wallet.upstream.publish("wallet.commands", new | {"amount": "7.00"})
+    operation = await operations.execute(OTTO, plan.token)
+    worker.thaw()
+
+    await wallet.until_operation(operation.operation_id, "done")
+    linked = await wallet.owner.fetchval("SELECT letter_id FROM dead_letters WHERE edit_of = $1", letter_id)
+    assert (await operations.letter(OTTO, linked)).whole.line.reason == "SERIAL_CONFLICT"
+    assert await wallet.state(letter_id) == "edited"

@@ -1,0 +1,45 @@
+"""Several workers under one command, for a machine with several cores: Python uses one core a process."""
+
+import asyncio
+import os
+import signal
+import sys
+
+import structlog
+
+PROGRAM = (sys.executable, "-m", "wallet_worker", "worker")
+
+log = structlog.get_logger(__name__)
+
+
+def run(count: int, http_port: int) -> int:
+    """Run so many workers until SIGTERM or SIGINT; return 0 if all of them drained, else 1.
+
+    Each is a `wallet worker` of its own. They listen on `http_port` and those that follow it, or each on a free one
+    if it is 0. When one ends by itself, whoever watches over this command is to know: the others drain, and it ends.
+    """
+    return asyncio.run(_run(count, http_port))
+
+
+async def _run(count: int, http_port: int) -> int:
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    workers = [
+        await asyncio.create_subprocess_exec(
+            *PROGRAM, env=os.environ | {"WALLET_HTTP_PORT": str(http_port + offset if http_port else 0)}
+        )
+        for offset in range(count)
+    ]
+    ends = [asyncio.create_task(worker.wait()) for worker in workers]
+    told = asyncio.create_task(stopping.wait())
+    ended, _ = await asyncio.wait({told, *ends}, return_when=asyncio.FIRST_COMPLETED)
+    for worker, end in zip(workers, ends, strict=True):
+        if end in ended and not stopping.is_set():
+            log.error("worker.ended", pid=worker.pid, status=worker.returncode, detail="the others stop too")
+        if worker.returncode is None:
+            worker.terminate()
+    statuses = await asyncio.gather(*ends)
+    drained = stopping.is_set() and not any(statuses)
+    told.cancel()
+    return 0 if drained else 1
