@@ -3,6 +3,9 @@
 import re
 from pathlib import Path
 
+import pytest
+
+from schemas.values import OrderType
 from wallet_worker.core import accounts, orders
 from wallet_worker.endings import Ending
 from wallet_worker.limit_settings import LimitSettings
@@ -32,6 +35,20 @@ def settings_table() -> str:
 
 def test_the_readme_lists_every_setting_with_its_default() -> None:
     assert settings_table() in README, f"it should have:\n{settings_table()}"
+
+
+def test_the_limits_of_the_readme_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    example = README.split("<!-- example: limits -->\n```json\n")[1].split("```")[0]
+    monkeypatch.setenv("WALLET_AMQP_URL", "amqp://wallet@broker/")
+    monkeypatch.setenv("WALLET_DATABASE_URL", "postgresql://wallet@database/wallet")
+    monkeypatch.setenv("WALLET_LIMITS", example)
+
+    limits = Settings().rules.limits
+
+    bonus = limits.accounts["bonus", "TWD"].orders[OrderType.WITHDRAW]
+    assert bonus.amount_max_minor == 0
+    assert limits.accounts["*", "JPY"].balance_max_minor == 5_000_000
+    assert limits.count_days
 
 
 def test_the_pictures_of_orders_and_accounts_are_those_of_the_tables() -> None:
