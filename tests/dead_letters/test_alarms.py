@@ -1,0 +1,114 @@
+"""Need 15: metrics and alarms for depth, oldest age, a new group, failing replays and the lag of taking in."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+import wallet_worker
+from tests.dead_letters.conftest import Wallet
+from tests.workers import WorkerProcess, until
+from wallet_worker.dead_letters.metrics import DeadLetterMetrics
+from wallet_worker.dead_letters.reasons import REASONS
+from wallet_worker.dead_letters.runbook import page
+from wallet_worker.follow import Signals
+from wallet_worker.metrics import Metrics
+
+HOME = Path(wallet_worker.__file__).parent
+GROUPS = yaml.safe_load((HOME / "alarms" / "prometheus-rules.yaml").read_text())["groups"]
+RULES: list[dict[str, Any]] = [rule for group in GROUPS for rule in group["rules"]]
+
+_SELECTOR = re.compile(r"(wallet_\w+)(?:\{([^}]*)\})?")
+_MATCHER = re.compile(r'(\w+)(?:=|!=|=~|!~)"([^"]*)"')
+
+
+def known() -> dict[str, set[str]]:
+    """Return the names of every sample that there is, each with its labels."""
+    metrics = Metrics()
+    DeadLetterMetrics(metrics.registry)
+    found: dict[str, set[str]] = {}
+    for registry in (metrics.registry, Signals().registry):
+        assert isinstance(registry, CollectorRegistry)
+        for collector, names in registry._collector_to_names.items():
+            labels = set(getattr(collector, "_labelnames", ()))
+            found |= dict.fromkeys(names, labels)
+    return found
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_need_15_each_alarm_reads_metrics_that_exist_and_says_what_to_do(rule: dict[str, Any]) -> None:
+    names = known()
+
+    found = _SELECTOR.findall(rule["expr"])
+
+    assert found
+    for name, matchers in found:
+        labels = names.get(name)
+        if labels is None and name.endswith("_bucket"):
+            labels = names.get(name.removesuffix("_bucket"))
+        assert labels is not None, f"there is no {name}"
+        assert {label for label, _ in _MATCHER.findall(matchers)} <= labels
+    assert rule["labels"]["severity"] in {"page", "ticket"}
+    assert rule["annotations"].keys() == {"summary", "description"}
+    assert rule["expr"].count("(") == rule["expr"].count(")")
+
+
+def test_need_15_there_is_an_alarm_for_each_thing_that_is_watched() -> None:
+    watched = {name for rule in RULES for name, _ in _SELECTOR.findall(rule["expr"])}
+
+    assert {
+        "wallet_dead_letters",
+        "wallet_dead_letters_oldest_waiting_seconds",
+        "wallet_dead_letters_group_new",
+        "wallet_dead_letter_replays_total",
+        "wallet_dead_letters_take_in_lag_seconds_bucket",
+        "wallet_dead_letters_keeper_working",
+    } <= watched
+    assert len({rule["alert"] for rule in RULES}) == len(RULES)
+
+
+def test_need_15_reasons_in_alarms_are_reasons_that_there_are() -> None:
+    named = [value for rule in RULES for label, value in _MATCHER.findall(rule["expr"]) if label == "reason"]
+
+    assert named
+    assert set(named) <= set(REASONS)
+
+
+async def sample(worker: WorkerProcess, name: str, **labels: str) -> float | None:
+    """Return a value that `/metrics` shows; nothing if it is not there."""
+    _, text = await worker.get("/metrics")
+    for family in text_string_to_metric_families(text):
+        for one in family.samples:
+            if one.name == name and labels.items() <= one.labels.items():
+                return one.value
+    return None
+
+
+async def test_need_15_the_metrics_show_what_there_is(wallet: Wallet) -> None:
+    worker = await wallet.start()
+    (letter_id,) = await wallet.set_aside(b"no JSON", reason="INTERNAL")
+    await wallet.replayed([letter_id])
+    await until(wallet.owner, "SELECT count(*) FROM dead_letter_attempts", 2)
+    await wallet.until_beat()
+    await wallet.until_beat()  # the first may have begun before
+
+    assert await sample(worker, "wallet_dead_letters", state="waiting") == 1
+    assert (await sample(worker, "wallet_dead_letters_oldest_waiting_seconds") or 0) > 0
+    assert await sample(worker, "wallet_dead_letters_group_new", reason="MALFORMED") == 1
+    assert await sample(worker, "wallet_dead_letters_group_waiting", source="wallet.commands") == 1
+    assert await sample(worker, "wallet_dead_letter_replays_total", outcome="failed") == 1
+    assert await sample(worker, "wallet_dead_letters_taken_in_total", reason="INTERNAL") == 1
+    assert await sample(worker, "wallet_dead_letters_take_in_lag_seconds_count") == 2
+    assert await sample(worker, "wallet_dead_letters_keeper_working") == 1
+
+
+def test_need_18_the_runbook_page_is_made_from_the_data() -> None:
+    kept = (HOME / "dead_letters" / "RUNBOOK.md").read_text()
+
+    assert kept == page(), (
+        "python -m wallet_worker.dead_letters.runbook > wallet_worker/dead_letters/RUNBOOK.md"
+    )
