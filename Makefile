@@ -6,7 +6,7 @@ PYTHON ?= python3
 ARGS ?=
 export KEEP
 
-.PHONY: help env servers test demo chaos faults fuzz bench lint format types imports pytest run-servers lock clean compose-env
+.PHONY: help env servers browser test demo chaos faults fuzz bench lint format types imports pytest run-servers lock clean compose-env
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,7 +38,11 @@ fuzz: env ## Fuzz the parser with atheris, which it installs where there is a wh
 	@$(BIN)/python -c "import atheris" 2>/dev/null || $(PIP) --only-binary :all: atheris==3.0.0
 	@$(BIN)/python -m tests.faults.fuzz $(or $(SECONDS),60)
 
-pytest: servers ## Run the tests alone
+# For the console's tests, which are those of a person at a browser.
+browser: env
+	@$(BIN)/python -m tests.console.chromium
+
+pytest: servers browser ## Run the tests alone
 	@$(BIN)/pytest --ignore=tests/faults $(ARGS)
 
 lint: env ## Check style

@@ -7,8 +7,11 @@ import pytest
 from argon2 import PasswordHasher
 
 from tests.console.stage import Stage, make_users
+from tests.dead_letters.conftest import wallet
 from wallet_worker.console import users as users_file
 from wallet_worker.console.app import close_databases, open_databases
+
+__all__ = ["wallet"]  # a fixture
 
 
 @pytest.fixture(scope="session")

@@ -36,10 +36,10 @@ def ensure_available(*, say: Say) -> None:
     else:
         return
     if shutil.which("apt-get"):
-        _install_with_apt(say=say)
+        _install_broker_with_apt(say=say)
     elif shutil.which("brew"):
         say("installing rabbitmq with brew")
-        _run(["brew", "install", "rabbitmq"])
+        run(["brew", "install", "rabbitmq"])
     else:
         raise InstallFailed(
             "neither apt-get nor brew is here: install RabbitMQ 3.10 or newer, or start Docker"
@@ -50,28 +50,32 @@ def ensure_available(*, say: Say) -> None:
         raise InstallFailed(f"{why}, although it was installed just now: set WALLET_RABBITMQ_SERVER") from why
 
 
-def _install_with_apt(*, say: Say) -> None:
+def _install_broker_with_apt(*, say: Say) -> None:
     """RabbitMQ's programs are there, and the service that comes with them neither runs nor will run.
 
     The service would take the ports 5672, 25672 and 4369 and a hundred megabytes of memory. Nothing here
     needs it.
     """
-    with_root = [] if os.geteuid() == 0 else ["sudo"]
-    if with_root and shutil.which("sudo") is None:
-        raise InstallFailed("as root, install rabbitmq-server: apt-get install rabbitmq-server")
-    say(
-        "installing rabbitmq-server with apt-get" + (" (sudo may ask for your password)" if with_root else "")
-    )
-    environment = ["env", "DEBIAN_FRONTEND=noninteractive", f"PATH={DEBIAN_PATH}"]
-    apt = [*with_root, *environment, "apt-get", "-qq", "-o", "Dpkg::Use-Pty=0"]
-    _run([*apt, "update"])
-    _run([*apt, "install", "--yes", "--no-install-recommends", "rabbitmq-server"])
+    before = install_with_apt("rabbitmq-server", say=say)
     for stop in _service_commands():
         # It may not run at all, as in a container: then there is nothing to stop, and the status says no
         # more.
-        subprocess.run([*with_root, *environment, *stop], check=False, capture_output=True)
+        subprocess.run([*before, *stop], check=False, capture_output=True)
     # The package's installation starts Erlang's port mapper, which stays. It refuses to end while a node needs it.
     subprocess.run(["epmd", "-kill"], check=False, capture_output=True)
+
+
+def install_with_apt(package: str, *, say: Say) -> list[str]:
+    """A package of the system is installed; returns what stands before a command to run it as root."""
+    with_root = [] if os.geteuid() == 0 else ["sudo"]
+    if with_root and shutil.which("sudo") is None:
+        raise InstallFailed(f"as root, install {package}: apt-get install {package}")
+    say(f"installing {package} with apt-get" + (" (sudo may ask for your password)" if with_root else ""))
+    before = [*with_root, "env", "DEBIAN_FRONTEND=noninteractive", f"PATH={DEBIAN_PATH}"]
+    apt = [*before, "apt-get", "-qq", "-o", "Dpkg::Use-Pty=0"]
+    run([*apt, "update"])
+    run([*apt, "install", "--yes", "--no-install-recommends", package])
+    return before
 
 
 def _service_commands() -> list[list[str]]:
@@ -83,7 +87,7 @@ def _service_commands() -> list[list[str]]:
     return [["service", SERVICE, "stop"], ["update-rc.d", SERVICE, "disable"]]
 
 
-def _run(command: list[str]) -> None:
+def run(command: list[str]) -> None:
     """The command has worked; what it printed is shown only when it has not. Raises InstallFailed."""
     try:
         subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -43,6 +43,7 @@ def environment() -> Environment:
         word=words.word,
         field=words.field_name,
         capitalize_first=_capitalize_first,
+        sentence=_sentence,
         lower_first=_lower_first,
     )
     env.globals.update(
@@ -143,6 +144,11 @@ def size(count: int) -> Markup:
 def _capitalize_first(text: str) -> str:
     """Return a sentence with a capital; Jinja's own makes the rest of it lower case, serial numbers too."""
     return text[:1].upper() + text[1:]
+
+
+def _sentence(text: str) -> str:
+    """Return a sentence with its capital and full stop; the operations say theirs without, for a terminal."""
+    return _capitalize_first(text) + ("" if text.endswith((".", "!", "?")) else ".") if text else ""
 
 
 def _lower_first(text: str) -> str:
