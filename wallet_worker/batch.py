@@ -38,7 +38,7 @@ from wallet_worker.broker.inbox import Inbox, Letter, acknowledge, letter
 from wallet_worker.broker.properties import dead_letter, marshal, unmarshal
 from wallet_worker.core.circumstances import Circumstances, Rules
 from wallet_worker.core.decide import decide
-from wallet_worker.core.facts import Decision, Facts
+from wallet_worker.core.facts import Decision, Facts, Outgoing
 from wallet_worker.core.numbering import ENTROPY_BYTES, Draw, uuid7
 from wallet_worker.core.reading import Readable, Source, Unreadable, read
 from wallet_worker.endings import DISPOSITIONS, Disposition, Ending
@@ -56,7 +56,6 @@ from wallet_worker.store.errors import (
     StoreError,
     UnavailableError,
 )
-from wallet_worker.store.outbox import OutboxRow
 from wallet_worker.store.parked import Parked
 
 BATCH_MAX = 500  # beyond it a batch gains nothing: the time goes into rows, not into round trips
@@ -272,7 +271,7 @@ class Batches:
         connection: asyncpg.Connection,
         letters: Sequence[Letter],
         messages: Sequence[Readable | Unreadable],
-    ) -> tuple[list[Ended], list[OutboxRow], Facts]:
+    ) -> tuple[list[Ended], list[Outgoing], Facts]:
         """Load, decide, save; the caller commits."""
         now, known = await facts.load(
             connection,
@@ -282,21 +281,11 @@ class Batches:
         await self._reserve_account_ids(connection, messages)
         entropy = os.urandom(ENTROPY_BYTES * len(letters))
         ended: list[Ended] = []
-        rows: list[OutboxRow] = []
+        rows: list[Outgoing] = []
         waiting: list[Parked] = []
         for position, (one, message) in enumerate(zip(letters, messages, strict=True)):
             decision = self._decide(one, message, known, now, entropy, position)
-            rows += [
-                OutboxRow(
-                    out.message_id,
-                    out.exchange,
-                    out.routing_key,
-                    out.body,
-                    out.correlation_id,
-                    out.traceparent,
-                )
-                for out in decision.outgoing
-            ]
+            rows += decision.outgoing
             number = _number(message)
             match DISPOSITIONS[decision.ending]:
                 case Disposition.ACKNOWLEDGE:
@@ -363,7 +352,7 @@ class Batches:
         await self._outbox.offer([row])
         return [Ended(letter, Ending.SET_ASIDE, Code.INTERNAL, detail, "")]
 
-    def _dead_letter(self, letter: Letter, code: Code, detail: str, now: datetime) -> OutboxRow:
+    def _dead_letter(self, letter: Letter, code: Code, detail: str, now: datetime) -> Outgoing:
         properties = dead_letter(
             letter.properties,
             code=code,
@@ -375,7 +364,7 @@ class Batches:
             first_seen=letter.first_seen or now,
             worker=self._worker,
         )
-        return OutboxRow(
+        return Outgoing(
             message_id=uuid7(now, os.urandom(10)),
             exchange=WALLET_DEAD_LETTERS,
             routing_key=letter.routing_key,

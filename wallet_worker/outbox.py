@@ -11,13 +11,13 @@ from uuid import UUID
 import structlog
 
 from wallet_worker.broker.publisher import Publisher
+from wallet_worker.core.facts import Outgoing
 from wallet_worker.failpoints import Failpoint, passing
 from wallet_worker.health import Health
 from wallet_worker.metrics import Metrics
 from wallet_worker.store import outbox
 from wallet_worker.store.database import Database
 from wallet_worker.store.errors import UnavailableError
-from wallet_worker.store.outbox import OutboxRow
 
 BATCHES_WAITING_MAX = 3  # one being published, two waiting: more would only be memory
 STALLED_SECONDS = 1.0
@@ -39,11 +39,11 @@ class Outbox:
         self._publisher = publisher
         self._health = health
         self._metrics = metrics
-        self._waiting: asyncio.Queue[Sequence[OutboxRow]] = asyncio.Queue(BATCHES_WAITING_MAX)
+        self._waiting: asyncio.Queue[Sequence[Outgoing]] = asyncio.Queue(BATCHES_WAITING_MAX)
         self._confirmed: list[UUID] = []
         self._stalled = False
 
-    async def offer(self, rows: Sequence[OutboxRow]) -> None:
+    async def offer(self, rows: Sequence[Outgoing]) -> None:
         """Publish committed rows soon; waits while too much is waiting, unless the broker takes nothing at all.
 
         While the broker takes nothing (a memory or disk alarm), rows are left to the relay, so that
@@ -148,7 +148,7 @@ class Outbox:
             log.error("reply.given_up", messages=len(hopeless), detail="whoever asked may ask again")
         return len(rows)
 
-    async def _publish_apart(self, rows: Sequence[OutboxRow]) -> tuple[set[UUID], list[OutboxRow]]:
+    async def _publish_apart(self, rows: Sequence[Outgoing]) -> tuple[set[UUID], list[Outgoing]]:
         """Return what was confirmed and what was not; some may not have been tried.
 
         Replies that failed before go last and one by one. Their address is a stranger's, and there are
@@ -166,5 +166,5 @@ class Outbox:
         return confirmed, failed
 
 
-def _is_reply(row: OutboxRow) -> bool:
+def _is_reply(row: Outgoing) -> bool:
     return not row.exchange

@@ -17,13 +17,13 @@ from wallet_worker.batch import Batches
 from wallet_worker.broker.inbox import Delivery, Inbox, Letter, letter
 from wallet_worker.broker.publisher import Publisher
 from wallet_worker.core.circumstances import Rules
+from wallet_worker.core.facts import Outgoing
 from wallet_worker.core.reading import Incoming
 from wallet_worker.health import Health
 from wallet_worker.metrics import Metrics
 from wallet_worker.outbox import Outbox
 from wallet_worker.store import accounts
 from wallet_worker.store.database import WORKER_ROLE, Database
-from wallet_worker.store.outbox import OutboxRow
 
 WORKER = "0.0.0 test:1"
 ROUTING_KEY = "as.published"
@@ -33,7 +33,7 @@ class _Silent(Publisher):
     """Publishes nothing, so nothing is confirmed and every promise can be looked at in the outbox."""
 
     @override
-    async def publish(self, rows: Sequence[OutboxRow]) -> set[UUID]:
+    async def publish(self, rows: Sequence[Outgoing]) -> set[UUID]:
         return set()
 
 

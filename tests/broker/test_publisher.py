@@ -11,9 +11,9 @@ from aiormq.abc import AbstractChannel
 from schemas.names import PAYMENT_REQUESTS, WALLET_DEAD_LETTERS, WALLET_EVENTS, WALLET_UNROUTED
 from tests.journeys import wire
 from wallet_worker.broker.publisher import Publisher
+from wallet_worker.core.facts import Outgoing
 from wallet_worker.health import Health
 from wallet_worker.metrics import Metrics
-from wallet_worker.store.outbox import OutboxRow
 
 SOON_SECONDS = 30.0
 
@@ -44,8 +44,8 @@ async def publisher(amqp_url: str) -> AsyncIterator[Publisher]:
 
 def row(
     exchange: str, *, letter: bytes | None = None, routing_key: str = "k", body: bytes = b"{}"
-) -> OutboxRow:
-    return OutboxRow(uuid4(), exchange, routing_key, body, properties=letter)
+) -> Outgoing:
+    return Outgoing(uuid4(), exchange, routing_key, body, properties=letter)
 
 
 def letter(message_id: bytes) -> bytes:

@@ -11,10 +11,10 @@ from tests.faults.proxy import Proxy, Way, proxied
 from wallet_worker.broker import connection
 from wallet_worker.broker.connection import BrokerUnavailableError, calling, connect, open_channel
 from wallet_worker.broker.publisher import Publisher
+from wallet_worker.core.facts import Outgoing
 from wallet_worker.core.numbering import uuid7
 from wallet_worker.health import Health
 from wallet_worker.metrics import Metrics
-from wallet_worker.store.outbox import OutboxRow
 
 SILENCE_SECONDS = 15.0  # three heartbeats of a second, and whatever a busy machine adds
 
@@ -77,9 +77,7 @@ async def test_publishing_into_silence_returns_what_was_confirmed_and_is_not_can
     publisher = Publisher(broker.url, Health(), Metrics())
     stopping = asyncio.Event()
     running = asyncio.create_task(publisher.run(stopping))
-    rows = [
-        OutboxRow(uuid7(NOW, bytes([number] * 10)), WALLET_EVENTS, "a.key", b"{}") for number in range(50)
-    ]
+    rows = [Outgoing(uuid7(NOW, bytes([number] * 10)), WALLET_EVENTS, "a.key", b"{}") for number in range(50)]
     await _published(publisher, rows[:1])
     broker.black_hole(Way.TO_CLIENT)
 
@@ -94,7 +92,7 @@ async def test_publishing_into_silence_returns_what_was_confirmed_and_is_not_can
     await publisher.close()
 
 
-async def _published(publisher: Publisher, rows: list[OutboxRow]) -> None:
+async def _published(publisher: Publisher, rows: list[Outgoing]) -> None:
     """Publish until all is confirmed: the connection may not be up yet."""
     async with asyncio.timeout(SILENCE_SECONDS):
         while await publisher.publish(rows) != {row.message_id for row in rows}:  # noqa: ASYNC110

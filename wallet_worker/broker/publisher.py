@@ -22,10 +22,10 @@ from wallet_worker.broker.connection import (
     said,
 )
 from wallet_worker.broker.properties import marshal, outgoing, unmarshal
+from wallet_worker.core.facts import Outgoing
 from wallet_worker.health import Health
 from wallet_worker.metrics import Metrics
 from wallet_worker.pause import Pause
-from wallet_worker.store.outbox import OutboxRow
 
 PUBLISH_SECONDS = (
     8.0  # below outbox.RELAY_AFTER: when another worker may publish a row, this one no longer tries
@@ -82,12 +82,12 @@ class Publisher:
         if self._connection is not None:
             await close(self._connection)
 
-    async def publish(self, rows: Sequence[OutboxRow]) -> set[UUID]:
+    async def publish(self, rows: Sequence[Outgoing]) -> set[UUID]:
         """Return the ids of those that the broker has confirmed; of the others nothing is known.
 
         Takes at most about PUBLISH_SECONDS. Never raises: what is not confirmed stays in the outbox.
         """
-        by_exchange: defaultdict[str, list[OutboxRow]] = defaultdict(list)
+        by_exchange: defaultdict[str, list[Outgoing]] = defaultdict(list)
         for row in rows:
             by_exchange[row.exchange].append(row)
         published = await asyncio.gather(
@@ -95,7 +95,7 @@ class Publisher:
         )
         return set().union(*published)
 
-    async def _publish_to(self, exchange: str, rows: Sequence[OutboxRow]) -> set[UUID]:
+    async def _publish_to(self, exchange: str, rows: Sequence[Outgoing]) -> set[UUID]:
         confirmed: set[UUID] = set()
         failure: str | None = None
         alone = self._alone if rows[0].properties is not None else nullcontext()
@@ -114,7 +114,7 @@ class Publisher:
         return confirmed
 
     async def _publish_chunk(
-        self, exchange: str, rows: Sequence[OutboxRow], confirmed: set[UUID]
+        self, exchange: str, rows: Sequence[Outgoing], confirmed: set[UUID]
     ) -> str | None:
         """Publish, adding to `confirmed` also when it is cut off; return why some were not, if so."""
         channel = await self._channel(exchange)
@@ -146,7 +146,7 @@ class Publisher:
             log.error("publisher.lost", reason=reason)
 
 
-def _chunks(rows: Sequence[OutboxRow]) -> list[Sequence[OutboxRow]]:
+def _chunks(rows: Sequence[Outgoing]) -> list[Sequence[Outgoing]]:
     """Return the rows in parts that may be unconfirmed at the same time.
 
     A dead letter keeps the message_id that a stranger gave it, and a returned message is matched by its
@@ -157,7 +157,7 @@ def _chunks(rows: Sequence[OutboxRow]) -> list[Sequence[OutboxRow]]:
     return [rows[start : start + UNCONFIRMED_MAX] for start in range(0, len(rows), UNCONFIRMED_MAX)]
 
 
-def _publication(row: OutboxRow) -> Publication:
+def _publication(row: Outgoing) -> Publication:
     """Return one attempt to publish a row; ours have a fresh message_id, because returns are matched by it."""
     if row.properties is None:
         message_id = fresh_message_id()

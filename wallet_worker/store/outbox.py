@@ -1,11 +1,12 @@
 """The table `outbox`: what is committed and still to be published. A row goes when the broker confirmed it."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import asyncpg
+
+from wallet_worker.core.facts import Outgoing
 
 RELAY_AFTER = timedelta(seconds=10)
 """How long a row is left to the worker that wrote it: longer than a publish may take (`PUBLISH_SECONDS`).
@@ -18,20 +19,6 @@ RELAY_BYTES_MAX = 32 * 2**20
 RELAY_BACKOFF_MAX = timedelta(minutes=1)
 
 
-@dataclass(frozen=True, slots=True)
-class OutboxRow:
-    """One message on its way out. `properties` are marshalled AMQP properties, and there for dead letters only."""
-
-    message_id: UUID
-    exchange: str
-    routing_key: str
-    body: bytes
-    correlation_id: str | None = None
-    traceparent: str | None = None
-    properties: bytes | None = None
-    attempts: int = 0
-
-
 _INSERT = """
 INSERT INTO outbox (message_id, exchange, routing_key, correlation_id, traceparent, properties, body,
                     created_at, publish_after)
@@ -40,7 +27,7 @@ FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::byt
 """
 
 
-async def insert(connection: asyncpg.Connection, rows: Sequence[OutboxRow], now: datetime) -> None:
+async def insert(connection: asyncpg.Connection, rows: Sequence[Outgoing], now: datetime) -> None:
     """Promise these messages; after RELAY_AFTER, any worker may publish what is still there."""
     await connection.execute(
         _INSERT,
@@ -90,7 +77,7 @@ ORDER BY publish_after
 """
 
 
-async def take_due(connection: asyncpg.Connection, limit: int) -> list[OutboxRow]:
+async def take_due(connection: asyncpg.Connection, limit: int) -> list[Outgoing]:
     """Return messages that nobody has published in time, locked, the longest overdue first.
 
     At most `limit`, and no more after RELAY_BYTES_MAX of bodies: a dead letter may be as large as the broker allows.
@@ -105,7 +92,7 @@ async def take_due(connection: asyncpg.Connection, limit: int) -> list[OutboxRow
     if not chosen:
         return []
     return [
-        OutboxRow(**{**row, "correlation_id": _text(row["correlation_id"])})
+        Outgoing(**{**row, "correlation_id": _text(row["correlation_id"])})
         for row in await connection.fetch(_TAKE, chosen)
     ]
 
