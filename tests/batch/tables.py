@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -12,14 +13,14 @@ from wallet_worker.broker.properties import unmarshal
 Tables = dict[str, list[Any]]
 
 MASKED = "…"
-_DRAWN = frozenset({"account_no", "event_id", "order_id"})
+_DRAWN = frozenset({"account_no", "event_id", "order_id", "to_account_no"})
 
 _EMPTY = """
 ALTER TABLE entries DISABLE TRIGGER entries_append_only;
 DELETE FROM entries; DELETE FROM orders; DELETE FROM commands; DELETE FROM payment_results;
 DELETE FROM parked_results; DELETE FROM outbox; DELETE FROM suspects;
 DELETE FROM accounts WHERE kind = 'user';
-UPDATE accounts SET balance = 0, line_no = 0;
+UPDATE accounts SET balance = 0, reserved = 0, line_no = 0;
 ALTER TABLE entries ENABLE TRIGGER entries_append_only;
 """
 
@@ -28,6 +29,19 @@ async def empty(owner: asyncpg.Connection) -> None:
     """Leave a database as it was when the first worker had started on it."""
     async with owner.transaction():
         await owner.execute(_EMPTY)
+
+
+_AGE = """
+UPDATE orders
+SET created_at = created_at - $1::interval, updated_at = updated_at - $1::interval,
+    expires_at = expires_at - $1::interval, transacted_at = transacted_at - $1::interval, due_at = due_at - $1::interval
+"""
+
+
+async def let_pass(owner: asyncpg.Connection, by: timedelta) -> None:
+    """Leave every order, and every result that waits, as old as if that much time had passed."""
+    await owner.execute(_AGE, by)
+    await owner.execute("UPDATE parked_results SET due_at = due_at - $1::interval", by)
 
 
 _QUERIES = {
@@ -41,8 +55,13 @@ _QUERIES = {
         FROM commands ORDER BY 1""",
     "orders": """
         SELECT o.serial_no, o.order_type, a.user_id, a.account_type, o.amount, o.currency, o.status, o.code,
-               o.channel, o.late, o.expires_at IS NULL AS expires, o.transacted_at IS NULL AS unmoved
-        FROM orders o JOIN accounts a USING (account_id) ORDER BY 1""",
+               o.channel, o.late, o.expires_at - o.created_at AS expires, o.transacted_at IS NULL AS unmoved,
+               p.user_id AS payee, p.account_type AS payee_type, o.about_serial_no, o.remaining,
+               o.due_at IS NULL AS over, CASE o.asked WHEN 0 THEN o.due_at - o.created_at END AS due, o.asked
+        FROM orders o
+        JOIN accounts a USING (account_id)
+        LEFT JOIN accounts p ON p.account_id = o.counter_account_id
+        ORDER BY 1""",
     "entries": """
         SELECT coalesce(a.user_id, a.system_name) AS owner, coalesce(a.account_type, a.lane::text) AS kind,
                a.currency, e.line_no, o.serial_no, e.direction, e.amount, e.balance_before, e.balance_after
@@ -97,13 +116,50 @@ WHERE a.balance <> coalesce(l.balance_after, 0) OR a.line_no <> l.lines
 _WRONG_ORDERS = """
 SELECT o.serial_no, o.status, count(e.order_id)
 FROM orders o LEFT JOIN entries e USING (order_id)
-GROUP BY o.order_id HAVING count(e.order_id) <> CASE o.status WHEN 'succeeded' THEN 2 ELSE 0 END
+GROUP BY o.order_id
+HAVING count(e.order_id) <> CASE WHEN o.status = 'succeeded' AND o.order_type <> 'release' THEN 2 ELSE 0 END
+"""
+_WRONG_RESERVES = """
+SELECT a.account_id, a.reserved, sum(o.amount)
+FROM accounts a
+LEFT JOIN LATERAL (
+    SELECT CASE o.order_type WHEN 'hold' THEN o.remaining ELSE o.amount END AS amount
+    FROM orders o
+    WHERE o.account_id = a.account_id
+      AND (o.status = 'active' OR o.order_type IN ('withdraw', 'refund') AND o.status = 'pending')
+) o ON true
+GROUP BY a.account_id HAVING a.reserved <> coalesce(sum(o.amount), 0)
+"""
+_WRONG_HOLDS = """
+SELECT h.serial_no, h.amount, h.remaining, sum(c.amount)
+FROM orders h LEFT JOIN orders c ON c.about_serial_no = h.serial_no AND c.order_type IN ('capture', 'release')
+WHERE h.order_type = 'hold'
+GROUP BY h.order_id
+HAVING h.status <> 'expired' AND h.amount <> h.remaining + coalesce(sum(c.amount), 0)
+    OR h.amount < coalesce(sum(c.amount), 0)
+"""
+_REFUNDED_TOO_MUCH = """
+SELECT r.serial_no, r.amount, sum(f.amount)
+FROM orders r JOIN orders f ON f.about_serial_no = r.serial_no AND f.order_type = 'refund' AND f.status <> 'failed'
+GROUP BY r.order_id HAVING sum(f.amount) > r.amount
 """
 
 
 async def assert_sound(owner: asyncpg.Connection) -> None:
-    """Assert that the ledger keeps its promises: sums, lines without gaps, balances, one credit an order."""
-    for query in (_UNBALANCED, _BROKEN_LINES, _WRONG_BALANCES, _WRONG_ORDERS):
+    """Assert that the ledger keeps its promises.
+
+    Sums, lines without gaps, balances, what is reserved, one movement an order, holds used up to their amount
+    and recharges given back up to theirs.
+    """
+    for query in (
+        _UNBALANCED,
+        _BROKEN_LINES,
+        _WRONG_BALANCES,
+        _WRONG_ORDERS,
+        _WRONG_RESERVES,
+        _WRONG_HOLDS,
+        _REFUNDED_TOO_MUCH,
+    ):
         assert [tuple(row) for row in await owner.fetch(query)] == []
 
 

@@ -1,12 +1,28 @@
 """A batch equals the same messages one after the other, in the database too."""
 
+from datetime import timedelta
+
 import asyncpg
 from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from tests.batch.rig import Rig
-from tests.batch.tables import empty, snapshot
-from tests.core.mixtures import BEFORE, mixtures
-from tests.core.world import open_account, recharge, result
+from tests.batch.tables import assert_sound, empty, let_pass, snapshot
+from tests.core.mixtures import BEFORE, HELD, LIMITED, MOMENTS, PAID, RULES, mixtures
+from tests.core.world import (
+    capture,
+    close,
+    freeze,
+    hold,
+    open_account,
+    recharge,
+    refund,
+    release,
+    result,
+    unfreeze,
+    withdraw,
+)
+from wallet_worker.core.circumstances import Rules
 from wallet_worker.core.reading import Incoming
 
 A_WHOLE_ORDER = [
@@ -24,11 +40,32 @@ PAID_BEFORE_IT_WAS_ASKED = [
     recharge(serial_no="S-1", user_id="u-hot"),
 ]
 
+PAID_OUT_BEFORE_IT_WAS_ASKED = [
+    result(payment_order_no="S-1", status="failed"),
+    result(payment_order_no="S-1"),
+    withdraw(serial_no="S-1", user_id="u-hot"),
+    refund(serial_no="S-2", original_serial_no=PAID),
+    result(payment_order_no="S-2"),
+]
+A_HOLD_TO_ITS_END = [
+    hold(serial_no="S-1", user_id="u-hot"),
+    capture(serial_no="S-2", hold_serial_no="S-1", amount="60", to_user_id="u-1"),
+    freeze(serial_no="S-3", user_id="u-hot"),
+    capture(serial_no="S-4", hold_serial_no="S-1", amount="7", to_user_id="u-1"),
+    unfreeze(serial_no="S-5", user_id="u-hot"),
+    capture(serial_no="S-6", hold_serial_no="S-1", amount="40", to_user_id="u-1"),
+    release(serial_no="S-7", hold_serial_no="S-1"),
+    release(serial_no="S-8", hold_serial_no=HELD),
+    close(serial_no="S-9", user_id="u-1"),
+]
 
-@given(arrived=mixtures(max_size=25))
-@example(A_WHOLE_ORDER)
-@example(PAID_IN_NO_CURRENCY)
-@example(PAID_BEFORE_IT_WAS_ASKED)
+
+@given(arrived=mixtures(max_size=25), rules=RULES, passing=st.sampled_from(MOMENTS))
+@example(A_WHOLE_ORDER, Rules(), timedelta())
+@example(PAID_IN_NO_CURRENCY, Rules(), timedelta())
+@example(PAID_BEFORE_IT_WAS_ASKED, LIMITED, MOMENTS[-1])
+@example(PAID_OUT_BEFORE_IT_WAS_ASKED, Rules(), MOMENTS[-1])
+@example(A_HOLD_TO_ITS_END, Rules(), MOMENTS[-1])
 @settings(
     max_examples=30,  # each writes some thirty transactions
     deadline=None,
@@ -41,10 +78,13 @@ async def test_a_batch_equals_the_same_messages_one_by_one(
     owner: asyncpg.Connection,
     second_owner: asyncpg.Connection,
     arrived: list[Incoming],
+    rules: Rules,
+    passing: timedelta,
 ) -> None:
     for connection in (owner, second_owner):
         await empty(connection)
     for wallet in (one, elsewhere):
+        wallet.batches._rules = rules
         await wallet.settle(*BEFORE)
 
     await one.settle(*arrived)
@@ -56,7 +96,13 @@ async def test_a_batch_equals_the_same_messages_one_by_one(
     await one.sweep()
     await elsewhere.sweep()
 
-    # Of several that were woken at once, any may be first: which one is a repeat is chance, and so is `late`.
-    at_once, one_by_one = await snapshot(owner), await snapshot(second_owner)
-    for table in ("accounts", "commands", "entries", "parked_results", "suspects"):
-        assert at_once[table] == one_by_one[table]
+    assert await snapshot(owner) == await snapshot(second_owner)
+
+    # What waits is asked about, expires, and is found a last time.
+    for connection in (owner, second_owner):
+        await let_pass(connection, passing)
+    await one.sweep()
+    await elsewhere.sweep()
+
+    assert await snapshot(owner) == await snapshot(second_owner)
+    await assert_sound(owner)

@@ -53,6 +53,51 @@ def recharge(reply_to: str | None = None, **changes: Any) -> Incoming:
     return command(changed(bodies.RECHARGE, changes), reply_to)
 
 
+def freeze(reply_to: str | None = None, **changes: Any) -> Incoming:
+    """Return an `account.freeze.v1` as it arrives."""
+    return command(changed(bodies.FREEZE, changes), reply_to)
+
+
+def unfreeze(reply_to: str | None = None, **changes: Any) -> Incoming:
+    """Return an `account.unfreeze.v1` as it arrives."""
+    return command(changed(bodies.UNFREEZE, changes), reply_to)
+
+
+def close(reply_to: str | None = None, **changes: Any) -> Incoming:
+    """Return an `account.close.v1` as it arrives."""
+    return command(changed(bodies.CLOSE, changes), reply_to)
+
+
+def withdraw(reply_to: str | None = None, **changes: Any) -> Incoming:
+    """Return an `order.withdraw.v1` as it arrives."""
+    return command(changed(bodies.WITHDRAW, changes), reply_to)
+
+
+def transfer(reply_to: str | None = None, **changes: Any) -> Incoming:
+    """Return an `order.transfer.v1` as it arrives."""
+    return command(changed(bodies.TRANSFER, changes), reply_to)
+
+
+def refund(reply_to: str | None = None, **changes: Any) -> Incoming:
+    """Return an `order.refund.v1` as it arrives."""
+    return command(changed(bodies.REFUND, changes), reply_to)
+
+
+def hold(reply_to: str | None = None, **changes: Any) -> Incoming:
+    """Return an `order.hold.v1` as it arrives."""
+    return command(changed(bodies.HOLD, changes), reply_to)
+
+
+def capture(reply_to: str | None = None, **changes: Any) -> Incoming:
+    """Return an `order.capture.v1` as it arrives."""
+    return command(changed(bodies.CAPTURE, changes), reply_to)
+
+
+def release(reply_to: str | None = None, **changes: Any) -> Incoming:
+    """Return an `order.release.v1` as it arrives."""
+    return command(changed(bodies.RELEASE, changes), reply_to)
+
+
 def command(body: bytes, reply_to: str | None = None) -> Incoming:
     """Return whatever arrives on the queue of commands."""
     return Incoming(Source.COMMANDS, body, reply_to=reply_to, correlation_id="c-1" if reply_to else None)
@@ -164,14 +209,15 @@ class World:
         """Decide what has arrived one by one, each in a batch of its own."""
         return [self.tell_one(one) for one in arrived]
 
-    def sweep(self, until: datetime) -> list[Decision]:
+    def sweep(self, until: datetime, *, one_by_one: bool = False) -> list[Decision]:
         """Let time pass until `until`, and look at what was parked and is due, then at the orders that are."""
+        tell = self.tell_each if one_by_one else self.tell
         self.now = until
         parked = [one for one, due_at in self.parked if due_at <= until]
         self.parked = [(one, due_at) for one, due_at in self.parked if due_at > until]
         due = sorted((one.due_at, one.serial_no) for one in self.orders.values() if one.due_at is not None)
         ticks = [tick(serial_no) for due_at, serial_no in due if due_at <= until]
-        return [decision for batch in (parked, ticks) if batch for decision in self.tell(*batch)]
+        return [decision for batch in (parked, ticks) if batch for decision in tell(*batch)]
 
     def _load(self, messages: Sequence[Readable]) -> Facts:
         wanted = named(messages)
@@ -273,26 +319,50 @@ class World:
         return self.accounts[number]
 
     def with_order(
-        self, status: OrderStatus, account: Account, serial_no: str = "R-1", amount: str = "100.00"
+        self,
+        status: OrderStatus,
+        account: Account,
+        serial_no: str = "R-1",
+        amount: str = "100.00",
+        order_type: OrderType = OrderType.RECHARGE,
+        *,
+        about: str | None = None,
+        payee: Account | None = None,
     ) -> Order:
-        """Put a recharge of an account there, in any state, without its command and its entries."""
+        """Put an order of an account there, in any state, without its command and its entries.
+
+        What it reserves is reserved. A hold that has not ended, and every other that waits, is due when the day
+        of its making is over.
+        """
+        amount_minor = to_minor(amount, account.currency)
+        next_day = LONG_AGO + timedelta(days=1)
+        is_hold = order_type is OrderType.HOLD
+        moved = status is OrderStatus.SUCCEEDED and order_type is not OrderType.RELEASE
         order = Order(
             order_id=Draw(hashlib.sha384(serial_no.encode()).digest()).order_id(LONG_AGO),
             serial_no=serial_no,
-            order_type=OrderType.RECHARGE,
+            order_type=order_type,
             account_id=account.account_id,
-            amount_minor=to_minor(amount, account.currency),
+            amount_minor=amount_minor,
             currency=account.currency,
             status=status,
             code=Code.OK,
-            channel="card",
+            channel="card" if KINDS[order_type].payment else "",
             created_at=LONG_AGO,
             updated_at=LONG_AGO,
-            expires_at=LONG_AGO + timedelta(days=1),
-            transacted_at=LONG_AGO if status is OrderStatus.SUCCEEDED else None,
-            due_at=LONG_AGO + timedelta(days=1) if status is OrderStatus.PENDING else None,
+            expires_at=next_day if is_hold or order_type is OrderType.RECHARGE else None,
+            transacted_at=LONG_AGO if moved else None,
+            counter_account_id=payee.account_id if payee else None,
+            about_serial_no=about,
+            remaining_minor=(amount_minor if status in WAITING else 0) if is_hold else None,
+            due_at=next_day if status in WAITING else None,
         )
         self.orders[serial_no] = order
+        if status in WAITING and order_type is not OrderType.RECHARGE:
+            held = self.accounts[account.account_id]
+            self.accounts[account.account_id] = replace(
+                held, reserved_minor=held.reserved_minor + amount_minor
+            )
         return order
 
     def check(self) -> None:
@@ -314,7 +384,7 @@ class World:
                 assert entry.balance_after_minor == entry.balance_before_minor + self.signed(entry)
             if lines:
                 assert lines[-1].balance_after_minor == account.balance_minor
-                assert lines[-1].created_at == account.updated_at
+                assert lines[-1].created_at <= account.updated_at
 
     def _check_reserves(self) -> None:
         """Assert that exactly that is reserved which pending orders and active holds will take."""

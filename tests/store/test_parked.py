@@ -138,3 +138,20 @@ async def test_changing_what_is_not_there_is_a_broken_invariant(database: Databa
             await parked.delete(connection, [gone.parked_id])
         with pytest.raises(InvariantBrokenError, match="UPDATE 1"):
             await parked.put_off(connection, [gone])
+
+
+async def test_results_that_are_woken_at_once_are_looked_at_in_the_order_in_which_they_came(
+    database: Database,
+) -> None:
+    """Of two results that contradict each other the first one counts: which that is may not be chance."""
+    far_off = [replace(waiting("R-1", FAR_OFF), body=b"%d" % number) for number in range(20)]
+    await _park(database, *far_off)
+    async with database.connection() as connection:
+        # The first one's row is written again, so that it stands behind the others in the table.
+        await connection.execute("UPDATE parked_results SET attempts = 2 WHERE body = '0'")
+        await parked.wake(connection, ["R-1"])
+
+    async with database.transaction() as connection:
+        found = [one.body for one in await parked.take_due(connection, 500)]
+
+    assert found == [one.body for one in far_off]

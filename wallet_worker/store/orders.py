@@ -34,7 +34,7 @@ async def find(connection: asyncpg.Connection, serial_nos: Iterable[str], *, loc
 _TAKE_DUE = """
 SELECT serial_no
 FROM orders
-WHERE due_at <= clock_timestamp()
+WHERE due_at <= (SELECT clock_timestamp())  -- asked once, so that the index can answer
 ORDER BY due_at
 LIMIT $1
 FOR NO KEY UPDATE SKIP LOCKED  -- another worker has those in hand
@@ -116,7 +116,7 @@ INSERT INTO orders ({_COLUMNS})
 SELECT *
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::text[],
             $9::text[], $10::boolean[], $11::timestamptz[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[],
-            $15::bigint[], $16::text[], $17::bigint[], $18::timestamptz[], $19::smallint[])
+            $15::bigint[], $16::text[], $17::bigint[], $18::timestamptz[], $19::int[])
 """  # noqa: S608 -- static text
 
 
@@ -151,7 +151,7 @@ UPDATE orders o
 SET status = n.status, code = n.code, late = n.late, transacted_at = n.transacted_at, updated_at = n.updated_at,
     remaining = n.remaining, due_at = n.due_at, asked = n.asked
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::boolean[], $6::timestamptz[], $7::timestamptz[],
-            $8::bigint[], $9::timestamptz[], $10::smallint[])
+            $8::bigint[], $9::timestamptz[], $10::int[])
      AS n (order_id, status_before, status, code, late, transacted_at, updated_at, remaining, due_at, asked)
 WHERE o.order_id = n.order_id AND o.status = n.status_before
 """

@@ -50,15 +50,15 @@ async def insert(connection: asyncpg.Connection, results: Sequence[Parked]) -> N
 _TAKE_DUE = """
 SELECT *
 FROM parked_results
-WHERE due_at <= clock_timestamp()
-ORDER BY due_at
+WHERE due_at <= (SELECT clock_timestamp())  -- asked once, so that the index can answer
+ORDER BY due_at, parked_id
 LIMIT $1
 FOR UPDATE SKIP LOCKED  -- another worker has those in hand
 """
 
 
 async def take_due(connection: asyncpg.Connection, limit: int) -> list[Parked]:
-    """Return results that are due, locked, the longest overdue first."""
+    """Return results that are due, locked: the longest overdue first, of several the one that came first."""
     return [
         Parked(
             payment_order_no=row["payment_order_no"],
@@ -113,7 +113,7 @@ async def delete(connection: asyncpg.Connection, ids: Sequence[int]) -> None:
 # Those that are due already too: they may be in the hands of a worker that is just putting them off.
 _WAKE = """
 UPDATE parked_results
-SET due_at = clock_timestamp()
+SET due_at = now()  -- the same for all of them, so that they are looked at in the order in which they came
 WHERE payment_order_no = ANY ($1::text[])
 """
 

@@ -18,7 +18,7 @@ COLUMNS = (
         ADD COLUMN about_serial_no    text,
         ADD COLUMN remaining          bigint,
         ADD COLUMN due_at             timestamptz,
-        ADD COLUMN asked              smallint NOT NULL DEFAULT 0
+        ADD COLUMN asked              integer NOT NULL DEFAULT 0
     """,
     # What was pending before the wallet knew how to ask is asked about from now on.
     "UPDATE orders SET due_at = now() + interval '1 minute' WHERE status = 'pending'",
