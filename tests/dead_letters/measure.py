@@ -1,0 +1,100 @@
+"""How long a hundred thousand dead letters take, on servers of one's own. Measured, and asserted nowhere.
+
+    python -m tests.dead_letters.measure [LETTERS]
+
+Prints what the database itself says of the first page, of filters and of the groups (EXPLAIN ANALYZE).
+"""
+
+# ruff: noqa: T201 -- it speaks to a person at a terminal
+
+import asyncio
+import json
+import sys
+import time
+from typing import Any
+
+import asyncpg
+
+from tests.dead_letters.conftest import OTTO, Desk, a_desk
+from tests.dead_letters.letters import arrived, headers
+from tests.journeys.messages import encoded, recharge
+from tests.servers import start_servers
+from wallet_worker.dead_letters.reasons import REASONS
+from wallet_worker.dead_letters.records import Action, Filter, LetterState
+from wallet_worker.store import dead_letters
+from wallet_worker.store.migrate import migrate
+
+CHUNK = 200  # what a keeper takes in at once
+
+
+async def _main(count: int) -> None:
+    with start_servers() as servers:
+        async with servers.database() as url:
+            await migrate(url)
+            async with a_desk(url) as desk:
+                await _take_in(desk, count)
+                await desk.owner.execute("VACUUM ANALYZE")
+                await _explain(desk)
+                await _time(desk, count)
+
+
+async def _take_in(desk: Desk, count: int) -> None:
+    begun = time.monotonic()
+    for start in range(0, count, CHUNK):
+        letters = [
+            arrived(
+                encoded(recharge(f"user-{number % 5_000}", metadata={"note": "x" * 400})),
+                headers(REASONS[number % 20], "the detail of it", source="wallet.commands"),
+            )
+            for number in range(start, min(start + CHUNK, count))
+        ]
+        await desk.take_in(*letters)
+    seconds = time.monotonic() - begun
+    print(f"taken in: {count:,} letters in {seconds:.1f} s, {count / seconds:,.0f} a second")
+
+
+async def _explain(desk: Desk) -> None:
+    middle = (await desk.operations.letters(OTTO, Filter(), limit=1)).letters[0].letter_id // 2
+    now = await desk.owner.fetchval("SELECT now()")
+    day = await desk.owner.fetchval("SELECT now() - interval '1 day'")
+    pages = {
+        "first page": (dead_letters.Fits(), None),
+        "a page in the middle": (dead_letters.Fits(), middle),
+        "waiting, one reason": (dead_letters.Fits(states=["waiting"], reason="MALFORMED"), None),
+        "nothing fits": (dead_letters.Fits(states=["resolved"]), None),
+        "one serial number": (dead_letters.Fits(serial_no="R-none"), None),
+        "one user": (dead_letters.Fits(user_id="user-17"), None),
+    }
+    for what, (fits, after) in pages.items():
+        await _say(desk.owner, what, dead_letters._LIST, *fits.arguments, after, 51)
+    grouped = (*dead_letters.Fits().arguments, day, now, 24)
+    await _say(desk.owner, "groups", dead_letters._GROUPS, *grouped)
+    grouped = (*dead_letters.Fits(states=["waiting"]).arguments, day, now, 24)
+    await _say(desk.owner, "groups of what waits", dead_letters._GROUPS, *grouped)
+    await _say(desk.owner, "count", dead_letters._COUNT, *dead_letters.Fits().arguments)
+
+
+async def _say(connection: asyncpg.Connection, what: str, query: str, *arguments: Any) -> None:
+    async with connection.transaction():
+        await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+        found = json.loads(await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", *arguments))[
+            0
+        ]
+    print(f"{what}: {found['Planning Time'] + found['Execution Time']:.1f} ms in the database")
+
+
+async def _time(desk: Desk, count: int) -> None:
+    begun = time.monotonic()
+    which = Filter(states=(LetterState.WAITING,), ids=tuple(range(1, min(count, 10_000) + 1)))
+    plan = await desk.operations.plan(OTTO, Action.REPLAY, which, reason="measured")
+    print(f"a plan of {plan.total:,} letters: {time.monotonic() - begun:.1f} s")
+    begun = time.monotonic()
+    await desk.operations.groups(OTTO, Filter())
+    print(f"groups, as operators ask for them: {(time.monotonic() - begun) * 1000:.0f} ms")
+    begun = time.monotonic()
+    await desk.operations.letters(OTTO, Filter())
+    print(f"first page, as operators ask for it: {(time.monotonic() - begun) * 1000:.0f} ms")
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000))
