@@ -148,7 +148,7 @@ async def test_results_that_are_woken_at_once_are_looked_at_in_the_order_in_whic
     await _park(database, *far_off)
     async with database.connection() as connection:
         # The first one's row is written again, so that it stands behind the others in the table.
-        await connection.execute("UPDATE parked_results SET attempts = 2 WHERE body = '0'")
+        await connection.execute("UPDATE parked_results SET due_at = now() WHERE body = '0'")
         await parked.wake(connection, ["R-1"])
 
     async with database.transaction() as connection:
