@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from wallet_worker import batch
 from wallet_worker.broker import connection, consumer, inbox, publisher
-from wallet_worker.core import decide, reading
+from wallet_worker.core import decide, reading, results
 from wallet_worker.core.facts import Facts
 from wallet_worker.core.reading import Incoming, Unreadable
 from wallet_worker.store import database, facts, outbox
@@ -68,7 +68,7 @@ def impatient() -> None:
 @sabotage
 def hasty_parking() -> None:
     """Look for the orders of early results three times within a second, instead of five minutes."""
-    put(decide, "PARKED_FOR", tuple(timedelta(seconds=seconds) for seconds in (0.2, 0.3, 0.4)))
+    put(results, "PARKED_FOR", tuple(timedelta(seconds=seconds) for seconds in (0.2, 0.3, 0.4)))
 
 
 @sabotage

@@ -22,7 +22,7 @@ PAST_THE_GRACE: Final = 45.0 if FULL else 12.0
 PAST_THE_RELAY: Final = 75.0 if FULL else 15.0
 """After this, what nobody confirmed was published again."""
 
-AWAY: Final = 11 * 60.0 if FULL else 10.0
+AWAY: Final = 11 * 60.0 if FULL else 4.0
 """How long a broker is away for long."""
 
 BACKLOG: Final = 1_000_000 if FULL else 4_000

@@ -37,7 +37,7 @@ async def test_row_6_a_broker_that_is_killed_or_restarted_is_found_again(make_wo
 async def test_row_7_a_broker_that_is_away_for_long_finds_the_worker_alive_and_unready(
     make_world: MakeWorld,
 ) -> None:
-    """The broker is away for ten seconds in the suite, for eleven minutes in `make faults`."""
+    """The broker is away for four seconds in the suite, for eleven minutes in `make faults`."""
     async with make_world(workers=1, accounts=5, program=PROGRAM) as world:
         worker = only_worker(world)
 

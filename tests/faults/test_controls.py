@@ -21,7 +21,7 @@ async def test_without_deduplication_something_is_done_twice(make_world: MakeWor
         owner = await asyncpg.connect(world.database_url)
         # Behind the worker's memory stand constraints of the database: they are sabotaged too.
         await owner.execute("ALTER TABLE orders DROP CONSTRAINT orders_serial_no_fkey")
-        await owner.execute("ALTER TABLE orders DROP CONSTRAINT orders_serial_no_key")
+        await owner.execute("ALTER TABLE orders DROP CONSTRAINT orders_serial_no_key CASCADE")
         await owner.execute("ALTER TABLE commands DROP CONSTRAINT commands_pkey")
         await owner.close()
         # Of recharges that are not paid: a worker that finds two orders to pay where one is due stops by itself.

@@ -3,8 +3,6 @@
 import asyncio
 from collections import Counter
 
-import pytest
-
 from tests.faults.conftest import MakeWorld
 from tests.faults.faults import OF_A_BATCH
 from tests.faults.notebook import Answer, Kind, Note
@@ -36,21 +34,24 @@ async def test_rows_1_and_2_a_worker_killed_between_any_two_steps_loses_and_doub
         assert set(again) == {1, 2}, "an event is published once more at most, under the same event_id"
 
 
-@pytest.mark.parametrize("serial_no", [f"R-{FAILING.decode()}1", f"R-{REFUSED.decode()}1"])
 async def test_row_3_one_message_of_a_batch_on_which_the_wallet_fails_is_set_aside_and_the_others_apply(
-    make_world: MakeWorld, serial_no: str
+    make_world: MakeWorld,
 ) -> None:
-    """The load of every other test has malformed messages in its batches; here our own code or the database fails."""
+    """The load of every other test has malformed messages in its batches; here our own code and the database fail."""
     async with make_world(workers=1, accounts=1, program=with_limits("fails")) as world:
-        guilty = letter(open_account("guilty", serial_no=serial_no))
-        await one_batch_of(world, [*world.load.some(120), guilty, *world.load.some(80)])
+        first, second = (
+            letter(open_account("guilty", serial_no=f"R-{mark.decode()}1")) for mark in (FAILING, REFUSED)
+        )
+        await one_batch_of(
+            world, [*world.load.some(120), first, *world.load.some(40), second, *world.load.some(40)]
+        )
 
         violations = await world.judge()
 
         assert [violation.invariant for violation in violations] == [5], (
-            "INTERNAL, of the guilty message alone"
+            "INTERNAL, of the guilty messages alone"
         )
-        assert world.heard.dead_letters == {guilty.note.mark: {"INTERNAL"}}
+        assert world.heard.dead_letters == {one.note.mark: {"INTERNAL"} for one in (first, second)}
         assert await world.value("SELECT count(*) FROM orders WHERE status = 'succeeded'") == 200
 
 
