@@ -76,10 +76,10 @@ async def desk(database_url: str) -> AsyncIterator[Desk]:
 
 
 class _Upstream(Upstream):
-    """An upstream that leaves the dead letters, and what has no route, to the keeper."""
+    """An upstream that leaves the dead letters, and what has no route, to the keeper. There is no gateway."""
 
     def __init__(self, amqp_url: str) -> None:
-        super().__init__(amqp_url, keeper=False)
+        super().__init__(amqp_url, keeper=False, gateway=False)
         self._boxes.remove(self.unrouted)
 
 

@@ -608,6 +608,31 @@ async def test_need_13_a_viewer_sees_no_personal_data(desk: Desk) -> None:
     assert "0912345678" in repr(await desk.operations.letter(OTTO, letter_id))
 
 
+async def test_need_13_a_viewer_sees_no_personal_data_in_plans_operations_and_audit(desk: Desk) -> None:
+    order = recharge("somebody-real", "1.001")
+    letter_id = await one_letter_of(desk, arrived(order, headers("MALFORMED", "TWD has 2 digits")))
+    other = await one_letter_of(desk, arrived(recharge("somebody-real")))
+    mended = order | {"user_id": "somebody-else", "amount": "1.00", "serial_no": f"{order['serial_no']}-b"}
+    edit = await desk.operations.plan_edit(OTTO, letter_id, encoded(mended), reason="x")
+    which = Filter(ids=(other,), user_id="somebody-real")
+    plan = await desk.operations.plan(OTTO, Action.DISCARD, which, reason="x")
+    await desk.operations.execute(OTTO, plan.token)
+
+    seen = repr(
+        [
+            await desk.operations.plan_of(VERA, edit.token),
+            await desk.operations.plans(VERA),
+            await desk.operations.operations(VERA),
+            await desk.operations.audit(VERA, AuditFilter()),
+            [row async for row in desk.operations.export_audit(VERA, AuditFilter())],
+        ]
+    )
+
+    assert "somebody" not in seen
+    assert "so…" in seen
+    assert "somebody-else" in repr(await desk.operations.plan_of(OTTO, edit.token))
+
+
 async def test_need_13_many_letters_at_once_need_a_second_person_who_is_somebody_else(
     database_url: str,
 ) -> None:

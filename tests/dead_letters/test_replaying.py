@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 from pamqp.commands import Basic
+from pamqp.common import FieldValue
 
 from tests.dead_letters.conftest import ANNA, OTTO, VERA, Wallet, a_wallet
 from tests.dead_letters.letters import headers, properties
 from tests.journeys.messages import Json, encoded, fresh, open_account, recharge, result, signed
-from tests.journeys.upstream import Received
 from tests.servers import Servers
 from tests.workers import until
 from wallet_worker.dead_letters.records import (
@@ -18,6 +18,7 @@ from wallet_worker.dead_letters.records import (
     AuditFilter,
     Filter,
     LetterState,
+    NotPossibleError,
     OperationState,
     Pace,
     Verdict,
@@ -87,33 +88,61 @@ async def test_need_1_what_had_no_route_is_replayed_to_where_it_was_published(wa
     await until(wallet.owner, "SELECT count(*) FROM orders WHERE serial_no = $1", 1, order["serial_no"])
 
 
-async def test_need_2_what_the_broker_set_aside_is_taken_in_with_its_reason(wallet: Wallet) -> None:
+async def test_need_2_what_the_broker_set_aside_is_taken_in_with_its_reason_and_handed_on(
+    wallet: Wallet,
+) -> None:
     request = {"type": "payment.request.v1", "payment_order_no": fresh("R")}
     await wallet.upstream.publish("payment.requests", request, routing_key="payment.request")
-    found: Received | None = None
-    while found is None:
-        found = next(iter(wallet.upstream.requests.about(request["payment_order_no"])), None)
-        if found is None:
-            await wallet.upstream.requests.until(lambda _: True, len(wallet.upstream.requests.received) + 1)
-    # The same, rejected by a reader that is no wallet's.
+    await rejected(wallet, "payment.requests", request)
+
+    letter_id = await wallet.until_letter(request["payment_order_no"])
+    found = await wallet.operations.letter(OTTO, letter_id)
+    await wallet.replayed([letter_id])
+    await wallet.until_state(letter_id, "resolved")
+
+    assert (found.whole.line.reason, found.whole.line.source) == ("BROKER_REJECTED", "payment.requests")
+    assert (found.whole.exchange, found.whole.routing_key) == ("payment.requests", "payment.request")
+    assert found.prediction.verdict is Verdict.HANDED_ON
+    again = await rejected(wallet, "payment.requests", request)
+    assert "x-death" not in again
+    assert again["x-wallet-replay-count"] == 1
+
+
+async def rejected(wallet: Wallet, queue: str, content: Json) -> dict[str, FieldValue]:
+    """Reject a message for good, as a reader of its queue; return the headers that it had."""
     channel = await wallet.upstream.new_channel()
-    queue = fresh("rejecting")
+    try:
+        while True:
+            found = await channel.basic_get(queue)
+            assert found.delivery_tag is not None, "it is not there"
+            if found.body == encoded(content):
+                await channel.basic_reject(found.delivery_tag, requeue=False)
+                return dict(found.header.properties.headers or {})
+            await channel.basic_ack(found.delivery_tag)
+    finally:
+        await channel.close()
+
+
+async def test_need_2_what_a_stranger_set_aside_is_kept_and_goes_nowhere(wallet: Wallet) -> None:
+    request = {"type": "payment.request.v1", "payment_order_no": fresh("R")}
+    channel = await wallet.upstream.new_channel()
+    queue = fresh("theirs")
     await channel.queue_declare(
         queue, exclusive=True, arguments={"x-dead-letter-exchange": "wallet.dead-letters"}
     )
-    await wallet.upstream.publish("", request, routing_key=queue)
-    delivered = await channel.basic_get(queue)
-    assert delivered.delivery_tag is not None
-    await channel.basic_reject(delivered.delivery_tag, requeue=False)
-    await channel.close()
+    # What it says of itself would send the wallet's own words to the gateway.
+    said = headers(source="payment.requests")
+    await wallet.upstream.publish("", request, routing_key=queue, properties=properties(said))
+    await rejected(wallet, queue, request)
 
     letter_id = await wallet.until_letter(request["payment_order_no"])
-    whole = (await wallet.operations.letter(OTTO, letter_id)).whole
-    assert whole.line.reason == "BROKER_REJECTED"
-    assert whole.body == encoded(request)
-    assert (
-        whole.exchange is None
-    )  # nobody here knows this queue, and so it is not replayed to where somebody says
+    found = await wallet.operations.letter(OTTO, letter_id)
+
+    assert (found.whole.line.reason, found.whole.exchange) == ("BROKER_REJECTED", None)
+    with pytest.raises(NotPossibleError, match="nobody knows where it was published first"):
+        await wallet.operations.plan(OTTO, Action.REPLAY, Filter(ids=(letter_id,)), reason="x")
+    await channel.queue_delete(queue)
+    await channel.close()
 
 
 async def test_need_4_the_business_truth_stands_beside_and_the_prediction_is_right(wallet: Wallet) -> None:

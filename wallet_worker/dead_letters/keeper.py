@@ -44,11 +44,13 @@ PREFETCH = 400  # two batches: one in the database, one waiting
 BATCH_MAX = 200
 BATCH_BYTES_MAX = 16 * 2**20
 RACES_MAX = 20
-REPLAY_SECONDS = 0.2
-FOLLOW_SECONDS = 0.5
+REPLAY_SECONDS = 0.3
+FOLLOW_SECONDS = 0.7
 BEAT_SECONDS = 5.0
 LOOK_SHARE = 0.02  # of the time, at most, goes into counting letters for the metrics: there may be millions
 DRAIN_SECONDS = 10.0
+
+_DATABASE = "keeper database"
 
 log = structlog.get_logger(__name__)
 
@@ -107,8 +109,8 @@ class _Waiting:
 class Keeper:
     """One keeper: its parts, and the order in which they start and stop.
 
-    `health` has the parts `keeper database` and `keeper`. Nothing that happens here ends a worker around it, but a
-    broker or a database that is not set up as the wallet needs it.
+    Parts of the work that fail are in `health`. Nothing that happens here ends a worker around it, but a broker or a
+    database that is not set up as the wallet needs it.
     """
 
     def __init__(self, settings: Settings, *, name: str, health: Health, metrics: Metrics) -> None:
@@ -117,7 +119,7 @@ class Keeper:
         self._name = name
         self._rules, self._keys = settings.rules, settings.keys
         self._health = health
-        self._health.expect("keeper database", "keeper")
+        self._health.expect(_DATABASE, "keeper")
         self._metrics = DeadLetterMetrics(metrics.registry)
         self._database = Database(
             settings.database_url.get_secret_value(),
@@ -154,13 +156,12 @@ class Keeper:
                 consuming = group.create_task(self._consumer.run(), name="keeper consumer")
                 taking = group.create_task(self._take_all(stopping), name="keeper take in")
                 background = [
-                    group.create_task(
-                        self._again(self._replay, REPLAY_SECONDS, stopping), name="keeper replay"
-                    ),
-                    group.create_task(
-                        self._again(self._follow, FOLLOW_SECONDS, stopping), name="keeper follow"
-                    ),
-                    group.create_task(self._again(self._beat, BEAT_SECONDS, stopping), name="keeper beat"),
+                    group.create_task(self._again(part, step, seconds, stopping), name=part)
+                    for part, step, seconds in (
+                        ("keeper replay", self._replay, REPLAY_SECONDS),
+                        ("keeper follow", self._follow, FOLLOW_SECONDS),
+                        ("keeper beat", self._beat, BEAT_SECONDS),
+                    )
                 ]
                 await stopping.wait()
                 await self._consumer.stop()
@@ -184,13 +185,13 @@ class Keeper:
                 async with self._database.connection() as connection:
                     found, wanted = await current_revision(connection), newest_revision()
             except UnavailableError as exc:
-                self._lost(exc)
+                self._lost(_DATABASE, exc)
                 await pause.wait(stopping)
                 continue
             if found != wanted:
                 msg = f"it is at revision {found or 'none'}, and this keeper needs {wanted}: run `wallet migrate`"
                 raise InvariantBrokenError(msg)
-            self._found()
+            self._found(_DATABASE)
             return True
         return False
 
@@ -212,13 +213,13 @@ class Keeper:
             try:
                 await self._take(arrivals)
             except Exception as exc:  # noqa: BLE001 -- a task's outermost frame: unacknowledged, they are not lost
-                self._lost(exc)
+                self._lost(_DATABASE, exc)
                 await self._database.forget_connections()
                 if stopping.is_set():
                     return False
                 await pause.wait(stopping)
             else:
-                self._found()
+                self._found(_DATABASE)
                 return True
 
     async def _take(self, arrivals: Sequence[Arrival]) -> None:
@@ -282,7 +283,7 @@ class Keeper:
         return False
 
     async def _again(
-        self, step: Callable[[], Awaitable[bool]], seconds: float, stopping: asyncio.Event
+        self, part: str, step: Callable[[], Awaitable[bool]], seconds: float, stopping: asyncio.Event
     ) -> None:
         """Do a step, at once again while it moves something, until `stopping`; what goes wrong is tried again."""
         pause = Pause()
@@ -293,25 +294,26 @@ class Keeper:
                 moved = False
             except Exception as exc:  # noqa: BLE001 -- a task's outermost frame: no letter may end a worker
                 self._metrics.keeper_working.set(0)
-                self._lost(exc)
+                self._lost(part, exc)
                 await self._database.forget_connections()
                 await pause.wait(stopping)
                 continue
-            self._found()
+            self._found(part)
             pause.reset()
             if not moved:
                 await _until(stopping, seconds)
 
-    def _lost(self, exc: BaseException) -> None:
-        if self._health.unready("keeper database", str(exc)):
+    def _lost(self, part: str, exc: BaseException) -> None:
+        """Note that a part of the work fails; say so once."""
+        if self._health.unready(part, str(exc)):
             if isinstance(exc, UnavailableError):
-                log.error("keeper.database_lost", reason=str(exc))
+                log.error("keeper.database_lost", part=part, reason=str(exc))
             else:
-                log.error("keeper.failed", reason=f"{type(exc).__name__}: {exc}", exc_info=exc)
+                log.error("keeper.failed", part=part, reason=f"{type(exc).__name__}: {exc}", exc_info=exc)
 
-    def _found(self) -> None:
-        if self._health.ready("keeper database"):
-            log.info("keeper.database_ready")
+    def _found(self, part: str) -> None:
+        if self._health.ready(part):
+            log.info("keeper.works", part=part)
 
 
 def _arrival(one: _Delivery) -> Arrival:

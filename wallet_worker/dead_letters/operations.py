@@ -204,7 +204,7 @@ class Operations:
             truth=truth,
             prediction=prediction,
             runbook=runbook.line(row["reason"]),
-            audit=tuple(shown_rows.audit_row(one) for one in audit),
+            audit=tuple(shown_rows.audit_row(one, actor) for one in audit),
         )
 
     async def export(self, actor: Actor, which: Filter) -> AsyncIterator[LetterWhole]:
@@ -279,15 +279,15 @@ class Operations:
                 differences=_differences(row["body"], message),
             )
 
-    async def plan_of(self, actor: Actor, token: str) -> Plan:  # noqa: ARG002 -- whoever may look
+    async def plan_of(self, actor: Actor, token: str) -> Plan:
         """Return a plan by its token; raises NotFoundError."""
         async with self._looking() as connection:
             row = await plans_table.by_token(connection, _token(token))
             if row is None:
                 raise _no_plan(token)
-            return await self._plan(connection, row)
+            return await self._plan(connection, row, actor)
 
-    async def plans(self, actor: Actor, *, awaiting_approval: bool = False) -> list[Plan]:  # noqa: ARG002
+    async def plans(self, actor: Actor, *, awaiting_approval: bool = False) -> list[Plan]:
         """Return the plans that can still be executed, newest first, perhaps only those that need somebody's yes."""
         async with self._looking() as connection:
             now = await _now(connection)
@@ -298,7 +298,7 @@ class Operations:
                 awaiting_approval=awaiting_approval,
                 limit=PLANS_MAX,
             )
-            return [await self._plan(connection, row) for row in rows]
+            return [await self._plan(connection, row, actor) for row in rows]
 
     async def approve(self, actor: Actor, token: str, *, reason: str) -> Plan:
         """Note that a second person agrees; returns the plan, ready now.
@@ -325,7 +325,7 @@ class Operations:
             approved = await plans_table.by_token(connection, token)
             if approved is None:
                 raise _no_plan(token)
-            return await self._plan(connection, approved)
+            return await self._plan(connection, approved, actor)
 
     # Acting
 
@@ -352,7 +352,7 @@ class Operations:
             row = await operations_table.by_id(connection, operation_id)
             if row is None:
                 raise _no_operation(operation_id)
-            return await _operation(connection, row)
+            return await _operation(connection, row, actor)
 
     async def pause(self, actor: Actor, operation_id: UUID, *, reason: str) -> Operation:
         """Publish nothing more of it for now; raises NotPossibleError if it is not running."""
@@ -380,19 +380,19 @@ class Operations:
             OperationState.STOPPED,
         )
 
-    async def operation(self, actor: Actor, operation_id: UUID) -> Operation:  # noqa: ARG002 -- whoever may look
+    async def operation(self, actor: Actor, operation_id: UUID) -> Operation:
         """Return how far an operation is; raises NotFoundError."""
         async with self._looking() as connection:
             row = await operations_table.by_id(connection, operation_id)
             if row is None:
                 raise _no_operation(operation_id)
-            return await _operation(connection, row)
+            return await _operation(connection, row, actor)
 
-    async def operations(self, actor: Actor, *, limit: int = 50) -> list[Operation]:  # noqa: ARG002
+    async def operations(self, actor: Actor, *, limit: int = 50) -> list[Operation]:
         """Return the operations, newest first."""
         async with self._looking() as connection:
             rows = await operations_table.newest(connection, limit)
-            return [await _operation(connection, row) for row in rows]
+            return [await _operation(connection, row, actor) for row in rows]
 
     async def note(self, actor: Actor, letter_id: int, text: str) -> AuditRow:
         """Keep a note with a letter; raises NotAllowedError for viewers, NotFoundError, NotPossibleError if empty."""
@@ -404,30 +404,28 @@ class Operations:
         async with self._database.transaction() as connection:
             await self._row(connection, letter_id)
             (row,) = await _note_deeds(connection, [_deed(actor, "note", text, letter_id=letter_id)])
-        return shown_rows.audit_row(row)
+        return shown_rows.audit_row(row, actor)
 
     # The record
 
     async def audit(
         self, actor: Actor, which: AuditFilter, *, after: int | None = None, limit: int = 100
-    ) -> AuditPage:  # noqa: D102, RUF100
+    ) -> AuditPage:
         """Return audit rows, newest first; `after` is a page's `next_after`."""
-        del actor  # whoever may look
         limit = min(max(limit, 1), PAGE_LETTERS_MAX)
         async with self._looking() as connection:
             rows = await audit_table.newest(connection, _audit_fits(which), after=after, limit=limit + 1)
-        shown = tuple(shown_rows.audit_row(row) for row in rows[:limit])
+        shown = tuple(shown_rows.audit_row(row, actor) for row in rows[:limit])
         return AuditPage(shown, shown[-1].audit_id if len(rows) > limit else None)
 
     async def export_audit(self, actor: Actor, which: AuditFilter) -> AsyncIterator[AuditRow]:
         """Give every audit row that fits, oldest first."""
-        del actor
         after: int | None = None
         while True:
             async with self._looking() as connection:
                 rows = await audit_table.oldest(connection, _audit_fits(which), after=after, limit=_CHUNK)
             for row in rows:
-                yield shown_rows.audit_row(row)
+                yield shown_rows.audit_row(row, actor)
             if len(rows) < _CHUNK:
                 return
             after = rows[-1]["audit_id"]
@@ -528,9 +526,9 @@ class Operations:
         row = await plans_table.by_token(connection, token)
         if row is None:
             raise _no_plan(token)
-        return await self._plan(connection, row)
+        return await self._plan(connection, row, actor)
 
-    async def _plan(self, connection: asyncpg.Connection, row: asyncpg.Record) -> Plan:
+    async def _plan(self, connection: asyncpg.Connection, row: asyncpg.Record, actor: Actor) -> Plan:
         now = await _now(connection)
         predictions = [
             Prediction(Verdict(verdict), code)
@@ -554,7 +552,7 @@ class Operations:
             made_at=row["made_at"],
             expires_at=row["expires_at"],
             reason=row["reason"],
-            filter=Filter.from_query(json.loads(row["filter"])),
+            filter=shown_rows.asked(row["filter"], actor),
             total=len(predictions),
             skipped=row["skipped"],
             counts=tuple(taken.most_common()),
@@ -565,8 +563,8 @@ class Operations:
             pace=Pace(row["canary"], row["rate"], row["stop_ratio"]),
             approved_by=row["approved_by"],
             operation_id=row["operation_id"],
-            differences=tuple(Difference(**one) for one in json.loads(row["differences"])),
-            edited_body=row["edited_body"],
+            differences=shown_rows.differences(row["differences"], actor),
+            edited_body=row["edited_body"] if actor.role >= Role.OPERATOR else None,
         )
 
     async def _usable(self, connection: asyncpg.Connection, token: str) -> asyncpg.Record:
@@ -730,7 +728,7 @@ class Operations:
             row = await operations_table.by_id(connection, operation_id)
             if row is None:
                 raise _no_operation(operation_id)
-            return await _operation(connection, row)
+            return await _operation(connection, row, actor)
 
 
 async def let_go(connection: asyncpg.Connection, operation_id: UUID, detail: str, now: datetime) -> int:
@@ -1002,7 +1000,7 @@ def _replayable(row: asyncpg.Record) -> Replayable:
     return Replayable(row["source"] if row["exchange"] is not None else "", row["body"], row["properties"])
 
 
-async def _operation(connection: asyncpg.Connection, row: asyncpg.Record) -> Operation:
+async def _operation(connection: asyncpg.Connection, row: asyncpg.Record, actor: Actor) -> Operation:
     state, action = OperationState(row["state"]), Action(row["action"])
     counts = await replays_table.progress(connection, row["operation_id"], row["canary"])
     at_once = action in {Action.DISCARD, Action.RESTORE}
@@ -1013,7 +1011,7 @@ async def _operation(connection: asyncpg.Connection, row: asyncpg.Record) -> Ope
         actor=row["actor"],
         approved_by=row["approved_by"],
         reason=row["reason"],
-        filter=Filter.from_query(json.loads(row["filter"])),
+        filter=shown_rows.asked(row["filter"], actor),
         pace=Pace(row["canary"], row["rate"], row["stop_ratio"]),
         total=row["total"],
         ordered=counts["ordered"],

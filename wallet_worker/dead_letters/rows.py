@@ -1,6 +1,8 @@
 """From the database's rows to what operators are shown; what a viewer may not see is masked here."""
 
 import json
+from dataclasses import replace
+from typing import Any
 
 import asyncpg
 
@@ -9,6 +11,8 @@ from wallet_worker.dead_letters.records import (
     Actor,
     Attempt,
     AuditRow,
+    Difference,
+    Filter,
     Group,
     LetterLine,
     LetterState,
@@ -105,7 +109,26 @@ def replay(row: asyncpg.Record) -> Replay:
     )
 
 
-def audit_row(row: asyncpg.Record) -> AuditRow:
+def asked(said: str, actor: Actor) -> Filter:
+    """Return the filter of a plan or operation."""
+    which = Filter.from_query(json.loads(said))
+    return which if actor.role >= Role.OPERATOR else replace(which, user_id=showing.masked(which.user_id))
+
+
+def differences(said: str, actor: Actor) -> tuple[Difference, ...]:
+    """Return what an edit changes; a viewer sees which fields."""
+    found = (Difference(**one) for one in json.loads(said))
+    if actor.role >= Role.OPERATOR:
+        return tuple(found)
+    return tuple(
+        replace(one, before=one.before and "…", after=one.after and "…")
+        if one.field in showing.PERSONAL or one.field.startswith("(")
+        else one
+        for one in found
+    )
+
+
+def audit_row(row: asyncpg.Record, actor: Actor) -> AuditRow:
     """Return one row of the audit."""
     return AuditRow(
         audit_id=row["audit_id"],
@@ -117,5 +140,15 @@ def audit_row(row: asyncpg.Record) -> AuditRow:
         reason=row["reason"],
         letter_id=row["letter_id"],
         operation_id=row["operation_id"],
-        detail=json.loads(row["detail"]),
+        detail=_detail(row["detail"], actor),
     )
+
+
+def _detail(said: str, actor: Actor) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(said)
+    match found:
+        case {"filter": {"user_id": str(user_id)}} if actor.role < Role.OPERATOR:
+            found["filter"]["user_id"] = showing.masked(user_id)
+        case _:
+            pass
+    return found

@@ -19,7 +19,7 @@ _BODY_MAX: Final = 1 << 20
 _SHOWN_MAX: Final = 4_096
 """Of one header; the whole stands in an export."""
 
-_PERSONAL: Final = frozenset({"user_id", "to_user_id", "metadata", "reason"})
+PERSONAL: Final = frozenset({"user_id", "to_user_id", "metadata", "reason"})
 """Members of a message that may tell who somebody is."""
 
 _NAMES: Final = (
@@ -58,9 +58,9 @@ def masked_members(members: Mapping[str, Any]) -> dict[str, Any]:
     """Return an object, and the objects in it, without whose it is."""
     return {
         name: "…"
-        if name in _PERSONAL and not isinstance(value, str)
+        if name in PERSONAL and not isinstance(value, str)
         else masked(value)
-        if name in _PERSONAL
+        if name in PERSONAL
         else masked_members(value)
         if isinstance(value, Mapping)
         else value
