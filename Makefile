@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 ARGS ?=
+JOBS ?= 3
 export KEEP
 
 .PHONY: help env servers browser test demo chaos faults fuzz bench lint format types imports pytest run-servers lock clean compose-env
@@ -42,8 +43,8 @@ fuzz: env ## Fuzz the parser with atheris, which it installs where there is a wh
 browser: env
 	@$(BIN)/python -m tests.console.chromium
 
-pytest: servers browser ## Run the tests alone
-	@$(BIN)/pytest --ignore=tests/faults $(ARGS)
+pytest: servers browser ## Run the tests alone, JOBS at a time with servers of their own (JOBS=0 for a few: ARGS="-k name")
+	@$(BIN)/pytest --ignore=tests/faults --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 lint: env ## Check style
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet . && echo "lint: in order"
