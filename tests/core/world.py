@@ -331,13 +331,12 @@ class World:
     ) -> Order:
         """Put an order of an account there, in any state, without its command and its entries.
 
-        What it reserves is reserved. A hold that has not ended, and every other that waits, is due when the day
-        of its making is over.
+        What it reserves is reserved. A hold is there for another hour, and what waits for the gateway is overdue.
         """
         amount_minor = to_minor(amount, account.currency)
-        next_day = LONG_AGO + timedelta(days=1)
         is_hold = order_type is OrderType.HOLD
         moved = status is OrderStatus.SUCCEEDED and order_type is not OrderType.RELEASE
+        over_at = NOW + timedelta(hours=1) if is_hold else LONG_AGO + timedelta(days=1)
         order = Order(
             order_id=Draw(hashlib.sha384(serial_no.encode()).digest()).order_id(LONG_AGO),
             serial_no=serial_no,
@@ -350,12 +349,12 @@ class World:
             channel="card" if KINDS[order_type].payment else "",
             created_at=LONG_AGO,
             updated_at=LONG_AGO,
-            expires_at=next_day if is_hold or order_type is OrderType.RECHARGE else None,
+            expires_at=over_at if is_hold or order_type is OrderType.RECHARGE else None,
             transacted_at=LONG_AGO if moved else None,
             counter_account_id=payee.account_id if payee else None,
             about_serial_no=about,
             remaining_minor=(amount_minor if status in WAITING else 0) if is_hold else None,
-            due_at=next_day if status in WAITING else None,
+            due_at=over_at if status in WAITING else None,
         )
         self.orders[serial_no] = order
         if status in WAITING and order_type is not OrderType.RECHARGE:
