@@ -17,6 +17,7 @@ from wallet_worker.console.parts import Parts
 from wallet_worker.console.queues import Queues
 from wallet_worker.console.sessions import Sessions
 from wallet_worker.console.users import Users, UsersFile, change
+from wallet_worker.dead_letters.operations import Operations
 from wallet_worker.dead_letters.records import Role
 from wallet_worker.store.database import READONLY_ROLE, Database
 
@@ -45,17 +46,25 @@ def make_users(path: Path) -> None:
 
 
 class Stage:
-    """A console and the browsers at it."""
+    """A console and the browsers at it; its operations are canned, unless others are given."""
 
-    def __init__(self, users: Path, *, origin: str | None = None) -> None:
+    def __init__(
+        self,
+        users: Path,
+        *,
+        origin: str | None = None,
+        operations: Operations | None = None,
+        reading: Database = NOWHERE,
+        amqp_url: str = "amqp://guest:guest@127.0.0.1:1/",
+    ) -> None:
         self.clock = Clock()
         self.operations = Canned()
         self.address = origin or ADDRESS
         self.parts = Parts(
-            operations=self.operations,
+            operations=operations or self.operations,
             operating=NOWHERE,
-            reading=NOWHERE,
-            queues=Queues("amqp://guest:guest@127.0.0.1:1/", self.clock),
+            reading=reading,
+            queues=Queues(amqp_url, self.clock),
             users=UsersFile(users),
             sessions=Sessions(idle_seconds=1_800, whole_seconds=43_200, clock=self.clock),
             attempts=Attempts(self.clock),

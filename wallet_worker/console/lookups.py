@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from schemas.money import to_text
+from wallet_worker.store import outbox
 
 OUTBOX_LOOKED_AT_MAX = 2_000
 """Rows live for milliseconds: with more of them there, the page has other things to tell than one order's."""
@@ -136,7 +137,7 @@ async def lines(connection: asyncpg.Connection, serial_no: str) -> list[Line]:
 
 
 class Promised(NamedTuple):
-    """A message of an order that is committed and not yet published."""
+    """A message of an order that should have been published by now."""
 
     exchange: str
     routing_key: str
@@ -151,6 +152,7 @@ FROM (
     SELECT exchange, routing_key, attempts, created_at, body
     FROM outbox
     WHERE exchange IN ('wallet.events', 'payment.requests')
+      AND (publish_after <= clock_timestamp() OR attempts > 0)  -- the others are on their way, or have arrived
     ORDER BY created_at
     LIMIT $2
 ) recent
@@ -160,7 +162,7 @@ ORDER BY created_at
 
 
 async def promised(connection: asyncpg.Connection, serial_no: str) -> list[Promised]:
-    """Return what is still to be published of an order, among the oldest rows of the outbox."""
+    """Return what should have been published of an order by now, among the oldest rows of the outbox."""
     return [Promised(**row) for row in await connection.fetch(_PROMISED, serial_no, OUTBOX_LOOKED_AT_MAX)]
 
 
@@ -209,8 +211,9 @@ class Condition:
     revision: str
     server: str
     database_bytes: int
-    outbox: int
-    outbox_oldest: datetime | None
+    overdue: int
+    """Messages that should have been published by now."""
+    overdue_oldest_seconds: float
     parked: int
     parked_due: datetime | None
     suspects: int
@@ -222,8 +225,6 @@ _CONDITION = """
 SELECT (SELECT version_num FROM alembic_version) AS revision,
        current_setting('server_version') AS server,
        pg_database_size(current_database()) AS database_bytes,
-       (SELECT count(*) FROM outbox) AS outbox,
-       (SELECT min(created_at) FROM outbox) AS outbox_oldest,
        (SELECT count(*) FROM parked_results) AS parked,
        (SELECT min(due_at) FROM parked_results) AS parked_due,
        (SELECT count(*) FROM suspects) AS suspects,
@@ -240,4 +241,5 @@ async def condition(connection: asyncpg.Connection) -> Condition:
     if row is None:
         msg = "a SELECT without FROM has one row"
         raise AssertionError(msg)
-    return Condition(**row)
+    overdue, oldest_seconds = await outbox.overdue(connection)
+    return Condition(**row, overdue=overdue, overdue_oldest_seconds=oldest_seconds)

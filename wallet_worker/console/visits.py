@@ -69,6 +69,8 @@ async def read_form(request: Request) -> Form:
         )
     except ValueError as exc:
         raise HTTPException(400, "The form cannot be read.") from exc
+    if any("\0" in text for pair in pairs for text in pair):
+        raise HTTPException(400, "The form has a NUL in it, which no field of it can hold.")
     return Form(pairs)
 
 
@@ -97,7 +99,8 @@ class Visit:
         joined: dict[str, str] = {}
         for name, value in self.request.query_params.multi_items():
             if value.strip():
-                joined[name] = f"{joined[name]},{value}" if name in joined else value
+                seen = value.replace("\0", "\ufffd")  # no text of the database can hold it
+                joined[name] = f"{joined[name]},{seen}" if name in joined else seen
         return joined
 
     def can(self, role: Role) -> bool:

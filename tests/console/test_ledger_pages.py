@@ -1,0 +1,213 @@
+"""What the console says of accounts, orders and queues is what the database and the broker hold."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.console.stage import Stage
+from tests.console.test_pages import signed_in, text_of
+from tests.dead_letters.conftest import Wallet
+from tests.journeys.messages import fresh, hold, recharge, result, transfer, withdraw
+from wallet_worker.store.database import READONLY_ROLE, Database
+
+
+@dataclass
+class Ledger:
+    """A wallet with a worker, and a console in this process that reads it."""
+
+    wallet: Wallet
+    stage: Stage
+
+
+@pytest.fixture
+async def ledger(wallet: Wallet, users: Path) -> AsyncIterator[Ledger]:
+    """Give both."""
+    await wallet.start()
+    reading = Database(
+        wallet.workers.database_url, role=READONLY_ROLE, application="wallet console", size_max=2
+    )
+    await reading.open()
+    stage = Stage(users, operations=wallet.operations, reading=reading, amqp_url=wallet.workers.amqp_url)
+    yield Ledger(wallet, stage)
+    await reading.close()
+
+
+async def test_a_statement_shows_every_line_with_its_order(ledger: Ledger) -> None:
+    up = ledger.wallet.upstream
+    payer, payee = await up.funded("100.00"), await up.opened()
+    sent = transfer(payer, payee, "30.00")
+    await up.applied(sent)
+    browser = await signed_in(ledger.stage)
+
+    page = await browser.get(f"/accounts?user_id={payer}")
+
+    text = text_of(page.text)
+    assert "70.00" in text
+    assert "opening 0.00, closing 70.00" in text
+    assert f"/orders?serial_no={sent['serial_no']}" in page.text
+    assert (
+        page.text.count("<tr>") == 1 + 1 + 2
+    )  # two heads and the two lines; the account's own row is marked
+    assert "There is" not in text
+
+
+async def test_a_statement_is_read_a_page_at_a_time(ledger: Ledger) -> None:
+    up = ledger.wallet.upstream
+    payer, payee = await up.funded("100.00"), await up.opened()
+    await up.at_once(*(transfer(payer, payee, "1.00") for _ in range(52)))
+    browser = await signed_in(ledger.stage)
+
+    first = (await browser.get(f"/accounts?user_id={payer}")).text
+    later = (await browser.get(f"/accounts?user_id={payer}&account_type=basic&currency=TWD&after=50")).text
+
+    assert "after=50" in first
+    assert "closing 51.00" in text_of(first)
+    assert "opening 51.00, closing 48.00" in text_of(later)
+    assert "Later lines" not in later
+
+
+async def test_an_orders_life_has_command_result_money_with_contra_line_and_event(ledger: Ledger) -> None:
+    up = ledger.wallet.upstream
+    user = await up.opened()
+    serial_no = await up.paid(user)
+    browser = await signed_in(ledger.stage)
+
+    text = text_of((await browser.get(f"/orders?serial_no={serial_no}")).text)
+
+    assert "A recharge of 100.00 TWD: succeeded" in text
+    moments = [
+        text.index(said)
+        for said in (
+            "order.recharge.v1 was applied",
+            "The gateway said succeeded, which was applied",
+            "Money moved",
+        )
+    ]
+    assert moments == sorted(moments)
+    assert "own clearing" in text
+    assert "committed and overdue" not in text
+    assert "order.succeeded.v1" in text
+
+
+async def test_a_late_result_and_a_contradiction_stand_in_the_orders_life(ledger: Ledger) -> None:
+    up = ledger.wallet.upstream
+    order = recharge(await up.opened())
+    await up.outcome(order)
+    for status in ("failed", "succeeded", "failed"):
+        await up.processed(result(order["serial_no"], status=status))
+    await ledger.wallet.until_letters(1)
+    browser = await signed_in(ledger.stage)
+
+    text = text_of((await browser.get(f"/orders?serial_no={order['serial_no']}")).text)
+
+    assert "succeeded , late" in text or "succeeded, late" in text
+    assert "A dead letter arrived: CONTRADICTING_RESULT" in text
+
+
+@pytest.mark.parametrize("make", [withdraw, hold])
+async def test_every_kind_of_order_has_a_page(ledger: Ledger, make: object) -> None:
+    assert callable(make)
+    order = make(await ledger.wallet.upstream.funded("100.00"), "40.00")
+    await ledger.wallet.upstream.applied(order)
+    browser = await signed_in(ledger.stage)
+
+    answer = await browser.get(f"/orders?serial_no={order['serial_no']}")
+
+    assert answer.status_code == 200
+    assert "of 40.00 TWD" in text_of(answer.text)
+
+
+async def test_a_refused_command_has_a_page_without_an_order(ledger: Ledger) -> None:
+    order = recharge(fresh("nobody"))
+    await ledger.wallet.upstream.outcome(order)
+
+    text = text_of(
+        (await (await signed_in(ledger.stage)).get(f"/orders?serial_no={order['serial_no']}")).text
+    )
+
+    assert "order.recharge.v1 was refused ACCOUNT_NOT_FOUND" in text
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "said"),
+    [
+        ("/orders?serial_no=R-none", 404, "knows nothing of this serial number"),
+        ("/orders?serial_no=%00", 400, "No serial number looks like this"),
+        ("/orders?serial_no=" + "x" * 65, 400, "No serial number looks like this"),
+        ("/accounts?user_id=nobody", 200, "This user has no account"),
+        ("/accounts?user_id=%F0%9F%92%B8", 400, "looks like this"),
+        ("/accounts?user_id=a&currency=TWD&after=x", 400, "looks like this"),
+        ("/accounts?user_id=a&currency=TWD&from=yesterday", 400, "looks like this"),
+        ("/find?q=nothing-of-the-kind", 404, "Nothing is called"),
+        ("/find?q=%00", 404, "Nothing is called"),
+    ],
+)
+async def test_what_is_not_there_is_said(ledger: Ledger, path: str, status: int, said: str) -> None:
+    answer = await (await signed_in(ledger.stage)).get(path)
+
+    assert answer.status_code == status
+    assert said in text_of(answer.text)
+
+
+async def test_a_word_leads_to_what_it_names(ledger: Ledger) -> None:
+    up = ledger.wallet.upstream
+    user = await up.opened()
+    serial_no = await up.paid(user)
+    account_no = (await up.account(user))["account_no"]
+    lost = recharge(user)
+    (letter_id,) = await ledger.wallet.set_aside(lost)
+    browser = await signed_in(ledger.stage)
+
+    led = {
+        word: (await browser.get("/find", params={"q": word})).headers["location"]
+        for word in (serial_no, user, account_no, lost["serial_no"], f"#{letter_id}", "")
+    }
+
+    assert led == {
+        serial_no: f"/orders?serial_no={serial_no}",
+        user: f"/accounts?user_id={user}",
+        account_no: f"/accounts?user_id={user}",
+        lost["serial_no"]: f"/letters?serial_no={lost['serial_no']}",
+        f"#{letter_id}": f"/letters/{letter_id}",
+        "": "/",
+    }
+
+
+async def test_a_viewer_sees_an_order_without_whose_it_is(ledger: Ledger) -> None:
+    up = ledger.wallet.upstream
+    user = await up.opened(fresh("somebody-in-particular"))
+    serial_no = await up.paid(user)
+
+    page = (await (await signed_in(ledger.stage, "vera")).get(f"/orders?serial_no={serial_no}")).text
+
+    assert "100.00" in page
+    assert user not in page
+
+
+async def test_queues_and_database_are_shown_as_they_are(ledger: Ledger) -> None:
+    browser = await signed_in(ledger.stage)
+
+    text = text_of((await browser.get("/health")).text)
+
+    assert "1 worker take commands" in text or "1 worker takes commands" in text
+    for queue in (
+        "wallet.commands",
+        "payment.requests",
+        "payment.results",
+        "wallet.queries",
+        "wallet.dead-letters",
+    ):
+        assert queue in text
+    assert "PostgreSQL" in text
+    assert "Last seen" in text
+
+
+async def test_a_queue_that_is_missing_is_said(ledger: Ledger) -> None:
+    vhost = ledger.wallet.workers.amqp_url.rpartition("/")[2]
+    await ledger.wallet.management.delete(f"/api/queues/{vhost}/payment.requests")
+
+    text = text_of((await (await signed_in(ledger.stage)).get("/health")).text)
+
+    assert "missing: run `wallet topology apply`" in text
