@@ -19,13 +19,26 @@ import pytest
 
 from payment_simulator.moods import Mood
 from schemas.codes import Code
-from schemas.commands import NoResult, OpenAccount, OpenAccountResult, Outcome, Recharge, RechargeResult
-from schemas.events import EntryView
+from schemas.commands import (
+    CloseAccount,
+    FreezeAccount,
+    NoResult,
+    OpenAccount,
+    OpenAccountResult,
+    Outcome,
+    Recharge,
+    RechargeResult,
+    Refund,
+    UnfreezeAccount,
+    Withdraw,
+)
+from schemas.events import ACCOUNT_EXAMPLE, TRANSFER_EXAMPLE, AccountView, EntryView, OrderView
 from schemas.parse import COMMANDS, Unreadable, parse
 from schemas.values import Direction, OrderStatus, OrderType, OutcomeStatus
 from tests.demo import place
 from tests.demo.accounting import Found, complaints, statement_faults, unaccounted
-from tests.demo.plan import Plan, Sending, draw
+from tests.demo.drawing import draw
+from tests.demo.plan import SANDBOX_CHANNELS, AnyCommand, Plan, Sending
 from tests.demo.report import Verdict
 from tests.servers import Origin, Servers, reaper
 from tests.servers.management import Management
@@ -50,10 +63,40 @@ def test_the_same_seed_plans_the_same_story(plan: Plan) -> None:
 
 
 def test_a_small_plan_meets_every_mood_and_every_currency_with_other_digits(plan: Plan) -> None:
-    recharges = [one.command for one in plan if isinstance(one.command, Recharge) and one.fate]
+    commands = [one.command for one in plan if one.fate]
+    recharges = [command for command in commands if isinstance(command, Recharge)]
+    channels = {command.serial_no: command.recharge_type for command in recharges}
 
-    assert {mood.channel for mood in Mood} <= {command.recharge_type for command in recharges}
+    assert set(SANDBOX_CHANNELS) <= set(channels.values())
     assert {"JPY", "KWD", "TWD"} <= {command.currency for command in recharges}
+    assert {mood.channel for mood in Mood} <= {
+        command.payout_type for command in commands if isinstance(command, Withdraw)
+    }
+    assert {mood.refund_channel for mood in Mood} <= {
+        channels[command.original_serial_no] for command in commands if isinstance(command, Refund)
+    }
+
+
+def test_a_small_plan_has_every_command_and_every_end_of_an_order(plan: Plan) -> None:
+    applied = [one for one in plan if one.answer and one.answer.code is Code.OK and not one.repeats]
+
+    assert {one.command.type for one in applied if one.command} == set(COMMANDS)
+    assert {one.fate.status for one in applied if one.fate} == set(OrderStatus)
+
+
+def test_nobody_spends_what_may_not_be_there_yet(plan: Plan) -> None:
+    """Everything that spends succeeds in whatever order it is applied."""
+    left: dict[tuple[str, str], int] = {}
+    for one in plan:
+        if isinstance(one.command, Recharge) and one.fate and not one.fate.asked and not one.fate.is_late:
+            for account, minor in one.moved:
+                left[account] = left.get(account, 0) + minor
+    for one in plan:
+        for account, minor in (*one.moved, *((account, -minor) for account, minor in one.reserved)):
+            if minor < 0:
+                left[account] = left.get(account, 0) + minor
+
+    assert min(left.values()) >= 0
 
 
 def test_every_message_of_a_plan_has_a_label_of_its_own(plan: Plan) -> None:
@@ -73,7 +116,8 @@ def test_what_is_no_command_is_refused_by_the_contract_for_the_planned_reason(pl
 
 
 def test_what_is_a_command_is_one_by_the_contract(plan: Plan) -> None:
-    assert all(parse(one.body, COMMANDS) == one.command for one in plan if one.command is not None)
+    for one in plan:
+        assert one.command is None or parse(one.body, COMMANDS) == one.command
 
 
 # What is found.
@@ -152,7 +196,7 @@ def leave_an_order_waiting(found: Found) -> None:
 
 
 def credit_one_that_waits(found: Found) -> None:
-    waiting = next(number for number, status in found.orders.items() if status is OrderStatus.PENDING)
+    waiting = next(number for number, status in found.orders.items() if status is OrderStatus.EXPIRED)
     found.orders = {**found.orders, waiting: OrderStatus.SUCCEEDED}
 
 
@@ -167,6 +211,23 @@ def credit_a_minor_unit_too_much(found: Found) -> None:
 
 def open_an_account_nobody_wanted(found: Found) -> None:
     found.balances_minor = {**found.balances_minor, ("nobody", "TWD"): 0}
+
+
+def keep_a_reserve(found: Found) -> None:
+    account, minor = next(iter(found.reserved_minor.items()))
+    found.reserved_minor = {**found.reserved_minor, account: minor + 1}
+
+
+def forget_that_one_was_late(found: Found) -> None:
+    found.late = frozenset(sorted(found.late)[1:])
+
+
+def find_a_difference_that_nothing_explains(found: Found) -> None:
+    found.differences |= {("R-000007", "missing_here")}
+
+
+def miss_a_difference(found: Found) -> None:
+    found.differences = frozenset(sorted(found.differences)[1:])
 
 
 @pytest.mark.parametrize(
@@ -184,6 +245,10 @@ def open_an_account_nobody_wanted(found: Found) -> None:
         lose_an_order,
         credit_a_minor_unit_too_much,
         open_an_account_nobody_wanted,
+        keep_a_reserve,
+        forget_that_one_was_late,
+        find_a_difference_that_nothing_explains,
+        miss_a_difference,
     ],
 )
 def test_each_thing_that_goes_wrong_is_complained_of_once(
@@ -194,6 +259,15 @@ def test_each_thing_that_goes_wrong_is_complained_of_once(
     go_wrong(found)
 
     assert len(complaints(plan, found)) == 1
+
+
+def test_what_the_gateway_insists_on_may_come_again(plan: Plan) -> None:
+    found = perfect(plan)
+    number, code = next(iter(plan.insisted))
+
+    found.dead_letters[number, code.value] += 3
+
+    assert complaints(plan, found) == []
 
 
 def entry(line_no: int, before: str, amount: str, after: str) -> EntryView:
@@ -292,16 +366,21 @@ async def test_the_demo_accounts_for_everything_and_leaves_nothing(
 
     assert status == 0, said
     for promised in (
-        "opening accounts: 30 of 30",
-        "30 applied",
+        "opening accounts: 32 of 32",
+        "32 applied",
         "The statement of user-00001",
         "balance before",
         "CONTRADICTING_RESULT",
-        "sandbox_silent: it never tells by itself",
+        "INSUFFICIENT_BALANCE",
+        "ACCOUNT_FROZEN",
+        "LIMIT_EXCEEDED",
+        "the gateway paid it out; it was debited once",
+        "nobody came for it in time",
         "by design",
         "everything is in order",
         "messages are accounted for",
         "every balance follows",
+        "the rest is explained",
         "the audit is clean",
     ):
         assert promised in said
@@ -374,7 +453,10 @@ def perfect(plan: Plan) -> Found:
         ),
         commands=frozenset(outcome.serial_no for outcome in answers.values()),
         orders={one.label: one.fate.status for one in plan if one.fate},
+        late=frozenset(one.label for one in plan if one.fate and one.fate.is_late),
         balances_minor=plan.balances_minor,
+        reserved_minor=plan.reserved_minor,
+        differences=plan.differences,
     )
 
 
@@ -405,7 +487,7 @@ def refused(serial_no: str, code: Code, *different: str) -> Outcome:
     )
 
 
-def applied(command: OpenAccount | Recharge) -> OpenAccountResult | RechargeResult:
+def applied(command: AnyCommand) -> OpenAccountResult | RechargeResult | OrderView | AccountView:
     match command:
         case OpenAccount():
             return OpenAccountResult(
@@ -424,6 +506,10 @@ def applied(command: OpenAccount | Recharge) -> OpenAccountResult | RechargeResu
                 serial_no=command.serial_no,
                 order_status=OrderStatus.PENDING,
             )
+        case FreezeAccount() | UnfreezeAccount() | CloseAccount():
+            return AccountView.model_validate(ACCOUNT_EXAMPLE)
+        case _:
+            return OrderView.model_validate(TRANSFER_EXAMPLE)
 
 
 @dataclass(slots=True)

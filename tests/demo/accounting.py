@@ -10,7 +10,7 @@ from schemas.commands import Outcome
 from schemas.events import EntryView
 from schemas.money import to_minor, to_text
 from schemas.values import Direction, OrderStatus
-from tests.demo.plan import Answer, Plan, Sending
+from tests.demo.plan import Account, Answer, Plan, Sending
 
 SHOWN_MAX: Final = 5  # numbers named in a complaint; the rest is counted
 
@@ -21,14 +21,19 @@ class Found:
 
     `answers` goes by the label of what was sent; `dead_letters` counts pairs of the number that a letter is
     about and its reason; `commands` are the serial numbers that the wallet remembers; `orders` goes by serial
-    number, `balances_minor` by user and currency.
+    number, `late` are those of them that are marked so; `balances_minor` and `reserved_minor` go by user and currency.
+    `differences` is what reconciliation found: serial numbers, each with what is different.
     """
 
     answers: dict[str, Outcome] = field(default_factory=dict)
     dead_letters: Counter[tuple[str, str]] = field(default_factory=Counter)
     commands: frozenset[str] = frozenset()
     orders: Mapping[str, OrderStatus] = field(default_factory=dict)
+    late: frozenset[str] = frozenset()
     balances_minor: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    reserved_minor: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    differences: frozenset[tuple[str, str]] = frozenset()
+    reconciled: Mapping[str, int] = field(default_factory=dict)  # how many payments came out how
 
 
 def complaints(plan: Plan, found: Found) -> list[str]:
@@ -42,6 +47,7 @@ def complaints(plan: Plan, found: Found) -> list[str]:
             *_wrong_letters(plan, found),
             *_wrong_orders(plan, found),
             *_wrong_balances(plan, found),
+            *_wrong_books(plan, found),
         )
         if sentence
     ]
@@ -52,7 +58,7 @@ def unaccounted(plan: Plan, found: Found) -> set[str]:
 
     The gateway's dead letters go by the numbers of commands too, and account for no command.
     """
-    set_aside = {number for number, _ in found.dead_letters - _wanted_letters(plan)}
+    set_aside = {number for number, _ in _letters_found(plan, found) - _wanted_letters(plan)}
     letters = {number for number, _ in found.dead_letters}
     return {
         one.label
@@ -124,9 +130,20 @@ def _wrong_memory(plan: Plan, found: Found) -> Iterable[str]:
 
 
 def _wrong_letters(plan: Plan, found: Found) -> Iterable[str]:
-    wanted = _wanted_letters(plan)
-    yield _say("missing among the dead letters", _letters(wanted - found.dead_letters))
-    yield _say("among the dead letters for no good reason", _letters(found.dead_letters - wanted))
+    wanted, there = _wanted_letters(plan), _letters_found(plan, found)
+    yield _say("missing among the dead letters", _letters(wanted - there))
+    yield _say("among the dead letters for no good reason", _letters(there - wanted))
+
+
+def _letters_found(plan: Plan, found: Found) -> Counter[tuple[str, str]]:
+    """Return the dead letters, and of those that the gateway insists on one, however often it was asked."""
+    insisted = {(number, code.value) for number, code in plan.insisted}
+    return Counter(
+        {
+            letter: min(times, 1) if letter in insisted else times
+            for letter, times in found.dead_letters.items()
+        }
+    )
 
 
 def _wanted_letters(plan: Plan) -> Counter[tuple[str, str]]:
@@ -138,16 +155,21 @@ def _letters(letters: Counter[tuple[str, str]]) -> list[str]:
 
 
 def _wrong_orders(plan: Plan, found: Found) -> Iterable[str]:
-    wanted = {one.label: one.fate.status for one in plan if one.fate is not None}
+    wanted = {one.label: one.fate for one in plan if one.fate is not None}
     yield _say("accepted, and no order", wanted.keys() - found.orders.keys())
     yield _say("orders that nobody asked for", found.orders.keys() - wanted.keys())
     yield _say(
         "orders that ended otherwise than they must",
         [
-            f"{serial_no} ({found.orders[serial_no].value}, not {status.value})"
-            for serial_no, status in wanted.items()
-            if serial_no in found.orders and found.orders[serial_no] is not status
+            f"{serial_no} ({found.orders[serial_no].value}, not {fate.status.value})"
+            for serial_no, fate in wanted.items()
+            if serial_no in found.orders and found.orders[serial_no] not in fate.statuses
         ],
+    )
+    yield _say(
+        "paid late, and not marked so",
+        {serial_no for serial_no, fate in wanted.items() if fate.is_late and serial_no in found.orders}
+        - found.late,
     )
 
 
@@ -155,14 +177,29 @@ def _wrong_balances(plan: Plan, found: Found) -> Iterable[str]:
     wanted = plan.balances_minor
     yield _say("accounts that should be there", map(" ".join, wanted.keys() - found.balances_minor.keys()))
     yield _say("accounts that nobody opened", map(" ".join, found.balances_minor.keys() - wanted.keys()))
+    yield _say("accounts with another balance than they must have", _unequal(wanted, found.balances_minor))
     yield _say(
-        "accounts with another balance than was paid in",
-        [
-            f"{user_id} has {to_text(found.balances_minor[user_id, currency], currency)} {currency}, "
-            f"not {to_text(minor, currency)}"
-            for (user_id, currency), minor in wanted.items()
-            if found.balances_minor.get((user_id, currency), minor) != minor
-        ],
+        "accounts with another reserve than they must have",
+        _unequal(plan.reserved_minor, found.reserved_minor),
+    )
+
+
+def _unequal(wanted: Mapping[Account, int], found: Mapping[Account, int]) -> list[str]:
+    return [
+        f"{user_id} has {to_text(found[user_id, currency], currency)} {currency}, not {to_text(minor, currency)}"
+        for (user_id, currency), minor in wanted.items()
+        if found.get((user_id, currency), minor) != minor
+    ]
+
+
+def _wrong_books(plan: Plan, found: Found) -> Iterable[str]:
+    yield _say(
+        "differences from the gateway's books that nothing explains",
+        [f"{number} ({what})" for number, what in found.differences - plan.differences],
+    )
+    yield _say(
+        "differences from the gateway's books that were not found",
+        [f"{number} ({what})" for number, what in plan.differences - found.differences],
     )
 
 

@@ -1,5 +1,6 @@
 """The command: the whole story on real servers, and `stop FOLDER`, which ends what was kept."""
 
+import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,11 +11,11 @@ from typing import Annotated, Final
 
 import typer
 
-from payment_simulator.moods import Mood
 from tests.demo import interrupts, place, processes, report
 from tests.demo.accounting import complaints, statement_faults
+from tests.demo.drawing import draw
 from tests.demo.place import Place
-from tests.demo.plan import Plan, draw
+from tests.demo.plan import SANDBOX_CHANNELS, Plan
 from tests.demo.processes import CommandFailed, Gateway, Member
 from tests.demo.report import Verdict
 from tests.demo.screen import Screen
@@ -24,7 +25,7 @@ from tests.servers.ports import free_ports
 from tests.servers.private import FOLDER_PREFIX, Folder
 
 RECHARGES_PER_ACCOUNT: Final = 3
-LATE_AFTER_SECONDS: Final = 3.0  # how late the gateway's late results are; really it would be a day
+RECONCILED_ALL: Final = 1_000_000  # every finding is looked at
 WORKERS_MAX: Final = 8
 INTERRUPTED: Final = 130  # 128 and SIGINT, as shells have it
 
@@ -58,7 +59,7 @@ def run(
         bool, typer.Option("--keep", envvar="KEEP", help="Leave everything running, and print the addresses.")
     ] = False,
 ) -> None:
-    """Start servers, a worker and a payment gateway; open and recharge thousands of accounts; check everything.
+    """Start servers, a worker and a payment gateway; move money in every way, thousands of times; check everything.
 
     Ends with status 0 if every message is accounted for and the audit is clean. Ctrl-C stops and removes all.
 
@@ -67,7 +68,7 @@ def run(
     if context.invoked_subcommand is not None:
         return
     wanted = recharges if recharges is not None else RECHARGES_PER_ACCOUNT * accounts
-    options = Options(accounts, max(wanted, len(Mood)), seed, workers, keep)
+    options = Options(accounts, max(wanted, len(SANDBOX_CHANNELS)), seed, workers, keep)
     screen = Screen()
     interrupts.arm()
     try:
@@ -125,7 +126,8 @@ def tell(options: Options, screen: Screen) -> int:
             for member in (*workers, gateway):
                 member.wait_until_up()
         seen = interrupts.run(play(plan, here, screen, workers, gateway))
-        with _timed(screen, "the ledger is audited"):
+        with _timed(screen, "the gateway's books are reconciled, and the ledger is audited"):
+            _reconcile(seen, folder, environment, gateway)
             verdict = _judge(plan, seen, folder, environment)
         screen.say("")
         screen.show(*report.details(plan, seen, verdict))
@@ -159,9 +161,26 @@ def _members(
         environment=environment,
         port=gateway_port,
         seed=options.seed,
-        late_after_seconds=LATE_AFTER_SECONDS,
     )
     return workers, gateway
+
+
+def _reconcile(seen: Seen, folder: Folder, environment: Mapping[str, str], gateway: Gateway) -> None:
+    """What is different in the gateway's settlement file is known."""
+    file = gateway.settle()
+    status, said = processes.wallet(
+        folder,
+        environment,
+        *("reconcile", str(file), "--from", "2020-01-01", "--show", str(RECONCILED_ALL), "--json"),
+    )
+    try:
+        report = json.loads(said)
+        seen.found.reconciled = report["verdicts"]
+        seen.found.differences = frozenset(
+            (str(one["payment_order_no"]), str(one["verdict"])) for one in report["findings"]
+        )
+    except (ValueError, KeyError) as exc:
+        raise CommandFailed(f"`wallet reconcile` ended with status {status}:\n{said}") from exc
 
 
 def _judge(plan: Plan, seen: Seen, folder: Folder, environment: Mapping[str, str]) -> Verdict:

@@ -78,14 +78,24 @@ def _number(body: bytes) -> str:
 
 # The database is read past the wallet's own code, which is what is being judged.
 
-_PENDING_ELSEWHERE = """
+_UNSETTLED = """
 SELECT count(*) FROM orders WHERE status = 'pending' AND channel <> ALL ($1)
 """
 
 
-async def unsettled(connection: asyncpg.Connection, waiting_channels: Collection[str]) -> int:
-    """Return how many orders are pending, but for those on channels that never tell."""
-    return int(await connection.fetchval(_PENDING_ELSEWHERE, list(waiting_channels)))
+async def unsettled(connection: asyncpg.Connection, slow_channels: Collection[str]) -> int:
+    """Return how many orders wait for the gateway, but for those on channels that do not tell at once."""
+    return int(await connection.fetchval(_UNSETTLED, list(slow_channels)))
+
+
+_DUE = """
+SELECT count(*) FROM orders WHERE due_at < now() + interval '1 minute'
+"""
+
+
+async def due(connection: asyncpg.Connection) -> int:
+    """Return how many orders the wallet looks at by itself within a minute: to ask, or because they expire."""
+    return int(await connection.fetchval(_DUE))
 
 
 _OUTBOX = """
@@ -120,20 +130,30 @@ async def commands(connection: asyncpg.Connection) -> frozenset[str]:
 
 
 _ORDERS = """
-SELECT serial_no, status FROM orders
+SELECT serial_no, status, late FROM orders
 """
 
 
-async def orders(connection: asyncpg.Connection) -> dict[str, OrderStatus]:
-    """Return the status of each order, by serial number."""
-    return {serial_no: OrderStatus(status) for serial_no, status in await connection.fetch(_ORDERS)}
+async def orders(connection: asyncpg.Connection) -> tuple[dict[str, OrderStatus], frozenset[str]]:
+    """Return the status of each order, by serial number, and which of them are marked as late."""
+    rows = await connection.fetch(_ORDERS)
+    return (
+        {row["serial_no"]: OrderStatus(row["status"]) for row in rows},
+        frozenset(row["serial_no"] for row in rows if row["late"]),
+    )
 
 
 _BALANCES = """
-SELECT user_id, currency, balance FROM accounts WHERE kind = 'user'
+SELECT user_id, currency, balance, reserved FROM accounts WHERE kind = 'user'
 """
 
 
-async def balances_minor(connection: asyncpg.Connection) -> dict[tuple[str, str], int]:
-    """Return the balance of each user in each currency, in minor units."""
-    return {(user_id, currency): minor for user_id, currency, minor in await connection.fetch(_BALANCES)}
+async def balances_minor(
+    connection: asyncpg.Connection,
+) -> tuple[dict[tuple[str, str], int], dict[tuple[str, str], int]]:
+    """Return the balance of each user in each currency, in minor units, and what of it is reserved."""
+    rows = await connection.fetch(_BALANCES)
+    return (
+        {(row["user_id"], row["currency"]): row["balance"] for row in rows},
+        {(row["user_id"], row["currency"]): row["reserved"] for row in rows},
+    )

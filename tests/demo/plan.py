@@ -3,60 +3,50 @@
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import accumulate, count, cycle, islice
-from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
-from payment_simulator.moods import TABLE, Mood, asked_for_by
+from payment_simulator.moods import Mood, asked_for_by
 from schemas.codes import Code
-from schemas.commands import OpenAccount, Recharge
+from schemas.commands import (
+    Capture,
+    CloseAccount,
+    FreezeAccount,
+    Hold,
+    OpenAccount,
+    Recharge,
+    Refund,
+    Release,
+    Transfer,
+    UnfreezeAccount,
+    Withdraw,
+)
 from schemas.encode import encode
 from schemas.money import to_minor, to_text
 from schemas.names import BODY_BYTES_MAX
 from schemas.values import OrderStatus, PaymentKind
+from tests.demo.fates import RECHARGES, Fate
 
 CURRENCIES: Final = {"TWD": 40, "USD": 25, "EUR": 15, "JPY": 12, "KWD": 8}  # and their shares, in per cent
 ORDINARY_CHANNELS: Final = ("card", "bank_transfer", "convenience_store")
-SANDBOX_SHARE: Final = 0.1  # of all recharges; the moods take turns, so that each is met
+SANDBOX_CHANNELS: Final = (*(mood.channel for mood in Mood), *(mood.refund_channel for mood in Mood))
+SANDBOX_SHARE: Final = 0.1  # of all recharges; the channels take turns, so that each is met
 AMOUNT_MINOR_MAX: Final = 500_000
+MINOR_MIN: Final = 1_000  # enough to be given back in parts
 SECOND_ACCOUNT_EVERY: Final = 5  # one account in five is the second one of a user, in another currency
 MISTAKES_EVERY: Final = 100  # one round of mistakes for so many accounts, and one at least
 
 
-@dataclass(frozen=True, slots=True)
-class Fate:
-    """What becomes of a recharge, in a wallet that keeps the contract and never asks the gateway."""
+Account: TypeAlias = tuple[str, str]
+"""A user and a currency."""
 
-    status: OrderStatus
-    dead_letter: Code | None = None
-
-    @property
-    def waits(self) -> bool:
-        """Whether no result that the wallet believes ever comes by itself."""
-        return self.status is OrderStatus.PENDING
-
-
-FATES: Final[Mapping[Mood, Fate]] = MappingProxyType(
-    {
-        Mood.SUCCEEDED: Fate(OrderStatus.SUCCEEDED),
-        Mood.DECLINED: Fate(OrderStatus.FAILED),
-        Mood.UNKNOWN_THEN_SUCCEEDED: Fate(OrderStatus.SUCCEEDED),
-        Mood.DUPLICATE: Fate(OrderStatus.SUCCEEDED),
-        Mood.CONTRADICTION: Fate(OrderStatus.SUCCEEDED, Code.CONTRADICTING_RESULT),
-        Mood.WRONG_AMOUNT: Fate(OrderStatus.PENDING, Code.AMOUNT_MISMATCH),
-        Mood.WRONG_CURRENCY: Fate(OrderStatus.PENDING, Code.CURRENCY_MISMATCH),
-        Mood.BAD_SIGNATURE: Fate(OrderStatus.PENDING, Code.BAD_SIGNATURE),
-        Mood.SILENT: Fate(OrderStatus.PENDING),
-        Mood.LATE: Fate(OrderStatus.SUCCEEDED),  # the simulator is told to be seconds late, not a day
-        Mood.FAILED_THEN_SUCCEEDED: Fate(OrderStatus.SUCCEEDED),
-        Mood.LOST: Fate(OrderStatus.PENDING),
-    }
-)
-if set(FATES) != set(Mood):
-    raise AssertionError("a mood of the gateway has no fate here")
+AnyCommand: TypeAlias = (
+    OpenAccount | FreezeAccount | UnfreezeAccount | CloseAccount | Recharge | Withdraw | Transfer | Refund
+    | Hold | Capture | Release
+)  # fmt: skip
 
 
 class Act(StrEnum):
@@ -65,6 +55,10 @@ class Act(StrEnum):
     OPEN = "open"
     RECHARGE = "recharge"
     AGAIN = "again"
+    SPEND = "spend"  # when the gateway has spoken of most recharges
+    USE = "use"  # what was held; and what a frozen account may not
+    END = "end"  # when all has come that comes: accounts thaw and close, holds are over
+    LAST = "last"  # what is over stays over
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,22 +77,25 @@ class Sending:
     `label` is the message's own; for the first message with a serial number it is that number.
     `command` is absent from what is no command at all: that has no answer, and goes to the dead letters.
     `repeats` is the label of the message whose outcome must be told again.
+    `moved` and `reserved` are what it changes in the end, account by account, in minor units.
     """
 
     label: str
     body: bytes
-    command: OpenAccount | Recharge | None = None
+    command: AnyCommand | None = None
     answer: Answer | None = None
     dead_letter: Code | None = None
     fate: Fate | None = None
     repeats: str | None = None
+    moved: tuple[tuple[Account, int], ...] = ()
+    reserved: tuple[tuple[Account, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Everything that is sent, act by act."""
 
-    accounts: Sequence[tuple[str, str]]  # user_id and currency, the busiest first
+    accounts: Sequence[Account]  # the busiest first
     acts: Mapping[Act, Sequence[Sending]]
 
     def __iter__(self) -> Iterator[Sending]:
@@ -106,23 +103,19 @@ class Plan:
             yield from self.acts[act]
 
     @property
-    def gateway_answers(self) -> int:
-        """How many results the gateway sends, if every accepted recharge reaches it once."""
+    def settling(self) -> int:
+        """How many orders end, sooner or later."""
         return sum(
-            len(step.told)
+            one.fate is not None and one.fate.status not in {OrderStatus.PENDING, OrderStatus.ACTIVE}
             for one in self
-            if one.fate is not None
-            for step in TABLE[PaymentKind.CHARGE][_mood(one)].steps
         )
 
     @property
-    def settling(self) -> int:
-        """How many orders get a result that ends them."""
-        return sum(one.fate is not None and not one.fate.waits for one in self)
-
-    @property
     def dead_letters(self) -> Counter[tuple[str, Code]]:
-        """Which dead letters must be there: the number that each is about, and its reason."""
+        """Which dead letters must be there: the number that each is about, and its reason.
+
+        Of those that the gateway insists on there may be more than one.
+        """
         return Counter(
             (_reference(one), code)
             for one in self
@@ -131,37 +124,44 @@ class Plan:
         )
 
     @property
-    def balances_minor(self) -> dict[tuple[str, str], int]:
-        """What each user must have in each currency, in minor units."""
-        balances = dict.fromkeys(self.accounts, 0)
+    def insisted(self) -> frozenset[tuple[str, Code]]:
+        """Those of the dead letters that come again whenever the gateway is asked."""
+        return frozenset(
+            (_reference(one), one.fate.dead_letter)
+            for one in self
+            if one.fate and one.fate.insists and one.fate.dead_letter
+        )
+
+    @property
+    def balances_minor(self) -> dict[Account, int]:
+        """What each user must have in each currency in the end, in minor units."""
+        return self._sums(lambda one: one.moved)
+
+    @property
+    def reserved_minor(self) -> dict[Account, int]:
+        """What of it must be reserved."""
+        return self._sums(lambda one: one.reserved)
+
+    @property
+    def differences(self) -> frozenset[tuple[str, str]]:
+        """What reconciliation must find, and nothing else: serial numbers, each with what is different."""
+        return frozenset(
+            (one.label, one.fate.difference) for one in self if one.fate is not None and one.fate.difference
+        )
+
+    def _sums(self, changes: Callable[[Sending], Sequence[tuple[Account, int]]]) -> dict[Account, int]:
+        sums = {
+            (one.command.user_id, one.command.currency): 0
+            for one in self.acts[Act.OPEN]
+            if isinstance(one.command, OpenAccount)
+        }
         for one in self:
-            if isinstance(one.command, Recharge) and one.fate and one.fate.status is OrderStatus.SUCCEEDED:
-                balances[one.command.user_id, one.command.currency] += one.command.amount_minor
-        return balances
+            for account, minor in changes(one):
+                sums[account] += minor
+        return sums
 
 
-def draw(*, accounts: int, recharges: int, seed: int) -> Plan:
-    """Return the plan of that seed and size; the same one each time."""
-    chance = random.Random(seed)
-    held = _accounts(chance, accounts)
-    opened = [_opening(number, user_id, currency) for number, (user_id, currency) in enumerate(held, 1)]
-    recharged = _recharges(chance, held, recharges)
-    rounds = max(1, accounts // MISTAKES_EVERY)
-    wrong = [one for round_no in range(1, rounds + 1) for one in _mistakes(round_no, held)]
-    wrong += [_unreadable(number, *one) for number, one in enumerate(_bodies(rounds), 1)]
-    mixed = [*recharged, *wrong]
-    chance.shuffle(mixed)
-    again = [
-        *_repeats(chance.sample(opened, min(rounds, len(opened)))),
-        *_repeats(chance.sample(recharged, min(5 * rounds, len(recharged)))),
-        *_repeats([one for one in wrong if one.command is not None][:rounds]),
-        *(_conflict(one) for one in chance.sample(recharged, min(2 * rounds, len(recharged)))),
-    ]
-    acts = {Act.OPEN: opened, Act.RECHARGE: mixed, Act.AGAIN: again}
-    return Plan(accounts=held, acts=MappingProxyType(acts))
-
-
-def _accounts(chance: random.Random, wanted: int) -> list[tuple[str, str]]:
+def accounts(chance: random.Random, wanted: int) -> list[tuple[str, str]]:
     """Return so many different pairs of user and currency."""
     held: list[tuple[str, str]] = []
     users = count(1)
@@ -177,42 +177,63 @@ def _accounts(chance: random.Random, wanted: int) -> list[tuple[str, str]]:
     return held
 
 
-def _opening(number: int, user_id: str, currency: str) -> Sending:
+def opening(number: int, user_id: str, currency: str) -> Sending:
     command = OpenAccount(serial_no=f"OPEN-{number:06}", user_id=user_id, currency=currency)
-    return _good(command)
+    return good(command)
 
 
-def _recharges(chance: random.Random, held: Sequence[tuple[str, str]], wanted: int) -> list[Sending]:
+def recharges(chance: random.Random, held: Sequence[tuple[str, str]], wanted: int) -> list[Sending]:
     """Return so many recharges: the second busiest account gets half of what the busiest gets, and so on."""
     # Zipf's law: on real systems, too, a few accounts are hot.
     weights = list(accumulate(1 / rank for rank in range(1, len(held) + 1)))
-    moods = cycle(Mood)
+    channels = cycle(SANDBOX_CHANNELS)
     recharged = []
     for number, (user_id, currency) in enumerate(chance.choices(held, cum_weights=weights, k=wanted), 1):
         # The first of them go through all moods, so that a small demo shows each as well.
-        sandbox = number <= len(Mood) or chance.random() < SANDBOX_SHARE
-        channel = next(moods).channel if sandbox else chance.choice(ORDINARY_CHANNELS)
-        command = Recharge(
-            serial_no=f"R-{number:06}",
-            user_id=user_id,
-            amount=to_text(chance.randint(1, AMOUNT_MINOR_MAX), currency),
-            currency=currency,
-            recharge_type=channel,
-        )
-        recharged.append(_good(command))
+        sandbox = number <= len(SANDBOX_CHANNELS) or chance.random() < SANDBOX_SHARE
+        channel = next(channels) if sandbox else chance.choice(ORDINARY_CHANNELS)
+        minor = chance.randint(MINOR_MIN, AMOUNT_MINOR_MAX)
+        recharged.append(recharge(f"R-{number:06}", (user_id, currency), minor, channel))
     return recharged
 
 
-def _good(command: OpenAccount | Recharge) -> Sending:
-    one = Sending(label=command.serial_no, body=encode(command), command=command, answer=Answer(Code.OK))
-    return replace(one, fate=FATES[_mood(one)]) if isinstance(command, Recharge) else one
+def recharge(serial_no: str, account: Account, minor: int, channel: str) -> Sending:
+    """Return a recharge that is applied; its channel alone decides what becomes of it."""
+    user_id, currency = account
+    fate = RECHARGES[mood(channel, PaymentKind.CHARGE)]
+    return good(
+        Recharge(
+            serial_no=serial_no,
+            user_id=user_id,
+            amount=to_text(minor, currency),
+            currency=currency,
+            recharge_type=channel,
+        ),
+        fate,
+        moved=((account, minor),) if fate.status is OrderStatus.SUCCEEDED else (),
+    )
 
 
-def _mood(one: Sending) -> Mood:
-    """Return how the gateway treats a recharge; the demo's scenario lets ordinary channels succeed."""
-    if not isinstance(one.command, Recharge):
-        raise TypeError(f"{one.label} is no recharge")
-    return asked_for_by(one.command.recharge_type, PaymentKind.CHARGE) or Mood.SUCCEEDED
+def good(command: AnyCommand, fate: Fate | None = None, **changes: Any) -> Sending:
+    """Return a command that is applied, with what becomes of its order if it makes one."""
+    return Sending(
+        label=command.serial_no,
+        body=encode(command),
+        command=command,
+        answer=Answer(Code.OK),
+        fate=fate,
+        **changes,
+    )
+
+
+def refused(command: AnyCommand, code: Code) -> Sending:
+    """Return a command that is well-formed, and refused."""
+    return Sending(label=command.serial_no, body=encode(command), command=command, answer=Answer(code))
+
+
+def mood(channel: str, kind: PaymentKind) -> Mood:
+    """Return how the gateway treats a payment; the demo's scenario lets ordinary channels succeed."""
+    return asked_for_by(channel, kind) or Mood.SUCCEEDED
 
 
 def _reference(one: Sending) -> str:
@@ -222,13 +243,13 @@ def _reference(one: Sending) -> str:
 # What a wallet must say no to: well-formed, and refused.
 
 
-def _mistakes(round_no: int, held: Sequence[tuple[str, str]]) -> list[Sending]:
+def mistakes(round_no: int, held: Sequence[tuple[str, str]]) -> list[Sending]:
     user_id, currency = held[round_no % len(held)]
 
     def serial_no(what: str) -> str:
         return f"NO-{what}-{round_no:04}"
 
-    refused: dict[Code, OpenAccount | Recharge] = {
+    wrong: dict[Code, AnyCommand] = {
         Code.ACCOUNT_EXISTS: OpenAccount(serial_no=serial_no("TWICE"), user_id=user_id, currency=currency),
         Code.CURRENCY_NOT_SUPPORTED: OpenAccount(
             serial_no=serial_no("CURRENCY"), user_id=user_id, currency="GBP"
@@ -248,16 +269,13 @@ def _mistakes(round_no: int, held: Sequence[tuple[str, str]]) -> list[Sending]:
             recharge_type="card",
         ),
     }
-    return [
-        Sending(label=command.serial_no, body=encode(command), command=command, answer=Answer(code))
-        for code, command in refused.items()
-    ]
+    return [refused(command, code) for code, command in wrong.items()]
 
 
 # What is sent once more.
 
 
-def _repeats(sent: Sequence[Sending]) -> list[Sending]:
+def repeats(sent: Sequence[Sending]) -> list[Sending]:
     return [
         replace(
             one,
@@ -265,12 +283,14 @@ def _repeats(sent: Sequence[Sending]) -> list[Sending]:
             answer=replace(one.answer, duplicate=True) if one.answer else None,
             fate=None,
             repeats=one.label,
+            moved=(),
+            reserved=(),
         )
         for one in sent
     ]
 
 
-def _conflict(one: Sending) -> Sending:
+def conflict(one: Sending) -> Sending:
     """Return the serial number of that recharge, with another amount."""
     if not isinstance(one.command, Recharge):
         raise TypeError(f"{one.label} is no recharge")
@@ -292,12 +312,12 @@ Body: TypeAlias = tuple[bytes, Code]
 NESTING: Final = 10_000
 
 
-def _bodies(rounds: int) -> Iterator[Body]:
+def bodies(rounds: int) -> Iterator[Body]:
     """Return every kind of bad body, so many times over."""
     return islice(cycle(_KINDS), rounds * len(_KINDS))
 
 
-def _unreadable(number: int, body: bytes, code: Code) -> Sending:
+def unreadable(number: int, body: bytes, code: Code) -> Sending:
     return Sending(label=f"BAD-{number:06}", body=body, dead_letter=code)
 
 

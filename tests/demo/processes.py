@@ -1,18 +1,20 @@
 """The worker and the simulated gateway, as operators start them; and the command `wallet`, to its end."""
 
 import http.client
-import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from contextlib import closing
+from pathlib import Path
+from typing import Final
 
 from typing_extensions import override
 
+from tests.demo import cast, fates
 from tests.servers.private import Folder, Program
-from tests.servers.server import ServerFailed
 
 HTTP_SECONDS: Final = 2
 COMMAND_SECONDS: Final = 120  # a migration on a machine that is busy with something else
@@ -98,6 +100,8 @@ def worker(folder: Folder, *, name: str, environment: Mapping[str, str], port: i
             "WALLET_HTTP_HOST": "127.0.0.1",
             "WALLET_HTTP_PORT": str(port),
             "WALLET_KEEPER": "false",  # the story looks into the queue of the dead letters
+            "WALLET_LIMITS": cast.LIMITS,
+            **fates.SETTINGS,
         },
         port=port,
         pages=("/readyz", "/metrics"),
@@ -107,20 +111,15 @@ def worker(folder: Folder, *, name: str, environment: Mapping[str, str], port: i
 class Gateway(Member):
     """The simulated payment gateway; without chance of its own: a channel alone decides what happens."""
 
-    def __init__(
-        self,
-        folder: Folder,
-        *,
-        environment: Mapping[str, str],
-        port: int,
-        seed: int,
-        late_after_seconds: float,
-    ) -> None:
+    def __init__(self, folder: Folder, *, environment: Mapping[str, str], port: int, seed: int) -> None:
+        self._place = folder
+        self._books = folder.path / "payments.sqlite3"
+        scenario = folder.path / "scenario.toml"
+        scenario.write_text(fates.SCENARIO)
         options = {
-            "--scenario": "calm",
+            "--scenario": str(scenario),
             "--seed": str(seed),
-            "--late-after-seconds": str(late_after_seconds),
-            "--state": str(folder.path / "payments.sqlite3"),
+            "--state": str(self._books),
             "--http-port": str(port),
         }
         super().__init__(
@@ -132,14 +131,22 @@ class Gateway(Member):
             pages=("/healthz",),
         )
 
-    @property
-    def answers_sent(self) -> int:
-        """How many results it has published."""
-        status, body = self.health()
-        if not status:
-            raise ServerFailed("the payment simulator does not answer any more")
-        report: dict[str, Any] = json.loads(body)
-        return int(report["answers_sent"])
+    def answers_waiting(self) -> int:
+        """Return how many results it is going to publish that it has not published yet."""
+        with closing(sqlite3.connect(f"{self._books.as_uri()}?mode=ro", uri=True)) as connection:
+            (waiting,) = connection.execute(
+                "SELECT count(*) FROM answers WHERE sent_at_us IS NULL AND due_at_us IS NOT NULL"
+            ).fetchone()
+        return int(waiting)
+
+    def settle(self) -> Path:
+        """Return its settlement file, written now."""
+        file = self._place.path / "settlement.csv"
+        arguments = ("settlement", "--state", str(self._books), "-o", str(file))
+        status, said = run(self._place, self._settings, "payment_simulator", *arguments)
+        if status:
+            raise CommandFailed(f"`payment-simulator settlement` ended with status {status}:\n{said}")
+        return file
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
@@ -150,10 +157,15 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 def wallet(folder: Folder, environment: Mapping[str, str], *arguments: str) -> tuple[int, str]:
     """Return exit status and all that `wallet …` said, when it has ended."""
+    return run(folder, environment, "wallet_worker", *arguments)
+
+
+def run(folder: Folder, environment: Mapping[str, str], module: str, *arguments: str) -> tuple[int, str]:
+    """Return exit status and all that a command of the house said, when it has ended."""
     # In the folder: should this process be killed, its reaper ends the command too.
     try:
         ended = subprocess.run(
-            [sys.executable, "-m", "wallet_worker", *arguments],
+            [sys.executable, "-m", module, *arguments],
             cwd=folder.path,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
@@ -165,7 +177,7 @@ def wallet(folder: Folder, environment: Mapping[str, str], *arguments: str) -> t
         )
     except subprocess.TimeoutExpired as late:
         raise CommandFailed(
-            f"`wallet {' '.join(arguments)}` took more than {COMMAND_SECONDS} seconds"
+            f"`{module} {' '.join(arguments)}` took more than {COMMAND_SECONDS} seconds"
         ) from late
     return ended.returncode, ended.stdout.decode(errors="replace").strip()
 

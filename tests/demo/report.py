@@ -11,18 +11,16 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas.codes import Code
-from schemas.commands import Recharge
 from schemas.events import EntryView
 from schemas.money import to_text
 from schemas.values import OrderStatus
 from tests.demo.accounting import unaccounted
-from tests.demo.plan import FATES, Act, Plan
+from tests.demo.plan import Act, AnyCommand, Plan
 from tests.demo.screen import table
 from tests.demo.story import IN_FLIGHT, Seen
 
 LINES_FIRST: Final = 3
 LINES_LAST: Final = 5
-BY_DESIGN: Final = "waits for the gateway: by design; expiry and asking come with a later release"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +47,10 @@ def details(plan: Plan, seen: Seen, verdict: Verdict) -> Iterator[RenderableType
     yield _statement(seen.entries)
     yield _title("How the commands were answered")
     yield _answers(seen)
-    yield _title("How the recharges stand")
+    yield _title("How the orders stand")
     yield _orders(plan, seen)
+    yield _title("The gateway's books: `wallet reconcile`")
+    yield _books(plan, seen)
     yield _title("The dead letters: they stay in their queue, and wait for an operator")
     yield _dead_letters(seen)
     yield _title("The audit: `wallet audit`")
@@ -77,6 +77,11 @@ def summary(plan: Plan, seen: Seen, verdict: Verdict) -> Iterator[RenderableType
         f"the statement of {seen.account.user_id}: {len(seen.entries):,} lines, no gaps, every balance follows",
         f"the statement of {seen.account.user_id} has faults:",
         verdict.statement_faults,
+    )
+    yield from _judgement(
+        f"the gateway's books: {seen.found.reconciled.get('matched', 0):,} payments match, the rest is explained",
+        "the gateway's books are different, and nothing explains it:",
+        [f"{number}: {what}" for number, what in sorted(seen.found.differences ^ plan.differences)],
     )
     yield from _judgement(
         "the audit is clean",
@@ -112,7 +117,7 @@ def _facts(plan: Plan, seen: Seen) -> Iterator[tuple[str, str]]:
     half, nearly_all = (_quantile(seen.latencies_seconds, share) for share in (0.5, 0.99))
     yield "latency", f"half within {half}, 99 in 100 within {nearly_all}, {IN_FLIGHT} at once"
     statuses = Counter(status.value for status in seen.found.orders.values())
-    yield "recharges", f"{_told(statuses, 'succeeded', 'failed', 'pending')} by design"
+    yield "orders", _told(statuses, *(status.value for status in OrderStatus if statuses[status.value]))
     yield "set aside", f"{seen.found.dead_letters.total():,} dead letters, each with its reason"
     money: Counter[str] = Counter()
     for (_, currency), minor in seen.found.balances_minor.items():
@@ -157,39 +162,53 @@ def _answers(seen: Seen) -> Table:
 
 
 def _orders(plan: Plan, seen: Seen) -> Table:
-    made = table("status", "how many", "because", numbers=("how many",))
-    statuses = Counter(seen.found.orders.values())
-    for status, why in _WHY.items():
-        if statuses[status]:
-            made.add_row(status.value, f"{statuses[status]:,}", why)
-    channels = {
-        one.command.serial_no: one.command.recharge_type
-        for one in plan
-        if isinstance(one.command, Recharge) and one.fate is not None
-    }
-    pending = Counter(
-        channels.get(serial_no, "unknown")
-        for serial_no, status in seen.found.orders.items()
-        if status is OrderStatus.PENDING
+    made = table("order", "status", "how many", "because", numbers=("how many",))
+    types = {one.label: _type(one.command) for one in plan if one.command is not None and one.fate}
+    stand = Counter(
+        (types.get(serial_no, "unknown"), status) for serial_no, status in seen.found.orders.items()
     )
-    for channel, number in sorted(pending.items()):
-        made.add_row(
-            "", f"{number:,}", f"{channel}: {_WAITS.get(channel, 'it should not wait')}", style="dim"
-        )
+    for (order_type, status), number in sorted(stand.items()):
+        made.add_row(order_type, status.value, f"{number:,}", _WHY.get((order_type, status), ""))
+    made.add_row("", "(late)", f"{len(seen.found.late):,}", "the money came after they had failed or expired")
     return made
 
 
-_WHY: Final[Mapping[OrderStatus, str]] = {
-    OrderStatus.SUCCEEDED: "the gateway collected the money; it was credited once",
-    OrderStatus.FAILED: "the gateway declined",
-    OrderStatus.EXPIRED: "the gateway did not answer in time",
-    OrderStatus.PENDING: BY_DESIGN,
+def _type(command: AnyCommand) -> str:
+    """Return what is ordered: of `order.recharge.v1`, recharge."""
+    return command.type.split(".")[1]
+
+
+_WHY: Final[Mapping[tuple[str, OrderStatus], str]] = {
+    ("recharge", OrderStatus.SUCCEEDED): "the gateway collected the money; it was credited once",
+    ("recharge", OrderStatus.FAILED): "the gateway declined",
+    ("recharge", OrderStatus.EXPIRED): "the wallet asked, and the gateway knew nothing or was wrong",
+    ("withdraw", OrderStatus.SUCCEEDED): "the gateway paid it out; it was debited once",
+    ("withdraw", OrderStatus.FAILED): "the gateway did not pay; the reserve is back",
+    (
+        "withdraw",
+        OrderStatus.PENDING,
+    ): "the gateway knows nothing or is wrong: reserved until an operator decides",
+    ("refund", OrderStatus.SUCCEEDED): "the gateway gave it back; it was debited once",
+    ("refund", OrderStatus.FAILED): "the gateway did not give it back; the reserve is back",
+    ("refund", OrderStatus.PENDING): "as with withdrawals",
+    ("transfer", OrderStatus.SUCCEEDED): "debited here and credited there, at once",
+    ("hold", OrderStatus.ACTIVE): "a part is captured, the rest still held",
+    ("hold", OrderStatus.CAPTURED): "captured to the last",
+    ("hold", OrderStatus.RELEASED): "let go; the rest is available again",
+    ("hold", OrderStatus.EXPIRED): "nobody came for it in time",
+    ("capture", OrderStatus.SUCCEEDED): "paid out of a hold",
+    ("release", OrderStatus.SUCCEEDED): "ended a hold",
 }
-_WAITS: Final[Mapping[str, str]] = {
-    mood.channel: "its result is a dead letter" if fate.dead_letter else "it never tells by itself"
-    for mood, fate in FATES.items()
-    if fate.waits
-}
+
+
+def _books(plan: Plan, seen: Seen) -> Table:
+    made = table("what", "how many", "that is", numbers=("how many",))
+    explained = Counter(what for _, what in plan.differences)
+    for what, number in seen.found.reconciled.items():
+        if number:
+            meaning = "both sides say the same" if what == "matched" else f"{explained[what]:,} by design"
+            made.add_row(what, f"{number:,}", meaning)
+    return made
 
 
 def _dead_letters(seen: Seen) -> Table:

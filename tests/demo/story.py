@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -11,7 +11,6 @@ import asyncpg
 from aiormq.channel import Channel
 from pamqp.commands import Basic
 
-from payment_simulator.moods import Mood
 from schemas.codes import Code
 from schemas.commands import Outcome
 from schemas.events import AccountView, EntryView
@@ -19,8 +18,9 @@ from schemas.names import CONTENT_TYPE, WALLET_COMMANDS
 from schemas.values import OrderStatus, OutcomeStatus
 from tests.demo import look
 from tests.demo.accounting import Found
+from tests.demo.fates import ASKED_MOODS
 from tests.demo.place import Place
-from tests.demo.plan import FATES, Act, Plan, Sending
+from tests.demo.plan import Act, Plan, Sending
 from tests.demo.processes import Gateway, Member
 from tests.demo.screen import Phase, Screen
 from tests.servers.server import ServerFailed
@@ -37,13 +37,19 @@ IN_FLIGHT: Final = 400  # enough that the worker's batches grow; the client allo
 ANSWER_SECONDS: Final = 60.0  # nothing is sent twice by itself, so a slow machine must be given time
 LOOK_EVERY_SECONDS: Final = 0.25
 QUIET_SECONDS: Final = 30.0  # without anything new for so long, what is missing will not come
-WAITING_CHANNELS: Final = tuple(mood.channel for mood in Mood if FATES[mood].waits)
+SLOW_CHANNELS: Final = tuple(
+    channel for mood in ASKED_MOODS for channel in (mood.channel, mood.refund_channel)
+)
 BAD_ROUTING_KEY: Final = "order.recharge"
 
 TITLES: Final = {
     Act.OPEN: "opening accounts",
     Act.RECHARGE: "recharging, well and badly",
     Act.AGAIN: "sending some again",
+    Act.SPEND: "paying out, sending, giving back, holding",
+    Act.USE: "using what is held",
+    Act.END: "thawing, closing, letting go",
+    Act.LAST: "trying what is over",
 }
 SETTLING: Final = "hearing from the gateway"
 
@@ -104,17 +110,24 @@ async def _play(plan: Plan, here: Place, screen: Screen, gateway: Gateway) -> Se
             await _act(Act.OPEN, plan, screen, sender, phases)
             with screen.phase(SETTLING, plan.settling) as phase:
                 phases[SETTLING] = phase
-                settling = Settling(plan, phase, channel, database, gateway)
+                settling = Settling(phase, channel, database, gateway)
                 async with asyncio.TaskGroup() as group:
-                    settled = group.create_task(settling.until_quiet(), name="settling")
+                    watching = group.create_task(settling.watch(), name="settling")
                     await _act(Act.RECHARGE, plan, screen, sender, phases)
                     settled_meanwhile = phase.done
                     await _act(Act.AGAIN, plan, screen, sender, phases)
-                    settling.all_sent = True
+                    quiet = await settling.until(Status.is_paid)
+                    await _act(Act.SPEND, plan, screen, sender, phases)
+                    await _act(Act.USE, plan, screen, sender, phases)
+                    quiet = await settling.until(Status.is_quiet) and quiet
+                    await _act(Act.END, plan, screen, sender, phases)
+                    await _act(Act.LAST, plan, screen, sender, phases)
+                    quiet = await settling.until(Status.is_quiet) and quiet
+                    watching.cancel()
         found.dead_letters = await look.dead_letters(here.amqp_url, {one.label for one in plan})
         found.commands = await look.commands(database)
-        found.orders = await look.orders(database)
-        found.balances_minor = await look.balances_minor(database)
+        found.orders, found.late = await look.orders(database)
+        found.balances_minor, found.reserved_minor = await look.balances_minor(database)
         user_id, currency = plan.accounts[0]
         pages = [page async for page in wallet.statement_pages(user_id, currency)]
     return Seen(
@@ -123,7 +136,7 @@ async def _play(plan: Plan, here: Place, screen: Screen, gateway: Gateway) -> Se
         latencies_seconds=sorted(latencies),
         account=pages[-1].account,
         entries=[entry for page in pages for entry in page.entries],
-        quiet=settled.result(),
+        quiet=quiet,
         settled_meanwhile=settled_meanwhile,
     )
 
@@ -187,43 +200,58 @@ def _kind(outcome: Outcome) -> str:
 
 
 class Settling:
-    """Waits for the gateway: looks, again and again, how far it is."""
+    """Waits for the gateway, and for the wallet's own clock: looks, again and again, how far it is."""
 
     def __init__(
-        self, plan: Plan, phase: Phase, channel: Channel, database: asyncpg.Connection, gateway: Gateway
+        self, phase: Phase, channel: Channel, database: asyncpg.Connection, gateway: Gateway
     ) -> None:
-        self._plan = plan
         self._phase = phase
         self._channel = channel
         self._database = database
         self._gateway = gateway
-        self.all_sent = False
+        self._looks: list[Status] = []
+        self._looked = asyncio.Event()
 
-    async def until_quiet(self) -> bool:
-        """Return whether everything came that had to: False when nothing new has come for too long."""
-        last: Status | None = None
+    async def watch(self) -> None:
+        """Never returns; the screen shows how far it is."""
+        while True:
+            self._looks.append(await self._look())
+            self._looked.set()
+            await asyncio.sleep(LOOK_EVERY_SECONDS)  # queues and tables send no signal
+
+    async def until(self, is_reached: Callable[["Status"], bool]) -> bool:
+        """Return whether it came so far, seen twice: False when nothing new has come for too long."""
+        self._looks.clear()  # they are of the time before what was sent last
         changed_at = time.monotonic()
         while True:
-            now = await self._look()
-            done = self.all_sent and now.is_done(self._plan)
-            if done and now == last:  # twice the same: a batch in the worker's hands is in no queue
+            self._looked.clear()
+            await self._looked.wait()
+            now, last = self._looks[-1], self._looks[-2] if len(self._looks) > 1 else None
+            # Twice the same: a batch in the worker's hands is in no queue.
+            if now == last and is_reached(now):
                 return True
-            if now != last or not self.all_sent:
-                last, changed_at = now, time.monotonic()
+            if now != last:
+                changed_at = time.monotonic()
             elif time.monotonic() > changed_at + QUIET_SECONDS:
                 return False
-            await asyncio.sleep(LOOK_EVERY_SECONDS)  # queues and tables send no signal
 
     async def _look(self) -> "Status":
         statuses = await look.statuses(self._database)
         self._phase.show(
-            sum(number for status, number in statuses.items() if status != OrderStatus.PENDING), statuses
+            sum(
+                number
+                for status, number in statuses.items()
+                if status not in {OrderStatus.PENDING, OrderStatus.ACTIVE}
+            ),
+            statuses,
         )
         return Status(
-            unsettled=await look.unsettled(self._database, WAITING_CHANNELS),
+            statuses=statuses,
+            unsettled=await look.unsettled(self._database, SLOW_CHANNELS),
+            due=await look.due(self._database),
             unpublished=await look.outbox(self._database),
             depths=await look.depths(self._channel),
-            gateway_answers=await asyncio.to_thread(lambda: self._gateway.answers_sent),
+            answers_waiting=await asyncio.to_thread(self._gateway.answers_waiting),
         )
 
 
@@ -231,20 +259,20 @@ class Settling:
 class Status:
     """How far it is: what still waits, and what has come."""
 
+    statuses: Mapping[str, int]
     unsettled: int
+    due: int
     unpublished: int
     depths: look.Depths
-    gateway_answers: int
+    answers_waiting: int
 
-    def is_done(self, plan: Plan) -> bool:
-        """Whether nothing is on its way any more, as far as can be seen from outside."""
-        return (
-            self.unsettled == 0
-            and self.unpublished == 0
-            and self.depths.work == 0
-            and self.depths.dead_letters >= plan.dead_letters.total()
-            and self.gateway_answers >= plan.gateway_answers
-        )
+    def is_paid(self) -> bool:
+        """Whether the gateway has spoken of everything of which it speaks at once."""
+        return self.unsettled == 0 and self.depths.work == 0
+
+    def is_quiet(self) -> bool:
+        """Whether nothing is on its way any more, and nothing comes by itself."""
+        return self.is_paid() and self.due == 0 and self.unpublished == 0 and self.answers_waiting == 0
 
 
 async def _watch(members: Sequence[Member], screen: Screen) -> None:

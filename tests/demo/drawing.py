@@ -1,0 +1,37 @@
+"""The whole plan of a story, from its size and seed."""
+
+import random
+from types import MappingProxyType
+
+from tests.demo import cast, plan, spending
+from tests.demo.plan import Act, Plan, Sending
+
+
+def draw(*, accounts: int, recharges: int, seed: int) -> Plan:
+    """Return the plan of that seed and size; the same one each time."""
+    chance = random.Random(seed)
+    held = plan.accounts(chance, accounts)
+    opened = [plan.opening(number, user_id, currency) for number, (user_id, currency) in enumerate(held, 1)]
+    recharged = plan.recharges(chance, held, recharges)
+    rounds = max(1, accounts // plan.MISTAKES_EVERY)
+    wrong = [one for round_no in range(1, rounds + 1) for one in plan.mistakes(round_no, held)]
+    wrong += [plan.unreadable(number, *one) for number, one in enumerate(plan.bodies(rounds), 1)]
+    again = [
+        *plan.repeats(chance.sample(opened, min(rounds, len(opened)))),
+        *plan.repeats(chance.sample(recharged, min(5 * rounds, len(recharged)))),
+        *plan.repeats([one for one in wrong if one.command is not None][:rounds]),
+        *(plan.conflict(one) for one in chance.sample(recharged, min(2 * rounds, len(recharged)))),
+    ]
+    acts: dict[Act, list[Sending]] = {act: [] for act in Act}
+    acts[Act.OPEN] = opened
+    acts[Act.RECHARGE] = [*recharged, *wrong]
+    acts[Act.AGAIN] = again
+    for round_no in range(1, rounds + 1):
+        for act, sendings in cast.scenes(round_no, held[round_no % len(held)]).items():
+            acts[act] += sendings
+    for act, sendings in spending.spent(chance, held, recharged).items():
+        acts[act] += sendings
+    acts[Act.LAST] += plan.repeats(chance.sample(acts[Act.SPEND], min(5 * rounds, len(acts[Act.SPEND]))))
+    for act in (Act.RECHARGE, Act.SPEND, Act.USE):
+        chance.shuffle(acts[act])
+    return Plan(accounts=held, acts=MappingProxyType(acts))

@@ -1,0 +1,132 @@
+"""What becomes of a payment in each mood of the gateway, in a wallet that keeps the contract.
+
+The demo's wallet asks soon about payments on some channels, and waits for a recharge's money for seconds only; really
+it would be a day.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from payment_simulator.moods import Mood
+from schemas.codes import Code
+from schemas.values import OrderStatus
+
+RECHARGE_EXPIRES_SECONDS: Final = 8
+LATE_AFTER_SECONDS: Final = 10.0  # of a recharge: after it has expired
+OUTGOING_LATE_AFTER_SECONDS: Final = 2.0
+NEVER_SECONDS: Final = 3_600  # long after the demo
+ASKED_MOODS: Final = frozenset(
+    {Mood.SILENT, Mood.BAD_SIGNATURE, Mood.LOST, Mood.LATE, Mood.WRONG_AMOUNT, Mood.WRONG_CURRENCY}
+)
+"""The moods in which the wallet hears nothing that it believes, or hears it late."""
+
+SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "WALLET_RECHARGE_EXPIRES_SECONDS": str(RECHARGE_EXPIRES_SECONDS),
+        "WALLET_ASK_SECONDS": str(NEVER_SECONDS),
+        "WALLET_ASK_SECONDS_BY_CHANNEL": json.dumps(
+            {
+                channel: [1, 3, NEVER_SECONDS]
+                for mood in Mood
+                if mood in ASKED_MOODS
+                for channel in (mood.channel, mood.refund_channel)
+            }
+        ),
+    }
+)
+"""What the workers are told of time."""
+
+SCENARIO: Final = f"""
+late_after_seconds = {LATE_AFTER_SECONDS}
+
+[payout]
+late_after_seconds = {OUTGOING_LATE_AFTER_SECONDS}
+
+[refund]
+late_after_seconds = {OUTGOING_LATE_AFTER_SECONDS}
+"""
+"""What the gateway is told: without chance of its own, so that a channel alone decides what happens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """How an order ends. `dead_letter`: what an operator finds of it.
+
+    `insists`: the gateway says the wrong thing again whenever it is asked, and each time is a dead letter. `asked`:
+    nothing that the wallet believes comes without asking, or it comes late. `is_late`: it is marked so.
+    `difference`: what reconciliation says of it, because the gateway believes something else.
+    """
+
+    status: OrderStatus
+    dead_letter: Code | None = None
+    insists: bool = False
+    asked: bool = False
+    is_late: bool = False
+    difference: str | None = None
+
+    @property
+    def statuses(self) -> frozenset[OrderStatus]:
+        """How it may stand in the end."""
+        # Where the machine is so slow that an order expires before the gateway is heard, what failed stays expired.
+        also = {OrderStatus.EXPIRED} if self.status is OrderStatus.FAILED else set()
+        return frozenset({self.status} | also)
+
+
+_SUCCEEDED, _FAILED, _EXPIRED, _PENDING = (
+    OrderStatus.SUCCEEDED,
+    OrderStatus.FAILED,
+    OrderStatus.EXPIRED,
+    OrderStatus.PENDING,
+)
+
+RECHARGES: Final[Mapping[Mood, Fate]] = MappingProxyType(
+    {
+        Mood.SUCCEEDED: Fate(_SUCCEEDED),
+        Mood.DECLINED: Fate(_FAILED),
+        Mood.UNKNOWN_THEN_SUCCEEDED: Fate(_SUCCEEDED),
+        Mood.DUPLICATE: Fate(_SUCCEEDED),
+        Mood.CONTRADICTION: Fate(_SUCCEEDED, Code.CONTRADICTING_RESULT, difference="different_status"),
+        Mood.WRONG_AMOUNT: Fate(
+            _EXPIRED, Code.AMOUNT_MISMATCH, insists=True, asked=True, difference="different_amount"
+        ),
+        Mood.WRONG_CURRENCY: Fate(
+            _EXPIRED, Code.CURRENCY_MISMATCH, insists=True, asked=True, difference="different_amount"
+        ),
+        Mood.BAD_SIGNATURE: Fate(_SUCCEEDED, Code.BAD_SIGNATURE, asked=True),
+        Mood.SILENT: Fate(_SUCCEEDED, asked=True),
+        Mood.LATE: Fate(_SUCCEEDED, asked=True, is_late=True),
+        Mood.FAILED_THEN_SUCCEEDED: Fate(_SUCCEEDED, is_late=True),
+        Mood.LOST: Fate(_EXPIRED, asked=True),
+    }
+)
+
+OUTGOING: Final[Mapping[Mood, Fate]] = MappingProxyType(
+    {
+        Mood.SUCCEEDED: Fate(_SUCCEEDED),
+        Mood.DECLINED: Fate(_FAILED),
+        Mood.UNKNOWN_THEN_SUCCEEDED: Fate(_SUCCEEDED),
+        Mood.DUPLICATE: Fate(_SUCCEEDED),
+        Mood.CONTRADICTION: Fate(_SUCCEEDED, Code.CONTRADICTING_RESULT, difference="different_status"),
+        Mood.WRONG_AMOUNT: Fate(
+            _PENDING, Code.AMOUNT_MISMATCH, insists=True, asked=True, difference="different_amount"
+        ),
+        Mood.WRONG_CURRENCY: Fate(
+            _PENDING, Code.CURRENCY_MISMATCH, insists=True, asked=True, difference="different_amount"
+        ),
+        Mood.BAD_SIGNATURE: Fate(_SUCCEEDED, Code.BAD_SIGNATURE, asked=True),
+        Mood.SILENT: Fate(_SUCCEEDED, asked=True),
+        Mood.LATE: Fate(_SUCCEEDED, asked=True),
+        Mood.FAILED_THEN_SUCCEEDED: Fate(_FAILED, Code.CONTRADICTING_RESULT, difference="different_status"),
+        Mood.LOST: Fate(_PENDING, asked=True),
+    }
+)
+"""Withdrawals and refunds: what was sent never ends by itself."""
+
+for _fates in (RECHARGES, OUTGOING):
+    if set(_fates) != set(Mood):
+        raise AssertionError("a mood of the gateway has no fate here")
+    if {mood for mood, fate in _fates.items() if fate.asked} != ASKED_MOODS:
+        raise AssertionError("what must be asked about is not asked about, or the other way round")
