@@ -105,24 +105,6 @@ async def test_row_17_every_file_of_the_corpus_is_a_dead_letter_byte_for_byte_an
         assert worker.process.returncode == 0
 
 
-async def test_row_21_what_was_applied_meanwhile_is_answered_with_its_stored_outcome_when_it_comes_again(
-    make_world: MakeWorld,
-) -> None:
-    """A replay is done by hand here, as an operator without tools would: the keeper and its replays come later."""
-    async with make_world(workers=1, accounts=1) as world:
-        command = world.load.some(1)[0]
-        await world.sender.send_until_confirmed([command])
-        await world.until("SELECT count(*) FROM orders WHERE status = 'succeeded'", 1)
-
-        await world.sender.send_until_confirmed(
-            [Letter(command.note, COMMANDS, {"x-wallet-replay-id": "by hand", "x-wallet-replay-count": "1"})]
-        )
-
-        assert await world.judge() == []
-        (settled,) = [line for line in only_log(world, "batch.settled") if line.get("repeated")]
-        assert settled["repeated"] == 1
-
-
 JUMPING_CLOCK = """
 CREATE SCHEMA jumping;
 CREATE TABLE jumping.by (span interval);
