@@ -1,7 +1,6 @@
 """Rows 19, 20 and 21 of the fault matrix, and need 16: what fails in the middle loses nothing and is done once."""
 
 import asyncio
-import os
 import signal
 
 import asyncpg
@@ -15,7 +14,7 @@ from wallet_worker.dead_letters.records import Action, Actor, Filter, Pace, Role
 
 OLGA = Actor("olga", Role.OPERATOR, "tests")
 
-LETTERS = 10_000 if os.environ.get("WALLET_FAULTS") == "full" else 1_200
+LETTERS = 10_000
 
 
 async def died(worker: WorkerProcess) -> None:

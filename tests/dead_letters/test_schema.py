@@ -1,0 +1,268 @@
+"""The tables of the dead letters: constraints with names of ours, and a role that may exactly what it needs."""
+
+import asyncio
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+
+from tests.dead_letters.conftest import Desk
+from tests.dead_letters.letters import arrived
+from tests.journeys.messages import recharge
+from tests.servers import Servers
+from wallet_worker.store.database import READONLY_ROLE, WORKER_ROLE, Database
+from wallet_worker.store.dead_letters import OPERATOR_ROLE
+from wallet_worker.store.migrate import migrate
+
+_ID = "'00000000-0000-7000-8000-000000000001'"
+_OTHER = "'00000000-0000-7000-8000-000000000002'"
+
+# A row of each table that is as it should be, as SQL; letter 1 is there.
+_USUAL = {
+    "dead_letters": {
+        "letter_id": "100",
+        "state": "'waiting'",
+        "reason": "'INTERNAL'",
+        "detail": "''",
+        "source": "'q'",
+        "routing_key": "'k'",
+        "properties": "''",
+        "body": "''",
+        "body_digest": "sha256('')",
+        "attempts": "1",
+        "replays": "0",
+        "edit_of": "NULL",
+        "first_seen": "now()",
+        "arrived_at": "now()",
+        "updated_at": "now()",
+    },
+    "dead_letter_attempts": {
+        "letter_id": "1",
+        "arrival_key": "sha256('a')",
+        "reason": "'INTERNAL'",
+        "detail": "''",
+        "attempts": "1",
+        "first_seen": "now()",
+        "arrived_at": "now()",
+    },
+    "dead_letter_plans": {
+        "token": "'t'",
+        "action": "'replay'",
+        "made_by": "'a'",
+        "made_at": "now()",
+        "expires_at": "now()",
+        "reason": "'r'",
+        "filter": "'{}'",
+        "canary": "0",
+        "rate": "1",
+        "stop_ratio": "1",
+        "letter_ids": "'{}'",
+        "verdicts": "'{}'",
+        "codes": "'{}'",
+        "skipped": "0",
+        "needs_two": "true",
+        "edited_body": "NULL",
+        "differences": "'[]'",
+        "approved_by": "NULL",
+        "operation_id": "NULL",
+    },
+    "dead_letter_operations": {
+        "operation_id": _ID,
+        "token": "'t'",
+        "action": "'replay'",
+        "state": "'running'",
+        "actor": "'a'",
+        "reason": "'r'",
+        "filter": "'{}'",
+        "canary": "0",
+        "rate": "1",
+        "stop_ratio": "1",
+        "total": "1",
+        "standing": "''",
+        "publish_at": "now()",
+        "started_at": "now()",
+        "ended_at": "NULL",
+    },
+    "dead_letter_replays": {
+        "replay_id": _ID,
+        "letter_id": "1",
+        "operation_id": _ID,
+        "position": "0",
+        "number": "1",
+        "state": "'ordered'",
+        "verdict": "'will_apply'",
+        "verdict_code": "''",
+        "body_digest": "''",
+        "ordered_at": "now()",
+        "ended_at": "NULL",
+    },
+    "dead_letter_audit": {
+        "at": "now()",
+        "actor": "'a'",
+        "role": "'r'",
+        "via": "''",
+        "action": "'note'",
+        "reason": "''",
+        "letter_id": "NULL",
+        "operation_id": "NULL",
+        "detail": "'{}'",
+    },
+    "dead_letter_keepers": {"name": "'k'", "standing": "''", "depths": "'{}'", "seen_at": "now()"},
+}
+
+
+def row(table: str, **changes: str) -> str:
+    """Return the statement that inserts a usual row, with some columns otherwise."""
+    values = _USUAL[table] | changes
+    return f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join(values.values())})"  # noqa: S608 -- ours
+
+
+def again(table: str, **changes: str) -> str:
+    """Return the statement that inserts once more what is there, its own number too."""
+    columns = [*_USUAL[table], {"dead_letter_attempts": "attempt_id", "dead_letter_audit": "audit_id"}[table]]
+    said = ", ".join(changes.get(column, column) for column in columns)
+    return f"INSERT INTO {table} ({', '.join(columns)}) OVERRIDING SYSTEM VALUE SELECT {said} FROM {table}"  # noqa: S608
+
+
+LETTER, ATTEMPT, PLAN = row("dead_letters"), row("dead_letter_attempts"), row("dead_letter_plans")
+OPERATION, REPLAY = row("dead_letter_operations"), row("dead_letter_replays")
+
+# Each constraint, with statements of which the last breaks it, and the others do not.
+BREACHES: dict[str, tuple[str, ...]] = {
+    "dead_letters_pkey": (LETTER, LETTER),
+    "dead_letters_edit_of_fkey": (row("dead_letters", edit_of="4711"),),
+    "dead_letters_state_known": (row("dead_letters", state="'lost'"),),
+    "dead_letters_body_digest_form": (row("dead_letters", body_digest="'short'"),),
+    "dead_letters_replays_count": (row("dead_letters", replays="-1"),),
+    "dead_letter_attempts_pkey": (ATTEMPT, again("dead_letter_attempts", arrival_key="sha256(arrival_key)")),
+    "dead_letter_attempts_arrival_key": (ATTEMPT, ATTEMPT),
+    "dead_letter_attempts_letter_id_fkey": (row("dead_letter_attempts", letter_id="4711"),),
+    "dead_letter_attempts_arrival_key_form": (row("dead_letter_attempts", arrival_key="'short'"),),
+    "dead_letter_plans_pkey": (PLAN, PLAN),
+    "dead_letter_plans_action_known": (row("dead_letter_plans", action="'burn'"),),
+    "dead_letter_plans_four_eyes": (row("dead_letter_plans", approved_by="'a'"),),
+    "dead_letter_plans_approved": (row("dead_letter_plans", operation_id=_ID),),
+    "dead_letter_plans_edit_has_body": (row("dead_letter_plans", action="'edit'"),),
+    "dead_letter_operations_pkey": (OPERATION, row("dead_letter_operations", token="'u'")),
+    "dead_letter_operations_token_key": (OPERATION, row("dead_letter_operations", operation_id=_OTHER)),
+    "dead_letter_operations_state_known": (row("dead_letter_operations", state="'lost'"),),
+    "dead_letter_operations_ended": (row("dead_letter_operations", ended_at="now()"),),
+    "dead_letter_replays_pkey": (OPERATION, LETTER, REPLAY, row("dead_letter_replays", letter_id="100")),
+    "dead_letter_replays_letter_id_fkey": (OPERATION, row("dead_letter_replays", letter_id="4711")),
+    "dead_letter_replays_operation_id_fkey": (REPLAY,),
+    "dead_letter_replays_state_known": (
+        OPERATION,
+        row("dead_letter_replays", state="'lost'", ended_at="now()"),
+    ),
+    "dead_letter_replays_ended": (OPERATION, row("dead_letter_replays", state="'resolved'")),
+    "dead_letter_replays_outstanding": (OPERATION, REPLAY, row("dead_letter_replays", replay_id=_OTHER)),
+    "dead_letter_audit_pkey": (row("dead_letter_audit"), again("dead_letter_audit")),
+    "dead_letter_audit_letter_id_fkey": (row("dead_letter_audit", letter_id="4711"),),
+    "dead_letter_audit_operation_id_fkey": (row("dead_letter_audit", operation_id=_ID),),
+    "dead_letter_keepers_pkey": (row("dead_letter_keepers"), row("dead_letter_keepers")),
+}
+
+
+async def test_each_constraint_holds(desk: Desk) -> None:
+    await desk.take_in(arrived(recharge("user-1")))
+
+    for constraint, statements in BREACHES.items():
+        transaction = desk.owner.transaction()
+        await transaction.start()
+        for statement in statements[:-1]:
+            await desk.owner.execute(statement)
+        with pytest.raises(asyncpg.IntegrityConstraintViolationError) as caught:
+            await desk.owner.execute(statements[-1])
+        assert caught.value.constraint_name == constraint
+        await transaction.rollback()
+
+
+async def test_every_constraint_is_tried_here_and_has_a_name_of_ours(owner: asyncpg.Connection) -> None:
+    found = await owner.fetch(
+        r"""
+        SELECT c.conname FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid
+        WHERE t.relname LIKE 'dead\_letter%' AND c.contype <> 'n'
+        UNION
+        SELECT i.relname FROM pg_index x
+        JOIN pg_class i ON i.oid = x.indexrelid
+        JOIN pg_class t ON t.oid = x.indrelid
+        WHERE t.relname LIKE 'dead\_letter%' AND x.indisunique
+        """
+    )
+
+    assert {one["conname"] for one in found} == set(BREACHES)
+
+
+_WRITTEN = {
+    "dead_letters": {"state", "reason", "detail", "worker", "attempts", "replays", "updated_at"},
+    "dead_letter_attempts": {"times"},
+    "dead_letter_audit": set[str](),
+    "dead_letter_keepers": {"standing", "depths", "seen_at"},
+    "dead_letter_operations": {"state", "standing", "publish_at", "ended_at"},
+    "dead_letter_plans": {"approved_by", "operation_id"},
+    "dead_letter_replays": {"state", "code", "detail", "tries", "published_at", "checked_at", "ended_at"},
+}
+_READ = {
+    "accounts",
+    "alembic_version",
+    "commands",
+    "entries",
+    "orders",
+    "parked_results",
+    "payment_results",
+}
+
+
+async def test_the_operators_role_has_exactly_these_privileges(owner: asyncpg.Connection) -> None:
+    tables = await owner.fetch(
+        """
+        SELECT t.relname, array_agg(p.name ORDER BY p.name) AS may
+        FROM pg_class t,
+             unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS p (name)
+        WHERE t.relnamespace = 'public'::regnamespace AND t.relkind = 'r' AND has_table_privilege($1, t.oid, p.name)
+        GROUP BY t.relname
+        """,
+        OPERATOR_ROLE,
+    )
+    columns = await owner.fetch(
+        """
+        SELECT t.relname, array_agg(a.attname::text) AS written
+        FROM pg_class t JOIN pg_attribute a ON a.attrelid = t.oid
+        WHERE t.relnamespace = 'public'::regnamespace AND t.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
+          AND has_column_privilege($1, t.oid, a.attnum, 'UPDATE')
+        GROUP BY t.relname
+        """,
+        OPERATOR_ROLE,
+    )
+
+    keepers = {"dead_letter_keepers": ["DELETE", "INSERT", "SELECT"]}
+    wanted = (
+        {table: ["INSERT", "SELECT"] for table in _WRITTEN} | {table: ["SELECT"] for table in _READ} | keepers
+    )
+    assert {one["relname"]: one["may"] for one in tables} == wanted
+    assert {one["relname"]: set(one["written"]) for one in columns} == {
+        table: written for table, written in _WRITTEN.items() if written
+    }
+
+
+async def test_a_login_that_was_the_worker_before_may_be_an_operator_after_migrating(
+    servers: Servers,
+) -> None:
+    async with servers.database() as url:
+        parts = urlsplit(url)
+        name = f"worker_{parts.path.rpartition('_')[2]}"
+        owner = await asyncpg.connect(url)
+        await migrate(url)  # the roles are there now, as on a cluster with a wallet of the version before
+        await owner.execute(
+            f"CREATE ROLE {name} LOGIN PASSWORD 'secret' IN ROLE {WORKER_ROLE}, {READONLY_ROLE};"
+            "DROP SCHEMA public CASCADE; CREATE SCHEMA public"
+        )
+        try:
+            await migrate(url)
+            login = urlunsplit(parts._replace(netloc=f"{name}:secret@{parts.netloc.rpartition('@')[2]}"))
+            database = Database(login, role=OPERATOR_ROLE, application="wallet tests")
+            await asyncio.wait_for(database.open(), 30)
+            await database.close()
+        finally:
+            await owner.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+            await owner.close()
