@@ -8,7 +8,8 @@ import pytest
 
 from tests.dead_letters.conftest import ANNA, OTTO, Wallet
 from tests.dead_letters.letters import arrived
-from tests.journeys.messages import encoded, recharge, result, signed
+from tests.faults.proxy import Proxy
+from tests.journeys.messages import Json, encoded, recharge, result, signed
 from tests.workers import WorkerProcess, until
 from wallet_worker.dead_letters.records import Action, Actor, Filter, Pace, Role, StaleError
 
@@ -208,3 +209,61 @@ async def test_the_failpoints_are_inert_unless_switched_on(wallet: Wallet, part:
 
     await wallet.until_state(letter_id, "resolved")
     assert worker.process.returncode is None
+
+
+async def some_published(wallet: Wallet, count: int) -> None:
+    """Wait until so many replays are published."""
+    query = "SELECT count(published_at) >= $1 FROM dead_letter_replays"
+    await until(wallet.owner, query, True, count)  # noqa: FBT003 -- what the query says
+
+
+async def assert_each_is_applied_once(wallet: Wallet, orders: list[Json]) -> None:
+    found = await wallet.owner.fetch("SELECT serial_no FROM orders")
+    assert sorted(row["serial_no"] for row in found) == sorted(order["serial_no"] for order in orders)
+    assert await wallet.owner.fetchval("SELECT count(*) FROM dead_letters WHERE state <> 'resolved'") == 0
+    assert await wallet.owner.fetchval("SELECT count(*) FROM dead_letters") == len(orders)
+
+
+async def test_need_16_the_broker_is_lost_in_the_middle_of_a_replay(wallet: Wallet) -> None:
+    async with Proxy(wallet.workers.amqp_url) as proxy:
+        await wallet.start(WALLET_AMQP_URL=proxy.url)
+        user = await wallet.upstream.opened()
+        orders = [recharge(user) for _ in range(90)]
+        await wallet.take_in(*(arrived(order) for order in orders))
+        plan = await wallet.operations.plan(
+            OTTO, Action.REPLAY, Filter(), reason="x", pace=Pace(rate_per_second=30)
+        )
+        operation = await wallet.operations.execute(OTTO, plan.token)
+
+        for count in (15, 30, 45):
+            await some_published(wallet, count)
+            assert proxy.reset(b"wallet keeper: replays") == 1
+        proxy.refuse()
+        said = "SELECT starts_with(standing, 'waiting for the broker, and then going on') FROM dead_letter_operations"
+        await until(wallet.owner, said, True)  # noqa: FBT003 -- what the query says
+        proxy.heal()
+
+        await wallet.until_operation(operation.operation_id, "done", seconds=120)
+    await assert_each_is_applied_once(wallet, orders)
+
+
+async def test_need_16_the_database_is_lost_in_the_middle_of_a_replay(wallet: Wallet) -> None:
+    async with Proxy(wallet.workers.database_url) as proxy:
+        worker = await wallet.start(WALLET_DATABASE_URL=proxy.url)
+        user = await wallet.upstream.opened()
+        orders = [recharge(user) for _ in range(90)]
+        await wallet.take_in(*(arrived(order) for order in orders))
+        plan = await wallet.operations.plan(
+            OTTO, Action.REPLAY, Filter(), reason="x", pace=Pace(rate_per_second=30)
+        )
+        operation = await wallet.operations.execute(OTTO, plan.token)
+
+        for count in (15, 30, 45):
+            await some_published(wallet, count)
+            proxy.reset()
+        proxy.refuse()
+        await worker.until_ready(ready=False)
+        proxy.heal()
+
+        await wallet.until_operation(operation.operation_id, "done", seconds=120)
+    await assert_each_is_applied_once(wallet, orders)
