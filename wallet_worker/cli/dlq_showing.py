@@ -117,7 +117,7 @@ def tell_overview(found: Overview) -> None:
     rows += [
         ("oldest that waits", time(found.oldest_waiting)),
         ("last arrival", time(found.last_arrival)),
-        ("keeper", f"{found.keeper_standing} ({time(found.keeper_seen)})"),
+        ("keeper", f"{found.keeper_standing} ({time(found.keeper_seen)})".removesuffix(" ()")),
         ("operations at work", str(found.running)),
         ("plans that need a second person", str(found.awaiting_approval)),
     ]
@@ -133,7 +133,7 @@ def tell_letter(found: LetterDetail) -> None:
         ("detail", line.detail),
         ("what is safe", found.runbook.safe),
         ("whom to ask", found.runbook.ask),
-        ("a replay now", f"{found.prediction.label} {found.prediction.detail}".strip()),
+        ("a replay now", f"{found.prediction.label}: {found.prediction.detail}".removesuffix(": ")),
         ("source", line.source),
         ("published to", _address(whole)),
         ("type", line.message_type or "?"),

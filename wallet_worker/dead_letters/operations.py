@@ -20,25 +20,23 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 import asyncpg
 
 from schemas.commands import Command
-from schemas.encode import encode
-from schemas.fingerprint import content
 from schemas.names import WALLET_COMMANDS
-from schemas.parse import COMMANDS, Malformed, UnsupportedType, parse
-from schemas.queries import GetOrder, OrderDetail
-from wallet_worker import queries
-from wallet_worker.core import accounts as core_accounts
 from wallet_worker.core.circumstances import Rules
 from wallet_worker.core.numbering import uuid7
 from wallet_worker.dead_letters import rows as shown_rows
-from wallet_worker.dead_letters import runbook, showing
+from wallet_worker.dead_letters import runbook
+from wallet_worker.dead_letters.asking import audit_fits, clean, fits, paced, reason_of, token_of
+from wallet_worker.dead_letters.carrying_out import carry_out, let_go
+from wallet_worker.dead_letters.editing import differences, edited
 from wallet_worker.dead_letters.prediction import Replayable, predict
 from wallet_worker.dead_letters.records import (
+    ACTS_ON,
     Action,
     Actor,
     ApprovalNeededError,
@@ -67,10 +65,11 @@ from wallet_worker.dead_letters.records import (
     Prediction,
     Role,
     StaleError,
-    Truth,
     Verdict,
 )
-from wallet_worker.store import accounts, commands
+from wallet_worker.dead_letters.refusing import may, no_operation, no_plan, said_of_lost, why_none
+from wallet_worker.dead_letters.truth import truth_of
+from wallet_worker.store import commands
 from wallet_worker.store import dead_letters as letters_table
 from wallet_worker.store import dead_letters_audit as audit_table
 from wallet_worker.store import dead_letters_keepers as keepers_table
@@ -79,7 +78,6 @@ from wallet_worker.store import dead_letters_plans as plans_table
 from wallet_worker.store import dead_letters_replays as replays_table
 from wallet_worker.store.database import Database
 from wallet_worker.store.dead_letters_audit import Deed
-from wallet_worker.store.dead_letters_truth import results
 
 PAGE_LETTERS = 50
 PAGE_LETTERS_MAX = 500
@@ -90,23 +88,7 @@ STUCK_AFTER = timedelta(minutes=15)
 
 _CHUNK = 500  # letters predicted at once: bodies of 64 KiB each are 32 MB
 _SAMPLES = 5  # of each prediction
-_REASON_MAX = 1_000
 _NOTE_MAX = 4_000
-
-_FROM: Final[Mapping[Action, tuple[LetterState, ...]]] = {
-    Action.REPLAY: (LetterState.WAITING,),
-    Action.DISCARD: (LetterState.WAITING,),
-    Action.RESTORE: (LetterState.DISCARDED, LetterState.REPLAYING),
-    Action.EDIT: (LetterState.WAITING,),
-}
-"""The states in which an action finds its letters."""
-
-_TO: Final[Mapping[Action, LetterState]] = {
-    Action.REPLAY: LetterState.REPLAYING,
-    Action.DISCARD: LetterState.DISCARDED,
-    Action.RESTORE: LetterState.WAITING,
-    Action.EDIT: LetterState.EDITED,
-}
 
 
 class Operations:
@@ -131,14 +113,14 @@ class Operations:
         """Return letters, newest first; `after` is a page's `next_after`."""
         limit = min(max(limit, 1), PAGE_LETTERS_MAX)
         async with self._looking() as connection:
-            rows = await letters_table.page(connection, _fits(which), after=after, limit=limit + 1)
+            rows = await letters_table.page(connection, fits(which), after=after, limit=limit + 1)
         shown = tuple(shown_rows.line(row, actor) for row in rows[:limit])
         return Page(shown, shown[-1].letter_id if len(rows) > limit else None)
 
     async def count(self, actor: Actor, which: Filter) -> int:  # noqa: ARG002 -- everybody who may look may count
         """Return how many letters fit."""
         async with self._looking() as connection:
-            return await letters_table.count(connection, _fits(which))
+            return await letters_table.count(connection, fits(which))
 
     async def groups(
         self,
@@ -155,7 +137,7 @@ class Operations:
         async with self._looking() as connection:
             until = await _now(connection)
             rows = await letters_table.groups(
-                connection, _fits(which), since=until - span, until=until, buckets=buckets
+                connection, fits(which), since=until - span, until=until, buckets=buckets
             )
         return [shown_rows.group(row, buckets) for row in rows]
 
@@ -195,7 +177,7 @@ class Operations:
             audit = await audit_table.oldest(
                 connection, audit_table.Fits(letter_id=letter_id), after=None, limit=1_000
             )
-            truth = await _truth(connection, row, actor)
+            truth = await truth_of(connection, row, actor)
             (prediction,) = await predict(connection, [_replayable(row)], self._rules, self._keys)
         return LetterDetail(
             whole=shown_rows.whole(row, actor),
@@ -212,7 +194,7 @@ class Operations:
         after: int | None = None
         while True:
             async with self._looking() as connection:
-                rows = await letters_table.wholes(connection, _fits(which), after=after, limit=_CHUNK)
+                rows = await letters_table.wholes(connection, fits(which), after=after, limit=_CHUNK)
             for row in rows:
                 yield shown_rows.whole(row, actor)
             if len(rows) < _CHUNK:
@@ -229,14 +211,14 @@ class Operations:
         The plan is of these very letters, whatever arrives later. Raises NotAllowedError for viewers, and
         NotPossibleError if there is none, there are too many, or `reason` is empty.
         """
-        _may(actor, Role.OPERATOR)
+        may(actor, Role.OPERATOR)
         if action is Action.EDIT:
             msg = "an edit is planned with the new message, for one letter"
             raise NotPossibleError(msg)
-        reason, pace = _reason(reason), _paced(pace or Pace())
+        reason, pace = reason_of(reason), paced(pace or Pace())
         async with self._database.transaction() as connection:
             await _custom_plans(connection)
-            found = await letters_table.ids(connection, _fits(which), self.limits.plan_max + 1)
+            found = await letters_table.ids(connection, fits(which), self.limits.plan_max + 1)
             if len(found) > self.limits.plan_max:
                 msg = f"more than {self.limits.plan_max:,} letters fit: narrow the filter"
                 raise NotPossibleError(msg)
@@ -247,7 +229,7 @@ class Operations:
                     one: said for one, said in predicted.items() if said.verdict is not Verdict.NOWHERE
                 }
             if not predicted:
-                raise NotPossibleError(await _why_none(connection, action, which, found))
+                raise NotPossibleError(await why_none(connection, action, which, found))
             return await self._keep(
                 connection, actor, action, which, reason, pace, predicted, skipped=len(found) - len(predicted)
             )
@@ -258,9 +240,9 @@ class Operations:
         The body must be a command that the schema allows, with a serial number that nobody has used. A payment result
         cannot be edited: the gateway's signature would not fit. Raises InvalidEditError, and what `plan` does.
         """
-        _may(actor, Role.OPERATOR)
-        reason = _reason(reason)
-        message = _edited(body)
+        may(actor, Role.OPERATOR)
+        reason = reason_of(reason)
+        message = edited(body)
         async with self._database.transaction() as connection:
             row = await self._row(connection, letter_id)
             await self._editable(connection, row, message)
@@ -276,15 +258,15 @@ class Operations:
                 Pace(),
                 {letter_id: prediction},
                 edited_body=body,
-                differences=_differences(row["body"], message),
+                differences=differences(row["body"], message),
             )
 
     async def plan_of(self, actor: Actor, token: str) -> Plan:
         """Return a plan by its token; raises NotFoundError."""
         async with self._looking() as connection:
-            row = await plans_table.by_token(connection, _token(token))
+            row = await plans_table.by_token(connection, token_of(token))
             if row is None:
-                raise _no_plan(token)
+                raise no_plan(token)
             return await self._plan(connection, row, actor)
 
     async def plans(self, actor: Actor, *, awaiting_approval: bool = False) -> list[Plan]:
@@ -305,8 +287,8 @@ class Operations:
 
         Raises NotAllowedError if the actor is no approver, or made the plan; StaleError; NotFoundError.
         """
-        _may(actor, Role.APPROVER)
-        reason, token = _reason(reason), _token(token)
+        may(actor, Role.APPROVER)
+        reason, token = reason_of(reason), token_of(token)
         async with self._database.transaction() as connection:
             row = await self._usable(connection, token)
             if _same_person(row["made_by"], actor.name):
@@ -324,7 +306,7 @@ class Operations:
             )
             approved = await plans_table.by_token(connection, token)
             if approved is None:
-                raise _no_plan(token)
+                raise no_plan(token)
             return await self._plan(connection, approved, actor)
 
     # Acting
@@ -336,8 +318,8 @@ class Operations:
         or the token is old or used; ApprovalNeededError; NotAllowedError; NotFoundError. The same token executed
         twice, at once or later, is done once; the second is told who did it and when.
         """
-        _may(actor, Role.OPERATOR)
-        token = _token(token)
+        may(actor, Role.OPERATOR)
+        token = token_of(token)
         async with self._database.transaction() as connection:
             plan = await self._usable(connection, token)
             if plan["needs_two"] and plan["approved_by"] is None:
@@ -348,10 +330,10 @@ class Operations:
             now = await _now(connection)
             operation_id = uuid7(now, os.urandom(10))
             await self._begin(connection, actor, plan, operation_id, now)
-            await _carry_out(connection, plan, action, ids, operation_id, now)
+            await carry_out(connection, plan, action, ids, operation_id, now)
             row = await operations_table.by_id(connection, operation_id)
             if row is None:
-                raise _no_operation(operation_id)
+                raise no_operation(operation_id)
             return await _operation(connection, row, actor)
 
     async def pause(self, actor: Actor, operation_id: UUID, *, reason: str) -> Operation:
@@ -385,7 +367,7 @@ class Operations:
         async with self._looking() as connection:
             row = await operations_table.by_id(connection, operation_id)
             if row is None:
-                raise _no_operation(operation_id)
+                raise no_operation(operation_id)
             return await _operation(connection, row, actor)
 
     async def operations(self, actor: Actor, *, limit: int = 50) -> list[Operation]:
@@ -396,8 +378,8 @@ class Operations:
 
     async def note(self, actor: Actor, letter_id: int, text: str) -> AuditRow:
         """Keep a note with a letter; raises NotAllowedError for viewers, NotFoundError, NotPossibleError if empty."""
-        _may(actor, Role.OPERATOR)
-        text = _clean(text)
+        may(actor, Role.OPERATOR)
+        text = clean(text)
         if not text or len(text) > _NOTE_MAX:
             msg = f"a note has 1 to {_NOTE_MAX:,} characters"
             raise NotPossibleError(msg)
@@ -414,7 +396,7 @@ class Operations:
         """Return audit rows, newest first; `after` is a page's `next_after`."""
         limit = min(max(limit, 1), PAGE_LETTERS_MAX)
         async with self._looking() as connection:
-            rows = await audit_table.newest(connection, _audit_fits(which), after=after, limit=limit + 1)
+            rows = await audit_table.newest(connection, audit_fits(which), after=after, limit=limit + 1)
         shown = tuple(shown_rows.audit_row(row, actor) for row in rows[:limit])
         return AuditPage(shown, shown[-1].audit_id if len(rows) > limit else None)
 
@@ -423,7 +405,7 @@ class Operations:
         after: int | None = None
         while True:
             async with self._looking() as connection:
-                rows = await audit_table.oldest(connection, _audit_fits(which), after=after, limit=_CHUNK)
+                rows = await audit_table.oldest(connection, audit_fits(which), after=after, limit=_CHUNK)
             for row in rows:
                 yield shown_rows.audit_row(row, actor)
             if len(rows) < _CHUNK:
@@ -455,7 +437,7 @@ class Operations:
         self, connection: asyncpg.Connection, action: Action, found: Sequence[asyncpg.Record]
     ) -> list[int]:
         """Return those of the letters to which the action can be done."""
-        states = _FROM[action]
+        states = ACTS_ON[action]
         ids = [row["letter_id"] for row in found if LetterState(row["state"]) in states]
         if action is Action.REPLAY:
             worn = {row["letter_id"] for row in found if row["replays"] >= self.limits.replays_max}
@@ -525,7 +507,7 @@ class Operations:
         await _note_deeds(connection, [_deed(actor, f"plan {action}", reason, detail=detail)])
         row = await plans_table.by_token(connection, token)
         if row is None:
-            raise _no_plan(token)
+            raise no_plan(token)
         return await self._plan(connection, row, actor)
 
     async def _plan(self, connection: asyncpg.Connection, row: asyncpg.Record, actor: Actor) -> Plan:
@@ -571,7 +553,7 @@ class Operations:
         """Return a plan, locked, that nobody has executed and that is not too old."""
         row = await plans_table.lock(connection, token)
         if row is None:
-            raise _no_plan(token)
+            raise no_plan(token)
         if row["operation_id"] is not None:
             done = await operations_table.by_id(connection, row["operation_id"])
             who = done["actor"] if done else "somebody"
@@ -595,10 +577,10 @@ class Operations:
         fitting = set(await self._fitting(connection, action, found))  # type: ignore[arg-type]
         lost = [one for one in ids if one not in fitting]
         if lost:
-            raise StaleError(await _said_of_lost(connection, lost))
+            raise StaleError(await said_of_lost(connection, lost))
         if action is Action.EDIT:
             row = await self._row(connection, ids[0])
-            await self._editable(connection, row, _edited(plan["edited_body"]))
+            await self._editable(connection, row, edited(plan["edited_body"]))
             new = Replayable(row["source"], plan["edited_body"], row["properties"])
             predicted = dict(zip(ids, await predict(connection, [new], self._rules, self._keys), strict=True))
         else:
@@ -682,7 +664,7 @@ class Operations:
                 "can sign a payment result"
             )
             raise NotPossibleError(msg)
-        if LetterState(row["state"]) not in _FROM[Action.EDIT]:
+        if LetterState(row["state"]) not in ACTS_ON[Action.EDIT]:
             msg = f"letter {letter_id} is {row['state']}, and only one that is waiting can be edited"
             raise NotPossibleError(msg)
         (before,) = await predict(connection, [_replayable(row)], self._rules, self._keys)
@@ -706,12 +688,12 @@ class Operations:
         before: tuple[OperationState, ...],
         after: OperationState,
     ) -> Operation:
-        _may(actor, Role.OPERATOR)
-        reason = _reason(reason)
+        may(actor, Role.OPERATOR)
+        reason = reason_of(reason)
         async with self._database.transaction() as connection:
             row = await operations_table.lock(connection, operation_id)
             if row is None:
-                raise _no_operation(operation_id)
+                raise no_operation(operation_id)
             state = OperationState(row["state"])
             if state not in before or row["ended_at"] is not None:
                 msg = f"operation {operation_id} is {state}, and so there is nothing to {verb}"
@@ -727,113 +709,8 @@ class Operations:
                 await let_go(connection, operation_id, standing, now)
             row = await operations_table.by_id(connection, operation_id)
             if row is None:
-                raise _no_operation(operation_id)
+                raise no_operation(operation_id)
             return await _operation(connection, row, actor)
-
-
-async def let_go(connection: asyncpg.Connection, operation_id: UUID, detail: str, now: datetime) -> int:
-    """Have letters wait again whose replays are ordered and not published, nor just being; return how many."""
-    letter_ids = await replays_table.cancel(connection, operation_id, detail, now)
-    if letter_ids:
-        await letters_table.move(
-            connection,
-            letter_ids,
-            before=(LetterState.REPLAYING.value, LetterState.EDITED.value),
-            after=LetterState.WAITING.value,
-            now=now,
-            replays=-1,
-        )
-    return len(letter_ids)
-
-
-async def _carry_out(
-    connection: asyncpg.Connection,
-    plan: asyncpg.Record,
-    action: Action,
-    ids: Sequence[int],
-    operation_id: UUID,
-    now: datetime,
-) -> None:
-    """Put the letters into their next state, and order the replays."""
-    if action is Action.RESTORE:
-        await replays_table.give_up(connection, ids, f"given up: {plan['reason']}", now)
-    moved = await letters_table.move(
-        connection,
-        ids,
-        before=[state.value for state in _FROM[action]],
-        after=_TO[action].value,
-        now=now,
-        replays=int(action in {Action.REPLAY, Action.EDIT}),
-    )
-    if moved != len(ids):
-        msg = f"{len(ids) - moved:,} letters have changed at this moment: plan again"
-        raise StaleError(msg)
-    if action in {Action.DISCARD, Action.RESTORE}:
-        return
-    serial_no = _edited(plan["edited_body"]).serial_no if action is Action.EDIT else None
-    orders = [
-        replays_table.Order(
-            replay_id=uuid7(now, os.urandom(10)),
-            letter_id=letter_id,
-            position=position,
-            verdict=verdict,
-            verdict_code=code,
-            body=plan["edited_body"],
-            serial_no=serial_no,
-        )
-        for position, (letter_id, verdict, code) in enumerate(
-            zip(ids, plan["verdicts"], plan["codes"], strict=True)
-        )
-    ]
-    if await replays_table.insert(connection, operation_id, orders, now) != len(orders):
-        raise StaleError(await _said_of_lost(connection, ids))
-
-
-async def _why_none(
-    connection: asyncpg.Connection, action: Action, which: Filter, found: Sequence[asyncpg.Record]
-) -> str:
-    """Return why an action finds no letter."""
-    if not found:
-        return f"there is no dead letter {which.ids[0]}" if len(which.ids) == 1 else "no letter fits"
-    if len(found) == 1:
-        (letter,) = found
-        for row in await replays_table.outstanding(connection, [letter["letter_id"]]):
-            return _said_of_outstanding(row)
-        if LetterState(letter["state"]) in _FROM[action]:
-            return (
-                f"letter {letter['letter_id']} was replayed {letter['replays']} times and is not replayed any more"
-                if action is Action.REPLAY and letter["replays"]
-                else f"letter {letter['letter_id']} cannot be replayed: nobody knows where it was published first"
-            )
-        return f"letter {letter['letter_id']} is {letter['state']}: there is nothing to {action}"
-    states = Counter(row["state"] for row in found)
-    said = ", ".join(f"{count:,} {state}" for state, count in states.most_common())
-    return f"none of the {len(found):,} letters that fit can be {_DONE[action]}: {said}"
-
-
-_DONE: Final = {
-    Action.REPLAY: "replayed",
-    Action.DISCARD: "discarded",
-    Action.RESTORE: "restored",
-    Action.EDIT: "edited",
-}
-
-
-async def _said_of_lost(connection: asyncpg.Connection, lost: Sequence[int]) -> str:
-    """Return what has become of letters since they were planned."""
-    for row in await replays_table.outstanding(connection, lost):
-        return f"{_said_of_outstanding(row)}. {len(lost):,} letters have changed since: plan again."
-    rows = await letters_table.page(connection, letters_table.Fits(ids=lost[:1]), after=None, limit=1)
-    state = rows[0]["state"] if rows else "gone"
-    return f"letter {lost[0]} is {state} now; {len(lost):,} letters have changed since: plan again"
-
-
-def _said_of_outstanding(row: asyncpg.Record) -> str:
-    when = f"{row['ordered_at'].astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
-    return (
-        f"letter {row['letter_id']} is being replayed already: {row['actor']} ordered it at {when} "
-        f"(operation {row['operation_id']})"
-    )
 
 
 async def _now(connection: asyncpg.Connection) -> datetime:
@@ -863,9 +740,9 @@ def _deed(
     detail: Mapping[str, Any] | None = None,
 ) -> Deed:
     return Deed(
-        _clean(actor.name),
+        clean(actor.name),
         actor.role.name.lower(),
-        _clean(actor.via),
+        clean(actor.via),
         action,
         reason,
         letter_id,
@@ -874,85 +751,8 @@ def _deed(
     )
 
 
-def _may(actor: Actor, role: Role) -> None:
-    if actor.role < role:
-        msg = f"{actor.name} is {_A[actor.role]}; this needs {_A[role]}"
-        raise NotAllowedError(msg)
-
-
-_A: Final = {Role.VIEWER: "a viewer", Role.OPERATOR: "an operator", Role.APPROVER: "an approver"}
-
-
 def _same_person(one: str, other: str) -> bool:
     return one.strip().casefold() == other.strip().casefold()
-
-
-def _reason(text: str) -> str:
-    text = _clean(text)
-    if not text or len(text) > _REASON_MAX:
-        msg = f"say why, in 1 to {_REASON_MAX:,} characters"
-        raise NotPossibleError(msg)
-    return text
-
-
-def _clean(text: str) -> str:
-    """Return a person's text as PostgreSQL can keep it."""
-    return showing.readable(text).replace("\0", "\ufffd").strip()
-
-
-def _paced(pace: Pace) -> Pace:
-    if pace.canary < 0 or not 0 < pace.rate_per_second <= 10_000 or not 0 < pace.stop_ratio <= 1:  # noqa: PLR2004
-        msg = "a canary is 0 or more, a rate is above 0 and at most 10000 a second, a ratio is above 0 and at most 1"
-        raise NotPossibleError(msg)
-    return pace
-
-
-def _token(text: str) -> str:
-    return text.strip().lower()[:64] if text.isascii() and "\0" not in text else ""
-
-
-def _no_plan(token: str) -> NotFoundError:
-    return NotFoundError(f"there is no plan {token[:64]!r}")
-
-
-def _no_operation(operation_id: UUID) -> NotFoundError:
-    return NotFoundError(f"there is no operation {operation_id}")
-
-
-def _edited(body: bytes) -> Command:
-    """Return the new message; raises InvalidEditError if it is no command."""
-    try:
-        message = parse(body, COMMANDS)
-    except (Malformed, UnsupportedType) as exc:
-        msg = f"the new message is none that the wallet takes: {exc}"
-        raise InvalidEditError(msg, exc.faults) from exc
-    if not isinstance(message, Command):
-        msg = f"{message.type} is no command"
-        raise InvalidEditError(msg)
-    return message
-
-
-def _differences(before: bytes, message: Command) -> list[Difference]:
-    """Return the members that the new message has otherwise, by name."""
-    try:
-        found = json.loads(before)
-    except (ValueError, RecursionError):
-        found = None
-    old = found if isinstance(found, dict) else {}
-    new = dict(content(message))
-    if not old:
-        return [Difference("(the whole message)", None, encode(message).decode())]
-    return [
-        Difference(showing.readable(name), _shown(old.get(name)), _shown(new.get(name)))
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
-    ]
-
-
-def _shown(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return None if value is None else showing.readable(value)
-    return showing.readable(json.dumps(value, ensure_ascii=False))
 
 
 def _plan_state(row: asyncpg.Record, now: datetime) -> PlanState:
@@ -963,36 +763,6 @@ def _plan_state(row: asyncpg.Record, now: datetime) -> PlanState:
     if row["needs_two"] and row["approved_by"] is None:
         return PlanState.NEEDS_APPROVAL
     return PlanState.READY
-
-
-def _fits(which: Filter) -> letters_table.Fits:
-    return letters_table.Fits(
-        states=[state.value for state in which.states] or None,
-        reason=_asked(which.reason),
-        source=_asked(which.source),
-        message_type=_asked(which.message_type),
-        serial_no=_asked(which.serial_no),
-        user_id=_asked(which.user_id),
-        since=which.since,
-        until=which.until,
-        ids=list(which.ids) or None,
-    )
-
-
-def _audit_fits(which: AuditFilter) -> audit_table.Fits:
-    return audit_table.Fits(
-        actor=_asked(which.actor),
-        action=_asked(which.action),
-        letter_id=which.letter_id,
-        operation_id=which.operation_id,
-        since=which.since,
-        until=which.until,
-    )
-
-
-def _asked(text: str | None) -> str | None:
-    """Return what somebody looks for, as PostgreSQL can compare it; nothing can fit NUL, which it keeps in no text."""
-    return None if text is None else showing.readable(text).replace("\0", "\ufffd")
 
 
 def _replayable(row: asyncpg.Record) -> Replayable:
@@ -1023,48 +793,3 @@ async def _operation(connection: asyncpg.Connection, row: asyncpg.Record, actor:
         started_at=row["started_at"],
         ended_at=row["ended_at"],
     )
-
-
-async def _truth(connection: asyncpg.Connection, row: asyncpg.Record, actor: Actor) -> Truth:
-    """Return what the wallet knows of the letter's serial number, order and account."""
-    masks, serial_no = actor.role < Role.OPERATOR, row["serial_no"]
-    if serial_no is None:
-        return Truth(None, None, None, ())
-    found = await queries.answer(connection, GetOrder(serial_no=serial_no))
-    outcome, order = None, None
-    if isinstance(found, OrderDetail):
-        outcome, order = json.loads(encode(found.outcome)), found.order
-    account = await _account(
-        connection, row, order.user_id if order else None, order.account_no if order else None
-    )
-    said = [dict(one) for one in await results(connection, serial_no)]
-    if masks:
-        outcome = showing.masked_members(outcome) if outcome else None
-        order = showing.masked_view(order) if order else None
-        account = showing.masked_view(account) if account else None
-        said = [one | {"reason": "…" if one["reason"] else None} for one in said]
-    return Truth(outcome, order, account, tuple(said))
-
-
-async def _account(
-    connection: asyncpg.Connection, row: asyncpg.Record, user_id: str | None, account_no: str | None
-) -> Any:
-    """Return the account of the order, or else the one that the letter names, if there is one."""
-    try:
-        said = json.loads(row["body"]) if len(row["body"]) <= 65_536 else {}  # noqa: PLR2004 -- no message is larger
-    except (ValueError, RecursionError):
-        said = {}
-    said = said if isinstance(said, dict) else {}
-    user_id = user_id or row["user_id"]
-    if user_id is None:
-        return None
-    for account in await accounts.of_user(connection, user_id, None, None):
-        fits = (
-            account.account_no == account_no
-            if account_no
-            else account.currency == said.get("currency")
-            and account.account_type == said.get("account_type", "basic")
-        )
-        if fits:
-            return core_accounts.view(account)
-    return None

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum, auto
-from typing import Any, Self
+from typing import Any, Final, Self
 from uuid import UUID
 
 from schemas.commands import Fault
@@ -376,6 +376,23 @@ class Action(StrEnum):
     RESTORE = auto()
     """Wait again: what was discarded, or what has been replaying without an outcome for long."""
     EDIT = auto()
+
+
+ACTS_ON: Final[Mapping[Action, tuple[LetterState, ...]]] = {
+    Action.REPLAY: (LetterState.WAITING,),
+    Action.DISCARD: (LetterState.WAITING,),
+    Action.RESTORE: (LetterState.DISCARDED, LetterState.REPLAYING),
+    Action.EDIT: (LetterState.WAITING,),
+}
+"""The states in which an action finds its letters."""
+
+LEADS_TO: Final[Mapping[Action, LetterState]] = {
+    Action.REPLAY: LetterState.REPLAYING,
+    Action.DISCARD: LetterState.DISCARDED,
+    Action.RESTORE: LetterState.WAITING,
+    Action.EDIT: LetterState.EDITED,
+}
+"""The state into which an action puts them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,8 +45,8 @@ from wallet_worker.broker.connection import (
 )
 from wallet_worker.broker.properties import marshal, unmarshal
 from wallet_worker.core.circumstances import Rules
+from wallet_worker.dead_letters.carrying_out import let_go
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
-from wallet_worker.dead_letters.operations import let_go
 from wallet_worker.dead_letters.prediction import Replayable, predict
 from wallet_worker.dead_letters.records import LetterState, OperationState, ReplayState, Verdict
 from wallet_worker.dead_letters.taking_in import KEEPER
