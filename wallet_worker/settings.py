@@ -134,7 +134,10 @@ class Settings(BaseSettings):
     def _roles_by_name(cls, value: object) -> object:
         if not isinstance(value, dict):
             return value
-        return {name: _ROLES.get(str(role).lower(), role) for name, role in value.items()}
+        if any(str(role).lower() not in _ROLES for role in value.values()):
+            msg = f"a role is one of {', '.join(_ROLES)}"
+            raise ValueError(msg)
+        return {name: _ROLES[str(role).lower()] for name, role in value.items()}
 
     @field_validator("currencies")
     @classmethod

@@ -267,3 +267,13 @@ async def test_need_16_the_database_is_lost_in_the_middle_of_a_replay(wallet: Wa
 
         await wallet.until_operation(operation.operation_id, "done", seconds=120)
     await assert_each_is_applied_once(wallet, orders)
+
+
+async def test_need_16_a_keeper_that_cannot_work_says_why_and_ends(wallet: Wallet) -> None:
+    async with wallet.servers.database() as empty_url:
+        keeper = await wallet.start_keeper(WALLET_DATABASE_URL=empty_url, ready=False)
+
+        assert await asyncio.wait_for(keeper.process.wait(), 60) == 1
+
+    (line,) = keeper.events("keeper.cannot_run")
+    assert "run `wallet migrate`" in str(line["reason"])

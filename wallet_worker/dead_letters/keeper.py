@@ -188,8 +188,11 @@ class Keeper:
                 self._lost(_DATABASE, exc)
                 await pause.wait(stopping)
                 continue
+            except RefusedError as exc:  # such as a role that is not there
+                msg = f"the database lets no keeper in (`wallet migrate`?): {exc}"
+                raise InvariantBrokenError(msg) from exc
             if found != wanted:
-                msg = f"it is at revision {found or 'none'}, and this keeper needs {wanted}: run `wallet migrate`"
+                msg = f"the database is at revision {found or 'none'}, this keeper needs {wanted}: run `wallet migrate`"
                 raise InvariantBrokenError(msg)
             self._found(_DATABASE)
             return True
