@@ -8,11 +8,14 @@ import pytest_asyncio
 from pamqp.commands import Basic
 from pamqp.common import FieldValue
 
+from tests.cli.terminal import Said
+from tests.cli.terminal import wallet as wallet_command
 from tests.dead_letters.conftest import ANNA, OTTO, VERA, Wallet, a_wallet
 from tests.dead_letters.letters import headers, properties
 from tests.journeys.messages import Json, encoded, fresh, open_account, recharge, result, signed
 from tests.servers import Servers
-from tests.workers import until
+from tests.workers import KEYS, until
+from wallet_worker.cli.exits import Exit
 from wallet_worker.dead_letters.records import (
     Action,
     AuditFilter,
@@ -361,3 +364,40 @@ async def test_need_11_an_edit_that_becomes_a_dead_letter_is_linked_to_the_old_o
     linked = await wallet.owner.fetchval("SELECT letter_id FROM dead_letters WHERE edit_of = $1", letter_id)
     assert (await operations.letter(OTTO, linked)).whole.line.reason == "SERIAL_CONFLICT"
     assert await wallet.state(letter_id) == "edited"
+
+
+async def dlq(wallet: Wallet, *arguments: str) -> Said:
+    """Run `wallet dlq` with the worker's settings."""
+    return await wallet_command(
+        "dlq",
+        *arguments,
+        WALLET_DATABASE_URL=wallet.workers.database_url,
+        WALLET_PAYMENT_KEYS=json.dumps(KEYS),
+    )
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["all go well", "one comes back"])
+async def test_need_14_the_command_stays_until_every_outcome_is_known(wallet: Wallet, *, fails: bool) -> None:
+    user = await wallet.upstream.opened()
+    contents: list[Json | bytes] = [recharge(user), recharge(user), *([b"no JSON at all"] if fails else [])]
+    ids = await wallet.set_aside(*contents)
+
+    planned = await dlq(wallet, "replay", "--ids", ",".join(map(str, ids)), "--why", "x", "--stop-at", "1")
+    done = await dlq(wallet, "replay", "--execute", json.loads(planned.out)["token"])
+
+    operation = json.loads(done.out)
+    assert done.status == (Exit.FOUND if fails else Exit.DONE), done.err
+    assert (operation["state"], operation["resolved"], operation["failed"]) == ("done", 2, int(fails))
+    assert done.err_lines[0] == f"wallet: operation {operation['operation_id']}"
+
+
+async def test_need_14_the_other_commands_end_1_when_an_operation_was_stopped(wallet: Wallet) -> None:
+    ids = await wallet.set_aside(b"no JSON there", recharge(await wallet.upstream.opened()))
+
+    planned = await dlq(
+        wallet, "replay", "--ids", ",".join(map(str, ids)), "--why", "x", "--canary", "1", "--rate", "1000"
+    )
+    done = await dlq(wallet, "replay", "--execute", json.loads(planned.out)["token"])
+
+    assert done.status == Exit.FOUND
+    assert json.loads(done.out)["state"] == "stopped"

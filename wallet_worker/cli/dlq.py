@@ -49,7 +49,8 @@ KEEPER_SILENT = timedelta(seconds=30)
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Dead letters: look at them, and replay, discard or edit them. Only WALLET_DATABASE_URL is needed.",
+    help="Dead letters: look at them, and replay, discard or edit them. WALLET_DATABASE_URL is needed, and to predict "
+    "what a worker would do, that worker's other settings.",
     epilog="Exit status: 0 done, 1 it was refused, or some replays failed, 2 wrong usage or settings, "
     "3 the database is away, 4 it goes on without this command.",
 )
