@@ -12,16 +12,28 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from tests.faults.gateway import said
-from tests.faults.model import Channel
+from tests.faults.model import PAYOUTS, Channel, minor, text
 from tests.faults.notebook import Answer, Kind, Note
 from tests.faults.wire import Letter, Sender
-from tests.journeys.messages import Json, encoded, open_account, recharge
+from tests.journeys.messages import (
+    Json,
+    capture,
+    encoded,
+    hold,
+    open_account,
+    recharge,
+    refund,
+    release,
+    transfer,
+    withdraw,
+)
 from tests.journeys.upstream import COMMANDS, RESULTS
 
 T = TypeVar("T")
 
 TICK_SECONDS: Final = 0.1
 CURRENCIES: Final = ("TWD", "TWD", "TWD", "JPY", "KWD")
+ORDERS_KEPT: Final = 5_000  # to refer to when they are heard of
 HOT_SHARE: Final = 0.3  # of all recharges goes to one account
 
 CHANNELS: Final = {
@@ -63,6 +75,9 @@ class Load:
         self._rate = rate
         self._sent: deque[Letter] = deque(maxlen=2_000)
         self._applied: deque[str] = deque(maxlen=500)
+        self._orders: dict[str, Json] = {}
+        self._holds: deque[Json] = deque(maxlen=50)
+        self._refundable: deque[Json] = deque(maxlen=500)
         self._sending: set[asyncio.Task[None]] = set()
         self.accounts = [Account(f"u-{number}", self._one_of(CURRENCIES)) for number in range(accounts)]
         self.failures: list[BaseException] = []
@@ -71,9 +86,15 @@ class Load:
         """Return the commands that open the accounts, to be applied before anything else is sent."""
         return [self._open(account) for account in self.accounts]
 
-    def is_applied(self, serial_no: str) -> None:
-        """Hear that a command has its outcome: from now on other content under its number is a conflict."""
-        self._applied.append(serial_no)
+    def hear(self, event_type: str, serial_no: str) -> None:
+        """Hear what became of a command: with its outcome, other content under its number is a conflict."""
+        if event_type in {"account.opened.v1", "order.pending.v1", "order.active.v1"}:
+            self._applied.append(serial_no)
+        order = self._orders.get(serial_no, {})
+        if event_type == "order.active.v1" and order:
+            self._holds.append(order)
+        if event_type == "order.succeeded.v1" and order.get("recharge_type") in {Channel.CARD, Channel.AGAIN}:
+            self._refundable.append(order)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Send until told to stop; return when what must be confirmed is confirmed."""
@@ -121,6 +142,10 @@ class Load:
     def _some(self) -> list[Letter]:
         """Return one command, or what belongs together."""
         draw = self._random.random()
+        if draw < 0.25 and self._sent:
+            spent = self._spend()
+            if spent is not None:
+                return [spent]
         if draw < 0.80 or not self._sent:
             channel = self._random.choices(list(CHANNELS), list(CHANNELS.values()))[0]
             letter = self._recharge(channel)
@@ -166,6 +191,68 @@ class Load:
         )
         return self._command(Kind.RECHARGE, command, expects)
 
+    def _spend(self) -> Letter | None:
+        """Return an order that takes money from an account, if somebody is there to take it from."""
+        draw = self._random.random()
+        account = self._one_of(self.accounts)
+        others = [one for one in self.accounts if one.currency == account.currency and one != account]
+        amount = self._amount(account.currency, units_max=500)
+        perhaps = "OK|INSUFFICIENT_BALANCE"
+        if draw < 0.35 and others:
+            to = self._one_of(others).user_id
+            command = transfer(
+                account.user_id, to, amount, serial_no=self._serial("T"), currency=account.currency
+            )
+            return self._command(Kind.SPEND, command, perhaps)
+        if draw < 0.60:
+            command = withdraw(
+                account.user_id,
+                amount,
+                serial_no=self._serial("W"),
+                currency=account.currency,
+                payout_type=self._one_of(PAYOUTS).value,
+            )
+            return self._command(Kind.SPEND, command, perhaps)
+        if draw < 0.75 and self._refundable:
+            original = self._one_of(self._refundable)
+            command = refund(
+                original["serial_no"],
+                self._part(original),
+                serial_no=self._serial("F"),
+                currency=original["currency"],
+            )
+            return self._command(Kind.SPEND, command, f"{perhaps}|AMOUNT_EXCEEDS_ORIGINAL")
+        if draw < 0.87:
+            command = hold(account.user_id, amount, serial_no=self._serial("H"), currency=account.currency)
+            return self._command(Kind.SPEND, command, perhaps)
+        return self._use_a_hold() if self._holds else None
+
+    def _use_a_hold(self) -> Letter | None:
+        held = self._one_of(self._holds)
+        if self._random.random() < 0.4:
+            command = release(held["serial_no"], serial_no=self._serial("L"))
+            return self._command(Kind.SPEND, command, "OK|HOLD_NOT_ACTIVE")
+        payees = [
+            one.user_id
+            for one in self.accounts
+            if one.currency == held["currency"] and one.user_id != held["user_id"]
+        ]
+        if not payees:
+            return None
+        command = capture(
+            held["serial_no"],
+            self._one_of(payees),
+            self._part(held),
+            serial_no=self._serial("C"),
+            currency=held["currency"],
+        )
+        return self._command(Kind.SPEND, command, "OK|HOLD_NOT_ACTIVE|AMOUNT_EXCEEDS_ORIGINAL")
+
+    def _part(self, order: Json) -> str:
+        """Return an amount of which two or three are more than the order's."""
+        whole = minor(order["amount"], order["currency"])
+        return text(max(1, whole * self._one_of((4, 6, 10)) // 10), order["currency"])
+
     def _conflict(self, serial_no: str) -> Letter:
         """Return another command under a number that has its outcome."""
         command = recharge(self._serial("thief"), serial_no=serial_no)
@@ -175,13 +262,17 @@ class Load:
         note = Note(kind, command["serial_no"], encoded(command), command, expects)
         letter = Letter(note, COMMANDS)
         self._sent.append(letter)
+        if kind in {Kind.RECHARGE, Kind.SPEND}:
+            self._orders[command["serial_no"]] = command
+            if len(self._orders) > ORDERS_KEPT:
+                del self._orders[next(iter(self._orders))]
         return letter
 
     def _serial(self, prefix: str) -> str:
         return f"{prefix}-{next(self._numbers):07d}"
 
-    def _amount(self, currency: str) -> str:
-        units = self._random.randint(1, 9_999)
+    def _amount(self, currency: str, *, units_max: int = 9_999) -> str:
+        units = self._random.randint(1, units_max)
         match currency:
             case "JPY":
                 return str(units)

@@ -1,11 +1,12 @@
 """What must be true at the end, worked out from the notebook alone, with no code of the wallet's."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeAlias
 
 from tests.faults.notebook import Answer, Kind, Note, read
 
@@ -32,6 +33,12 @@ class Channel(StrEnum):
 
 
 SUCCEEDING = frozenset(Channel) - {Channel.DECLINED, Channel.SILENT}
+PAYOUTS = (Channel.CARD, Channel.AGAIN, Channel.DECLINED, Channel.FORGED, Channel.MISCOUNTED)
+"""Ways of paying out whose end does not hang on which of two results overtakes the other."""
+
+
+Owner: TypeAlias = tuple[str, str]
+"""A user and a currency."""
 
 
 @dataclass(slots=True)
@@ -40,6 +47,7 @@ class Model:
 
     opened: dict[str, Note] = field(default_factory=dict)
     recharged: dict[str, Note] = field(default_factory=dict)
+    spent: dict[str, Note] = field(default_factory=dict)
     confirmed: set[str] = field(default_factory=set)
     """Serial numbers of commands of which at least one sending was confirmed."""
     conflicts: set[str] = field(default_factory=set)
@@ -54,18 +62,115 @@ class Model:
     @property
     def commands(self) -> dict[str, Note]:
         """Every command that may have an outcome."""
-        return self.opened | self.recharged
+        return self.opened | self.recharged | self.spent
 
-    def balances(self, applied: Iterable[str]) -> dict[tuple[str, str], int]:
-        """Return what each user must have, in minor units, if exactly these recharges were applied and ended."""
-        balances: defaultdict[tuple[str, str], int] = defaultdict(int)
+    def balances(self, applied: Iterable[str]) -> dict[Owner, int]:
+        """Return what each user must have, in minor units, if exactly these orders were applied and ended."""
+        balances: defaultdict[Owner, int] = defaultdict(int)
         for note in self.opened.values():
-            balances[note.fields["user_id"], note.fields["currency"]] += 0
+            balances[_owner(note.fields)] += 0
         for serial_no in applied:
-            fields = self.recharged[serial_no].fields
-            if Channel(fields["recharge_type"]) in SUCCEEDING:
-                balances[fields["user_id"], fields["currency"]] += minor(fields["amount"], fields["currency"])
+            for owner, minor_units in self._moved(serial_no):
+                balances[owner] += minor_units
         return dict(balances)
+
+    def reserved(self, applied: Collection[str]) -> dict[Owner, int]:
+        """Return what of it must be reserved: what is left of each hold, for every payout has ended."""
+        reserved: defaultdict[Owner, int] = defaultdict(int)
+        for hold, left in self._holds(applied).items():
+            reserved[_owner(self.spent[hold].fields)] += left
+        return dict(reserved)
+
+    def statuses(self, applied: Collection[str]) -> dict[str, str]:
+        """Return how each order must stand."""
+        left = self._holds(applied)
+        released = {
+            self.spent[one].fields["hold_serial_no"] for one in applied if self._verb(one) == "release"
+        }
+        statuses = {}
+        for serial_no in applied:
+            match self._verb(serial_no):
+                case "recharge" | "withdraw" | "refund":
+                    statuses[serial_no] = _ended(self._channel(serial_no))
+                case "hold" if serial_no in released:
+                    statuses[serial_no] = "released"
+                case "hold":
+                    statuses[serial_no] = "active" if left[serial_no] else "captured"
+                case _:
+                    statuses[serial_no] = "succeeded"
+        return statuses
+
+    def overdrawn(self, applied: Collection[str]) -> set[str]:
+        """Return the recharges of which more is given back than they brought, and the overused holds."""
+        given: Counter[str] = Counter()
+        for serial_no in applied:
+            fields = self._fields(serial_no)
+            match self._verb(serial_no):
+                case "refund" if self._channel(serial_no) in SUCCEEDING:
+                    given[fields["original_serial_no"]] += _minor(fields)
+                case "capture":
+                    given[fields["hold_serial_no"]] += _minor(fields)
+                case _:
+                    pass
+        return {
+            serial_no for serial_no, sum_minor in given.items() if sum_minor > _minor(self._fields(serial_no))
+        }
+
+    def _moved(self, serial_no: str) -> Iterable[tuple[Owner, int]]:
+        fields = self._fields(serial_no)
+        match self._verb(serial_no):
+            case "recharge" if self._channel(serial_no) in SUCCEEDING:
+                yield _owner(fields), _minor(fields)
+            case "withdraw" if self._channel(serial_no) in SUCCEEDING:
+                yield _owner(fields), -_minor(fields)
+            case "refund" if self._channel(serial_no) in SUCCEEDING:
+                yield _owner(self._fields(fields["original_serial_no"])), -_minor(fields)
+            case "transfer":
+                yield _owner(fields), -_minor(fields)
+                yield (fields["to_user_id"], fields["currency"]), _minor(fields)
+            case "capture":
+                yield _owner(self._fields(fields["hold_serial_no"])), -_minor(fields)
+                yield (fields["to_user_id"], fields["currency"]), _minor(fields)
+            case _:
+                pass
+
+    def _holds(self, applied: Collection[str]) -> dict[str, int]:
+        """Return what is left of each hold."""
+        left = {one: _minor(self._fields(one)) for one in applied if self._verb(one) == "hold"}
+        for serial_no in applied:
+            if self._verb(serial_no) == "capture":
+                left[self.spent[serial_no].fields["hold_serial_no"]] -= _minor(self._fields(serial_no))
+        for serial_no in applied:
+            if self._verb(serial_no) == "release":
+                left[self.spent[serial_no].fields["hold_serial_no"]] = 0
+        return left
+
+    def _fields(self, serial_no: str) -> dict[str, str]:
+        return (self.recharged.get(serial_no) or self.spent[serial_no]).fields
+
+    def _verb(self, serial_no: str) -> str:
+        """Return what is ordered: of `order.recharge.v1`, recharge."""
+        return self._fields(serial_no)["type"].split(".")[1]
+
+    def _channel(self, serial_no: str) -> Channel:
+        fields = self._fields(serial_no)
+        if "original_serial_no" in fields:
+            fields = self._fields(fields["original_serial_no"])
+        return Channel(fields.get("recharge_type") or fields["payout_type"])
+
+
+def _ended(channel: Channel) -> str:
+    if channel is Channel.SILENT:
+        return "pending"
+    return "succeeded" if channel in SUCCEEDING else "failed"
+
+
+def _owner(fields: dict[str, str]) -> Owner:
+    return fields["user_id"], fields["currency"]
+
+
+def _minor(fields: dict[str, str]) -> int:
+    return minor(fields["amount"], fields["currency"])
 
 
 DIGITS = {"TWD": 2, "USD": 2, "JPY": 0, "KWD": 3}
@@ -76,15 +181,20 @@ def minor(amount: str, currency: str) -> int:
     return int(Decimal(amount).scaleb(DIGITS[currency]))
 
 
+def text(minor_units: int, currency: str) -> str:
+    """Return minor units as an amount."""
+    return str(Decimal(minor_units).scaleb(-DIGITS[currency]))
+
+
 def from_notebook(path: Path) -> Model:
     """Return the model of everything that the notebook names."""
     model = Model()
     for note, answer in read(path):
         model.sendings[answer] += 1
         match note.kind:
-            case Kind.OPEN | Kind.RECHARGE:
-                kept = model.opened if note.kind is Kind.OPEN else model.recharged
-                kept[note.serial_no] = note
+            case Kind.OPEN | Kind.RECHARGE | Kind.SPEND:
+                kept = {Kind.OPEN: model.opened, Kind.RECHARGE: model.recharged, Kind.SPEND: model.spent}
+                kept[note.kind][note.serial_no] = note
                 if answer is Answer.CONFIRMED:
                     model.confirmed.add(note.serial_no)
             case Kind.CONFLICT | Kind.POISON | Kind.FORGED:

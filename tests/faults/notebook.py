@@ -22,6 +22,8 @@ class Kind(StrEnum):
 
     OPEN = auto()
     RECHARGE = auto()
+    SPEND = auto()
+    """Any other order: what it is stands in its `type`."""
     CONFLICT = auto()
     """A serial number that was applied, with other content: a dead letter, and nothing moves."""
     POISON = auto()
@@ -48,7 +50,8 @@ class Answer(StrEnum):
 class Note:
     """One message, sent perhaps several times. `fields` are of the command; empty for what is none.
 
-    `expects` is the code of the outcome that a command must get, if it gets one.
+    `expects` is the code of the outcome that a command must get, if it gets one; several, with `|` between, where
+    that depends on what came before it.
     """
 
     kind: Kind

@@ -244,8 +244,7 @@ class World:
         event = json.loads(message.body)
         self.heard.events[event["serial_no"], event["type"]].add(event["event_id"])
         self.heard.times[event["event_id"]] += 1
-        if event["type"] in {"account.opened.v1", "order.pending.v1"}:
-            self.load.is_applied(event["serial_no"])
+        self.load.hear(event["type"], event["serial_no"])
 
     async def on_dead_letter(self, message: DeliveredMessage) -> None:
         """Note a dead letter."""
