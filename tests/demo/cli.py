@@ -16,7 +16,7 @@ from tests.demo.accounting import complaints, statement_faults
 from tests.demo.drawing import draw
 from tests.demo.place import Place
 from tests.demo.plan import SANDBOX_CHANNELS, Plan
-from tests.demo.processes import CommandFailed, Gateway, Member
+from tests.demo.processes import CommandFailed, Console, Gateway, Member
 from tests.demo.report import Verdict
 from tests.demo.screen import Screen
 from tests.demo.story import Seen, StoryBroken, play
@@ -134,7 +134,8 @@ def tell(options: Options, screen: Screen) -> int:
         screen.show(*report.summary(plan, seen, verdict))
         if options.keep:
             place.note(folder.path, servers, here)
-            _tell_addresses(screen, here, [*workers, gateway], folder, plan.accounts[0])
+            keeper, console = _desk(screen, folder, environment)
+            _tell_addresses(screen, here, [*workers, gateway, keeper], console, folder, plan.accounts[0])
         else:
             if verdict.exit_status:
                 screen.say("To look into it: the same again with --keep.")
@@ -163,6 +164,19 @@ def _members(
         seed=options.seed,
     )
     return workers, gateway
+
+
+def _desk(screen: Screen, folder: Folder, environment: Mapping[str, str]) -> tuple[Member, Console]:
+    """The dead letters are taken in, and operators can look at them: only now, the story has counted them."""
+    keeper_port, console_port = free_ports(2)
+    keeper = processes.keeper(folder, environment=environment, port=keeper_port)
+    console = Console(folder, environment=environment, port=console_port)
+    with _timed(screen, "a keeper and the operators' console are ready"):
+        for member in (keeper, console):
+            member.launch()
+        for member in (keeper, console):
+            member.wait_until_up()
+    return keeper, console
 
 
 def _reconcile(seen: Seen, folder: Folder, environment: Mapping[str, str], gateway: Gateway) -> None:
@@ -202,7 +216,12 @@ _ORIGINS: Final = {
 
 
 def _tell_addresses(
-    screen: Screen, here: Place, members: Sequence[Member], folder: Folder, account: tuple[str, str]
+    screen: Screen,
+    here: Place,
+    members: Sequence[Member],
+    console: Console,
+    folder: Folder,
+    account: tuple[str, str],
 ) -> None:
     user_id, currency = account
     page, user, password = here.console
@@ -213,6 +232,9 @@ def _tell_addresses(
     screen.say(f"  database    {here.database_url}")
     for member in members:
         screen.say(f"  {member.name:<11} {'  '.join(member.pages)}")
+    screen.say(f"  console     {console.address}")
+    for role, secret in console.people.items():
+        screen.say(f"              sign in as {role.name.lower()}, password {secret}")
     screen.say(f"  logs        {folder.path}/*/server.log")
     screen.say("")
     screen.say("For `wallet` and programs of yours, in a shell:", style="bold")

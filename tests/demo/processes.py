@@ -1,13 +1,15 @@
-"""The worker and the simulated gateway, as operators start them; and the command `wallet`, to its end."""
+"""Worker, keeper, console and the simulated gateway, as operators start them; and the command `wallet`, to its end."""
 
 import http.client
 import os
+import secrets
 import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +17,8 @@ from typing_extensions import override
 
 from tests.demo import cast, fates
 from tests.servers.private import Folder, Program
+from wallet_worker.console.users import Users, change
+from wallet_worker.dead_letters.records import Role
 
 HTTP_SECONDS: Final = 2
 COMMAND_SECONDS: Final = 120  # a migration on a machine that is busy with something else
@@ -106,6 +110,46 @@ def worker(folder: Folder, *, name: str, environment: Mapping[str, str], port: i
         port=port,
         pages=("/readyz", "/metrics"),
     )
+
+
+def keeper(folder: Folder, *, environment: Mapping[str, str], port: int) -> Member:
+    """Return what takes the dead letters in and replays them, not started yet."""
+    return Member(
+        folder,
+        name="keeper",
+        arguments=["wallet_worker", "keeper"],
+        environment={**environment, "WALLET_HTTP_HOST": "127.0.0.1", "WALLET_HTTP_PORT": str(port)},
+        port=port,
+        pages=("/readyz", "/metrics"),
+    )
+
+
+class Console(Member):
+    """The operators' web page, with two people who may sign in: one who acts, and one who approves."""
+
+    def __init__(self, folder: Folder, *, environment: Mapping[str, str], port: int) -> None:
+        self.people = {role: secrets.token_urlsafe(9) for role in (Role.OPERATOR, Role.APPROVER)}
+        users = folder.path / "console-users.json"
+        for role, password in self.people.items():
+            change(users, partial(Users.added, name=role.name, role=role, password=password))
+        super().__init__(
+            folder,
+            name="console",
+            arguments=["wallet_worker", "console"],
+            environment={
+                **environment,
+                "WALLET_CONSOLE_HOST": "127.0.0.1",
+                "WALLET_CONSOLE_PORT": str(port),
+                "WALLET_CONSOLE_USERS": str(users),
+            },
+            port=port,
+            pages=("/healthz",),
+        )
+
+    @property
+    def address(self) -> str:
+        """Where a browser finds it."""
+        return f"http://127.0.0.1:{self._port}/"
 
 
 class Gateway(Member):
