@@ -208,7 +208,8 @@ async def test_a_delivery_that_cannot_be_taken_ends_the_connection(
             channel = await open_channel(connection)
             deliveries.take(channel, {OURS: refuse})
             await channel.basic_consume(QUEUE, _left_alone, consumer_tag=OURS)
-            await channel.basic_publish(b"{}", routing_key=QUEUE)
+            async with aiormq.connect(bare_url) as another:
+                await (await another.channel()).basic_publish(b"{}", routing_key=QUEUE)
             await asyncio.wait({channel.closing})
             return channel.closing.exception()
 
