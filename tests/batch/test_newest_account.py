@@ -5,6 +5,8 @@ import json
 import asyncpg
 
 from tests.batch.rig import Rig
+from tests.batch.tables import assert_sound
+from tests.core.world import close, open_account, recharge, result, transfer
 from wallet_worker.core.reading import Incoming, Source
 
 
@@ -43,3 +45,28 @@ async def test_an_account_that_was_opened_again_is_the_newest_whatever_its_id(
         "open-3": "ACCOUNT_EXISTS",
     }
     assert await owner.fetchval("SELECT account_id FROM orders") == ids[1]["account_id"]
+
+
+async def test_an_account_that_is_closed_and_opened_again_in_one_batch(
+    one: Rig, owner: asyncpg.Connection
+) -> None:
+    """The old one makes room before the new one is written, or no batch with both would ever end."""
+    await one.settle(open_account(), open_account(serial_no="O-2", user_id="u-2"))
+
+    await one.settle(
+        close(),
+        open_account(serial_no="O-3"),
+        close(serial_no="X-2"),
+        open_account(serial_no="O-4"),
+        recharge(),
+        result(),
+        transfer(amount="40"),
+    )
+
+    assert one.races() == 0
+    found = await owner.fetch(
+        "SELECT status, balance FROM accounts WHERE user_id = 'u-1' ORDER BY account_id"
+    )
+    assert [tuple(row) for row in found] == [("closed", 0), ("closed", 0), ("active", 6_000)]
+    assert await owner.fetchval("SELECT count(DISTINCT account_no) FROM accounts WHERE user_id = 'u-1'") == 3
+    await assert_sound(owner)

@@ -258,6 +258,9 @@ class World:
         for new in facts.commands_new:
             assert new.serial_no not in self.commands
             self.commands[new.serial_no] = new
+        for before in facts.accounts_before.values():
+            assert self.accounts[before.account_id] == before
+            self.accounts[before.account_id] = facts.accounts[before.account_id]
         for account_id in facts.accounts_new:
             account = facts.accounts[account_id]
             assert account_id not in self.accounts
@@ -265,9 +268,6 @@ class World:
             newest = self.newest(account.key)
             assert newest is None or newest.status is AccountStatus.CLOSED
             self.accounts[account_id] = account
-        for before in facts.accounts_before.values():
-            assert self.accounts[before.account_id] == before
-            self.accounts[before.account_id] = facts.accounts[before.account_id]
         for number in facts.orders_new:
             assert number not in self.orders
             self.orders[number] = facts.orders[number]
