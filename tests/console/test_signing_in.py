@@ -215,6 +215,13 @@ async def test_a_right_password_forgets_the_wrong_ones_before_it(stage: Stage) -
         await browser.post("/sign-out")
 
 
+async def test_right_passwords_are_not_counted_however_many_come_from_one_address(stage: Stage) -> None:
+    stage.parts.attempts._bounds = attempts.Bounds(name_at_address=2, address=3, name=3)
+
+    for _ in range(8):
+        assert (await stage.browser().sign_in("ann")).status_code == 303
+
+
 async def test_names_are_found_however_they_are_capitalised(stage: Stage) -> None:
     assert (await stage.browser().sign_in("Ann ", PASSWORDS["ann"])).status_code == 303
 

@@ -6,7 +6,8 @@ import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TypeAlias
 
 import structlog
@@ -42,7 +43,7 @@ from wallet_worker.dead_letters.operations import Operations
 from wallet_worker.settings import Settings
 from wallet_worker.store.database import READONLY_ROLE, Database
 from wallet_worker.store.dead_letters import OPERATOR_ROLE
-from wallet_worker.store.errors import UnavailableError
+from wallet_worker.store.errors import StoreError, UnavailableError
 
 BODY_BYTES_MAX = 262_144  # an edited message of 64 KiB, each byte of it written as three
 OPERATIONS_CONNECTIONS = 4
@@ -180,6 +181,11 @@ def parts_of(settings: Settings) -> Parts:
             "WALLET_CONSOLE_ORIGIN, the address in its people's browsers, such as https://console.example"
         )
         raise CannotServeError(msg)
+    if origin.given is not None and not origin.is_secure:
+        log.warning(
+            "console.not_encrypted", detail="passwords travel in the clear: WALLET_CONSOLE_ORIGIN is no https"
+        )
+    _warn_of_readable(settings.console_users)
     dsn = settings.database_url.get_secret_value()
     operating = Database(
         dsn, role=OPERATOR_ROLE, application="wallet console", size_max=OPERATIONS_CONNECTIONS
@@ -203,6 +209,15 @@ def parts_of(settings: Settings) -> Parts:
     )
 
 
+def _warn_of_readable(users: Path) -> None:
+    """Say that others of this machine can try the passwords' hashes at home, if they can."""
+    with suppress(OSError):
+        if users.stat().st_mode & 0o077:
+            log.warning(
+                "console.users_readable", file=str(users), detail="others may read the hashes: chmod 600"
+            )
+
+
 async def open_databases(parts: Parts) -> None:
     """Have both pools; a database that is away is connected to when a page asks for it."""
     for database in (parts.operating, parts.reading):
@@ -210,6 +225,8 @@ async def open_databases(parts: Parts) -> None:
             await database.open()
         except UnavailableError as exc:
             log.warning("database.waiting", reason=str(exc))
+        except StoreError as exc:
+            log.error("database.unfit", reason=str(exc), detail="has `wallet migrate` been run?")
 
 
 async def close_databases(parts: Parts) -> None:

@@ -36,7 +36,7 @@ class Attempts:
         return max(self._wait(key, bound) for key, bound in self._keys(name, address))
 
     def failed(self, name: str, address: str) -> None:
-        """Count a wrong password, or a wrong name."""
+        """Count a wrong password, or a wrong name; counted before it is looked at, and `succeeded` takes it back."""
         for key, bound in self._keys(name, address):
             failures = self._failures.pop(key, None) or deque(maxlen=bound)
             failures.append(self._clock())
@@ -45,8 +45,13 @@ class Attempts:
             self._failures.pop(next(iter(self._failures)))
 
     def succeeded(self, name: str, address: str) -> None:
-        """Forget the failures of this name at this address. Those of the address stay."""
-        self._failures.pop(("both", f"{name}\n{address}"), None)
+        """Forget the failures of this name at this address, and of the others the one that was none after all."""
+        (both, _), *others = self._keys(name, address)
+        self._failures.pop(both, None)
+        for key, _ in others:
+            failures = self._failures.get(key)
+            if failures:
+                failures.pop()
 
     def _keys(self, name: str, address: str) -> tuple[tuple[tuple[str, str], int], ...]:
         return (
