@@ -47,6 +47,7 @@ FULL: Final = Plan(
             Workload.RESULTS: _BOTH,
             Workload.HOT: _BOTH,
             Workload.ZIPF: _BOTH,
+            Workload.EVERY: (Contestant.OURS,),  # the others know recharges only
         }
     ),
     database_scripts=tuple(Script),

@@ -95,8 +95,18 @@ class Runs:
     async def _rates(self, template: str) -> None:
         for number in self._rounds:
             for workload, contestants in self._plan.contests.items():
-                for contestant in contestants:
-                    await self._contest(template, workload, contestant, number)
+                async with self._with_money(template, workload) as furnished:
+                    for contestant in contestants:
+                        await self._contest(furnished, workload, contestant, number)
+
+    @asynccontextmanager
+    async def _with_money(self, template: str, workload: Workload) -> AsyncIterator[str]:
+        """Give the template, or one whose users have money, for a workload that spends it."""
+        if workload is not Workload.EVERY:
+            yield template
+            return
+        async with place.furnished(self._servers, orders_each=1) as rich:
+            yield rich
 
     async def _contest(self, template: str, workload: Workload, contestant: Contestant, number: int) -> None:
         program = PROGRAMS[contestant]

@@ -22,6 +22,11 @@ def user_id(number: int) -> str:
     return f"u-{number}"
 
 
+def past_order(number: int) -> str:
+    """Return the serial number of an order that has long been paid, counted from 1."""
+    return f"G-{number:010}"
+
+
 _USERS = """
 INSERT INTO accounts (account_id, kind, account_no, user_id, account_type, currency, status,
                       balance, reserved, line_no, created_at, updated_at)

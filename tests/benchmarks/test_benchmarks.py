@@ -19,7 +19,7 @@ from tests.benchmarks.plan import QUICK
 from tests.benchmarks.record import Record
 from tests.benchmarks.runs import DATABASE, LATENCY, RATE, Part, Runs
 from tests.benchmarks.verdict import WrongResultError
-from tests.benchmarks.workloads import RESULTS, USERS, Load, Workload
+from tests.benchmarks.workloads import RESULTS, USERS, Kind, Load, Workload
 from tests.servers import Servers
 
 MESSAGES = 84
@@ -59,6 +59,16 @@ async def test_contestant_does_all_of_the_mix(
         await verdict.assert_echoed(site, load)
     else:
         await verdict.assert_done(site, load)
+
+
+async def test_our_worker_does_every_kind_of_order(servers: Servers, site: Site) -> None:
+    load = workloads.load(Workload.EVERY, MESSAGES, prefix="E", users=100)
+    assert set(load.kinds) == set(Kind) - {Kind.OPEN}
+    await place.stock(site, load)
+
+    await asyncio.to_thread(contest.drain, servers, site, PROGRAMS[Contestant.OURS], MESSAGES)
+
+    await verdict.assert_done(site, load)
 
 
 async def test_verdict_misses_what_was_not_done(site: Site, load: Load) -> None:

@@ -10,7 +10,7 @@ from schemas.names import PAYMENT_REQUESTS, PAYMENT_RESULTS, WALLET_COMMANDS, WA
 from tests.benchmarks.place import EVENTS_QUEUE, Site
 from tests.benchmarks.state import AMOUNT_MINOR, user_id
 from tests.benchmarks.wire import RawChannel
-from tests.benchmarks.workloads import RESULTS, Kind, Load
+from tests.benchmarks.workloads import ASKING, MOVING, RESULTS, Kind, Load
 
 
 class WrongResultError(Exception):
@@ -52,6 +52,7 @@ SELECT (SELECT count(*) FROM commands WHERE serial_no = ANY ($1::text[]) AND sta
        (SELECT count(*) FROM payment_results WHERE payment_order_no = ANY ($3::text[]) AND processing = 'processed')
            AS results,
        (SELECT count(*) FROM entries JOIN orders USING (order_id) WHERE serial_no = ANY ($3::text[])) AS entries,
+       (SELECT count(*) FROM entries JOIN orders USING (order_id) WHERE serial_no = ANY ($1::text[])) AS moved,
        (SELECT count(*) FROM outbox) AS outbox
 """
 
@@ -68,19 +69,20 @@ GROUP BY a.user_id
 async def _assert_rows(connection: asyncpg.Connection, load: Load) -> None:
     kinds = load.kinds
     commands = [step.serial_no for step in load.steps if step.kind not in RESULTS]
-    recharges = [step.serial_no for step in load.steps if step.kind is Kind.RECHARGE]
+    asking = [step.serial_no for step in load.steps if step.kind in ASKING]
     paid = [step.serial_no for step in load.steps if step.kind in RESULTS]
-    found = await connection.fetchrow(_EFFECTS, commands, recharges, paid)
+    found = await connection.fetchrow(_EFFECTS, commands, asking, paid)
     _same(
         "rows",
         dict(found or {}),
         {
-            "applied": kinds[Kind.OPEN] + kinds[Kind.RECHARGE],
-            "pending": kinds[Kind.RECHARGE],
+            "applied": len(commands),
+            "pending": len(asking),
             "succeeded": kinds[Kind.SUCCEEDED],
             "failed": kinds[Kind.FAILED],
             "results": kinds[Kind.SUCCEEDED] + kinds[Kind.FAILED],
             "entries": 2 * kinds[Kind.SUCCEEDED],
+            "moved": 2 * sum(kinds[kind] for kind in MOVING),
             "outbox": 0,
         },
     )
@@ -119,7 +121,7 @@ def _assert_queues(site: Site, load: Load) -> None:
     with RawChannel(site.amqp_url) as channel:
         _same("messages left", channel.depth(WALLET_COMMANDS) + channel.depth(PAYMENT_RESULTS), 0)
         _same("dead letters", channel.depth(WALLET_DEAD_LETTERS), 0)
-        _same("payment requests", channel.depth(PAYMENT_REQUESTS), load.kinds[Kind.RECHARGE])
+        _same("payment requests", channel.depth(PAYMENT_REQUESTS), sum(load.kinds[kind] for kind in ASKING))
         events = Counter(_event(body) for body in _bodies(site, channel.depth(EVENTS_QUEUE)))
     _same("events", events, Counter(load.events))
 

@@ -3,7 +3,7 @@
 import itertools
 import random
 import zlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,7 +12,7 @@ from typing import Final
 
 from schemas.names import PAYMENT_RESULTS, SIGNATURE_HEADER, WALLET_COMMANDS
 from schemas.signature import sign
-from tests.benchmarks.state import AMOUNT, CURRENCY, user_id
+from tests.benchmarks.state import AMOUNT, CURRENCY, past_order, user_id
 from tests.benchmarks.wire import Parcel
 
 KEYS: Final = {"k1": "a secret of the benchmark"}
@@ -28,6 +28,12 @@ class Kind(StrEnum):
 
     OPEN = "account.open"
     RECHARGE = "order.recharge"
+    WITHDRAW = "order.withdraw"
+    TRANSFER = "order.transfer"
+    REFUND = "order.refund"
+    HOLD = "order.hold"
+    CAPTURE = "order.capture"
+    RELEASE = "order.release"
     SUCCEEDED = "payment.result, succeeded"
     FAILED = "payment.result, failed"
 
@@ -36,22 +42,44 @@ EVENTS: Final[Mapping[Kind, str]] = MappingProxyType(
     {
         Kind.OPEN: "account.opened.v1",
         Kind.RECHARGE: "order.pending.v1",
+        Kind.WITHDRAW: "order.pending.v1",
+        Kind.TRANSFER: "order.succeeded.v1",
+        Kind.REFUND: "order.pending.v1",
+        Kind.HOLD: "order.active.v1",
+        Kind.CAPTURE: "order.succeeded.v1",
+        Kind.RELEASE: "order.succeeded.v1",
         Kind.SUCCEEDED: "order.succeeded.v1",
         Kind.FAILED: "order.failed.v1",
     }
 )
-"""The one event that each kind of message ends in."""
+"""The one event of its own that each kind of message ends in."""
+
+ENDS: Final[Mapping[Kind, str]] = MappingProxyType(
+    {Kind.CAPTURE: "order.captured.v1", Kind.RELEASE: "order.released.v1"}
+)
+"""The event of the hold that a message ends."""
 
 RESULTS: Final = frozenset({Kind.SUCCEEDED, Kind.FAILED})
+ASKING: Final = frozenset({Kind.RECHARGE, Kind.WITHDRAW, Kind.REFUND})
+"""What the payment gateway is asked to do; the orders wait."""
+MOVING: Final = frozenset({Kind.TRANSFER, Kind.CAPTURE})
+"""What moves money at once."""
+SPENT: Final = "1.00"
+"""What each order spends of the 100.00 that each user has before: never all of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One message: what it does, under which serial number, for which user (counted from 1)."""
+    """One message: what it does, under which serial number, for which user (counted from 1).
+
+    `other` is the user who is paid, and `about` the serial number of what is given back or held.
+    """
 
     kind: Kind
     serial_no: str
     user: int
+    other: int = 0
+    about: str = ""
 
 
 class Workload(StrEnum):
@@ -63,12 +91,23 @@ class Workload(StrEnum):
     HOT = "payment results, one account"
     ZIPF = "payment results, Zipf"
     MIX = "mix"
+    EVERY = "every kind of order"
 
 
 # A user opens one account and recharges it some ten times; each recharge has its result, and one in
 # twenty is declined.
 _MIX: Final = (Kind.OPEN, *(Kind.RECHARGE,) * 10, *(Kind.SUCCEEDED,) * 10)
 _FAILED_EVERY: Final = 20
+# The users have money before. What is held is captured or let go, each by a later message.
+_EVERY: Final = (
+    *(Kind.RECHARGE, Kind.SUCCEEDED) * 4,
+    *(Kind.TRANSFER,) * 4,
+    *(Kind.WITHDRAW,) * 2,
+    Kind.REFUND,
+    *(Kind.HOLD,) * 2,
+    Kind.CAPTURE,
+    Kind.RELEASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +135,8 @@ class Load:
     @property
     def events(self) -> set[tuple[str, str]]:
         """Type and serial number of every event that must have been published, once."""
-        return {(EVENTS[step.kind], step.serial_no) for step in self.steps}
+        own = {(EVENTS[step.kind], step.serial_no) for step in self.steps}
+        return own | {(ENDS[step.kind], step.about) for step in self.steps if step.kind in ENDS}
 
 
 def load(workload: Workload, count: int, *, prefix: str, users: int = USERS) -> Load:
@@ -109,9 +149,29 @@ def load(workload: Workload, count: int, *, prefix: str, users: int = USERS) -> 
     user = _user(workload, users, chance)
     numbers, paid, newcomers = itertools.count(1), itertools.count(1), newcomer_numbers(prefix)
     waiting = f"{prefix}-P-"
+    held: deque[str] = deque()
+    holders: dict[str, int] = {}
     steps = []
     for kind in kinds:
         match kind:
+            case Kind.HOLD | Kind.CAPTURE | Kind.RELEASE if kind is Kind.HOLD or not held:
+                held.append(f"{prefix}-H-{next(numbers):08}")
+                holders[held[-1]] = user()
+                steps.append(Step(Kind.HOLD, held[-1], holders[held[-1]]))
+            case Kind.CAPTURE | Kind.RELEASE:
+                # Of whom the hold is, its command has said; who is paid is anybody else.
+                hold = held.popleft()
+                payee = next(other for other in iter(user, 0) if other != holders[hold])
+                steps.append(Step(kind, f"{prefix}-C-{next(numbers):08}", holders[hold], payee, hold))
+            case Kind.TRANSFER:
+                payer = user()
+                payee = next(other for other in iter(user, 0) if other != payer)
+                steps.append(Step(kind, f"{prefix}-T-{next(numbers):08}", payer, payee))
+            case Kind.REFUND:
+                original = past_order(chance.randint(1, users))
+                steps.append(Step(kind, f"{prefix}-F-{next(numbers):08}", 0, about=original))
+            case Kind.WITHDRAW:
+                steps.append(Step(kind, f"{prefix}-W-{next(numbers):08}", user()))
             case Kind.OPEN:
                 steps.append(Step(kind, f"{prefix}-O-{next(numbers):08}", next(newcomers)))
             case Kind.RECHARGE:
@@ -134,8 +194,9 @@ def _kinds(workload: Workload, count: int, chance: random.Random) -> list[Kind]:
             return [Kind.RECHARGE] * count
         case Workload.RESULTS | Workload.HOT | Workload.ZIPF:
             return [Kind.SUCCEEDED] * count
-        case Workload.MIX:
-            kinds = list(itertools.islice(itertools.cycle(_MIX), count))
+        case Workload.MIX | Workload.EVERY:
+            shares = _MIX if workload is Workload.MIX else _EVERY
+            kinds = list(itertools.islice(itertools.cycle(shares), count))
             results = (number for number, kind in enumerate(kinds) if kind is Kind.SUCCEEDED)
             for number in list(itertools.islice(results, 0, None, _FAILED_EVERY)):
                 kinds[number] = Kind.FAILED
@@ -163,26 +224,44 @@ def parcels(steps: Sequence[Step], *, reply_to: str | None = None) -> Iterator[P
 
 def parcel(step: Step, *, reply_to: str | None = None) -> Parcel:
     """Return the message of a step. Written by hand: making a million of them should take seconds."""
-    number, user = step.serial_no, user_id(step.user)
+    number = step.serial_no
+    if step.kind in RESULTS:
+        status = "succeeded" if step.kind is Kind.SUCCEEDED else "failed"
+        body = (
+            f'{{"type":"payment.result.v1","payment_order_no":"{number}","amount":"{AMOUNT}",'
+            f'"currency":"{CURRENCY}","status":"{status}","gateway_ref":"gw-{number}",'
+            '"occurred_at":"2026-01-02T03:04:07Z"}'
+        ).encode()
+        headers = {SIGNATURE_HEADER: sign(body, KEYS, _SIGNED_AT)}
+        return Parcel(PAYMENT_RESULTS, "payment.result", body, number, headers, reply_to)
+    body = f'{{"type":"{step.kind}.v1","serial_no":"{number}",{_fields(step)}}}'.encode()
+    return Parcel(WALLET_COMMANDS, step.kind.value, body, number, reply_to=reply_to)
+
+
+_SPENT: Final = f'"amount":"{SPENT}","currency":"{CURRENCY}"'
+
+
+def _fields(step: Step) -> str:
+    """Return what a command says beside its type and serial number."""
+    owner = f'"user_id":"{user_id(step.user)}","account_type":"basic"'
+    payee = f'"to_user_id":"{user_id(step.other)}","to_account_type":"basic"'
     match step.kind:
         case Kind.OPEN:
-            text = (
-                f'{{"type":"account.open.v1","serial_no":"{number}","user_id":"{user}",'
-                f'"account_type":"basic","currency":"{CURRENCY}"}}'
-            )
-            return Parcel(WALLET_COMMANDS, "account.open", text.encode(), number, reply_to=reply_to)
+            return f'{owner},"currency":"{CURRENCY}"'
         case Kind.RECHARGE:
-            text = (
-                f'{{"type":"order.recharge.v1","serial_no":"{number}","user_id":"{user}","account_type":"basic",'
-                f'"amount":"{AMOUNT}","currency":"{CURRENCY}","recharge_type":"card"}}'
-            )
-            return Parcel(WALLET_COMMANDS, "order.recharge", text.encode(), number, reply_to=reply_to)
+            return f'{owner},"amount":"{AMOUNT}","currency":"{CURRENCY}","recharge_type":"card"'
+        case Kind.WITHDRAW:
+            return f'{owner},{_SPENT},"payout_type":"bank_transfer"'
+        case Kind.TRANSFER:
+            return f"{owner},{payee},{_SPENT}"
+        case Kind.REFUND:
+            return f'"original_serial_no":"{step.about}",{_SPENT}'
+        case Kind.HOLD:
+            return f'{owner},{_SPENT},"expires_in_seconds":86400'
+        case Kind.CAPTURE:
+            return f'"hold_serial_no":"{step.about}",{payee},{_SPENT}'
+        case Kind.RELEASE:
+            return f'"hold_serial_no":"{step.about}"'
         case Kind.SUCCEEDED | Kind.FAILED:
-            status = "succeeded" if step.kind is Kind.SUCCEEDED else "failed"
-            body = (
-                f'{{"type":"payment.result.v1","payment_order_no":"{number}","amount":"{AMOUNT}",'
-                f'"currency":"{CURRENCY}","status":"{status}","gateway_ref":"gw-{number}",'
-                '"occurred_at":"2026-01-02T03:04:07Z"}'
-            ).encode()
-            headers = {SIGNATURE_HEADER: sign(body, KEYS, _SIGNED_AT)}
-            return Parcel(PAYMENT_RESULTS, "payment.result", body, number, headers, reply_to)
+            msg = f"{step.serial_no} is told by the gateway, and no command"
+            raise ValueError(msg)
