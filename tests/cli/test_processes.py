@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 from collections.abc import AsyncIterator
 
 import psutil
@@ -55,3 +56,22 @@ async def test_when_one_dies_the_others_drain_and_the_command_fails(several: Wor
     ((ended,),) = [several.events("worker.ended")]
     assert (ended["pid"], ended["status"]) == (first.pid, -signal.SIGKILL)
     assert len(several.events("worker.stopped")) == 1
+
+
+NOT_BEGUN = """
+import sys
+from wallet_worker import processes
+processes.PROGRAM = ("sleep", "60")
+sys.exit(processes.run(2, 0))
+"""
+
+
+async def test_one_that_is_told_before_it_has_begun_had_nothing_to_drain() -> None:
+    command = await asyncio.create_subprocess_exec(sys.executable, "-c", NOT_BEGUN)
+    async with asyncio.timeout(STOP_SECONDS):
+        while len(psutil.Process(command.pid).children()) < 2:  # noqa: ASYNC110 -- processes send no signal
+            await asyncio.sleep(0.01)
+
+        command.terminate()
+
+        assert await command.wait() == 0
