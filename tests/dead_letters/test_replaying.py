@@ -401,3 +401,23 @@ async def test_need_14_the_other_commands_end_1_when_an_operation_was_stopped(wa
 
     assert done.status == Exit.FOUND
     assert json.loads(done.out)["state"] == "stopped"
+
+
+async def test_need_2_letters_larger_than_a_message_are_replayed_whole_and_a_few_at_a_time(
+    wallet: Wallet,
+) -> None:
+    bodies = [bytes([number]) * 7_000_000 for number in range(3)]
+    ids = await wallet.set_aside(*bodies)
+
+    await wallet.replayed(ids)
+
+    back = "SELECT count(*) FROM dead_letter_attempts WHERE letter_id = ANY ($1)"
+    await until(wallet.owner, back, 6, ids)
+    for letter_id, body in zip(ids, bodies, strict=True):
+        found = await wallet.operations.letter(OTTO, letter_id)
+        assert found.whole.body == body
+        assert found.prediction.label == "is still unreadable (MALFORMED)"
+    times = await wallet.owner.fetch(
+        "SELECT DISTINCT published_at FROM dead_letter_replays WHERE letter_id = ANY ($1)", ids
+    )
+    assert len(times) == 2  # of 16 MB at most

@@ -87,6 +87,7 @@ STUCK_AFTER = timedelta(minutes=15)
 """A published replay may be given up then: a result that waits for its order comes back within six minutes."""
 
 _CHUNK = 500  # letters predicted at once: bodies of 64 KiB each are 32 MB
+_EXPORTED = 20  # letters exported at once: a body may be as large as the broker allows
 _SAMPLES = 5  # of each prediction
 _NOTE_MAX = 4_000
 
@@ -194,10 +195,10 @@ class Operations:
         after: int | None = None
         while True:
             async with self._looking() as connection:
-                rows = await letters_table.wholes(connection, fits(which), after=after, limit=_CHUNK)
+                rows = await letters_table.wholes(connection, fits(which), after=after, limit=_EXPORTED)
             for row in rows:
                 yield shown_rows.whole(row, actor)
-            if len(rows) < _CHUNK:
+            if len(rows) < _EXPORTED:
                 return
             after = rows[-1]["letter_id"]
 
@@ -457,9 +458,7 @@ class Operations:
         found: dict[int, Prediction] = {}
         for start in range(0, len(ids), _CHUNK):
             some = ids[start : start + _CHUNK]
-            rows = await letters_table.wholes(
-                connection, letters_table.Fits(ids=some), after=None, limit=len(some)
-            )
+            rows = await letters_table.replayable(connection, some)
             said = await predict(connection, [_replayable(row) for row in rows], self._rules, self._keys)
             found |= {row["letter_id"]: one for row, one in zip(rows, said, strict=True)}
         return {one: found[one] for one in ids if one in found}

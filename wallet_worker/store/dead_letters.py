@@ -8,6 +8,8 @@ from uuid import UUID
 
 import asyncpg
 
+from schemas.names import BODY_BYTES_MAX
+
 OPERATOR_ROLE = "wallet_operator"
 """The role of keepers and operators: it reads the ledger and writes dead letters, and no more."""
 
@@ -295,6 +297,19 @@ async def wholes(
 ) -> list[asyncpg.Record]:
     """Return letters with everything that was taken in, newest first, below `after`."""
     return await connection.fetch(_WHOLE, *fits.arguments, after, limit)
+
+
+# A body that no message can have is cut where that is certain: there may be megabytes of it, hundreds of times.
+_REPLAYABLE = """
+SELECT letter_id, source, exchange, properties, substring(body FROM 1 FOR $2) AS body
+FROM dead_letters
+WHERE letter_id = ANY ($1::bigint[])
+"""
+
+
+async def replayable(connection: asyncpg.Connection, letter_ids: Sequence[int]) -> list[asyncpg.Record]:
+    """Return what tells what a replay of each would do: bodies are there up to one byte more than is allowed."""
+    return await connection.fetch(_REPLAYABLE, letter_ids, BODY_BYTES_MAX + 1)
 
 
 _COUNT = f"SELECT count(*) FROM dead_letters WHERE {_FITS}"  # noqa: S608 -- static text

@@ -7,6 +7,10 @@ from uuid import UUID
 
 import asyncpg
 
+from schemas.names import BODY_BYTES_MAX
+
+CHUNK_BYTES_MAX = 16 * 2**20
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -56,16 +60,22 @@ async def insert(
 # Whoever publishes holds the operation; the rows are locked against a stop, which passes over them.
 _NEXT = """
 SELECT r.replay_id, r.letter_id, r.number, r.position, r.tries, coalesce(r.body, l.body) AS body,
-       r.body IS NOT NULL AS is_edit, l.properties, l.exchange, l.routing_key, l.source, octet_length(l.body) AS size
+       r.body IS NOT NULL AS is_edit, l.properties, l.exchange, l.routing_key, l.source
 FROM (
-    SELECT replay_id
-    FROM dead_letter_replays
-    WHERE operation_id = $1 AND state = 'ordered' AND ($2::int IS NULL OR position < $2)
-    ORDER BY tries, position  -- what the broker would not take stands in nobody's way
-    LIMIT $3
+    SELECT c.replay_id, sum(octet_length(coalesce(c.body, l.body))) OVER (ORDER BY c.tries, c.position) AS bytes,
+           row_number() OVER (ORDER BY c.tries, c.position) AS place
+    FROM (
+        SELECT *
+        FROM dead_letter_replays
+        WHERE operation_id = $1 AND state = 'ordered' AND ($2::int IS NULL OR position < $2)
+        ORDER BY tries, position  -- what the broker would not take stands in nobody's way
+        LIMIT $3
+    ) c
+    JOIN dead_letters l USING (letter_id)
 ) n
 JOIN dead_letter_replays r USING (replay_id)
 JOIN dead_letters l USING (letter_id)
+WHERE n.bytes <= $4 OR n.place = 1
 ORDER BY r.tries, r.position
 FOR NO KEY UPDATE OF r
 """
@@ -74,8 +84,11 @@ FOR NO KEY UPDATE OF r
 async def next_ordered(
     connection: asyncpg.Connection, operation_id: UUID, *, below: int | None, limit: int
 ) -> list[asyncpg.Record]:
-    """Return the next replays to publish, locked, with what is published; perhaps only those before a position."""
-    return await connection.fetch(_NEXT, operation_id, below, limit)
+    """Return the next replays to publish, locked, with what is published; perhaps only those before a position.
+
+    At least one, if there is one, and no more after CHUNK_BYTES_MAX of bodies.
+    """
+    return await connection.fetch(_NEXT, operation_id, below, limit, CHUNK_BYTES_MAX)
 
 
 _PUBLISHED = """
@@ -99,7 +112,8 @@ async def tried(connection: asyncpg.Connection, failures: Sequence[tuple[UUID, s
 
 
 _TO_CHECK = """
-SELECT r.replay_id, r.letter_id, r.operation_id, coalesce(r.body, l.body) AS body, r.body IS NOT NULL AS is_edit,
+SELECT r.replay_id, r.letter_id, r.operation_id, r.body IS NOT NULL AS is_edit,
+       substring(coalesce(r.body, l.body) FROM 1 FOR $2) AS body,  -- see store.dead_letters.replayable
        l.properties, l.source, r.verdict
 FROM dead_letter_replays r
 JOIN dead_letters l USING (letter_id)
@@ -115,7 +129,7 @@ FOR NO KEY UPDATE OF r SKIP LOCKED
 
 async def take_published(connection: asyncpg.Connection, limit: int) -> list[asyncpg.Record]:
     """Return replays whose outcome is not known, locked, those that were looked at longest ago first."""
-    return await connection.fetch(_TO_CHECK, limit)
+    return await connection.fetch(_TO_CHECK, limit, BODY_BYTES_MAX + 1)
 
 
 _CHECKED = "UPDATE dead_letter_replays SET checked_at = clock_timestamp() WHERE replay_id = ANY ($1::uuid[])"
