@@ -186,14 +186,14 @@ async def test_need_16_while_the_broker_is_away_lists_and_orders_work_and_it_goe
     worker = await wallet.start()
     user = await wallet.upstream.opened()
     (letter_id,) = await wallet.set_aside(recharge(user))
-    await worker.stop()
+    assert await worker.stop() == 0
     away = await wallet.start_keeper(WALLET_AMQP_URL="amqp://nobody@127.0.0.1:1/", ready=False)
 
     assert await wallet.ids() == [letter_id]
     await wallet.replayed([letter_id])
     waiting = "SELECT standing LIKE 'waiting for the broker%' FROM dead_letter_operations"
     await until(wallet.owner, waiting, True)  # noqa: FBT003 -- what the query says
-    await away.kill()
+    assert await away.stop() == 0
     await wallet.start()
 
     await wallet.until_state(letter_id, "resolved")
