@@ -12,7 +12,7 @@ export KEEP
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: servers ## Run the whole story: servers, worker, gateway, thousands of recharges, audit (KEEP=1 leaves it running)
+demo: servers ## Run the whole story: servers, worker, gateway, money moved in every way, audit (KEEP=1 leaves it running)
 	@$(BIN)/python -m tests.demo $(ARGS)
 
 test: lint types imports pytest ## Check everything: style, types, import rules, then all tests (ARGS="-k name" for some)
