@@ -160,6 +160,23 @@ async def test_need_16_a_database_that_is_away_is_one_line_and_status_3() -> Non
     assert len(found.err_lines) == 1
 
 
+async def test_need_17_what_is_about_to_be_done_names_the_number_and_the_target(desk: Desk, url: str) -> None:
+    await desk.take_in(*(arrived(recharge("user-1")) for _ in range(3)))
+
+    found = await dlq(
+        url, "discard", "--reason", "INTERNAL", "--user", "user-1", "--why", "a test", "--table"
+    )
+
+    lines = [" ".join(line.split()) for line in found.out.splitlines()]
+    assert "plan: discard" in lines
+    assert "letters 3" in lines
+    assert "which reason INTERNAL, user id user-1" in lines
+    assert "state ready" in lines  # in a word, and in no colour
+    assert "\x1b" not in found.out
+    (last,) = found.err_lines
+    assert last.startswith("wallet: nothing is done yet; to do it: wallet dlq discard --execute ")
+
+
 async def test_need_18_the_runbook_needs_no_server() -> None:
     found = await wallet("dlq", "runbook", "AMOUNT_MISMATCH", "--json")
 

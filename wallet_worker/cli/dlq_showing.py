@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from wallet_worker.cli import terminal
 from wallet_worker.dead_letters.records import (
     AuditRow,
+    Filter,
     Group,
     LetterDetail,
     LetterLine,
@@ -239,6 +240,7 @@ def tell_plan(plan: Plan) -> None:
             "letters",
             f"{plan.total:,}" + (f", and {plan.skipped:,} more that it does not fit" if plan.skipped else ""),
         ),
+        ("which", _target(plan.filter)),
         ("why", plan.reason),
         ("made by", f"{plan.made_by} at {time(plan.made_at)}"),
         ("until", time(plan.expires_at)),
@@ -284,6 +286,7 @@ def tell_operation(one: Operation) -> None:
         ("state", one.state.value),
         ("where it stands", one.standing),
         ("who", one.actor + (f", approved by {one.approved_by}" if one.approved_by else "")),
+        ("which", _target(one.filter)),
         ("why", one.reason),
         ("letters", f"{one.total:,}"),
         ("not published yet", f"{one.ordered:,}"),
@@ -348,6 +351,13 @@ def tell_runbook(lines: Iterable[RunbookLine]) -> None:
         ("reason", "what it means", "what is safe", "whom to ask"),
         ((one.reason, one.meaning, one.safe, one.ask) for one in lines),
     )
+
+
+def _target(which: Filter) -> str:
+    """Return what was asked for, in words."""
+    names = {"ids": "letters", "states": "state", "since": "from", "until": "before"}
+    said = (f"{names.get(name, name.replace('_', ' '))} {value}" for name, value in which.to_query().items())
+    return ", ".join(said) or "every letter"
 
 
 def time(value: datetime | None) -> str:
