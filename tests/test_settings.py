@@ -1,8 +1,17 @@
 """Settings are read from the environment, and a wrong one is said without showing it."""
 
+import json
+from datetime import timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
 import pytest
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
+from schemas.values import OrderType
+from wallet_worker.core.circumstances import ASK_AFTER
+from wallet_worker.core.limits import ANY_TYPE, AccountLimits, OrderLimits
 from wallet_worker.settings import Settings
 
 
@@ -50,3 +59,167 @@ def test_no_secret_is_shown_by_the_settings_themselves(monkeypatch: pytest.Monke
 
     assert "secret" not in repr(Settings()).replace("SecretStr", "")
     assert Settings().keys == {"k1": "signing-secret"}
+
+
+# When the gateway is asked
+
+
+def test_the_ages_at_which_the_gateway_is_asked_are_separated_by_commas(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert Settings().rules.ask_after == ASK_AFTER
+
+    monkeypatch.setenv("WALLET_ASK_SECONDS", "1, 60,3600")
+    monkeypatch.setenv("WALLET_ASK_SECONDS_BY_CHANNEL", '{"card": [30], "bank_transfer": [600, 86400]}')
+
+    rules = Settings().rules
+    assert rules.ask_after == (timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1))
+    assert rules.ask_after_by_channel == {
+        "card": (timedelta(seconds=30),),
+        "bank_transfer": (timedelta(minutes=10), timedelta(days=1)),
+    }
+
+
+GROWING = "it should be seconds, each more than the one before, such as [60, 300]"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("", GROWING),
+        (",", GROWING),
+        ("0", GROWING),
+        ("-1,60", GROWING),
+        ("60,60", GROWING),
+        ("300,60", GROWING),
+        ("60,soon", "valid integer"),
+        ("60.5", "valid integer"),
+        ("60,99999999999999", "at most 31622400 seconds, a year"),
+    ],
+)
+def test_ages_that_are_none_are_said_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, value: str, said: str
+) -> None:
+    monkeypatch.setenv("WALLET_ASK_SECONDS", value)
+
+    with pytest.raises(ValidationError, match="ask_seconds") as caught:
+        Settings()
+
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"card": []}, GROWING),
+        ({"card": [0]}, GROWING),
+        ({"card": [60], "bank_transfer": [2, 1]}, GROWING),
+        ({"card": 60}, "valid tuple"),
+        ({"card": ["soon"]}, "valid integer"),
+        ({"Card": [60]}, "should match pattern"),
+        ([60], "valid dictionary"),
+    ],
+)
+def test_ages_of_a_channel_that_are_none_are_said_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, value: object, said: str
+) -> None:
+    monkeypatch.setenv("WALLET_ASK_SECONDS_BY_CHANNEL", json.dumps(value))
+
+    with pytest.raises(ValidationError, match="ask_seconds_by_channel") as caught:
+        Settings()
+
+    assert said in str(caught.value)
+
+
+# Limits
+
+
+def test_nothing_is_limited_where_nothing_is_set() -> None:
+    assert Settings().rules.limits.accounts == {}
+
+
+def test_limits_are_amounts_of_their_currency_by_type_of_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = {
+        "time_zone": "Asia/Taipei",
+        "accounts": {
+            "basic": {
+                "TWD": {
+                    "balance_max": "100000.00",
+                    "orders": {
+                        "withdraw": {"amount_min": "100", "amount_max": "20000.5", "day_max": "50000.00"}
+                    },
+                },
+                "JPY": {"balance_max": "5000"},
+            },
+            "*": {"KWD": {"orders": {"transfer": {"amount_max": "1.005"}, "hold": {"day_max": "0"}}}},
+        },
+    }
+    monkeypatch.setenv("WALLET_LIMITS", json.dumps(limits))
+
+    found = Settings().rules.limits
+
+    assert found.time_zone == ZoneInfo("Asia/Taipei")
+    assert found.accounts == {
+        ("basic", "TWD"): AccountLimits(
+            10_000_000, {OrderType.WITHDRAW: OrderLimits(10_000, 2_000_050, 5_000_000)}
+        ),
+        ("basic", "JPY"): AccountLimits(5_000),
+        (ANY_TYPE, "KWD"): AccountLimits(
+            None,
+            {
+                OrderType.TRANSFER: OrderLimits(amount_max_minor=1_005),
+                OrderType.HOLD: OrderLimits(day_max_minor=0),
+            },
+        ),
+    }
+
+
+def _of(account_type: str = "basic", currency: str = "TWD", **limits: Any) -> dict[str, Any]:
+    return {"accounts": {account_type: {currency: limits}}}
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({"time_zone": "Asia/Atlantis"}, "no time zone is called 'Asia/Atlantis'"),
+        ({"time_zone": ""}, "no time zone is called ''"),
+        ({"time_zone": "../etc/passwd"}, "no time zone is called"),
+        ({"zone": "UTC"}, "zone"),
+        (_of(balance_max="1.001"), "'1.001' is no amount in TWD: it should look like 100.00"),
+        (_of(currency="JPY", balance_max="1.5"), "'1.5' is no amount in JPY: it should look like 10000"),
+        (_of(balance_max="-1"), "'-1' is no amount in TWD"),
+        (_of(balance_max="1e3"), "'1e3' is no amount in TWD"),
+        (_of(balance_max="1,000"), "'1,000' is no amount in TWD"),
+        (_of(balance_max="\u0661"), "is no amount in TWD"),
+        (_of(balance_max=100), "valid string"),
+        (_of(balance_max=100.0), "valid string"),
+        (_of(balance="100"), "balance"),
+        (_of(currency="TWX", balance_max="1"), "TWX is no currency"),
+        (_of(currency="twd", balance_max="1"), "twd is no currency"),
+        (_of(currency="TWX"), "TWX is no currency"),
+        (_of(account_type="Basic"), "'Basic' is no type of account"),
+        (_of(account_type=""), "'' is no type of account"),
+        (_of(orders={"gift": {}}), "gift"),
+        (_of(orders={"withdraw": {"month_max": "1"}}), "month_max"),
+        (_of(orders={"withdraw": {"day_max": "many"}}), "'many' is no amount in TWD"),
+    ],
+)
+def test_limits_that_are_none_are_said_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, limits: dict[str, Any], said: str
+) -> None:
+    monkeypatch.setenv("WALLET_LIMITS", json.dumps(limits))
+
+    with pytest.raises(ValidationError, match="limits") as caught:
+        Settings()
+
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["WALLET_LIMITS", "WALLET_ASK_SECONDS_BY_CHANNEL"])
+def test_a_setting_that_is_no_json_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, '{"basic": ')
+
+    with pytest.raises(SettingsError, match=name.removeprefix("WALLET_").lower()) as caught:
+        Settings()
+
+    assert "basic" not in str(caught.value)

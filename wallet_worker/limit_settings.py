@@ -4,11 +4,21 @@ import re
 from typing import Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from schemas.money import UnknownCurrency, minor_digits, to_text
-from schemas.values import OrderType
-from wallet_worker.core.limits import AccountLimits, Limits, OrderLimits
+from schemas.values import AccountType, OrderType
+from wallet_worker.core.limits import ANY_TYPE, AccountLimits, Limits, OrderLimits
+
+_ACCOUNT_TYPE = TypeAdapter(AccountType)
 
 
 class _OrderLimitSettings(BaseModel):
@@ -57,6 +67,22 @@ class LimitSettings(BaseModel):
             raise ValueError(f"no time zone is called {value!r}") from exc
         return value
 
+    @field_validator("accounts")
+    @classmethod
+    def _can_be_of_accounts(
+        cls, value: dict[str, dict[str, _AccountLimitSettings]]
+    ) -> dict[str, dict[str, _AccountLimitSettings]]:
+        """Refuse names that no account can have: what is misspelt would limit nothing, and nobody would know."""
+        for account_type, by_currency in value.items():
+            if account_type != ANY_TYPE:
+                try:
+                    _ACCOUNT_TYPE.validate_python(account_type)
+                except ValidationError as exc:
+                    raise ValueError(f"{account_type!r} is no type of account") from exc
+            for currency in by_currency:
+                _digits(currency)
+        return value
+
     @model_validator(mode="after")
     def _can_be_read(self) -> Self:
         _ = self.limits  # an amount that is none is said at the start
@@ -82,13 +108,17 @@ def _minor(amount: str | None, currency: str) -> int | None:
     """Return an amount of a setting in minor units; one of 0 allows nothing."""
     if amount is None:
         return None
-    try:
-        digits = minor_digits(currency)
-    except UnknownCurrency as exc:
-        raise ValueError(f"{currency} is no currency") from exc
+    digits = _digits(currency)
     if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", amount) or len(amount.partition(".")[2]) > digits:
         raise ValueError(
             f"{amount!r} is no amount in {currency}: it should look like {to_text(10_000, currency)}"
         )
     whole, _, part = amount.partition(".")
     return int(whole + part.ljust(digits, "0"))
+
+
+def _digits(currency: str) -> int:
+    try:
+        return minor_digits(currency)
+    except UnknownCurrency as exc:
+        raise ValueError(f"{currency} is no currency") from exc

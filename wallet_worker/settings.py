@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from schemas.money import minor_digits
 from schemas.names import DEFAULT_CURRENCIES
+from schemas.values import ChannelType
 from wallet_worker.core.circumstances import ASK_AFTER, Rules
 from wallet_worker.dead_letters.records import Limits, Role
 from wallet_worker.limit_settings import LimitSettings
@@ -24,6 +25,8 @@ _ADDRESSES = {
     "amqp_url": ({"amqp", "amqps"}, "amqp://user:password@host:5672/vhost"),
     "database_url": ({"postgresql", "postgres"}, "postgresql://user:password@host:5432/name"),
 }
+
+_AGE_MAX_SECONDS = 366 * 86_400  # what an order waits for longer than a year nobody remembers
 
 _ROLES = {role.name.lower(): role for role in Role}
 
@@ -56,14 +59,17 @@ class Settings(BaseSettings):
         default=DEFAULT_CURRENCIES, description="The currencies that are allowed, separated by commas."
     )
     recharge_expires_seconds: int = Field(
-        default=86_400, ge=1, le=366 * 86_400, description="How long the wallet waits for a recharge's money."
+        default=86_400,
+        ge=1,
+        le=_AGE_MAX_SECONDS,
+        description="How long the wallet waits for a recharge's money.",
     )
     ask_seconds: Annotated[tuple[int, ...], NoDecode] = Field(
         default=tuple(int(age.total_seconds()) for age in ASK_AFTER),
         description="The ages in seconds, separated by commas, at which the gateway is asked about an order that "
         "waits for its result; once the last is past, again and again with that much time between.",
     )
-    ask_seconds_by_channel: dict[str, tuple[int, ...]] = Field(
+    ask_seconds_by_channel: dict[ChannelType, tuple[int, ...]] = Field(
         default_factory=dict,
         description='The same for some channels: {"card": [60, 300]}.',
     )
@@ -182,6 +188,8 @@ class Settings(BaseSettings):
         for ages in value.values() if isinstance(value, dict) else [value]:
             if not ages or ages[0] < 1 or any(one >= other for one, other in pairwise(ages)):
                 raise ValueError("it should be seconds, each more than the one before, such as [60, 300]")
+            if ages[-1] > _AGE_MAX_SECONDS:
+                raise ValueError(f"it should be at most {_AGE_MAX_SECONDS} seconds, a year")
         return value
 
     @field_validator("payment_keys")
