@@ -2,12 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
+from alembic import command
 
+from tests.batch.rig import rig
+from tests.batch.tables import let_pass
+from tests.core.world import result
 from tests.servers import Servers
 from wallet_worker.store.database import READONLY_ROLE, WORKER_ROLE, Database
 from wallet_worker.store.dead_letters import OPERATOR_ROLE
@@ -98,6 +103,53 @@ async def test_a_migration_that_fails_leaves_nothing_and_can_be_run_again(
     assert {row[0] for row in tables} <= {"orders", "alembic_version"}
     await connection.execute("DROP TABLE orders")
     assert await asyncio.wait_for(migrate(empty_url), 20) == Revisions(None, HEAD)
+
+
+_BEFORE_ORDERS = """
+INSERT INTO accounts (kind, account_no, user_id, account_type, currency, status, balance, reserved, line_no,
+                      created_at, updated_at)
+VALUES ('user', '1111111111111111111', 'u-1', 'basic', 'TWD', 'active', 0, 0, 0, now(), now());
+INSERT INTO commands (serial_no, command_type, fingerprint, content, status, code, result, created_at)
+SELECT 'R-' || number, 'order.recharge.v1', decode(repeat('ab', 32), 'hex'), '{}', 'applied', 'OK', '{}', now()
+FROM generate_series(1, 4) AS number;
+INSERT INTO orders (order_id, serial_no, order_type, account_id, amount, currency, status, code, channel,
+                    late, expires_at, transacted_at, created_at, updated_at)
+SELECT gen_random_uuid(), n.serial_no, 'recharge', a.account_id, 10000, 'TWD', n.status, 'OK', 'card',
+       false, now() + n.until, NULL, now() - interval '3 days', now() - interval '3 days'
+FROM accounts a, (VALUES ('R-1', 'pending', interval '1 day'), ('R-2', 'pending', interval '-2 days'),
+                         ('R-3', 'failed', interval '1 day'), ('R-4', 'expired', interval '-2 days'))
+     AS n (serial_no, status, until)
+"""
+
+
+async def test_recharges_that_wait_are_asked_about_after_the_migration(
+    empty_url: str, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were made when the wallet did not know how to ask: none is forgotten, and what has ended is as it was."""
+    upgrade = command.upgrade
+    with monkeypatch.context() as patched:
+        patched.setattr(command, "upgrade", lambda config, _: upgrade(config, "0001"))
+        assert await migrate(empty_url) == Revisions(None, "0001")
+    await connection.execute(_BEFORE_ORDERS)
+    before = [tuple(row) for row in await connection.fetch("SELECT * FROM orders ORDER BY serial_no")]
+
+    assert await migrate(empty_url) == Revisions("0001", HEAD)
+
+    after = await connection.fetch("SELECT * FROM orders ORDER BY serial_no")
+    assert [tuple(row)[: len(before[0])] for row in after] == before
+    assert [row["due_at"] is not None for row in after] == [True, True, False, False]
+    assert {row["asked"] for row in after} == {0}
+    async with rig(empty_url) as wallet:
+        await let_pass(connection, timedelta(minutes=1))
+        await wallet.sweep()
+        await wallet.settle(result(payment_order_no="R-1"))
+    found = await connection.fetch("SELECT status, asked, due_at IS NULL FROM orders ORDER BY serial_no")
+    assert [tuple(row) for row in found] == [
+        ("succeeded", 1, True),
+        ("expired", 1, True),
+        ("failed", 0, True),
+        ("expired", 0, True),
+    ]
 
 
 async def test_a_database_without_revisions_says_so(connection: asyncpg.Connection) -> None:
