@@ -42,6 +42,8 @@ async def orders_url(database_url: str, owner: asyncpg.Connection) -> str:
         await wallet.settle(*(_paid(one) for one in numbers[:3]), _paid("R-4", status="failed"))
         # It contradicts, and changes nothing.
         await wallet.settle(_paid("R-1", status="failed", gateway_ref="gw-other"))
+        # It repeats what is known, by another payment, and changes nothing either.
+        await wallet.settle(_paid("R-3", gateway_ref="gw-another"))
         await wallet.settle(
             asked(bodies.WITHDRAW, serial_no="W-1", amount="30.00"),
             asked(bodies.WITHDRAW, serial_no="W-2", amount="30.00"),
@@ -176,7 +178,9 @@ async def test_a_second_line_about_a_payment_is_found_wherever_it_stands(
 async def test_what_moved_in_the_span_and_is_not_in_the_file_is_missing_there(orders_url: str) -> None:
     async def missing(span: Span | None) -> list[str | None]:
         _, findings = await compared(orders_url, said(2), span=span)
-        assert {finding.verdict for finding in findings} <= {Verdict.MISSING_THERE}
+        assert {(finding.verdict, finding.detail) for finding in findings} <= {
+            (Verdict.MISSING_THERE, "the gateway said on 2026-01-02 03:04:05Z that it succeeded")
+        }
         return [finding.payment_order_no for finding in findings]
 
     assert await missing(None) == []
