@@ -114,7 +114,10 @@ def test_the_wheel_has_every_file_of_the_packages_and_nothing_else(tmp_path: Pat
         if path.is_file() and "docs" not in path.parts  # pictures, for readers of the repository
     }
     assert names == there
-    assert {"wallet_worker/console/templates/layout.html", "wallet_worker/console/assets/inter.woff2"} <= names
+    assert {
+        "wallet_worker/console/templates/layout.html",
+        "wallet_worker/console/assets/inter.woff2",
+    } <= names
     assert any("/migrations/versions/" in name for name in names)
     assert "wallet = wallet_worker.cli:main" in commands
     assert "payment-simulator = payment_simulator.cli:main" in commands

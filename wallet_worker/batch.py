@@ -130,7 +130,7 @@ class Batches:
     async def sweep(self, stopping: asyncio.Event) -> None:
         """Look at parked results and at orders when they are due, until stopping."""
         while not stopping.is_set():
-            if not await self._while_available(self._sweep_all, stopping):
+            if not await self._while_available(lambda: self._sweep_all(stopping), stopping):
                 return
             try:
                 await asyncio.wait_for(stopping.wait(), SWEEP_SECONDS)
@@ -374,9 +374,10 @@ class Batches:
 
     # Parked results, and orders that are due: the same road, from tables instead of the broker.
 
-    async def _sweep_all(self) -> None:
+    async def _sweep_all(self, stopping: asyncio.Event) -> None:
+        """Apply all that is due, or what can be until stopping: the rest stays where it is."""
         for take in (_take_parked, _take_due):
-            while await self._sweep_some(take, BATCH_MAX):
+            while not stopping.is_set() and await self._sweep_some(take, BATCH_MAX):
                 pass
 
     async def _sweep_some(self, take: Take, limit: int) -> int:
@@ -396,7 +397,8 @@ class Batches:
             return limit  # still there, and looked at again at once
         except (RefusedError, MessageFailedError) as exc:
             if len(letters) > 1:
-                return await self._sweep_some(take, 1)
+                log.info("sweep.divided", size=len(letters), reason=str(exc))
+                return await self._sweep_some(take, len(letters) // 2)
             log.exception("message.failed", source=letters[0].incoming.source.value)
             if ended := await self._set_aside(letters[0], f"the wallet failed on it: {exc}"):
                 self._tell(ended, 0)

@@ -31,11 +31,16 @@ class _OrderLimitSettings(BaseModel):
     day_max: str | None = None
 
     def limits(self, currency: str) -> OrderLimits:
-        return OrderLimits(
+        limits = OrderLimits(
             amount_min_minor=_minor(self.amount_min, currency),
             amount_max_minor=_minor(self.amount_max, currency),
             day_max_minor=_minor(self.day_max, currency),
         )
+        least = limits.amount_min_minor
+        for most in (limits.amount_max_minor, limits.day_max_minor):
+            if least is not None and most is not None and 0 < most < least:
+                raise ValueError(f"amount_min {self.amount_min} is more than an order may be")
+        return limits
 
 
 class _AccountLimitSettings(BaseModel):

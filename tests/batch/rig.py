@@ -70,7 +70,7 @@ class Rig:
 
     async def sweep(self) -> None:
         """Look at everything that is parked and due."""
-        await self.batches._sweep_all()
+        await self.batches._sweep_all(asyncio.Event())
 
     async def run(
         self, *arrived: Incoming, channel: Acknowledged, stopping: asyncio.Event, deliveries: int = 0

@@ -242,12 +242,20 @@ class World:
             for account_id in self.rules.limits.counting(facts.accounts.values()):
                 for order in self.orders.values():
                     if (
-                        order.account_id == account_id
+                        self.accounts[order.account_id].key == self.accounts[account_id].key
                         and order.created_at >= facts.day_start
                         and order.status not in UNSUCCESSFUL
                     ):
                         key = (account_id, order.order_type)
                         facts.spent[key] = facts.spent.get(key, 0) + order.amount_minor
+        for account_id in self.rules.limits.bounded(facts.accounts.values()):
+            facts.expected[account_id] = sum(
+                order.amount_minor
+                for order in self.orders.values()
+                if order.account_id == account_id
+                and order.order_type is OrderType.RECHARGE
+                and order.status is OrderStatus.PENDING
+            )
         currencies = wanted.currencies & self.rules.currencies
         currencies |= {self.orders[number].currency for number in wanted.paid & self.orders.keys()}
         for lane in self.lanes.keys() & {SystemKey(SystemName.CLEARING, one) for one in currencies}:
@@ -271,8 +279,8 @@ class World:
         for number in facts.orders_new:
             assert number not in self.orders
             self.orders[number] = facts.orders[number]
-        for number, status in facts.orders_before.items():
-            assert self.orders[number].status is status
+        for number, was in facts.orders_before.items():
+            assert self.orders[number] == was
             self.orders[number] = facts.orders[number]
         self.entries += facts.entries
         for receipt in facts.receipts:

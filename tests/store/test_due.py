@@ -120,7 +120,7 @@ async def test_an_order_may_be_asked_about_for_years(database: Database) -> None
     asked = replace(due(1), asked=1_000_000)
 
     async with database.transaction() as connection:
-        await orders.advance(connection, [(OrderStatus.PENDING, asked)])
+        await orders.advance(connection, [(due(1), asked)])
 
     async with database.transaction() as connection:
         assert await orders.find(connection, ["R-1"], lock=True) == {"R-1": asked}
@@ -229,8 +229,8 @@ async def test_what_an_account_has_spent_is_summed_up_by_type_since_a_time(datab
     )
 
     async with database.transaction() as connection:
-        found = await orders.spent(connection, [1, 2], AT)
-        assert await orders.spent(connection, [], AT) == {}
+        found = await orders.spent(connection, [1, 2], OrderType, AT)
+        assert await orders.spent(connection, [], OrderType, AT) == {}
 
     assert _spent(found.items()) == [(1, "hold", 200), (1, "withdraw", 200), (2, "recharge", 100)]
 
@@ -244,7 +244,7 @@ async def test_a_sum_may_be_more_than_one_amount_can_be(database: Database) -> N
     await _write(database, *large)
 
     async with database.transaction() as connection:
-        assert await orders.spent(connection, [1], AT) == {(1, OrderType.RECHARGE): 2 * most}
+        assert await orders.spent(connection, [1], OrderType, AT) == {(1, OrderType.RECHARGE): 2 * most}
 
 
 # Looking without locking

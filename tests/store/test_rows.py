@@ -228,11 +228,11 @@ async def test_an_order_advances_only_from_the_status_that_was_read(database: Da
     succeeded = replace(order(1, "R-1"), status=OrderStatus.SUCCEEDED, transacted_at=AT, late=True)
     succeeded = replace(succeeded, due_at=None, asked=2)
     async with database.transaction() as connection:
-        await orders.advance(connection, [(OrderStatus.PENDING, succeeded)])
+        await orders.advance(connection, [(order(1, "R-1"), succeeded)])
 
     with pytest.raises(InvariantBrokenError, match="UPDATE 0"):
         async with database.transaction() as connection:
-            await orders.advance(connection, [(OrderStatus.PENDING, order(1, "R-1"))])
+            await orders.advance(connection, [(order(1, "R-1"), order(1, "R-1"))])
 
     async with database.transaction() as connection:
         assert await orders.find(connection, ["R-1"], lock=True) == {"R-1": succeeded}

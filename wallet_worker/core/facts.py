@@ -95,8 +95,9 @@ class Facts:
 
     `refunded` is the sum of each recharge's refunds that have not failed, `waiting` the number of an account's
     orders without a result, and `spent` the sum of an account's orders of a type made since `day_start` that have
-    not come to nothing: each is known only of what the batch asks about, and of what is made in it. Without
-    a `day_start` nobody asks what was spent.
+    not come to nothing, also of accounts of the same key that were closed; `expected` is the sum of an account's
+    recharges that wait for the gateway. Each is known only of what the batch asks about, and of what is made in it.
+    Without a `day_start` nobody asks what was spent.
     """
 
     commands: dict[str, Command] = field(default_factory=dict)
@@ -107,13 +108,14 @@ class Facts:
     refunded: dict[str, int] = field(default_factory=dict)
     waiting: dict[int, int] = field(default_factory=dict)
     spent: dict[tuple[int, OrderType], int] = field(default_factory=dict)
+    expected: dict[int, int] = field(default_factory=dict)
     day_start: datetime | None = None
 
     commands_new: list[Command] = field(default_factory=list)
     accounts_new: set[int] = field(default_factory=set)
     accounts_before: dict[int, Account] = field(default_factory=dict)
     orders_new: set[str] = field(default_factory=set)
-    orders_before: dict[str, OrderStatus] = field(default_factory=dict)
+    orders_before: dict[str, Order] = field(default_factory=dict)
     entries: list[Entry] = field(default_factory=list)
     receipts: list[Receipt] = field(default_factory=list)
     outgoing: list[Outgoing] = field(default_factory=list)
@@ -147,8 +149,7 @@ class Facts:
             self.commands_new.append(decision.command)
         if decision.opened is not None:
             self.accounts_new.add(decision.opened.account_id)
-            self.add_accounts((decision.opened,))
-            self.waiting[decision.opened.account_id] = 0
+            self._put_opened(decision.opened)
         for order in decision.orders:
             self._put_order(order)
         for account in decision.changed:
@@ -161,28 +162,41 @@ class Facts:
             self.receipts.append(decision.receipt)
         self.outgoing += decision.outgoing
 
+    def _put_opened(self, account: Account) -> None:
+        before = self.newest.get(account.key)
+        for account_id, order_type in list(self.spent) if self.spent and before is not None else ():
+            if account_id == before:
+                self.spent[account.account_id, order_type] = self.spent[account_id, order_type]
+        self.waiting[account.account_id] = 0
+        self.add_accounts((account,))
+
     def _put_order(self, order: Order) -> None:
         before = self.orders.get(order.serial_no)
         if before is None:
             self.orders_new.add(order.serial_no)
         elif order.serial_no not in self.orders_new:
-            self.orders_before.setdefault(order.serial_no, before.status)
+            self.orders_before.setdefault(order.serial_no, before)
         self.orders[order.serial_no] = order
         if before is None or before.status is not order.status:
             self._count(before, order)
 
     def _count(self, before: Order | None, after: Order) -> None:
         """Keep the sums and numbers that are known of other orders true."""
+        waits = (after.status is OrderStatus.PENDING) - (
+            before is not None and before.status is OrderStatus.PENDING
+        )
         if after.account_id in self.waiting:
-            was_waiting = before is not None and before.status is OrderStatus.PENDING
-            self.waiting[after.account_id] += (after.status is OrderStatus.PENDING) - was_waiting
+            self.waiting[after.account_id] += waits
+        if waits and after.order_type is OrderType.RECHARGE:
+            known = self.expected.get(after.account_id, 0)
+            self.expected[after.account_id] = known + waits * after.amount_minor
         counted = 0 if before is None or before.status in UNSUCCESSFUL else before.amount_minor
         counts = 0 if after.status in UNSUCCESSFUL else after.amount_minor
         if counts == counted:
             return
         if after.order_type is OrderType.REFUND and after.about_serial_no is not None:
-            known = self.refunded.get(after.about_serial_no, 0)
-            self.refunded[after.about_serial_no] = known + counts - counted
+            refunded = self.refunded.get(after.about_serial_no, 0)
+            self.refunded[after.about_serial_no] = refunded + counts - counted
         if self.day_start is not None and after.created_at >= self.day_start:
             key = (after.account_id, after.order_type)
             self.spent[key] = self.spent.get(key, 0) + counts - counted

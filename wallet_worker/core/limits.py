@@ -54,11 +54,25 @@ class Limits:
     @property
     def count_days(self) -> bool:
         """Whether anything is limited by the day."""
-        return any(
-            one.day_max_minor is not None
+        return bool(self.counted_types)
+
+    @property
+    def counted_types(self) -> frozenset[OrderType]:
+        """The types of orders of which something is limited by the day."""
+        return frozenset(
+            order_type
             for limits in self.accounts.values()
-            for one in limits.orders.values()
+            for order_type, one in limits.orders.items()
+            if one.day_max_minor is not None
         )
+
+    def bounded(self, accounts: Iterable[Account]) -> list[int]:
+        """Return the ids of those accounts that may not hold more than so much."""
+        return [
+            account.account_id
+            for account in accounts
+            if account.user_id and (limits := self.of(account)) and limits.balance_max_minor is not None
+        ]
 
     def counting(self, accounts: Iterable[Account]) -> list[int]:
         """Return the ids of those accounts whose orders of the day have to be summed up."""
@@ -98,12 +112,15 @@ class Limits:
             return f"the {order_type} orders of a day are at most {text(limits.day_max_minor)}"
         return None
 
-    def broken_by_balance(self, account: Account, amount_minor: int) -> str | None:
-        """Return which limit an account would break if it received that much, in a sentence; nothing if none."""
+    def broken_by_balance(self, account: Account, amount_minor: int, expected_minor: int = 0) -> str | None:
+        """Return which limit an account would break if it received that much, in a sentence; nothing if none.
+
+        `expected_minor` is what it may receive already: its recharges that wait for the gateway.
+        """
         limits = self.of(account)
         if limits is None or limits.balance_max_minor is None:
             return None
-        if account.balance_minor + amount_minor <= limits.balance_max_minor:
+        if account.balance_minor + expected_minor + amount_minor <= limits.balance_max_minor:
             return None
         most = to_text(limits.balance_max_minor, account.currency)
         return f"the account may hold at most {most} {account.currency}"

@@ -167,13 +167,15 @@ async def insert(connection: asyncpg.Connection, accounts: Sequence[Account]) ->
     )
 
 
-# The old line_no is compared although the row is locked: should a lock ever be missing, nothing is lost.
+# What was read is compared although the row is locked: should a lock ever be missing, nothing is lost.
 _UPDATE = """
 UPDATE accounts a
 SET status = n.status, balance = n.balance, reserved = n.reserved, line_no = n.line_no, updated_at = n.updated_at
-FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[])
-     AS n (account_id, line_no_before, status, balance, reserved, line_no, updated_at)
-WHERE a.account_id = n.account_id AND a.line_no = n.line_no_before
+FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[],
+            $8::bigint[], $9::text[])
+     AS n (account_id, line_no_before, status, balance, reserved, line_no, updated_at, reserved_before, status_before)
+WHERE a.account_id = n.account_id
+  AND a.line_no = n.line_no_before AND a.reserved = n.reserved_before AND a.status = n.status_before
 """
 
 
@@ -188,6 +190,8 @@ async def update(connection: asyncpg.Connection, changes: Sequence[tuple[Account
         [after.reserved_minor for _, after in changes],
         [after.line_no for _, after in changes],
         [after.updated_at for _, after in changes],
+        [before.reserved_minor for before, _ in changes],
+        [before.status.value for before, _ in changes],
     )
     if status != f"UPDATE {len(changes)}":
         msg = f"{len(changes)} locked accounts were to change, the database says {status}"

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
-from schemas.values import Direction, OrderType
+from schemas.values import INTEGER_MAX, Direction, OrderType
 from wallet_worker.core.ledger import Entry
 
 _INSERT = """
@@ -46,22 +46,34 @@ _PAGE = """
 SELECT e.*, o.order_type
 FROM entries e
 JOIN orders o USING (order_id)
-WHERE e.account_id = $1 AND e.line_no > $2
-  AND ($3::timestamptz IS NULL OR e.created_at >= $3)
-  AND ($4::timestamptz IS NULL OR e.created_at < $4)
+WHERE e.account_id = $1 AND e.line_no > $2 AND e.line_no <= $3
 ORDER BY e.line_no
-LIMIT $5
+LIMIT $4
 """
 
-# The balance at a line that need not be there: that of the last line before it.
-_BALANCE_BEFORE = """
-SELECT balance_after
-FROM entries
-WHERE account_id = $1
-  AND (line_no <= $2 OR ($3::timestamptz IS NOT NULL AND created_at < $3))
-ORDER BY line_no DESC
+# Times never run backwards along a statement, so the last line before a time is found in the middle, and in the
+# middle again: no index by time is needed, and a span at the end of a million lines is as near as one at the beginning.
+_LAST_BEFORE = """
+WITH RECURSIVE search (low, high) AS (
+    SELECT 0::bigint, coalesce(max(line_no), 0)
+    FROM entries
+    WHERE account_id = $1
+    UNION ALL
+    SELECT CASE WHEN e.created_at < $2 THEN e.line_no ELSE s.low END,
+           CASE WHEN e.created_at < $2 THEN s.high ELSE e.line_no - 1 END
+    FROM search s
+    JOIN entries e ON e.account_id = $1 AND e.line_no = (s.low + s.high + 1) / 2
+    WHERE s.low < s.high
+)
+SELECT low
+FROM search
+ORDER BY high - low
 LIMIT 1
 """
+
+_BALANCE_AFTER = (
+    "SELECT balance_after FROM entries WHERE account_id = $1 AND line_no <= $2 ORDER BY line_no DESC LIMIT 1"
+)
 
 
 class Line(NamedTuple):
@@ -86,15 +98,27 @@ async def page(
     limit: int,
 ) -> list[Line]:
     """Return at most `limit` lines after a line, made at `since` or later and before `before`, oldest first."""
-    rows = await connection.fetch(_PAGE, account_id, after_line_no, since, before, limit)
+    after = (
+        after_line_no
+        if since is None
+        else max(after_line_no, await last_before(connection, account_id, since))
+    )
+    until = INTEGER_MAX if before is None else await last_before(connection, account_id, before)
+    rows = await connection.fetch(_PAGE, account_id, after, until, limit)
     return [_line(row) for row in rows]
+
+
+async def last_before(connection: asyncpg.Connection, account_id: int, time: datetime) -> int:
+    """Return the number of the last line that was made before a time, 0 if there is none."""
+    return int(await connection.fetchval(_LAST_BEFORE, account_id, time))
 
 
 async def balance_before(
     connection: asyncpg.Connection, account_id: int, *, line_no: int, since: datetime | None
 ) -> int:
     """Return the balance, in minor units, before the first line after `line_no` made at `since` or later."""
-    balance = await connection.fetchval(_BALANCE_BEFORE, account_id, line_no, since)
+    after = line_no if since is None else max(line_no, await last_before(connection, account_id, since))
+    balance = await connection.fetchval(_BALANCE_AFTER, account_id, after)
     return 0 if balance is None else int(balance)
 
 

@@ -42,7 +42,10 @@ async def load(
     if rules.limits.count_days:
         facts.day_start = rules.limits.day_start(now)
         if counting := rules.limits.counting(facts.accounts.values()):
-            facts.spent = await orders.spent(connection, counting, facts.day_start)
+            types = rules.limits.counted_types
+            facts.spent = await orders.spent(connection, counting, types, facts.day_start)
+    if bounded := rules.limits.bounded(facts.accounts.values()):
+        facts.expected = await orders.expected(connection, bounded)
     # An order of this very batch may be paid in it too, in the currency of its command. That may be one which
     # the wallet does not hold: then there is no system account either, and there will be no order.
     currencies = wanted.currencies & rules.currencies
@@ -72,7 +75,7 @@ async def save(connection: asyncpg.Connection, facts: Facts) -> None:
     if facts.orders_new:
         await orders.insert(connection, [facts.orders[number] for number in sorted(facts.orders_new)])
     if facts.orders_before:
-        changes = [(status, facts.orders[number]) for number, status in facts.orders_before.items()]
+        changes = [(before, facts.orders[number]) for number, before in facts.orders_before.items()]
         await orders.advance(connection, changes)
     if facts.entries:
         await entries.insert(connection, facts.entries)

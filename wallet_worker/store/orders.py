@@ -75,7 +75,7 @@ async def refunded(connection: asyncpg.Connection, serial_nos: Iterable[str]) ->
 _WAITING = """
 SELECT a.account_id, count(o.order_id)
 FROM unnest($1::bigint[]) AS a (account_id)
-LEFT JOIN orders o ON o.account_id = a.account_id AND o.status = 'pending'
+LEFT JOIN orders o ON o.account_id = a.account_id AND o.due_at IS NOT NULL AND o.status = 'pending'
 GROUP BY a.account_id
 """
 
@@ -87,18 +87,41 @@ async def waiting(connection: asyncpg.Connection, account_ids: Iterable[int]) ->
 
 
 _SPENT = """
-SELECT account_id, order_type, sum(amount)
+SELECT n.account_id, o.order_type, sum(o.amount)
+FROM accounts n
+JOIN accounts a
+  ON a.kind = 'user' AND a.user_id = n.user_id AND a.account_type = n.account_type AND a.currency = n.currency
+JOIN orders o ON o.account_id = a.account_id
+WHERE n.account_id = ANY ($1::bigint[]) AND o.order_type = ANY ($2::text[]) AND o.created_at >= $3
+  AND o.status NOT IN ('failed', 'expired', 'released')
+GROUP BY n.account_id, o.order_type
+"""
+
+_EXPECTED = """
+SELECT account_id, sum(amount)
 FROM orders
-WHERE account_id = ANY ($1::bigint[]) AND created_at >= $2 AND status NOT IN ('failed', 'expired', 'released')
-GROUP BY account_id, order_type
+WHERE account_id = ANY ($1::bigint[]) AND due_at IS NOT NULL AND order_type = 'recharge' AND status = 'pending'
+GROUP BY account_id
 """
 
 
+async def expected(connection: asyncpg.Connection, account_ids: Iterable[int]) -> dict[int, int]:
+    """Return the sum of each account's recharges, in minor units, that wait for the gateway."""
+    rows = await connection.fetch(_EXPECTED, list(account_ids))
+    return {row[0]: int(row[1]) for row in rows}
+
+
 async def spent(
-    connection: asyncpg.Connection, account_ids: Iterable[int], since: datetime
+    connection: asyncpg.Connection,
+    account_ids: Iterable[int],
+    order_types: Iterable[OrderType],
+    since: datetime,
 ) -> dict[tuple[int, OrderType], int]:
-    """Return the sum of each account's orders of each type since a time that have not come to nothing."""
-    rows = await connection.fetch(_SPENT, list(account_ids), since)
+    """Return the sum of each account's orders of each type since a time that have not come to nothing.
+
+    Those of closed accounts of the same user, type and currency count too: closing and opening again renews no limit.
+    """
+    rows = await connection.fetch(_SPENT, list(account_ids), [one.value for one in order_types], since)
     return {(row[0], OrderType(row[1])): int(row[2]) for row in rows}
 
 
@@ -151,18 +174,20 @@ UPDATE orders o
 SET status = n.status, code = n.code, late = n.late, transacted_at = n.transacted_at, updated_at = n.updated_at,
     remaining = n.remaining, due_at = n.due_at, asked = n.asked
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::boolean[], $6::timestamptz[], $7::timestamptz[],
-            $8::bigint[], $9::timestamptz[], $10::int[])
-     AS n (order_id, status_before, status, code, late, transacted_at, updated_at, remaining, due_at, asked)
-WHERE o.order_id = n.order_id AND o.status = n.status_before
+            $8::bigint[], $9::timestamptz[], $10::int[], $11::bigint[])
+     AS n (order_id, status_before, status, code, late, transacted_at, updated_at, remaining, due_at, asked,
+           remaining_before)
+WHERE o.order_id = n.order_id
+  AND o.status = n.status_before AND o.remaining IS NOT DISTINCT FROM n.remaining_before
 """
 
 
-async def advance(connection: asyncpg.Connection, changes: Sequence[tuple[OrderStatus, Order]]) -> None:
+async def advance(connection: asyncpg.Connection, changes: Sequence[tuple[Order, Order]]) -> None:
     """Move locked orders on from the status that was read; raises InvariantBrokenError if one had another."""
     status = await connection.execute(
         _ADVANCE,
         [order.order_id for _, order in changes],
-        [before.value for before, _ in changes],
+        [before.status.value for before, _ in changes],
         [order.status.value for _, order in changes],
         [order.code.value for _, order in changes],
         [order.late for _, order in changes],
@@ -171,6 +196,7 @@ async def advance(connection: asyncpg.Connection, changes: Sequence[tuple[OrderS
         [order.remaining_minor for _, order in changes],
         [order.due_at for _, order in changes],
         [order.asked for _, order in changes],
+        [before.remaining_minor for before, _ in changes],
     )
     if status != f"UPDATE {len(changes)}":
         msg = f"{len(changes)} locked orders were to advance, the database says {status}"

@@ -73,6 +73,7 @@ CONSTRAINTS = (
 
 INDEXES = (
     "CREATE INDEX orders_due ON orders (due_at) WHERE due_at IS NOT NULL",
+    "CREATE INDEX orders_waiting ON orders (account_id) WHERE due_at IS NOT NULL",
     "CREATE INDEX orders_account ON orders (account_id, created_at)",
     "CREATE INDEX orders_about ON orders (about_serial_no) WHERE about_serial_no IS NOT NULL",
 )
