@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final, Self, TypeAlias
 from uuid import UUID
@@ -24,6 +25,10 @@ from wallet_worker.store.snapshot import chunks, snapshot
 
 APPLICATION: Final = "wallet audit"
 SHOWN_MAX: Final = 10  # findings of each kind: enough to see a pattern
+
+
+LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
+NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
 class Invariant(StrEnum):
@@ -41,6 +46,13 @@ class Invariant(StrEnum):
     BALANCE = "balance", "an account's balance is what its last line left, and the sum of its entries"
     OVERDRAFT = "overdraft", "a user's balance is never below zero"
     RESERVE = "reserve", "what is reserved is not below zero and not above the balance"
+    ACCOUNT_STATUS = "account_status", "an account is active, frozen or closed, and a closed one is empty"
+    LINE_TIMES = "line_times", "an account's lines are in the order of their times"
+    ORDER_ROW = (
+        "order_row",
+        "an order is in its account's currency, is late only if its money came, and is due exactly while it waits",
+    )
+    RESULT = "result", "what came or left through the gateway did so by a result that says so"
     RESERVED = "reserved", "what is reserved is what pending orders and active holds will take"
     HOLD = "hold", "a hold has left what was neither captured nor returned"
     REFUNDS = "refunds", "only a recharge that succeeded is refunded, and all refunds are at most its amount"
@@ -133,6 +145,9 @@ async def audit(
             if min(accounts, orders) < report.lines:
                 await _find_stray_lines(connection, report)
             await _find_commands_without_order(connection, report)
+            await _find_wrong_accounts(connection, report)
+            await _find_wrong_rows(connection, report)
+            await _find_unpaid(connection, report)
             await _find_wrong_reserves(connection, report)
             await _find_wrong_holds(connection, report)
             await _find_too_many_refunds(connection, report)
@@ -148,7 +163,7 @@ SELECT (SELECT count(*) FROM accounts), (SELECT count(*) FROM orders),
 
 _BY_ACCOUNT = """
 SELECT a.account_id, a.kind = 'user', a.currency, a.balance, a.reserved, a.line_no,
-       e.line_no, e.direction = 'credit', e.amount, e.balance_before, e.balance_after
+       e.line_no, e.direction = 'credit', e.amount, e.balance_before, e.balance_after, e.created_at
 FROM accounts a
 LEFT JOIN entries e ON e.account_id = a.account_id
 ORDER BY a.account_id, e.line_no
@@ -168,6 +183,7 @@ class AccountSoFar:
     last_line_no: int = 0
     left: int = 0
     moved: int = 0
+    last_at: datetime = LONG_AGO
 
 
 async def _check_accounts(
@@ -180,7 +196,7 @@ async def _check_accounts(
     async for rows in chunks(connection, _BY_ACCOUNT):
         for (
             account_id, is_user, currency, balance, reserved, last_line_no,
-            line_no, is_credit, amount, before, after,
+            line_no, is_credit, amount, before, after, created_at,
         ) in rows:  # fmt: skip
             if account is None or account.account_id != account_id:
                 if account is not None:
@@ -196,9 +212,11 @@ async def _check_accounts(
                 or before != account.left
                 or after != before + signed
                 or (is_user and after < 0)
+                or created_at < account.last_at
             ):
-                check_line(account, line_no, signed, before, after, report)
+                check_line(account, line_no, signed, before, after, report, created_at)
             account.last_line_no = line_no
+            account.last_at = created_at
             account.left = after
             account.moved += signed
         lines_seen(lines)
@@ -213,7 +231,13 @@ async def _check_accounts(
 
 
 def check_line(
-    account: AccountSoFar, line_no: int, signed: int, before: int, after: int, report: Report
+    account: AccountSoFar,
+    line_no: int,
+    signed: int,
+    before: int,
+    after: int,
+    report: Report,
+    created_at: datetime = NEVER,
 ) -> None:
     """Find what is wrong with one line, coming after what `account` has come to."""
 
@@ -234,6 +258,8 @@ def check_line(
         found(Invariant.LINE_ARITHMETIC, f"{text(before)} and {text(signed)} are not {text(after)}")
     if account.is_user and after < 0:
         found(Invariant.OVERDRAFT, f"it leaves {text(after)}")
+    if created_at < account.last_at:
+        found(Invariant.LINE_TIMES, f"it is of {created_at}, and the line before it of {account.last_at}")
 
 
 def check_account(account: AccountSoFar, report: Report) -> None:
@@ -420,6 +446,60 @@ async def _find_commands_without_order(connection: asyncpg.Connection, report: R
         for serial_no, command_type in rows:
             detail = f"this {command_type} was applied and has no order"
             report.add(Finding(invariant=Invariant.COMMAND_ORDER, detail=detail, serial_no=serial_no))
+
+
+_WRONG_ACCOUNTS = """
+SELECT account_id, currency, status, balance, reserved
+FROM accounts
+WHERE status NOT IN ('active', 'frozen', 'closed') OR (status = 'closed' AND (balance <> 0 OR reserved <> 0))
+ORDER BY account_id
+"""
+
+
+async def _find_wrong_accounts(connection: asyncpg.Connection, report: Report) -> None:
+    async for rows in chunks(connection, _WRONG_ACCOUNTS):
+        for account_id, currency, status, balance, reserved in rows:
+            detail = (
+                f"it is {status} with {_text(balance, currency)}, {_text(reserved, currency)} of it reserved"
+            )
+            report.add(Finding(invariant=Invariant.ACCOUNT_STATUS, detail=detail, account_id=account_id))
+
+
+_WRONG_ROWS = """
+SELECT o.order_id, o.status, o.currency, a.currency, o.late, o.due_at
+FROM orders o
+JOIN accounts a USING (account_id)
+WHERE o.currency <> a.currency
+   OR (o.late AND o.status <> 'succeeded')
+   OR (o.status IN ('pending', 'active')) <> (o.due_at IS NOT NULL)
+ORDER BY o.order_id
+"""
+
+
+async def _find_wrong_rows(connection: asyncpg.Connection, report: Report) -> None:
+    async for rows in chunks(connection, _WRONG_ROWS):
+        for order_id, status, currency, account_currency, late, due_at in rows:
+            when = f"due at {due_at}" if due_at else "never due"
+            detail = f"it is {status}{', late' if late else ''}, {when}, in {currency}; its account in {account_currency}"
+            report.add(Finding(invariant=Invariant.ORDER_ROW, detail=detail, order_id=order_id))
+
+
+_UNPAID = """
+SELECT o.order_id, o.order_type
+FROM orders o
+WHERE o.status = 'succeeded' AND o.order_type IN ('recharge', 'withdraw', 'refund')
+  AND NOT EXISTS (
+      SELECT FROM payment_results r WHERE r.payment_order_no = o.serial_no AND r.status = 'succeeded'
+  )
+ORDER BY o.order_id
+"""
+
+
+async def _find_unpaid(connection: asyncpg.Connection, report: Report) -> None:
+    async for rows in chunks(connection, _UNPAID):
+        for order_id, order_type in rows:
+            detail = f"no result of the gateway says that this {order_type} succeeded"
+            report.add(Finding(invariant=Invariant.RESULT, detail=detail, order_id=order_id))
 
 
 _WRONG_RESERVES = """

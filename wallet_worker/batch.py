@@ -375,9 +375,9 @@ class Batches:
     # Parked results, and orders that are due: the same road, from tables instead of the broker.
 
     async def _sweep_all(self, stopping: asyncio.Event) -> None:
-        """Apply all that is due, or what can be until stopping: the rest stays where it is."""
+        """Apply all that is due; once stopping, no more than one batch of each: the rest stays where it is."""
         for take in (_take_parked, _take_due):
-            while not stopping.is_set() and await self._sweep_some(take, BATCH_MAX):
+            while await self._sweep_some(take, BATCH_MAX) and not stopping.is_set():
                 pass
 
     async def _sweep_some(self, take: Take, limit: int) -> int:

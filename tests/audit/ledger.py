@@ -62,6 +62,14 @@ _ROWS = (
     WINDOW lines AS (PARTITION BY lane.account_id ORDER BY o.serial_no)
     """,
     """
+    INSERT INTO payment_results (payment_order_no, fingerprint, status, amount, currency, gateway_ref, occurred_at,
+                                 received_at, processing, code)
+    SELECT serial_no, sha256(serial_no::bytea), 'succeeded', amount::text, currency, 'gw-' || serial_no, now(), now(),
+           'processed', 'OK'
+    FROM orders
+    WHERE status = 'succeeded'
+    """,
+    """
     UPDATE accounts a
     SET balance = last.balance_after, line_no = last.line_no
     FROM (
@@ -124,6 +132,14 @@ _EVERY_ORDER = (
         (104, 3, 23, -100, 700), (202, 1, 23, 100, 0),
         (104, 4, 26, -100, 600), (105, 2, 26, 100, 200)
     ) AS l (account_id, line_no, n, moved, before)
+    """,
+    """
+    INSERT INTO payment_results (payment_order_no, fingerprint, status, amount, currency, gateway_ref, occurred_at,
+                                 received_at, processing, code)
+    SELECT serial_no, sha256(serial_no::bytea), 'succeeded', amount::text, 'TWD', 'gw-' || serial_no, now(), now(),
+           'processed', 'OK'
+    FROM made
+    WHERE order_type IN ('recharge', 'withdraw')
     """,
     "DROP TABLE made",
 )

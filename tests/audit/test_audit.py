@@ -204,9 +204,9 @@ DAMAGES = (
     ),
     Damage(
         "an order succeeded without entries",
-        "UPDATE orders SET status = 'succeeded', transacted_at = now() WHERE serial_no = 'R-6'",
-        {Invariant.ORDER_ENTRIES: 1},
-        {on(Invariant.ORDER_ENTRIES, "R-6")},
+        "UPDATE orders SET status = 'succeeded', due_at = NULL, transacted_at = now() WHERE serial_no = 'R-6'",
+        {Invariant.ORDER_ENTRIES: 1, Invariant.RESULT: 1},
+        {on(Invariant.ORDER_ENTRIES, "R-6"), on(Invariant.RESULT, "R-6")},
     ),
     Damage(
         "an order failed with entries",
@@ -229,8 +229,8 @@ DAMAGES = (
     Damage(
         "an order is in another currency",
         "UPDATE orders SET currency = 'XXX' WHERE serial_no = 'R-1'",
-        {Invariant.ORDER_ENTRIES: 1},
-        {on(Invariant.ORDER_ENTRIES, "R-1")},
+        {Invariant.ORDER_ENTRIES: 1, Invariant.ORDER_ROW: 1},
+        {on(Invariant.ORDER_ENTRIES, "R-1"), on(Invariant.ORDER_ROW, "R-1")},
     ),
     Damage(
         "an order is of a kind that nobody knows",
@@ -287,11 +287,14 @@ DAMAGES = (
     Damage(
         "an account has a currency that is none",
         "UPDATE accounts SET currency = 'ZZZ' WHERE account_id = 102",
-        {Invariant.CURRENCY_SUM: 2, Invariant.ORDER_ENTRIES: 2},
+        {Invariant.CURRENCY_SUM: 2, Invariant.ORDER_ENTRIES: 2, Invariant.ORDER_ROW: 2},
         {
             on(Invariant.CURRENCY_SUM, ""),
-            on(Invariant.ORDER_ENTRIES, "R-4"),
-            on(Invariant.ORDER_ENTRIES, "R-5"),
+            *(
+                on(rule, order)
+                for rule in (Invariant.ORDER_ENTRIES, Invariant.ORDER_ROW)
+                for order in ("R-4", "R-5")
+            ),
         },
     ),
 )
@@ -302,6 +305,7 @@ USERS = {
     ledger.account_no(BOB): "bob",
     ledger.account_no(EVE): "eve",
     ledger.account_no(104): "carol",
+    ledger.account_no(105): "dave",
 }
 
 
@@ -347,6 +351,48 @@ async def test_damage_is_found_where_it_is(
 
 # What only orders of the other types can have wrong with them.
 OTHER_DAMAGES = (
+    Damage(
+        "a closed account still has money",
+        "UPDATE accounts SET status = 'closed' WHERE account_id = 105",
+        {Invariant.ACCOUNT_STATUS: 1},
+        {on(Invariant.ACCOUNT_STATUS, "dave")},
+    ),
+    Damage(
+        "an account is neither open nor closed",
+        "UPDATE accounts SET status = 'zombie' WHERE account_id = 103",
+        {Invariant.ACCOUNT_STATUS: 1},
+        {on(Invariant.ACCOUNT_STATUS, "eve")},
+    ),
+    Damage(
+        "a line is older than the one before it",
+        "UPDATE entries SET created_at = created_at - interval '1 day' WHERE account_id = 104 AND line_no = 3",
+        {Invariant.LINE_TIMES: 1},
+        {on(Invariant.LINE_TIMES, "carol 3")},
+    ),
+    Damage(
+        "an order waits and is never looked at",
+        "UPDATE orders SET due_at = NULL WHERE serial_no = 'F-1'",
+        {Invariant.ORDER_ROW: 1},
+        {on(Invariant.ORDER_ROW, "F-1")},
+    ),
+    Damage(
+        "an order has failed and is late",
+        "UPDATE orders SET late = true WHERE serial_no = 'R-7'",
+        {Invariant.ORDER_ROW: 1},
+        {on(Invariant.ORDER_ROW, "R-7")},
+    ),
+    Damage(
+        "an order is in another currency than its account",
+        "UPDATE orders SET currency = 'JPY' WHERE serial_no = 'R-7'",
+        {Invariant.ORDER_ROW: 1},
+        {on(Invariant.ORDER_ROW, "R-7")},
+    ),
+    Damage(
+        "nobody ever said that a withdrawal succeeded",
+        "UPDATE payment_results SET status = 'unknown' WHERE payment_order_no = 'W-1'",
+        {Invariant.RESULT: 1},
+        {on(Invariant.RESULT, "W-1")},
+    ),
     Damage(
         "something is reserved for nothing",
         "UPDATE accounts SET reserved = reserved + 1 WHERE account_id = 104",

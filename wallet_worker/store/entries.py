@@ -71,9 +71,13 @@ ORDER BY high - low
 LIMIT 1
 """
 
-_BALANCE_AFTER = (
-    "SELECT balance_after FROM entries WHERE account_id = $1 AND line_no <= $2 ORDER BY line_no DESC LIMIT 1"
-)
+_BALANCE_AFTER = """
+SELECT balance_after
+FROM entries
+WHERE account_id = $1 AND line_no <= $2
+ORDER BY line_no DESC
+LIMIT 1
+"""
 
 
 class Line(NamedTuple):
