@@ -35,6 +35,7 @@ TICK_SECONDS: Final = 0.1
 CURRENCIES: Final = ("TWD", "TWD", "TWD", "JPY", "KWD")
 ORDERS_KEPT: Final = 5_000  # to refer to when they are heard of
 HOT_SHARE: Final = 0.3  # of all recharges goes to one account
+HOLD_SECONDS: Final = 86_400  # no clock of these tests jumps so far that a hold would expire, and rightly so
 
 CHANNELS: Final = {
     Channel.CARD: 60,
@@ -223,7 +224,13 @@ class Load:
             )
             return self._command(Kind.SPEND, command, f"{perhaps}|AMOUNT_EXCEEDS_ORIGINAL")
         if draw < 0.87:
-            command = hold(account.user_id, amount, serial_no=self._serial("H"), currency=account.currency)
+            command = hold(
+                account.user_id,
+                amount,
+                serial_no=self._serial("H"),
+                currency=account.currency,
+                expires_in_seconds=HOLD_SECONDS,
+            )
             return self._command(Kind.SPEND, command, perhaps)
         return self._use_a_hold() if self._holds else None
 
