@@ -480,7 +480,8 @@ async def _find_wrong_rows(connection: asyncpg.Connection, report: Report) -> No
     async for rows in chunks(connection, _WRONG_ROWS):
         for order_id, status, currency, account_currency, late, due_at in rows:
             when = f"due at {due_at}" if due_at else "never due"
-            detail = f"it is {status}{', late' if late else ''}, {when}, in {currency}; its account in {account_currency}"
+            how = f"{status}, late" if late else status
+            detail = f"it is {how}, {when}, in {currency} on an account in {account_currency}"
             report.add(Finding(invariant=Invariant.ORDER_ROW, detail=detail, order_id=order_id))
 
 

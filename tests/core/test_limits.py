@@ -12,6 +12,7 @@ from tests.core.world import (
     NOW,
     World,
     capture,
+    close,
     freeze,
     hold,
     open_account,
@@ -337,18 +338,50 @@ def test_nobody_is_paid_more_than_the_account_may_hold(message: Incoming, code: 
 
 
 def test_what_the_gateway_has_collected_is_credited_above_the_ceiling_too() -> None:
-    """Two recharges that each fit were asked for: the money of both is there."""
+    """One had failed when the other was asked for: the money of both is there."""
     world = _world(balance_max_minor=15_000, balance_minor=0)
 
     assert _codes(
         world,
         recharge(),
+        result(status="failed"),
         recharge(serial_no="R-2"),
-        result(),
         result(payment_order_no="R-2"),
+        result(),
         recharge(serial_no="R-3"),
-    ) == [OK, OK, OK, OK, TOO_MUCH]
+    ) == [OK, OK, OK, OK, OK, TOO_MUCH]
     assert world.user().balance_minor == 20_000
+
+
+def test_what_is_still_waited_for_counts_for_the_ceiling() -> None:
+    world = _world(balance_max_minor=15_000, balance_minor=0)
+
+    assert _codes(world, recharge(), recharge(serial_no="R-2")) == [OK, TOO_MUCH]
+    assert _codes(world, recharge(serial_no="R-3"), result(status="failed"), recharge(serial_no="R-4")) == [
+        TOO_MUCH,
+        OK,
+        OK,
+    ]
+
+
+def test_closing_and_opening_again_renews_no_limit_of_the_day() -> None:
+    for apart in (False, True):
+        world = _world(
+            account_type=ANY_TYPE, balance_minor=10_000, withdraw=OrderLimits(day_max_minor=10_000)
+        )
+        told = [
+            withdraw(serial_no="W-1"),
+            result(payment_order_no="W-1"),
+            close(),
+            open_account(serial_no="O-2"),
+            recharge(serial_no="R-2"),
+            result(payment_order_no="R-2"),
+            withdraw(serial_no="W-2", amount="1"),
+        ]
+
+        decisions = world.tell_each(*told) if apart else world.tell(*told)
+
+        assert [one.code for one in decisions] == [OK] * 6 + [TOO_MUCH]
 
 
 def test_a_ceiling_keeps_nobody_from_paying() -> None:

@@ -134,7 +134,9 @@ async def test_money_that_was_collected_is_credited_whatever_the_limit_says(limi
     user = await upstream.opened()
     orders = [recharge(user, "900.00"), recharge(user, "900.00")]
 
-    codes = [await upstream.code(order) for order in orders]
+    codes = [await upstream.code(orders[0])]
+    await upstream.processed(result(orders[0]["serial_no"], "failed", amount="900.00"))
+    codes.append(await upstream.code(orders[1]))
     answers = [await upstream.processed(result(one["serial_no"], amount="900.00")) for one in orders]
 
     assert codes == ["OK", "OK"]
