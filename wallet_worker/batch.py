@@ -63,6 +63,7 @@ RACES_MAX = 20  # that one message loses in a row; then somebody holds a lock fo
 BATCH_RACES_MAX = 5  # that a batch loses in a row before it is halved
 CRASHES_MAX = 3  # times that a worker dies with a suspect in hand, before that is set aside
 SWEEP_SECONDS = 1.0
+MEASURE_SECONDS = 15.0
 PUT_OFF = timedelta(hours=1)  # an order that the wallet failed on when it was due
 ACCOUNT_IDS_RESERVED = 1_000  # a round trip for every thousand accounts opened
 
@@ -129,9 +130,13 @@ class Batches:
 
     async def sweep(self, stopping: asyncio.Event) -> None:
         """Look at parked results and at orders when they are due, until stopping."""
+        measured_at = 0.0
         while not stopping.is_set():
             if not await self._while_available(lambda: self._sweep_all(stopping), stopping):
                 return
+            if time.monotonic() - measured_at > MEASURE_SECONDS:
+                measured_at = time.monotonic()
+                await self._measure()
             try:
                 await asyncio.wait_for(stopping.wait(), SWEEP_SECONDS)
             except TimeoutError:
@@ -379,6 +384,14 @@ class Batches:
         for take in (_take_parked, _take_due):
             while await self._sweep_some(take, BATCH_MAX) and not stopping.is_set():
                 pass
+
+    async def _measure(self) -> None:
+        """Let the metrics say how the orders stand that wait; if the database is away, they say what they said."""
+        with suppress(UnavailableError, LostRaceError):
+            async with self._database.connection() as connection:
+                overdue, oldest_seconds = await orders.standing(connection)
+            self._metrics.orders_overdue.set(overdue)
+            self._metrics.payouts_oldest_seconds.set(oldest_seconds)
 
     async def _sweep_some(self, take: Take, limit: int) -> int:
         """Apply what is due; return how many were taken."""

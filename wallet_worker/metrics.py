@@ -58,6 +58,16 @@ class Metrics:
         self.outbox_oldest_seconds = Gauge(
             "wallet_outbox_oldest_seconds", "Age of the oldest overdue message.", registry=self.registry
         )
+        self.orders_overdue = Gauge(
+            "wallet_orders_overdue",
+            "Orders that should have been looked at a minute ago: asked about, or expired. Above zero for long: look.",
+            registry=self.registry,
+        )
+        self.payouts_oldest_seconds = Gauge(
+            "wallet_payouts_oldest_pending_seconds",
+            "Age of the oldest withdrawal or refund that the payment gateway has said nothing final about.",
+            registry=self.registry,
+        )
         self.queries = Counter(
             "wallet_queries_total",
             "Queries answered, by type and code.",

@@ -165,6 +165,11 @@ async def test_a_closed_account_is_exported_by_its_number(
         (("u 1", "TWD"), Exit.MISUSED, "wallet: user_id: String should match pattern"),
         (("u-1", "TWD", "--from", "yesterday"), Exit.MISUSED, "yesterday is no time like 2026-01-31"),
         (
+            ("u-1", "TWD", "--from", "2026-02-01", "--to", "2026-01-01"),
+            Exit.MISUSED,
+            "it is before --from: nothing could be in between",
+        ),
+        (
             ("u-1", "TWD", "-o", "/nowhere/a.csv"),
             Exit.MISUSED,
             "wallet: /nowhere/a.csv cannot be written: No such",

@@ -294,3 +294,17 @@ async def test_an_order_of_every_type_comes_back_as_it_was_written(database: Dat
         assert await orders.find(connection, [one.serial_no for one in made], lock=True) == {
             one.serial_no: one for one in made
         }
+
+
+async def test_what_is_overdue_and_the_oldest_payout_are_counted(database: Database) -> None:
+    async with database.transaction() as connection:
+        assert await orders.standing(connection) == (0, 0)
+    payout = replace(_of_type(2, OrderType.WITHDRAW, OrderStatus.PENDING), due_at=FAR_OFF)
+    await _write(database, due(1), due(3, FAR_OFF), payout)
+
+    async with database.transaction() as connection:
+        overdue, oldest_seconds = await orders.standing(connection)
+        age = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp() - $1)::float8", AT)
+
+    assert overdue == 1
+    assert abs(oldest_seconds - max(0, age)) < 60

@@ -12,7 +12,7 @@ from schemas.queries import GetStatement
 from schemas.values import OrderStatus, OrderType
 from wallet_worker.cli import environment, exits, terminal
 from wallet_worker.cli.exits import Exit
-from wallet_worker.cli.options import Currency, Json, Since, Type, Until, User, read_time
+from wallet_worker.cli.options import Currency, Json, Since, Type, Until, User, read_span
 from wallet_worker.cli.product import Form, OnProgress, Output, progress, written
 from wallet_worker.sheet import Format
 
@@ -53,13 +53,14 @@ def statement(
     Example: wallet export statement alice TWD --from 2026-01-01 --to 2026-02-01 -o alice.csv
     """
     url = environment.database_url()
+    begin, end = read_span(since, until)
     try:
         asked = GetStatement(
             user_id=user_id,
             account_type=account_type,
             currency=currency,
-            from_time=read_time("--from", since),
-            to_time=read_time("--to", until),
+            from_time=begin,
+            to_time=end,
         )
     except ValidationError as exc:
         exits.end_misused(exc)
@@ -108,8 +109,9 @@ def orders(
     url = environment.database_url()
     from wallet_worker.export import Choice, Span
 
+    begin, end = read_span(since, until)
     choice = Choice(
-        span=Span(since=read_time("--from", since), before=read_time("--to", until)),
+        span=Span(since=begin, before=end),
         types=order_type or (),
         statuses=status or (),
         user_id=user_id,

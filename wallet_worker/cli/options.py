@@ -31,6 +31,14 @@ Until = Annotated[
 ]
 
 
+def read_span(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:
+    """Return the instants of --from and --to; a span that ends before it begins is refused, not empty."""
+    begin, end = read_time("--from", since), read_time("--to", until)
+    if begin is not None and end is not None and end < begin:
+        raise typer.BadParameter("it is before --from: nothing could be in between", param_hint="--to")
+    return begin, end
+
+
 def read_time(option: str, text: str | None) -> datetime | None:
     """Return the instant; without an offset it is UTC, and a day is its beginning."""
     if text is None:

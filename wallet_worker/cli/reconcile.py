@@ -13,7 +13,7 @@ import typer
 
 from wallet_worker.cli import environment, exits, terminal
 from wallet_worker.cli.exits import Exit
-from wallet_worker.cli.options import Json, read_time
+from wallet_worker.cli.options import Json, read_span
 from wallet_worker.cli.product import progress, written
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ def _span(since: str | None, until: str | None) -> "Span | None":
 
     if since is None and until is None:
         return None
-    return Span(since=read_time("--from", since), before=read_time("--to", until))
+    begin, end = read_span(since, until)
+    return Span(since=begin, before=end)
 
 
 @contextmanager

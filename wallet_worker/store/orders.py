@@ -46,6 +46,21 @@ async def take_due(connection: asyncpg.Connection, limit: int) -> list[str]:
     return [row[0] for row in await connection.fetch(_TAKE_DUE, limit)]
 
 
+_STANDING = """
+SELECT count(*) FILTER (WHERE due_at < clock_timestamp() - interval '1 minute'),
+       coalesce(extract(epoch FROM clock_timestamp() - min(created_at)
+           FILTER (WHERE order_type IN ('withdraw', 'refund'))), 0)::float8
+FROM orders
+WHERE due_at IS NOT NULL
+"""
+
+
+async def standing(connection: asyncpg.Connection) -> tuple[int, float]:
+    """Return how many orders are overdue, and the age in seconds of the oldest payout that waits, 0 if none does."""
+    row = await connection.fetchrow(_STANDING)
+    return (0, 0.0) if row is None else (row[0], max(0.0, row[1]))
+
+
 _PUT_OFF = """
 UPDATE orders
 SET due_at = clock_timestamp() + $2::interval
