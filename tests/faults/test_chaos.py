@@ -8,7 +8,7 @@ from tests.faults.chaos import run
 from tests.servers import Servers
 
 SEED = 20260102
-MINUTES = 0.75
+MINUTES = 1.75
 
 
 async def test_a_random_mix_of_all_faults_under_load_breaks_nothing(
