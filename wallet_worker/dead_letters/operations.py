@@ -180,14 +180,17 @@ class Operations:
             )
             truth = await truth_of(connection, row, actor)
             (prediction,) = await predict(connection, [_replayable(row)], self._rules, self._keys)
-        return LetterDetail(
-            whole=shown_rows.whole(row, actor),
-            attempts=tuple(shown_rows.attempt(one) for one in attempts),
-            replays=tuple(shown_rows.replay(one) for one in replays),
-            truth=truth,
-            prediction=prediction,
-            runbook=runbook.line(row["reason"]),
-            audit=tuple(shown_rows.audit_row(one, actor) for one in audit),
+        return shown_rows.seen_by(
+            actor,
+            LetterDetail(
+                whole=shown_rows.whole(row, actor),
+                attempts=tuple(shown_rows.attempt(one) for one in attempts),
+                replays=tuple(shown_rows.replay(one) for one in replays),
+                truth=truth,
+                prediction=prediction,
+                runbook=runbook.line(row["reason"]),
+                audit=tuple(shown_rows.audit_row(one, actor) for one in audit),
+            ),
         )
 
     async def export(self, actor: Actor, which: Filter) -> AsyncIterator[LetterWhole]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import asyncpg
 
-from wallet_worker.dead_letters import showing
+from wallet_worker.dead_letters import runbook, showing
 from wallet_worker.dead_letters.records import (
     Actor,
     Attempt,
@@ -14,6 +14,7 @@ from wallet_worker.dead_letters.records import (
     Difference,
     Filter,
     Group,
+    LetterDetail,
     LetterLine,
     LetterState,
     LetterWhole,
@@ -27,15 +28,16 @@ from wallet_worker.dead_letters.records import (
 
 def line(row: asyncpg.Record, actor: Actor) -> LetterLine:
     """Return a letter as a line of a list."""
+    masks = actor.role < Role.OPERATOR
     return LetterLine(
         letter_id=row["letter_id"],
         state=LetterState(row["state"]),
         reason=row["reason"],
-        detail=row["detail"],
+        detail=runbook.line(row["reason"]).meaning if masks else row["detail"],
         source=row["source"],
-        message_type=row["message_type"],
+        message_type=showing.masked_code(row["message_type"]) if masks else row["message_type"],
         serial_no=row["serial_no"],
-        user_id=row["user_id"] if actor.role >= Role.OPERATOR else showing.masked(row["user_id"]),
+        user_id=showing.masked(row["user_id"]) if masks else row["user_id"],
         attempts=row["attempts"],
         replays=row["replays"],
         first_seen=row["first_seen"],
@@ -51,16 +53,36 @@ def whole(row: asyncpg.Record, actor: Actor) -> LetterWhole:
     return LetterWhole(
         line=line(row, actor),
         exchange=row["exchange"],
-        routing_key=row["routing_key"],
+        routing_key=showing.masked_code(row["routing_key"]) or "" if masks else row["routing_key"],
         body=None if masks else row["body"],
         body_bytes=len(row["body"]),
         pretty=showing.pretty(row["body"], mask=masks),
-        properties=dict.fromkeys(said, "…") if masks else said,
+        properties=dict.fromkeys(said, showing.MASK) if masks else said,
         headers=showing.masked_headers(headers) if masks else headers,
         worker=row["worker"],
-        trace_id=row["trace_id"],
+        trace_id=showing.masked_code(row["trace_id"]) if masks else row["trace_id"],
         edit_of=row["edit_of"],
     )
+
+
+def seen_by(actor: Actor, detail: LetterDetail) -> LetterDetail:
+    """Return all about a letter as the actor may see it.
+
+    What was said of its attempts, its replays and its prediction quotes the message: a viewer reads what the code
+    means instead.
+    """
+    if actor.role >= Role.OPERATOR:
+        return detail
+    return replace(
+        detail,
+        attempts=tuple(replace(one, detail=runbook.line(one.reason).meaning) for one in detail.attempts),
+        replays=tuple(replace(one, detail=_meaning(one.code)) for one in detail.replays),
+        prediction=replace(detail.prediction, detail=_meaning(detail.prediction.code)),
+    )
+
+
+def _meaning(code: str) -> str:
+    return "" if code in {"", "OK"} else runbook.line(code).meaning
 
 
 def group(row: asyncpg.Record, buckets: int) -> Group:
@@ -120,11 +142,15 @@ def differences(said: str, actor: Actor) -> tuple[Difference, ...]:
     found = (Difference(**one) for one in json.loads(said))
     if actor.role >= Role.OPERATOR:
         return tuple(found)
+    given = list(found)
+    names = showing.masked_names(one.field for one in given)
     return tuple(
-        replace(one, before=one.before and "…", after=one.after and "…")
-        if one.field in showing.PERSONAL or one.field.startswith("(")
-        else one
-        for one in found
+        Difference(
+            name,
+            showing.masked_member(one.field, one.before),
+            showing.masked_member(one.field, one.after),
+        )
+        for name, one in zip(names, given, strict=True)
     )
 
 

@@ -4,14 +4,15 @@ Nothing here makes a text harmless for a terminal or a page: whoever shows it do
 """
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final, NoReturn, TypeVar
 
 from pamqp.commands import Basic
 
+from schemas import names
 from schemas.message import Part
-from schemas.names import SIGNATURE_HEADER
 from wallet_worker.broker.properties import unmarshal
 
 _DEPTH_MAX: Final = 64
@@ -19,8 +20,71 @@ _BODY_MAX: Final = 1 << 20
 _SHOWN_MAX: Final = 4_096
 """Of one header; the whole stands in an export."""
 
-PERSONAL: Final = frozenset({"user_id", "to_user_id", "metadata", "reason"})
-"""Members of a message that may tell who somebody is."""
+_IMPERSONAL: Final = frozenset(
+    {
+        *(
+            "type",
+            "status",
+            "order_status",
+            "processing_status",
+            "code",
+            "outcome",
+            "command_type",
+            "kind",
+            "late",
+        ),
+        *(
+            "serial_no",
+            "payment_order_no",
+            "original_serial_no",
+            "hold_serial_no",
+            "order_id",
+            "event_id",
+            "id",
+        ),
+        *(
+            "order_type",
+            "account_type",
+            "to_account_type",
+            "recharge_type",
+            "payout_type",
+            "channel",
+            "direction",
+        ),
+        *("amount", "currency", "remaining", "line_no", "expires_in_seconds", "gateway_ref"),
+        *("occurred_at", "requested_at", "created_at", "updated_at", "transacted_at", "expires_at"),
+    }
+)
+"""Members of a message that tell what it is about and not whom: viewers see these, and whatever is not named masked."""
+
+_NAMED: Final = frozenset(
+    {*("user_id", "to_user_id", "account_no", "to_account_no", "metadata", "reason"), *_IMPERSONAL}
+)
+"""Members that messages have: a name that is none of them is the sender's own text, and may be anybody's."""
+
+_CODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:+-]{0,63}")
+"""What a code, number, time or amount looks like: no address and no sentence, whatever member a sender puts it in."""
+
+_HEADERS: Final = frozenset(
+    {
+        names.TRACEPARENT_HEADER,
+        names.REASON_HEADER,
+        names.SOURCE_HEADER,
+        names.EXCHANGE_HEADER,
+        names.ROUTING_KEY_HEADER,
+        names.ATTEMPTS_HEADER,
+        names.FIRST_SEEN_HEADER,
+        names.WORKER_HEADER,
+        names.REPLAY_ID_HEADER,
+        names.REPLAY_COUNT_HEADER,
+    }
+)
+"""Headers that the wallet writes, none of which quotes a message. x-wallet-detail does."""
+
+_TOLD_APART_MIN: Final = 8
+"""Characters of a name of which two may be shown: of a shorter one, too little would be left to guess."""
+
+MASK: Final = "…"
 
 _NAMES: Final = (
     "content_type",
@@ -42,8 +106,10 @@ P = TypeVar("P", bound=Part)
 
 
 def masked(text: str | None) -> str | None:
-    """Return so much of somebody's name that two letters can be told to be of one person, and no more."""
-    return None if text is None else f"{text[:2]}…"
+    """Return so much of a long name that two letters can be told to be of one person, and nothing of a short one."""
+    if text is None:
+        return None
+    return f"{text[:2]}{MASK}" if len(text) >= _TOLD_APART_MIN else MASK
 
 
 def masked_view(view: P) -> P:
@@ -54,18 +120,44 @@ def masked_view(view: P) -> P:
     return view.model_copy(update=changes)
 
 
+def masked_code(text: str | None) -> str | None:
+    """Return a text that should be a code, a number or a time, if it looks like one; else that it is masked."""
+    return text if text is None or _CODE.fullmatch(text) else MASK
+
+
 def masked_members(members: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an object, and the objects in it, without whose it is."""
-    return {
-        name: "…"
-        if name in PERSONAL and not isinstance(value, str)
-        else masked(value)
-        if name in PERSONAL
-        else masked_members(value)
-        if isinstance(value, Mapping)
-        else value
-        for name, value in members.items()
-    }
+    """Return an object with what is known to tell nothing of anybody; the rest, unknown names too, is masked."""
+    return dict(
+        zip(
+            masked_names(members),
+            (masked_member(name, value) for name, value in members.items()),
+            strict=True,
+        )
+    )
+
+
+def masked_names(members: Iterable[str]) -> list[str]:
+    """Return the names of members as a viewer sees them, each another: those that no message has are numbered."""
+    return [name if name in _NAMED else f"{MASK} {number}" for number, name in enumerate(members, start=1)]
+
+
+def masked_member(name: str, value: Any) -> Any:
+    """Return what a viewer sees of a member: itself, a little of a person's id, what is known within it, or a mask."""
+    match value:
+        case None:
+            return None
+        case Mapping():
+            return masked_members(value)
+        case list() | tuple():
+            return [masked_member(name, one) for one in value]
+        case str() if name in {"user_id", "to_user_id"} and not isinstance(value, _Number):
+            return masked(value)
+        case str() if name in _IMPERSONAL:
+            return value if _CODE.fullmatch(value) else MASK
+        case bool() | int() | float() if name in _IMPERSONAL:
+            return value
+        case _:
+            return MASK
 
 
 class _Number(str):
@@ -153,11 +245,13 @@ def properties(data: bytes) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def masked_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers that the wallet and the broker write, and of the others only the names."""
+    """Return the headers that the wallet writes and that quote nobody; of the others, that there are some."""
+    kept = {name: value for name, value in headers.items() if name != names.SIGNATURE_HEADER}
     return {
-        name: value if name.startswith(("x-wallet-", "x-death", "x-first-death-", "x-last-death-")) else "…"
-        for name, value in headers.items()
-        if name != SIGNATURE_HEADER
+        name if name in _HEADERS or name == names.DETAIL_HEADER else f"{MASK} {number}": (
+            masked_code(value) or "" if name in _HEADERS else MASK
+        )
+        for number, (name, value) in enumerate(kept.items(), start=1)
     }
 
 

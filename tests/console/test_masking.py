@@ -1,0 +1,134 @@
+"""What a viewer sees of a message: what is known to tell nothing of anybody, and nothing else."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from wallet_worker.dead_letters import rows, showing
+from wallet_worker.dead_letters.records import (
+    Actor,
+    Attempt,
+    LetterDetail,
+    LetterState,
+    Prediction,
+    Role,
+    RunbookLine,
+    Truth,
+    Verdict,
+)
+
+VERA, OTTO = Actor("vera", Role.VIEWER, "tests"), Actor("otto", Role.OPERATOR, "tests")
+WHO = "alice@example.com"
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"email": WHO},
+        {"to": {"name": WHO}},
+        {"entries": [{"user_id": WHO}, [WHO]]},
+        {"user_id": [WHO]},
+        {"user_id": {"type": [WHO]}},
+        {"type": WHO},
+        {"amount": f"1.00 {WHO}"},
+        {"phone": 886912345678, "note": WHO},
+        {WHO: 1},
+        {"metadata": {"status": WHO}},
+    ],
+    ids=str,
+)
+def test_a_viewer_sees_no_value_and_no_name_that_is_not_known(said: dict[str, object]) -> None:
+    body = json.dumps({"type": "order.recharge.v1", "amount": "1.00"} | said).encode()
+
+    seen = showing.pretty(body, mask=True)
+
+    assert seen is not None
+    assert WHO not in seen
+    assert "alice" not in seen
+    assert "88691" not in seen
+    assert WHO in (showing.pretty(body, mask=False) or "")
+
+
+def test_a_viewer_sees_what_a_message_is_about() -> None:
+    said = {"type": "order.recharge.v1", "amount": "1.00", "currency": "TWD", "user_id": "somebody-real"}
+
+    assert json.loads(showing.pretty(json.dumps(said).encode(), mask=True) or "") == said | {"user_id": "so…"}
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"), [("42", "…"), ("", "…"), ("alice", "…"), ("somebody", "so…"), (None, None)]
+)
+def test_nothing_is_shown_of_a_short_name(text: str | None, seen: str | None) -> None:
+    assert showing.masked(text) == seen
+
+
+def test_headers_that_quote_the_sender_are_masked_and_their_names_too() -> None:
+    headers = {
+        "x-wallet-detail": f"{WHO}: no such field",
+        "x-wallet-reason": "MALFORMED",
+        f"x-wallet-{WHO}": "x",
+        "x-death": WHO,
+        "x-wallet-source": WHO,
+    }
+
+    seen = showing.masked_headers(headers)
+
+    assert "alice" not in repr(seen)
+    assert seen["x-wallet-reason"] == "MALFORMED"
+    assert len(seen) == len(headers)
+
+
+def test_a_line_of_a_list_says_what_its_code_means_and_not_what_the_message_said() -> None:
+    row = {
+        "letter_id": 1,
+        "state": LetterState.WAITING,
+        "reason": "MALFORMED",
+        "detail": f"{WHO}: no such field",
+        "source": "wallet.commands",
+        "message_type": WHO,
+        "serial_no": "R-1",
+        "user_id": "somebody-real",
+        "attempts": 1,
+        "replays": 0,
+        "first_seen": NOW,
+        "arrived_at": NOW,
+        "updated_at": NOW,
+    }
+
+    seen = rows.line(row, VERA)  # type: ignore[arg-type]
+
+    assert "alice" not in repr(seen)
+    assert "no JSON of its type" in seen.detail
+    assert rows.line(row, OTTO).detail == row["detail"]  # type: ignore[arg-type]
+
+
+def test_attempts_and_the_prediction_say_what_their_code_means() -> None:
+    told = LetterDetail(
+        whole=None,  # type: ignore[arg-type]
+        attempts=(Attempt("MALFORMED", WHO, None, 1, NOW, NOW, 1, None),),
+        replays=(),
+        truth=Truth(None, None, None, ()),
+        prediction=Prediction(Verdict.STILL_MALFORMED, "MALFORMED", WHO),
+        runbook=RunbookLine("MALFORMED", "", "", ""),
+        audit=(),
+    )
+
+    assert "alice" not in repr(rows.seen_by(VERA, told))
+    assert rows.seen_by(OTTO, told) is told
+
+
+def test_an_edit_shows_a_viewer_which_known_fields_change() -> None:
+    said = json.dumps(
+        [
+            {"field": "amount", "before": "1.0", "after": "1.00"},
+            {"field": WHO, "before": WHO, "after": None},
+            {"field": "(the whole message)", "before": None, "after": WHO},
+        ]
+    )
+
+    seen = rows.differences(said, VERA)
+
+    assert (seen[0].field, seen[0].before, seen[0].after) == ("amount", "1.0", "1.00")
+    assert "alice" not in repr(seen)
