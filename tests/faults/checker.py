@@ -17,6 +17,9 @@ SHOWN_MAX = 5
 
 FIRST_EVENTS = {
     "account.open.v1": "account.opened.v1",
+    "account.freeze.v1": "account.frozen.v1",
+    "account.unfreeze.v1": "account.unfrozen.v1",
+    "account.close.v1": "account.closed.v1",
     "order.recharge.v1": "order.pending.v1",
     "order.withdraw.v1": "order.pending.v1",
     "order.refund.v1": "order.pending.v1",
@@ -83,7 +86,7 @@ async def stored(connection: asyncpg.Connection) -> Stored:
             await connection.fetch("SELECT serial_no, command_type, status, code, content FROM commands"),
             await connection.fetch("SELECT serial_no, status, amount, currency, channel, late FROM orders"),
             await connection.fetch(
-                "SELECT account_id, kind, user_id, currency, balance, reserved, line_no FROM accounts"
+                "SELECT account_id, kind, user_id, currency, status, balance, reserved, line_no FROM accounts"
             ),
             await connection.fetch(_ENTRIES),
             await connection.fetchval("SELECT count(*) FROM outbox"),
@@ -157,6 +160,11 @@ def _there_are_no_ghosts(model: Model, found: Stored, heard: Heard) -> Iterable[
         if row["serial_no"] in due and row["status"] != due[row["serial_no"]]
     }
     yield from _unless_empty(3, wrong, "orders that ended otherwise than they must")
+    closed = {row["user_id"] for row in found.accounts if row["status"] == "closed"}
+    due_closed = model.closed({row["serial_no"] for row in found.commands if row["status"] == "applied"})
+    yield from _unless_empty(
+        3, closed ^ due_closed, "accounts that are closed and should not be, or not and should"
+    )
 
 
 def _applied(model: Model, found: Stored) -> list[str]:

@@ -17,6 +17,7 @@ from tests.faults.notebook import Answer, Kind, Note
 from tests.faults.wire import Letter, Sender
 from tests.journeys.messages import (
     Json,
+    account_command,
     capture,
     encoded,
     hold,
@@ -160,7 +161,7 @@ class Load:
         if draw < 0.88:
             return [self._one_of(list(self._sent))] * self._one_of((1, 1, 1, 2, 10))
         if draw < 0.92:
-            return [self.probe()]
+            return [self.probe()] if draw < 0.90 else self._turns()
         if draw < 0.94:
             return [self._open(self._one_of(self.accounts), expects="ACCOUNT_EXISTS")]
         if draw < 0.96:
@@ -178,6 +179,22 @@ class Load:
     def _open(self, account: Account, *, expects: str = "OK") -> Letter:
         command = open_account(account.user_id, serial_no=self._serial("O"), currency=account.currency)
         return self._command(Kind.OPEN, command, expects)
+
+    def _turns(self) -> list[Letter]:
+        """Return the whole life of an account of somebody new, which may be broken off and taken up in any order."""
+        opening = self.probe()
+        user = opening.note.fields["user_id"]
+        return [
+            opening,
+            *(
+                self._command(
+                    Kind.TURN,
+                    account_command(verb, user, serial_no=self._serial("A")),
+                    "OK|ACCOUNT_NOT_FOUND|ACCOUNT_CLOSED",
+                )
+                for verb in self._one_of((("freeze", "close"), ("freeze", "unfreeze"), ("close",)))
+            ),
+        ]
 
     def _recharge(self, channel: Channel, account: Account | None = None, expects: str = "OK") -> Letter:
         if account is None:

@@ -48,6 +48,7 @@ class Model:
     opened: dict[str, Note] = field(default_factory=dict)
     recharged: dict[str, Note] = field(default_factory=dict)
     spent: dict[str, Note] = field(default_factory=dict)
+    turned: dict[str, Note] = field(default_factory=dict)
     confirmed: set[str] = field(default_factory=set)
     """Serial numbers of commands of which at least one sending was confirmed."""
     conflicts: set[str] = field(default_factory=set)
@@ -62,7 +63,15 @@ class Model:
     @property
     def commands(self) -> dict[str, Note]:
         """Every command that may have an outcome."""
-        return self.opened | self.recharged | self.spent
+        return self.opened | self.recharged | self.spent | self.turned
+
+    def closed(self, applied: Collection[str]) -> set[str]:
+        """Return the users whose account must be closed, if exactly these commands were applied."""
+        return {
+            note.fields["user_id"]
+            for serial_no, note in self.turned.items()
+            if serial_no in applied and note.fields["type"] == "account.close.v1"
+        }
 
     def balances(self, applied: Iterable[str]) -> dict[Owner, int]:
         """Return what each user must have, in minor units, if exactly these orders were applied and ended."""
@@ -192,8 +201,13 @@ def from_notebook(path: Path) -> Model:
     for note, answer in read(path):
         model.sendings[answer] += 1
         match note.kind:
-            case Kind.OPEN | Kind.RECHARGE | Kind.SPEND:
-                kept = {Kind.OPEN: model.opened, Kind.RECHARGE: model.recharged, Kind.SPEND: model.spent}
+            case Kind.OPEN | Kind.RECHARGE | Kind.SPEND | Kind.TURN:
+                kept = {
+                    Kind.OPEN: model.opened,
+                    Kind.RECHARGE: model.recharged,
+                    Kind.SPEND: model.spent,
+                    Kind.TURN: model.turned,
+                }
                 kept[note.kind][note.serial_no] = note
                 if answer is Answer.CONFIRMED:
                     model.confirmed.add(note.serial_no)

@@ -24,6 +24,8 @@ class Kind(StrEnum):
     RECHARGE = auto()
     SPEND = auto()
     """Any other order: what it is stands in its `type`."""
+    TURN = auto()
+    """A freeze, an unfreeze or a closing of an account that nobody uses for anything else."""
     CONFLICT = auto()
     """A serial number that was applied, with other content: a dead letter, and nothing moves."""
     POISON = auto()
