@@ -50,12 +50,22 @@ class Origin:
         Another name that leads here is somebody's try to be the same origin as the console (DNS rebinding).
         """
         if self.given is not None:
-            return self.given if host.lower() == urlsplit(self.given).netloc else None
+            scheme, _, own = self.given.partition("://")
+            own = _without_usual_port(scheme, own)
+            return f"{scheme}://{own}" if _without_usual_port(scheme, host.lower()) == own else None
         try:
             name = urlsplit(f"//{host}").hostname
         except ValueError:
             return None
         return f"http://{host.lower()}" if name in LOOPBACK else None
+
+
+def _without_usual_port(scheme: str, netloc: str) -> str:
+    """Return a name as browsers say it: they leave out the port that the scheme has anyway."""
+    return netloc.removesuffix(_USUAL_PORTS.get(scheme, ""))
+
+
+_USUAL_PORTS: Mapping[str, str] = {"http": ":80", "https": ":443"}
 
 
 class Guard:
