@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.console.stage import ADDRESS, PASSWORDS, Stage
+from tests.console.stage import ADDRESS, PASSWORDS, Stage, csrf_of
 
 DEEDS = [
     "/letters/1/notes",
@@ -96,6 +96,32 @@ async def test_with_an_origin_only_its_name_does(users: Path) -> None:
     assert (await browser.get("/sign-in")).status_code == 200
     assert (await browser.get("/sign-in", headers={"host": "localhost:9310"})).status_code == 421
     assert (await browser.sign_in("ann")).status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("https://console.example:443", "console.example"),
+        ("https://console.example", "console.example:443"),
+        ("http://console.example:80", "console.example"),
+    ],
+)
+async def test_the_port_that_browsers_leave_out_may_stand_in_the_origin(
+    users: Path, origin: str, host: str
+) -> None:
+    browser = Stage(users, origin=origin).browser()
+    said = f"{origin.partition(':')[0]}://console.example"
+
+    page = await browser.get("/sign-in", headers={"host": host})
+    answer = await browser.post(
+        "/sign-in",
+        {"name": "ann", "password": PASSWORDS["ann"]},
+        csrf=csrf_of(page.text),
+        headers={"host": host, "origin": said, "sec-fetch-site": "same-origin"},
+    )
+
+    assert (page.status_code, answer.status_code) == (200, 303)
+    assert (await browser.get("/sign-in", headers={"host": "console.example:8443"})).status_code == 421
 
 
 @pytest.mark.parametrize(

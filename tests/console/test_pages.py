@@ -25,7 +25,7 @@ from wallet_worker.dead_letters.records import (
     StaleError,
     Verdict,
 )
-from wallet_worker.store.errors import InvariantBrokenError, UnavailableError
+from wallet_worker.store.errors import InvariantBrokenError, LostRaceError, UnavailableError
 
 PAGES = (
     "/",
@@ -434,3 +434,90 @@ async def test_actors_carry_the_role_that_the_file_gives_them_now(stage: Stage) 
     await browser.post("/plans/a-plan/approve", {"why": "checked"})
 
     assert stage.operations.asked[-1] == ("approve", ("bob", Role.APPROVER, "a-plan", "checked"))
+
+
+HUGE = "9" * 19
+FAR = ("0001-01-01T00:00:00%2B14:00", "9999-12-31T23:59:59-14:00", "0001-01-01")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/letters?after={HUGE}",
+        f"/letters?limit={HUGE}",
+        f"/letters?ids={HUGE}",
+        *(f"/letters?since={time}" for time in FAR),
+        *(f"/letters.jsonl?until={time}" for time in FAR),
+        *(f"/plans/new?since={time}" for time in FAR),
+        f"/letters/{HUGE}9/edit",
+        f"/letters/{HUGE}9",
+        f"/letters/{HUGE}9/payload",
+        "/letters/" + "9" * 5_000,
+        f"/audit?after={HUGE}",
+        "/audit?after=x",
+        f"/audit?letter_id={HUGE}",
+        *(f"/audit?since={time}" for time in FAR),
+        f"/audit.jsonl?since={FAR[0]}",
+        *(f"/accounts?user_id=alice&currency=TWD&from={time}" for time in FAR),
+        f"/accounts?user_id=alice&currency=TWD&after={HUGE}",
+    ],
+)
+async def test_numbers_and_times_that_no_database_holds_are_answered_in_a_sentence(
+    stage: Stage, path: str
+) -> None:
+    browser = await signed_in(stage)
+    stage.operations.asked.clear()
+
+    answer = await browser.get(path)
+
+    assert answer.status_code in {400, 404}
+    assert "int()" not in answer.text
+    assert stage.operations.asked == []
+
+
+async def test_a_deed_with_a_number_that_no_letter_has_is_answered_in_a_sentence(stage: Stage) -> None:
+    browser = await signed_in(stage)
+
+    edit = await browser.post(f"/letters/{HUGE}9/edit", {"body": "{}", "why": "x"})
+    note = await browser.post(f"/letters/{HUGE}9/notes", {"text": "x"})
+    plan = await browser.post("/plans", {"action": "replay", "ids": "1", "why": "x", "canary": HUGE})
+
+    assert [answer.status_code for answer in (edit, note, plan)] == [404, 404, 400]
+    assert not {"plan", "plan_edit", "note"} & {name for name, _ in stage.operations.asked}
+
+
+async def test_a_field_labelled_utc_holds_the_time_in_utc_with_its_seconds(stage: Stage) -> None:
+    browser = await signed_in(stage)
+
+    letters = (await browser.get("/letters?since=2026-11-22T12:00:30%2B02:00")).text
+    audit = (await browser.get("/audit?since=2026-11-22T12:00:30%2B02:00")).text
+
+    assert 'value="2026-11-22T10:00:30"' in letters
+    assert 'value="2026-11-22T10:00:30"' in audit
+
+
+async def test_of_a_large_letter_64_kib_of_bytes_are_shown_at_most(stage: Stage) -> None:
+    stage.operations.detail = canned.detail(canned.whole(b"\x01" * 1_000_000, None))
+    browser = await signed_in(stage)
+
+    part = (await browser.get("/letters/1")).text
+    every = (await browser.get("/letters/1?bytes=all")).text
+
+    assert "Show 61\u202f440 bytes more" in part
+    assert "00fff0" in every
+    assert "010000" not in every
+    assert "934\u202f464 bytes more are not shown; the download has every byte" in every
+
+
+@pytest.mark.parametrize("deed", ["/plans/a-plan/execute", "/plans/a-plan/approve"])
+async def test_a_lost_race_is_said_to_be_one(stage: Stage, deed: str) -> None:
+    browser = await signed_in(stage, "bob")
+    csrf = (await browser.get("/plans")).text.partition('name="csrf" value="')[2].partition('"')[0]
+    stage.operations.raises = LostRaceError("LockNotAvailableError")
+
+    answer = await browser.post(deed, {"why": "x"}, csrf=csrf)
+
+    assert answer.status_code == 409
+    assert "Somebody else is at these letters; nothing was done." in text_of(answer.text)
+    assert "migrate" not in answer.text
+    assert "database" not in answer.text

@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.console.process import a_console
 from tests.console.stage import Stage
-from wallet_worker.console.app import open_databases
+from wallet_worker.cli import environment
+from wallet_worker.console.app import open_databases, parts_of
 
 NOWHERE = {
     "WALLET_AMQP_URL": "amqp://guest:guest@127.0.0.1:1/",
@@ -93,6 +95,26 @@ async def test_others_who_can_read_the_hashes_are_warned_of(users: Path) -> None
 
     assert "chmod 600" in log
     assert "passwords travel in the clear" in log
+
+
+@pytest.mark.parametrize(
+    ("origin", "proxies", "is_warned"),
+    [("https://console.example", "", True), ("https://console.example", "10.0.0.5", False), ("", "", False)],
+)
+def test_a_proxy_that_is_not_named_is_warned_of_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, origin: str, proxies: str, *, is_warned: bool
+) -> None:
+    for name, value in (
+        *NOWHERE.items(),
+        ("WALLET_CONSOLE_ORIGIN", origin),
+        ("WALLET_CONSOLE_PROXIES", proxies),
+    ):
+        monkeypatch.setenv(name, value)
+
+    with structlog.testing.capture_logs() as said:
+        parts_of(environment.worker())
+
+    assert ("console.proxy_unnamed" in {one["event"] for one in said}) is is_warned
 
 
 async def test_a_database_without_its_roles_does_not_keep_the_console_from_starting(

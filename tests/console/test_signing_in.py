@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.console.stage import PASSWORDS, Stage, csrf_of
 from wallet_worker.console import attempts
 from wallet_worker.console.users import Users, change
+from wallet_worker.dead_letters.records import Role
 
 
 async def test_nothing_is_shown_before_signing_in(stage: Stage) -> None:
@@ -264,3 +266,54 @@ def test_a_password_is_as_argon2_keeps_it(users: Path) -> None:
     assert user is not None
     assert user.knows(PASSWORDS["ann"])
     assert not user.knows(PASSWORDS["bob"])
+
+
+async def test_what_was_typed_as_a_name_is_not_logged_unless_it_is_one(stage: Stage) -> None:
+    with structlog.testing.capture_logs() as said:
+        for name in ("correct horse battery", "ann"):
+            for _ in range(6):
+                await stage.browser().sign_in(name, "a wrong password")
+
+    assert {one["event"] for one in said} == {"console.sign_in_refused", "console.sign_in_held"}
+    assert {one["user"] for one in said} == {"ann", "(nobody of the users file)"}
+    assert "correct horse" not in repr(said)
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "is_held"),
+    [
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", True),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("::ffff:198.51.100.1", "198.51.100.1", True),
+        ("198.51.100.1", "198.51.100.2", False),
+    ],
+)
+async def test_addresses_of_one_ipv6_network_are_counted_as_one(
+    stage: Stage, first: str, other: str, *, is_held: bool
+) -> None:
+    for _ in range(5):
+        await stage.browser(first).sign_in("ann", "a wrong password")
+
+    assert ((await stage.browser(other).sign_in("ann")).status_code == 429) is is_held
+
+
+async def test_a_new_role_holds_from_the_next_click_and_is_logged(stage: Stage, users: Path) -> None:
+    browser = stage.browser()
+    await browser.sign_in("vera")
+    before = (await browser.get("/letters")).text
+
+    change(users, lambda everybody: everybody.with_role("vera", Role.OPERATOR))
+    with structlog.testing.capture_logs() as said:
+        after = (await browser.get("/letters")).text
+
+    assert "an operator can plan" in before
+    assert "an operator can plan" not in after
+    assert [{**one, "log_level": ""} for one in said] == [
+        {
+            "event": "console.user_changed",
+            "user": "vera",
+            "change": "role",
+            "role": "operator",
+            "log_level": "",
+        }
+    ]

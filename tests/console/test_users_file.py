@@ -143,3 +143,28 @@ def test_a_password_may_be_typed_with_either_form_of_an_accent(tmp_path: Path) -
 
     assert user is not None
     assert user.knows("de\u0301ja\u0300 vu de\u0301ja\u0300 vu")
+
+
+def test_a_role_is_changed_and_each_change_is_a_line_of_the_log_without_secrets(tmp_path: Path) -> None:
+    users = tmp_path / "users.json"
+    wallet(users, "add", "ann", "--role", "viewer", "--password-stdin", said="a good password\n")
+    hash_before = json.loads(users.read_text())["users"][0]["hash"]
+
+    changed = wallet(users, "role", "Ann", "approver")
+    unknown = wallet(users, "role", "nobody", "viewer")
+    wrong = wallet(users, "role", "ann", "king")
+    password = wallet(users, "passwd", "ann", "--password-stdin", said="another good one\n")
+    removed = wallet(users, "remove", "ann")
+
+    lines = [json.loads(one.stderr.splitlines()[-1]) for one in (changed, password, removed)]
+    assert changed.stdout == "ann is approver now\n"
+    assert [(line["event"], line["user"], line["change"]) for line in lines] == [
+        ("console.user_changed", "ann", "role"),
+        ("console.user_changed", "ann", "password"),
+        ("console.user_changed", "ann", "removed"),
+    ]
+    assert lines[0]["role"] == "approver"
+    assert "argon2" not in changed.stderr + password.stderr + removed.stderr
+    assert hash_before not in changed.stderr
+    assert (unknown.exit_code, wrong.exit_code) == (Exit.MISUSED, 2)
+    assert "there is no nobody" in unknown.output

@@ -41,6 +41,7 @@ async def wallet(servers: Servers, migrated_url: str) -> AsyncIterator[Wallet]:
 async def test_need_1_a_replay_carries_what_the_original_did_and_its_own_id(wallet: Wallet) -> None:
     order = recharge(await wallet.upstream.opened())
     said = headers(x_theirs="kept", x_delivery_count=7, **{"x-first-death-queue": "q"})
+    said |= {"CC": ["payment.results"], "BCC": ["order.recharge"]}
     said["x-death"] = [{"queue": "wallet.commands", "reason": "rejected", "count": 1}]
     # A copy of everything that is published as a command.
     spy = fresh("spy")
@@ -94,31 +95,102 @@ async def test_need_1_what_had_no_route_is_replayed_to_where_it_was_published(wa
 async def test_need_2_what_the_broker_set_aside_is_taken_in_with_its_reason_and_handed_on(
     wallet: Wallet,
 ) -> None:
-    request = {"type": "payment.request.v1", "payment_order_no": fresh("R")}
-    await wallet.upstream.publish("payment.requests", request, routing_key="payment.request")
-    await rejected(wallet, "payment.requests", request)
+    order = recharge(await wallet.upstream.opened())
+    await wallet.upstream.outcome(order)
+    await rejected(wallet, "payment.requests", order["serial_no"])
 
-    letter_id = await wallet.until_letter(request["payment_order_no"])
+    letter_id = await until_request(wallet, order)
     found = await wallet.operations.letter(OTTO, letter_id)
     await wallet.replayed([letter_id])
     await wallet.until_state(letter_id, "resolved")
 
     assert (found.whole.line.reason, found.whole.line.source) == ("BROKER_REJECTED", "payment.requests")
     assert (found.whole.exchange, found.whole.routing_key) == ("payment.requests", "payment.request")
+    assert found.whole.body is not None
     assert found.prediction.verdict is Verdict.HANDED_ON
-    again = await rejected(wallet, "payment.requests", request)
+    again = await rejected(wallet, "payment.requests", order["serial_no"])
     assert "x-death" not in again
     assert again["x-wallet-replay-count"] == 1
 
 
-async def rejected(wallet: Wallet, queue: str, content: Json) -> dict[str, FieldValue]:
-    """Reject a message for good, as a reader of its queue; return the headers that it had."""
+async def until_request(wallet: Wallet, order: Json) -> int:
+    """Return the letter that the payment request of an order has become."""
+    query = "SELECT coalesce(max(letter_id), 0) > 0 FROM dead_letters WHERE serial_no = $1 AND source = $2"
+    await until(wallet.owner, query, True, order["serial_no"], "payment.requests")  # noqa: FBT003 -- what it says
+    found = query.replace("coalesce(max(letter_id), 0) > 0", "max(letter_id)")
+    return int(await wallet.owner.fetchval(found, order["serial_no"], "payment.requests"))
+
+
+@pytest.mark.parametrize("differs", ["amount", "kind", "channel", "currency", "expires_at", "order", "more"])
+async def test_a_payment_request_that_no_order_says_is_never_handed_on(wallet: Wallet, differs: str) -> None:
+    order = recharge(await wallet.upstream.opened())
+    await wallet.upstream.outcome(order)
+    own = await asked(wallet, order)
+    lies = {
+        "amount": {"amount": "999.00"},
+        "kind": {"kind": "payout"},
+        "channel": {"channel": "bank_transfer"},
+        "currency": {"currency": "USD"},
+        "expires_at": {"expires_at": "2099-01-01T00:00:00.000000Z"},
+        "order": {"payment_order_no": (no := fresh("R"))},
+        "more": {"to": "me"},
+    }
+    forged = own | lies[differs]
+    death: FieldValue = [{"queue": "payment.requests", "reason": "rejected", "exchange": "payment.requests"}]
+    await wallet.upstream.publish("wallet.dead-letters", forged, properties=properties({"x-death": death}))
+    letter_id = await until_request(wallet, order if differs != "order" else {"serial_no": no})
+
+    found = await wallet.operations.letter(OTTO, letter_id)
+
+    assert found.prediction.verdict is Verdict.NOWHERE
+    with pytest.raises(NotPossibleError, match="cannot be replayed: it"):
+        await wallet.operations.plan(OTTO, Action.REPLAY, Filter(ids=(letter_id,)), reason="x")
+    # Also if it was ordered: whoever publishes looks again.
+    await wallet.owner.execute(
+        "UPDATE dead_letters SET source = 'wallet.commands', body = $2 WHERE letter_id = $1",
+        letter_id,
+        encoded(open_account(fresh("u"))),
+    )
+    await wallet.workers.started[0].until_ready()
+    wallet.workers.started[0].freeze()
+    plan = await wallet.operations.plan(OTTO, Action.REPLAY, Filter(ids=(letter_id,)), reason="x")
+    await wallet.operations.execute(OTTO, plan.token)
+    await wallet.owner.execute(
+        "UPDATE dead_letters SET source = 'payment.requests', body = $2 WHERE letter_id = $1",
+        letter_id,
+        encoded(forged),
+    )
+    wallet.workers.started[0].thaw()
+    await until(
+        wallet.owner, "SELECT state FROM dead_letter_replays WHERE letter_id = $1", "failed", letter_id
+    )
+    (replay,) = (await wallet.operations.letter(OTTO, letter_id)).replays
+    assert replay.published_at is None
+    assert await wallet.state(letter_id) == "waiting"
+
+
+async def asked(wallet: Wallet, order: Json) -> Json:
+    """Return what the gateway is asked about an order, taken from its queue."""
+    channel = await wallet.upstream.new_channel()
+    try:
+        while True:
+            found = await channel.basic_get("payment.requests", no_ack=True)
+            assert isinstance(found.delivery, Basic.GetOk), "it is not there"
+            said: Json = json.loads(found.body)
+            if said["payment_order_no"] == order["serial_no"]:
+                return said
+    finally:
+        await channel.close()
+
+
+async def rejected(wallet: Wallet, queue: str, number: str) -> dict[str, FieldValue]:
+    """Reject the message about an order for good, as a reader of its queue; return the headers that it had."""
     channel = await wallet.upstream.new_channel()
     try:
         while True:
             found = await channel.basic_get(queue)
             assert found.delivery_tag is not None, "it is not there"
-            if found.body == encoded(content):
+            if json.loads(found.body).get("payment_order_no") == number:
                 await channel.basic_reject(found.delivery_tag, requeue=False)
                 return dict(found.header.properties.headers or {})
             await channel.basic_ack(found.delivery_tag)
@@ -136,7 +208,7 @@ async def test_need_2_what_a_stranger_set_aside_is_kept_and_goes_nowhere(wallet:
     # What it says of itself would send the wallet's own words to the gateway.
     said = headers(source="payment.requests")
     await wallet.upstream.publish("", request, routing_key=queue, properties=properties(said))
-    await rejected(wallet, queue, request)
+    await rejected(wallet, queue, request["payment_order_no"])
 
     letter_id = await wallet.until_letter(request["payment_order_no"])
     found = await wallet.operations.letter(OTTO, letter_id)

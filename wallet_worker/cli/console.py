@@ -1,5 +1,6 @@
 """`wallet console`: the operators' web page, and who may sign in to it."""
 
+import getpass
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -135,14 +136,45 @@ def passwd(name: Name, *, file: UsersFile = DEFAULT_FILE, password_stdin: FromSt
     terminal.tell(f"{name.strip().lower()} has a new password")
 
 
+@user_app.command()
+def role(
+    name: Name,
+    role: Annotated[
+        RoleName, typer.Argument(metavar="ROLE", help="viewer, operator or approver, from the next click.")
+    ],
+    *,
+    file: UsersFile = DEFAULT_FILE,
+) -> None:
+    """Give somebody another role; they stay signed in and have it with the next click.
+
+    Example: wallet console user role ann approver
+    """
+    from wallet_worker.dead_letters.records import Role
+
+    _change(file, lambda users: users.with_role(name, Role[role.name.upper()]))
+    terminal.tell(f"{name.strip().lower()} is {role.value} now")
+
+
 def _change(file: Path, make: "Callable[[Users], Users]") -> None:
-    """Change the users file, or end the command with the sentence that says why not."""
+    """Change the users file and log who changed, or end the command with the sentence that says why not."""
+    import structlog
+
     from wallet_worker.console import users
 
     try:
-        users.change(file, make)
+        changes = users.change(file, make)
     except users.UsersError as exc:
         exits.end(exits.Exit.MISUSED, str(exc))
+    log = structlog.wrap_logger(
+        structlog.PrintLogger(sys.stderr),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(sort_keys=False),
+        ],
+    )
+    for one in changes:
+        log.info("console.user_changed", file=str(file), by=getpass.getuser(), **one)
 
 
 def _password(*, from_stdin: bool) -> str:

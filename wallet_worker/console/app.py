@@ -185,6 +185,13 @@ def parts_of(settings: Settings) -> Parts:
         log.warning(
             "console.not_encrypted", detail="passwords travel in the clear: WALLET_CONSOLE_ORIGIN is no https"
         )
+    if origin.is_secure and not settings.console_proxies:
+        # The console speaks no TLS itself: somebody does before it.
+        log.warning(
+            "console.proxy_unnamed",
+            detail="WALLET_CONSOLE_ORIGIN is https, so a proxy stands before the console: without its address in "
+            "WALLET_CONSOLE_PROXIES everybody counts as the proxy, and one who guesses holds up all",
+        )
     _warn_of_readable(settings.console_users)
     dsn = settings.database_url.get_secret_value()
     operating = Database(

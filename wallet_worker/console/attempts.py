@@ -3,6 +3,9 @@
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+
+NETWORK_BITS = 64  # of an IPv6 address: whoever has one has all of its network, and could try from each
 
 SPAN_SECONDS = 900.0
 KEYS_MAX = (
@@ -54,6 +57,7 @@ class Attempts:
                 failures.pop()
 
     def _keys(self, name: str, address: str) -> tuple[tuple[tuple[str, str], int], ...]:
+        address = _place(address)
         return (
             (("both", f"{name}\n{address}"), self._bounds.name_at_address),
             (("address", address), self._bounds.address),
@@ -65,3 +69,16 @@ class Attempts:
         if not failures or len(failures) < bound:
             return 0.0
         return max(0.0, failures[0] + SPAN_SECONDS - self._clock())
+
+
+def _place(address: str) -> str:
+    """Return what stands for whoever has an address: itself, or the network of an IPv6 one."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    if not isinstance(found, IPv6Address):
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(IPv6Address(int(found) >> NETWORK_BITS << NETWORK_BITS))

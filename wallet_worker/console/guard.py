@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 ALIVE = "/healthz"
 ASSETS = "/assets/"
+PATH_CHARACTERS_MAX = 512
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
@@ -49,12 +50,22 @@ class Origin:
         Another name that leads here is somebody's try to be the same origin as the console (DNS rebinding).
         """
         if self.given is not None:
-            return self.given if host.lower() == urlsplit(self.given).netloc else None
+            scheme, _, own = self.given.partition("://")
+            own = _without_usual_port(scheme, own)
+            return f"{scheme}://{own}" if _without_usual_port(scheme, host.lower()) == own else None
         try:
             name = urlsplit(f"//{host}").hostname
         except ValueError:
             return None
         return f"http://{host.lower()}" if name in LOOPBACK else None
+
+
+def _without_usual_port(scheme: str, netloc: str) -> str:
+    """Return a name as browsers say it: they leave out the port that the scheme has anyway."""
+    return netloc.removesuffix(_USUAL_PORTS.get(scheme, ""))
+
+
+_USUAL_PORTS: Mapping[str, str] = {"http": ":80", "https": ":443"}
 
 
 class Guard:
@@ -81,15 +92,21 @@ class Guard:
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
-        fault = None if scope["path"] == ALIVE else self._fault(scope["method"], Headers(scope=scope))
+        fault = (
+            None
+            if scope["path"] == ALIVE
+            else self._fault(scope["method"], scope["path"], Headers(scope=scope))
+        )
         if fault is None:
             await self._app(scope, receive, protected)
         else:
             status, sentence = fault
             await PlainTextResponse(sentence + "\n", status)(scope, receive, protected)
 
-    def _fault(self, method: str, headers: Headers) -> tuple[int, str] | None:
+    def _fault(self, method: str, path: str, headers: Headers) -> tuple[int, str] | None:
         """Return why this request goes no further."""
+        if len(path) > PATH_CHARACTERS_MAX:
+            return 404, "There is no such page: no address of the console is so long."
         own = self._origin.of(headers.get("host", ""))
         if own is None:
             return 421, "The console is not reached under this name. Its operator sets WALLET_CONSOLE_ORIGIN."

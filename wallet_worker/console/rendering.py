@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from wallet_worker.console import charts, outside_text, words
+from wallet_worker.console import asked, charts, outside_text, words
 from wallet_worker.dead_letters.records import Role
 
 ASSETS_FOLDER = Path(__file__).parent / "assets"
@@ -40,6 +40,7 @@ def environment() -> Environment:
         number=number,
         size=size,
         query=_query,
+        time_field=asked.time_field,
         word=words.word,
         field=words.field_name,
         capitalize_first=_capitalize_first,

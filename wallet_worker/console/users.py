@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+import structlog
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
@@ -27,6 +28,9 @@ PASSWORD_CHARACTERS_MIN = (
 PASSWORD_BYTES_MAX = 1_024  # a longer one is an attack on the hashing
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
 _HASHER = PasswordHasher()  # argon2id with the library's profile, that of RFC 9106 for little memory
+
+
+log = structlog.get_logger(__name__)
 
 
 class UsersError(Exception):
@@ -97,6 +101,26 @@ class Users:
         user = self._existing(name)
         return self._with(replace(user, hash=_hashed(user.name, password)))
 
+    def with_role(self, name: str, role: Role) -> Self:
+        """Return them with another role for one; raises UsersError."""
+        return self._with(replace(self._existing(name), role=role))
+
+    def changes_to(self, after: "Users") -> list[dict[str, str]]:
+        """Return what is otherwise in the users after, for a log: who and what, and never a password or its hash."""
+        found: list[dict[str, str]] = []
+        for name in sorted(self.by_name.keys() | after.by_name.keys()):
+            old, new = self.by_name.get(name), after.by_name.get(name)
+            if new is None:
+                found.append({"user": name, "change": "removed"})
+            elif old is None:
+                found.append({"user": name, "change": "added", "role": new.role.name.lower()})
+            else:
+                if old.role is not new.role:
+                    found.append({"user": name, "change": "role", "role": new.role.name.lower()})
+                if old.hash != new.hash:
+                    found.append({"user": name, "change": "password"})
+        return found
+
     def removed(self, name: str) -> Self:
         """Return them without one; raises UsersError."""
         gone = self._existing(name)
@@ -113,8 +137,8 @@ class Users:
         return type(self)({**self.by_name, user.name: user})
 
 
-def change(path: Path, make: Callable[[Users], Users]) -> None:
-    """Have the file hold what `make` returns of the users now. Two changes at once take turns.
+def change(path: Path, make: Callable[[Users], Users]) -> list[dict[str, str]]:
+    """Have the file hold what `make` returns of the users now, and return what changed. Two at once take turns.
 
     The file is replaced whole, readable by its owner only; a reader sees the old or the new one. Raises UsersError.
     """
@@ -127,7 +151,10 @@ def change(path: Path, make: Callable[[Users], Users]) -> None:
         fcntl.flock(
             folder, fcntl.LOCK_EX
         )  # of the folder: the file itself is replaced, and another lock file would stay
-        _write(path, make(Users.read(path)))
+        before = Users.read(path)
+        after = make(before)
+        _write(path, after)
+        return before.changes_to(after)
     finally:
         os.close(folder)
 
@@ -195,13 +222,19 @@ class UsersFile:
         try:
             stat = self._path.stat()
         except FileNotFoundError:
-            self._seen, self._users = None, Users({})
+            self._now(None, Users({}))
             return self._users
         except OSError as exc:
             msg = f"the users file {self._path} cannot be read: {exc}"
             raise UsersError(msg) from exc
         seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
         if seen != self._seen:
-            self._users = Users.read(self._path)
-            self._seen = seen
+            self._now(seen, Users.read(self._path))
         return self._users
+
+    def _now(self, seen: tuple[int, int, int] | None, users: Users) -> None:
+        """Have other users, and say in the log who changed; at the first look nobody has."""
+        if self._seen is not None:
+            for one in self._users.changes_to(users):
+                log.info("console.user_changed", **one)
+        self._seen, self._users = seen, users

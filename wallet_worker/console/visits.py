@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from wallet_worker.console.asked import NUMBER_MAX
 from wallet_worker.console.parts import Parts
 from wallet_worker.console.sessions import Session
 from wallet_worker.console.users import User, UsersError
@@ -20,7 +21,7 @@ from wallet_worker.dead_letters.records import (
     OperationError,
     Role,
 )
-from wallet_worker.store.errors import StoreError, UnavailableError
+from wallet_worker.store.errors import LostRaceError, StoreError, UnavailableError
 
 COOKIE = "wallet_console"
 THEME_COOKIE = "wallet_console_theme"
@@ -127,6 +128,15 @@ class Visit:
         if done is not None:
             self.session.notices.append(("done", done))
         return RedirectResponse(address, 303)
+
+
+def letter_id(visit: Visit) -> int:
+    """Return the letter's number of the address; raises NotFoundError for one that no letter can have."""
+    number: int = visit.request.path_params["letter_id"]
+    if not 0 < number <= NUMBER_MAX:
+        msg = "There is no letter of this number."
+        raise NotFoundError(msg)
+    return number
 
 
 Page: TypeAlias = Callable[[Visit], Awaitable[Response]]
@@ -251,13 +261,21 @@ async def _said(visit: Visit, answer: Awaitable[Response], *, is_deed: bool = Fa
         return visit.refuse(404, "There is no such thing", str(exc))
     except OperationError as exc:
         return visit.refuse(409, "Nothing was done", str(exc))
+    except LostRaceError as exc:
+        log.info("console.lost_race", path=visit.request.url.path, reason=str(exc))
+        return visit.refuse(409, "Nothing was done", _LOST)
     except StoreError as exc:
         log.warning("console.database", path=visit.request.url.path, reason=str(exc))
         return visit.refuse(503, "The database is away", _of_store(exc, is_deed=is_deed))
 
 
+_LOST = "Somebody else is at these letters; nothing was done. Look at them again in a moment."
+
+
 def _of_store(exc: StoreError, *, is_deed: bool) -> str:
     """Return what a person can do about the database."""
+    if isinstance(exc, LostRaceError):
+        return _LOST
     if not isinstance(exc, UnavailableError):
         return f"The database is not as this program needs it (has `wallet migrate` been run?): {exc}"
     if is_deed:

@@ -1,7 +1,8 @@
 """From what a queue delivered to a dead letter: why it is here, where it was to go, and what can be read of it.
 
 Everything in a message may be forged by whoever sent it. A replay is published to the exchange that is found here, so
-only the wallet's own exchanges come out, and a payment request only where the broker itself says that it was one.
+only the wallet's own exchanges come out; whether a payment request is the wallet's own, its order tells when it is
+replayed.
 """
 
 import hashlib
@@ -21,7 +22,6 @@ from schemas.names import (
     BODY_BYTES_MAX,
     DETAIL_BYTES_MAX,
     DETAIL_HEADER,
-    EXCHANGE_HEADER,
     FIRST_SEEN_HEADER,
     PAYMENT_REQUESTS,
     PAYMENT_RESULTS,
@@ -116,14 +116,12 @@ def _by_wallet(headers: Mapping[str, FieldValue], source: str, routing_key: str)
     key = key if isinstance(key, str) else routing_key
     if reason not in Code.__members__ or reason == Code.OK:
         reason, detail = UNKNOWN, f"{reason}: {detail}"
-    # What was published straight to the queue goes there again; whatever else led to it, its own exchange leads too.
-    straight = headers.get(EXCHANGE_HEADER) == "" and key == source
     attempts = headers.get(ATTEMPTS_HEADER)
     return _said(
         reason,
         detail,
         source=source,
-        exchange="" if straight else source,
+        exchange=source,  # whatever led to the queue at first, its own exchange leads there too
         routing_key=key,
         worker=_clean(_text(headers.get(WORKER_HEADER)), _TEXT_MAX) or None,
         attempts=attempts if isinstance(attempts, int) else 1,
@@ -138,13 +136,12 @@ def _by_broker(death: Mapping[str, FieldValue], queue: str, routing_key: str) ->
     said = _text(death.get("reason"))
     keys = death.get("routing-keys")
     key = keys[0] if isinstance(keys, list) and keys and isinstance(keys[0], str) else routing_key
-    straight = death.get("exchange") == "" and key == source
     count, time = death.get("count"), death.get("time")
     return _said(
         BROKER.get(said, UNKNOWN),
         f"the broker set it aside from {source}: {said}",
         source=source if known else queue,
-        exchange=("" if straight else source) if known else None,
+        exchange=source if known else None,
         routing_key=key,
         attempts=count if isinstance(count, int) else 1,
         first_seen=time if isinstance(time, datetime) and time.year < MAXYEAR else None,

@@ -8,6 +8,8 @@ from wallet_worker.store import dead_letters as letters_table
 from wallet_worker.store import dead_letters_audit as audit_table
 
 _REASON_MAX: Final = 1_000
+RATE_MIN: Final = 0.01
+RATE_MAX: Final = 10_000
 
 
 def reason_of(text: str) -> str:
@@ -26,8 +28,11 @@ def clean(text: str) -> str:
 
 def paced(pace: Pace) -> Pace:
     """Return a pace that is one; raises NotPossibleError."""
-    if pace.canary < 0 or not 0 < pace.rate_per_second <= 10_000 or not 0 < pace.stop_ratio <= 1:  # noqa: PLR2004
-        msg = "a canary is 0 or more, a rate is above 0 and at most 10000 a second, a ratio is above 0 and at most 1"
+    if pace.canary < 0 or not RATE_MIN <= pace.rate_per_second <= RATE_MAX or not 0 < pace.stop_ratio <= 1:
+        msg = (
+            f"a canary is 0 or more, a rate is from {RATE_MIN} to {RATE_MAX:,} a second, a ratio is above 0 and at "
+            "most 1"
+        )
         raise NotPossibleError(msg)
     return pace
 

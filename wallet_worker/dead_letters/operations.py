@@ -228,12 +228,13 @@ class Operations:
                 raise NotPossibleError(msg)
             ids = await self._fitting(connection, action, found)
             predicted = await self._predicted(connection, ids)
+            nowhere = [one for one in predicted.values() if one.verdict is Verdict.NOWHERE]
             if action is Action.REPLAY:
                 predicted = {
                     one: said for one, said in predicted.items() if said.verdict is not Verdict.NOWHERE
                 }
             if not predicted:
-                raise NotPossibleError(await why_none(connection, action, which, found))
+                raise NotPossibleError(await why_none(connection, action, which, found, nowhere))
             return await self._keep(
                 connection, actor, action, which, reason, pace, predicted, skipped=len(found) - len(predicted)
             )
@@ -252,6 +253,8 @@ class Operations:
             await self._editable(connection, row, message)
             new = Replayable(row["source"], body, row["properties"])
             (prediction,) = await predict(connection, [new], self._rules, self._keys)
+            if prediction.verdict is Verdict.NOWHERE:
+                raise NotPossibleError(f"letter {letter_id} cannot be edited: {prediction.detail}")
             which = Filter(ids=(letter_id,))
             return await self._keep(
                 connection,

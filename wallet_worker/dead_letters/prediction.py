@@ -12,6 +12,8 @@ from wallet_worker.core.circumstances import Circumstances, Rules
 from wallet_worker.core.decide import decide
 from wallet_worker.core.numbering import ENTROPY_BYTES, Draw
 from wallet_worker.core.reading import Incoming, Readable, Source, Unreadable, read
+from wallet_worker.dead_letters.carried import is_too_large
+from wallet_worker.dead_letters.handing_on import why_not_ours
 from wallet_worker.dead_letters.records import Prediction, Verdict
 from wallet_worker.endings import Ending
 from wallet_worker.store import facts
@@ -52,8 +54,14 @@ async def predict(
     """Return, for each letter alone, what its replay would do now, from the caller's snapshot or transaction."""
     found: list[Prediction | None] = []
     waiting: list[tuple[int, Incoming, Readable]] = []
+    requests = [letter.body for letter in letters if letter.source == PAYMENT_REQUESTS]
+    foreign = iter(await why_not_ours(connection, requests) if requests else ())
     for number, letter in enumerate(letters):
-        said = _said(letter, keys)
+        said = _of_request(next(foreign)) if letter.source == PAYMENT_REQUESTS else _said(letter, keys)
+        if is_too_large(letter.properties):
+            said = Prediction(
+                Verdict.NOWHERE, "", "its headers, with those of a replay, are larger than the broker takes"
+            )
         if isinstance(said, Prediction):
             found.append(said)
         else:
@@ -71,12 +79,14 @@ async def predict(
     return [one for one in found if one is not None]
 
 
+def _of_request(why_not: str | None) -> Prediction:
+    return Prediction(Verdict.HANDED_ON) if why_not is None else Prediction(Verdict.NOWHERE, "", why_not)
+
+
 def _said(letter: Replayable, keys: Mapping[str, str]) -> Prediction | tuple[Incoming, Readable]:
     """Return the message, or what is known of the letter without any facts."""
-    if letter.source == PAYMENT_REQUESTS:
-        return Prediction(Verdict.HANDED_ON)
     if letter.source not in _QUEUES:
-        return Prediction(Verdict.NOWHERE)
+        return Prediction(Verdict.NOWHERE, "", "nobody knows where it was published first")
     headers = unmarshal(letter.properties).headers or {}
     incoming = Incoming(Source(letter.source), letter.body, signature=headers.get(SIGNATURE_HEADER))
     message = read(incoming, keys)

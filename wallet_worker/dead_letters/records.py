@@ -68,11 +68,11 @@ class Verdict(StrEnum):
     WILL_WAIT = auto()
     """What it speaks of is not there yet: it would be parked, looked at again, and then come back."""
     HANDED_ON = auto()
-    """It is not for the wallet (a payment request): the gateway decides, by its payment_order_no."""
+    """It is for the gateway, a payment request as an order says it: the gateway decides, by its payment_order_no."""
     FAILS = auto()
     """The wallet's own code fails on it: it would come back as INTERNAL."""
     NOWHERE = auto()
-    """Nobody knows where it was published first, so it cannot be replayed."""
+    """It cannot be replayed, and the detail says why: nobody knows where it was published first, say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,8 @@ class Prediction:
     @property
     def label(self) -> str:
         """The prediction in a few words, for a person."""
+        if self.verdict is Verdict.NOWHERE and self.detail:
+            return f"cannot be replayed: {self.detail}"
         return _LABELS[self.verdict].format(code=self.code)
 
 
@@ -100,7 +102,7 @@ _LABELS: Mapping[Verdict, str] = {
     Verdict.WILL_WAIT: "will wait for its order, and then come back",
     Verdict.HANDED_ON: "is handed on to the gateway, which decides",
     Verdict.FAILS: "the wallet fails on it (INTERNAL)",
-    Verdict.NOWHERE: "cannot be replayed: where it came from is not known",
+    Verdict.NOWHERE: "cannot be replayed",
 }
 
 

@@ -16,6 +16,7 @@ from wallet_worker.dead_letters.records import (
     LetterState,
     NotAllowedError,
     NotFoundError,
+    Prediction,
     Role,
 )
 from wallet_worker.store import dead_letters as letters_table
@@ -43,7 +44,11 @@ def no_operation(operation_id: UUID) -> NotFoundError:
 
 
 async def why_none(
-    connection: asyncpg.Connection, action: Action, which: Filter, found: Sequence[asyncpg.Record]
+    connection: asyncpg.Connection,
+    action: Action,
+    which: Filter,
+    found: Sequence[asyncpg.Record],
+    nowhere: Sequence[Prediction] = (),
 ) -> str:
     """Return why an action finds no letter."""
     if not found:
@@ -55,8 +60,8 @@ async def why_none(
         if LetterState(letter["state"]) in ACTS_ON[action]:
             return (
                 f"letter {letter['letter_id']} was replayed {letter['replays']} times and is not replayed any more"
-                if action is Action.REPLAY and letter["replays"]
-                else f"letter {letter['letter_id']} cannot be replayed: nobody knows where it was published first"
+                if not nowhere
+                else f"letter {letter['letter_id']} {nowhere[0].label}"
             )
         return f"letter {letter['letter_id']} is {letter['state']}: there is nothing to {action}"
     states = Counter(row["state"] for row in found)

@@ -7,33 +7,18 @@ failed when the message is back at the keeper, with the replay's id on it.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
 from uuid import UUID
 
 import asyncpg
 import structlog
 from aio_pika.abc import AbstractConnection
 from aiormq.channel import Channel
-from pamqp.commands import Basic
-from pamqp.common import FieldValue
 
-from schemas.names import (
-    ATTEMPTS_HEADER,
-    DETAIL_HEADER,
-    EXCHANGE_HEADER,
-    FIRST_SEEN_HEADER,
-    REASON_HEADER,
-    REPLAY_COUNT_HEADER,
-    REPLAY_ID_HEADER,
-    ROUTING_KEY_HEADER,
-    SOURCE_HEADER,
-    WORKER_HEADER,
-)
-from wallet_worker.broker import wire
-from wallet_worker.broker.confirms import Publication, fresh_message_id, publish_all
+from schemas.names import PAYMENT_REQUESTS
+from wallet_worker.broker.confirms import Publication, publish_all
 from wallet_worker.broker.connection import (
     FAILURES,
     BrokerUnavailableError,
@@ -43,9 +28,12 @@ from wallet_worker.broker.connection import (
     open_channel,
     said,
 )
-from wallet_worker.broker.properties import marshal, unmarshal
+from wallet_worker.broker.properties import marshal
 from wallet_worker.core.circumstances import Rules
+from wallet_worker.dead_letters.arrivals import SOURCES
+from wallet_worker.dead_letters.carried import is_too_large, replayed
 from wallet_worker.dead_letters.carrying_out import let_go
+from wallet_worker.dead_letters.handing_on import why_not_ours
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
 from wallet_worker.dead_letters.prediction import Replayable, predict
 from wallet_worker.dead_letters.records import LetterState, OperationState, ReplayState, Verdict
@@ -60,7 +48,7 @@ from wallet_worker.store import (
 from wallet_worker.store.database import Database
 from wallet_worker.store.dead_letters_audit import Deed
 from wallet_worker.store.dead_letters_replays import End
-from wallet_worker.store.errors import LostRaceError
+from wallet_worker.store.errors import InvariantBrokenError, LostRaceError, UnavailableError
 
 PUBLISH_SECONDS = 8.0
 CHUNK_MAX = 200
@@ -69,48 +57,11 @@ CHUNK_BYTES_MAX = 8 * 2**20
 REFUSED_WAIT = timedelta(seconds=2)
 OUTCOMES_MAX = 500
 JUDGED_AFTER = 10  # outcomes, before the share of failures says anything
-
-_NOT_REPLAYED: Final = frozenset(
-    name.encode()
-    for name in (
-        "x-delivery-count",
-        "x-acquired-count",
-        REASON_HEADER,
-        DETAIL_HEADER,
-        SOURCE_HEADER,
-        EXCHANGE_HEADER,
-        ROUTING_KEY_HEADER,
-        ATTEMPTS_HEADER,
-        FIRST_SEEN_HEADER,
-        WORKER_HEADER,
-        REPLAY_ID_HEADER,
-        REPLAY_COUNT_HEADER,
-    )
-)
-_DEATHS: Final = (b"x-death", b"x-first-death-", b"x-last-death-")
+OUT_MAX, OUT_SECONDS = 200, 10.0  # without an outcome: so many, or so long at the rate, whichever is more
+STEP_SECONDS_MAX = 86_400.0  # between two publications, however small a rate is
+LOST_ALONE_MAX = 3  # connections that one message may cost, published alone
 
 log = structlog.get_logger(__name__)
-
-
-def replayed(data: bytes, replay_id: UUID, number: int, *, is_new: bool) -> Basic.Properties:
-    """Return the original properties of a dead letter, as a replay carries them (contract, section 10).
-
-    What made it a dead letter is left out; `user_id` too, because the broker lets nobody publish in another user's
-    name, and `expiration`, because an operator wants it to arrive. A message in its place is new: so is its message_id.
-    """
-    properties = unmarshal(data)
-    ours: dict[str, FieldValue] = {REPLAY_ID_HEADER: str(replay_id), REPLAY_COUNT_HEADER: number}
-    kept = (
-        entry
-        for entry in wire.entries(properties.headers or {})
-        if entry[0] not in _NOT_REPLAYED and not entry[0].startswith(_DEATHS)
-    )
-    properties.headers = wire.Table((*kept, *wire.entries(ours)))
-    properties.delivery_mode = 2
-    properties.user_id = properties.expiration = None
-    if is_new or not properties.message_id:
-        properties.message_id = fresh_message_id()
-    return properties
 
 
 class Replayer:
@@ -121,11 +72,14 @@ class Replayer:
         self._url = url
         self._connection: AbstractConnection | None = None
         self._channel: Channel | None = None
+        self._suspects: dict[UUID, int] = {}
+        """Replays that were unconfirmed when a connection was lost, and how often each was so alone."""
 
     async def step(self) -> bool:
         """Bring every open operation one step on; return whether something was published.
 
-        Raises StoreError. A broker that is away is said in each operation, and is no error: it goes on later.
+        Raises UnavailableError or InvariantBrokenError. A broker that is away is said in each operation, and is no
+        error: it goes on later. An operation with which anything else is wrong is paused, and holds up no other.
         """
         async with self._database.connection() as connection:
             open_ids = await dead_letters_operations.open_ids(connection)
@@ -137,6 +91,11 @@ class Replayer:
                 await self._away(operation_id, str(exc) or said(exc))
             except LostRaceError:
                 continue  # an operator is at it just now
+            except (UnavailableError, InvariantBrokenError):
+                raise
+            except Exception as exc:
+                log.exception("replay.paused", operation=str(operation_id))
+                await self._hold(operation_id, f"{type(exc).__name__}: {exc}"[:500])
         return moved
 
     async def close(self) -> None:
@@ -152,6 +111,23 @@ class Replayer:
             await dead_letters_operations.stand(
                 connection, operation_id, f"waiting for the broker, and then going on by itself: {reason}"
             )
+
+    async def _hold(self, operation_id: UUID, why: str) -> None:
+        """Pause an operation that cannot be carried on, until somebody has looked at it."""
+        async with self._database.transaction() as connection:
+            now: datetime = await connection.fetchval("SELECT clock_timestamp()")
+            paused = await dead_letters_operations.move(
+                connection,
+                operation_id,
+                before=OperationState.RUNNING.value,
+                after=OperationState.PAUSED.value,
+                standing=f"paused by itself, because it fails: {why}",
+                now=now,
+            )
+            if paused:
+                await dead_letters_audit.insert(
+                    connection, [Deed(KEEPER, KEEPER, "", "pause", why, operation_id=operation_id)], now
+                )
 
     async def _advance(self, operation_id: UUID) -> bool:
         async with self._database.transaction() as connection:
@@ -185,18 +161,27 @@ class Replayer:
             return False
         if row["publish_at"] > now:
             return False
-        limit = max(1, min(CHUNK_MAX, int(row["rate"] * CHUNK_SHARE_SECONDS)))
+        # What is out says nothing yet of failures: the share of those is to be known before much more follows.
+        room = int(max(OUT_MAX, row["rate"] * OUT_SECONDS)) - counts["published"]
+        if room <= 0:
+            standing = f"waiting for some of {counts['published']:,} outcomes before more is published"
+            await dead_letters_operations.stand(connection, operation_id, standing)
+            return False
+        limit = max(1, min(CHUNK_MAX, room, int(row["rate"] * CHUNK_SHARE_SECONDS)))
         below = row["canary"] if counts["canaries_out"] else None
-        chosen = await dead_letters_replays.next_ordered(connection, operation_id, below=below, limit=limit)
-        if not chosen:
+        ordered = await dead_letters_replays.next_ordered(connection, operation_id, below=below, limit=limit)
+        if not ordered:
             standing = f"waiting for the outcome of the first {row['canary']:,} before the others go"
             await dead_letters_operations.stand(connection, operation_id, standing)
             return False
+        chosen = await self._allowed(connection, operation_id, ordered, now)
+        if not chosen:
+            return True
+        due = now + timedelta(seconds=min(len(chosen) / row["rate"], STEP_SECONDS_MAX))
         confirmed, failures = await self._publish(chosen)
         passing(Failpoint.AFTER_REPLAY)
         after: datetime = await connection.fetchval("SELECT clock_timestamp()")
         await dead_letters_replays.published(connection, confirmed, after)
-        due = now + timedelta(seconds=len(chosen) / row["rate"])
         standing = "publishing"
         if failures:
             await dead_letters_replays.tried(connection, failures)
@@ -204,6 +189,31 @@ class Replayer:
             due = max(due, after + REFUSED_WAIT)
         await dead_letters_operations.stand(connection, operation_id, standing, due)
         return bool(confirmed)
+
+    async def _allowed(
+        self,
+        connection: asyncpg.Connection,
+        operation_id: UUID,
+        ordered: Sequence[asyncpg.Record],
+        now: datetime,
+    ) -> Sequence[asyncpg.Record]:
+        """Fail those that must not be published, or cannot; return the others that may be published together."""
+        requests = [row for row in ordered if row["source"] == PAYMENT_REQUESTS]
+        said = await why_not_ours(connection, [row["body"] for row in requests]) if requests else []
+        not_ours = {row["replay_id"]: why for row, why in zip(requests, said, strict=True)}
+        failed: dict[UUID, str] = {}
+        for row in ordered:
+            why = not_ours.get(row["replay_id"]) or _why_never(row)
+            if why is None and self._suspects.get(row["replay_id"], 0) >= LOST_ALONE_MAX:
+                why = "the connection to the broker was lost each time that it was published, alone too"
+            if why is not None:
+                failed[row["replay_id"]] = why
+                self._suspects.pop(row["replay_id"], None)
+        if failed:
+            await _fail(connection, operation_id, failed, now)
+        allowed = [row for row in ordered if row["replay_id"] not in failed]
+        sound = [row for row in allowed if row["replay_id"] not in self._suspects]
+        return sound or allowed[:1]
 
     async def _publish(self, chosen: Sequence[asyncpg.Record]) -> tuple[list[UUID], list[tuple[UUID, str]]]:
         """Publish; return what the broker confirmed, and what not, with its reason.
@@ -221,12 +231,23 @@ class Replayer:
                         await sending.wait()
                     finally:
                         ends = sending.end()
+                        self._note(group, ends, is_lost=channel.is_closed)
                     for (replay_id, _), why_not in zip(group, ends, strict=True):
                         if why_not is None:
                             confirmed.append(replay_id)
                         else:
                             failures.append((replay_id, why_not))
         return confirmed, failures
+
+    def _note(
+        self, group: Sequence[tuple[UUID, Publication]], ends: Sequence[str | None], *, is_lost: bool
+    ) -> None:
+        """Remember which of a group may have cost the connection."""
+        for (replay_id, _), why_not in zip(group, ends, strict=True):
+            if why_not is None or not is_lost:
+                self._suspects.pop(replay_id, None)
+            else:
+                self._suspects[replay_id] = self._suspects.get(replay_id, 0) + (len(group) == 1)
 
     async def _open(self) -> Channel:
         if self._connection is None or self._connection.is_closed:
@@ -248,7 +269,7 @@ def _groups(chosen: Sequence[asyncpg.Record]) -> Iterator[list[tuple[UUID, Publi
             yield group
             group, ids, size = [], set(), 0
         one = Publication(
-            exchange=row["exchange"] or "",
+            exchange=row["exchange"],
             routing_key=row["routing_key"],
             mandatory=True,
             message_id=message_id,
@@ -260,6 +281,35 @@ def _groups(chosen: Sequence[asyncpg.Record]) -> Iterator[list[tuple[UUID, Publi
         size += len(row["body"])
     if group:
         yield group
+
+
+def _why_never(row: asyncpg.Record) -> str | None:
+    """Return why a replay must not be published, or cannot be."""
+    if row["exchange"] not in SOURCES:
+        return "it would not go to an exchange that feeds the wallet or its gateway"
+    if is_too_large(row["properties"]):
+        return "its headers, with those of a replay, are larger than the broker takes"
+    return None
+
+
+async def _fail(
+    connection: asyncpg.Connection, operation_id: UUID, failed: Mapping[UUID, str], now: datetime
+) -> None:
+    """End replays that are not published, and have their letters wait again."""
+    ends = [End(one, ReplayState.FAILED, "", why) for one, why in failed.items()]
+    ended = await dead_letters_replays.end(connection, ends, now)
+    await dead_letters.move(
+        connection,
+        [row["letter_id"] for row in ended],
+        before=(LetterState.REPLAYING.value, LetterState.EDITED.value),
+        after=LetterState.WAITING.value,
+        now=now,
+    )
+    deeds = [
+        Deed(KEEPER, KEEPER, "", "replay failed", failed[row["replay_id"]], row["letter_id"], operation_id)
+        for row in ended
+    ]
+    await dead_letters_audit.insert(connection, deeds, now)
 
 
 def _why_stop(row: asyncpg.Record, counts: asyncpg.Record) -> str | None:

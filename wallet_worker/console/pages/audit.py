@@ -7,8 +7,9 @@ from uuid import UUID
 
 from starlette.responses import Response, StreamingResponse
 
+from wallet_worker.console import asked
 from wallet_worker.console.visits import Visit
-from wallet_worker.dead_letters.records import AuditFilter, AuditPage, AuditRow, Filter
+from wallet_worker.dead_letters.records import AuditFilter, AuditPage, AuditRow
 
 _NAMES = tuple(one.name for one in fields(AuditFilter))
 
@@ -20,7 +21,7 @@ async def audit(visit: Visit) -> Response:
     fault, status = None, 200
     try:
         which = _filter(said)
-        after = int(visit.params.get("after", "0")) or None
+        after = asked.number(visit.params.get("after")) or None
     except ValueError as exc:
         fault, status = f"{exc}.", 400
     else:
@@ -56,7 +57,7 @@ def _row(row: AuditRow) -> str:
 
 def _filter(said: Mapping[str, str]) -> AuditFilter:
     """Return the filter of a query string; raises ValueError with a sentence."""
-    times = Filter.from_query({name: said[name] for name in ("since", "until") if name in said})
+    times = asked.letters({name: said[name] for name in ("since", "until") if name in said})
     try:
         letter_id = int(said["letter_id"]) if said.get("letter_id") else None
         operation_id = UUID(said["operation_id"]) if said.get("operation_id") else None

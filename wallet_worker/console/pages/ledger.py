@@ -21,6 +21,7 @@ from schemas.queries import (
     Statement,
 )
 from wallet_worker import queries
+from wallet_worker.console import asked as asked_for
 from wallet_worker.console import lookups
 from wallet_worker.console.visits import Visit, or_sentence
 from wallet_worker.dead_letters import showing
@@ -106,7 +107,7 @@ async def accounts(visit: Visit) -> Response:
 
 def _statement(said: Mapping[str, str], user_id: str) -> GetStatement:
     """Return the query of a page of a statement; raises ValueError, ValidationError is one."""
-    times = Filter.from_query({"since": said.get("from", ""), "until": said.get("to", "")})
+    times = asked_for.letters({"since": said.get("from", ""), "until": said.get("to", "")})
     return GetStatement.model_validate(
         {
             "user_id": user_id,
@@ -115,7 +116,7 @@ def _statement(said: Mapping[str, str], user_id: str) -> GetStatement:
             "limit": LINES_A_PAGE,
             **({"from": times.since} if times.since else {}),
             **({"to": times.until} if times.until else {}),
-            **({"after_line_no": int(said["after"])} if said.get("after") else {}),
+            **({"after_line_no": asked_for.number(said["after"])} if said.get("after") else {}),
         }
     )
 

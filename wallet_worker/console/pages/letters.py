@@ -7,8 +7,8 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response, StreamingResponse
 
-from wallet_worker.console import outside_text, words
-from wallet_worker.console.visits import Form, Visit
+from wallet_worker.console import asked, outside_text, words
+from wallet_worker.console.visits import Form, Visit, letter_id
 from wallet_worker.dead_letters.operations import PAGE_LETTERS, PAGE_LETTERS_MAX
 from wallet_worker.dead_letters.reasons import REASONS
 from wallet_worker.dead_letters.records import (
@@ -16,10 +16,10 @@ from wallet_worker.dead_letters.records import (
     LetterState,
     LetterWhole,
     NotAllowedError,
-    NotFoundError,
 )
 
 HEX_SHOWN_BYTES = 4_096
+HEX_SHOWN_BYTES_MAX = 65_536  # what a message of the wallet has at most; each byte of it is nine on the page
 PRETTY_SHOWN_CHARACTERS = 262_144  # 64 KiB of brackets would be megabytes when indented
 
 
@@ -27,9 +27,9 @@ async def letters(visit: Visit) -> Response:
     """Show a page of the letters that fit the query string."""
     params = visit.params
     try:
-        which = Filter.from_query(params)
-        after = _number(params.get("after"))
-        limit = min(_number(params.get("limit")) or PAGE_LETTERS, PAGE_LETTERS_MAX)
+        which = asked.letters(params)
+        after = asked.number(params.get("after"))
+        limit = min(asked.number(params.get("limit")) or PAGE_LETTERS, PAGE_LETTERS_MAX)
     except ValueError as exc:
         return _list(visit, Filter(), None, None, str(exc), 400)
     operations, actor = visit.parts.operations, visit.actor
@@ -59,18 +59,20 @@ def _list(
 
 async def letter(visit: Visit) -> Response:
     """Show all about one letter."""
-    detail = await visit.parts.operations.letter(visit.actor, _id(visit))
+    detail = await visit.parts.operations.letter(visit.actor, letter_id(visit))
     whole = detail.whole
     every = visit.request.query_params.get("bytes") == "all"
     body = whole.body or b""
+    hex_bytes = HEX_SHOWN_BYTES_MAX if every else HEX_SHOWN_BYTES
     pretty = whole.pretty
     return visit.show(
         "letter.html",
         letter=detail,
         whole=whole,
         line=whole.line,
-        hex_lines=list(outside_text.hex_lines(body if every else body[:HEX_SHOWN_BYTES])),
-        hex_cut=0 if every else max(0, len(body) - HEX_SHOWN_BYTES),
+        hex_lines=list(outside_text.hex_lines(body[:hex_bytes])),
+        hex_cut=max(0, len(body) - hex_bytes),
+        hex_more=0 if every else max(0, min(len(body), HEX_SHOWN_BYTES_MAX) - HEX_SHOWN_BYTES),
         pretty=None if pretty is None else pretty[:PRETTY_SHOWN_CHARACTERS],
         pretty_cut=0 if pretty is None else max(0, len(pretty) - PRETTY_SHOWN_CHARACTERS),
         text=body[:PRETTY_SHOWN_CHARACTERS].decode(errors="backslashreplace") if pretty is None else "",
@@ -80,7 +82,7 @@ async def letter(visit: Visit) -> Response:
 
 async def payload(visit: Visit) -> Response:
     """Give the bytes as they came, as a file that no browser opens."""
-    detail = await visit.parts.operations.letter(visit.actor, _id(visit))
+    detail = await visit.parts.operations.letter(visit.actor, letter_id(visit))
     if detail.whole.body is None:
         msg = "The payload holds personal data: an operator may see it, a viewer may not."
         raise NotAllowedError(msg)
@@ -94,7 +96,7 @@ async def payload(visit: Visit) -> Response:
 
 async def note(visit: Visit, form: Form) -> Response:
     """Keep a note with a letter."""
-    number = _id(visit)
+    number = letter_id(visit)
     await visit.parts.operations.note(visit.actor, number, form.get("text"))
     return visit.go(f"/letters/{number}#history", f"Your note is kept with letter {number}.")
 
@@ -102,7 +104,7 @@ async def note(visit: Visit, form: Form) -> Response:
 async def export(visit: Visit) -> Response:
     """Give the letters that fit as lines of JSON."""
     try:
-        which = Filter.from_query(visit.params)
+        which = asked.letters(visit.params)
     except ValueError as exc:
         return visit.refuse(400, "The filter cannot be read", f"{exc}.")
     found = visit.parts.operations.export(visit.actor, which)
@@ -133,20 +135,3 @@ def _plain(value: object) -> str:
 def as_query(which: Filter) -> str:
     """Return a filter as a query string."""
     return urlencode(which.to_query())
-
-
-def _id(visit: Visit) -> int:
-    number: int = visit.request.path_params["letter_id"]
-    if not 0 < number < 2**63:
-        msg = "There is no letter of this number."
-        raise NotFoundError(msg)
-    return number
-
-
-def _number(text: str | None) -> int | None:
-    if text is None or not text.strip():
-        return None
-    if not text.strip().isdecimal() or len(text) > len(str(2**62)):
-        msg = f"{text!r} is no number of a page"
-        raise ValueError(msg)
-    return int(text)

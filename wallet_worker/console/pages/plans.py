@@ -6,13 +6,12 @@ from types import MappingProxyType
 
 from starlette.responses import Response
 
-from wallet_worker.console import outside_text, words
-from wallet_worker.console.visits import Form, Visit
+from wallet_worker.console import asked, outside_text, words
+from wallet_worker.console.visits import Form, Visit, letter_id
 from wallet_worker.dead_letters import showing
 from wallet_worker.dead_letters.records import (
     Action,
     ApprovalNeededError,
-    Filter,
     InvalidEditError,
     LetterState,
     NotAllowedError,
@@ -24,6 +23,8 @@ from wallet_worker.dead_letters.records import (
     Role,
     StaleError,
 )
+
+CANARY_MAX = 1_000_000  # more than any plan has letters
 
 # What an action is for, where the filter does not say. An edit is planned on its letter's own page.
 _STATES: Mapping[Action, tuple[LetterState, ...]] = MappingProxyType(
@@ -50,7 +51,7 @@ async def make(visit: Visit, form: Form) -> Response:
     said = dict(form.items())
     try:
         action = _action(said)
-        which = Filter.from_query(said)
+        which = asked.letters(said)
         pace = _pace(said) if action is Action.REPLAY else None
     except ValueError as exc:
         return await _form(visit, said, f"{exc}.", 400)
@@ -66,7 +67,7 @@ async def make(visit: Visit, form: Form) -> Response:
 async def edit(visit: Visit) -> Response:
     """Show the form that makes a new message in a letter's place."""
     _want(visit, Role.OPERATOR, "A viewer cannot edit: ask an operator.")
-    detail = await visit.parts.operations.letter(visit.actor, visit.request.path_params["letter_id"])
+    detail = await visit.parts.operations.letter(visit.actor, letter_id(visit))
     body = outside_text.editable(detail.whole.pretty, detail.whole.body or b"")
     return visit.show(
         "edit.html", letter=detail, line=detail.whole.line, body=body, said_why="", fault=None, faults=()
@@ -75,7 +76,7 @@ async def edit(visit: Visit) -> Response:
 
 async def make_edit(visit: Visit, form: Form) -> Response:
     """Plan the new message, or show what is wrong with it."""
-    number: int = visit.request.path_params["letter_id"]
+    number = letter_id(visit)
     # Browsers send line ends as CRLF, whatever stood there.
     body = form.get("body").replace("\r\n", "\n")
     try:
@@ -155,7 +156,7 @@ async def _form(visit: Visit, said: Mapping[str, str], fault: str | None, status
     _want(visit, Role.OPERATOR, "A viewer looks and does nothing: ask an operator to plan this.")
     try:
         action = _action(said)
-        which = Filter.from_query(said)
+        which = asked.letters(said)
     except ValueError as exc:
         return visit.refuse(400, "This cannot be planned", f"{exc}.")
     if not which.states and not which.ids:
@@ -192,8 +193,9 @@ def _pace(said: Mapping[str, str]) -> Pace:
     """Return how a replay is to go about it; raises ValueError."""
     usual = Pace()
     try:
+        canary = asked.number(said.get("canary"))
         return Pace(
-            canary=int(said.get("canary") or usual.canary),
+            canary=usual.canary if canary is None else min(canary, CANARY_MAX),
             rate_per_second=float(said.get("rate") or usual.rate_per_second),
             stop_ratio=float(said.get("stop_percent") or usual.stop_ratio * 100) / 100,
         )

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import secrets
+from contextlib import suppress
 from math import ceil
 from urllib.parse import quote
 
@@ -29,6 +30,7 @@ from wallet_worker.console.visits import (
 )
 
 FORM_COOKIE = "wallet_console_form"
+UNKNOWN = "(nobody of the users file)"
 THEME_SECONDS = 365 * 86_400
 
 log = structlog.get_logger(__name__)
@@ -70,7 +72,7 @@ async def sign_in(parts: Parts, request: Request) -> Response:
     address = request.client.host if request.client else "unknown"
     wait_seconds = parts.attempts.wait_seconds(name, address)
     if wait_seconds > 0:
-        log.warning("console.sign_in_held", user=name, address=address)
+        log.warning("console.sign_in_held", user=_known(parts, name), address=address)
         minutes = ceil(wait_seconds / 60)
         sentence = (
             f"Too many wrong tries. Wait {minutes} minute{'' if minutes == 1 else 's'}, then try again."
@@ -93,13 +95,21 @@ async def sign_in(parts: Parts, request: Request) -> Response:
             (user or NOBODY).knows, password
         )
     if user is None or not knows:
-        log.warning("console.sign_in_refused", user=name, address=address)
+        log.warning("console.sign_in_refused", user=user.name if user else UNKNOWN, address=address)
         return _form(parts, request, target, "The name or the password is not right.", 403)
     parts.attempts.succeeded(name, address)
     log.info("console.signed_in", user=user.name, role=user.role.name.lower(), address=address)
     answer = RedirectResponse(target, 303)
     set_cookie(parts, answer, COOKIE, parts.sessions.begin(user.name, user.hash))
     return answer
+
+
+def _known(parts: Parts, name: str) -> str:
+    """Return the name for the log if somebody has it: people type their password where the name belongs."""
+    with suppress(UsersError):
+        user = parts.users.users().get(name)
+        return user.name if user else UNKNOWN
+    return UNKNOWN
 
 
 async def sign_out(visit: Visit, _: Form) -> Response:

@@ -1,0 +1,57 @@
+"""Whether a payment request is the wallet's own: only such a one may reach the gateway again.
+
+Everybody who may publish to the dead letters can write what he likes there, `x-death` too. But what moves money at
+the gateway is told by the order, and that nobody but the wallet writes.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import asyncpg
+
+from schemas.money import AmountOutOfRange, UnknownCurrency
+from schemas.parse import Malformed, UnsupportedType, parse
+from schemas.payments import PaymentRequest
+from schemas.values import PaymentKind
+from wallet_worker.core.orders import KINDS, Order
+from wallet_worker.store import orders
+
+_REQUESTS: Final = {PaymentRequest.TYPE: PaymentRequest}
+
+
+async def why_not_ours(connection: asyncpg.Connection, bodies: Sequence[bytes]) -> list[str | None]:
+    """Return why each payment request asks for nothing that an order of the wallet says; nothing where it does."""
+    requests = [_read(body) for body in bodies]
+    numbers = {one.payment_order_no for one in requests if isinstance(one, PaymentRequest)}
+    found = await orders.find(connection, sorted(numbers), lock=False) if numbers else {}
+    return [
+        one if isinstance(one, str) else _differing(one, found.get(one.payment_order_no)) for one in requests
+    ]
+
+
+def _read(body: bytes) -> PaymentRequest | str:
+    try:
+        message = parse(body, _REQUESTS)
+    except (Malformed, UnsupportedType):
+        return "it is no payment request that the wallet would have written"
+    if not isinstance(message, PaymentRequest):
+        raise TypeError(type(message).__name__)
+    return message
+
+
+def _differing(request: PaymentRequest, order: Order | None) -> str | None:
+    if order is None:
+        return "it is about no order of the wallet"
+    try:
+        amount_minor = request.amount_minor
+    except (AmountOutOfRange, UnknownCurrency):
+        return "its amount is none that an order can have"
+    said = {
+        "kind": request.kind in {KINDS[order.order_type].payment, PaymentKind.STATUS}
+        and KINDS[order.order_type].payment is not None,
+        "amount": (amount_minor, request.currency) == (order.amount_minor, order.currency),
+        "channel": request.channel == order.channel,
+        "expires_at": request.expires_at == order.expires_at,
+    }
+    differing = [name for name, same in said.items() if not same]
+    return f"its {' and '.join(differing)} is not that of the order" if differing else None
