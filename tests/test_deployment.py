@@ -116,7 +116,7 @@ def test_the_wheel_has_every_file_of_the_packages_and_nothing_else(tmp_path: Pat
     assert names == there
     assert {
         "wallet_worker/console/templates/layout.html",
-        "wallet_worker/console/assets/inter.woff2",
+        "wallet_worker/console/assets/console.css",
     } <= names
     assert any("/migrations/versions/" in name for name in names)
     assert "wallet = wallet_worker.cli:main" in commands

@@ -243,6 +243,7 @@ class Canned(Operations):
             ),
             audit_row(1, "note", "asked the gateway"),
         )
+        self.rows_next: int | None = None
         self.raises: Exception | None = None
         self.refusals: dict[str, Exception] = {}
         self.asked: list[tuple[str, object]] = []
@@ -384,7 +385,7 @@ class Canned(Operations):
         self, actor: Actor, which: AuditFilter, *, after: int | None = None, limit: int = 100
     ) -> AuditPage:
         self._note("audit", which)
-        return AuditPage(self.rows, None)
+        return AuditPage(self.rows, self.rows_next)
 
     @override
     async def export_audit(self, actor: Actor, which: AuditFilter) -> AsyncIterator[AuditRow]:

@@ -148,7 +148,7 @@ async def test_letters_are_replayed_and_seen_to_be_resolved_while_one_looks(plac
         await expect(page.get_by_role("heading", level=1)).to_contain_text("running")
         # Nobody reloads: the page refreshes itself.
         await expect(page.get_by_role("heading", level=1)).to_contain_text("done", timeout=30_000)
-        await page.get_by_role("link", name="every line of it").click()
+        await page.get_by_role("link", name="every line since it was executed").click()
         await expect(page.get_by_role("row").filter(has_text="the fault is mended").first).to_contain_text(
             "ann"
         )

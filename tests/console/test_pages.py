@@ -1,5 +1,6 @@
 """The pages: what they show, to whom, and what they say where something is away or not as it was."""
 
+import base64
 import re
 from dataclasses import replace
 from html import unescape
@@ -9,9 +10,12 @@ import pytest
 
 from tests.console import canned
 from tests.console.stage import Browser, Stage
+from wallet_worker.console.rendering import ASSETS_FOLDER
+from wallet_worker.dead_letters.documents import document
 from wallet_worker.dead_letters.records import (
     Action,
     ApprovalNeededError,
+    AuditFilter,
     Difference,
     Filter,
     InvalidEditError,
@@ -228,7 +232,7 @@ async def test_ticked_letters_are_planned_by_their_numbers(stage: Stage) -> None
     page = text_of((await (await signed_in(stage)).get("/plans/new?ids=3&ids=1&action=discard")).text)
 
     assert ("count", Filter(ids=(3, 1))) in stage.operations.asked
-    assert "Letters in any state with number 3, 1" in page
+    assert "Waiting letters with number 3, 1" in page
 
 
 @pytest.mark.parametrize(
@@ -424,7 +428,9 @@ async def test_exports_are_lines_of_json_with_the_bytes_whole(stage: Stage) -> N
     letters = (await browser.get("/letters.jsonl?states=waiting")).text.splitlines()
     audit = (await browser.get("/audit.jsonl")).text.splitlines()
 
-    assert bytes.fromhex(json.loads(letters[0])["body"]) == canned.BODY
+    assert base64.b64decode(json.loads(letters[0])["body"]) == canned.BODY
+    assert json.loads(letters[0]) == document(canned.whole())
+    assert json.loads(audit[0]) == document(stage.operations.rows[0])
     assert [json.loads(line)["action"] for line in audit] == ["execute", "note"]
 
 
@@ -521,3 +527,63 @@ async def test_a_lost_race_is_said_to_be_one(stage: Stage, deed: str) -> None:
     assert "Somebody else is at these letters; nothing was done." in text_of(answer.text)
     assert "migrate" not in answer.text
     assert "database" not in answer.text
+
+
+async def test_a_plan_of_which_nothing_can_succeed_warns_and_does_not_invite(stage: Stage) -> None:
+    browser = await signed_in(stage)
+    hopeful = (await browser.get("/plans/a-plan")).text
+    stage.operations.shown_plan = canned.plan(counts=((canned.PREDICTION, 128),))
+
+    hopeless = (await browser.get("/plans/a-plan")).text
+
+    assert "Nothing of this can succeed" not in hopeful
+    assert '<button class="main">Replay 128 letters now' in hopeful
+    assert "Nothing of this can succeed" in hopeless
+    assert "<button>Replay 128 letters now" in hopeless
+
+
+async def test_a_prediction_says_as_of_when_it_is(stage: Stage) -> None:
+    made_at = f"{canned.NOW:%Y-%m-%d %H:%M:%S}"
+
+    page = text_of((await (await signed_in(stage)).get("/plans/a-plan")).text)
+
+    assert f"What would happen, as of {made_at}" in page
+    assert "What would happen now" not in page
+
+
+async def test_a_letters_history_is_its_newest_rows_and_leads_to_the_older_ones(stage: Stage) -> None:
+    stage.operations.rows = (
+        canned.audit_row(9, "note", "newest"),
+        canned.audit_row(8, "note", "second last"),
+    )
+    stage.operations.rows_next = 8
+
+    page = (await (await signed_in(stage)).get("/letters/1")).text
+
+    assert ("audit", AuditFilter(letter_id=1)) in stage.operations.asked
+    assert 0 < page.index("newest") < page.index("second last")
+    assert "/audit?letter_id=1&amp;after=8" in page
+
+
+async def test_forms_offer_what_the_operations_take_and_no_less(stage: Stage) -> None:
+    browser = await signed_in(stage)
+
+    plan = (await browser.get("/plans/new?action=replay")).text
+    letter = (await browser.get("/letters/1")).text
+
+    assert re.search(r'name="stop_percent"[^>]* min="0"', plan) is None
+    assert 'name="text" rows="2" required maxlength="4000"' in letter
+
+
+async def test_an_operation_says_which_of_its_lines_it_leads_to(stage: Stage) -> None:
+    page = text_of(
+        (await (await signed_in(stage)).get("/operations/00000000-0000-0000-0000-000000000007")).text
+    )
+
+    assert "every line of it" not in page
+    assert "the plan and the approval before it are lines of their own" in page
+
+
+def test_the_console_brings_nothing_along_that_is_not_its_own() -> None:
+    assert {path.suffix for path in ASSETS_FOLDER.iterdir()} == {".css", ".js", ".svg"}
+    assert "@font-face" not in (ASSETS_FOLDER / "console.css").read_text()

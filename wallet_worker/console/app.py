@@ -49,7 +49,7 @@ BODY_BYTES_MAX = 262_144  # an edited message of 64 KiB, each byte of it written
 OPERATIONS_CONNECTIONS = 4
 READING_CONNECTIONS = 3
 _FOR_EVER = "public, max-age=31536000, immutable"  # for addresses that change with what is there
-_FOR_A_DAY = "public, max-age=86400"  # fonts, which the style sheet names without a version
+_FOR_A_DAY = "public, max-age=86400"  # for whoever asks without the version of what is there
 
 log = structlog.get_logger(__name__)
 

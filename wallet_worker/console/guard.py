@@ -17,7 +17,7 @@ _SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 # Nothing that is not named is allowed: no inline script or style, no frame, nothing from elsewhere.
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self'; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types console"
 )

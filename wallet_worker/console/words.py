@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from enum import Enum
 
-from wallet_worker.dead_letters.records import Action, Filter, Verdict
+from wallet_worker.dead_letters.records import ACTS_ON, Action, Filter, Verdict
 
 TARGET_IDS_MAX = 12
 
@@ -17,6 +17,7 @@ _FIELDS: Mapping[str, str] = {
     "since": "arrived since",
     "until": "arrived before",
     "ids": "numbers",
+    "seen_up_to": "no newer than letter",
 }
 
 ACTIONS: Mapping[Action, tuple[str, str]] = {
@@ -60,15 +61,24 @@ def field_name(name: str) -> str:
     return _FIELDS.get(name, name.replace("_", " "))
 
 
+def is_hopeless(verdict: Verdict) -> bool:
+    """Return whether a letter with this prediction is one again after its replay."""
+    return _CLASSES[verdict] == "bad"
+
+
 def verdict_class(verdict: Verdict) -> str:
     """Return the kind of a verdict, for its colour and its mark."""
     return _CLASSES[verdict]
 
 
-def target(which: Filter) -> str:
-    """Return what a filter means, in words: it stands in every confirmation."""
+def target(which: Filter, action: Action | None = None) -> str:
+    """Return what a filter means, in words: it stands in every confirmation.
+
+    Where it says no state, an action finds the letters of its own states and leaves the others alone.
+    """
     said = which.to_query()
-    states = " or ".join(word(state) for state in which.states)
+    found = which.states or (ACTS_ON[action] if action else ())
+    states = " or ".join(word(state) for state in found)
     parts = [f"{field_name(name)} {value}" for name, value in said.items() if name not in {"states", "ids"}]
     if which.ids:
         numbers = ", ".join(str(one) for one in which.ids[:TARGET_IDS_MAX])

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from uuid import UUID
 
 from starlette.responses import Response, StreamingResponse
 
 from wallet_worker.console import asked
 from wallet_worker.console.visits import Visit
+from wallet_worker.dead_letters.documents import document
 from wallet_worker.dead_letters.records import AuditFilter, AuditPage, AuditRow
 
 _NAMES = tuple(one.name for one in fields(AuditFilter))
@@ -52,7 +53,7 @@ async def export(visit: Visit) -> Response:
 
 
 def _row(row: AuditRow) -> str:
-    return json.dumps(asdict(row), default=str) + "\n"
+    return json.dumps(document(row), ensure_ascii=False) + "\n"
 
 
 def _filter(said: Mapping[str, str]) -> AuditFilter:

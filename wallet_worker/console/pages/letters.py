@@ -2,22 +2,24 @@
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import asdict
 from urllib.parse import urlencode
 
 from starlette.responses import Response, StreamingResponse
 
 from wallet_worker.console import asked, outside_text, words
 from wallet_worker.console.visits import Form, Visit, letter_id
+from wallet_worker.dead_letters.documents import document
 from wallet_worker.dead_letters.operations import PAGE_LETTERS, PAGE_LETTERS_MAX
 from wallet_worker.dead_letters.reasons import REASONS
 from wallet_worker.dead_letters.records import (
+    AuditFilter,
     Filter,
     LetterState,
     LetterWhole,
     NotAllowedError,
 )
 
+HISTORY_ROWS = 200
 HEX_SHOWN_BYTES = 4_096
 HEX_SHOWN_BYTES_MAX = 65_536  # what a message of the wallet has at most; each byte of it is nine on the page
 PRETTY_SHOWN_CHARACTERS = 262_144  # 64 KiB of brackets would be megabytes when indented
@@ -60,6 +62,10 @@ def _list(
 async def letter(visit: Visit) -> Response:
     """Show all about one letter."""
     detail = await visit.parts.operations.letter(visit.actor, letter_id(visit))
+    # Its own rows begin with the oldest and end somewhere: of a letter with a long past, the end is what counts.
+    history = await visit.parts.operations.audit(
+        visit.actor, AuditFilter(letter_id=detail.whole.line.letter_id), limit=HISTORY_ROWS
+    )
     whole = detail.whole
     every = visit.request.query_params.get("bytes") == "all"
     body = whole.body or b""
@@ -68,6 +74,7 @@ async def letter(visit: Visit) -> Response:
     return visit.show(
         "letter.html",
         letter=detail,
+        history=history,
         whole=whole,
         line=whole.line,
         hex_lines=list(outside_text.hex_lines(body[:hex_bytes])),
@@ -125,11 +132,7 @@ async def export(visit: Visit) -> Response:
 
 
 def _row(whole: LetterWhole) -> str:
-    return json.dumps(asdict(whole), default=_plain) + "\n"
-
-
-def _plain(value: object) -> str:
-    return value.hex() if isinstance(value, bytes) else str(value)
+    return json.dumps(document(whole), ensure_ascii=False) + "\n"
 
 
 def as_query(which: Filter) -> str:

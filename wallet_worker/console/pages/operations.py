@@ -21,7 +21,7 @@ async def operation(visit: Visit) -> Response:
         "operation.html",
         operation=shown,
         verb=words.ACTIONS[shown.action][0],
-        target=words.target(shown.filter),
+        target=words.target(shown.filter, shown.action),
         Action=Action,
         OperationState=OperationState,
     )

@@ -110,7 +110,10 @@ def _show(visit: Visit, shown: Plan, fault: str | None = None, status: int = 200
         plan=shown,
         verb=words.ACTIONS[shown.action][0],
         meaning=words.ACTIONS[shown.action][1],
-        target=words.target(shown.filter),
+        target=words.target(shown.filter, shown.action),
+        is_hopeless=shown.action in (Action.REPLAY, Action.EDIT)
+        and bool(shown.counts)
+        and all(words.is_hopeless(prediction.verdict) for prediction, _ in shown.counts),
         is_mine=shown.made_by == visit.user.name,
         fault=fault,
         PlanState=PlanState,
@@ -170,7 +173,7 @@ async def _form(visit: Visit, said: Mapping[str, str], fault: str | None, status
         meaning=words.ACTIONS[action][1],
         which=which,
         query=which.to_query(),
-        target=words.target(which),
+        target=words.target(which, action),
         total=count,
         pace=Pace(),
         said=said,
