@@ -1,16 +1,10 @@
 """Letters, plans, operations and the audit as tables, or as JSON with every field that they have."""
 
-from base64 import b64encode
-from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from enum import Enum
-from typing import Any
-from uuid import UUID
-
-from pydantic import BaseModel
 
 from wallet_worker.cli import terminal
+from wallet_worker.dead_letters.documents import document as document  # noqa: PLC0414 -- its callers show with it
 from wallet_worker.dead_letters.records import (
     AuditRow,
     Filter,
@@ -22,42 +16,11 @@ from wallet_worker.dead_letters.records import (
     Overview,
     Plan,
     PlanState,
-    Prediction,
     RunbookLine,
 )
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _RAW_SHOWN = 2_000
-
-
-def document(value: Any) -> Any:
-    """Return a record as JSON has it: times as RFC 3339, bytes in base64, every field by its name."""
-    match value:
-        case BaseModel():
-            return value.model_dump(mode="json")
-        case datetime():
-            return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-        case UUID():
-            return str(value)
-        case bytes():
-            return b64encode(value).decode()
-        case Enum():
-            return value.name.lower() if isinstance(value, int) else value.value
-        case Mapping():
-            return {str(document(name)): document(one) for name, one in value.items()}
-        case list() | tuple():
-            return [document(one) for one in value]
-        case Prediction():
-            return {
-                "verdict": value.verdict.value,
-                "code": value.code,
-                "label": value.label,
-                "detail": value.detail,
-            }
-        case _ if is_dataclass(value):
-            return {one.name: document(getattr(value, one.name)) for one in fields(value)}
-        case _:
-            return value
 
 
 def tell_letters(letters: Iterable[LetterLine]) -> None:
