@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.cli.terminal import Said, wallet
-from tests.dead_letters.conftest import Desk
+from tests.dead_letters.conftest import ANNA, Desk
 from tests.dead_letters.letters import arrived, headers
 from tests.journeys.messages import recharge
 from wallet_worker.cli.exits import Exit
@@ -59,8 +59,10 @@ async def test_need_14_a_plan_is_the_default_and_execute_acts(desk: Desk, url: s
 
     plan = await said(url, "replay", "--ids", str(letter_id), "--why", "mended")
     assert await desk.state(letter_id) == "waiting"
-    done = await said(url, "replay", "--execute", plan["token"], "--no-wait")
+    begun = await dlq(url, "replay", "--execute", plan["token"], "--no-wait", "--json")
+    done = json.loads(begun.out)
 
+    assert begun.status == Exit.UNKNOWN  # it goes on without this command
     assert await desk.state(letter_id) == "replaying"
     assert (done["ordered"], done["state"], done["actor"]) == (1, "running", "otto")
 
@@ -86,10 +88,14 @@ async def test_need_14_an_edit_needs_a_second_person_here_too(desk: Desk, url: s
     plan = await said(url, "edit", str(letter_id), "--body", str(mended), "--why", "three digits")
     too_soon = await dlq(url, "edit", "--execute", plan["token"])
     own = await dlq(url, "approve", plan["token"], "--why", "fine", who="otto")
-    await said(url, "approve", plan["token"], "--why", "fine", who="anna")
-    done = await said(url, "edit", "--execute", plan["token"], "--no-wait")
+    same = await dlq(url, "approve", plan["token"], "--why", "fine", who="anna")
+    await desk.operations.approve(ANNA, plan["token"], reason="fine")
+    begun = await dlq(url, "edit", "--execute", plan["token"], "--no-wait", "--json")
+    done = json.loads(begun.out)
 
-    assert (too_soon.status, own.status) == (Exit.FOUND, Exit.FOUND)
+    assert (too_soon.status, own.status, same.status) == (Exit.FOUND, Exit.FOUND, Exit.FOUND)
+    assert "this plan was made by the same login" in same.err
+    assert begun.status == Exit.UNKNOWN
     assert "second person" in too_soon.err
     assert "this needs an approver" in own.err
     assert done["approved_by"] == "anna"
@@ -110,21 +116,33 @@ async def test_need_14_notes_audit_and_exports(desk: Desk, url: str) -> None:
         ("otto", "note", "asked the gateway")
     ]
     assert json.loads(b64decode(json.loads(exported.out)["body"])) == order
-    assert [json.loads(line)["action"] for line in lines.out.splitlines()] == ["note"]
+    assert [json.loads(line)["action"] for line in lines.out.splitlines()] == [
+        "note",
+        "export",
+        "export audit",
+    ]
 
 
 async def test_need_14_pause_resume_stop_and_progress(desk: Desk, url: str) -> None:
     await desk.take_in(*(arrived(recharge("user-1")) for _ in range(3)))
     plan = await said(url, "replay", "--why", "all")
-    begun = await said(url, "replay", "--execute", plan["token"], "--no-wait")
-    number = begun["operation_id"]
+    begun = await dlq(url, "replay", "--execute", plan["token"], "--no-wait", "--json")
+    number = json.loads(begun.out)["operation_id"]
+    paused = await said(url, "pause", number, "--why", "a test")
+    still = await dlq(url, "progress", number, "--wait")  # nobody goes on with it
+    resumed = await said(url, "resume", number, "--why", "a test")
+    running = await dlq(url, "progress", number)
 
     states = [
         (await said(url, verb, number, "--why", "a test"))["state"] for verb in ("pause", "resume", "stop")
     ]
     again = await dlq(url, "resume", number, "--why", "a test")
-    progress = await said(url, "progress", number)
+    shown = await dlq(url, "progress", number, "--json")
+    progress = json.loads(shown.out)
 
+    assert (paused["state"], resumed["state"]) == ("paused", "running")
+    assert (begun.status, still.status, running.status) == (Exit.UNKNOWN,) * 3
+    assert shown.status == Exit.FOUND
     assert states == ["paused", "running", "stopped"]
     assert (again.status, progress["cancelled"]) == (Exit.FOUND, 3)
     assert [await desk.state(one) for one in await desk.ids()] == ["waiting"] * 3
@@ -138,6 +156,8 @@ async def test_need_14_pause_resume_stop_and_progress(desk: Desk, url: str) -> N
         (("replay", "--why", "x"), "otto", Exit.FOUND, "no letter fits"),
         (("replay", "--why", "x"), "vera", Exit.FOUND, "vera is a viewer; this needs an operator"),
         (("status",), "mallory", Exit.FOUND, "mallory has no role"),
+        (("status",), "bob\udcff", Exit.MISUSED, "is no name"),
+        (("replay", "--why", "x"), "Otto", Exit.MISUSED, "is no name"),
         (("list", "--ids", "one"), "otto", Exit.MISUSED, "ids are numbers"),
         (("list", "--from", "yesterday"), "otto", Exit.MISUSED, "is no time like"),
         (("runbook", "NO_SUCH"), "otto", Exit.MISUSED, "is none of the reasons"),

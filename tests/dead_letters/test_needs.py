@@ -16,6 +16,7 @@ from pamqp.common import FieldValue
 from tests.dead_letters.conftest import ANNA, OTTO, VERA, Desk, a_desk
 from tests.dead_letters.letters import arrived, headers, properties
 from tests.journeys.messages import encoded, open_account, recharge, result, signed
+from tests.workers import until
 from wallet_worker.broker.properties import unmarshal
 from wallet_worker.dead_letters.reasons import REASONS
 from wallet_worker.dead_letters.records import (
@@ -23,6 +24,7 @@ from wallet_worker.dead_letters.records import (
     Actor,
     ApprovalNeededError,
     AuditFilter,
+    BusyError,
     Filter,
     InvalidEditError,
     LetterState,
@@ -31,13 +33,14 @@ from wallet_worker.dead_letters.records import (
     NotFoundError,
     NotPossibleError,
     OperationState,
+    Plan,
     PlanState,
     Role,
     StaleError,
     Verdict,
 )
 from wallet_worker.dead_letters.runbook import RUNBOOK
-from wallet_worker.store import dead_letters_replays
+from wallet_worker.store import database, dead_letters_replays
 from wallet_worker.store.dead_letters import OPERATOR_ROLE
 
 OLGA = Actor("olga", Role.OPERATOR, "tests")
@@ -546,6 +549,7 @@ async def test_need_12_one_row_for_the_operation_and_one_for_each_message(desk: 
         "discard",
         "discard",
         "discard",
+        "export audit",
     ]
 
 
@@ -646,8 +650,13 @@ async def test_need_13_many_letters_at_once_need_a_second_person_who_is_somebody
 
         with pytest.raises(ApprovalNeededError, match="a second person must approve"):
             await desk.operations.execute(boss, plan.token)
-        for same in (boss, Actor(" Boss", Role.APPROVER, "another way")):
-            with pytest.raises(NotAllowedError, match="your own"):
+        for same, why in (
+            (boss, "your own"),
+            (Actor(" Boss", Role.APPROVER, "another way"), "is no name"),
+            (Actor("b\u043ess", Role.APPROVER, "another way"), "is no name"),
+            (Actor("bob\udcff", Role.APPROVER, "another way"), "is no name"),
+        ):
+            with pytest.raises(NotAllowedError, match=why):
                 await desk.operations.approve(same, plan.token, reason="x")
         approved = await desk.operations.approve(ANNA, plan.token, reason="looked at them")
         with pytest.raises(StaleError, match="anna has approved"):
@@ -704,3 +713,122 @@ async def test_a_group_of_letters_can_be_given_up_when_no_outcome_comes(desk: De
     assert await desk.state(letter_id) == "waiting"
     (replay,) = (await desk.operations.letter(OTTO, letter_id)).replays
     assert (replay.state, replay.detail) == ("cancelled", "given up: lost")
+
+
+async def test_need_13_another_name_at_the_same_login_is_no_second_person(database_url: str) -> None:
+    async with a_desk(database_url, Limits(alone_max=0)) as desk:
+        await one_letter(desk)
+        one, other = (Actor(name, Role.APPROVER, "cli, root@desk") for name in ("one", "other"))
+        plan = await desk.operations.plan(one, Action.REPLAY, Filter(), reason="a test")
+
+        with pytest.raises(NotAllowedError, match="made by the same login, root@desk"):
+            await desk.operations.approve(other, plan.token, reason="x")
+        for elsewhere in (Actor("other", Role.APPROVER, "cli, anna@desk"), ANNA):
+            assert elsewhere.via != one.via
+        await desk.operations.approve(Actor("other", Role.APPROVER, "cli, anna@desk"), plan.token, reason="x")
+
+
+async def test_need_13_many_letters_in_small_plans_need_a_second_person_too(database_url: str) -> None:
+    async with a_desk(database_url, Limits(alone_max=3)) as desk:
+        ids = [await one_letter(desk) for _ in range(6)]
+
+        async def planned(who: Actor, *several: int) -> Plan:
+            return await desk.operations.plan(who, Action.DISCARD, Filter(ids=several), reason="a test")
+
+        first = await planned(OTTO, ids[0], ids[1])
+        second = await planned(OTTO, ids[2], ids[3])
+        await desk.operations.execute(OTTO, first.token)
+        third = await planned(OTTO, ids[2], ids[3])
+
+        assert (first.state, second.state, third.state) == (
+            PlanState.READY,
+            PlanState.READY,
+            PlanState.NEEDS_APPROVAL,
+        )
+        with pytest.raises(StaleError, match="otto has acted on 2 letters alone within the hour"):
+            await desk.operations.execute(OTTO, second.token)
+        assert (await planned(OLGA, ids[2], ids[3])).state is PlanState.READY
+        await desk.operations.approve(ANNA, third.token, reason="seen")
+        await desk.operations.execute(OTTO, third.token)
+        assert (await planned(OTTO, ids[4])).state is PlanState.READY  # what was approved is not his alone
+
+
+async def test_need_7_an_approval_refuses_when_a_prediction_has_changed(database_url: str) -> None:
+    async with a_desk(database_url, Limits(alone_max=0)) as desk:
+        await one_letter(desk, open_account("user-1", serial_no="O-1"))
+        plan = await desk.operations.plan(OTTO, Action.REPLAY, Filter(), reason="a test")
+        await desk.owner.execute(
+            """
+            INSERT INTO commands (serial_no, command_type, fingerprint, content, status, code, result, created_at)
+            VALUES ('O-1', 'account.open.v1', sha256('another'), '{}', 'applied', 'OK', '{}', now())
+            """
+        )
+
+        with pytest.raises(StaleError, match="was 'will apply' and now 'conflict"):
+            await desk.operations.approve(ANNA, plan.token, reason="x")
+
+        assert (await desk.operations.plan_of(OTTO, plan.token)).approved_by is None
+
+
+async def test_need_1_letters_that_somebody_else_holds_are_tried_again_and_then_refused(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(database._LIMITS, "lock_timeout", "200ms")
+    async with a_desk(database_url) as desk:
+        letter_id = await one_letter(desk)
+        plan = await desk.operations.plan(OTTO, Action.DISCARD, Filter(), reason="a test")
+        async with desk.owner.transaction():
+            await desk.owner.execute("SELECT FROM dead_letters FOR UPDATE")
+            with pytest.raises(BusyError, match="somebody else is at these letters; nothing was done"):
+                await desk.operations.execute(OTTO, plan.token)
+        assert await desk.state(letter_id) == "waiting"
+        other = await asyncpg.connect(database_url)
+        held = other.transaction()
+        await held.start()
+        await other.execute("SELECT FROM dead_letters FOR UPDATE")
+
+        doing = asyncio.create_task(desk.operations.execute(OTTO, plan.token))
+        waits = """
+            SELECT EXISTS (
+                SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()
+            )
+        """
+        await until(desk.owner, waits, True)  # noqa: FBT003 -- what the query says
+        await held.rollback()
+        await doing
+        await other.close()
+
+        assert await desk.state(letter_id) == "discarded"
+
+
+async def test_need_12_an_export_and_a_download_are_in_the_audit_before_the_first_row(desk: Desk) -> None:
+    letter_id = await one_letter(desk)
+    which = Filter(reason="INTERNAL")
+
+    exported = desk.operations.export(VERA, which)
+    await anext(exported)
+    body = await desk.operations.payload(OTTO, letter_id)
+    await anext(desk.operations.export_audit(OTTO, AuditFilter(actor="vera")))
+
+    assert body == (await desk.operations.letter(OTTO, letter_id)).whole.body
+    with pytest.raises(NotAllowedError):
+        await desk.operations.payload(VERA, letter_id)
+    rows = (await desk.operations.audit(OTTO, AuditFilter())).rows
+    assert [(row.actor, row.action, row.letter_id, row.detail) for row in reversed(rows)] == [
+        ("vera", "export", None, {"filter": {"reason": "INTERNAL"}, "letters": 1}),
+        ("otto", "download", letter_id, {"bytes": len(body)}),
+        ("otto", "export audit", None, {"filter": {"actor": "vera"}}),
+    ]
+
+
+async def test_need_5_a_plan_of_what_was_seen_leaves_alone_what_arrived_before_it(desk: Desk) -> None:
+    await desk.take_in(*(arrived(recharge("user-1")) for _ in range(3)))
+    (group,) = await desk.operations.groups(OTTO, Filter())
+    seen = await desk.ids()
+    await desk.take_in(arrived(recharge("user-1")))
+
+    plan = await desk.operations.plan(OTTO, Action.REPLAY, group.seen, reason="a test")
+
+    assert (plan.total, group.seen_up_to) == (3, seen[-1])
+    assert await desk.ids(Filter(seen_up_to=seen[1])) == seen[:2]
+    assert Filter.from_query(group.seen.to_query()) == group.seen

@@ -49,6 +49,7 @@ _USUAL = {
         "token": "'t'",
         "action": "'replay'",
         "made_by": "'a'",
+        "made_via": "'v'",
         "made_at": "now()",
         "expires_at": "now()",
         "reason": "'r'",

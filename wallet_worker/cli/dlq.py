@@ -20,6 +20,7 @@ from wallet_worker.cli.dlq_asking import (
     Number,
     OfUser,
     Reason,
+    SeenUpTo,
     Serial,
     Source,
     State,
@@ -169,10 +170,9 @@ def show(
     """
     found = ask(who, lambda operations, actor: operations.letter(actor, number))
     if body is not None:
-        if found.whole.body is None:
-            exits.end(Exit.FOUND, "a viewer does not see payloads")
+        content = ask(who, lambda operations, actor: operations.payload(actor, number))
         try:
-            body.write_bytes(found.whole.body)
+            body.write_bytes(content)
         except OSError as exc:
             exits.end(Exit.MISUSED, f"{body} cannot be written: {exc.strerror}")
     if terminal.wants_json(as_json):
@@ -318,6 +318,7 @@ def replay(
     ids: Ids = None,
     since: Arrived = None,
     until: ArrivedBefore = None,
+    seen_up_to: SeenUpTo = None,
     why: WhyPlanned = "",
     canary: Annotated[
         int, typer.Option(min=0, help="So many first, and the rest only if all went well.")
@@ -336,7 +337,7 @@ def replay(
 
     Example: wallet dlq replay --reason INTERNAL --canary 5 --why "mended in 1.4.2"
     """
-    which = filtered(state, reason, source, type_, serial, user, ids, since, until)
+    which = filtered(state, reason, source, type_, serial, user, ids, since, until, seen_up_to)
     pace = Pace(canary, rate, stop_at)
     _plan_or_do(Action.REPLAY, execute, which, why, pace, wait=wait, who=who, as_json=as_json)
 
@@ -353,6 +354,7 @@ def discard(
     ids: Ids = None,
     since: Arrived = None,
     until: ArrivedBefore = None,
+    seen_up_to: SeenUpTo = None,
     why: WhyPlanned = "",
     who: As = None,
     as_json: Json = None,
@@ -361,7 +363,7 @@ def discard(
 
     Example: wallet dlq discard --ids 17 --why "paid back by the gateway, ref 90211"
     """
-    which = filtered(None, reason, source, type_, serial, user, ids, since, until)
+    which = filtered(None, reason, source, type_, serial, user, ids, since, until, seen_up_to)
     _plan_or_do(Action.DISCARD, execute, which, why, None, wait=True, who=who, as_json=as_json)
 
 
@@ -377,6 +379,7 @@ def restore(
     ids: Ids = None,
     since: Arrived = None,
     until: ArrivedBefore = None,
+    seen_up_to: SeenUpTo = None,
     why: WhyPlanned = "",
     who: As = None,
     as_json: Json = None,
@@ -387,7 +390,7 @@ def restore(
 
     Example: wallet dlq restore --ids 17 --why "the gateway has not paid it back"
     """
-    which = filtered(None, reason, source, type_, serial, user, ids, since, until)
+    which = filtered(None, reason, source, type_, serial, user, ids, since, until, seen_up_to)
     _plan_or_do(Action.RESTORE, execute, which, why, None, wait=True, who=who, as_json=as_json)
 
 
@@ -486,9 +489,11 @@ def progress(
 ) -> None:
     """Show how far an operation is.
 
+    Exit status: 0 all have their outcome, 1 some failed or it was stopped, 4 it has not ended.
+
     Example: wallet dlq progress 019b7d4c-6f2e-7c3a-9d41-52c0e4a7b913 --wait
     """
-    _tell_operation(_watched(who, operation, wait=wait), as_json=as_json)
+    _end_with(_watched(who, operation, wait=wait), as_json=as_json)
 
 
 @app.command()
@@ -550,9 +555,26 @@ def _do(action: Action, token: str, *, wait: bool, who: str | None, as_json: boo
     begun = ask(who, work)
     terminal.say(f"operation {begun.operation_id}")
     ended = _watched(who, begun.operation_id, wait=wait) if begun.ended_at is None else begun
-    _tell_operation(ended, as_json=as_json)
-    if ended.failed or ended.state is OperationState.STOPPED:
-        raise typer.Exit(Exit.FOUND)
+    _end_with(ended, as_json=as_json)
+
+
+def _end_with(one: Operation, *, as_json: bool | None) -> None:
+    """Show an operation, and end the command with the status that it has."""
+    _tell_operation(one, as_json=as_json)
+    status = _status_of(one)
+    if status is not Exit.DONE:
+        raise typer.Exit(status)
+
+
+def _status_of(one: Operation) -> Exit:
+    """Return the exit status that says where an operation stands, whichever command shows it."""
+    match one.state:
+        case OperationState.STOPPED:
+            return Exit.FOUND
+        case OperationState.DONE:
+            return Exit.FOUND if one.failed else Exit.DONE
+        case OperationState.RUNNING | OperationState.PAUSED:
+            return Exit.UNKNOWN
 
 
 def _steer(

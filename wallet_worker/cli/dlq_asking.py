@@ -1,6 +1,7 @@
 """What the commands of `wallet dlq` have in common: who asks, which letters, and how it ends."""
 
-import getpass
+import os
+import pwd
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +13,8 @@ from wallet_worker.cli import environment, exits, terminal
 from wallet_worker.cli.exits import Exit
 from wallet_worker.cli.options import read_time
 from wallet_worker.dead_letters.records import (
+    COMMAND_LINE,
+    NAME,
     Actor,
     Filter,
     InvalidEditError,
@@ -52,6 +55,16 @@ ArrivedBefore = Annotated[
     str | None, typer.Option("--to", metavar="TIME", help="Only those that arrived before.")
 ]
 
+SeenUpTo = Annotated[
+    int | None,
+    typer.Option(
+        "--seen-up-to",
+        metavar="NUMBER",
+        min=1,
+        help="Only letters up to this one, the newest that `list` or `groups` has shown you.",
+    ),
+]
+
 
 def filtered(  # noqa: PLR0917 -- the options of a command, in their order
     state: list[LetterState] | None,
@@ -63,6 +76,7 @@ def filtered(  # noqa: PLR0917 -- the options of a command, in their order
     ids: str | None,
     since: str | None,
     until: str | None,
+    seen_up_to: int | None = None,
 ) -> Filter:
     """Return the filter that options ask for, or end the command."""
     try:
@@ -79,6 +93,7 @@ def filtered(  # noqa: PLR0917 -- the options of a command, in their order
         since=read_time("--from", since),
         until=read_time("--to", until),
         ids=chosen,
+        seen_up_to=seen_up_to,
     )
 
 
@@ -122,12 +137,23 @@ async def _desk(settings: "Settings") -> "AsyncIterator[Operations]":
 
 def _actor(settings: "Settings", name: str | None) -> Actor:
     """Return who asks. The command line believes the name: whoever has the database's address can do all of this."""
-    try:
-        login = getpass.getuser()
-    except (OSError, KeyError):  # a container's user need not have a name
-        login = "unknown"
+    login = _login()
     name = (name or login).strip()
+    if not NAME.fullmatch(name):
+        exits.end(
+            Exit.MISUSED,
+            f"{terminal.plain(name)[:64]} is no name: --as takes small letters a to z, digits and ._@-, 64 at most, "
+            "a letter or digit first",
+        )
     role = settings.dlq_roles.get(name) if settings.dlq_roles else Role.APPROVER
     if role is None:
         exits.end(Exit.FOUND, f"{name} has no role in WALLET_DLQ_ROLES")
-    return Actor(name, role, f"cli, {login}@{socket.gethostname()}")
+    return Actor(name, role, f"{COMMAND_LINE}{login}@{socket.gethostname()}")
+
+
+def _login() -> str:
+    """Return whose process this is, as the system has it: what the environment says, anybody can write."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user need not have a name
+        return f"uid{os.getuid()}"

@@ -50,7 +50,7 @@ def tell_groups(groups: Iterable[Group]) -> None:
     """Have a line for each group, with its arrivals over the time that was asked for."""
     terminal.tell_table(
         "dead letters by reason and source",
-        ("reason", "source", "waiting", "all", "first seen", "last seen", "arrivals"),
+        ("reason", "source", "waiting", "all", "first seen", "last seen", "up to", "arrivals"),
         (
             (
                 one.reason,
@@ -59,11 +59,12 @@ def tell_groups(groups: Iterable[Group]) -> None:
                 f"{one.count:,}",
                 time(one.first_seen),
                 time(one.last_seen),
+                str(one.seen_up_to),
                 bars(one.series),
             )
             for one in groups
         ),
-        right=("waiting", "all"),
+        right=("waiting", "all", "up to"),
     )
 
 

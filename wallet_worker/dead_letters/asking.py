@@ -1,5 +1,6 @@
 """What operators say and look for, as the database can take it."""
 
+from dataclasses import fields
 from typing import Final
 
 from wallet_worker.dead_letters import showing
@@ -54,6 +55,7 @@ def fits(which: Filter) -> letters_table.Fits:
         since=which.since,
         until=which.until,
         ids=list(which.ids) or None,
+        seen_up_to=which.seen_up_to,
     )
 
 
@@ -67,6 +69,12 @@ def audit_fits(which: AuditFilter) -> audit_table.Fits:
         since=which.since,
         until=which.until,
     )
+
+
+def audit_query(which: AuditFilter) -> dict[str, str]:
+    """Return what was asked of the audit, as names and texts, for the audit itself."""
+    said = {one.name: getattr(which, one.name) for one in fields(which)}
+    return {name: clean(str(value)) for name, value in said.items() if value is not None}
 
 
 def _asked(text: str | None) -> str | None:

@@ -12,15 +12,17 @@ the broker: what is to be published is written down, and a keeper publishes it.
     operation, operations                  how far it is
 """
 
+import asyncio
 import json
 import os
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import update_wrapper
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -31,18 +33,20 @@ from wallet_worker.core.circumstances import Rules
 from wallet_worker.core.numbering import uuid7
 from wallet_worker.dead_letters import rows as shown_rows
 from wallet_worker.dead_letters import runbook
-from wallet_worker.dead_letters.asking import audit_fits, clean, fits, paced, reason_of, token_of
+from wallet_worker.dead_letters.asking import audit_fits, audit_query, clean, fits, paced, reason_of, token_of
 from wallet_worker.dead_letters.carrying_out import carry_out, let_go
 from wallet_worker.dead_letters.editing import differences, edited
 from wallet_worker.dead_letters.prediction import Replayable, predict
 from wallet_worker.dead_letters.records import (
     ACTS_ON,
+    COMMAND_LINE,
     Action,
     Actor,
     ApprovalNeededError,
     AuditFilter,
     AuditPage,
     AuditRow,
+    BusyError,
     Difference,
     Filter,
     Group,
@@ -78,6 +82,7 @@ from wallet_worker.store import dead_letters_plans as plans_table
 from wallet_worker.store import dead_letters_replays as replays_table
 from wallet_worker.store.database import Database
 from wallet_worker.store.dead_letters_audit import Deed
+from wallet_worker.store.errors import LostRaceError
 
 PAGE_LETTERS = 50
 PAGE_LETTERS_MAX = 500
@@ -86,10 +91,36 @@ PLANS_MAX = 100
 STUCK_AFTER = timedelta(minutes=15)
 """A published replay may be given up then: a result that waits for its order comes back within six minutes."""
 
+ALONE_WITHIN = timedelta(hours=1)
+"""What one person does to letters within this time counts as one."""
+
 _CHUNK = 500  # letters predicted at once: bodies of 64 KiB each are 32 MB
 _EXPORTED = 20  # letters exported at once: a body may be as large as the broker allows
 _SAMPLES = 5  # of each prediction
 _NOTE_MAX = 4_000
+_RACES_MAX = 3  # each may wait as long as the database lets anybody wait for a lock
+_RACE_SECONDS = 0.1
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _tried_again(
+    work: Callable[Concatenate["Operations", P], Awaitable[T]],
+) -> Callable[Concatenate["Operations", P], Coroutine[Any, Any, T]]:
+    """Return work that begins again when somebody else was first; raises BusyError when that does not end."""
+
+    async def tried(self: "Operations", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        for race in range(_RACES_MAX):
+            try:
+                return await work(self, *args, **kwargs)
+            except LostRaceError:
+                await asyncio.sleep(_RACE_SECONDS * race)
+        msg = "somebody else is at these letters; nothing was done. Try it again in a moment"
+        raise BusyError(msg)
+
+    update_wrapper(tried, work)
+    return tried
 
 
 class Operations:
@@ -194,8 +225,13 @@ class Operations:
         )
 
     async def export(self, actor: Actor, which: Filter) -> AsyncIterator[LetterWhole]:
-        """Give every letter that fits, newest first, whole; masked for viewers."""
+        """Give every letter that fits, newest first, whole; masked for viewers. The audit tells it first."""
         after: int | None = None
+        async with self._database.transaction() as connection:
+            await _custom_plans(connection)
+            fitting = await letters_table.count(connection, fits(which))
+            detail = {"filter": which.to_query(), "letters": fitting}
+            await _note_deeds(connection, [_deed(actor, "export", "", detail=detail)])
         while True:
             async with self._looking() as connection:
                 rows = await letters_table.wholes(connection, fits(which), after=after, limit=_EXPORTED)
@@ -205,8 +241,22 @@ class Operations:
                 return
             after = rows[-1]["letter_id"]
 
+    async def payload(self, actor: Actor, letter_id: int) -> bytes:
+        """Return a letter's payload to keep, byte for byte; the audit tells it.
+
+        Raises NotAllowedError for viewers, and NotFoundError.
+        """
+        may(actor, Role.OPERATOR)
+        async with self._database.transaction() as connection:
+            row = await self._row(connection, letter_id)
+            detail = {"bytes": len(row["body"])}
+            await _note_deeds(connection, [_deed(actor, "download", "", letter_id=letter_id, detail=detail)])
+        body: bytes = row["body"]
+        return body
+
     # Planning
 
+    @_tried_again
     async def plan(
         self, actor: Actor, action: Action, which: Filter, *, reason: str, pace: Pace | None = None
     ) -> Plan:
@@ -239,6 +289,7 @@ class Operations:
                 connection, actor, action, which, reason, pace, predicted, skipped=len(found) - len(predicted)
             )
 
+    @_tried_again
     async def plan_edit(self, actor: Actor, letter_id: int, body: bytes, *, reason: str) -> Plan:
         """Return the plan of sending `body` as a new message in the place of a letter.
 
@@ -289,10 +340,12 @@ class Operations:
             )
             return [await self._plan(connection, row, actor) for row in rows]
 
+    @_tried_again
     async def approve(self, actor: Actor, token: str, *, reason: str) -> Plan:
         """Note that a second person agrees; returns the plan, ready now.
 
-        Raises NotAllowedError if the actor is no approver, or made the plan; StaleError; NotFoundError.
+        Raises NotAllowedError if the actor is no approver, made the plan, or sits at the login that made it; StaleError
+        if a letter or a prediction has changed since it was planned; NotFoundError.
         """
         may(actor, Role.APPROVER)
         reason, token = reason_of(reason), token_of(token)
@@ -301,9 +354,16 @@ class Operations:
             if _same_person(row["made_by"], actor.name):
                 msg = "a second person must approve, and this plan is your own"
                 raise NotAllowedError(msg)
+            if actor.via.startswith(COMMAND_LINE) and row["made_via"] == clean(actor.via):
+                login = actor.via.removeprefix(COMMAND_LINE)
+                msg = f"a second person must approve, and this plan was made by the same login, {login}"
+                raise NotAllowedError(msg)
             if not row["needs_two"]:
                 msg = "this plan needs nobody's approval"
                 raise NotPossibleError(msg)
+            if row["approved_by"] is None:
+                # What is agreed to is what would happen now.
+                await self._unchanged(connection, row, Action(row["action"]), list(row["letter_ids"]))
             if not await plans_table.approve(connection, token, actor.name):
                 msg = f"{row['approved_by']} has approved this plan already"
                 raise StaleError(msg)
@@ -318,6 +378,7 @@ class Operations:
 
     # Acting
 
+    @_tried_again
     async def execute(self, actor: Actor, token: str) -> Operation:
         """Do what was planned, once: it is written down in one transaction, and keepers carry it out.
 
@@ -333,8 +394,10 @@ class Operations:
                 msg = f"a second person must approve the plan {token} first (`wallet dlq approve {token}`)"
                 raise ApprovalNeededError(msg)
             action, ids = Action(plan["action"]), list(plan["letter_ids"])
-            await self._unchanged(connection, plan, action, ids)
             now = await _now(connection)
+            if not plan["needs_two"]:
+                await self._alone(connection, actor, len(ids), now)
+            await self._unchanged(connection, plan, action, ids)
             operation_id = uuid7(now, os.urandom(10))
             await self._begin(connection, actor, plan, operation_id, now)
             await carry_out(connection, plan, action, ids, operation_id, now)
@@ -383,6 +446,7 @@ class Operations:
             rows = await operations_table.newest(connection, limit)
             return [await _operation(connection, row, actor) for row in rows]
 
+    @_tried_again
     async def note(self, actor: Actor, letter_id: int, text: str) -> AuditRow:
         """Keep a note with a letter; raises NotAllowedError for viewers, NotFoundError, NotPossibleError if empty."""
         may(actor, Role.OPERATOR)
@@ -408,8 +472,11 @@ class Operations:
         return AuditPage(shown, shown[-1].audit_id if len(rows) > limit else None)
 
     async def export_audit(self, actor: Actor, which: AuditFilter) -> AsyncIterator[AuditRow]:
-        """Give every audit row that fits, oldest first."""
+        """Give every audit row that fits, oldest first; that it was exported is the newest of them, if that fits."""
         after: int | None = None
+        async with self._database.transaction() as connection:
+            detail = {"filter": audit_query(which)}
+            await _note_deeds(connection, [_deed(actor, "export audit", "", detail=detail)])
         while True:
             async with self._looking() as connection:
                 rows = await audit_table.oldest(connection, audit_fits(which), after=after, limit=_CHUNK)
@@ -439,6 +506,21 @@ class Operations:
             msg = f"there is no dead letter {letter_id}"
             raise NotFoundError(msg)
         return rows[0]
+
+    async def _lately(self, connection: asyncpg.Connection, actor: Actor, now: datetime) -> int:
+        """Return to how many letters the actor has done something lately without a second person."""
+        return await operations_table.done_alone(connection, actor.name, now - ALONE_WITHIN)
+
+    async def _alone(self, connection: asyncpg.Connection, actor: Actor, letters: int, now: datetime) -> None:
+        """Raise StaleError if these letters are too many for the actor alone, with what was done lately."""
+        await operations_table.claim_actor(connection, actor.name)  # two at once do not both fit
+        lately = await self._lately(connection, actor, now)
+        if lately + letters > self.limits.alone_max:
+            msg = (
+                f"{actor.name} has acted on {lately:,} letters alone within the hour, and with these {letters:,} "
+                f"that is more than {self.limits.alone_max:,}: plan again, and a second person approves"
+            )
+            raise StaleError(msg)
 
     async def _fitting(
         self, connection: asyncpg.Connection, action: Action, found: Sequence[asyncpg.Record]
@@ -492,6 +574,7 @@ class Operations:
                 token=token,
                 action=action.value,
                 made_by=actor.name,
+                made_via=clean(actor.via),
                 made_at=now,
                 expires_at=now + timedelta(seconds=self.limits.plan_life_seconds),
                 reason=reason,
@@ -503,7 +586,8 @@ class Operations:
                 verdicts=[one.verdict.value for one in predicted.values()],
                 codes=[one.code for one in predicted.values()],
                 skipped=skipped,
-                needs_two=action is Action.EDIT or len(predicted) > self.limits.alone_max,
+                needs_two=action is Action.EDIT
+                or len(predicted) + await self._lately(connection, actor, now) > self.limits.alone_max,
                 edited_body=edited_body,
                 differences=[asdict(one) for one in differences],
             ),
@@ -684,6 +768,7 @@ class Operations:
             msg = f"the serial number {message.serial_no} is used already: an edit is a new message with a new one"
             raise InvalidEditError(msg)
 
+    @_tried_again
     async def _steer(
         self,
         actor: Actor,

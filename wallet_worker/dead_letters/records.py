@@ -4,6 +4,7 @@ Everything here is a value. Times are UTC and aware. Texts that came from outsid
 payload) are an attacker's: whoever shows them escapes them.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -26,9 +27,19 @@ class Role(IntEnum):
     """Approves, as the second person, what somebody else has planned."""
 
 
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
+"""What somebody is called: in one spelling, so that nobody is two people, and no two look like one."""
+
+COMMAND_LINE: Final = "cli, "
+"""How `via` begins of whoever asks at the command line; the login and the machine follow."""
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who asks. Whoever calls the operations has made sure of it; `via` says how (`console`, `cli, login root`)."""
+    """Who asks. Whoever calls the operations has made sure of it; `via` says how (`console`, `cli, root@machine`).
+
+    A name that is not like NAME may look at things, and do nothing.
+    """
 
     name: str
     role: Role
@@ -111,7 +122,8 @@ class Filter:
     """Which letters; everything that is given must fit. Nothing given: all.
 
     `serial_no` fits a payment's order number too. `ids` are letters by number. `since` and `until` (before) are the
-    time of arrival at the keeper. It can be written as a query string and read again, so that a link can be sent.
+    time of arrival at the keeper. `seen_up_to` is the newest letter that somebody has seen: an action on what is shown
+    leaves alone what has arrived since. It can be written as a query string and read again, so that a link can be sent.
     """
 
     states: tuple[LetterState, ...] = ()
@@ -123,6 +135,7 @@ class Filter:
     since: datetime | None = None
     until: datetime | None = None
     ids: tuple[int, ...] = ()
+    seen_up_to: int | None = None
 
     def to_query(self) -> dict[str, str]:
         """Return it as names and texts, without what is not given."""
@@ -173,6 +186,14 @@ def _read_ids(text: str) -> tuple[int, ...]:
     return ids
 
 
+def _read_id(text: str) -> int:
+    ids = _read_ids(text)
+    if len(ids) != 1:
+        msg = "this is one id"
+        raise ValueError(msg)
+    return ids[0]
+
+
 def _read_time(text: str) -> datetime:
     try:
         time = datetime.fromisoformat(text)
@@ -185,6 +206,7 @@ def _read_time(text: str) -> datetime:
 _READERS: Mapping[str, Any] = {
     "states": _read_states,
     "ids": _read_ids,
+    "seen_up_to": _read_id,
     "since": _read_time,
     "until": _read_time,
 }
@@ -236,11 +258,18 @@ class Group:
     last_seen: datetime
     series: tuple[int, ...]
     """Arrivals in each stretch of the time that was asked for, oldest first."""
+    seen_up_to: int | None = None
+    """The newest letter that was counted."""
 
     @property
     def filter(self) -> Filter:
         """What lists them."""
         return Filter(reason=self.reason, source=self.source)
+
+    @property
+    def seen(self) -> Filter:
+        """What an action is planned with: the letters that were counted, and none that has arrived since."""
+        return Filter(reason=self.reason, source=self.source, seen_up_to=self.seen_up_to)
 
 
 @dataclass(frozen=True, slots=True)
@@ -572,6 +601,10 @@ class NotFoundError(OperationError):
 
 class StaleError(OperationError):
     """What was planned is not so any more: a token that is old or used, letters or predictions that changed."""
+
+
+class BusyError(StaleError):
+    """Somebody else is at the same letters at this moment; the same can be asked again."""
 
 
 class NotPossibleError(OperationError):

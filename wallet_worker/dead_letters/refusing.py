@@ -8,8 +8,10 @@ from uuid import UUID
 
 import asyncpg
 
+from wallet_worker.dead_letters import showing
 from wallet_worker.dead_letters.records import (
     ACTS_ON,
+    NAME,
     Action,
     Actor,
     Filter,
@@ -24,7 +26,13 @@ from wallet_worker.store import dead_letters_replays as replays_table
 
 
 def may(actor: Actor, role: Role) -> None:
-    """Raise NotAllowedError if the actor's role may not."""
+    """Raise NotAllowedError if the actor's role may not, or what he is called is no name."""
+    if not NAME.fullmatch(actor.name):
+        msg = (
+            f"{showing.readable(actor.name)[:64]!a} is no name: small letters a to z, digits and ._@-, 64 at most, "
+            "a letter or digit first"
+        )
+        raise NotAllowedError(msg)
     if actor.role < role:
         msg = f"{actor.name} is {_A[actor.role]}; this needs {_A[role]}"
         raise NotAllowedError(msg)

@@ -96,6 +96,7 @@ def group(row: asyncpg.Record, buckets: int) -> Group:
         first_seen=row["first_seen"],
         last_seen=row["last_seen"],
         series=tuple(drawn.get(number, 0) for number in range(1, buckets + 1)),
+        seen_up_to=row["seen_up_to"],
     )
 
 

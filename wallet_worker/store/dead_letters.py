@@ -230,6 +230,7 @@ _FITS = """
     AND ($7::timestamptz IS NULL OR arrived_at >= $7)
     AND ($8::timestamptz IS NULL OR arrived_at < $8)
     AND ($9::bigint[] IS NULL OR letter_id = ANY ($9))
+    AND ($10::bigint IS NULL OR letter_id <= $10)
 """
 
 _LINE = """
@@ -240,9 +241,9 @@ _LINE = """
 _LIST = f"""
 SELECT {_LINE}
 FROM dead_letters
-WHERE ($10::bigint IS NULL OR letter_id < $10) AND {_FITS}
+WHERE ($11::bigint IS NULL OR letter_id < $11) AND {_FITS}
 ORDER BY letter_id DESC
-LIMIT $11
+LIMIT $12
 """  # noqa: S608 -- static text
 
 
@@ -259,10 +260,11 @@ class Fits:
     since: datetime | None = None
     until: datetime | None = None
     ids: Sequence[int] | None = None
+    seen_up_to: int | None = None
 
     @property
     def arguments(self) -> tuple[Any, ...]:
-        """The statement's first nine parameters."""
+        """The statement's first ten parameters."""
         return (
             self.states,
             self.reason,
@@ -273,6 +275,7 @@ class Fits:
             self.since,
             self.until,
             self.ids,
+            self.seen_up_to,
         )
 
 
@@ -286,9 +289,9 @@ async def page(
 _WHOLE = f"""
 SELECT {_LINE}, exchange, routing_key, properties, body, worker, trace_id, edit_of
 FROM dead_letters
-WHERE ($10::bigint IS NULL OR letter_id < $10) AND {_FITS}
+WHERE ($11::bigint IS NULL OR letter_id < $11) AND {_FITS}
 ORDER BY letter_id DESC
-LIMIT $11
+LIMIT $12
 """  # noqa: S608 -- static text
 
 
@@ -320,7 +323,7 @@ async def count(connection: asyncpg.Connection, fits: Fits) -> int:
     return int(await connection.fetchval(_COUNT, *fits.arguments))
 
 
-_IDS = f"SELECT letter_id, state, replays FROM dead_letters WHERE {_FITS} ORDER BY letter_id LIMIT $10"  # noqa: S608
+_IDS = f"SELECT letter_id, state, replays FROM dead_letters WHERE {_FITS} ORDER BY letter_id LIMIT $11"  # noqa: S608
 
 
 async def ids(connection: asyncpg.Connection, fits: Fits, limit: int) -> list[asyncpg.Record]:
@@ -331,22 +334,22 @@ async def ids(connection: asyncpg.Connection, fits: Fits, limit: int) -> list[as
 # One scan for the counts, and of the arrivals in the stretches only those that are in one.
 _GROUPS = f"""
 WITH fitting AS (
-    SELECT reason, source, state, arrived_at
+    SELECT reason, source, state, arrived_at, letter_id
     FROM dead_letters
     WHERE {_FITS}
 ),
 counted AS (
     SELECT reason, source, count(*) AS letters, count(*) FILTER (WHERE state = 'waiting') AS waiting,
-           min(arrived_at) AS first_seen, max(arrived_at) AS last_seen
+           min(arrived_at) AS first_seen, max(arrived_at) AS last_seen, max(letter_id) AS seen_up_to
     FROM fitting
     GROUP BY reason, source
 ),
 drawn AS (
-    SELECT reason, source, width_bucket(extract(epoch FROM arrived_at), extract(epoch FROM $10::timestamptz),
-                                        extract(epoch FROM $11::timestamptz), $12::int) AS bucket,
+    SELECT reason, source, width_bucket(extract(epoch FROM arrived_at), extract(epoch FROM $11::timestamptz),
+                                        extract(epoch FROM $12::timestamptz), $13::int) AS bucket,
            count(*) AS letters
     FROM fitting
-    WHERE arrived_at >= $10 AND arrived_at < $11
+    WHERE arrived_at >= $11 AND arrived_at < $12
     GROUP BY 1, 2, 3
 )
 SELECT c.*, coalesce(d.buckets, '{{}}') AS buckets, coalesce(d.counts, '{{}}') AS counts

@@ -85,6 +85,26 @@ async def newest(connection: asyncpg.Connection, limit: int) -> list[asyncpg.Rec
     return await connection.fetch(_NEWEST, limit)
 
 
+_DONE_ALONE = """
+SELECT coalesce(sum(total), 0)
+FROM dead_letter_operations
+WHERE actor = $1 AND started_at > $2 AND approved_by IS NULL
+"""
+
+
+async def done_alone(connection: asyncpg.Connection, actor: str, since: datetime) -> int:
+    """Return how many letters are in the operations that somebody began since then, and nobody approved."""
+    return int(await connection.fetchval(_DONE_ALONE, actor, since))
+
+
+_CLAIM_ACTOR = "SELECT pg_advisory_xact_lock(hashtextextended('dead letters of ' || $1::text, 0))"
+
+
+async def claim_actor(connection: asyncpg.Connection, actor: str) -> None:
+    """Have nobody else begin an operation in this person's name until the transaction ends."""
+    await connection.execute(_CLAIM_ACTOR, actor)
+
+
 # What keepers carry out. All that are not at their end, those that are paused too: their outcomes still come.
 _OPEN = "SELECT operation_id FROM dead_letter_operations WHERE ended_at IS NULL ORDER BY started_at"
 

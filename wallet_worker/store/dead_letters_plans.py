@@ -17,6 +17,7 @@ class NewPlan:
     token: str
     action: str
     made_by: str
+    made_via: str
     made_at: datetime
     expires_at: datetime
     reason: str
@@ -34,9 +35,9 @@ class NewPlan:
 
 
 _INSERT = """
-INSERT INTO dead_letter_plans (token, action, made_by, made_at, expires_at, reason, filter, canary, rate, stop_ratio,
-                               letter_ids, verdicts, codes, skipped, needs_two, edited_body, differences)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+INSERT INTO dead_letter_plans (token, action, made_by, made_via, made_at, expires_at, reason, filter, canary, rate,
+                               stop_ratio, letter_ids, verdicts, codes, skipped, needs_two, edited_body, differences)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
 """
 
 
@@ -47,6 +48,7 @@ async def insert(connection: asyncpg.Connection, one: NewPlan) -> None:
         one.token,
         one.action,
         one.made_by,
+        one.made_via,
         one.made_at,
         one.expires_at,
         one.reason,

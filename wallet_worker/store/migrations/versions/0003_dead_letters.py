@@ -110,6 +110,7 @@ TABLES = (
         token        text             NOT NULL,
         action       text             NOT NULL,
         made_by      text             NOT NULL,
+        made_via     text             NOT NULL,
         made_at      timestamptz      NOT NULL,
         expires_at   timestamptz      NOT NULL,
         reason       text             NOT NULL,
@@ -160,6 +161,7 @@ TABLES = (
         CONSTRAINT dead_letter_operations_ended CHECK (state NOT IN ('running', 'paused') OR ended_at IS NULL)
     )
     """,
+    "CREATE INDEX dead_letter_operations_started_at ON dead_letter_operations (started_at)",
     "CREATE INDEX dead_letter_operations_open ON dead_letter_operations (started_at) WHERE ended_at IS NULL",
     # A replay is a row before it is anything else. `body` is there for an edit, whose message is a new one.
     """
