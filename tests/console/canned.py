@@ -274,10 +274,19 @@ class Canned(Operations):
         series = tuple((7 * n * n) % 11 if n > 9 else 0 for n in range(buckets))
         ago = [NOW - timedelta(hours=h) for h in (30, 1)]
         return [
-            Group("AMOUNT_MISMATCH", "payment.results", 164, 128, ago[0], NOW - timedelta(minutes=2), series),
-            Group("MALFORMED", "wallet.commands", 23, 9, ago[0], ago[1], series[::-1]),
-            Group("BAD_SIGNATURE", "payment.results", 4, 4, ago[1], ago[1], (0,) * 20 + (3, 0, 0, 1)),
-            Group("SERIAL_CONFLICT", "wallet.commands", 2, 0, ago[0], ago[0], (0,) * buckets),
+            Group(
+                "AMOUNT_MISMATCH",
+                "payment.results",
+                164,
+                128,
+                ago[0],
+                NOW - timedelta(minutes=2),
+                series,
+                191,
+            ),
+            Group("MALFORMED", "wallet.commands", 23, 9, ago[0], ago[1], series[::-1], 190),
+            Group("BAD_SIGNATURE", "payment.results", 4, 4, ago[1], ago[1], (0,) * 20 + (3, 0, 0, 1), 189),
+            Group("SERIAL_CONFLICT", "wallet.commands", 2, 0, ago[0], ago[0], (0,) * buckets, 188),
         ]
 
     @override
