@@ -10,10 +10,13 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 import wallet_worker
-from tests.dead_letters.conftest import Wallet
+from tests.dead_letters.conftest import OTTO, Desk, Wallet
+from tests.dead_letters.letters import arrived
+from tests.journeys.messages import recharge
 from tests.workers import WorkerProcess, until
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
 from wallet_worker.dead_letters.reasons import REASONS
+from wallet_worker.dead_letters.records import Action, Filter
 from wallet_worker.dead_letters.runbook import page
 from wallet_worker.follow import Signals
 from wallet_worker.metrics import Metrics
@@ -67,6 +70,8 @@ def test_need_15_there_is_an_alarm_for_each_thing_that_is_watched() -> None:
         "wallet_dead_letter_replays_total",
         "wallet_dead_letters_take_in_lag_seconds_bucket",
         "wallet_dead_letters_keeper_working",
+        "wallet_dead_letter_replay_without_outcome_seconds",
+        "wallet_dead_letter_operation_still_seconds",
     } <= watched
     assert len({rule["alert"] for rule in RULES}) == len(RULES)
 
@@ -104,6 +109,39 @@ async def test_need_15_the_metrics_show_what_there_is(wallet: Wallet) -> None:
     assert await sample(worker, "wallet_dead_letters_taken_in_total", reason="INTERNAL") == 1
     assert await sample(worker, "wallet_dead_letters_take_in_lag_seconds_count") == 2
     assert await sample(worker, "wallet_dead_letters_keeper_working") == 1
+
+
+async def test_need_15_what_has_no_outcome_and_what_does_not_move_is_seen(desk: Desk) -> None:
+    metrics = DeadLetterMetrics(CollectorRegistry())
+
+    async def seen() -> tuple[float, float]:
+        async with desk.database.connection() as connection:
+            await metrics.look(connection)
+        gauges = (metrics.without_outcome_seconds, metrics.still_seconds)
+        return gauges[0]._value.get(), gauges[1]._value.get()
+
+    assert await seen() == (0, 0)
+    await desk.take_in(arrived(recharge("user-1")), arrived(recharge("user-1")))
+    plan = await desk.operations.plan(OTTO, Action.REPLAY, Filter(), reason="a test")
+    operation = await desk.operations.execute(OTTO, plan.token)
+    await desk.owner.execute("UPDATE dead_letter_operations SET started_at = started_at - interval '2 hours'")
+    without, still = await seen()
+    assert (without, 7_200 <= still < 7_260) == (0, True)
+
+    # One of two was published an hour ago.
+    await desk.owner.execute(
+        """
+        UPDATE dead_letter_replays SET state = 'published', published_at = now() - interval '1 hour'
+        WHERE position = 0
+        """
+    )
+    without, still = await seen()
+    assert 3_600 <= without < 3_660
+    assert 3_600 <= still < 3_660
+
+    await desk.operations.pause(OTTO, operation.operation_id, reason="a test")
+    without, still = await seen()
+    assert (without >= 3_600, still) == (True, 0)  # whoever has paused it knows
 
 
 def test_need_18_the_runbook_page_is_made_from_the_data() -> None:

@@ -367,6 +367,29 @@ async def test_need_8_a_pause_holds_what_is_not_published_and_a_rate_is_kept(wal
     assert count <= 4 * span + 4
 
 
+async def test_need_8_a_rate_is_kept_from_the_first_to_the_last(wallet: Wallet) -> None:
+    user = await wallet.upstream.opened()
+    ids = await wallet.set_aside(*(recharge(user) for _ in range(25)))
+    plan = await wallet.operations.plan(
+        OTTO, Action.REPLAY, Filter(ids=tuple(ids)), reason="a test", pace=Pace(rate_per_second=10)
+    )
+
+    operation = await wallet.operations.execute(OTTO, plan.token)
+
+    await wallet.until_operation(operation.operation_id, "done")
+    rows = await wallet.owner.fetch(
+        "SELECT published_at FROM dead_letter_replays WHERE operation_id = $1 ORDER BY published_at",
+        operation.operation_id,
+    )
+    times = [row["published_at"] for row in rows]
+    chunk = 5  # half a second's worth goes at once
+    assert len(times) == len(ids)
+    for number, time in enumerate(times):
+        allowed = 10 * (time - times[0]).total_seconds() + chunk + 0.5
+        assert number + 1 <= allowed, f"{number + 1} were published by then, and {allowed} may have been"
+    assert len(set(times)) >= len(ids) / chunk
+
+
 async def test_need_9_what_fails_comes_back_to_its_record_and_counts(wallet: Wallet) -> None:
     (letter_id,) = await wallet.set_aside(b"no JSON ever")
 

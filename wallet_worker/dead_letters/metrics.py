@@ -7,7 +7,7 @@ import asyncpg
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from wallet_worker.dead_letters.records import LetterState
-from wallet_worker.store import dead_letters
+from wallet_worker.store import dead_letters, dead_letters_replays
 
 FRESH_WINDOW: Final = timedelta(days=1)
 """A group is new if it had no letter in the window before this one."""
@@ -57,6 +57,16 @@ class DeadLetterMetrics:
             ("outcome",),
             registry=registry,
         )
+        self.without_outcome_seconds = Gauge(
+            "wallet_dead_letter_replay_without_outcome_seconds",
+            "How long ago the replay was published that has been without an outcome for longest, 0 if none is.",
+            registry=registry,
+        )
+        self.still_seconds = Gauge(
+            "wallet_dead_letter_operation_still_seconds",
+            "How long the running operation has not moved that has not for longest, 0 if none runs.",
+            registry=registry,
+        )
         self.keeper_working = Gauge(
             "wallet_dead_letters_keeper_working",
             "1 while this keeper can take letters in: it has a broker and a database.",
@@ -73,6 +83,9 @@ class DeadLetterMetrics:
         waiting = found.get(LetterState.WAITING)
         age = datetime.now(UTC) - waiting["oldest"] if waiting else timedelta()
         self.oldest_seconds.set(max(age.total_seconds(), 0))
+        waits = await dead_letters_replays.waits(connection)
+        self.without_outcome_seconds.set(waits["without_outcome"])
+        self.still_seconds.set(waits["still"])
         for row in await dead_letters.fresh_groups(connection, FRESH_WINDOW):
             names = {"reason": row["reason"], "source": row["source"]}
             self.groups.labels(**names).set(row["waiting"])

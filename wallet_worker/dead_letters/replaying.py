@@ -177,11 +177,12 @@ class Replayer:
         chosen = await self._allowed(connection, operation_id, ordered, now)
         if not chosen:
             return True
-        due = now + timedelta(seconds=min(len(chosen) / row["rate"], STEP_SECONDS_MAX))
+        gap = timedelta(seconds=min(len(chosen) / row["rate"], STEP_SECONDS_MAX))
         confirmed, failures = await self._publish(chosen)
         passing(Failpoint.AFTER_REPLAY)
         after: datetime = await connection.fetchval("SELECT clock_timestamp()")
         await dead_letters_replays.published(connection, confirmed, after)
+        due = after + gap
         standing = "publishing"
         if failures:
             await dead_letters_replays.tried(connection, failures)

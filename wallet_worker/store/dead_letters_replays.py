@@ -270,6 +270,32 @@ async def progress(connection: asyncpg.Connection, operation_id: UUID, canary: i
     return row
 
 
+_WAITS = """
+SELECT coalesce(extract(epoch FROM clock_timestamp() - (
+           SELECT min(published_at) FROM dead_letter_replays WHERE state = 'published'
+       )), 0)::float8 AS without_outcome,
+       coalesce(extract(epoch FROM clock_timestamp() - (
+           SELECT min(m.moved_at)
+           FROM dead_letter_operations o
+           CROSS JOIN LATERAL (
+               SELECT greatest(o.started_at, max(published_at), max(ended_at)) AS moved_at
+               FROM dead_letter_replays
+               WHERE operation_id = o.operation_id
+           ) m
+           WHERE o.ended_at IS NULL AND o.state = 'running'
+       )), 0)::float8 AS still
+"""
+
+
+async def waits(connection: asyncpg.Connection) -> asyncpg.Record:
+    """Return for how many seconds, at most, a replay has been without an outcome, and a running operation still."""
+    row = await connection.fetchrow(_WAITS)
+    if row is None:
+        msg = "a query without a table has a row"
+        raise AssertionError(msg)
+    return row
+
+
 _SERIAL_TAKEN = (
     "SELECT EXISTS (SELECT FROM dead_letter_replays WHERE serial_no = $1 AND state <> 'cancelled')"
 )
