@@ -390,6 +390,11 @@ class Canned(Operations):
         yield self.detail.whole
 
     @override
+    async def payload(self, actor: Actor, letter_id: int) -> bytes:
+        self._note("payload", (actor.name, letter_id))
+        return self.detail.whole.body or b""
+
+    @override
     async def audit(
         self, actor: Actor, which: AuditFilter, *, after: int | None = None, limit: int = 100
     ) -> AuditPage:

@@ -139,6 +139,7 @@ async def test_a_letter_is_shown_as_text_and_as_bytes_and_given_byte_for_byte(st
     assert '<span class="unseen">\\x1b</span>' in page
     assert '<span class="unseen">\\u202e</span>' in page
     assert "7b 22 74 79 70 65 22 3a  20 22 78 22 2c 20 22 61" in page
+    assert ("payload", ("ann", 1)) in stage.operations.asked  # which is what leaves a line in the audit
     assert file.content == body
     assert file.headers["content-type"] == "application/octet-stream"
     assert file.headers["content-disposition"] == 'attachment; filename="letter-1.bin"'

@@ -89,15 +89,14 @@ async def letter(visit: Visit) -> Response:
 
 async def payload(visit: Visit) -> Response:
     """Give the bytes as they came, as a file that no browser opens."""
-    detail = await visit.parts.operations.letter(visit.actor, letter_id(visit))
-    if detail.whole.body is None:
+    number = letter_id(visit)
+    if visit.is_viewer:
         msg = "The payload holds personal data: an operator may see it, a viewer may not."
         raise NotAllowedError(msg)
-    name = f"letter-{detail.whole.line.letter_id}.bin"
     return Response(
-        detail.whole.body,
+        await visit.parts.operations.payload(visit.actor, number),
         media_type="application/octet-stream",
-        headers={"content-disposition": f'attachment; filename="{name}"'},
+        headers={"content-disposition": f'attachment; filename="letter-{number}.bin"'},
     )
 
 
