@@ -3,6 +3,9 @@
     python -m tests.dead_letters.measure [LETTERS]
 
 Prints what the database itself says of the first page, of filters and of the groups (EXPLAIN ANALYZE).
+
+Measured on 2026-11-22 with 100,000 letters, on 2 cores that others used too: the first page 0.2 to 0.3 ms, each filter
+0.4 ms at most, grouping 112 to 171 ms. 200 ms and a second are what operators were promised.
 """
 
 # ruff: noqa: T201 -- it speaks to a person at a terminal
