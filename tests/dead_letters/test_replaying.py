@@ -18,12 +18,14 @@ from tests.workers import KEYS, until
 from wallet_worker.cli.exits import Exit
 from wallet_worker.dead_letters.records import (
     Action,
+    Actor,
     AuditFilter,
     Filter,
     LetterState,
     NotPossibleError,
     OperationState,
     Pace,
+    Role,
     Verdict,
 )
 
@@ -368,13 +370,15 @@ async def test_need_8_a_pause_holds_what_is_not_published_and_a_rate_is_kept(wal
 
 
 async def test_need_8_a_rate_is_kept_from_the_first_to_the_last(wallet: Wallet) -> None:
+    # Somebody who has replayed nothing else within the hour.
+    rita = Actor("rita", Role.OPERATOR, "tests")
     user = await wallet.upstream.opened()
     ids = await wallet.set_aside(*(recharge(user) for _ in range(25)))
     plan = await wallet.operations.plan(
-        OTTO, Action.REPLAY, Filter(ids=tuple(ids)), reason="a test", pace=Pace(rate_per_second=10)
+        rita, Action.REPLAY, Filter(ids=tuple(ids)), reason="a test", pace=Pace(rate_per_second=10)
     )
 
-    operation = await wallet.operations.execute(OTTO, plan.token)
+    operation = await wallet.operations.execute(rita, plan.token)
 
     await wallet.until_operation(operation.operation_id, "done")
     rows = await wallet.owner.fetch(
