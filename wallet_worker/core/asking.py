@@ -134,9 +134,7 @@ def recharge(message: Recharge, facts: Facts, at: Circumstances) -> Made | No:
         return _NO_ACCOUNT
     if account.status is AccountStatus.CLOSED:
         return _CLOSED
-    broken = _broken(OrderType.RECHARGE, amount_minor, account, facts, at)
-    if broken is None and (why := _too_much(account, amount_minor, facts, at)):
-        broken = No(Code.LIMIT_EXCEEDED, why)
+    broken = _broken(OrderType.RECHARGE, amount_minor, account, facts, at, payee=account)
     if broken is not None:
         return broken
     order = _order(
@@ -165,20 +163,13 @@ def withdraw(message: Withdraw, facts: Facts, at: Circumstances) -> Made | No:
     account = facts.account(AccountKey(message.user_id, message.account_type, message.currency))
     if account is None:
         return _NO_ACCOUNT
-    refused = _cannot_pay(account) or _broken(OrderType.WITHDRAW, amount_minor, account, facts, at)
+    refused = _cannot_pay(account) or _cannot_afford(OrderType.WITHDRAW, amount_minor, account, facts, at)
     if refused is not None:
         return refused
-    if account.available_minor < amount_minor:
-        return _NOT_ENOUGH
     order = _order(
         OrderType.WITHDRAW, message.serial_no, account, amount_minor, at, channel=message.payout_type
     )
-    return Made(
-        orders.view(order, account),
-        orders=(order,),
-        changed=(account.reserving(amount_minor, at.now),),
-        outgoing=_sent(order, account, at),
-    )
+    return _reserved(order, account, _sent(order, account, at), at)
 
 
 def refund(message: Refund, facts: Facts, at: Circumstances) -> Made | No:
@@ -206,11 +197,9 @@ def refund(message: Refund, facts: Facts, at: Circumstances) -> Made | No:
         return No(Code.CURRENCY_MISMATCH, f"the original is in {original.currency}")
     if facts.refunded.get(original.serial_no, 0) + amount_minor > original.amount_minor:
         return No(Code.AMOUNT_EXCEEDS_ORIGINAL, "all refunds together would be more than the original")
-    broken = _broken(OrderType.REFUND, amount_minor, account, facts, at)
-    if broken is not None:
-        return broken
-    if account.available_minor < amount_minor:
-        return _NOT_ENOUGH
+    refused = _cannot_afford(OrderType.REFUND, amount_minor, account, facts, at)
+    if refused is not None:
+        return refused
     order = _order(
         OrderType.REFUND,
         message.serial_no,
@@ -220,12 +209,7 @@ def refund(message: Refund, facts: Facts, at: Circumstances) -> Made | No:
         channel=original.channel,
         about_serial_no=original.serial_no,
     )
-    return Made(
-        orders.view(order, account),
-        orders=(order,),
-        changed=(account.reserving(amount_minor, at.now),),
-        outgoing=_sent(order, account, at),
-    )
+    return _reserved(order, account, _sent(order, account, at), at)
 
 
 def transfer(message: Transfer, facts: Facts, at: Circumstances) -> Made | No:
@@ -239,11 +223,11 @@ def transfer(message: Transfer, facts: Facts, at: Circumstances) -> Made | No:
         return _NO_ACCOUNT
     if payee is None:
         return _NO_PAYEE
-    refused = _cannot_pay(payer, payee) or _broken(OrderType.TRANSFER, amount_minor, payer, facts, at, payee)
+    refused = _cannot_pay(payer, payee) or _cannot_afford(
+        OrderType.TRANSFER, amount_minor, payer, facts, at, payee
+    )
     if refused is not None:
         return refused
-    if payer.available_minor < amount_minor:
-        return _NOT_ENOUGH
     order = _order(OrderType.TRANSFER, message.serial_no, payer, amount_minor, at, payee=payee)
     return _paid(order, payer, payee, (), at)
 
@@ -256,11 +240,9 @@ def hold(message: Hold, facts: Facts, at: Circumstances) -> Made | No:
     account = facts.account(AccountKey(message.user_id, message.account_type, message.currency))
     if account is None:
         return _NO_ACCOUNT
-    refused = _cannot_pay(account) or _broken(OrderType.HOLD, amount_minor, account, facts, at)
+    refused = _cannot_pay(account) or _cannot_afford(OrderType.HOLD, amount_minor, account, facts, at)
     if refused is not None:
         return refused
-    if account.available_minor < amount_minor:
-        return _NOT_ENOUGH
     expires_at = at.now + timedelta(seconds=message.expires_in_seconds)
     order = replace(
         _order(OrderType.HOLD, message.serial_no, account, amount_minor, at),
@@ -268,12 +250,7 @@ def hold(message: Hold, facts: Facts, at: Circumstances) -> Made | No:
         expires_at=expires_at,
         due_at=expires_at,
     )
-    return Made(
-        orders.view(order, account),
-        orders=(order,),
-        changed=(account.reserving(amount_minor, at.now),),
-        outgoing=(telling.order_event(order, account, at),),
-    )
+    return _reserved(order, account, (telling.order_event(order, account, at),), at)
 
 
 def capture(message: Capture, facts: Facts, at: Circumstances) -> Made | No:
@@ -390,6 +367,21 @@ def _broken(
     return None if why is None else No(Code.LIMIT_EXCEEDED, why)
 
 
+def _cannot_afford(
+    order_type: OrderType,
+    amount_minor: int,
+    account: Account,
+    facts: Facts,
+    at: Circumstances,
+    payee: Account | None = None,
+) -> No | None:
+    """Return which limit stands against the order, or that the account has not so much available."""
+    broken = _broken(order_type, amount_minor, account, facts, at, payee)
+    if broken is None and account.available_minor < amount_minor:
+        return _NOT_ENOUGH
+    return broken
+
+
 def _too_much(account: Account, amount_minor: int, facts: Facts, at: Circumstances) -> str | None:
     """Return which limit the account would break if this came, and everything else that is on its way to it."""
     expected_minor = facts.expected.get(account.account_id, 0)
@@ -438,6 +430,16 @@ def _order(
         counter_account_id=None if payee is None else payee.account_id,
         about_serial_no=about_serial_no,
         due_at=at.rules.asked_at(channel, at.now, expires_at, at.now) if kind.payment else None,
+    )
+
+
+def _reserved(order: Order, account: Account, outgoing: tuple[Outgoing, ...], at: Circumstances) -> Made:
+    """Return an order whose amount stays on the account, and is reserved there until the order ends."""
+    return Made(
+        orders.view(order, account),
+        orders=(order,),
+        changed=(account.reserving(order.amount_minor, at.now),),
+        outgoing=outgoing,
     )
 
 

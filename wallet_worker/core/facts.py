@@ -164,9 +164,9 @@ class Facts:
 
     def _put_opened(self, account: Account) -> None:
         before = self.newest.get(account.key)
-        for account_id, order_type in list(self.spent) if self.spent and before is not None else ():
+        for (account_id, order_type), spent_minor in list(self.spent.items()):
             if account_id == before:
-                self.spent[account.account_id, order_type] = self.spent[account_id, order_type]
+                self.spent[account.account_id, order_type] = spent_minor
         self.waiting[account.account_id] = 0
         self.add_accounts((account,))
 
