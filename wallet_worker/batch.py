@@ -46,7 +46,7 @@ from wallet_worker.failpoints import Failpoint, passing
 from wallet_worker.health import Health
 from wallet_worker.metrics import Metrics
 from wallet_worker.outbox import Outbox
-from wallet_worker.pause import Pause
+from wallet_worker.pause import Pause, rest
 from wallet_worker.store import accounts, facts, orders, outbox, parked, suspects
 from wallet_worker.store.database import Database
 from wallet_worker.store.errors import (
@@ -137,10 +137,7 @@ class Batches:
             if time.monotonic() - measured_at > MEASURE_SECONDS:
                 measured_at = time.monotonic()
                 await self._measure()
-            try:
-                await asyncio.wait_for(stopping.wait(), SWEEP_SECONDS)
-            except TimeoutError:
-                continue
+            await rest(SWEEP_SECONDS, stopping)
 
     async def _while_available(self, action: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> bool:
         """Do it, again and again while the database is away; return False if stopping came first."""

@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar
@@ -32,7 +31,7 @@ from wallet_worker.audit import (
     check_line,
     named,
 )
-from wallet_worker.pause import Pause
+from wallet_worker.pause import Pause, rest
 from wallet_worker.store.errors import UnavailableError, mapped
 from wallet_worker.store.snapshot import snapshot
 
@@ -114,8 +113,7 @@ async def follow(
         signals.checked_at.set(time.time())
         if not report.clean or stopping.is_set():
             return report
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), every_seconds)
+        await rest(every_seconds, stopping)
         signals.lines.inc(await _waited_for(check_new, stopping, on_away) or 0)
 
 

@@ -57,7 +57,8 @@ class Outbox:
             self._waiting.put_nowait(rows)
             return
         try:
-            await asyncio.wait_for(self._waiting.put(rows), STALLED_SECONDS)
+            async with asyncio.timeout(STALLED_SECONDS):
+                await self._waiting.put(rows)
         except TimeoutError:
             self._stalled = True
             log.warning(
@@ -106,7 +107,8 @@ class Outbox:
     async def drain(self, seconds: float) -> None:
         """Wait until everything offered was tried, and forget what was confirmed; at most `seconds`."""
         try:
-            await asyncio.wait_for(self._waiting.join(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._waiting.join()
         except TimeoutError:
             log.warning("outbox.left", detail="not everything was published in time; the relay will")
         await self.forget_now()

@@ -1,10 +1,18 @@
-"""Waiting between attempts: longer each time, never in step with others, over at once when stopping."""
+"""Waiting: for a while, or between attempts, longer each time; over at once when stopping."""
 
 import asyncio
 import random
+from contextlib import suppress
 
 FIRST_SECONDS = 0.1
 MAX_SECONDS = 5.0
+
+
+async def rest(seconds: float, stopping: asyncio.Event) -> None:
+    """Wait so long, or until `stopping` is set."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stopping.wait()
 
 
 class Pause:
@@ -21,7 +29,4 @@ class Pause:
         """Wait for the next attempt, or until `stopping` is set."""
         bound = min(MAX_SECONDS, FIRST_SECONDS * 2**self._attempt)
         self._attempt += 1
-        try:
-            await asyncio.wait_for(stopping.wait(), bound * random.uniform(0.5, 1))
-        except TimeoutError:
-            return
+        await rest(bound * random.uniform(0.5, 1), stopping)

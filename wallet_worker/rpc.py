@@ -220,10 +220,11 @@ class Rpc:
             channel = await open_channel(connection, confirms=True)
             session = _Session(connection, channel)
             # Asked for now, because the broker would close the channel with the calls of others on it.
-            for exchange in (WALLET_COMMANDS, WALLET_QUERIES):
-                await channel.exchange_declare(exchange, passive=True, timeout=RPC_SECONDS)
-            channel.closing.add_done_callback(session.on_lost)
-            await channel.basic_consume(_DIRECT_REPLY_TO, session.on_reply, no_ack=True, timeout=RPC_SECONDS)
+            async with asyncio.timeout(RPC_SECONDS):
+                for exchange in (WALLET_COMMANDS, WALLET_QUERIES):
+                    await channel.exchange_declare(exchange, passive=True)
+                channel.closing.add_done_callback(session.on_lost)
+                await channel.basic_consume(_DIRECT_REPLY_TO, session.on_reply, no_ack=True)
         except BaseException as exc:
             await close(connection)
             if isinstance(exc, aiormq.exceptions.ChannelNotFoundEntity):

@@ -88,7 +88,8 @@ async def connect(url: str, name: str, deliveries: Deliveries | None = None) -> 
             connection = aio_pika.Connection(address)
             if deliveries is not None:
                 connection.kwargs["transport_factory"] = deliveries
-            await connection.connect(timeout=CONNECT_SECONDS)
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await connection.connect()
             return connection
     except ssl.SSLError as exc:
         msg = f"the broker at {shown(url)} does not speak TLS as it should: {exc}"
@@ -104,7 +105,8 @@ async def connect(url: str, name: str, deliveries: Deliveries | None = None) -> 
 async def close(connection: AbstractConnection) -> None:
     """Close, and do not wait for a peer that no longer answers."""
     with suppress(BrokerUnavailableError, *FAILURES), calling():
-        await asyncio.wait_for(connection.close(), CLOSE_SECONDS)
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await connection.close()
 
 
 @asynccontextmanager
@@ -128,8 +130,9 @@ async def open_channel(connection: AbstractConnection, *, confirms: bool = False
     try:
         with calling():
             channel = connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
-            await asyncio.wait_for(channel.initialize(), RPC_SECONDS)
-            return cast("Channel", await channel.get_underlay_channel())
+            async with asyncio.timeout(RPC_SECONDS):
+                await channel.initialize()
+                return cast("Channel", await channel.get_underlay_channel())
     except (RuntimeError, *FAILURES) as exc:  # a bare RuntimeError for a connection that has just been lost
         msg = f"no channel could be opened: {said(exc)}"
         raise BrokerUnavailableError(msg) from exc

@@ -126,10 +126,11 @@ class Consumer:
                 cancelled.set_result(str(getattr(frame, "consumer_tag", "")))
 
         channel.on_consumer_cancel_callbacks.add(on_cancel)
-        await channel.basic_qos(prefetch_count=self._prefetch, timeout=RPC_SECONDS)
         queues = {**self._handlers, **dict.fromkeys(self._takers, _taken_before)}
-        for queue, handler in queues.items():
-            await channel.basic_consume(queue, handler, consumer_tag=queue, timeout=RPC_SECONDS)
+        async with asyncio.timeout(RPC_SECONDS):
+            await channel.basic_qos(prefetch_count=self._prefetch)
+            for queue, handler in queues.items():
+                await channel.basic_consume(queue, handler, consumer_tag=queue)
         self._was_right = True
         if self._health.ready(self._part):
             log.info("consumer.started", part=self._part, queues=list(queues))
@@ -160,8 +161,9 @@ class Consumer:
         """Stop the deliveries and keep the channel for the acknowledgements of those that were made."""
         self._health.unready(self._part, "stopping")
         with suppress(BrokerUnavailableError, *FAILURES), calling():
-            for queue in queues:
-                await channel.basic_cancel(queue, timeout=RPC_SECONDS)
+            async with asyncio.timeout(RPC_SECONDS):
+                for queue in queues:
+                    await channel.basic_cancel(queue)
         self._stopped.set()
         await self._released.wait()
 
@@ -171,7 +173,8 @@ class Consumer:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             for queue in queues:
-                answer = await looking.queue_declare(queue, passive=True, timeout=RPC_SECONDS)
+                async with asyncio.timeout(RPC_SECONDS):
+                    answer = await looking.queue_declare(queue, passive=True)
                 self._metrics.queue_depth.labels(queue=queue).set(answer.message_count or 0)
                 if not answer.consumer_count or queue not in channel.consumers:
                     msg = f"the queue {queue} has no consumer any more"

@@ -206,7 +206,8 @@ async def _declare_all(connection: AbstractConnection, version: tuple[int, ...])
         faults += [fault] if fault else []
         if not fault:
             channel = await open_channel(connection)
-            await channel.queue_bind(queue.name, queue.name, BINDING_KEY, timeout=RPC_SECONDS)
+            async with asyncio.timeout(RPC_SECONDS):
+                await channel.queue_bind(queue.name, queue.name, BINDING_KEY)
             await channel.close()
     return faults
 
@@ -217,24 +218,23 @@ async def _declared(
     """Return nothing if the broker has it just so, else why not. A channel of its own: a refusal closes it."""
     channel = await open_channel(connection)
     try:
-        match what:
-            case Exchange():
-                await channel.exchange_declare(
-                    what.name,
-                    exchange_type=what.type,
-                    durable=True,
-                    passive=passive,
-                    arguments=dict(what.arguments),
-                    timeout=RPC_SECONDS,
-                )
-            case Queue():
-                await channel.queue_declare(
-                    what.name,
-                    durable=True,
-                    passive=passive,
-                    arguments=dict(what.arguments(version)),
-                    timeout=RPC_SECONDS,
-                )
+        async with asyncio.timeout(RPC_SECONDS):
+            match what:
+                case Exchange():
+                    await channel.exchange_declare(
+                        what.name,
+                        exchange_type=what.type,
+                        durable=True,
+                        passive=passive,
+                        arguments=dict(what.arguments),
+                    )
+                case Queue():
+                    await channel.queue_declare(
+                        what.name,
+                        durable=True,
+                        passive=passive,
+                        arguments=dict(what.arguments(version)),
+                    )
     except aiormq.exceptions.ChannelNotFoundEntity:
         return f"The {_kind(what)} {what.name} does not exist."
     except (aiormq.exceptions.ChannelPreconditionFailed, aiormq.exceptions.ChannelLockedResource) as exc:

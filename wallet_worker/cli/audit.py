@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -57,6 +56,7 @@ async def _follow(
     from prometheus_client import start_http_server
 
     from wallet_worker.follow import Signals, follow
+    from wallet_worker.pause import rest
 
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -79,8 +79,7 @@ async def _follow(
     )
     if not report.clean and metrics_port is not None:
         terminal.say(f"a rule is broken; the metric says so for {linger_seconds:g} s more")
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), linger_seconds)
+        await rest(linger_seconds, stopping)
     return report
 
 

@@ -77,7 +77,8 @@ async def _depth(connection: AbstractConnection, name: str) -> Depth:
     channel = await open_channel(connection)
     try:
         with calling():
-            declared = await channel.queue_declare(name, passive=True, timeout=RPC_SECONDS)
+            async with asyncio.timeout(RPC_SECONDS):
+                declared = await channel.queue_declare(name, passive=True)
     except aiormq.exceptions.ChannelNotFoundEntity:
         return Depth(name, None, None)
     await channel.close()

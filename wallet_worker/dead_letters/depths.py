@@ -50,7 +50,7 @@ class Depths:
         found: dict[str, int] = {}
         channel = await open_channel(self._connection)
         for queue in QUEUES:
-            answer = await channel.queue_declare(queue.name, passive=True, timeout=RPC_SECONDS)
+            answer = await channel.queue_declare(queue.name, passive=True)
             found[queue.name] = answer.message_count or 0
         await channel.close()
         return found

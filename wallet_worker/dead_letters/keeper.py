@@ -27,7 +27,7 @@ from wallet_worker.dead_letters.taking_in import TakenIn, bare, take_in
 from wallet_worker.failpoints import Failpoint, passing
 from wallet_worker.health import Health
 from wallet_worker.metrics import Metrics
-from wallet_worker.pause import Pause
+from wallet_worker.pause import Pause, rest
 from wallet_worker.settings import Settings
 from wallet_worker.store import dead_letters_keepers
 from wallet_worker.store.database import Database
@@ -304,7 +304,7 @@ class Keeper:
             self._found(part)
             pause.reset()
             if not moved:
-                await _until(stopping, seconds)
+                await rest(seconds, stopping)
 
     def _lost(self, part: str, exc: BaseException) -> None:
         """Note that a part of the work fails; say so once."""
@@ -339,12 +339,4 @@ async def _acknowledge(last: Taken) -> None:
             async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
                 await last.channel.basic_ack(last.delivery_tag, multiple=True, wait=False)
     except (BrokerUnavailableError, *FAILURES):
-        return
-
-
-async def _until(stopping: asyncio.Event, seconds: float) -> None:
-    """Wait, or until stopping."""
-    try:
-        await asyncio.wait_for(stopping.wait(), seconds)
-    except TimeoutError:
         return

@@ -56,7 +56,8 @@ class Database:
         if self._pool is None:
             return
         try:
-            await asyncio.wait_for(self._pool.close(), CONNECT_SECONDS)
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self._pool.close()
         except TimeoutError:
             self._pool.terminate()
 
