@@ -63,11 +63,11 @@ class Link:
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            for side in (self.client, self.server):
+                side.writer.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for side in (self.client, self.server):
-                side.writer.close()
 
     async def _carry(self, proxy: "Proxy", way: Way, source: "_Side", sink: "_Side") -> None:
         with suppress(OSError):
@@ -186,23 +186,31 @@ class Proxy:
     ) -> None:
         assert self._server is not None
         self._server.close()
+        self._refusing = True  # who is being accepted now comes too late
         for task in self._carrying:
             task.cancel()
-        await asyncio.gather(*self._carrying, return_exceptions=True)
+        while self._carrying:
+            await asyncio.wait(self._carrying)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._connect(_Side(reader, writer)), name="proxied connection")
-        self._carrying.add(task)
-        task.add_done_callback(self._carrying.discard)
-
-    async def _connect(self, client: _Side) -> None:
+        client = _Side(reader, writer)
         if self._refusing:
             client.reset()
             return
+
+        def end(task: asyncio.Task[None]) -> None:
+            self._carrying.discard(task)
+            if not writer.is_closing():
+                client.reset()  # there is no server, or nobody waits any more for there to be one
+
+        task = asyncio.create_task(self._connect(client), name="proxied connection")
+        self._carrying.add(task)
+        task.add_done_callback(end)
+
+    async def _connect(self, client: _Side) -> None:
         try:
             server = _Side(*await asyncio.open_connection(self._host, self._target_port))
         except OSError:
-            client.reset()
             return
         link = Link(client, server)
         if self._closed and not self._named:
