@@ -25,7 +25,8 @@ RUN /opt/build/bin/hatchling build --target wheel \
 FROM ${BASE}
 # The number is fixed so that a cluster's policy and a volume's owner can name it.
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin wallet \
-    && install --directory --owner=wallet --group=wallet /var/lib/payment-simulator
+    && install --directory --owner=wallet --group=wallet /var/lib/payment-simulator \
+    && install --directory --owner=wallet --group=wallet --mode=700 /var/lib/wallet-console
 COPY --from=build /opt/wallet /opt/wallet
 ENV PATH=/opt/wallet/bin:$PATH PYTHONUNBUFFERED=1 WALLET_HTTP_PORT=9300
 USER wallet

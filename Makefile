@@ -43,7 +43,7 @@ browser: env
 	@$(BIN)/python -m tests.console.chromium
 
 pytest: servers browser ## Run the tests alone, JOBS at a time with servers of their own (JOBS=0 for a few: ARGS="-k name")
-	@$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
+	@$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: env ## Check style
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet . && echo "lint: in order"
@@ -68,14 +68,17 @@ lock: env ## Resolve the versions anew, within the bounds of pyproject.toml (ARG
 LOCK_OPTIONS := --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links
 
-compose-env: ## Write .env with fresh secrets for `docker compose up`, if there is none
-	@test -e .env && echo ".env is there already" || { umask 077; $(PYTHON) -c "$$COMPOSE_ENV" > .env; echo ".env is written"; }
+compose-env: ## Write fresh secrets for `docker compose up` to .env, those that are not there yet
+	@umask 077; touch .env; $(PYTHON) -c "$$COMPOSE_ENV" >> .env; echo ".env has every secret"
 
 define COMPOSE_ENV
-import json, secrets
-for name in "POSTGRES_PASSWORD", "WORKER_DATABASE_PASSWORD", "RABBITMQ_PASSWORD":
-    print(f"{name}={secrets.token_urlsafe(24)}")
-print("WALLET_PAYMENT_KEYS='" + json.dumps({"k1": secrets.token_urlsafe(32)}) + "'")
+import json, pathlib, secrets
+there = {line.partition("=")[0] for line in pathlib.Path(".env").read_text().splitlines()}
+for name in "POSTGRES_PASSWORD", "WORKER_DATABASE_PASSWORD", "CONSOLE_DATABASE_PASSWORD", "RABBITMQ_PASSWORD":
+    if name not in there:
+        print(f"{name}={secrets.token_urlsafe(24)}")
+if "WALLET_PAYMENT_KEYS" not in there:
+    print("WALLET_PAYMENT_KEYS='" + json.dumps({"k1": secrets.token_urlsafe(32)}) + "'")
 endef
 export COMPOSE_ENV
 

@@ -21,7 +21,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("schemas", "wallet_worker", "payment_simulator")
 LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-build.lock")
-OWN_SERVICES = ("setup", "worker", "simulator")
+OWN_SERVICES = ("setup", "worker", "console", "simulator")
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_signals_reach_the_program_and_no_shell(dockerfile: list[str], compose: 
         lines = [line for line in dockerfile if line.startswith(instruction)]
         assert lines
         assert all(re.search(r'\["\w', line) for line in lines)
-    for name in ("worker", "simulator"):
+    for name in ("worker", "console", "simulator"):
         service = compose["services"][name]
         assert not {"/bin/sh", "sh", "bash"} & set(service.get("entrypoint", []))
         assert isinstance(service["command"], list)
@@ -200,7 +200,7 @@ def test_each_service_waits_for_what_it_needs(compose: dict[str, Any]) -> None:
         "postgres": "service_healthy",
         "rabbitmq": "service_healthy",
     }
-    for name in ("worker", "simulator"):
+    for name in ("worker", "console", "simulator"):
         assert services[name]["depends_on"] == {"setup": {"condition": "service_completed_successfully"}}
     for name in ("postgres", "rabbitmq", "simulator"):
         assert services[name]["healthcheck"]["test"][0] == "CMD"
@@ -220,11 +220,20 @@ def test_the_worker_does_not_log_in_as_the_ledgers_owner(compose: dict[str, Any]
 
     assert services["setup"]["environment"]["WALLET_DATABASE_URL"].startswith("postgresql://postgres:")
     assert services["worker"]["environment"]["WALLET_DATABASE_URL"].startswith("postgresql://worker:")
+    assert services["console"]["environment"]["WALLET_DATABASE_URL"].startswith("postgresql://console:")
     assert "WALLET_DATABASE_URL" not in services["simulator"]["environment"]
+    logins = compose["configs"]["logins"]["content"]
     assert (
-        "ROLE worker LOGIN PASSWORD :'password' IN ROLE wallet_worker, wallet_readonly;"
-        in compose["configs"]["worker-login"]["content"]
+        "ROLE worker LOGIN PASSWORD :'worker' IN ROLE wallet_worker, wallet_operator, wallet_readonly;"
+        in logins
     )
+    assert "ROLE console LOGIN PASSWORD :'console' IN ROLE wallet_operator, wallet_readonly;" in logins
+
+
+def test_whoever_decides_or_predicts_goes_by_the_same_rules(compose: dict[str, Any]) -> None:
+    for name in ("setup", "worker", "console"):
+        assert compose["x-rules"].items() <= compose["services"][name]["environment"].items()
+    assert "WALLET_PAYMENT_KEYS" in compose["x-rules"]
 
 
 def test_a_stopping_worker_has_the_time_to_finish(compose: dict[str, Any]) -> None:
@@ -247,9 +256,13 @@ def test_make_compose_env_writes_every_secret_once_and_for_its_owner_only(tmp_pa
 
     written = _make_compose_env(tmp_path)
     again = _make_compose_env(tmp_path)
+    kept = "\n".join(f"{name}={value}" for name, value in written.items() if not name.startswith("CONSOLE"))
+    (tmp_path / ".env").write_text(f"{kept}\n")  # of before there was a console
+    mended = _make_compose_env(tmp_path)
 
     assert set(written) == demanded
     assert again == written
+    assert {name for name in demanded if mended[name] != written[name]} == {"CONSOLE_DATABASE_PASSWORD"}
     assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
     assert all(len(secret) >= 32 for secret in json.loads(written["WALLET_PAYMENT_KEYS"].strip("'")).values())
     for name, value in written.items():
