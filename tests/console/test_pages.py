@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from html import unescape
 from types import MappingProxyType
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -227,6 +228,19 @@ async def test_a_plan_is_made_of_the_filter_and_the_pace_that_were_asked_for(sta
         "plan",
         ("ann", Action.REPLAY, which, "corrected", Pace(5, 10.0, 0.4)),
     )
+
+
+async def test_what_is_planned_for_all_leaves_alone_what_arrived_since(stage: Stage) -> None:
+    newest = stage.operations.lines[0].letter_id
+    browser = await signed_in(stage)
+
+    page = (await browser.get("/letters?states=waiting")).text
+
+    links = [unescape(link) for link in re.findall(r'href="(/[^"]*)"', page)]
+    said = {link.partition("?")[0]: dict(parse_qsl(link.partition("?")[2])) for link in links}
+    assert ("count", Filter(states=(LetterState.WAITING,), seen_up_to=newest)) in stage.operations.asked
+    for path in ("/plans/new", "/letters.jsonl", "/letters"):
+        assert said[path]["seen_up_to"] == str(newest), path
 
 
 async def test_ticked_letters_are_planned_by_their_numbers(stage: Stage) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from urllib.parse import urlencode
 
 from starlette.responses import Response, StreamingResponse
@@ -36,19 +37,30 @@ async def letters(visit: Visit) -> Response:
         return _list(visit, Filter(), None, None, str(exc), 400)
     operations, actor = visit.parts.operations, visit.actor
     found = await operations.letters(actor, which, after=after, limit=limit)
-    count = await operations.count(actor, which)
-    return _list(visit, which, found, count, None, 200)
+    # What is planned for all of them is planned for those of now, not for what arrives while they are read.
+    seen = which
+    if found.letters and which.seen_up_to is None and after is None:
+        seen = replace(which, seen_up_to=found.letters[0].letter_id)
+    return _list(visit, which, found, await operations.count(actor, seen), None, 200, seen)
 
 
 def _list(
-    visit: Visit, which: Filter, found: object, count: int | None, fault: str | None, status: int
+    visit: Visit,
+    which: Filter,
+    found: object,
+    count: int | None,
+    fault: str | None,
+    status: int,
+    seen: Filter | None = None,
 ) -> Response:
     return visit.show(
         "letters.html",
         status,
         which=which,
         query=which.to_query(),
-        is_narrowed=bool(which.to_query().keys() - {"states", "ids"}),
+        all_query=(seen or which).to_query(),
+        newest_query=replace(which, seen_up_to=None).to_query(),
+        is_narrowed=bool(which.to_query().keys() - {"states", "ids", "seen_up_to"}),
         params=visit.params,
         found=found,
         total=count,
