@@ -156,12 +156,13 @@ def meter(servers: Servers, contestant: Running) -> Meter:
     )
 
 
-def drain(servers: Servers, site: Site, program: Program, count: int) -> Drain:
+def drain(servers: Servers, site: Site, program: Program, count: int, *, events: int | None = None) -> Drain:
     """Start a contestant on its backlog of `count` messages and return how it went once all is done.
 
-    Done is a message whose event the broker has confirmed to the contestant: it waits in the events' queue.
-    Raises ContestantFailed.
+    Done is a message whose event the broker has confirmed to the contestant: it waits in the events' queue. Where
+    some messages have more than one, `events` is how many there will be. Raises ContestantFailed.
     """
+    share = count / (events or count)
     samples: list[Sample] = []
     with RawChannel(site.amqp_url) as watching, running(program, site) as contestant:
         measuring = meter(servers, contestant)
@@ -169,7 +170,7 @@ def drain(servers: Servers, site: Site, program: Program, count: int) -> Drain:
         moved_at, looked_at = time.monotonic(), time.monotonic()
         while not samples or samples[-1].done < count:
             time.sleep(SAMPLE_SECONDS)
-            done, at = watching.depth(EVENTS_QUEUE), time.monotonic()
+            done, at = round(watching.depth(EVENTS_QUEUE) * share), time.monotonic()
             if not samples or done > samples[-1].done:
                 moved_at = at
             elif at - moved_at > STALLED_SECONDS:

@@ -114,7 +114,8 @@ class Runs:
         load = workloads.load(workload, count, prefix=f"B{number}")
         async with place.fresh_site(self._servers, template) as site:
             await place.stock(site, load)
-            drain = await asyncio.to_thread(contest.drain, self._servers, site, program, count)
+            events = len(load.events)
+            drain = await asyncio.to_thread(contest.drain, self._servers, site, program, count, events=events)
             await _assert_done(contestant, site, load)
         self._note(RATE, contestant, workload, drain)
 
