@@ -1,7 +1,9 @@
 """Servers for the whole run; a migrated database and a vhost with the topology for each test."""
 
 import logging
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -12,6 +14,27 @@ from tests.servers import Servers, start_servers
 from tests.workers import Workers
 from wallet_worker.broker import topology
 from wallet_worker.store.migrate import migrate
+
+LONG = ("faults", "test_demo.py", "test_servers.py", "dead_letters/test_faults.py")
+"""Where tests mostly wait, for servers that were killed and for whole stories."""
+BETWEEN = 3
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin the long files early and one at a time, so that others compute while they wait.
+
+    `--dist loadfile` hands out the files in this order; else they are run in it.
+    """
+    files: defaultdict[Path, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        files[item.path].append(item)
+    here = Path(__file__).parent
+    long = [path for path in files if path.relative_to(here).as_posix().startswith(LONG)]
+    mixed: list[Path] = []
+    for number, path in enumerate(path for path in files if path not in long):
+        mixed += [long.pop(0)] if long and number % BETWEEN == 0 else []
+        mixed.append(path)
+    items[:] = [item for path in mixed + long for item in files[path]]
 
 
 @pytest.fixture(scope="session")
