@@ -3,15 +3,17 @@
 Sets of ids are compared, never counts: duplicates can fill a count.
 """
 
+import itertools
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import asyncpg
 from typing_extensions import override
 
-from tests.faults.model import Channel, Model
+from tests.faults.model import Model, Owner, text
 
 SHOWN_MAX = 5
 
@@ -29,6 +31,8 @@ FIRST_EVENTS = {
     "order.hold.v1": "order.active.v1",
 }
 """What is told when a command is applied."""
+
+Row: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +55,38 @@ class Heard:
     """(serial number, type) to event ids."""
     times: Counter[str] = field(default_factory=Counter)
     """Event id to how often it was heard."""
+    told: defaultdict[str, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    """Event id to bodies: one, however often it was heard."""
     dead_letters: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Mark of the body to reasons."""
     bodies: dict[str, bytes] = field(default_factory=dict)
+    """Mark to the body of the dead letter."""
     unrouted: list[bytes] = field(default_factory=list)
+
+    def hear(self, body: bytes) -> tuple[str, str]:
+        """Note an event; return its type and its serial number."""
+        event = json.loads(body)
+        self.events[event["serial_no"], event["type"]].add(event["event_id"])
+        self.times[event["event_id"]] += 1
+        self.told[event["event_id"]].add(body)
+        return event["type"], event["serial_no"]
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
     """What the database has."""
 
-    commands: list[asyncpg.Record]
-    orders: list[asyncpg.Record]
-    accounts: list[asyncpg.Record]
-    entries: list[asyncpg.Record]
+    commands: list[Row]
+    orders: list[Row]
+    accounts: list[Row]
+    entries: list[Row]
     outbox: int
     parked: int
 
 
+_COMMANDS = "SELECT serial_no, command_type, status, code, content FROM commands"
+_ORDERS = "SELECT serial_no, status, code, amount, currency, late FROM orders"
+_ACCOUNTS = "SELECT account_id, kind, user_id, currency, status, balance, reserved, line_no FROM accounts"
 _ENTRIES = """
 SELECT e.account_id, e.line_no, e.direction, e.amount, e.balance_before, e.balance_after, a.kind, a.currency,
        o.serial_no
@@ -83,15 +101,17 @@ async def stored(connection: asyncpg.Connection) -> Stored:
     """Return everything that the checker looks at, from one snapshot."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         return Stored(
-            await connection.fetch("SELECT serial_no, command_type, status, code, content FROM commands"),
-            await connection.fetch("SELECT serial_no, status, amount, currency, channel, late FROM orders"),
-            await connection.fetch(
-                "SELECT account_id, kind, user_id, currency, status, balance, reserved, line_no FROM accounts"
-            ),
-            await connection.fetch(_ENTRIES),
+            await _rows(connection, _COMMANDS),
+            await _rows(connection, _ORDERS),
+            await _rows(connection, _ACCOUNTS),
+            await _rows(connection, _ENTRIES),
             await connection.fetchval("SELECT count(*) FROM outbox"),
             await connection.fetchval("SELECT count(*) FROM parked_results"),
         )
+
+
+async def _rows(connection: asyncpg.Connection, query: str) -> list[Row]:
+    return [dict(row) for row in await connection.fetch(query)]
 
 
 def check(model: Model, found: Stored, heard: Heard, queues: Mapping[str, int]) -> list[Violation]:
@@ -100,10 +120,12 @@ def check(model: Model, found: Stored, heard: Heard, queues: Mapping[str, int]) 
         *_nothing_is_lost(model, found, heard),
         *_nothing_is_twice(found),
         *_there_are_no_ghosts(model, found, heard),
+        *_orders_and_accounts_are_as_due(model, found),
         *_the_books_add_up(model, found),
         *_no_bystanders(model, heard),
         *_conflicts_change_nothing(model, found, heard),
         *_events_are_complete(found, heard),
+        *_events_say_what_is_so(found, heard),
         *_everything_is_quiet(found, heard, queues),
     ]
 
@@ -132,7 +154,7 @@ def _nothing_is_twice(found: Stored) -> Iterable[Violation]:
             [f"{row['user_id']} {row['currency']}" for row in found.accounts if row["kind"] == "user"],
         ),
     ):
-        twice = {number for number, count in Counter(numbers).items() if count > 1}
+        twice = {str(number) for number, count in Counter(numbers).items() if count > 1}
         yield from _unless_empty(2, twice, f"{what} are there more than once")
 
 
@@ -140,9 +162,6 @@ def _there_are_no_ghosts(model: Model, found: Stored, heard: Heard) -> Iterable[
     sent = model.commands
     yield from _unless_empty(
         3, {row["serial_no"] for row in found.commands} - sent.keys(), "nobody sent these"
-    )
-    yield from _unless_empty(
-        3, {row["serial_no"] for row in found.orders} - sent.keys(), "nobody asked for these"
     )
     yield from _unless_empty(
         3, {number for number, _ in heard.events} - sent.keys(), "events about nothing sent"
@@ -153,29 +172,51 @@ def _there_are_no_ghosts(model: Model, found: Stored, heard: Heard) -> Iterable[
         if row["serial_no"] in sent and row["code"] not in sent[row["serial_no"]].expects.split("|")
     }
     yield from _unless_empty(3, wrong, "outcomes other than were due")
-    due = model.statuses(_applied(model, found))
+
+
+def _orders_and_accounts_are_as_due(model: Model, found: Stored) -> Iterable[Violation]:
+    """Compare with what the applied commands make, in both directions."""
+    applied = _applied(model, found)
+    due = model.statuses(applied)
     wrong = {
-        f"{row['serial_no']} is {row['status']}, not {due[row['serial_no']]}"
+        f"{row['serial_no']} is {row['status']}, not {due.get(row['serial_no'], 'to be there')}"
         for row in found.orders
-        if row["serial_no"] in due and row["status"] != due[row["serial_no"]]
+        if row["status"] != due.get(row["serial_no"])
     }
-    yield from _unless_empty(3, wrong, "orders that ended otherwise than they must")
-    closed = {row["user_id"] for row in found.accounts if row["status"] == "closed"}
-    due_closed = model.closed({row["serial_no"] for row in found.commands if row["status"] == "applied"})
     yield from _unless_empty(
-        3, closed ^ due_closed, "accounts that are closed and should not be, or not and should"
+        3, wrong, "orders that ended otherwise than they must, or whose command was not applied"
+    )
+    missing = due.keys() - {row["serial_no"] for row in found.orders}
+    yield from _unless_empty(3, missing, "applied, and there is no order")
+    amounts = model.amounts(applied)
+    wrong = {
+        f"{row['serial_no']}: {text(row['amount'], row['currency'])} {row['currency']}"
+        for row in found.orders
+        if row["serial_no"] in amounts and (row["amount"], row["currency"]) != amounts[row["serial_no"]]
+    }
+    yield from _unless_empty(3, wrong, "orders of other amounts than were sent")
+    late = {row["serial_no"] for row in found.orders if row["late"]}
+    yield from _unless_empty(3, late - model.late(applied), "orders that are late and cannot be")
+    opened = {(row["user_id"], row["currency"]) for row in found.accounts if row["kind"] == "user"}
+    yield from _unless_empty(
+        3,
+        map(str, opened ^ model.owners(applied)),
+        "accounts that are there and should not be, or not and should",
+    )
+    closed = {row["user_id"] for row in found.accounts if row["status"] == "closed"}
+    yield from _unless_empty(
+        3, closed ^ model.closed(applied), "accounts that are closed and should not be, or not and should"
     )
 
 
-def _applied(model: Model, found: Stored) -> list[str]:
-    """Return the serial numbers of the orders that are there and were sent, each once."""
-    sent = model.recharged.keys() | model.spent.keys()
-    return sorted({row["serial_no"] for row in found.orders} & sent)
+def _applied(model: Model, found: Stored) -> set[str]:
+    """Return the serial numbers of the commands that were sent, and of which the world was told that they are done."""
+    return {row["serial_no"] for row in found.commands if row["status"] == "applied"} & model.commands.keys()
 
 
 def _the_books_add_up(model: Model, found: Stored) -> Iterable[Violation]:
     sums: defaultdict[str, int] = defaultdict(int)
-    by_account: defaultdict[int, list[asyncpg.Record]] = defaultdict(list)
+    by_account: defaultdict[int, list[Row]] = defaultdict(list)
     for row in found.entries:
         sums[row["currency"]] += _signed(row)
         by_account[row["account_id"]].append(row)
@@ -187,19 +228,20 @@ def _the_books_add_up(model: Model, found: Stored) -> Iterable[Violation]:
     )
     applied = _applied(model, found)
     for what, due in (("balance", model.balances(applied)), ("reserved", model.reserved(applied))):
+        there: Counter[Owner] = Counter()
+        for row in found.accounts:
+            if row["kind"] == "user":
+                there[row["user_id"], row["currency"]] += row[what]
         wrong = {
-            f"{row['user_id']} {row['currency']}: {row[what]}, by the model "
-            f"{due.get((row['user_id'], row['currency']))}"
-            for row in found.accounts
-            if row["kind"] == "user" and due.get((row["user_id"], row["currency"]), 0) != row[what]
+            f"{user_id} {currency}: {there[user_id, currency]}, by the model {due.get((user_id, currency), 0)}"
+            for user_id, currency in due.keys() | there.keys()
+            if there[user_id, currency] != due.get((user_id, currency), 0)
         }
         yield from _unless_empty(4, wrong, f"{what} differs from the model's")
     yield from _unless_empty(4, model.overdrawn(applied), "more was given than there was")
 
 
-def _broken_accounts(
-    found: Stored, by_account: Mapping[int, list[asyncpg.Record]]
-) -> Iterable[tuple[int, str]]:
+def _broken_accounts(found: Stored, by_account: Mapping[int, list[Row]]) -> Iterable[tuple[int, str]]:
     for account in found.accounts:
         number, before = account["account_id"], 0
         lines = by_account.get(number, [])
@@ -207,7 +249,9 @@ def _broken_accounts(
             yield number, "line_no has gaps"
         for line in lines:
             if line["balance_before"] != before or line["balance_after"] != before + _signed(line):
-                yield number, f"line {line['line_no']} does not follow from the one before"
+                yield number, f"line {line['line_no']} does not follow the one before"
+            if account["kind"] == "user" and line["balance_after"] < 0:
+                yield number, f"overdrawn by line {line['line_no']}"
             before = line["balance_after"]
         if account["balance"] != before or account["line_no"] != len(lines):
             yield number, "the balance is not that of its last line"
@@ -215,7 +259,7 @@ def _broken_accounts(
             yield number, "overdrawn"
 
 
-def _signed(line: asyncpg.Record) -> int:
+def _signed(line: Row) -> int:
     return int(line["amount"] if line["direction"] == "credit" else -line["amount"])
 
 
@@ -252,13 +296,45 @@ def _events_are_complete(found: Stored, heard: Heard) -> Iterable[Violation]:
     for row in found.orders:
         if row["status"] not in {"pending", "active"}:
             due.add((row["serial_no"], f"order.{row['status']}.v1"))
-    may = {
-        (row["serial_no"], "order.failed.v1") for row in found.orders if row["channel"] == Channel.LATE.value
-    }
+        if row["late"]:  # it had failed before the money came
+            due.add((row["serial_no"], "order.failed.v1"))
     yield from _unless_empty(7, map(str, due - heard.events.keys()), "events are missing")
-    yield from _unless_empty(7, map(str, heard.events.keys() - due - may), "events of what did not happen")
+    yield from _unless_empty(7, map(str, heard.events.keys() - due), "events of what did not happen")
     several = {str(key) for key, ids in heard.events.items() if len(ids) > 1}
     yield from _unless_empty(7, several, "one thing was told under several event_ids")
+    changed = {event_id for event_id, bodies in heard.told.items() if len(bodies) > 1}
+    yield from _unless_empty(7, changed, "one event_id has told several things")
+
+
+def _events_say_what_is_so(found: Stored, heard: Heard) -> Iterable[Violation]:
+    commands = {row["serial_no"]: row for row in found.commands}
+    orders = {row["serial_no"]: row for row in found.orders}
+    wrong: set[str] = set()
+    for body in itertools.chain.from_iterable(heard.told.values()):
+        event = json.loads(body)
+        of, said = event["type"].split(".")[0], event["data"]
+        row = (orders if of == "order" else commands).get(event["serial_no"])
+        if row is None:
+            continue  # it tells of what did not happen
+        match of:
+            case "order":
+                so: Row = {
+                    "status": event["type"].split(".")[1],
+                    "code": row["code"],
+                    "amount": text(row["amount"], row["currency"]),
+                    "currency": row["currency"],
+                }
+            case "account":
+                asked = json.loads(row["content"])
+                so = {name: asked[name] for name in ("user_id", "currency")}
+            case _:
+                so = {name: row[name] for name in ("command_type", "code")}
+        wrong |= {
+            f"{event['serial_no']}: {event['type']} says {name} {said[name]}, and it is {so[name]}"
+            for name in so
+            if said[name] != so[name]
+        }
+    yield from _unless_empty(7, wrong, "events that say what is not so")
 
 
 def _everything_is_quiet(found: Stored, heard: Heard, queues: Mapping[str, int]) -> Iterable[Violation]:

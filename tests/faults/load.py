@@ -8,7 +8,7 @@ import itertools
 import random
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from tests.faults.gateway import said
@@ -67,6 +67,21 @@ class Account:
     currency: str
 
 
+RICH: Final = tuple(Account(f"rich-{currency}", currency) for currency in sorted({*CURRENCIES}))
+"""Accounts of which nothing is ever refused: what a race or a lock does to their orders cannot pass for a business
+reason, as it could where there may be too little."""
+RICH_SHARE: Final = 0.3  # of all that is spent
+FORTUNE: Final = "1000000000"  # two million orders of the largest kind
+
+
+@dataclass(frozen=True, slots=True)
+class Usable:
+    """What can be used further: active holds, and recharges that can be given back."""
+
+    holds: deque[Json] = field(default_factory=lambda: deque(maxlen=50))
+    refundable: deque[Json] = field(default_factory=lambda: deque(maxlen=500))
+
+
 class Load:
     """Commands from a seed. `accounts` are open before the first of them is recharged."""
 
@@ -78,10 +93,19 @@ class Load:
         self._sent: deque[Letter] = deque(maxlen=2_000)
         self._applied: deque[str] = deque(maxlen=500)
         self._orders: dict[str, Json] = {}
-        self._holds: deque[Json] = deque(maxlen=50)
-        self._refundable: deque[Json] = deque(maxlen=500)
+        self._usable = Usable()
+        self._usable_once = Usable()
+        """Of the rich, who use nothing twice."""
         self._sending: set[asyncio.Task[None]] = set()
         self.accounts = [Account(f"u-{number}", self._one_of(CURRENCIES)) for number in range(accounts)]
+        births = [(self._open(account), account) for account in RICH]
+        self._due = deque(letter for letter, _ in births)
+        """What is sent next, whatever the dice say: it makes somebody rich."""
+        self._heirs = {letter.note.serial_no: account for letter, account in births}
+        """By the serial number of the opening: who is to be rich."""
+        self._fortunes: dict[str, Account] = {}
+        """By the serial number of the recharge: whom it makes rich."""
+        self._rich: dict[str, Account] = {}
         self.failures: list[BaseException] = []
 
     def openings(self) -> list[Letter]:
@@ -92,18 +116,26 @@ class Load:
         """Hear what became of a command: with its outcome, other content under its number is a conflict."""
         if event_type in {"account.opened.v1", "order.pending.v1", "order.active.v1"}:
             self._applied.append(serial_no)
+        if event_type == "account.opened.v1" and serial_no in self._heirs:
+            self._due.append(self._fortune(self._heirs.pop(serial_no)))
+        if event_type == "order.succeeded.v1" and serial_no in self._fortunes:
+            account = self._fortunes[serial_no]
+            self._rich[account.user_id] = account
+            return
         order = self._orders.get(serial_no, {})
+        usable = self._usable_once if order.get("user_id") in self._rich else self._usable
         if event_type == "order.active.v1" and order:
-            self._holds.append(order)
+            usable.holds.append(self._orders.pop(serial_no))  # once, however often it is told
         if event_type == "order.succeeded.v1" and order.get("recharge_type") in {Channel.CARD, Channel.AGAIN}:
-            self._refundable.append(order)
+            usable.refundable.append(self._orders.pop(serial_no))
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Send until told to stop; return when what must be confirmed is confirmed."""
         due = 0.0
         while not stopping.is_set():
             due += self._rate * TICK_SECONDS
-            letters = list(itertools.chain.from_iterable(self._some() for _ in range(int(due))))
+            letters = [self._due.popleft() for _ in range(len(self._due))]
+            letters += itertools.chain.from_iterable(self._some() for _ in range(int(due)))
             due -= int(due)
             self._send(letters)
             await asyncio.sleep(TICK_SECONDS)
@@ -137,7 +169,7 @@ class Load:
             letter
             for letter, answer in zip(letters, answers, strict=True)
             if answer is not Answer.CONFIRMED
-            and (_must_arrive(letter) or (answer is Answer.UNKNOWN and self._random.random() < 0.5))
+            and (self._must_arrive(letter) or (answer is Answer.UNKNOWN and self._random.random() < 0.5))
         ]
         await self._sender.send_until_confirmed(again)
 
@@ -196,81 +228,130 @@ class Load:
             ),
         ]
 
-    def _recharge(self, channel: Channel, account: Account | None = None, expects: str = "OK") -> Letter:
+    def _recharge(
+        self, channel: Channel, account: Account | None = None, expects: str = "OK", amount: str | None = None
+    ) -> Letter:
         if account is None:
             hot = self._random.random() < HOT_SHARE
             account = self.accounts[0] if hot else self._one_of(self.accounts)
         command = recharge(
             account.user_id,
-            self._amount(account.currency),
+            amount or self._amount(account.currency),
             serial_no=self._serial("R"),
             currency=account.currency,
             recharge_type=channel.value,
         )
         return self._command(Kind.RECHARGE, command, expects)
 
+    def _fortune(self, account: Account) -> Letter:
+        """Return a recharge of more than the account could spend in days."""
+        amount = text(minor(FORTUNE, account.currency), account.currency)
+        letter = self._recharge(Channel.CARD, account, amount=amount)
+        self._fortunes[letter.note.serial_no] = account
+        return letter
+
     def _spend(self) -> Letter | None:
         """Return an order that takes money from an account, if somebody is there to take it from."""
-        draw = self._random.random()
-        account = self._one_of(self.accounts)
-        others = [one for one in self.accounts if one.currency == account.currency and one != account]
-        amount = self._amount(account.currency, units_max=500)
-        perhaps = "OK|INSUFFICIENT_BALANCE"
-        if draw < 0.35 and others:
-            to = self._one_of(others).user_id
-            command = transfer(
-                account.user_id, to, amount, serial_no=self._serial("T"), currency=account.currency
-            )
-            return self._command(Kind.SPEND, command, perhaps)
-        if draw < 0.60:
-            command = withdraw(
-                account.user_id,
-                amount,
-                serial_no=self._serial("W"),
-                currency=account.currency,
-                payout_type=self._one_of(PAYOUTS).value,
-            )
-            return self._command(Kind.SPEND, command, perhaps)
-        if draw < 0.75 and self._refundable:
-            original = self._one_of(self._refundable)
-            command = refund(
-                original["serial_no"],
-                self._part(original),
-                serial_no=self._serial("F"),
-                currency=original["currency"],
-            )
-            return self._command(Kind.SPEND, command, f"{perhaps}|AMOUNT_EXCEEDS_ORIGINAL")
-        if draw < 0.87:
-            command = hold(
-                account.user_id,
-                amount,
-                serial_no=self._serial("H"),
-                currency=account.currency,
-                expires_in_seconds=HOLD_SECONDS,
-            )
-            return self._command(Kind.SPEND, command, perhaps)
-        return self._use_a_hold() if self._holds else None
+        if self._rich and self._random.random() < RICH_SHARE:
+            return self._spend_surely(self._one_of(list(self._rich.values())))
+        return self._spend_perhaps(self._one_of(self.accounts))
 
-    def _use_a_hold(self) -> Letter | None:
-        held = self._one_of(self._holds)
+    def _spend_perhaps(self, account: Account) -> Letter | None:
+        """Return an order of which what came before it decides whether it is refused."""
+        draw = self._random.random()
+        payees = self._payees(account.user_id, account.currency)
+        perhaps = "OK|INSUFFICIENT_BALANCE"
+        if draw < 0.35 and payees:
+            return self._transfer(account, self._one_of(payees), perhaps)
+        if draw < 0.60:
+            return self._withdraw(account, perhaps)
+        if draw < 0.75 and self._usable.refundable:
+            original = self._one_of(self._usable.refundable)
+            return self._refund(original, f"{perhaps}|AMOUNT_EXCEEDS_ORIGINAL")
+        if draw < 0.87:
+            return self._hold(account, perhaps)
+        if not self._usable.holds:
+            return None
+        held = self._one_of(self._usable.holds)
         if self._random.random() < 0.4:
-            command = release(held["serial_no"], serial_no=self._serial("L"))
-            return self._command(Kind.SPEND, command, "OK|HOLD_NOT_ACTIVE")
-        payees = [
-            one.user_id
-            for one in self.accounts
-            if one.currency == held["currency"] and one.user_id != held["user_id"]
-        ]
+            return self._release(held, "OK|HOLD_NOT_ACTIVE")
+        payees = self._payees(held["user_id"], held["currency"])
         if not payees:
             return None
+        return self._capture(held, self._one_of(payees), "OK|HOLD_NOT_ACTIVE|AMOUNT_EXCEEDS_ORIGINAL")
+
+    def _spend_surely(self, account: Account) -> Letter:
+        """Return an order of somebody rich, who has enough and uses nothing twice: to refuse it is wrong."""
+        draw = self._random.random()
+        payees = self._payees(account.user_id, account.currency)
+        if draw < 0.20:
+            return self._recharge(Channel.CARD, account)
+        if draw < 0.35 and self._usable_once.refundable:
+            return self._refund(self._usable_once.refundable.popleft(), "OK")
+        if draw < 0.60 and self._usable_once.holds:
+            held = self._usable_once.holds.popleft()
+            payees = self._payees(held["user_id"], held["currency"])
+            if payees and self._random.random() < 0.6:
+                return self._capture(held, self._one_of(payees), "OK")
+            return self._release(held, "OK")
+        if draw < 0.80:
+            return self._hold(account, "OK")
+        if draw < 0.90 and payees:
+            return self._transfer(account, self._one_of(payees), "OK")
+        return self._withdraw(account, "OK")
+
+    def _payees(self, user_id: str, currency: str) -> list[str]:
+        """Return whom a user can pay."""
+        return [one.user_id for one in self.accounts if one.currency == currency and one.user_id != user_id]
+
+    def _transfer(self, account: Account, to: str, expects: str) -> Letter:
+        amount = self._amount(account.currency, units_max=500)
+        command = transfer(
+            account.user_id, to, amount, serial_no=self._serial("T"), currency=account.currency
+        )
+        return self._command(Kind.SPEND, command, expects)
+
+    def _withdraw(self, account: Account, expects: str) -> Letter:
+        command = withdraw(
+            account.user_id,
+            self._amount(account.currency, units_max=500),
+            serial_no=self._serial("W"),
+            currency=account.currency,
+            payout_type=self._one_of(PAYOUTS).value,
+        )
+        return self._command(Kind.SPEND, command, expects)
+
+    def _refund(self, original: Json, expects: str) -> Letter:
+        command = refund(
+            original["serial_no"],
+            self._part(original),
+            serial_no=self._serial("F"),
+            currency=original["currency"],
+        )
+        return self._command(Kind.SPEND, command, expects)
+
+    def _hold(self, account: Account, expects: str) -> Letter:
+        command = hold(
+            account.user_id,
+            self._amount(account.currency, units_max=500),
+            serial_no=self._serial("H"),
+            currency=account.currency,
+            expires_in_seconds=HOLD_SECONDS,
+        )
+        return self._command(Kind.SPEND, command, expects)
+
+    def _release(self, held: Json, expects: str) -> Letter:
+        return self._command(Kind.SPEND, release(held["serial_no"], serial_no=self._serial("L")), expects)
+
+    def _capture(self, held: Json, to: str, expects: str) -> Letter:
         command = capture(
             held["serial_no"],
-            self._one_of(payees),
+            to,
             self._part(held),
             serial_no=self._serial("C"),
             currency=held["currency"],
         )
-        return self._command(Kind.SPEND, command, "OK|HOLD_NOT_ACTIVE|AMOUNT_EXCEEDS_ORIGINAL")
+        return self._command(Kind.SPEND, command, expects)
 
     def _part(self, order: Json) -> str:
         """Return an amount of which two or three are more than the order's."""
@@ -281,6 +362,14 @@ class Load:
         """Return another command under a number that has its outcome."""
         command = recharge(self._serial("thief"), serial_no=serial_no)
         return Letter(Note(Kind.CONFLICT, serial_no, encoded(command)), COMMANDS)
+
+    def _must_arrive(self, letter: Letter) -> bool:
+        """Return whether something else that was sent, or will be, makes no sense without it."""
+        return (
+            letter.note.kind is Kind.RESULT
+            or letter.note.fields.get("recharge_type") == Channel.EARLY
+            or letter.note.serial_no in self._heirs.keys() | self._fortunes.keys()
+        )
 
     def _command(self, kind: Kind, command: Json, expects: str) -> Letter:
         note = Note(kind, command["serial_no"], encoded(command), command, expects)
@@ -307,8 +396,3 @@ class Load:
 
     def _one_of(self, choices: Sequence[T]) -> T:
         return self._random.choice(choices)
-
-
-def _must_arrive(letter: Letter) -> bool:
-    """Return whether something else that was sent makes no sense without it."""
-    return letter.note.kind is Kind.RESULT or letter.note.fields.get("recharge_type") == Channel.EARLY

@@ -43,7 +43,10 @@ Owner: TypeAlias = tuple[str, str]
 
 @dataclass(slots=True)
 class Model:
-    """What was sent, and what must have become of it."""
+    """What was sent, and what must have become of it.
+
+    `applied`, wherever it stands, are the serial numbers of commands: of all that were, and of no others.
+    """
 
     opened: dict[str, Note] = field(default_factory=dict)
     recharged: dict[str, Note] = field(default_factory=dict)
@@ -57,7 +60,6 @@ class Model:
     poison_confirmed: set[str] = field(default_factory=set)
     """By mark: what must be one."""
     perhaps: set[str] = field(default_factory=set)
-    refused: Counter[str] = field(default_factory=Counter)
     sendings: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -65,20 +67,22 @@ class Model:
         """Every command that may have an outcome."""
         return self.opened | self.recharged | self.spent | self.turned
 
+    def owners(self, applied: Collection[str]) -> set[Owner]:
+        """Return who must have an account."""
+        return {_owner(note.fields) for serial_no, note in self.opened.items() if serial_no in applied}
+
     def closed(self, applied: Collection[str]) -> set[str]:
-        """Return the users whose account must be closed, if exactly these commands were applied."""
+        """Return the users whose account must be closed."""
         return {
             note.fields["user_id"]
             for serial_no, note in self.turned.items()
             if serial_no in applied and note.fields["type"] == "account.close.v1"
         }
 
-    def balances(self, applied: Iterable[str]) -> dict[Owner, int]:
-        """Return what each user must have, in minor units, if exactly these orders were applied and ended."""
+    def balances(self, applied: Collection[str]) -> dict[Owner, int]:
+        """Return what each user must have, in minor units, when all orders have ended."""
         balances: defaultdict[Owner, int] = defaultdict(int)
-        for note in self.opened.values():
-            balances[_owner(note.fields)] += 0
-        for serial_no in applied:
+        for serial_no in self._orders(applied):
             for owner, minor_units in self._moved(serial_no):
                 balances[owner] += minor_units
         return dict(balances)
@@ -90,14 +94,31 @@ class Model:
             reserved[_owner(self.spent[hold].fields)] += left
         return dict(reserved)
 
+    def amounts(self, applied: Collection[str]) -> dict[str, tuple[int, str]]:
+        """Return the amount of each order, and its currency; of a release none, which is of what is left then."""
+        return {
+            serial_no: (_minor(self._fields(serial_no)), self._fields(serial_no)["currency"])
+            for serial_no in self._orders(applied)
+            if self._verb(serial_no) != "release"
+        }
+
+    def late(self, applied: Collection[str]) -> set[str]:
+        """Return the recharges that may have failed before their money came."""
+        return {
+            serial_no
+            for serial_no in self._orders(applied)
+            if self._verb(serial_no) == "recharge" and self._channel(serial_no) is Channel.LATE
+        }
+
     def statuses(self, applied: Collection[str]) -> dict[str, str]:
         """Return how each order must stand."""
         left = self._holds(applied)
+        orders = self._orders(applied)
         released = {
-            self.spent[one].fields["hold_serial_no"] for one in applied if self._verb(one) == "release"
+            self.spent[one].fields["hold_serial_no"] for one in orders if self._verb(one) == "release"
         }
         statuses = {}
-        for serial_no in applied:
+        for serial_no in orders:
             match self._verb(serial_no):
                 case "recharge" | "withdraw" | "refund":
                     statuses[serial_no] = _ended(self._channel(serial_no))
@@ -111,19 +132,25 @@ class Model:
 
     def overdrawn(self, applied: Collection[str]) -> set[str]:
         """Return the recharges of which more is given back than they brought, and the overused holds."""
+        had: Counter[str] = Counter()
         given: Counter[str] = Counter()
-        for serial_no in applied:
+        for serial_no in self._orders(applied):
             fields = self._fields(serial_no)
             match self._verb(serial_no):
+                case "recharge" if self._channel(serial_no) in SUCCEEDING:
+                    had[serial_no] = _minor(fields)
+                case "hold":
+                    had[serial_no] = _minor(fields)
                 case "refund" if self._channel(serial_no) in SUCCEEDING:
                     given[fields["original_serial_no"]] += _minor(fields)
                 case "capture":
                     given[fields["hold_serial_no"]] += _minor(fields)
                 case _:
                     pass
-        return {
-            serial_no for serial_no, sum_minor in given.items() if sum_minor > _minor(self._fields(serial_no))
-        }
+        return {serial_no for serial_no, sum_minor in given.items() if sum_minor > had[serial_no]}
+
+    def _orders(self, applied: Collection[str]) -> list[str]:
+        return [one for one in applied if one in self.recharged or one in self.spent]
 
     def _moved(self, serial_no: str) -> Iterable[tuple[Owner, int]]:
         fields = self._fields(serial_no)
@@ -145,11 +172,12 @@ class Model:
 
     def _holds(self, applied: Collection[str]) -> dict[str, int]:
         """Return what is left of each hold."""
-        left = {one: _minor(self._fields(one)) for one in applied if self._verb(one) == "hold"}
-        for serial_no in applied:
+        orders = self._orders(applied)
+        left = Counter({one: _minor(self._fields(one)) for one in orders if self._verb(one) == "hold"})
+        for serial_no in orders:
             if self._verb(serial_no) == "capture":
                 left[self.spent[serial_no].fields["hold_serial_no"]] -= _minor(self._fields(serial_no))
-        for serial_no in applied:
+        for serial_no in orders:
             if self._verb(serial_no) == "release":
                 left[self.spent[serial_no].fields["hold_serial_no"]] = 0
         return left
@@ -197,8 +225,13 @@ def text(minor_units: int, currency: str) -> str:
 
 def from_notebook(path: Path) -> Model:
     """Return the model of everything that the notebook names."""
+    return from_notes(read(path))
+
+
+def from_notes(notes: Iterable[tuple[Note, Answer]]) -> Model:
+    """Return the model of every sending, with what the broker said to it."""
     model = Model()
-    for note, answer in read(path):
+    for note, answer in notes:
         model.sendings[answer] += 1
         match note.kind:
             case Kind.OPEN | Kind.RECHARGE | Kind.SPEND | Kind.TURN:
