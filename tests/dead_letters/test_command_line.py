@@ -11,6 +11,8 @@ from tests.cli.terminal import Said, wallet
 from tests.dead_letters.conftest import ANNA, Desk
 from tests.dead_letters.letters import arrived, headers
 from tests.journeys.messages import recharge
+from tests.workers import KEYS
+from wallet_worker.cli import dlq_asking
 from wallet_worker.cli.exits import Exit
 
 ROLES = json.dumps({"vera": "viewer", "otto": "operator", "olga": "operator", "anna": "approver"})
@@ -25,7 +27,13 @@ def url(database_url: str) -> str:
 async def dlq(url: str, *arguments: str, who: str = "otto") -> Said:
     """Run `wallet dlq` as somebody."""
     command = arguments if arguments[0] == "runbook" else (*arguments, "--as", who)
-    return await wallet("dlq", *command, WALLET_DATABASE_URL=url, WALLET_DLQ_ROLES=ROLES)
+    return await wallet(
+        "dlq",
+        *command,
+        WALLET_DATABASE_URL=url,
+        WALLET_DLQ_ROLES=ROLES,
+        WALLET_PAYMENT_KEYS=json.dumps(KEYS),
+    )
 
 
 async def said(url: str, *arguments: str, who: str = "otto") -> dict[str, Any]:
@@ -78,7 +86,10 @@ async def test_need_14_discard_and_restore(desk: Desk, url: str) -> None:
         assert await desk.state(letter_id) == state
 
 
-async def test_need_14_an_edit_needs_a_second_person_here_too(desk: Desk, url: str, tmp_path: Path) -> None:
+async def test_need_14_an_edit_needs_a_second_person_here_too(
+    desk: Desk, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dlq_asking, "_login", lambda: "otto")
     order = recharge("user-1", "1.001")
     await desk.take_in(arrived(order, headers("MALFORMED", "TWD has 2 digits")))
     (letter_id,) = await desk.ids()
@@ -88,13 +99,13 @@ async def test_need_14_an_edit_needs_a_second_person_here_too(desk: Desk, url: s
     plan = await said(url, "edit", str(letter_id), "--body", str(mended), "--why", "three digits")
     too_soon = await dlq(url, "edit", "--execute", plan["token"])
     own = await dlq(url, "approve", plan["token"], "--why", "fine", who="otto")
-    same = await dlq(url, "approve", plan["token"], "--why", "fine", who="anna")
+    other = await dlq(url, "approve", plan["token"], "--why", "fine", who="anna")
     await desk.operations.approve(ANNA, plan["token"], reason="fine")
     begun = await dlq(url, "edit", "--execute", plan["token"], "--no-wait", "--json")
     done = json.loads(begun.out)
 
-    assert (too_soon.status, own.status, same.status) == (Exit.FOUND, Exit.FOUND, Exit.FOUND)
-    assert "this plan was made by the same login" in same.err
+    assert (too_soon.status, own.status, other.status) == (Exit.FOUND, Exit.FOUND, Exit.FOUND)
+    assert "this login is otto, and not anna" in other.err
     assert begun.status == Exit.UNKNOWN
     assert "second person" in too_soon.err
     assert "this needs an approver" in own.err

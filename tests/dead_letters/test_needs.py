@@ -13,11 +13,13 @@ import pytest
 from pamqp.commands import Basic
 from pamqp.common import FieldValue
 
+from tests.cli.terminal import wallet
 from tests.dead_letters.conftest import ANNA, OTTO, VERA, Desk, a_desk
 from tests.dead_letters.letters import arrived, headers, properties
 from tests.journeys.messages import encoded, open_account, recharge, result, signed
 from tests.workers import until
 from wallet_worker.broker.properties import unmarshal
+from wallet_worker.cli import dlq_asking
 from wallet_worker.dead_letters.reasons import REASONS
 from wallet_worker.dead_letters.records import (
     Action,
@@ -718,14 +720,63 @@ async def test_a_group_of_letters_can_be_given_up_when_no_outcome_comes(desk: De
 async def test_need_13_another_name_at_the_same_login_is_no_second_person(database_url: str) -> None:
     async with a_desk(database_url, Limits(alone_max=0)) as desk:
         await one_letter(desk)
-        one, other = (Actor(name, Role.APPROVER, "cli, root@desk") for name in ("one", "other"))
+        one, other = (Actor(name, Role.APPROVER, "cli, root") for name in ("one", "other"))
         plan = await desk.operations.plan(one, Action.REPLAY, Filter(), reason="a test")
 
-        with pytest.raises(NotAllowedError, match="made by the same login, root@desk"):
+        with pytest.raises(NotAllowedError, match="made by the same login, root"):
             await desk.operations.approve(other, plan.token, reason="x")
-        for elsewhere in (Actor("other", Role.APPROVER, "cli, anna@desk"), ANNA):
-            assert elsewhere.via != one.via
-        await desk.operations.approve(Actor("other", Role.APPROVER, "cli, anna@desk"), plan.token, reason="x")
+
+        assert (await desk.operations.plan_of(one, plan.token)).approved_by is None
+
+
+@pytest.mark.parametrize(
+    ("made_via", "approved_via"),
+    [
+        ("cli, root", "cli, anna"),
+        ("cli, root", "console"),
+        ("console", "cli, root"),
+        ("console", "console"),
+    ],
+)
+async def test_need_13_a_second_person_approves_from_wherever_they_are(
+    database_url: str, made_via: str, approved_via: str
+) -> None:
+    async with a_desk(database_url, Limits(alone_max=0)) as desk:
+        await one_letter(desk)
+        plan = await desk.operations.plan(
+            Actor("one", Role.APPROVER, made_via), Action.REPLAY, Filter(), reason="a test"
+        )
+        with pytest.raises(NotAllowedError, match="this plan is your own"):
+            await desk.operations.approve(Actor("one", Role.APPROVER, approved_via), plan.token, reason="x")
+
+        approved = await desk.operations.approve(
+            Actor("other", Role.APPROVER, approved_via), plan.token, reason="x"
+        )
+
+        assert (approved.state, approved.approved_by) == (PlanState.READY, "other")
+
+
+async def test_need_13_whoever_planned_in_the_console_cannot_approve_at_a_shell_by_another_name(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dlq_asking, "_login", lambda: "one")
+    async with a_desk(database_url, Limits(alone_max=0)) as desk:
+        await one_letter(desk)
+        one = Actor("one", Role.OPERATOR, "console")
+        plan = await desk.operations.plan(one, Action.REPLAY, Filter(), reason="a test")
+
+        said = [
+            await wallet(
+                *("dlq", "approve", plan.token, "--as", "other", "--why", "x"),
+                WALLET_DATABASE_URL=database_url,
+                WALLET_DLQ_ROLES=roles,
+            )
+            for roles in ("{}", '{"one": "operator", "other": "approver"}')
+        ]
+
+        assert "nobody can approve here while WALLET_DLQ_ROLES is empty" in said[0].err
+        assert "this login is one, and not other" in said[1].err
+        assert (await desk.operations.plan_of(one, plan.token)).approved_by is None
 
 
 async def test_need_13_many_letters_in_small_plans_need_a_second_person_too(database_url: str) -> None:

@@ -52,7 +52,7 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Dead letters: look at them, and replay, discard or edit them. WALLET_DATABASE_URL is needed, and to predict "
     "what a worker would do, that worker's other settings.",
-    epilog="Exit status: 0 done, 1 it was refused, or some replays failed, 2 wrong usage or settings, "
+    epilog="Exit status: 0 done, 1 it was refused, or some replays failed or were given up, 2 wrong usage or settings, "
     "3 the database is away, 4 it goes on without this command.",
 )
 
@@ -168,7 +168,7 @@ def show(
 
     Example: wallet dlq show 17
     """
-    found = ask(who, lambda operations, actor: operations.letter(actor, number))
+    found = ask(who, lambda operations, actor: operations.letter(actor, number), predicts=True)
     if body is not None:
         content = ask(who, lambda operations, actor: operations.payload(actor, number))
         try:
@@ -333,7 +333,8 @@ def replay(
 ) -> None:
     """Plan the replay of letters, or do what a plan says. Killed, it goes on: a keeper does the work.
 
-    Exit status: 0 all have their outcome, 1 some failed or it was stopped or refused, 4 it goes on without you.
+    Exit status: 0 all have their outcome, 1 some failed or were given up, or it was stopped or
+    refused, 4 it goes on without you.
 
     Example: wallet dlq replay --reason INTERNAL --canary 5 --why "mended in 1.4.2"
     """
@@ -346,6 +347,7 @@ def replay(
 def discard(
     *,
     execute: Execute = None,
+    state: State = None,
     reason: Reason = None,
     source: Source = None,
     type_: Type = None,
@@ -363,7 +365,7 @@ def discard(
 
     Example: wallet dlq discard --ids 17 --why "paid back by the gateway, ref 90211"
     """
-    which = filtered(None, reason, source, type_, serial, user, ids, since, until, seen_up_to)
+    which = filtered(state, reason, source, type_, serial, user, ids, since, until, seen_up_to)
     _plan_or_do(Action.DISCARD, execute, which, why, None, wait=True, who=who, as_json=as_json)
 
 
@@ -371,6 +373,7 @@ def discard(
 def restore(
     *,
     execute: Execute = None,
+    state: State = None,
     reason: Reason = None,
     source: Source = None,
     type_: Type = None,
@@ -386,11 +389,12 @@ def restore(
 ) -> None:
     """Plan to have letters wait again, or do what a plan says.
 
-    Those that were discarded, and those whose replay has had no outcome for 15 minutes.
+    Those that were discarded, and those whose replay or edit has had no outcome for 15 minutes; with --state
+    discarded, replaying or edited, only those.
 
-    Example: wallet dlq restore --ids 17 --why "the gateway has not paid it back"
+    Example: wallet dlq restore --state discarded --reason INTERNAL --why "the gateway has not paid them back"
     """
-    which = filtered(None, reason, source, type_, serial, user, ids, since, until, seen_up_to)
+    which = filtered(state, reason, source, type_, serial, user, ids, since, until, seen_up_to)
     _plan_or_do(Action.RESTORE, execute, which, why, None, wait=True, who=who, as_json=as_json)
 
 
@@ -432,11 +436,17 @@ def edit(
 def approve(token: Token, *, why: Why, who: As = None, as_json: Json = None) -> None:
     """Agree, as the second person, to what somebody else has planned.
 
+    Only under the name of your own login, to which WALLET_DLQ_ROLES gives the role of an approver; else in the console.
+
     Example: wallet dlq approve 18dbc249d246 --why "looked at five of them"
     """
-    _tell_plan(
-        ask(who, lambda operations, actor: operations.approve(actor, token, reason=why)), as_json=as_json
+    agreed = ask(
+        who,
+        lambda operations, actor: operations.approve(actor, token, reason=why),
+        predicts=True,
+        in_person=True,
     )
+    _tell_plan(agreed, as_json=as_json)
 
 
 @app.command()
@@ -489,7 +499,8 @@ def progress(
 ) -> None:
     """Show how far an operation is.
 
-    Exit status: 0 all have their outcome, 1 some failed or it was stopped, 4 it has not ended.
+    Exit status: 0 all have their outcome, 1 some failed or were given up, or it was stopped, 4 it has not
+    ended.
 
     Example: wallet dlq progress 019b7d4c-6f2e-7c3a-9d41-52c0e4a7b913 --wait
     """
@@ -537,7 +548,7 @@ def _plan_or_do(
     if token is not None:
         _do(action, token, wait=wait, who=who, as_json=as_json)
         return
-    made = ask(who, lambda desk, actor: desk.plan(actor, action, which, reason=why, pace=pace))
+    made = ask(who, lambda desk, actor: desk.plan(actor, action, which, reason=why, pace=pace), predicts=True)
     _tell_plan(made, as_json=as_json)
 
 
@@ -552,7 +563,7 @@ def _do(action: Action, token: str, *, wait: bool, who: str | None, as_json: boo
             )
         return await desk.execute(actor, token)
 
-    begun = ask(who, work)
+    begun = ask(who, work, predicts=True)
     terminal.say(f"operation {begun.operation_id}")
     ended = _watched(who, begun.operation_id, wait=wait) if begun.ended_at is None else begun
     _end_with(ended, as_json=as_json)
@@ -572,7 +583,7 @@ def _status_of(one: Operation) -> Exit:
         case OperationState.STOPPED:
             return Exit.FOUND
         case OperationState.DONE:
-            return Exit.FOUND if one.failed else Exit.DONE
+            return Exit.FOUND if one.failed or one.cancelled else Exit.DONE
         case OperationState.RUNNING | OperationState.PAUSED:
             return Exit.UNKNOWN
 

@@ -2,7 +2,6 @@
 
 import os
 import pwd
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -97,10 +96,23 @@ def filtered(  # noqa: PLR0917 -- the options of a command, in their order
     )
 
 
-def ask(name: str | None, work: "Callable[[Operations, Actor], Awaitable[T]]") -> T:
-    """Return what the operations answer, or end the command with the sentence that says why not."""
+def ask(
+    name: str | None,
+    work: "Callable[[Operations, Actor], Awaitable[T]]",
+    *,
+    predicts: bool = False,
+    in_person: bool = False,
+) -> T:
+    """Return what the operations answer, or end the command with the sentence that says why not.
+
+    `predicts`: the answer says what a worker would do. `in_person`: nobody may ask under another name than their own.
+    """
     settings = environment.desk()
-    actor = _actor(settings, name)
+    actor = _actor(settings, name, in_person=in_person)
+    if predicts and not settings.payment_keys:
+        terminal.say(
+            "WALLET_PAYMENT_KEYS is empty here: payment results are predicted as if all were BAD_SIGNATURE"
+        )
 
     async def asked() -> T:
         async with _desk(settings) as operations:
@@ -135,8 +147,11 @@ async def _desk(settings: "Settings") -> "AsyncIterator[Operations]":
         await database.close()
 
 
-def _actor(settings: "Settings", name: str | None) -> Actor:
-    """Return who asks. The command line believes the name: whoever has the database's address can do all of this."""
+def _actor(settings: "Settings", name: str | None, *, in_person: bool) -> Actor:
+    """Return who asks. The command line believes the name: whoever has the database's address can do all of this.
+
+    But a second person is not believed: it must be the login's own name, which has a role.
+    """
     login = _login()
     name = (name or login).strip()
     if not NAME.fullmatch(name):
@@ -145,10 +160,29 @@ def _actor(settings: "Settings", name: str | None) -> Actor:
             f"{terminal.plain(name)[:64]} is no name: --as takes small letters a to z, digits and ._@-, 64 at most, "
             "a letter or digit first",
         )
+    if in_person:
+        _vouch(settings, name, login)
     role = settings.dlq_roles.get(name) if settings.dlq_roles else Role.APPROVER
     if role is None:
         exits.end(Exit.FOUND, f"{name} has no role in WALLET_DLQ_ROLES")
-    return Actor(name, role, f"{COMMAND_LINE}{login}@{socket.gethostname()}")
+    # Without the machine: each `docker compose run` is a new one, and whoever sits there the same.
+    return Actor(name, role, f"{COMMAND_LINE}{login}")
+
+
+def _vouch(settings: "Settings", name: str, login: str) -> None:
+    """End the command unless this machine knows that whoever asks is called so, and somebody has given them a role."""
+    if not settings.dlq_roles:
+        exits.end(
+            Exit.FOUND,
+            "nobody can approve here while WALLET_DLQ_ROLES is empty, because everybody would be an approver: set who "
+            "may, or approve in the console",
+        )
+    if name != login:
+        exits.end(
+            Exit.FOUND,
+            f"nobody approves in another name: this login is {login}, and not {name}. Approve from your own login, or "
+            "in the console",
+        )
 
 
 def _login() -> str:

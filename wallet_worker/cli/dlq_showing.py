@@ -239,7 +239,9 @@ def tell_plan(plan: Plan) -> None:
         right=("letter",),
     )
     if plan.state is PlanState.NEEDS_APPROVAL:
-        terminal.say(f"a second person must approve: wallet dlq approve {plan.token} --why …")
+        terminal.say(
+            f"a second person must approve, in the console or: wallet dlq approve {plan.token} --why …"
+        )
     if plan.state in {PlanState.READY, PlanState.NEEDS_APPROVAL}:
         terminal.say(f"nothing is done yet; to do it: wallet dlq {plan.action.value} --execute {plan.token}")
 
