@@ -2,13 +2,17 @@
 
 from pathlib import Path
 
+import asyncpg
 import pytest
 import structlog
 
 from tests.console.stage import PASSWORDS, Stage, csrf_of
+from wallet_worker.cli import environment
 from wallet_worker.console import attempts
+from wallet_worker.console.app import parts_of
 from wallet_worker.console.users import Users, change
 from wallet_worker.dead_letters.records import Role
+from wallet_worker.store.errors import NotLetInError, UnavailableError, mapped
 
 
 async def test_nothing_is_shown_before_signing_in(stage: Stage) -> None:
@@ -317,3 +321,82 @@ async def test_a_new_role_holds_from_the_next_click_and_is_logged(stage: Stage, 
             "log_level": "",
         }
     ]
+
+
+async def test_what_is_kept_of_a_wrong_name_is_small_and_not_what_was_typed(stage: Stage) -> None:
+    typed = "correct horse battery " * 5_000
+
+    refused = await stage.browser().sign_in(typed, "a wrong password")
+
+    assert refused.status_code == 403
+    kept = stage.parts.attempts._failures
+    assert len(kept) == 3
+    assert {len(key) for key in kept} == {32}
+    assert b"correct horse" not in b"".join(kept)
+
+
+async def test_a_page_that_refreshes_itself_leaves_what_is_to_be_said_to_the_next_that_is_opened(
+    stage: Stage,
+) -> None:
+    browser = stage.browser()
+    await browser.sign_in("ann")
+    (session,) = stage.parts.sessions._sessions.values()
+    session.notices.append(("done", "Three letters discarded."))
+
+    refreshed = await browser.get("/operations", headers={"x-live": "1"})
+    opened = await browser.get("/letters")
+    after = await browser.get("/letters")
+
+    said = ["Three letters discarded." in answer.text for answer in (refreshed, opened, after)]
+    assert said == [False, True, False]
+
+
+async def test_a_database_that_does_not_take_the_password_is_not_said_to_be_away(stage: Stage) -> None:
+    browser = stage.browser()
+    await browser.sign_in("ann")
+    stage.operations.raises = NotLetInError("InvalidPasswordError: password authentication failed")
+
+    answer = await browser.get("/plans")
+
+    assert answer.status_code == 503
+    assert "The database lets nobody in" in answer.text
+    assert "does not take the user or the password of WALLET_DATABASE_URL" in answer.text
+    assert "The database is away" not in answer.text
+
+
+def test_only_a_password_or_a_machine_that_the_server_refuses_is_one_that_is_not_let_in() -> None:
+    for kind in (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError):
+        with pytest.raises(NotLetInError), mapped():
+            raise kind("as the driver would say")
+    with pytest.raises(UnavailableError) as caught, mapped():
+        raise asyncpg.CannotConnectNowError("as the driver would say")
+    assert caught.type is UnavailableError
+
+
+@pytest.mark.parametrize(
+    ("origin", "keys", "warned"),
+    [
+        ("http://console.example", '{"k1": "a secret"}', {"console.not_encrypted"}),
+        ("http://localhost:8080", '{"k1": "a secret"}', set()),
+        ("http://127.0.0.1", '{"k1": "a secret"}', set()),
+        ("http://[::1]:8080", '{"k1": "a secret"}', set()),
+        ("", '{"k1": "a secret"}', set()),
+        ("", "{}", {"console.no_payment_keys"}),
+    ],
+)
+def test_a_console_says_at_its_start_what_it_had_better_not_be_run_with(
+    monkeypatch: pytest.MonkeyPatch, users: Path, origin: str, keys: str, warned: set[str]
+) -> None:
+    for name, value in {
+        "AMQP_URL": "amqp://guest:guest@127.0.0.1:1/",
+        "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
+        "CONSOLE_ORIGIN": origin,
+        "CONSOLE_USERS": str(users),
+        "PAYMENT_KEYS": keys,
+    }.items():
+        monkeypatch.setenv(f"WALLET_{name}", value)
+
+    with structlog.testing.capture_logs() as said:
+        parts_of(environment.worker())
+
+    assert {one["event"] for one in said} - {"console.users_readable"} == warned

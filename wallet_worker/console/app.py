@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeAlias
+from urllib.parse import urlsplit
 
 import structlog
 import uvicorn
@@ -181,18 +182,7 @@ def parts_of(settings: Settings) -> Parts:
             "WALLET_CONSOLE_ORIGIN, the address in its people's browsers, such as https://console.example"
         )
         raise CannotServeError(msg)
-    if origin.given is not None and not origin.is_secure:
-        log.warning(
-            "console.not_encrypted", detail="passwords travel in the clear: WALLET_CONSOLE_ORIGIN is no https"
-        )
-    if origin.is_secure and not settings.console_proxies:
-        # The console speaks no TLS itself: somebody does before it.
-        log.warning(
-            "console.proxy_unnamed",
-            detail="WALLET_CONSOLE_ORIGIN is https, so a proxy stands before the console: without its address in "
-            "WALLET_CONSOLE_PROXIES everybody counts as the proxy, and one who guesses holds up all",
-        )
-    _warn_of_readable(settings.console_users)
+    _warn(settings, origin)
     dsn = settings.database_url.get_secret_value()
     operating = Database(
         dsn, role=OPERATOR_ROLE, application="wallet console", size_max=OPERATIONS_CONNECTIONS
@@ -214,6 +204,27 @@ def parts_of(settings: Settings) -> Parts:
         templates=rendering.environment(),
         form_key=secrets.token_bytes(32),
     )
+
+
+def _warn(settings: Settings, origin: Origin) -> None:
+    """Say what this console can be run with, and had better not."""
+    if origin.given is not None and not origin.is_secure and urlsplit(origin.given).hostname not in LOOPBACK:
+        log.warning(
+            "console.not_encrypted", detail="passwords travel in the clear: WALLET_CONSOLE_ORIGIN is no https"
+        )
+    if origin.is_secure and not settings.console_proxies:
+        # The console speaks no TLS itself: somebody does before it.
+        log.warning(
+            "console.proxy_unnamed",
+            detail="WALLET_CONSOLE_ORIGIN is https, so a proxy stands before the console: without its address in "
+            "WALLET_CONSOLE_PROXIES everybody counts as the proxy, and one who guesses holds up all",
+        )
+    if not settings.payment_keys:
+        log.warning(
+            "console.no_payment_keys",
+            detail="WALLET_PAYMENT_KEYS is empty: payment results are predicted as if all were BAD_SIGNATURE",
+        )
+    _warn_of_readable(settings.console_users)
 
 
 def _warn_of_readable(users: Path) -> None:

@@ -1,5 +1,6 @@
 """How often somebody may try to sign in: a bound for each name from each address, for each address, for each name."""
 
+import hashlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ class Attempts:
     def __init__(self, clock: Callable[[], float], bounds: Bounds | None = None) -> None:
         self._clock = clock
         self._bounds = bounds or Bounds()
-        self._failures: dict[tuple[str, str], deque[float]] = {}
+        self._failures: dict[bytes, deque[float]] = {}
 
     def wait_seconds(self, name: str, address: str) -> float:
         """Return how long nobody of this name and address may try; 0 if one may now."""
@@ -56,19 +57,24 @@ class Attempts:
             if failures:
                 failures.pop()
 
-    def _keys(self, name: str, address: str) -> tuple[tuple[tuple[str, str], int], ...]:
+    def _keys(self, name: str, address: str) -> tuple[tuple[bytes, int], ...]:
         address = _place(address)
         return (
-            (("both", f"{name}\n{address}"), self._bounds.name_at_address),
-            (("address", address), self._bounds.address),
-            (("name", name), self._bounds.name),
+            (_key("both", name, address), self._bounds.name_at_address),
+            (_key("address", address), self._bounds.address),
+            (_key("name", name), self._bounds.name),
         )
 
-    def _wait(self, key: tuple[str, str], bound: int) -> float:
+    def _wait(self, key: bytes, bound: int) -> float:
         failures = self._failures.get(key)
         if not failures or len(failures) < bound:
             return 0.0
         return max(0.0, failures[0] + SPAN_SECONDS - self._clock())
+
+
+def _key(*parts: str) -> bytes:
+    """Return what stands for a name or an address: of one size however long it is, and no password in the clear."""
+    return hashlib.sha256("\0".join(parts).encode(errors="replace")).digest()
 
 
 def _place(address: str) -> str:

@@ -21,7 +21,7 @@ from wallet_worker.dead_letters.records import (
     OperationError,
     Role,
 )
-from wallet_worker.store.errors import LostRaceError, StoreError, UnavailableError
+from wallet_worker.store.errors import LostRaceError, NotLetInError, StoreError, UnavailableError
 
 COOKIE = "wallet_console"
 THEME_COOKIE = "wallet_console_theme"
@@ -109,8 +109,10 @@ class Visit:
         return self.user.role >= role
 
     def show(self, template: str, status: int = 200, **values: Any) -> Response:
-        """Return a page."""
-        notices, self.session.notices[:] = list(self.session.notices), []
+        """Return a page; what was to be said first waits for one that somebody opens, and does not refresh itself."""
+        notices: list[tuple[str, str]] = []
+        if LIVE_HEADER not in self.request.headers:
+            notices, self.session.notices[:] = list(self.session.notices), []
         return page(
             self.parts,
             self.request,
@@ -266,7 +268,8 @@ async def _said(visit: Visit, answer: Awaitable[Response], *, is_deed: bool = Fa
         return visit.refuse(409, "Nothing was done", _LOST)
     except StoreError as exc:
         log.warning("console.database", path=visit.request.url.path, reason=str(exc))
-        return visit.refuse(503, "The database is away", _of_store(exc, is_deed=is_deed))
+        title = "The database lets nobody in" if isinstance(exc, NotLetInError) else "The database is away"
+        return visit.refuse(503, title, _of_store(exc, is_deed=is_deed))
 
 
 _LOST = "Somebody else is at these letters; nothing was done. Look at them again in a moment."
@@ -278,6 +281,11 @@ def _of_store(exc: StoreError, *, is_deed: bool) -> str:
         return _LOST
     if not isinstance(exc, UnavailableError):
         return f"The database is not as this program needs it (has `wallet migrate` been run?): {exc}"
+    if isinstance(exc, NotLetInError):
+        return (
+            "It is there, and does not take the user or the password of WALLET_DATABASE_URL, or nobody from this "
+            "machine. Whoever runs the console can mend it. Dead letters are safe in their queue meanwhile."
+        )
     if is_deed:
         return (
             "It could not be reached, or not to the end. What you asked for was done whole or not at all: look at the "

@@ -31,6 +31,10 @@ class UnavailableError(StoreError):
     """The database is away, too slow, or read-only: pause and try again. Nothing is known of a commit."""
 
 
+class NotLetInError(UnavailableError):
+    """The database is there and does not know the user, the password or this machine; somebody may be changing them."""
+
+
 class LostRaceError(StoreError):
     """Another worker was first, or both waited for each other: nothing was written, read again."""
 
@@ -72,7 +76,9 @@ def mapped() -> Iterator[None]:
         asyncpg.InvalidCatalogNameError,
         asyncpg.ObjectNotInPrerequisiteStateError,  # the database takes no connections
     ) as exc:
-        raise UnavailableError(f"{type(exc).__name__}: {exc}") from exc
+        is_shut_out = isinstance(exc, asyncpg.InvalidAuthorizationSpecificationError)
+        kind = NotLetInError if is_shut_out else UnavailableError
+        raise kind(f"{type(exc).__name__}: {exc}") from exc
     except asyncpg.SyntaxOrAccessError as exc:
         # A missing table or privilege is no message's fault: nothing may be set aside for it.
         raise InvariantBrokenError(_said(exc)) from exc
