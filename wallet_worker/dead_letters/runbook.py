@@ -188,7 +188,7 @@ _LINES: Final = (
     (
         "BROKER_REJECTED",
         "A consumer gave it back for good: for a payment request, the gateway's.",
-        "The wallet did not do this. Replaying is safe: serial numbers and payment_order_no keep it single.",
+        "The wallet did not do this. Ask why first; a replay then has its effect once: its number sees to that.",
         "Whoever reads the source queue; for payment requests the payment gateway's support.",
     ),
     (
@@ -248,9 +248,10 @@ def page() -> str:
 
 <!-- made by `python -m wallet_worker.dead_letters.runbook`; a test compares -->
 
-What is always safe: to look, to plan, and to replay. A replay has the effect that the message would have had, once:
-its serial number, or payment_order_no, sees to that. What is never safe: to discard a payment result of which nobody
-knows where the money is. When in doubt, leave it waiting: nothing expires here.
+What is always safe: to look, and to plan. A replay has the effect that the message would have had, once: its serial
+number, or payment_order_no, sees to that. It is safe where the prediction says that it repeats the stored outcome or
+will be refused, because then nothing moves; else ask first whom the line below names. What is never safe: to discard a
+payment result of which nobody knows where the money is. When in doubt, leave it waiting: nothing expires here.
 
 1. `wallet dlq groups`: what is there, and since when.
 2. `wallet dlq show NUMBER`: one of them, what the wallet knows of it, and what a replay would do now.
