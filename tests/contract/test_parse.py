@@ -2,11 +2,12 @@
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from schemas.codes import Code
@@ -26,11 +27,13 @@ from schemas.parse import (
 )
 from schemas.values import OutcomeStatus
 from tests.contract import bodies
+from tests.contract.blown_up import FIELDS, SLOW, large_bodies, large_noise
 from tests.contract.bodies import RECHARGE, RESULT, JsonObject
 
 ACCEPTED = {**COMMANDS, **RESULTS, **QUERIES}
 CORPUS = Path(__file__).parent / "corpus"
 RECHARGE_BODY = bodies.body(RECHARGE)
+LIMIT_SECONDS = 0.05  # for any body of up to 64 KiB
 
 
 def refusal(body: bytes, kind: type[Unreadable] = Malformed) -> Unreadable:
@@ -49,6 +52,17 @@ def refusal(body: bytes, kind: type[Unreadable] = Malformed) -> Unreadable:
     assert 1 <= len(error.faults) <= FAULTS_MAX
     assert len(encode(outcome)) < 20_000
     return error
+
+
+def seconds_taken(body: bytes) -> float:
+    """Return the processor's time that a body takes: the best of three, because the machine has other work too."""
+    took: list[float] = []
+    while len(took) < 3 and min(took, default=LIMIT_SECONDS) >= LIMIT_SECONDS:
+        start = time.process_time()
+        with suppress(Unreadable):
+            parse(body, ACCEPTED)
+        took.append(time.process_time() - start)
+    return min(took)
 
 
 def corpus(kind: str) -> list[Any]:
@@ -96,12 +110,11 @@ def test_the_largest_body_is_read_and_one_byte_more_is_not() -> None:
 
 def test_a_body_of_ten_megabytes_is_not_even_looked_at() -> None:
     body = bodies.body({**RECHARGE, "metadata": {"a": "x" * 10_000_000}})
-    start = time.process_time()
 
     error = refusal(body)
 
     assert error.faults[0].message == "The body has more than 65536 bytes"
-    assert time.process_time() - start < 0.05
+    assert seconds_taken(body) < LIMIT_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -218,38 +231,25 @@ def test_a_pair_of_surrogates_is_a_character() -> None:
     assert message.metadata == {"a": "😀"}
 
 
-SLOW = {
-    "unknown fields": b'{"type":"order.recharge.v1",' + b",".join(b'"%d":1' % n for n in range(7_000)) + b"}",
-    "metadata": b'{"type":"order.recharge.v1","metadata":{'
-    + b",".join(b'"%d":1' % n for n in range(7_000))
-    + b"}}",
-    "empty objects, then a name twice": b'{"x":[' + b"{}," * 21_000 + b'{"a":1,"a":1}]}',
-    "small objects, then a name twice": b'{"x":[' + b'{"a":{"b":{}}},' * 4_300 + b'{"a":1,"a":1}]}',
-    "empty objects, then NUL": b'{"x":[' + b"{}," * 21_000 + b'"\\u0000"]}',
-    "escapes": b'{"x":[' + b'"\\u0041",' * 7_000 + b"1]}",
-    "numbers": b'{"x":[' + (b"9" * 4_200 + b",") * 15 + b"1]}",
-    "fractions": b'{"x":[' + b"1e400," * 10_000 + b"1]}",
-    "lists": b'{"x":' + b"[" * 900 + b"]" * 900 + b"}",
-    "lists without end": b"[" * BODY_BYTES_MAX,
-    "quotes": b'"' * BODY_BYTES_MAX,
-    "backslashes": b'{"' + b"\\" * 65_000,
-    "spaces": b" " * BODY_BYTES_MAX,
-    "amount": b'{"type":"order.recharge.v1","amount":"' + b"0" * 60_000 + b'"}',
-    "time": b'{"type":"payment.result.v1","occurred_at":"' + b"0" * 60_000 + b'"}',
-    "type": b'{"type":"' + b"t" * 60_000 + b'"}',
-}
-
-
 @pytest.mark.parametrize("name", SLOW)
 def test_no_body_takes_longer_than_fifty_milliseconds(name: str) -> None:
-    took = []
-    for _ in range(3):  # the best of three, because the machine has other work too
-        start = time.process_time()
-        with pytest.raises(Unreadable):
-            parse(SLOW[name], ACCEPTED)
-        took.append(time.process_time() - start)
+    assert len(SLOW[name]) <= BODY_BYTES_MAX
+    assert seconds_taken(SLOW[name]) < LIMIT_SECONDS
+    refusal(SLOW[name], Unreadable)
 
-    assert min(took) < 0.05
+
+@settings(deadline=None)  # of what Hypothesis does itself, by the clock on the wall
+@given(body=large_bodies() | large_noise())
+def test_any_structure_blown_up_to_64_kib_is_refused_or_read_within_fifty_milliseconds(body: bytes) -> None:
+    assert BODY_BYTES_MAX // 3 < len(body) <= BODY_BYTES_MAX
+    assert seconds_taken(body) < LIMIT_SECONDS
+
+    try:
+        message = parse(body, ACCEPTED)
+    except Unreadable:
+        refusal(body, Unreadable)
+    else:
+        assert parse(encode(message), ACCEPTED) == message
 
 
 @given(body=st.binary(max_size=300))
@@ -268,15 +268,12 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(), inner, max_size=5),
     max_leaves=20,
 )
-FIELDS = st.sampled_from(
-    sorted({field for good in bodies.ALL for field in good} | {"metadata", "limit", "x"})
-)
 
 
 @given(
     good=st.sampled_from(bodies.ALL),
-    changes=st.dictionaries(FIELDS, JSON, max_size=4),
-    dropped=st.sets(FIELDS, max_size=2),
+    changes=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=4),
+    dropped=st.sets(st.sampled_from(FIELDS), max_size=2),
     ascii_only=st.booleans(),
 )
 def test_any_spoilt_message_is_refused_or_read(

@@ -15,10 +15,11 @@ from typing import Any, Final
 CORPUS: Final = Path(__file__).parents[1] / "contract" / "corpus"
 LIMIT_SECONDS: Final = 10 * 0.05
 """Of the processor's time, for code that is instrumented, which makes it ten times slower."""
+TRIES: Final = 3  # the best of them counts, because the machine has other work too
 
 
 def main(seconds: int) -> None:
-    """Fuzz for so long, beginning with the corpus and the examples of the contract."""
+    """Fuzz for so long, beginning with the corpus, the examples of the contract, and bodies of 64 KiB."""
     import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     with atheris.instrument_imports(include=["schemas"]):
@@ -28,12 +29,14 @@ def main(seconds: int) -> None:
     everything: dict[str, type[Message]] = {**COMMANDS, **RESULTS, **QUERIES}
 
     def try_one(body: bytes) -> None:
-        begun = time.process_time()
-        with suppress(Malformed, UnsupportedType):
-            parse(body, everything)
-        taken = time.process_time() - begun
-        if taken > LIMIT_SECONDS:
-            msg = f"{len(body)} bytes took {taken:.2f} s"
+        taken: list[float] = []
+        while len(taken) < TRIES and min(taken, default=LIMIT_SECONDS) >= LIMIT_SECONDS:
+            begun = time.process_time()
+            with suppress(Malformed, UnsupportedType):
+                parse(body, everything)
+            taken.append(time.process_time() - begun)
+        if min(taken) >= LIMIT_SECONDS:
+            msg = f"{len(body)} bytes took {min(taken):.2f} s"
             raise AssertionError(msg)
 
     with tempfile.TemporaryDirectory(prefix="wallet-fuzz-") as folder:
@@ -44,10 +47,12 @@ def main(seconds: int) -> None:
 
 
 def _write_seeds(folder: Path, messages: dict[str, Any]) -> None:
+    from tests.contract.blown_up import SLOW
     from tests.contract.bodies import body
 
     seeds = [path.read_bytes() for path in CORPUS.rglob("*") if path.is_file()]
     seeds += [body(example) for message in messages.values() for example in message.examples()]
+    seeds += SLOW.values()
     for number, seed in enumerate(seeds):
         (folder / str(number)).write_bytes(seed)
 
