@@ -137,9 +137,7 @@ class Model:
         for serial_no in self._orders(applied):
             fields = self._fields(serial_no)
             match self._verb(serial_no):
-                case "recharge" if self._channel(serial_no) in SUCCEEDING:
-                    had[serial_no] = _minor(fields)
-                case "hold":
+                case "recharge" | "hold":
                     had[serial_no] = _minor(fields)
                 case "refund" if self._channel(serial_no) in SUCCEEDING:
                     given[fields["original_serial_no"]] += _minor(fields)

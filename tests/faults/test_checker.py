@@ -34,6 +34,7 @@ USERS = ((ALICE, "alice", "TWD"), (BOB, "bob", "TWD"), (CAROL, "carol", "TWD"), 
 
 POISON = Note(Kind.POISON, "P-1", b"no JSON")
 CONFLICT = Note(Kind.CONFLICT, "R-card", encoded(recharge("thief", serial_no="R-card")))
+OVERTAKEN = Note(Kind.PERHAPS, "R-late", b"a payment that failed")
 
 
 @dataclass(slots=True)
@@ -200,8 +201,12 @@ def clean() -> Run:
         run.account(account_id, user, currency)
     again = open_account("alice", serial_no="O-again")
     run.do(Kind.OPEN, again, refused="ACCOUNT_EXISTS", expects="ACCOUNT_EXISTS")
+    foreign = open_account("grace", serial_no="O-grace", currency="XAU")
+    run.do(Kind.OPEN, foreign, refused="CURRENCY_NOT_SUPPORTED", expects="CURRENCY_NOT_SUPPORTED")
     run.do(Kind.TURN, account_command("close", "carol", serial_no="A-carol"))
     one(run.accounts, account_id=CAROL).update(status="closed")
+    early = account_command("close", "heidi", serial_no="A-heidi")
+    run.do(Kind.TURN, early, refused="ACCOUNT_NOT_FOUND", expects="OK|ACCOUNT_NOT_FOUND|ACCOUNT_CLOSED")
 
     run.order(
         recharge("alice", "100.00", serial_no="R-card"), "succeeded", (ALICE, 10_000), (CLEARING, -10_000)
@@ -233,6 +238,8 @@ def clean() -> Run:
     run.hear_dead_letter(POISON.body, "MALFORMED")
     run.send(CONFLICT)
     run.hear_dead_letter(CONFLICT.body, "SERIAL_CONFLICT")
+    run.send(OVERTAKEN)
+    run.hear_dead_letter(OVERTAKEN.body, "CONTRADICTING_RESULT")
     run.write()
     run.tell()
     return run
@@ -283,6 +290,11 @@ def move_too_much(run: Run) -> None:
         (serial_no, account_id, moved // 1_000 * 1_001 if serial_no == "T-1" else moved)
         for serial_no, account_id, moved in run.moves
     ]
+    run.write()
+
+
+def make_a_gift(run: Run) -> None:
+    run.moves += [("gift", FRANK, 100), ("gift", CLEARING, -100)]
     run.write()
 
 
@@ -406,6 +418,11 @@ STORED = (
         ["invariant 3: accounts that are closed and should not be, or not and should: carol"],
     ),
     Damage(
+        "an account is closed that nobody closed",
+        lambda run: account(run, FRANK).update(status="closed"),
+        ["invariant 3: accounts that are closed and should not be, or not and should: frank"],
+    ),
+    Damage(
         "a contra line is gone",
         lose_a_contra_line,
         ["invariant 4: entries do not sum to zero: JPY 500"],
@@ -421,6 +438,11 @@ STORED = (
         [
             f"{_LINES}: (102, 'line 3 does not follow the one before'), (102, 'line 4 does not follow the one before')",
         ],
+    ),
+    Damage(
+        "a line begins otherwise than the one before it ended",
+        lambda run: line(run, BOB, "C-part").update(balance_before=8_001),
+        [f"{_LINES}: (102, 'line 3 does not follow the one before')"],
     ),
     Damage(
         "a line does not add up",
@@ -439,6 +461,19 @@ STORED = (
         "an account believes in a line too many",
         lambda run: account(run, BOB).update(line_no=5),
         [f"{_LINES}: (102, 'the balance is not that of its last line')"],
+    ),
+    Damage(
+        "a balance was raised",
+        lambda run: account(run, BOB).update(balance=8_101),
+        [
+            f"{_LINES}: (102, 'the balance is not that of its last line')",
+            f"{_BALANCES}: bob TWD: 8101, by the model 8100",
+        ],
+    ),
+    Damage(
+        "money came from nowhere",
+        make_a_gift,
+        [f"{_BALANCES}: frank TWD: 100, by the model 0"],
     ),
     Damage(
         "more is reserved than is there",
