@@ -35,7 +35,7 @@ def main(
     report = asyncio.run(_run(number, minutes, rate))
     for line in report.lines():
         typer.echo(line)
-    raise typer.Exit(int(bool(report.violations)))
+    raise typer.Exit(int(not report.is_clean))
 
 
 async def _run(seed: int, minutes: float, rate: float) -> Report:

@@ -2,12 +2,17 @@
 
 make chaos MINUTES=5 SEED=7
 python -m tests.faults --minutes 5 --seed 7
+
+The seed alone says which faults come, in which order, to whom and for how long. What is in a worker's hands at that
+moment is another in each run: the load goes on by its own clock.
 """
 
 import asyncio
+import itertools
 import random
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,9 +40,8 @@ class Report:
     kills: int = 0
     stops: int = 0
     faults: dict[str, int] = field(default_factory=dict)
+    died_at: dict[str, int] = field(default_factory=dict)
     recovery: str = ""
-    worst_seconds: float = 0.0
-    median_seconds: float = 0.0
     redelivered: int = 0
     told_again: int = 0
     commands: int = 0
@@ -45,22 +49,33 @@ class Report:
     dead_letters: int = 0
     sendings: dict[str, int] = field(default_factory=dict)
     violations: list[Violation] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    """Where the harness itself failed, so that the run proves nothing."""
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the run went to its end and found nothing."""
+        return not self.violations and not self.failures
 
     def lines(self) -> list[str]:
         """Return the report for a person."""
-        faults = ", ".join(f"{name} {count}" for name, count in sorted(self.faults.items()))
-        verdict = [f"VIOLATION of {violation}" for violation in self.violations] or [
-            "no violation: nothing lost, nothing twice, nobody else harmed"
-        ]
+        verdict = [f"VIOLATION of {violation}" for violation in self.violations]
+        verdict += [f"THE HARNESS FAILED: {failure}" for failure in self.failures]
         return [
             f"seed {self.seed}, {self.minutes:g} minutes",
-            f"{self.kills} kills and {self.stops} ordered restarts; {sum(self.faults.values())} faults: {faults}",
+            f"{self.kills} kills and {self.stops} ordered restarts",
+            f"{sum(self.faults.values())} faults: {_listed(self.faults)}",
+            f"workers died at: {_listed(self.died_at) or 'no failpoint'}",
             f"time to recover: {self.recovery}",
             f"{self.commands} commands with an outcome, {self.orders} orders, {self.dead_letters} dead letters",
             f"publishes: {', '.join(f'{count} {answer}' for answer, count in self.sendings.items())}",
             f"{self.redelivered} redeliveries by the broker, {self.told_again} events published again",
-            *verdict,
+            *(verdict or ["no violation: nothing lost, nothing twice, nobody else harmed"]),
         ]
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
 
 
 async def run(
@@ -73,54 +88,66 @@ async def run(
     rate: float = 40.0,
     say: Say = lambda _line: None,
 ) -> Report:
-    """Return the report of a run of so many minutes. The servers are whole again afterwards."""
-    draw = random.Random(seed)
-    long = minutes >= 3  # a short run has no time for faults past the heartbeat
-    weather = Weather(PAST_THE_HEARTBEAT if long else 4.0, draw)
+    """Return the report of a run of so many minutes, also if it failed. The servers are whole again afterwards."""
     report = Report(seed, minutes)
-    async with world(servers, migrated_url, folder, seed=seed, workers=2, rate=rate) as made:
-        watching = asyncio.create_task(_watch(made), name="watch")
-        broken: list[Violation] = []
-        await made.under_load(lambda: _storm(made, weather, minutes * 60, broken, say))
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
-        say("all faults are over: waiting for everything to come to rest")
-        report.violations = broken + await made.judge()
-        model, found = made.model(), await made.stored()
-        report.kills, report.stops = made.fleet.kills, made.fleet.stops
-        report.faults = dict(made.faults)
-        report.recovery = made.recovery()
-        report.worst_seconds = max(made.recoveries, default=0.0)
-        report.redelivered = made.redelivered
-        report.told_again = made.heard.times.total() - len(made.heard.times)
-        report.commands, report.orders = len(found.commands), len(found.orders)
-        report.dead_letters = len(made.heard.dead_letters)
-        report.sendings = {answer: model.sendings[answer] for answer in Answer}
+    # A short run has no time for faults past the heartbeat.
+    steps = schedule(seed, PAST_THE_HEARTBEAT if minutes >= 3 else 4.0)
+    try:
+        async with world(
+            servers, migrated_url, folder, seed=seed, workers=2, rate=rate, keepers=True
+        ) as made:
+            watching = asyncio.create_task(_watch(made), name="watch")
+            try:
+                await made.under_load(lambda: storm(made, steps, minutes * 60, report, say))
+                say("all faults are over: waiting for everything to come to rest")
+                report.violations += await made.judge()
+            finally:
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
+                _note(report, made)
+            found = await made.stored()
+            report.commands, report.orders = len(found.commands), len(found.orders)
+    except Exception as exc:  # noqa: BLE001 -- a run's outermost frame: without its seed nobody could run it again
+        report.failures.append(_whole(exc))
     return report
 
 
-async def _storm(made: World, weather: Weather, seconds: float, broken: list[Violation], say: Say) -> None:
-    """Make one fault after the other, and wait for the recovery from each."""
-    begun = time.monotonic()
-    await asyncio.sleep(1)
-    while time.monotonic() - begun < seconds:
-        faults = _choose(weather.draw)
-        for fault in faults:
-            made.faults[fault.__name__] += 1
-        names = " and ".join(fault.__name__ for fault in faults)
-        try:
-            await asyncio.gather(*(fault(made, weather) for fault in faults))
-            recovered = await made.healed()
-        except NotQuietError as exc:
-            broken.append(Violation(8, f"after {names}: {exc}"))
-            say(f"after {names}: {exc}")
-            return
-        say(
-            f"{time.monotonic() - begun:6.1f} s  {names.replace('_', ' '):<52} back after {recovered:4.1f} s; "
-            f"{made.fleet.kills} kills, {len(made.heard.events)} events, "
-            f"{len(made.heard.dead_letters)} dead letters, {len(made.fleet.surprises)} surprises"
+def _note(report: Report, made: World) -> None:
+    """Note what there is to say without the servers."""
+    report.kills, report.stops = made.fleet.kills, made.fleet.stops
+    report.faults, report.died_at = dict(made.faults), dict(made.fleet.died_at)
+    report.recovery = made.recovery()
+    report.redelivered = made.redelivered
+    report.told_again = made.heard.times.total() - len(made.heard.times)
+    report.dead_letters = len(made.heard.dead_letters)
+    sendings = made.model().sendings
+    report.sendings = {answer: sendings[answer] for answer in Answer}
+
+
+# The faults to come
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Faults that come at once, each with a weather of its own, and the pause after the recovery from them."""
+
+    faults: tuple[tuple[Fault, Weather], ...]
+    pause_seconds: float
+
+    @property
+    def names(self) -> str:
+        """What comes, for a person."""
+        return " and ".join(fault.__name__ for fault, _ in self.faults)
+
+
+def schedule(seed: int, longest_seconds: float) -> Iterator[Step]:
+    """Give step after step, for ever: by the seed alone, whatever the faults of earlier steps have drawn or not."""
+    draw = random.Random(f"{seed}/steps")
+    for number in itertools.count():
+        weathers = (
+            Weather(longest_seconds, random.Random(f"{seed}/{number}/{place}")) for place in itertools.count()
         )
-        await asyncio.sleep(weather.draw.uniform(0.2, 1.5))
+        yield Step(tuple(zip(_choose(draw), weathers, strict=False)), draw.uniform(0.2, 1.5))
 
 
 def _choose(draw: random.Random) -> list[Fault]:
@@ -134,6 +161,46 @@ def _choose(draw: random.Random) -> list[Fault]:
         ]
         chosen += draw.choices(others, [WEIGHTS[fault] for fault in others])
     return chosen
+
+
+# … and as they come
+
+
+async def storm(made: World, steps: Iterable[Step], seconds: float, report: Report, say: Say) -> None:
+    """Make one step after the other, and wait for the recovery from each; what goes wrong is in the report."""
+    begun = time.monotonic()
+    await asyncio.sleep(1)
+    for step in steps:
+        if time.monotonic() - begun >= seconds:
+            return
+        made.faults.update(fault.__name__ for fault, _ in step.faults)
+        try:
+            await make(step, made)
+            recovered = await made.healed()
+        except NotQuietError as exc:
+            report.violations.append(Violation(8, f"after {step.names}: {exc}"))
+            say(f"after {step.names}: {exc}")
+            return
+        except Exception as exc:  # noqa: BLE001 -- whatever a fault raises, the run is still judged
+            report.failures.append(f"{step.names}: {_whole(exc)}")
+            say(report.failures[-1])
+            return
+        say(
+            f"{time.monotonic() - begun:6.1f} s  {step.names.replace('_', ' '):<52} back after {recovered:4.1f} s; "
+            f"{made.fleet.kills} kills, {len(made.heard.events)} events, {len(made.fleet.surprises)} surprises"
+        )
+        await asyncio.sleep(step.pause_seconds)
+
+
+async def make(step: Step, made: World) -> None:
+    """Have the faults of a step come and go; one that raises cuts the other off, which cleans up before it ends."""
+    async with asyncio.TaskGroup() as group:
+        for fault, weather in step.faults:
+            group.create_task(fault(made, weather), name=fault.__name__)
+
+
+def _whole(exc: BaseException) -> str:
+    return "".join(traceback.format_exception(exc))
 
 
 async def _watch(made: World) -> None:

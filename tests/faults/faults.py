@@ -1,23 +1,49 @@
-"""The faults, each as what it does to a world. When one returns, its cause is over, and the recovery begins."""
+"""The faults, each as what it does to a world. When one returns, its cause is over, and the recovery begins.
+
+That is so too when it is cut off in the middle: whatever was done is undone before the cancellation goes on.
+"""
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import product
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import asyncpg
 
+from schemas.names import WALLET_COMMANDS
 from tests.faults.fleet import Slot
-from tests.faults.operating import memory_alarm
+from tests.faults.operating import disk_alarm, memory_alarm, to_its_end
 from tests.faults.proxy import Proxy, Way
 from tests.faults.world import DATABASE_LOST, World
+from tests.journeys.upstream import DEAD_LETTERS, QUERIES
+from tests.servers import Server
+from tests.workers import KEYS
+from wallet_worker.broker import topology
+from wallet_worker.core.circumstances import Rules
+from wallet_worker.dead_letters.operations import Operations
+from wallet_worker.dead_letters.records import Action, Actor, Filter, Limits, OperationError, Pace, Role
 from wallet_worker.failpoints import Failpoint
+from wallet_worker.store.database import Database
+from wallet_worker.store.dead_letters import OPERATOR_ROLE
+from wallet_worker.store.errors import StoreError
 
 PAST_THE_HEARTBEAT: Final = 40.0
 """A peer that says nothing is given up after three heartbeats of 10 s, and a little."""
+
+UNNOTICED_SECONDS: Final = 8.0
+"""So long a topology may be wrong: a worker ends itself after 30 s, and what finds no way waits longer each time."""
+
+DEATH_SECONDS: Final = 15.0
+"""So long a worker has time to come to the place where it is to die."""
+
+REPLAYED: Final = 20
+"""Letters that are replayed at once: two in a second, so that a worker that has just started comes in time."""
+
+OPERATOR: Final = Actor("an operator of the storm", Role.OPERATOR, "tests")
 
 
 OF_A_BATCH: Final = (
@@ -31,10 +57,10 @@ OF_A_BATCH: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Weather:
-    """How bad it may become: the longest that a fault lasts."""
+    """How bad it may become: the longest that a fault lasts. `draw` is one fault's own, and nobody else's."""
 
     longest_seconds: float = 8.0
-    draw: random.Random = random.Random(0)  # noqa: RUF009 -- replaced in every run that has a seed
+    draw: random.Random = field(default_factory=lambda: random.Random(0))
 
     def seconds(self, least: float = 0.5) -> float:
         """Return how long a fault lasts: mostly short, sometimes past every time limit."""
@@ -55,7 +81,7 @@ class Weather:
         return self.draw.choice((world.broker, world.database))
 
 
-Fault: TypeAlias = Callable[[World, Weather], Awaitable[None]]
+Fault: TypeAlias = Callable[[World, Weather], Coroutine[Any, Any, None]]
 
 
 async def worker_killed(world: World, weather: Weather) -> None:
@@ -69,20 +95,27 @@ async def all_workers_killed(world: World, _: Weather) -> None:
 
 
 async def worker_dies_at_failpoint(world: World, weather: Weather) -> None:
-    """Have a worker kill itself in a named place."""
-    place = weather.draw.choice(OF_A_BATCH)
-    await world.fleet.dies_at(weather.slot(world), f"{place}:{weather.draw.randint(1, 10)}", 15)
+    """Have a worker kill itself in a named place, of a batch's life or of a dead letter's."""
+    slot, place = weather.slot(world), weather.draw.choice(tuple(Failpoint))
+    times = weather.draw.randint(1, 10)
+    if place is Failpoint.AFTER_REPLAY:
+        times = 1  # another worker's keeper may publish the rest
+        await _replay(world)
+    await world.fleet.dies_at(slot, f"{place}:{times}", DEATH_SECONDS)
 
 
 async def worker_frozen(world: World, weather: Weather) -> None:
     """SIGSTOP one worker, then SIGCONT."""
-    worker = weather.slot(world).worker
+    worker, seconds = weather.slot(world).worker, weather.seconds()
     if worker is None or worker.process.returncode is not None:
         return
-    worker.freeze()
-    await asyncio.sleep(weather.seconds())
-    with suppress(ProcessLookupError):
-        worker.thaw()
+    try:
+        with suppress(ProcessLookupError):  # a fault beside this one may have killed it
+            worker.freeze()
+        await asyncio.sleep(seconds)
+    finally:
+        with suppress(ProcessLookupError):
+            worker.thaw()
 
 
 async def worker_replaced(world: World, weather: Weather) -> None:
@@ -100,87 +133,97 @@ async def network_reset(world: World, weather: Weather) -> None:
 
 async def network_black_hole(world: World, weather: Weather) -> None:
     """Lose every packet to one of the servers, or from it, or both; the connections stay."""
-    proxy = weather.server(world)
-    proxy.black_hole(weather.way())
-    await asyncio.sleep(weather.seconds())
-    proxy.heal()
+    with _spoilt(weather.server(world)) as proxy:
+        proxy.black_hole(weather.way())
+        await asyncio.sleep(weather.seconds())
 
 
 async def network_slow(world: World, weather: Weather) -> None:
     """Delay every packet to and from one of the servers."""
-    proxy = weather.server(world)
-    proxy.slow_down(weather.draw.uniform(0.02, 0.2))
-    await asyncio.sleep(weather.seconds())
-    proxy.heal()
+    with _spoilt(weather.server(world)) as proxy:
+        proxy.slow_down(weather.draw.uniform(0.02, 0.2))
+        await asyncio.sleep(weather.seconds())
 
 
 async def network_refused(world: World, weather: Weather) -> None:
     """Have one of the servers unreachable."""
-    proxy = weather.server(world)
-    proxy.refuse()
-    await asyncio.sleep(weather.seconds())
-    proxy.heal()
+    with _spoilt(weather.server(world)) as proxy:
+        proxy.refuse()
+        await asyncio.sleep(weather.seconds())
 
 
 async def connection_lost_in_commit(world: World, weather: Weather) -> None:
     """Cut the connection that says COMMIT: the database heard it, or not."""
-    proxy = world.database
-    proxy.cut.clear()
-    proxy.cut_before_it_arrives = weather.draw.random() < 0.5
-    proxy.cut_at = b"COMMIT;"
-    with suppress(TimeoutError):
-        await asyncio.wait_for(proxy.cut.wait(), 5)
-    proxy.heal()
+    with _spoilt(world.database) as proxy:
+        proxy.cut.clear()
+        proxy.cut_before_it_arrives = weather.draw.random() < 0.5
+        proxy.cut_at = b"COMMIT;"
+        with suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                await proxy.cut.wait()
 
 
 async def broker_killed(world: World, weather: Weather) -> None:
     """SIGKILL the broker, and start it again."""
-    world.fleet.kills += 1
-    await asyncio.to_thread(world.servers.broker.kill)
-    await asyncio.sleep(weather.draw.uniform(0, 2))
-    await asyncio.to_thread(world.servers.broker.start)
+    await _killed(world, world.servers.broker, weather)
 
 
 async def broker_restarted(world: World, _: Weather) -> None:
     """Restart the broker in order."""
-    world.fleet.stops += 1
-    await asyncio.to_thread(world.servers.broker.stop)
-    await asyncio.to_thread(world.servers.broker.start)
+    await _restarted(world, world.servers.broker)
 
 
 async def broker_frozen(world: World, weather: Weather) -> None:
     """SIGSTOP the broker, then SIGCONT."""
-    await asyncio.to_thread(world.servers.broker.freeze)
-    await asyncio.sleep(weather.seconds())
-    await asyncio.to_thread(world.servers.broker.thaw)
+    await _frozen(world.servers.broker, weather)
 
 
-async def broker_alarmed(world: World, weather: Weather) -> None:
+async def broker_out_of_memory(world: World, weather: Weather) -> None:
     """Raise the broker's memory alarm for a while."""
     async with memory_alarm(world.servers):
         await asyncio.sleep(weather.seconds())
 
 
+async def broker_out_of_disk(world: World, weather: Weather) -> None:
+    """Raise the broker's disk alarm for a while."""
+    async with disk_alarm(world.servers):
+        await asyncio.sleep(weather.seconds())
+
+
+async def dead_letters_unbound(world: World, weather: Weather) -> None:
+    """Take away the binding that leads dead letters to their queue, then apply the topology again."""
+    seconds = weather.draw.uniform(0.5, UNNOTICED_SECONDS)
+    async with _topology_spoilt(world):
+        async with world.channel() as channel:
+            await channel.queue_unbind(DEAD_LETTERS, DEAD_LETTERS, topology.BINDING_KEY, timeout=10)
+        await asyncio.sleep(seconds)
+
+
+async def queue_deleted(world: World, weather: Weather) -> None:
+    """Delete a queue under its consumers, then apply the topology again.
+
+    It is the queries': what is in a deleted queue is lost with it, and of queries nothing was promised.
+    """
+    seconds = weather.draw.uniform(0.5, UNNOTICED_SECONDS)
+    async with _topology_spoilt(world):
+        async with world.channel() as channel:
+            await channel.queue_delete(QUERIES, timeout=10)
+        await asyncio.sleep(seconds)
+
+
 async def database_killed(world: World, weather: Weather) -> None:
     """SIGKILL the database server, and start it again."""
-    world.fleet.kills += 1
-    await asyncio.to_thread(world.servers.database_server.kill)
-    await asyncio.sleep(weather.draw.uniform(0, 2))
-    await asyncio.to_thread(world.servers.database_server.start)
+    await _killed(world, world.servers.database_server, weather)
 
 
 async def database_restarted(world: World, _: Weather) -> None:
     """Restart the database server in order."""
-    world.fleet.stops += 1
-    await asyncio.to_thread(world.servers.database_server.stop)
-    await asyncio.to_thread(world.servers.database_server.start)
+    await _restarted(world, world.servers.database_server)
 
 
 async def database_frozen(world: World, weather: Weather) -> None:
     """SIGSTOP the database server, then SIGCONT."""
-    await asyncio.to_thread(world.servers.database_server.freeze)
-    await asyncio.sleep(weather.seconds())
-    await asyncio.to_thread(world.servers.database_server.thaw)
+    await _frozen(world.servers.database_server, weather)
 
 
 async def sessions_terminated(world: World, _: Weather) -> None:
@@ -195,18 +238,67 @@ async def sessions_terminated(world: World, _: Weather) -> None:
 
 async def rows_locked(world: World, weather: Weather) -> None:
     """Hold locks that the workers need, past their time limit."""
+    seconds = weather.seconds()
     with suppress(*DATABASE_LOST):
         async with _session(world) as session, session.transaction():
             await session.execute("SET LOCAL lock_timeout = '10s'")
             await session.execute("SELECT 1 FROM accounts ORDER BY account_id LIMIT 60 FOR UPDATE")
-            await asyncio.sleep(weather.seconds())
+            await asyncio.sleep(seconds)
 
 
 async def gateway_away(world: World, weather: Weather) -> None:
     """Have no gateway for a while."""
-    world.requests_heard.deaf.set()
-    await asyncio.sleep(weather.seconds())
-    world.requests_heard.deaf.clear()
+    try:
+        world.requests_heard.deaf.set()
+        await asyncio.sleep(weather.seconds())
+    finally:
+        world.requests_heard.deaf.clear()
+
+
+# What several faults have in common
+
+
+@contextmanager
+def _spoilt(proxy: Proxy) -> Iterator[Proxy]:
+    """Give a proxy that is healed in the end."""
+    try:
+        yield proxy
+    finally:
+        proxy.heal()
+
+
+async def _killed(world: World, server: Server, weather: Weather) -> None:
+    world.fleet.kills += 1
+    try:
+        await to_its_end(server.kill)
+        await asyncio.sleep(weather.draw.uniform(0, 2))
+    finally:
+        await to_its_end(server.start)
+
+
+async def _restarted(world: World, server: Server) -> None:
+    world.fleet.stops += 1
+    try:
+        await to_its_end(server.stop)
+    finally:
+        await to_its_end(server.start)
+
+
+async def _frozen(server: Server, weather: Weather) -> None:
+    try:
+        await to_its_end(server.freeze)
+        await asyncio.sleep(weather.seconds())
+    finally:
+        await to_its_end(server.thaw)
+
+
+@asynccontextmanager
+async def _topology_spoilt(world: World) -> AsyncIterator[None]:
+    """Leave the broker with everything that the wallet needs in the end."""
+    try:
+        yield
+    finally:
+        await topology.apply(world.amqp_url)
 
 
 @asynccontextmanager
@@ -219,11 +311,38 @@ async def _session(world: World) -> AsyncIterator[asyncpg.Connection]:
         session.terminate()
 
 
+_NEWEST_LETTERS: Final = """
+SELECT letter_id
+FROM dead_letters
+WHERE state = 'waiting' AND source = $1
+ORDER BY letter_id DESC
+LIMIT $2
+"""
+
+
+async def _replay(world: World) -> None:
+    """Order what an operator may order: the replay of some commands that nobody can read, which all come back."""
+    database = Database(world.database_url, role=OPERATOR_ROLE, application="wallet storm")
+    operations = Operations(database, Rules(), KEYS, Limits(alone_max=1_000_000, replays_max=1_000_000))
+    pace = Pace(rate_per_second=2, stop_ratio=1)
+    with suppress(StoreError, OperationError, *DATABASE_LOST):  # a fault beside this one may be in the way
+        try:
+            await database.open()
+            async with database.connection() as connection:
+                rows = await connection.fetch(_NEWEST_LETTERS, WALLET_COMMANDS, REPLAYED)
+            which = Filter(ids=tuple(row["letter_id"] for row in rows))
+            if which.ids:
+                plan = await operations.plan(OPERATOR, Action.REPLAY, which, reason="a storm", pace=pace)
+                await operations.execute(OPERATOR, plan.token)
+        finally:
+            await database.close()
+
+
 WEIGHTS: Final[Mapping[Fault, int]] = MappingProxyType(
     {
         worker_killed: 14,
         all_workers_killed: 8,
-        worker_dies_at_failpoint: 14,
+        worker_dies_at_failpoint: 18,
         worker_frozen: 6,
         worker_replaced: 8,
         network_reset: 8,
@@ -234,7 +353,10 @@ WEIGHTS: Final[Mapping[Fault, int]] = MappingProxyType(
         broker_killed: 5,
         broker_restarted: 2,
         broker_frozen: 4,
-        broker_alarmed: 3,
+        broker_out_of_memory: 3,
+        broker_out_of_disk: 3,
+        dead_letters_unbound: 4,
+        queue_deleted: 3,
         database_killed: 5,
         database_restarted: 2,
         database_frozen: 4,
@@ -245,9 +367,19 @@ WEIGHTS: Final[Mapping[Fault, int]] = MappingProxyType(
 )
 """All faults, and how often each comes."""
 
+OF_THE_TOPOLOGY: Final = frozenset({dead_letters_unbound, queue_deleted})
+OF_WORKERS: Final = frozenset(
+    {worker_killed, all_workers_killed, worker_dies_at_failpoint, worker_frozen, worker_replaced}
+)
+
 ALONE: Final = (
-    frozenset({broker_killed, broker_restarted, broker_frozen, broker_alarmed}),
+    frozenset({broker_killed, broker_restarted, broker_frozen, broker_out_of_memory, broker_out_of_disk})
+    | OF_THE_TOPOLOGY,
     frozenset({database_killed, database_restarted, database_frozen}),
     frozenset({worker_frozen, worker_replaced}),
+    *(frozenset(pair) for pair in product(OF_THE_TOPOLOGY, OF_WORKERS)),
 )
-"""Of each of these sets, one at a time: what is frozen can't be stopped in order."""
+"""Of each of these sets, one at a time.
+
+What is frozen can't be stopped in order, and a worker that starts while something is missing ends, and rightly so.
+"""

@@ -2,6 +2,8 @@
 
 import asyncio
 import signal
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tests.workers import WorkerProcess, Workers
@@ -21,13 +23,14 @@ class Slot:
 
 
 class Fleet:
-    """Keeps `size` workers running.
+    """Keeps `size` workers running, all of them with these settings.
 
     A worker may end because it was killed or told to stop, and not otherwise: what ends by itself is a surprise.
     """
 
-    def __init__(self, workers: Workers, size: int) -> None:
+    def __init__(self, workers: Workers, size: int, settings: Mapping[str, str]) -> None:
         self._workers = workers
+        self._settings = dict(settings)
         self.slots = [Slot() for _ in range(size)]
         self._expected: set[int] = set()
         self._stopping = False
@@ -37,7 +40,8 @@ class Fleet:
         self.may_crash = False
         """Whether dying by a signal is what the test is about."""
         self.crashes = 0
-        self.peak_rss_bytes = 0
+        self.died_at: Counter[str] = Counter()
+        """How often a worker has killed itself at each failpoint."""
 
     @property
     def running(self) -> list[WorkerProcess]:
@@ -83,7 +87,8 @@ class Fleet:
         await self.kill(slot, WALLET_FAILPOINT=failpoint)
         slot.ended.clear()
         try:
-            await asyncio.wait_for(slot.ended.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await slot.ended.wait()
         except TimeoutError:
             await self.kill(slot)
             return False
@@ -97,10 +102,12 @@ class Fleet:
 
     async def is_ready(self) -> bool:
         """Return whether every slot has a worker that says that it is ready."""
-        running = self.running
-        return len(running) == len(self.slots) and all(
-            await asyncio.gather(*(_is_ready(worker) for worker in running))
-        )
+        ready = await self.ready()
+        return len(ready) == len(self.slots) and all(ready)
+
+    async def ready(self) -> list[bool]:
+        """Return what each running worker says of itself; False for one that does not answer in time."""
+        return await asyncio.gather(*(_is_ready(worker) for worker in self.running))
 
     async def stop(self) -> None:
         """All workers are told to stop, and have; none comes after them."""
@@ -110,13 +117,14 @@ class Fleet:
     async def _keep(self, slot: Slot) -> None:
         while not self._stopping:
             settings, slot.next_settings = slot.next_settings, {}
-            slot.worker = await self._workers.launch(**settings)
+            slot.worker = await self._workers.launch(**(self._settings | settings))
             status = await slot.worker.process.wait()
             slot.ended.set()
             if slot.worker.pid in self._expected:
                 self._expected.discard(slot.worker.pid)
             elif status == -signal.SIGKILL and "WALLET_FAILPOINT" in settings:
                 self.kills += 1
+                self.died_at[settings["WALLET_FAILPOINT"].partition(":")[0]] += 1
             elif status < 0 and self.may_crash:
                 self.crashes += 1
             else:
@@ -126,7 +134,8 @@ class Fleet:
 
 async def _is_ready(worker: WorkerProcess) -> bool:
     try:
-        return await asyncio.wait_for(worker.is_ready(), ANSWER_SECONDS)
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await worker.is_ready()
     except (IndexError, ValueError, TimeoutError):  # it died or was frozen while it answered
         return False
 

@@ -1,18 +1,17 @@
 """A wallet under fire: servers behind proxies, workers, a gateway, load, subscribers, and the judge of it all."""
 
 import asyncio
-import json
 import statistics
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import asyncpg
-from aiormq.abc import DeliveredMessage
+from aiormq.abc import AbstractChannel, DeliveredMessage
 
 from tests.faults import checker
 from tests.faults.checker import Heard, Stored, Violation
@@ -23,15 +22,19 @@ from tests.faults.model import Model, from_notebook
 from tests.faults.notebook import Notebook, mark
 from tests.faults.proxy import Proxy
 from tests.faults.wire import LOST, Ears, Sender, connect, let_go
-from tests.journeys.upstream import COMMANDS, DEAD_LETTERS, EVENTS, REQUESTS, RESULTS, UNROUTED
+from tests.journeys.upstream import COMMANDS, DEAD_LETTERS, EVENTS, QUERIES, REQUESTS, RESULTS, UNROUTED
 from tests.servers import Servers
 from tests.workers import Workers
+from wallet_worker.audit import audit
 from wallet_worker.broker import topology
+from wallet_worker.dead_letters import reasons
 
 QUIET_SECONDS: Final = 60.0
 """Everything must be quiet this long after everything has healed: the liveness test."""
 LISTENER: Final = "harness.events"
 QUEUES: Final = (COMMANDS, RESULTS, REQUESTS, DEAD_LETTERS, UNROUTED, LISTENER)
+OF_WORKERS: Final = (COMMANDS, RESULTS, QUERIES)
+OF_KEEPERS: Final = (DEAD_LETTERS, UNROUTED)
 
 WORKER: Final = ("-m", "wallet_worker", "worker")
 
@@ -49,7 +52,10 @@ class NotQuietError(AssertionError):
 
 @dataclass(slots=True)
 class World:
-    """Everything of one run."""
+    """Everything of one run. With `keepers`, each worker keeps dead letters, and the harness reads their records.
+
+    Without, they stay in their queue, and the harness listens to it.
+    """
 
     servers: Servers
     amqp_url: str
@@ -64,11 +70,11 @@ class World:
     load: Load
     requests_heard: Ears
     ears: list[Ears]
+    keepers: bool
     heard: Heard = field(default_factory=Heard)
     recoveries: list[float] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
     redelivered: int = 0
-    _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     # What happens in it
 
@@ -91,10 +97,19 @@ class World:
                     "SELECT count(*) FROM commands WHERE serial_no = $1", 1, probe.note.serial_no
                 )
                 await self.fleet.until_ready(QUIET_SECONDS)
+                await self._until_consumed()
         except TimeoutError:
             raise NotQuietError(f"not back within {QUIET_SECONDS:.0f} s: {await self._state()}") from None
         self.recoveries.append(time.monotonic() - begun)
         return self.recoveries[-1]
+
+    async def _until_consumed(self) -> None:
+        """Wait until the keepers are at work too, whose health is not their worker's."""
+        while self.keepers:
+            with suppress(*LOST):
+                if min((await self.consumers()).values()) >= len(self.fleet.slots):
+                    return
+            await asyncio.sleep(0.1)
 
     async def until(self, query: str, wanted: object, *arguments: object) -> None:
         """Wait until a query's one value is the wanted one; the database may be away meanwhile."""
@@ -136,7 +151,10 @@ class World:
         await self.fleet.stop()
         depths = await self.depths()  # a message that a worker still had would be back now
         found = await self.stored()
+        if self.keepers:
+            await self._read_letters()
         violations += checker.check(self.model(), found, self.heard, depths)
+        violations += await audited(self.database_url)
         violations += [Violation(8, surprise) for surprise in self.fleet.surprises]
         failures = [*self.load.failures, *(failure for ears in self.ears for failure in ears.failures)]
         if failures:
@@ -158,31 +176,38 @@ class World:
         finally:
             await connection.close()
 
-    async def depths(self) -> dict[str, int]:
-        """Return the messages that are ready in each queue."""
+    @asynccontextmanager
+    async def channel(self) -> AsyncIterator[AbstractChannel]:
+        """Give a channel to the broker itself, past the proxy; raises one of LOST while it is away."""
         connection = await connect(self.amqp_url)
         try:
-            channel = await connection.channel()
-            found = {}
-            for queue in QUEUES:
-                answer = await channel.queue_declare(queue, passive=True, timeout=10)
-                found[queue] = answer.message_count or 0
-            return found
+            yield await connection.channel()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            msg = "the connection was lost, and the library says so in its own way"
+            raise ConnectionError(msg) from None
         finally:
             await let_go(connection)
 
+    async def depths(self) -> dict[str, int]:
+        """Return the messages that are ready in each queue."""
+        found = {}
+        async with self.channel() as channel:
+            for queue in QUEUES:
+                answer = await channel.queue_declare(queue, passive=True, timeout=10)
+                found[queue] = answer.message_count or 0
+        return found
+
     async def consumers(self) -> dict[str, int]:
-        """Return how many consumers each queue of the worker's has."""
-        connection = await connect(self.amqp_url)
-        try:
-            channel = await connection.channel()
-            found = {}
-            for queue in (COMMANDS, RESULTS, "wallet.queries"):
+        """Return how many consumers each queue of the workers' has."""
+        found = {}
+        async with self.channel() as channel:
+            for queue in (*OF_WORKERS, *(OF_KEEPERS if self.keepers else ())):
                 answer = await channel.queue_declare(queue, passive=True, timeout=10)
                 found[queue] = answer.consumer_count or 0
-            return found
-        finally:
-            await let_go(connection)
+        return found
 
     def recovery(self) -> str:
         """Return the times of recovery for a person."""
@@ -224,6 +249,7 @@ class World:
             ("SELECT count(*) FROM outbox", 0, "rows in the outbox"),
             ("SELECT count(*) FROM parked_results", 0, "parked results"),
             ("SELECT count(*) FROM orders WHERE status = 'pending'", pending, "pending orders"),
+            ("SELECT count(*) FROM dead_letter_operations WHERE ended_at IS NULL", 0, "replays under way"),
         ):
             value = await self.value(query)
             if value != wanted:
@@ -233,18 +259,14 @@ class World:
         return ", ".join(found)
 
     async def _state(self) -> str:
-        ready = [await worker.is_ready() for worker in self.fleet.running]
         logs = "\n".join(worker.log()[-1500:] for worker in self.fleet.running)
-        return f"workers ready: {ready}; {await self._left(0)}\n{logs}"
+        return f"workers ready: {await self.fleet.ready()}; {await self._left(0)}\n{logs}"
 
     # What is heard
 
     async def on_event(self, message: DeliveredMessage) -> None:
         """Note an event."""
-        event = json.loads(message.body)
-        self.heard.events[event["serial_no"], event["type"]].add(event["event_id"])
-        self.heard.times[event["event_id"]] += 1
-        self.load.hear(event["type"], event["serial_no"])
+        self.load.hear(*self.heard.hear(message.body))
 
     async def on_dead_letter(self, message: DeliveredMessage) -> None:
         """Note a dead letter."""
@@ -259,6 +281,34 @@ class World:
         """Note a message that found no way."""
         self.heard.unrouted.append(message.body)
 
+    async def _read_letters(self) -> None:
+        """Note what the keepers have on record, as if it were heard."""
+        connection = await asyncpg.connect(self.database_url)
+        try:
+            for body, reason in await connection.fetch(_LETTERS):
+                if reason == reasons.UNROUTED:
+                    self.heard.unrouted.append(body)
+                else:
+                    self.heard.bodies[mark(body)] = body
+                    self.heard.dead_letters[mark(body)].add(reason)
+        finally:
+            await connection.close()
+
+
+_LETTERS: Final = """
+SELECT l.body, a.reason
+FROM dead_letters l
+JOIN dead_letter_attempts a USING (letter_id)
+"""
+
+
+async def audited(database_url: str) -> list[Violation]:
+    """Return what the wallet's own audit finds in the ledger, which it reads in other ways than the checker."""
+    return [
+        Violation(4, f"{one.invariant.meaning}: {one.detail} ({one.account}, {one.serial_no})")
+        for one in (await audit(database_url)).findings
+    ]
+
 
 @asynccontextmanager
 async def world(
@@ -271,7 +321,8 @@ async def world(
     accounts: int = 40,
     rate: float = 40.0,
     program: Sequence[str] = WORKER,
-    settings: Sequence[dict[str, str]] = (),
+    settings: Sequence[Mapping[str, str]] = (),
+    keepers: bool = False,
 ) -> AsyncIterator[World]:
     """Give a world in which all workers are ready and all accounts are open. `settings` are of the first workers."""
     async with AsyncExitStack() as stack:
@@ -288,27 +339,32 @@ async def world(
         answering = Sender(amqp_url, notebook)
         stack.push_async_callback(sender.close)
         stack.push_async_callback(answering.close)
-        fleet = Fleet(processes, workers)
+        fleet = Fleet(processes, workers, {"WALLET_KEEPER": "true"} if keepers else {})
         gateway = Gateway(answering, seed)
         load = Load(sender, seed, accounts=accounts, rate=rate)
         requests = Ears(amqp_url, REQUESTS, gateway.on_request)
         made = World(
             servers, amqp_url, database_url, broker, database, processes, fleet, notebook, sender, gateway, load,
-            requests, [],
+            requests, [], keepers,
         )  # fmt: skip
         made.ears = [
             requests,
             Ears(amqp_url, LISTENER, made.on_event, exchange=EVENTS),
-            Ears(amqp_url, DEAD_LETTERS, made.on_dead_letter),
-            Ears(amqp_url, UNROUTED, made.on_unrouted),
         ]
+        if not keepers:
+            made.ears += [
+                Ears(amqp_url, DEAD_LETTERS, made.on_dead_letter),
+                Ears(amqp_url, UNROUTED, made.on_unrouted),
+            ]
         await made.ears[1].declare()
         background = asyncio.gather(fleet.run(), *(ears.run() for ears in made.ears))
         stack.push_async_callback(_end, background)
         for slot, setting in zip(fleet.slots, settings, strict=False):
-            slot.next_settings = setting
+            slot.next_settings = dict(setting)
         await made.open_accounts()
-        await fleet.until_ready(QUIET_SECONDS)
+        async with asyncio.timeout(QUIET_SECONDS):
+            await fleet.until_ready(QUIET_SECONDS)
+            await made._until_consumed()
         yield made
 
 
