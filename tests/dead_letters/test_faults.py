@@ -2,6 +2,8 @@
 
 import asyncio
 import signal
+from collections import defaultdict
+from dataclasses import dataclass
 
 import asyncpg
 import pytest
@@ -9,13 +11,71 @@ import pytest
 from tests.dead_letters.conftest import ANNA, OTTO, Wallet
 from tests.dead_letters.letters import arrived
 from tests.faults.proxy import Proxy
-from tests.journeys.messages import Json, encoded, recharge, result, signed
+from tests.journeys.messages import encoded, recharge, result, signed, transfer
+from tests.journeys.upstream import Received
 from tests.workers import WorkerProcess, until
+from wallet_worker.audit import audit
 from wallet_worker.dead_letters.records import Action, Actor, Filter, Pace, Role, StaleError
 
 OLGA = Actor("olga", Role.OPERATOR, "tests")
 
 LETTERS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Transfers:
+    """Transfers from one user to another, each a dead letter: a second effect of one would show in every figure."""
+
+    wallet: Wallet
+    payer: str
+    payee: str
+    amounts_minor: dict[str, int]
+    """By serial number."""
+
+    @classmethod
+    async def set_aside(cls, wallet: Wallet, count: int) -> "Transfers":
+        """Return so many, taken in."""
+        payer, payee = await wallet.upstream.funded("10000.00"), await wallet.upstream.opened()
+        amounts_minor = [1 + number % 97 for number in range(count)]
+        orders = [transfer(payer, payee, f"{minor / 100:.2f}") for minor in amounts_minor]
+        for start in range(0, count, 500):
+            await wallet.take_in(*(arrived(order) for order in orders[start : start + 500]))
+        serials = [order["serial_no"] for order in orders]
+        return cls(wallet, payer, payee, dict(zip(serials, amounts_minor, strict=True)))
+
+    async def assert_each_moved_its_money_once(self) -> None:
+        """The balances, the lines and the events are those of one effect each, and every letter is resolved."""
+        count, total_minor = len(self.amounts_minor), sum(self.amounts_minor.values())
+        owner = self.wallet.owner
+        users = [self.payer, self.payee]
+        balances = await owner.fetch("SELECT user_id, balance FROM accounts WHERE user_id = ANY ($1)", users)
+        lines = await owner.fetch(
+            "SELECT user_id, direction, count(*), sum(e.amount) FROM entries e JOIN accounts USING (account_id)"
+            " JOIN orders USING (order_id) WHERE order_type = 'transfer' GROUP BY user_id, direction"
+        )
+        assert {row["user_id"]: row["balance"] for row in balances} == {
+            self.payer: 1_000_000 - total_minor,
+            self.payee: total_minor,
+        }
+        assert {tuple(line) for line in lines} == {
+            (self.payer, "debit", count, total_minor),
+            (self.payee, "credit", count, total_minor),
+        }
+        heard: defaultdict[str, set[str]] = defaultdict(set)
+
+        def is_first_of_its_order(event: Received) -> bool:
+            serial_no, event_id = event.json["serial_no"], event.json["event_id"]
+            if serial_no not in self.amounts_minor:
+                return False
+            is_first = serial_no not in heard
+            heard[serial_no].add(event_id)
+            return is_first
+
+        await self.wallet.upstream.events.until(is_first_of_its_order, count)
+        assert {len(event_ids) for event_ids in heard.values()} == {1}
+        assert (await audit(self.wallet.workers.database_url)).clean
+        letters = await owner.fetch("SELECT state, count(*) FROM dead_letters GROUP BY state")
+        assert [tuple(row) for row in letters] == [("resolved", count)]
 
 
 async def died(worker: WorkerProcess) -> None:
@@ -115,10 +175,7 @@ async def test_row_21_a_result_that_was_paid_meanwhile_credits_once(wallet: Wall
 
 async def test_need_1_many_replays_killed_half_way_go_on_and_every_effect_is_once(wallet: Wallet) -> None:
     worker = await wallet.start()
-    user = await wallet.upstream.opened()
-    orders = [recharge(user, "1.00") for _ in range(LETTERS)]
-    for start in range(0, LETTERS, 500):
-        await wallet.take_in(*(arrived(order) for order in orders[start : start + 500]))
+    made = await Transfers.set_aside(wallet, LETTERS)
     pace = Pace(canary=3, rate_per_second=10_000)
     plan = await wallet.operations.plan(OTTO, Action.REPLAY, Filter(), reason="mended", pace=pace)
     await wallet.operations.approve(ANNA, plan.token, reason="seen")
@@ -136,10 +193,7 @@ async def test_need_1_many_replays_killed_half_way_go_on_and_every_effect_is_onc
     assert standing.ended_at is None
     assert standing.ordered > 0
     assert (after.resolved, after.failed, after.cancelled, after.total) == (LETTERS, 0, 0, LETTERS)
-    found = await wallet.owner.fetch("SELECT serial_no FROM orders")
-    assert sorted(row["serial_no"] for row in found) == sorted(order["serial_no"] for order in orders)
-    assert await wallet.owner.fetchval("SELECT count(*) FROM dead_letters WHERE state <> 'resolved'") == 0
-    assert await wallet.owner.fetchval("SELECT count(*) FROM dead_letters") == LETTERS
+    await made.assert_each_moved_its_money_once()
 
 
 async def test_need_16_a_keeper_alone_does_it_all_beside_a_worker_without_one(wallet: Wallet) -> None:
@@ -217,19 +271,10 @@ async def some_published(wallet: Wallet, count: int) -> None:
     await until(wallet.owner, query, True, count)  # noqa: FBT003 -- what the query says
 
 
-async def assert_each_is_applied_once(wallet: Wallet, orders: list[Json]) -> None:
-    found = await wallet.owner.fetch("SELECT serial_no FROM orders")
-    assert sorted(row["serial_no"] for row in found) == sorted(order["serial_no"] for order in orders)
-    assert await wallet.owner.fetchval("SELECT count(*) FROM dead_letters WHERE state <> 'resolved'") == 0
-    assert await wallet.owner.fetchval("SELECT count(*) FROM dead_letters") == len(orders)
-
-
 async def test_need_16_the_broker_is_lost_in_the_middle_of_a_replay(wallet: Wallet) -> None:
     async with Proxy(wallet.workers.amqp_url) as proxy:
         await wallet.start(WALLET_AMQP_URL=proxy.url)
-        user = await wallet.upstream.opened()
-        orders = [recharge(user) for _ in range(90)]
-        await wallet.take_in(*(arrived(order) for order in orders))
+        made = await Transfers.set_aside(wallet, 90)
         plan = await wallet.operations.plan(
             OTTO, Action.REPLAY, Filter(), reason="x", pace=Pace(rate_per_second=30)
         )
@@ -244,15 +289,13 @@ async def test_need_16_the_broker_is_lost_in_the_middle_of_a_replay(wallet: Wall
         proxy.heal()
 
         await wallet.until_operation(operation.operation_id, "done", seconds=120)
-    await assert_each_is_applied_once(wallet, orders)
+        await made.assert_each_moved_its_money_once()
 
 
 async def test_need_16_the_database_is_lost_in_the_middle_of_a_replay(wallet: Wallet) -> None:
     async with Proxy(wallet.workers.database_url) as proxy:
         worker = await wallet.start(WALLET_DATABASE_URL=proxy.url)
-        user = await wallet.upstream.opened()
-        orders = [recharge(user) for _ in range(90)]
-        await wallet.take_in(*(arrived(order) for order in orders))
+        made = await Transfers.set_aside(wallet, 90)
         plan = await wallet.operations.plan(
             OTTO, Action.REPLAY, Filter(), reason="x", pace=Pace(rate_per_second=30)
         )
@@ -266,7 +309,7 @@ async def test_need_16_the_database_is_lost_in_the_middle_of_a_replay(wallet: Wa
         proxy.heal()
 
         await wallet.until_operation(operation.operation_id, "done", seconds=120)
-    await assert_each_is_applied_once(wallet, orders)
+        await made.assert_each_moved_its_money_once()
 
 
 async def test_need_16_a_keeper_that_cannot_work_says_why_and_ends(wallet: Wallet) -> None:
