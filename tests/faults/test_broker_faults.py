@@ -1,23 +1,33 @@
 """Rows 6 to 9, 18, 22 and 23 of the matrix: the broker dies, is away, loses a queue, falls silent, takes nothing."""
 
 import asyncio
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TypeAlias
 from urllib.parse import quote
 
 import pytest
+from pamqp.commands import Basic
 
-from schemas.names import PAYMENT_REQUESTS, PAYMENT_RESULTS, WALLET_DEAD_LETTERS
+from schemas.names import PAYMENT_REQUESTS, PAYMENT_RESULTS, WALLET_DEAD_LETTERS, WALLET_EVENTS
 from tests.faults import faults
 from tests.faults.conftest import MakeWorld
 from tests.faults.faults import Weather
-from tests.faults.operating import memory_alarm
+from tests.faults.operating import disk_alarm, memory_alarm
 from tests.faults.proxy import Way
 from tests.faults.scale import AWAY, FULL, PAST_THE_GRACE, PAST_THE_HEARTBEAT, PAST_THE_RELAY, PROGRAM
 from tests.faults.world import World
+from tests.journeys.upstream import COMMANDS, RESULTS, UNROUTED
+from tests.servers import Servers
 from tests.servers.management import Management
 from tests.workers import WorkerProcess
 from wallet_worker.broker import topology
 
 PUBLISHER = b"wallet worker: publisher"
+WAIT_SECONDS = 30.0
+
+Alarm: TypeAlias = Callable[[Servers], AbstractAsyncContextManager[None]]
 
 
 async def test_row_6_a_broker_that_is_killed_or_restarted_is_found_again(make_world: MakeWorld) -> None:
@@ -90,7 +100,10 @@ async def test_row_8_a_queue_that_stays_away_ends_the_worker_with_a_plain_senten
 async def test_row_9_a_broker_whose_packets_vanish_is_given_up_and_found_again(
     make_world: MakeWorld, way: Way
 ) -> None:
-    """A reset is told, and found at once. Silence is found by the heartbeat: in about 35 s, or sooner in the suite."""
+    """A reset is told, and found at once. Silence is found by the heartbeat: in about 35 s, or sooner in the suite.
+
+    Nobody ends the silent connections but the worker, which has others before what was said on the old ones arrives.
+    """
     async with make_world(program=PROGRAM) as world:
 
         async def fall_silent() -> None:
@@ -99,7 +112,6 @@ async def test_row_9_a_broker_whose_packets_vanish_is_given_up_and_found_again(
             world.broker.black_hole(way)
             for worker in world.fleet.running:
                 await worker.until_ready(ready=False, seconds=PAST_THE_HEARTBEAT + 15)
-            world.broker.reset()
             world.broker.heal()
             await world.healed()
 
@@ -142,53 +154,86 @@ async def test_row_22_what_is_not_confirmed_stays_in_the_outbox_and_is_sent_agai
         async def lose_confirms() -> None:
             world.broker.black_hole(Way.TO_CLIENT, named=PUBLISHER)
             await asyncio.sleep(2)
-            world.broker.reset(PUBLISHER)
+            world.broker.reset(PUBLISHER)  # what only waited would arrive in the end
             world.broker.heal()
             await world.healed()
 
         await world.under_load(lose_confirms)
         await asyncio.wait_for(world.until("SELECT count(*) FROM outbox", 0), PAST_THE_RELAY)
+        failures = await metric(worker, "wallet_publish_failures_total")
 
         assert await world.judge() == []
         assert set(world.heard.times.values()) == {1, 2}, "some were told twice, under one event_id"
+        assert failures > 0
         assert worker.events("publish.unconfirmed")
         assert worker.events("outbox.relayed")
+
+
+async def test_row_22_a_payment_request_that_comes_back_stays_in_the_outbox_until_there_is_a_way(
+    make_world: MakeWorld,
+) -> None:
+    """Its own queue is missing, and so is that of `wallet.unrouted`, which would have caught it."""
+    async with make_world(workers=1, accounts=1, program=PROGRAM) as world:
+        worker = only_worker(world)
+        for queue in (PAYMENT_REQUESTS, UNROUTED):
+            await delete(world, "queues", queue)
+        await world.sender.send_until_confirmed(world.load.some(20))
+        await world.until(
+            "SELECT count(*) FROM outbox WHERE exchange = $1 AND attempts > 0", 20, PAYMENT_REQUESTS
+        )
+        await until_metric(worker, "wallet_outbox_overdue_messages", 20)
+        assert await metric(worker, "wallet_publish_failures_total") >= 2 * 20, "at once, and by the relay"
+
+        await topology.apply(world.amqp_url)
+        await world.until("SELECT count(*) FROM orders WHERE status = 'succeeded'", 20)
+
+        assert await world.judge() == []
+        assert worker.events("publish.unconfirmed")
 
 
 async def test_row_22_a_payment_request_that_finds_no_queue_is_kept_by_the_broker_for_the_operators(
     make_world: MakeWorld,
 ) -> None:
-    """Its exchange has an alternate, `wallet.unrouted`: there it waits, and the order with it. Nothing is returned."""
+    """Not in the outbox, as the matrix has it: the exchange has an alternate, `wallet.unrouted`, and that takes it.
+
+    So the broker confirms it, and nothing comes back. A keeper takes what is there for a dead letter, UNROUTED, with
+    the alarms of dead letters, and its replay brings it where it belongs (`tests/dead_letters/test_replaying.py`).
+    These workers have no keeper: the harness hears it, and brings it there itself.
+    """
     async with make_world(workers=1, accounts=1, program=PROGRAM) as world:
         await delete(world, "queues", PAYMENT_REQUESTS)
         await world.sender.send_until_confirmed(world.load.some(20))
         await world.until("SELECT count(*) FROM orders WHERE status = 'pending'", 20)
         await world.until("SELECT count(*) FROM outbox", 0)
+        async with asyncio.timeout(WAIT_SECONDS):
+            while len(world.heard.unrouted) < 20:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+
         await topology.apply(world.amqp_url)
+        await bring_back(world)
 
-        violations = await world.judge(pending=20)
-
-        assert len(world.heard.unrouted) == 20
-        assert {violation.invariant for violation in violations} == {3, 4, 8}, (
-            "only the orders that still wait"
-        )
+        assert await world.judge() == []
+        assert await world.value("SELECT count(*) FROM orders WHERE status = 'succeeded'") == 20
 
 
+@pytest.mark.parametrize("alarm", [memory_alarm, disk_alarm])
 async def test_row_23_while_the_broker_has_an_alarm_consuming_goes_on_and_publishing_waits(
-    make_world: MakeWorld,
+    make_world: MakeWorld, alarm: Alarm
 ) -> None:
     async with make_world(workers=1, accounts=5, program=PROGRAM) as world:
         worker = only_worker(world)
+        await world.until("SELECT count(*) FROM outbox", 0)
         worker.freeze()
         await world.sender.send_until_confirmed(world.load.some(800))
-        async with memory_alarm(world.servers):
+        async with alarm(world.servers):
             worker.thaw()
             await world.until("SELECT count(*) FROM orders", 800)
-            depths = await world.depths()
-            assert depths["wallet.commands"] == 0
-            waiting = await world.value("SELECT count(*) FROM outbox")
-            assert isinstance(waiting, int)
-            assert waiting > 400
+            assert (await world.depths())[COMMANDS] == 0
+            counts = await counted(world, acknowledged=5 + 800)  # the accounts were opened before
+            assert counts["ack"] == 5 + 800, "all of them: nothing is unacknowledged"
+            for exchange in (PAYMENT_REQUESTS, WALLET_EVENTS):
+                waiting = await world.value("SELECT count(*) FROM outbox WHERE exchange = $1", exchange)
+                assert waiting == 800, f"of each order, one for {exchange}"
             assert (await worker.get("/healthz"))[0] == 200
         await world.until("SELECT count(*) FROM orders WHERE status = 'succeeded'", 800)
 
@@ -201,12 +246,54 @@ def only_worker(world: World) -> WorkerProcess:
 
 
 async def delete(world: World, what: str, name: str) -> None:
-    vhost = quote(world.amqp_url.rpartition("/")[2], safe="")
-    await Management(world.servers.management_url).delete(f"/api/{what}/{vhost}/{quote(name, safe='')}")
+    await Management(world.servers.management_url).delete(
+        f"/api/{what}/{vhost(world)}/{quote(name, safe='')}"
+    )
+
+
+async def bring_back(world: World) -> None:
+    """Publish what found no way once more; it has found one now."""
+    bodies, world.heard.unrouted = world.heard.unrouted, []
+    async with world.channel() as channel:
+        for body in bodies:
+            answer = await channel.basic_publish(
+                body, exchange=PAYMENT_REQUESTS, routing_key="any.key", mandatory=True, timeout=WAIT_SECONDS
+            )
+            assert isinstance(answer, Basic.Ack)
+
+
+async def counted(world: World, *, acknowledged: int) -> Counter[str]:
+    """Return what the broker has counted of the worker's two queues, once so many acknowledgements are among it.
+
+    It tells its counts every five seconds, all of one moment, and they only grow: what was handed out before the last
+    acknowledgement is counted then. How many messages are unacknowledged, it tells of an older moment.
+    """
+    async with asyncio.timeout(WAIT_SECONDS):
+        while True:
+            queues = await Management(world.servers.management_url).get(f"/api/queues/{vhost(world)}")
+            counts = Counter[str]()
+            for queue in queues:
+                if queue["name"] in {COMMANDS, RESULTS}:
+                    said = queue.get("message_stats", {})
+                    counts.update({name: said.get(name, 0) for name in ("redeliver", "ack")})
+            if counts["ack"] >= acknowledged:
+                return counts
+            await asyncio.sleep(0.2)
+
+
+def vhost(world: World) -> str:
+    return quote(world.amqp_url.rpartition("/")[2], safe="")
+
+
+async def metric(worker: WorkerProcess, name: str) -> float:
+    """Return what a metric says, summed up over its labels."""
+    _, page = await worker.get("/metrics")
+    samples = [line.rpartition(" ") for line in page.splitlines()]
+    return sum(float(value) for labelled, _, value in samples if labelled.partition("{")[0] == name)
 
 
 async def until_metric(worker: WorkerProcess, name: str, wanted: float) -> None:
     """Wait until a metric has this value."""
-    async with asyncio.timeout(30):
-        while f"\n{name} {wanted}" not in (await worker.get("/metrics"))[1]:  # noqa: ASYNC110
+    async with asyncio.timeout(WAIT_SECONDS):
+        while await metric(worker, name) != wanted:  # noqa: ASYNC110
             await asyncio.sleep(0.2)
