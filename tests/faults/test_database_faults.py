@@ -14,14 +14,15 @@ import pytest
 from tests.faults import faults
 from tests.faults.conftest import MakeWorld
 from tests.faults.faults import Weather
-from tests.faults.notebook import Kind
+from tests.faults.notebook import Answer, Kind
 from tests.faults.proxy import Way
 from tests.faults.scale import FULL, PAST_THE_HEARTBEAT, PROGRAM
-from tests.faults.test_broker_faults import only_worker
+from tests.faults.test_broker_faults import counted, only_worker
 from tests.faults.test_worker_deaths import one_batch_of
 from tests.faults.world import World
 from tests.journeys.messages import open_account
 from tests.servers.postgres import Postgres
+from wallet_worker.app import PREFETCH
 
 SMALL_BYTES = 4 * 2**20
 
@@ -30,6 +31,7 @@ SMALL_BYTES = 4 * 2**20
 async def test_row_10_a_database_whose_packets_vanish_is_given_up_and_no_message_with_it(
     make_world: MakeWorld, way: Way
 ) -> None:
+    """Nobody ends the silent connections but the worker; what it said on them, a COMMIT perhaps, arrives afterwards."""
     async with make_world(program=PROGRAM) as world:
         workers = world.fleet.running
 
@@ -39,7 +41,6 @@ async def test_row_10_a_database_whose_packets_vanish_is_given_up_and_no_message
             world.database.black_hole(way)
             for worker in workers:
                 await worker.until_ready(ready=False, seconds=PAST_THE_HEARTBEAT + 15)
-            world.database.reset()
             world.database.heal()
             await world.healed()
 
@@ -47,9 +48,11 @@ async def test_row_10_a_database_whose_packets_vanish_is_given_up_and_no_message
 
         assert await world.judge() == []
         assert world.fleet.kills == 0
-        assert all(len(worker.events("database.lost")) < 10 for worker in workers), (
-            "one line each time, no storm"
-        )
+        assert all(len(worker.events("database.lost")) < 10 for worker in workers), "one line each time"
+        begun = [line for worker in workers for line in worker.events("consumer.started")]
+        reconnects = sum(line["part"] == "consumer" for line in begun) - len(workers)
+        counts = await counted(world, acknowledged=world.model().sendings[Answer.CONFIRMED])
+        assert counts["redeliver"] <= 2 * PREFETCH * reconnects, "no storm of nacks: of two queues, once each"
 
 
 async def test_row_11_a_database_that_is_killed_or_restarted_is_found_again_and_no_attempt_is_burned(
@@ -114,33 +117,45 @@ async def test_row_12_a_connection_lost_during_commit_leaves_it_to_the_redeliver
         assert await world.judge() == []
 
 
-async def test_row_13_a_deadlock_is_tried_again_and_counts_as_no_attempt(make_world: MakeWorld) -> None:
-    async with make_world(workers=1, accounts=2, program=PROGRAM) as world:
-        worker = only_worker(world)
-        session = await asyncpg.connect(world.database_url)
-        first, last = await session.fetch(
-            "SELECT account_id FROM accounts WHERE kind = 'user' ORDER BY account_id"
-        )
-        lock = "SELECT 1 FROM accounts WHERE account_id = $1 FOR UPDATE"
-        transaction = session.transaction()
-        await transaction.start()
-        await session.execute("SET LOCAL deadlock_timeout = '20s'")  # the worker is to find it first
-        await session.execute(lock, last["account_id"])
+WAITING = (
+    "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+)
 
-        # The worker locks the first account and waits for the last; then the first is wanted here.
+
+async def test_row_13_a_deadlock_is_tried_again_and_counts_as_no_attempt(make_world: MakeWorld) -> None:
+    """With the worker's real limits: it waits for a lock longer than the second after which a deadlock is found."""
+    async with make_world(workers=1, accounts=2) as world:
+        worker = only_worker(world)
+        holder, rival = [await asyncpg.connect(world.database_url) for _ in range(2)]
+        first, last = [
+            row["account_id"]
+            for row in await rival.fetch(
+                "SELECT account_id FROM accounts WHERE kind = 'user' ORDER BY account_id"
+            )
+        ]
+        lock = "SELECT 1 FROM accounts WHERE account_id = $1 FOR UPDATE"
+        holding, rivalry = holder.transaction(), rival.transaction()
+        await holding.start()
+        await holder.execute(lock, first)
+        await rivalry.start()
+        await rival.execute("SET LOCAL deadlock_timeout = '20s'")  # the worker is to find it first
+        await rival.execute(lock, last)
+
+        # The worker waits for the first account and the rival behind it. Then the worker has it and wants the last.
         await one_batch_of(world, world.load.some(40))
-        await world.until(
-            "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%FOR NO KEY%'",
-            wanted=True,
-        )
-        await session.execute(lock, first["account_id"])
-        await transaction.rollback()
-        await session.close()
+        await world.until(WAITING, 1)
+        wanting = asyncio.create_task(rival.execute(lock, first))
+        await world.until(WAITING, 2)
+        await holding.rollback()
+        await wanting
+        await rivalry.rollback()
+        await holder.close()
+        await rival.close()
 
         await world.healed()
         assert await world.judge() == []
         reasons = {str(line["reason"]) for line in worker.events("batch.race_lost")}
-        assert reasons & {"DeadlockDetectedError", "LockNotAvailableError"}
+        assert "DeadlockDetectedError" in reasons
         assert await world.value("SELECT count(*) FROM suspects") == 0
 
 
@@ -148,7 +163,11 @@ async def test_row_13_two_workers_that_race_for_one_account_both_answer(make_wor
     async with make_world(workers=2, accounts=1) as world:
         # The same hundred users, opened twice over under numbers of their own: only one of each pair can be applied.
         commands = [
-            world.load._command(Kind.OPEN, open_account(f"twin-{user}", serial_no=f"T-{user}-{twin}"), "?")
+            world.load._command(
+                Kind.OPEN,
+                open_account(f"twin-{user}", serial_no=f"T-{user}-{twin}"),
+                "OK|ACCOUNT_EXISTS",
+            )
             for user in range(100)
             for twin in range(2)
         ]
@@ -163,9 +182,7 @@ async def test_row_13_two_workers_that_race_for_one_account_both_answer(make_wor
 
         assert {row["code"]: row["count"] for row in codes} == {"OK": 100, "ACCOUNT_EXISTS": 100}
         assert await world.value("SELECT count(*) FROM accounts WHERE user_id LIKE 'twin-%'") == 100
-        assert {violation.invariant for violation in await world.judge()} == {3}, (
-            "the model cannot know which won"
-        )
+        assert await world.judge() == []
 
 
 @asynccontextmanager
