@@ -1,18 +1,26 @@
 """Rows 1 to 5 and 25 of the matrix: workers die, freeze, are replaced, and have messages that kill them."""
 
 import asyncio
+import json
 from collections import Counter
+
+import psutil
 
 from tests.faults.conftest import MakeWorld
 from tests.faults.faults import OF_A_BATCH
+from tests.faults.fleet import Slot
+from tests.faults.model import Channel
 from tests.faults.notebook import Answer, Kind, Note
 from tests.faults.sabotaged_worker import CRASHING, FAILING, REFUSED
-from tests.faults.scale import PAST_THE_HEARTBEAT, PROGRAM, with_limits
+from tests.faults.scale import PROGRAM, freezing, with_limits
 from tests.faults.wire import Letter
 from tests.faults.world import World
 from tests.journeys.messages import encoded, open_account
 from tests.journeys.upstream import COMMANDS
+from tests.workers import WorkerProcess
+from wallet_worker.app import PREFETCH
 from wallet_worker.batch import CRASHES_MAX
+from wallet_worker.failpoints import Failpoint
 
 
 async def test_rows_1_and_2_a_worker_killed_between_any_two_steps_loses_and_doubles_nothing(
@@ -80,42 +88,84 @@ async def test_row_4_a_message_that_kills_the_process_is_set_aside_after_some_de
 async def test_row_5_a_worker_frozen_past_its_heartbeat_comes_back_too_late_to_do_harm(
     make_world: MakeWorld,
 ) -> None:
-    async with make_world(program=PROGRAM) as world:
+    """It is frozen with a batch written and not committed, and is thawed when the other worker has applied all of it.
 
-        async def freeze_one() -> None:
-            worker = world.fleet.slots[0].worker
-            assert worker is not None
-            worker.freeze()
-            await asyncio.sleep(PAST_THE_HEARTBEAT)
-            worker.thaw()
-            await world.healed()
-            assert worker.process.returncode is None
+    For that the database must have ended its transaction, and the broker have taken back what it was handed.
+    """
+    async with make_world(program=freezing()) as world:
+        slot = world.fleet.slots[0]
+        await world.fleet.kill(slot, WALLET_FAILPOINT=Failpoint.BEFORE_COMMIT)
+        await world.fleet.until_ready(60)
+        orders = world.load.some(400)
+        await world.sender.send_until_confirmed(orders)
+        late = await until_frozen(slot)
+        await world.until("SELECT count(*) FROM orders WHERE status = 'succeeded'", 400)
 
-        await world.under_load(freeze_one)
+        late.thaw()
+        await world.healed()
+        async with asyncio.timeout(60):
+            while not late.events("batch.settled"):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        await world.under_load(lambda: asyncio.sleep(1))
 
         assert await world.judge() == []
+        assert late.events("database.lost"), "its commit was refused"
+        first, *_ = late.events("batch.settled")
+        assert first["repeated"] == first["size"], "all that it had in hand was known"
+        assert late.process.returncode == 0
 
 
 async def test_row_25_a_rolling_restart_under_load_drains_and_burns_no_attempt(make_world: MakeWorld) -> None:
+    """Each worker is told to stop while it is frozen with all that it may be handed: it hears that as it is thawed."""
     async with make_world() as world:
-        # As much as both workers together prefetch, so that each of them stops with its hands full.
-        await one_batch_of(world, world.load.some(2_000))
+        orders = 2 * (2 * PREFETCH + 100)
 
         async def roll() -> None:
             for slot in world.fleet.slots:
-                slot.ended.clear()
-                await world.fleet.replace(slot)
-                await slot.ended.wait()
+                worker = slot.worker
+                assert worker is not None
+                for one in world.fleet.running:
+                    one.freeze()
+                await world.sender.send_until_confirmed(silent(world, orders // 2))
+                left = (await world.depths())[COMMANDS]
+                assert left > 0, "neither worker may be handed more: so many are unacknowledged in each"
+                stopping = asyncio.create_task(world.fleet.replace(slot))
+                await asyncio.sleep(0)  # SIGTERM waits for SIGCONT
+                for one in world.fleet.running:
+                    one.thaw()
+                await stopping
+                assert settled_while_draining(worker) > PREFETCH / 2, "its hands were full"
                 await world.fleet.until_ready(60)
 
         await world.under_load(roll)
 
-        assert await world.judge() == []
+        assert await world.judge(pending=orders) == []
         assert await world.value("SELECT count(*) FROM suspects") == 0
         assert set(world.heard.times.values()) == {1}, "all was published by whoever promised it"
         logs = "".join(worker.log() for worker in world.workers.started)
         assert "worker.drain_timeout" not in logs
         assert "outbox.left" not in logs
+
+
+async def until_frozen(slot: Slot) -> WorkerProcess:
+    """Return the slot's worker when it has stopped in its tracks."""
+    async with asyncio.timeout(60):
+        while True:
+            worker = slot.worker
+            if worker is not None and psutil.Process(worker.pid).status() == psutil.STATUS_STOPPED:
+                return worker
+            await asyncio.sleep(0.05)
+
+
+def settled_while_draining(worker: WorkerProcess) -> int:
+    """Return how many messages had their ending after the worker was told to stop."""
+    _, _, since = worker.log().partition('"worker.draining"')
+    return sum(json.loads(line)["size"] for line in since.splitlines() if '"batch.settled"' in line)
+
+
+def silent(world: World, count: int) -> list[Letter]:
+    """Return recharges of which the gateway says nothing."""
+    return [world.load._recharge(Channel.SILENT) for _ in range(count)]
 
 
 def letter(command: dict[str, object]) -> Letter:
