@@ -1,28 +1,32 @@
-"""Rows 14 to 17, 21, 24, 26 and 28 of the matrix: what senders do wrong, and clocks.
-
-Rows 19 and 20 are about the keeper of dead letters and its replays, which are not there yet.
-"""
+"""Rows 14 to 17, 24 and 26 to 28 of the matrix: what senders do wrong, clocks, and more than can be done at once."""
 
 import asyncio
 import itertools
 import time
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 import asyncpg
 import psutil
 import pytest
+from aiormq.abc import DeliveredMessage
 
+from schemas import parse
+from schemas.names import ATTEMPTS_HEADER, REASON_HEADER, SOURCE_HEADER
 from tests.faults.conftest import MakeWorld
 from tests.faults.gateway import OCCURRED_AT, said
 from tests.faults.model import Channel
 from tests.faults.notebook import Kind, Note
 from tests.faults.scale import BACKLOG, FULL, PROGRAM, with_limits
-from tests.faults.test_broker_faults import only_worker
-from tests.faults.test_worker_deaths import one_batch_of
-from tests.faults.wire import Letter
+from tests.faults.test_broker_faults import WAIT_SECONDS, only_worker
+from tests.faults.test_worker_deaths import one_batch_of, silent
+from tests.faults.wire import Ears, Letter
 from tests.faults.world import WORKER, World
 from tests.journeys.messages import encoded, result, signed
-from tests.journeys.upstream import COMMANDS, RESULTS
+from tests.journeys.upstream import COMMANDS, DEAD_LETTERS, RESULTS
 from tests.workers import KEYS
 
 CORPUS = Path(__file__).parents[1] / "contract" / "corpus"
@@ -89,20 +93,59 @@ async def test_row_16_a_serial_number_with_other_content_is_flagged_and_never_ap
 async def test_row_17_every_file_of_the_corpus_is_a_dead_letter_byte_for_byte_and_work_goes_on(
     make_world: MakeWorld,
 ) -> None:
+    """From either queue, at once, for the reason that the contract has for it; good messages come last in both."""
     files = [path for path in sorted(CORPUS.rglob("*")) if path.is_file() and path.parent != CORPUS]
     bodies = {path.read_bytes() for path in files} | {b"x" * 2**20, b"[" * 2**20}
-    poison = [
-        Letter(Note(Kind.POISON, "", body), exchange) for body in bodies for exchange in (COMMANDS, RESULTS)
-    ]
+    poison = [Letter(Note(Kind.POISON, "", body), queue) for body in bodies for queue in ACCEPTED]
     async with make_world(workers=1, accounts=5) as world:
         worker = only_worker(world)
-        await world.sender.send_until_confirmed([*poison, *world.load.some(20)])
-        await world.until("SELECT count(*) FROM orders WHERE status = 'succeeded'", 20)
+        async with dead_letters_by_source(world) as letters:
+            await world.sender.send_until_confirmed(poison)
+            await world.sender.send_until_confirmed(world.load.some(20))  # their results follow them
+            await world.until("SELECT count(*) FROM orders WHERE status = 'succeeded'", 20)
 
-        assert await world.judge() == []
+            assert await world.judge() == []
+            async with asyncio.timeout(WAIT_SECONDS):
+                while len(letters) < len(poison):  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
         assert len(bodies) > 150
-        assert {world.heard.bodies[mark] for mark in world.heard.dead_letters} == bodies
+        assert letters == {(one.exchange, one.note.body): [(reason(one), 1)] for one in poison}
         assert worker.process.returncode == 0
+
+
+ACCEPTED = {COMMANDS: parse.COMMANDS, RESULTS: parse.RESULTS}
+
+
+def reason(letter: Letter) -> str:
+    """Return why a body is no message for its queue, by the contract's own parser."""
+    with pytest.raises(parse.Unreadable) as refused:
+        parse.parse(letter.note.body, ACCEPTED[letter.exchange])
+    return refused.value.code.value
+
+
+Letters: TypeAlias = dict[tuple[str, bytes], list[tuple[str, int]]]
+"""Source and body to reason and attempts, of each dead letter."""
+
+
+@asynccontextmanager
+async def dead_letters_by_source(world: World) -> AsyncIterator[Letters]:
+    """Give what is heard of dead letters in a queue beside their own, as long as the block lasts."""
+    letters: Letters = defaultdict(list)
+
+    async def hear(message: DeliveredMessage) -> None:
+        headers = message.header.properties.headers or {}
+        why = (str(headers[REASON_HEADER]), int(str(headers[ATTEMPTS_HEADER])))
+        letters[str(headers[SOURCE_HEADER]), message.body].append(why)
+
+    ears = Ears(world.amqp_url, "harness.dead-letters", hear, exchange=DEAD_LETTERS)
+    await ears.declare()
+    listening = asyncio.create_task(ears.run(), name="dead letters by source")
+    try:
+        yield letters
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+    assert ears.failures == []
 
 
 JUMPING_CLOCK = """
@@ -194,9 +237,9 @@ async def test_row_27_a_long_backlog_is_worked_off_at_a_steady_rate_in_steady_me
             await world.sender.send_until_confirmed(silent(world, 500))
         worker.thaw()
         marks: list[tuple[float, int]] = []
+        patience_seconds = max(120.0, BACKLOG / 200)
         for share in (0.25, 0.5, 0.75, 1.0):
-            wanted = int(BACKLOG * share)
-            await until_at_least(world, wanted, seconds=max(120.0, BACKLOG / 200))
+            await until_at_least(world, int(BACKLOG * share), seconds=patience_seconds)
             marks.append((time.monotonic(), resident_bytes(worker.pid)))
 
         quarters = [later - before for (before, _), (later, _) in itertools.pairwise(marks)]
@@ -206,16 +249,17 @@ async def test_row_27_a_long_backlog_is_worked_off_at_a_steady_rate_in_steady_me
                 f"\nbacklog of {BACKLOG:,}: {rate:,.0f} commands/s, quarters of {[round(q, 1) for q in quarters]} s, "
                 f"memory {[f'{rss / 2**20:.0f} MiB' for _, rss in marks]}"
             )
+        assert await world.judge(pending=BACKLOG, patience_seconds=patience_seconds) == []
         assert marks[-1][1] < marks[0][1] * 1.3 + 2**25
-        if FULL:  # a quarter of a short run is a second, in which others may have the machine
+        if FULL:  # a rate is measured alone, and not among other tests
             assert max(quarters) < 2.5 * min(quarters) + 1
 
 
 async def test_row_28_one_account_for_all_is_about_as_fast_as_many(
     make_world: MakeWorld, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Within ten per cent in `make faults`. In the suite, on a machine with other work, only not many times slower."""
-    count = 40_000 if FULL else 1_500
+    """Within ten per cent in `make faults`. In the suite, among other tests, it is only measured."""
+    count = 40_000 if FULL else 1_000
     turns = (1, 200, 1, 200) if FULL else (1, 200)
     seconds: dict[int, list[float]] = {1: [], 200: []}
     async with make_world(workers=1, accounts=200, program=PROGRAM) as world:
@@ -236,12 +280,24 @@ async def test_row_28_one_account_for_all_is_about_as_fast_as_many(
     hot, spread = min(seconds[1]), min(seconds[200])
     with capsys.disabled():
         print(f"\n{count:,} recharges: one account {hot:.1f} s, 200 accounts {spread:.1f} s")  # noqa: T201
-    assert hot < spread * (1.1 if FULL else 3) + (0 if FULL else 3)
+    if FULL:
+        assert hot < spread * 1.1
 
 
-def silent(world: World, count: int) -> list[Letter]:
-    """Return recharges of which the gateway says nothing."""
-    return [world.load._recharge(Channel.SILENT) for _ in range(count)]
+async def test_row_28_nobody_waits_for_the_end_of_one_account_s_backlog(make_world: MakeWorld) -> None:
+    """Everybody is answered in turn: that is seen in the order of the events, and takes no clock."""
+    async with make_world(workers=1, accounts=20) as world:
+        hot, *others = world.load.accounts
+        orders = [
+            world.load._recharge(Channel.SILENT, hot if number % 20 else others[number // 20 % len(others)])
+            for number in range(1_200)
+        ]
+        await one_batch_of(world, orders)
+        await world.until("SELECT count(*) FROM orders", 1_200)
+
+        assert await world.judge(pending=1_200) == []
+        answered = [number for number, event in world.heard.events if event == "order.pending.v1"]
+        assert answered == [order.note.serial_no for order in orders]
 
 
 async def until_at_least(world: World, orders: int, *, seconds: float) -> None:
