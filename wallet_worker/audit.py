@@ -1,18 +1,20 @@
 """Whether the ledger is what it must be, read from the live database line by line.
 
-One snapshot, under the role that can only read, so that it is true of one moment and disturbs nobody. Rows are
-streamed, first by account, then by order, and every rule is checked here again, also those that constraints of the
-database already guarantee: a restored backup or a mended table may have lost them. Memory does not grow with
-the ledger; the database sorts within some memory, then on its disk.
+One snapshot, under the role that can only read, so that it is true of one moment and disturbs nobody. The database
+itself reads every row and says which accounts and orders it suspects: those that are not known to be right. They are
+then streamed here, account by account and order by order, and what is wrong with them is found and explained; a good
+ledger costs no more than the reading. Every rule is checked again, also those that constraints of the database already
+guarantee: a restored backup or a mended table may have lost them. Memory does not grow with the ledger: too many
+suspects are not kept, everything is explained then; and the database sorts within some memory, then on its disk.
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Final, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -25,10 +27,10 @@ from wallet_worker.store.snapshot import chunks, snapshot
 
 APPLICATION: Final = "wallet audit"
 SHOWN_MAX: Final = 10  # findings of each kind: enough to see a pattern
-
-
+SUSPECTS_MAX: Final = 100_000  # some 10 MB; where there are more, everything is read
+# A pass over a table has two helpers, as reporting queries do, and sorts and groups a million rows in memory.
+WHOLE_TABLES: Final = {"max_parallel_workers_per_gather": "2", "work_mem": "128MB"}
 LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
-NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
 class Invariant(StrEnum):
@@ -50,7 +52,7 @@ class Invariant(StrEnum):
     LINE_TIMES = "line_times", "an account's lines are in the order of their times"
     ORDER_ROW = (
         "order_row",
-        "an order is in its account's currency, is late only if its money came, and is due exactly while it waits",
+        "an order is on an account of its currency, late only if its money came, and due exactly while it waits",
     )
     RESULT = "result", "what came or left through the gateway did so by a result that says so"
     RESERVED = "reserved", "what is reserved is what pending orders and active holds will take"
@@ -62,6 +64,10 @@ class Invariant(StrEnum):
     ORDER_COMMAND = "order_command", "an order has the applied command that asked for it"
     COMMAND_ORDER = "command_order", "an applied command has the order that it asked for"
     STRAY_LINE = "stray_line", "a line belongs to an account and to an order"
+    UNIQUE = (
+        "unique",
+        "there is one account, order or command of a number, and one open account of an owner, type and currency",
+    )
 
     def __new__(cls, value: str, meaning: str) -> Self:
         """Return the member: a string like any other, that knows what it means."""
@@ -133,18 +139,15 @@ async def audit(
     begun = time.monotonic()
     report = Report(shown_max)
     with mapped():
-        async with snapshot(dsn, APPLICATION) as connection:
+        async with snapshot(dsn, APPLICATION, WHOLE_TABLES) as connection:
             counts = await connection.fetchrow(_COUNTS)
             report.accounts, report.orders, report.commands, report.lines = counts or (0, 0, 0, 0)
-
-            def lines_seen(done: int) -> None:
-                on_progress(Progress(done, 2 * report.lines))
-
-            accounts = await _check_accounts(connection, report, lines_seen)
-            orders = await _check_orders(connection, report, lambda done: lines_seen(accounts + done))
-            if min(accounts, orders) < report.lines:
-                await _find_stray_lines(connection, report)
-            await _find_commands_without_order(connection, report)
+            on_progress(Progress(0, 2 * report.lines))
+            await _check_all_accounts(connection, report)
+            on_progress(Progress(report.lines, 2 * report.lines))
+            await _check_all_orders(connection, report)
+            on_progress(Progress(2 * report.lines, 2 * report.lines))
+            await _find_twice(connection, report)
             await _find_wrong_accounts(connection, report)
             await _find_wrong_rows(connection, report)
             await _find_unpaid(connection, report)
@@ -161,11 +164,106 @@ SELECT (SELECT count(*) FROM accounts), (SELECT count(*) FROM orders),
        (SELECT count(*) FROM commands), (SELECT count(*) FROM entries)
 """
 
+_BALANCES = """
+SELECT currency, sum(balance) FROM accounts GROUP BY currency
+"""
+
+# Accounts that are not known to be right, and those of which there are only lines. Where every line follows from the
+# one before it, the last one's balance is the sum of all.
+_SUSPECT_ACCOUNTS = """
+SELECT account_id
+FROM (
+    SELECT account_id, max(line_no) AS last_line_no, sum(moved) AS moved, min(balance_after) AS lowest,
+           bool_and(follows) AS chained
+    FROM (
+        SELECT account_id, line_no, moved, balance_after,
+               (
+                   line_no = row_number() OVER lines
+                   AND balance_before = lag(balance_after, 1, 0::bigint) OVER lines
+                   AND balance_after = balance_before + moved
+                   AND created_at >= lag(created_at, 1, created_at) OVER lines
+               ) IS TRUE AS follows
+        FROM (
+            SELECT *, CASE direction WHEN 'credit' THEN amount ELSE -amount END AS moved
+            FROM entries
+        ) AS entry
+        WINDOW lines AS (PARTITION BY account_id ORDER BY line_no)
+    ) AS line
+    GROUP BY account_id
+) AS ledger
+FULL JOIN accounts AS a USING (account_id)
+WHERE (
+    coalesce(chained, true)
+    AND a.line_no = coalesce(last_line_no, 0)
+    AND a.balance = coalesce(moved, 0)
+    AND (a.kind <> 'user' OR least(a.balance, lowest) >= 0)
+    AND a.reserved >= 0
+    AND (a.reserved = 0 OR a.reserved <= a.balance)
+) IS NOT TRUE
+LIMIT $1
+"""
+
+# Orders that are not known to be right, and those of which there are only lines. A command without an order is a
+# suspect without a number.
+_SUSPECT_ORDERS = """
+SELECT order_id
+FROM (
+    SELECT e.order_id, count(*) AS lines, min(e.amount) AS amount, max(e.amount) AS other_amount,
+           min(a.currency) AS currency, max(a.currency) AS other_currency,
+           max(a.account_id)  FILTER (WHERE e.direction = 'debit'  AND a.system_name IS NULL) AS payer,
+           max(a.account_id)  FILTER (WHERE e.direction = 'credit' AND a.system_name IS NULL) AS payee,
+           max(a.system_name) FILTER (WHERE e.direction = 'debit')  AS system_payer,
+           max(a.system_name) FILTER (WHERE e.direction = 'credit') AS system_payee
+    FROM entries e
+    LEFT JOIN accounts a USING (account_id)
+    GROUP BY e.order_id
+) AS paid
+FULL JOIN orders AS o USING (order_id)
+FULL JOIN (
+    SELECT serial_no, command_type
+    FROM commands
+    WHERE status = 'applied' AND command_type LIKE 'order.%'
+) AS c USING (serial_no)
+WHERE (
+    c.command_type = 'order.' || o.order_type || '.v1'
+    AND CASE
+        WHEN o.status <> 'succeeded' OR o.order_type = 'release' THEN paid.lines IS NULL
+        ELSE paid.lines = 2
+            AND paid.amount = o.amount AND paid.other_amount = o.amount
+            AND paid.currency = o.currency AND paid.other_currency = o.currency
+            AND CASE
+                WHEN o.order_type = 'recharge'
+                    THEN paid.system_payer = 'clearing' AND paid.payee = o.account_id
+                WHEN o.order_type IN ('withdraw', 'refund')
+                    THEN paid.payer = o.account_id AND paid.system_payee = 'clearing'
+                WHEN o.order_type IN ('transfer', 'capture')
+                    THEN paid.payer = o.account_id AND paid.payee = o.counter_account_id
+            END
+    END
+) IS NOT TRUE
+LIMIT $1
+"""
+
+
+async def _suspects(connection: asyncpg.Connection, query: str) -> list[Any] | None:
+    """Return whom the query suspects, or nothing at all if everybody is to be looked at.
+
+    That is so where there are too many, and where the numbers are such that the database cannot add them.
+    """
+    try:
+        async with connection.transaction():
+            rows = await connection.fetch(query, SUSPECTS_MAX + 1)
+    except asyncpg.NumericValueOutOfRangeError:
+        return None
+    return None if len(rows) > SUSPECTS_MAX else [row[0] for row in rows]
+
+
 _BY_ACCOUNT = """
 SELECT a.account_id, a.kind = 'user', a.currency, a.balance, a.reserved, a.line_no,
        e.line_no, e.direction = 'credit', e.amount, e.balance_before, e.balance_after, e.created_at
 FROM accounts a
 LEFT JOIN entries e ON e.account_id = a.account_id
+WHERE $1::bigint[] IS NULL OR a.account_id = ANY ($1)
 ORDER BY a.account_id, e.line_no
 """
 
@@ -186,48 +284,40 @@ class AccountSoFar:
     last_at: datetime = LONG_AGO
 
 
-async def _check_accounts(
-    connection: asyncpg.Connection, report: Report, lines_seen: Callable[[int], None]
-) -> int:
-    """Check every account and its lines, and the sum of each currency; return how many lines there were."""
-    moved: Counter[str] = Counter()
+async def _check_all_accounts(connection: asyncpg.Connection, report: Report) -> None:
+    """Check every account and its lines, and the sum of each currency."""
+    # The entries of an account that nobody suspects sum to its balance.
+    moved = Counter({currency: int(minor) for currency, minor in await connection.fetch(_BALANCES)})
+    suspects = await _suspects(connection, _SUSPECT_ACCOUNTS)
+    if suspects != []:
+        async for account in _accounts_with_lines_checked(connection, suspects, report):
+            check_account(account, report)
+            moved[account.currency] += account.moved - account.balance
+    for currency, sum_minor in sorted(moved.items()):
+        if sum_minor:
+            detail = f"the entries in {currency} sum to {_text(sum_minor, currency)}"
+            report.add(Finding(invariant=Invariant.CURRENCY_SUM, detail=detail))
+
+
+async def _accounts_with_lines_checked(
+    connection: asyncpg.Connection, account_ids: Sequence[int] | None, report: Report
+) -> AsyncIterator[AccountSoFar]:
+    """Yield these accounts, or all, each after its lines were checked."""
     account: AccountSoFar | None = None
-    lines = 0
-    async for rows in chunks(connection, _BY_ACCOUNT):
+    async for rows in chunks(connection, _BY_ACCOUNT, account_ids):
         for (
             account_id, is_user, currency, balance, reserved, last_line_no,
             line_no, is_credit, amount, before, after, created_at,
         ) in rows:  # fmt: skip
             if account is None or account.account_id != account_id:
                 if account is not None:
-                    moved[account.currency] += account.moved
-                    check_account(account, report)
+                    yield account
                 account = AccountSoFar(account_id, is_user, currency, balance, reserved, last_line_no)
-            if line_no is None:
-                continue
-            lines += 1
-            signed = amount if is_credit else -amount
-            if (
-                line_no != account.last_line_no + 1
-                or before != account.left
-                or after != before + signed
-                or (is_user and after < 0)
-                or created_at < account.last_at
-            ):
-                check_line(account, line_no, signed, before, after, report, created_at)
-            account.last_line_no = line_no
-            account.last_at = created_at
-            account.left = after
-            account.moved += signed
-        lines_seen(lines)
+            if line_no is not None:
+                signed = amount if is_credit else -amount
+                check_line(account, line_no, signed, before, after, created_at, report)
     if account is not None:
-        moved[account.currency] += account.moved
-        check_account(account, report)
-    for currency, sum_minor in sorted(moved.items()):
-        if sum_minor:
-            detail = f"the entries in {currency} sum to {_text(sum_minor, currency)}"
-            report.add(Finding(invariant=Invariant.CURRENCY_SUM, detail=detail))
-    return lines
+        yield account
 
 
 def check_line(
@@ -236,10 +326,10 @@ def check_line(
     signed: int,
     before: int,
     after: int,
+    created_at: datetime,
     report: Report,
-    created_at: datetime = NEVER,
 ) -> None:
-    """Find what is wrong with one line, coming after what `account` has come to."""
+    """Find what is wrong with one line, coming after what `account` has come to, and have it come to this line."""
 
     def text(minor: int) -> str:
         return _text(minor, account.currency)
@@ -260,6 +350,8 @@ def check_line(
         found(Invariant.OVERDRAFT, f"it leaves {text(after)}")
     if created_at < account.last_at:
         found(Invariant.LINE_TIMES, f"it is of {created_at}, and the line before it of {account.last_at}")
+    account.last_line_no, account.left, account.last_at = line_no, after, created_at
+    account.moved += signed
 
 
 def check_account(account: AccountSoFar, report: Report) -> None:
@@ -294,7 +386,8 @@ FROM orders o
 LEFT JOIN commands c ON c.serial_no = o.serial_no
 LEFT JOIN entries e ON e.order_id = o.order_id
 LEFT JOIN accounts a ON a.account_id = e.account_id
-ORDER BY o.order_id
+WHERE $1::uuid[] IS NULL OR o.order_id = ANY ($1)
+ORDER BY o.order_id, e.account_id, e.line_no
 """
 
 
@@ -316,14 +409,22 @@ _Line: TypeAlias = tuple[int | str, str | None, int]
 """Of an entry: whose it is (an account_id, or a system account's name), in what currency, and what it moved."""
 
 
-async def _check_orders(
-    connection: asyncpg.Connection, report: Report, lines_seen: Callable[[int], None]
-) -> int:
-    """Check every order with its entries and its command; return how many lines there were."""
+async def _check_all_orders(connection: asyncpg.Connection, report: Report) -> None:
+    """Check every order with its entries and its command, and that no entry and no command is without its order."""
+    suspects = await _suspects(connection, _SUSPECT_ORDERS)
+    if suspects != []:
+        await check_orders(connection, suspects, report)
+        await find_stray_lines(connection, None, report)
+        await _find_commands_without_order(connection, report)
+
+
+async def check_orders(
+    connection: asyncpg.Connection, order_ids: Sequence[UUID] | None, report: Report
+) -> None:
+    """Find what is wrong with these orders, or with all, with all of their entries and their commands."""
     order: _Order | None = None
     entries: list[_Line] = []
-    lines = 0
-    async for rows in chunks(connection, _BY_ORDER):
+    async for rows in chunks(connection, _BY_ORDER, order_ids):
         for row in rows:
             order_id = row[0]
             if order is None or order.order_id != order_id:
@@ -333,13 +434,10 @@ async def _check_orders(
                 entries = []
             account_id = row[8]
             if account_id is not None:
-                lines += 1
                 amount = row[10]
                 entries.append((row[12] or account_id, row[11], amount if row[9] else -amount))
-        lines_seen(lines)
     if order is not None:
         _check_order(order, entries, report)
-    return lines
 
 
 def _check_order(order: _Order, entries: list[_Line], report: Report) -> None:
@@ -413,13 +511,16 @@ SELECT e.account_id, e.line_no, e.order_id, a.account_id IS NULL
 FROM entries e
 LEFT JOIN accounts a ON a.account_id = e.account_id
 LEFT JOIN orders o ON o.order_id = e.order_id
-WHERE a.account_id IS NULL OR o.order_id IS NULL
+WHERE (a.account_id IS NULL OR o.order_id IS NULL) AND ($1::uuid[] IS NULL OR e.order_id = ANY ($1))
 ORDER BY e.account_id, e.line_no
 """
 
 
-async def _find_stray_lines(connection: asyncpg.Connection, report: Report) -> None:
-    async for rows in chunks(connection, _STRAY_LINES):
+async def find_stray_lines(
+    connection: asyncpg.Connection, order_ids: Sequence[UUID] | None, report: Report
+) -> None:
+    """Find the lines that are of these orders, or of any, and have no such order, or no account."""
+    async for rows in chunks(connection, _STRAY_LINES, order_ids):
         for account_id, line_no, order_id, no_account in rows:
             report.add(
                 Finding(
@@ -448,6 +549,49 @@ async def _find_commands_without_order(connection: asyncpg.Connection, report: R
             report.add(Finding(invariant=Invariant.COMMAND_ORDER, detail=detail, serial_no=serial_no))
 
 
+_TWICE = """
+SELECT account_id, NULL::uuid, NULL, count(*), 'accounts with this account_id'
+FROM accounts
+GROUP BY account_id
+HAVING count(*) > 1
+UNION ALL
+SELECT max(account_id), NULL, NULL, count(*), 'open accounts of this owner, type and currency'
+FROM accounts
+WHERE kind = 'user' AND status <> 'closed'
+GROUP BY user_id, account_type, currency
+HAVING count(*) > 1
+UNION ALL
+SELECT NULL, order_id, NULL, count(*), 'orders with this order_id'
+FROM orders
+GROUP BY order_id
+HAVING count(*) > 1
+UNION ALL
+SELECT NULL, NULL, serial_no, count(*), 'orders with this serial_no'
+FROM orders
+GROUP BY serial_no
+HAVING count(*) > 1
+UNION ALL
+SELECT NULL, NULL, serial_no, count(*), 'commands with this serial_no'
+FROM commands
+GROUP BY serial_no
+HAVING count(*) > 1
+"""
+
+
+async def _find_twice(connection: asyncpg.Connection, report: Report) -> None:
+    async for rows in chunks(connection, _TWICE):
+        for account_id, order_id, serial_no, times, what in rows:
+            report.add(
+                Finding(
+                    invariant=Invariant.UNIQUE,
+                    detail=f"there are {times} {what}",
+                    account_id=account_id,
+                    order_id=order_id,
+                    serial_no=serial_no,
+                )
+            )
+
+
 _WRONG_ACCOUNTS = """
 SELECT account_id, currency, status, balance, reserved
 FROM accounts
@@ -468,8 +612,8 @@ async def _find_wrong_accounts(connection: asyncpg.Connection, report: Report) -
 _WRONG_ROWS = """
 SELECT o.order_id, o.status, o.currency, a.currency, o.late, o.due_at
 FROM orders o
-JOIN accounts a USING (account_id)
-WHERE o.currency <> a.currency
+LEFT JOIN accounts a USING (account_id)
+WHERE o.currency IS DISTINCT FROM a.currency
    OR (o.late AND o.status <> 'succeeded')
    OR (o.status IN ('pending', 'active')) <> (o.due_at IS NOT NULL)
 ORDER BY o.order_id
@@ -481,7 +625,8 @@ async def _find_wrong_rows(connection: asyncpg.Connection, report: Report) -> No
         for order_id, status, currency, account_currency, late, due_at in rows:
             when = f"due at {due_at}" if due_at else "never due"
             how = f"{status}, late" if late else status
-            detail = f"it is {how}, {when}, in {currency} on an account in {account_currency}"
+            where = f"an account in {account_currency}" if account_currency else "no account"
+            detail = f"it is {how}, {when}, in {currency} on {where}"
             report.add(Finding(invariant=Invariant.ORDER_ROW, detail=detail, order_id=order_id))
 
 
@@ -563,7 +708,7 @@ SELECT o.order_id, o.order_type, o.status, o.currency, o.amount, sum(r.amount)::
 FROM orders r
 JOIN orders o ON o.serial_no = r.about_serial_no
 WHERE r.order_type = 'refund' AND r.status <> 'failed'
-GROUP BY o.order_id
+GROUP BY o.order_id, o.order_type, o.status, o.currency, o.amount
 HAVING sum(r.amount) > o.amount OR o.order_type <> 'recharge' OR o.status <> 'succeeded'
 ORDER BY o.order_id
 """

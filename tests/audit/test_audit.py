@@ -1,6 +1,7 @@
 """Each way of breaking the ledger is found, and nothing else is."""
 
 from dataclasses import dataclass
+from itertools import product
 
 import asyncpg
 import pytest
@@ -9,12 +10,19 @@ from tests.audit import ledger
 from tests.audit.ledger import ALICE, BOB, EVE, corrupt
 from tests.servers import Servers
 from tests.servers.ports import free_ports
+from wallet_worker import audit as auditing
 from wallet_worker.audit import Invariant, Progress, Report, audit
 from wallet_worker.store import snapshot as snapshots
 from wallet_worker.store.errors import InvariantBrokenError, UnavailableError
 
 CHUNKS = (1, 3, 2_000)
 """Rows come in chunks that end inside accounts and orders, and in one."""
+
+FEW, MANY = 0, 100_000
+"""How many suspects may be kept: with few, everything is read and explained as soon as there is one."""
+
+NONE = -1
+"""Nobody may be suspected: everything is read and explained, also where all is well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,14 +283,89 @@ DAMAGES = (
     Damage(
         "an account is gone, its lines are not",
         "DELETE FROM accounts WHERE account_id = 102",
-        {Invariant.STRAY_LINE: 2, Invariant.CURRENCY_SUM: 1, Invariant.ORDER_ENTRIES: 2},
+        {
+            Invariant.STRAY_LINE: 2,
+            Invariant.CURRENCY_SUM: 1,
+            Invariant.ORDER_ENTRIES: 2,
+            Invariant.ORDER_ROW: 2,
+        },
         {
             on(Invariant.STRAY_LINE, "None 1"),
             on(Invariant.STRAY_LINE, "None 2"),
             on(Invariant.CURRENCY_SUM, ""),
             on(Invariant.ORDER_ENTRIES, "R-4"),
             on(Invariant.ORDER_ENTRIES, "R-5"),
+            on(Invariant.ORDER_ROW, "R-4"),
+            on(Invariant.ORDER_ROW, "R-5"),
         },
+    ),
+    Damage(
+        "an order that waits is on no account",
+        "UPDATE orders SET account_id = 999 WHERE serial_no = 'R-6'",
+        {Invariant.ORDER_ROW: 1},
+        {on(Invariant.ORDER_ROW, "R-6")},
+    ),
+    Damage(
+        "balances are such that adding to them leaves 64 bits",
+        """
+        UPDATE entries
+        SET balance_after = 9223372036854775807
+        WHERE account_id = 101 AND line_no = 1;
+        UPDATE entries
+        SET balance_before = 9223372036854775807
+        WHERE account_id = 101 AND line_no = 2
+        """,
+        {Invariant.LINE_ARITHMETIC: 2},
+        {on(Invariant.LINE_ARITHMETIC, "alice 1"), on(Invariant.LINE_ARITHMETIC, "alice 2")},
+    ),
+    Damage(
+        "two orders have one serial number",
+        """
+        ALTER TABLE orders DROP CONSTRAINT orders_serial_no_key CASCADE;
+        DELETE FROM commands WHERE serial_no = 'R-6';
+        UPDATE orders SET serial_no = 'R-7' WHERE serial_no = 'R-6'
+        """,
+        {Invariant.UNIQUE: 1},
+        {on(Invariant.UNIQUE, "R-7")},
+    ),
+    Damage(
+        "an order is there twice",
+        """
+        ALTER TABLE orders DROP CONSTRAINT orders_serial_no_key CASCADE;
+        ALTER TABLE orders DROP CONSTRAINT orders_pkey CASCADE;
+        INSERT INTO orders SELECT * FROM orders WHERE serial_no = 'R-1'
+        """,
+        {Invariant.UNIQUE: 2},
+        {on(Invariant.UNIQUE, "R-1")},
+    ),
+    Damage(
+        "a command is there twice",
+        """
+        ALTER TABLE commands DROP CONSTRAINT commands_pkey CASCADE;
+        INSERT INTO commands SELECT * FROM commands WHERE serial_no = 'R-1'
+        """,
+        {Invariant.UNIQUE: 1},
+        {on(Invariant.UNIQUE, "R-1")},
+    ),
+    Damage(
+        "an owner has two open accounts of a type and currency",
+        """
+        DROP INDEX accounts_open_key;
+        UPDATE accounts SET user_id = 'alice' WHERE account_id = 103
+        """,
+        {Invariant.UNIQUE: 1},
+        {on(Invariant.UNIQUE, "eve")},
+    ),
+    Damage(
+        "an account is there twice",
+        """
+        DROP INDEX accounts_open_key;
+        ALTER TABLE accounts DROP CONSTRAINT accounts_account_no_key;
+        ALTER TABLE accounts DROP CONSTRAINT accounts_pkey CASCADE;
+        INSERT INTO accounts SELECT * FROM accounts WHERE account_id = 103
+        """,
+        {Invariant.UNIQUE: 2},
+        {on(Invariant.UNIQUE, "eve")},
     ),
     Damage(
         "an account has a currency that is none",
@@ -322,11 +405,12 @@ def seen(report: Report) -> set[tuple[Invariant, str]]:
     return found
 
 
-@pytest.mark.parametrize("chunk_rows", CHUNKS)
+@pytest.mark.parametrize(("chunk_rows", "suspects_max"), [*product(CHUNKS, [NONE]), (2_000, MANY)])
 async def test_a_good_ledger_is_clean(
-    clean_url: str, chunk_rows: int, monkeypatch: pytest.MonkeyPatch
+    clean_url: str, chunk_rows: int, suspects_max: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(snapshots, "CHUNK_ROWS", chunk_rows)
+    monkeypatch.setattr(auditing, "SUSPECTS_MAX", suspects_max)
 
     report = await audit(clean_url)
 
@@ -341,8 +425,9 @@ async def test_damage_is_found_where_it_is(
 ) -> None:
     await corrupt(owner, damage.statements)
 
-    for chunk_rows in CHUNKS:
+    for chunk_rows, suspects_max in (*product(CHUNKS, [MANY]), (2_000, FEW)):
         monkeypatch.setattr(snapshots, "CHUNK_ROWS", chunk_rows)
+        monkeypatch.setattr(auditing, "SUSPECTS_MAX", suspects_max)
         report = await audit(clean_url)
 
         assert report.found == damage.found
@@ -516,6 +601,70 @@ async def test_damage_to_the_other_orders_is_found_and_nothing_else(
     assert seen(report) == damage.where
 
 
+# What is done to one row at a time.
+MEDDLED = {
+    "accounts": {
+        "balance": "balance + 1",
+        "currency": "'ZZZ'",
+        "kind": "CASE kind WHEN 'user' THEN 'system' ELSE 'user' END",
+        "line_no": "line_no - 1",
+        "reserved": "reserved - 1",
+        "system_name": "'other'",
+    },
+    "commands": {
+        "command_type": "'order.hold.v1'",
+        "serial_no": "serial_no || '?'",
+        "status": "'refused', code = 'LIMIT_EXCEEDED'",
+    },
+    "entries": {
+        "account_id": "103",
+        "amount": "amount + 1",
+        "balance_after": "balance_after - 1",
+        "balance_before": "balance_before + 1",
+        "created_at": "created_at - interval '1 day'",
+        "direction": "CASE direction WHEN 'credit' THEN 'debit' ELSE 'credit' END",
+        "line_no": "line_no + 100",
+        "order_id": "gen_random_uuid()",
+    },
+    "orders": {
+        "account_id": "103",
+        "amount": "amount + 1",
+        "counter_account_id": "103",
+        "currency": "'JPY'",
+        "order_id": "gen_random_uuid()",
+        "order_type": "CASE order_type WHEN 'transfer' THEN 'withdraw' ELSE 'transfer' END",
+        "serial_no": "serial_no || '?'",
+        "status": "CASE status WHEN 'succeeded' THEN 'failed' ELSE 'succeeded' END",
+    },
+}
+
+
+async def test_whatever_is_wrong_is_suspected(
+    clean_url: str, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ledger.write_every_order(owner)
+    await corrupt(owner, "UPDATE accounts SET updated_at = now()")  # no trigger and no check is left
+    for table in MEDDLED:
+        await owner.execute(f"CREATE TABLE good_{table} AS TABLE {table}")
+
+    for table, changes in MEDDLED.items():
+        for row, (column, value) in product((2, 9), changes.items()):
+            await owner.execute(
+                f"""
+                UPDATE {table} SET {column} = {value}
+                WHERE ctid = (SELECT ctid FROM {table} ORDER BY {table}::text OFFSET {row} LIMIT 1)
+                """  # noqa: S608 -- text of this file
+            )
+            monkeypatch.setattr(auditing, "SUSPECTS_MAX", MANY)
+            of_suspects = await audit(clean_url, shown_max=MANY)
+            monkeypatch.setattr(auditing, "SUSPECTS_MAX", NONE)
+            of_all = await audit(clean_url, shown_max=MANY)
+            await owner.execute(f"DELETE FROM {table}; INSERT INTO {table} TABLE good_{table}")  # noqa: S608
+
+            assert (column, set(of_suspects.findings)) == (column, set(of_all.findings))
+            assert of_suspects.found == of_all.found
+
+
 def test_each_rule_has_damage_that_breaks_it() -> None:
     assert {invariant for damage in (*DAMAGES, *OTHER_DAMAGES) for invariant in damage.found} == set(
         Invariant
@@ -548,14 +697,12 @@ async def test_all_is_counted_and_the_first_are_kept(clean_url: str, owner: asyn
     assert (none.clean, none.findings) == (False, [])
 
 
-async def test_progress_goes_up_to_the_end(clean_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshots, "CHUNK_ROWS", 3)
+async def test_progress_goes_up_to_the_end(clean_url: str) -> None:
     moved: list[Progress] = []
 
     await audit(clean_url, on_progress=moved.append)
 
-    assert [one.done for one in moved] == sorted(one.done for one in moved)
-    assert moved[-1] == Progress(done=20, total=20)
+    assert moved == [Progress(done=0, total=20), Progress(done=10, total=20), Progress(done=20, total=20)]
 
 
 async def test_the_audit_sees_one_moment(clean_url: str, owner: asyncpg.Connection) -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 
 import asyncpg
 import pytest
@@ -13,8 +14,11 @@ import pytest
 from tests.audit import ledger
 from tests.faults.proxy import proxied
 from tests.servers.ports import free_ports
+from wallet_worker import follow as following
 from wallet_worker.audit import Invariant, Report
+from wallet_worker.cli.exits import Exit
 from wallet_worker.follow import Signals, follow
+from wallet_worker.store.errors import LostRaceError
 
 PATIENCE_SECONDS = 30.0
 
@@ -36,23 +40,40 @@ WITH moved AS (
 )
 INSERT INTO entries (account_id, line_no, order_id, direction, amount, balance_before, balance_after, created_at)
 SELECT m.account_id, m.line_no, o.order_id, $3, 700,
-       m.balance - CASE $3 WHEN 'credit' THEN 700 ELSE -700 END, m.balance, now()
+       m.balance - CASE $3 WHEN 'credit' THEN 700 ELSE -700 END, m.balance, now() - $4::interval
 FROM moved m, orders o
 WHERE o.serial_no = $2
 """
 
 
-async def pay_alice(owner: asyncpg.Connection, serial_no: str, *, contra: bool = True) -> None:
+WAITS_FOR_A_LOCK = """
+SELECT EXISTS (
+    SELECT
+    FROM pg_locks
+    JOIN pg_database ON pg_database.oid = pg_locks.database
+    WHERE datname = current_database() AND relation = 'entries'::regclass AND NOT granted
+)
+"""
+LANE = "SELECT account_id FROM accounts WHERE system_name = 'clearing' AND currency = 'TWD' AND lane = 0"
+
+
+async def pay_alice(
+    owner: asyncpg.Connection, serial_no: str, *, contra: bool = True, ago: timedelta = timedelta(0)
+) -> None:
     """Credit alice, and debit the clearing account, in one transaction; or forget to."""
     async with owner.transaction():
         await owner.execute(COMMAND, serial_no)
         await owner.execute(ORDER, serial_no)
-        await owner.execute(LINE, ledger.ALICE, serial_no, "credit")
-        if contra:
-            lane = await owner.fetchval(
-                "SELECT account_id FROM accounts WHERE system_name = 'clearing' AND currency = 'TWD' AND lane = 0"
-            )
-            await owner.execute(LINE, lane, serial_no, "debit")
+        await write_lines(owner, serial_no, contra=contra, ago=ago)
+
+
+async def write_lines(
+    owner: asyncpg.Connection, serial_no: str, *, contra: bool = True, ago: timedelta = timedelta(0)
+) -> None:
+    """Write the two lines of a recharge of alice's, or only hers."""
+    await owner.execute(LINE, ledger.ALICE, serial_no, "credit", ago)
+    if contra:
+        await owner.execute(LINE, await owner.fetchval(LANE), serial_no, "debit", ago)
 
 
 class Following:
@@ -77,6 +98,11 @@ class Following:
                 await asyncio.sleep(0.01)
 
     async def report(self) -> Report:
+        found = await self.ended()
+        assert found is not None
+        return found
+
+    async def ended(self) -> Report | None:
         return await asyncio.wait_for(self.task, PATIENCE_SECONDS)
 
 
@@ -137,24 +163,139 @@ async def _line_number_without_a_line(owner: asyncpg.Connection) -> None:
     await owner.execute("UPDATE accounts SET line_no = line_no + 1 WHERE account_id = $1", ledger.ALICE)
 
 
+async def _paid_twice(owner: asyncpg.Connection) -> None:
+    async with owner.transaction():
+        await write_lines(owner, "R-good")
+
+
+async def _lines_of_yesterday(owner: asyncpg.Connection) -> None:
+    await pay_alice(owner, "R-late", ago=timedelta(days=1))
+
+
+UNTOUCHED = """
+INSERT INTO entries (account_id, line_no, order_id, direction, amount, balance_before, balance_after, created_at)
+SELECT a.account_id, a.line_no + 1, o.order_id, l.direction, 700, a.balance, a.balance + l.moved, now()
+FROM (VALUES ($1::bigint, 'credit', 700), ($2::bigint, 'debit', -700)) AS l (account_id, direction, moved)
+JOIN accounts a USING (account_id)
+JOIN orders o ON o.serial_no = 'R-untouched'
+"""
+
+
+async def _lines_whose_accounts_know_nothing(owner: asyncpg.Connection) -> None:
+    async with owner.transaction():
+        await owner.execute(COMMAND, "R-untouched")
+        await owner.execute(ORDER, "R-untouched")
+        await owner.execute(UNTOUCHED, ledger.ALICE, await owner.fetchval(LANE))
+
+
+async def _lines_without_their_order(owner: asyncpg.Connection) -> None:
+    async with owner.transaction():
+        await owner.execute("SET LOCAL session_replication_role = replica")  # no foreign keys
+        await pay_alice(owner, "R-gone")
+        await owner.execute("DELETE FROM orders WHERE serial_no = 'R-gone'")
+
+
+async def _nobody_asked(owner: asyncpg.Connection) -> None:
+    async with owner.transaction():
+        await owner.execute("SET LOCAL session_replication_role = replica")
+        await pay_alice(owner, "R-unasked")
+        await owner.execute("DELETE FROM commands WHERE serial_no = 'R-unasked'")
+
+
 @pytest.mark.parametrize(
     ("damage", "broken"),
     [
-        (_no_contra_entry, {Invariant.CURRENCY_SUM, Invariant.ORDER_SUM}),
-        (_balance_without_a_line, {Invariant.BALANCE}),
-        (_line_number_without_a_line, {Invariant.LAST_LINE}),
+        (
+            _no_contra_entry,
+            {Invariant.CURRENCY_SUM: 1, Invariant.ORDER_SUM: 1, Invariant.ORDER_ENTRIES: 1},
+        ),
+        (_balance_without_a_line, {Invariant.BALANCE: 1}),
+        (_line_number_without_a_line, {Invariant.LAST_LINE: 1}),
+        (_paid_twice, {Invariant.ORDER_ENTRIES: 1}),
+        (_lines_of_yesterday, {Invariant.LINE_TIMES: 2}),
+        (_lines_whose_accounts_know_nothing, {Invariant.LAST_LINE: 2, Invariant.BALANCE: 2}),
+        (_lines_without_their_order, {Invariant.STRAY_LINE: 2}),
+        (_nobody_asked, {Invariant.ORDER_COMMAND: 1}),
     ],
 )
 async def test_the_first_broken_rule_ends_it_and_is_a_metric(
-    follower: Following, owner: asyncpg.Connection, damage: Damage, broken: set[Invariant]
+    follower: Following, owner: asyncpg.Connection, damage: Damage, broken: dict[Invariant, int]
 ) -> None:
     await pay_alice(owner, "R-good")
+    await follower.until("wallet_audit_lines_total", 2)
     await damage(owner)
 
     report = await follower.report()
 
-    assert set(report.found) == broken
-    assert follower.value("wallet_audit_findings") == len(broken)
+    assert report.found == broken
+    assert follower.value("wallet_audit_findings") == sum(broken.values())
+
+
+async def test_accounts_are_asked_for_lines_that_they_do_not_know_in_turns(
+    monkeypatch: pytest.MonkeyPatch, clean_url: str, owner: asyncpg.Connection
+) -> None:
+    monkeypatch.setattr(following, "PROBED_ACCOUNTS", 2)
+    follower = Following(clean_url)
+    await follower.until("wallet_audit_checked_timestamp_seconds", 1)
+    await _lines_whose_accounts_know_nothing(owner)
+
+    report = await follower.report()
+
+    # The lane and alice are not in one turn, and the first is enough.
+    assert report.found == {Invariant.LAST_LINE: 1, Invariant.BALANCE: 1, Invariant.CURRENCY_SUM: 1}
+
+
+async def test_stopping_during_the_whole_audit_ends_it_at_once_and_nothing_is_known(
+    clean_url: str, owner: asyncpg.Connection
+) -> None:
+    async with owner.transaction():
+        await owner.execute("LOCK TABLE entries IN ACCESS EXCLUSIVE MODE")
+        follower = Following(clean_url)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not await owner.fetchval(WAITS_FOR_A_LOCK):  # noqa: ASYNC110 -- a lock sends no signal
+                await asyncio.sleep(0.01)
+
+        follower.stopping.set()
+
+        assert await follower.ended() is None
+    assert not follower.away.is_set()
+    assert follower.value("wallet_audit_checked_timestamp_seconds") == 0
+
+
+async def test_a_table_that_is_locked_is_waited_for() -> None:
+    reasons: list[str] = []
+    answers = iter([LostRaceError("LockNotAvailableError"), "checked"])
+
+    async def work() -> str:
+        answer = next(answers)
+        if isinstance(answer, LostRaceError):
+            raise answer
+        return str(answer)
+
+    assert await following._waited_for(work, asyncio.Event(), reasons.append) == "checked"
+    assert reasons == ["LockNotAvailableError"]
+
+
+async def test_the_command_ends_with_3_when_it_is_stopped_before_it_has_checked_anything() -> None:
+    (port,) = free_ports(1)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "wallet_worker", "audit", "--follow",
+        env=os.environ | {"WALLET_DATABASE_URL": f"postgresql://nobody@127.0.0.1:{port}/none"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr is not None
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        first = await process.stderr.readline()
+        process.terminate()
+        out, rest = await process.communicate()
+
+    assert first.startswith(b"wallet: waiting for the database")
+    assert process.returncode == Exit.UNAVAILABLE
+    assert (out, rest.splitlines()[-1]) == (
+        b"",
+        b"wallet: stopped before the first check was complete: nothing was checked",
+    )
 
 
 async def test_a_ledger_that_is_broken_already_ends_it_at_once(

@@ -1,7 +1,8 @@
 """Long looks at a live database: one moment of it, under the role that can only read, row by row."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any, Final
 
 import asyncpg
@@ -11,11 +12,17 @@ from wallet_worker.store.database import CONNECT_SECONDS, READONLY_ROLE
 CHUNK_ROWS: Final = 2_000  # more is no faster, and progress bars move in these steps
 WORK_MEMORY: Final = "64MB"  # of the database, for each sort
 STATEMENT_SECONDS: Final = 3_600  # the first rows may come only after a sort, of perhaps a billion lines
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @asynccontextmanager
-async def snapshot(dsn: str, application: str) -> AsyncIterator[asyncpg.Connection]:
-    """Give a connection that sees one moment. Not from the pool, whose time limits are those of short statements."""
+async def snapshot(
+    dsn: str, application: str, settings: Mapping[str, str] = _NONE
+) -> AsyncIterator[asyncpg.Connection]:
+    """Give a connection that sees one moment. Not from the pool, whose time limits are those of short statements.
+
+    `settings` are of the database, for this connection only; they go before those that stand here.
+    """
     connection = await asyncpg.connect(
         dsn,
         timeout=CONNECT_SECONDS,
@@ -28,6 +35,7 @@ async def snapshot(dsn: str, application: str) -> AsyncIterator[asyncpg.Connecti
             "work_mem": WORK_MEMORY,
             "jit": "off",  # compiling takes longer than all that it could save here
             "max_parallel_workers_per_gather": "0",  # rows that are fetched in chunks are never made in parallel
+            **settings,
         },
     )
     try:
