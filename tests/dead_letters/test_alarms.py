@@ -1,6 +1,7 @@
 """Need 15: metrics and alarms for depth, oldest age, a new group, failing replays and the lag of taking in."""
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 import wallet_worker
-from tests.dead_letters.conftest import OTTO, Desk, Wallet
-from tests.dead_letters.letters import arrived
-from tests.journeys.messages import recharge
+from tests.dead_letters.conftest import ANNA, OTTO, Desk, Wallet
+from tests.dead_letters.letters import arrived, headers
+from tests.journeys.messages import encoded, open_account, recharge, result
 from tests.workers import WorkerProcess, until
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
 from wallet_worker.dead_letters.reasons import REASONS
@@ -109,6 +110,65 @@ async def test_need_15_the_metrics_show_what_there_is(wallet: Wallet) -> None:
     assert await sample(worker, "wallet_dead_letters_taken_in_total", reason="INTERNAL") == 1
     assert await sample(worker, "wallet_dead_letters_take_in_lag_seconds_count") == 2
     assert await sample(worker, "wallet_dead_letters_keeper_working") == 1
+
+
+def counted(metrics: DeadLetterMetrics) -> tuple[float, float]:
+    """Return how many replays have failed, and how many letters have told how long it took to take them in."""
+    samples = {
+        (one.name, *one.labels.values()): one.value
+        for family in (*metrics.replays.collect(), *metrics.take_in_lag.collect())
+        for one in family.samples
+    }
+    return (
+        samples["wallet_dead_letter_replays_total", "failed"],
+        samples["wallet_dead_letters_take_in_lag_seconds_count",],
+    )
+
+
+async def test_need_15_each_replay_that_comes_back_is_counted_once_and_edits_too(desk: Desk) -> None:
+    metrics = DeadLetterMetrics(CollectorRegistry())
+    order = recharge("user-1", "1.001")
+    await desk.take_in(
+        arrived(open_account("user-1")), arrived(order, headers("MALFORMED", "TWD has 2 digits"))
+    )
+    one, spoilt = await desk.ids()
+    replay = await desk.operations.plan(OTTO, Action.REPLAY, Filter(ids=(one,)), reason="a test")
+    await desk.operations.execute(OTTO, replay.token)
+    mended = encoded(order | {"amount": "1.00", "serial_no": f"{order['serial_no']}-b"})
+    edit = await desk.operations.plan_edit(OTTO, spoilt, mended, reason="a test")
+    await desk.operations.approve(ANNA, edit.token, reason="a test")
+    await desk.operations.execute(OTTO, edit.token)
+    rows = await desk.owner.fetch(
+        """
+        SELECT r.replay_id, coalesce(r.body, l.body) AS body
+        FROM dead_letter_replays r
+        JOIN dead_letters l USING (letter_id)
+        """
+    )
+
+    async def come_back() -> float:
+        for row in rows:
+            letter = arrived(row["body"], headers("INTERNAL", x_wallet_replay_id=str(row["replay_id"])))
+            metrics.count(await desk.take_in(letter), datetime.now(UTC))
+        failed, _ = counted(metrics)
+        return failed
+
+    assert await come_back() == 2
+    assert await come_back() == 2  # another copy of each, late: what they come from has ended
+
+
+@pytest.mark.parametrize(("attempts", "told"), [(1, 1), (6, 0)], ids=["set aside at once", "parked before"])
+async def test_need_15_a_letter_that_was_parked_tells_nothing_of_how_long_taking_in_takes(
+    desk: Desk, attempts: int, told: int
+) -> None:
+    """A result that waited for its order was first seen minutes before it was set aside: that is no alarm."""
+    metrics = DeadLetterMetrics(CollectorRegistry())
+    said = headers("ORDER_NOT_FOUND", source="payment.results") | {"x-wallet-attempts": attempts}
+
+    taken = await desk.take_in(arrived(result("R-1"), said))
+    metrics.count(taken, datetime.now(UTC))
+
+    assert counted(metrics) == (0, told)
 
 
 async def test_need_15_what_has_no_outcome_and_what_does_not_move_is_seen(desk: Desk) -> None:

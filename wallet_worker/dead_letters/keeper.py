@@ -23,7 +23,7 @@ from wallet_worker.dead_letters.arrivals import arrival
 from wallet_worker.dead_letters.depths import Depths
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
 from wallet_worker.dead_letters.replaying import Replayer, follow
-from wallet_worker.dead_letters.taking_in import TakenIn, bare, take_in
+from wallet_worker.dead_letters.taking_in import bare, take_in
 from wallet_worker.failpoints import Failpoint, passing
 from wallet_worker.health import Health
 from wallet_worker.metrics import Metrics
@@ -246,17 +246,13 @@ class Keeper:
                     raise
                 return
             else:
-                self._tell(taken, now)
+                self._metrics.count(taken, now)
+                log.info(
+                    "letters.taken_in", new=len(taken.new), came_back=len(taken.came_back), known=taken.known
+                )
                 return
         msg = f"letters lost {RACES_MAX} races in a row"
         raise UnavailableError(msg)
-
-    def _tell(self, taken: TakenIn, now: datetime) -> None:
-        for one in (*taken.new, *taken.came_back):
-            self._metrics.taken_in.labels(reason=one.reason, source=one.source).inc()
-            self._metrics.take_in_lag.observe(max((now - one.first_seen).total_seconds(), 0))
-        self._metrics.replays.labels(outcome="failed").inc(len(taken.came_back))
-        log.info("letters.taken_in", new=len(taken.new), came_back=len(taken.came_back), known=taken.known)
 
     # What is ordered
 

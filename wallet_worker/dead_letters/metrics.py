@@ -7,6 +7,7 @@ import asyncpg
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from wallet_worker.dead_letters.records import LetterState
+from wallet_worker.dead_letters.taking_in import TakenIn
 from wallet_worker.store import dead_letters, dead_letters_replays
 
 FRESH_WINDOW: Final = timedelta(days=1)
@@ -27,7 +28,8 @@ class DeadLetterMetrics:
         )
         self.take_in_lag = Histogram(
             "wallet_dead_letters_take_in_lag_seconds",
-            "From the worker setting a message aside to its being in the database.",
+            "From the worker setting a message aside to its being in the database; only of what was tried once: when "
+            "the others were set aside, nothing in them says.",
             buckets=_LAG_SECONDS,
             registry=registry,
         )
@@ -53,7 +55,7 @@ class DeadLetterMetrics:
         )
         self.replays = Counter(
             "wallet_dead_letter_replays_total",
-            "Replays whose end is known, by outcome: resolved or failed.",
+            "Replays that have ended, each once, edits too, by outcome: resolved or failed.",
             ("outcome",),
             registry=registry,
         )
@@ -74,6 +76,15 @@ class DeadLetterMetrics:
         )
         for outcome in ("resolved", "failed"):
             self.replays.labels(outcome=outcome)
+
+    def count(self, taken: TakenIn, now: datetime) -> None:
+        """Count what was taken in just now, and the replays that have ended with it."""
+        for one in (*taken.new, *taken.came_back):
+            self.taken_in.labels(reason=one.reason, source=one.source).inc()
+            # What was parked, or handed out again, was set aside later than it was first seen.
+            if one.attempts == 1:
+                self.take_in_lag.observe(max((now - one.first_seen).total_seconds(), 0))
+        self.replays.labels(outcome="failed").inc(taken.failed)
 
     async def look(self, connection: asyncpg.Connection) -> None:
         """Have the gauges show what the database holds now."""

@@ -27,6 +27,8 @@ class TakenIn:
     new: tuple[Arrival, ...]
     came_back: tuple[Arrival, ...]
     known: int
+    failed: int
+    """Replays that have ended so: of an edit that came back too, and of none that had ended before."""
 
 
 async def take_in(connection: asyncpg.Connection, arrivals: Sequence[Arrival], now: datetime) -> TakenIn:
@@ -43,14 +45,14 @@ async def take_in(connection: asyncpg.Connection, arrivals: Sequence[Arrival], n
         else:
             fresh[one.key] = one
     claims = await _claims(connection, list(fresh.values()))
-    new, returned = await _write(connection, list(fresh.values()), claims, now)
+    new, returned, failed = await _write(connection, list(fresh.values()), claims, now)
     if again:
         await dead_letters.count_again(connection, [one.key for one in again])
         # What was closed waits again when its sender repeats it; the broker's own repeat is no such wish.
         await _reopen(
             connection, [known[one.key] for one in again if one.key in known and not one.redelivered], now
         )
-    return TakenIn(tuple(new), tuple(returned), len(again))
+    return TakenIn(tuple(new), tuple(returned), len(again), failed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,8 @@ async def _claims(connection: asyncpg.Connection, arrivals: Sequence[Arrival]) -
 
 async def _write(
     connection: asyncpg.Connection, fresh: Sequence[Arrival], claims: dict[bytes, _Claim], now: datetime
-) -> tuple[list[Arrival], list[Arrival]]:
-    """Write what is not known; return what made a record, and what came back to one."""
+) -> tuple[list[Arrival], list[Arrival], int]:
+    """Write what is not known; return what made a record, what came back to one, and how many replays have failed."""
     returned = [one for one in fresh if one.key in claims and not claims[one.key].is_edit]
     new = [one for one in fresh if one.key not in claims or claims[one.key].is_edit]
     places = {one.key: claims[one.key].letter_id for one in returned}
@@ -96,7 +98,7 @@ async def _write(
             now,
         )
     if not fresh:
-        return [], []
+        return [], [], 0
     attempts = [
         (places[one.key], one, claims[one.key].replay_id if one.key in claims else None) for one in fresh
     ]
@@ -106,8 +108,7 @@ async def _write(
     if len(written) != len(fresh):
         msg = "another keeper took in the same letter at the same moment"
         raise LostRaceError(msg)
-    await _fail_replays(connection, fresh, claims, places, now)
-    return new, returned
+    return new, returned, await _fail_replays(connection, fresh, claims, places, now)
 
 
 async def _fail_replays(
@@ -116,11 +117,11 @@ async def _fail_replays(
     claims: dict[bytes, _Claim],
     places: dict[bytes, int],
     now: datetime,
-) -> None:
-    """End the replays that came back, and have their letters wait again."""
+) -> int:
+    """End the replays that came back, and have their letters wait again; return how many have ended."""
     back = [one for one in fresh if one.key in claims]
     if not back:
-        return
+        return 0
     ends = {
         claims[one.key].replay_id: End(claims[one.key].replay_id, ReplayState.FAILED, one.reason, one.detail)
         for one in back
@@ -148,6 +149,7 @@ async def _fail_replays(
     ]
     if deeds:
         await dead_letters_audit.insert(connection, deeds, now)
+    return len(ended)
 
 
 async def _reopen(connection: asyncpg.Connection, letter_ids: Sequence[int], now: datetime) -> None:
