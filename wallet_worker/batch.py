@@ -255,8 +255,8 @@ class Batches:
                 self._outbox.keep(forgettable)
                 raise
             else:
-                await self._wake(known.orders_new)
                 await self._outbox.offer(rows)
+                await self._wake(known.orders_new)  # it may wait for another worker, and nobody for it
                 return ended
         msg = "every race was won or lost"
         raise AssertionError(msg)
