@@ -9,9 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pamqp.common import FieldValue
 
-from tests.dead_letters.conftest import Desk
+from schemas.codes import Code
+from tests.dead_letters.conftest import OTTO, VERA, Desk
 from tests.dead_letters.letters import arrived, headers
+from tests.dead_letters.letters import properties as properties_with
 from tests.journeys.messages import encoded, recharge
+from wallet_worker.broker.properties import dead_letter
 from wallet_worker.dead_letters.arrivals import SOURCES
 from wallet_worker.dead_letters.reasons import REASONS
 from wallet_worker.dead_letters.showing import pretty, properties
@@ -101,6 +104,79 @@ FORGED = {
 @pytest.mark.parametrize(("said", "wanted"), FORGED.values(), ids=FORGED.keys())
 def test_a_replay_goes_where_the_letters_queue_is_fed(said: dict[str, FieldValue], wanted: str) -> None:
     assert arrived(b"{}", headers() | said).exchange == wanted
+
+
+EXPIRED: dict[str, FieldValue] = {
+    "queue": "wallet.commands",
+    "reason": "expired",
+    "exchange": "wallet.commands",
+    "routing-keys": ["order.recharge"],
+    "count": 1,
+}
+
+
+def test_what_the_broker_set_aside_is_not_believed_to_come_from_a_worker() -> None:
+    said = headers("SERIAL_CONFLICT", "call 0900", source="payment.results", routing_key="payment.result")
+
+    found = arrived(b"{}", said | {"x-death": [EXPIRED]})
+
+    assert (found.reason, found.source, found.exchange) == (
+        "BROKER_EXPIRED",
+        "wallet.commands",
+        "wallet.commands",
+    )
+    assert (found.detail, found.routing_key, found.worker) == (
+        "the broker set it aside from wallet.commands: expired",
+        "order.recharge",
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    "deaths", [[], ["often"], [EXPIRED | {"padding": "x" * 5_000}]], ids=["none", "no table", "too large"]
+)
+def test_deaths_that_cannot_be_read_are_the_brokers_all_the_same(deaths: list[FieldValue]) -> None:
+    found = arrived(b"{}", headers("SERIAL_CONFLICT") | {"x-death": deaths})
+
+    assert (found.reason, found.exchange, found.worker) == ("UNKNOWN", None, None)
+    assert found.detail == "the broker set it aside; why cannot be read"
+
+
+@pytest.mark.parametrize("deaths", [[EXPIRED], "often"], ids=["an array", "a text"])
+def test_what_a_worker_set_aside_is_its_own_whatever_deaths_the_sender_made_up(deaths: FieldValue) -> None:
+    aside = dead_letter(
+        properties_with({"x-death": deaths, "x-theirs": "kept"}),
+        code=Code.SERIAL_CONFLICT,
+        detail="why",
+        source="wallet.commands",
+        exchange="wallet.commands",
+        routing_key="order.recharge",
+        attempts=1,
+        first_seen=datetime(2026, 1, 2, tzinfo=UTC),
+        worker="0.0.0 test:1",
+    )
+
+    found = arrived(b"{}", aside.headers)
+
+    assert (found.reason, found.source, found.worker) == (
+        "SERIAL_CONFLICT",
+        "wallet.commands",
+        "0.0.0 test:1",
+    )
+    assert (aside.headers or {})["x-theirs"] == "kept"
+
+
+async def test_need_13_a_viewer_sees_no_worker_that_somebody_made_up(desk: Desk) -> None:
+    await desk.take_in(arrived(b"{}", headers() | {"x-wallet-worker": "alice@example.com"}))
+    (letter_id,) = await desk.ids()
+
+    shown = [await desk.operations.letter(who, letter_id) for who in (VERA, OTTO)]
+
+    assert "alice" not in repr(shown[0])
+    assert [(one.whole.worker, one.attempts[0].worker) for one in shown] == [
+        ("…", "…"),
+        ("alice@example.com", "alice@example.com"),
+    ]
 
 
 def test_a_source_that_no_worker_reads_is_not_believed_from_a_worker() -> None:

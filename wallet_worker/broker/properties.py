@@ -34,6 +34,9 @@ _PERSISTENT = b"\x02"
 HEADERS_BYTES_MAX = 120_000
 """All properties must fit into one frame, of 128 KiB on an ordinary broker; ours and the texts take the rest."""
 
+DEATH_HEADER = b"x-death"
+"""What the broker writes, as an array, on each message that it sets aside itself."""
+
 
 def marshal(properties: Basic.Properties) -> bytes:
     """Return the properties as they stand on the wire: two bytes of flags, and the values."""
@@ -93,7 +96,8 @@ def dead_letter(
     """Return the original properties and headers with the reason beside them (contract, section 10).
 
     `user_id` is left out: the broker lets nobody publish in another user's name. `expiration` too: a
-    dead letter does not expire. Headers that do not fit beside ours are left out, the largest first.
+    dead letter does not expire. So is what a broker may have written of deaths before: by that, whoever reads a letter
+    knows which of the two has set it aside. Headers that do not fit beside ours are left out, the largest first.
     """
     ours: dict[str, FieldValue] = {
         REASON_HEADER: code.value,
@@ -106,7 +110,11 @@ def dead_letter(
         WORKER_HEADER: worker,
     }
     names = {name.encode() for name in ours}
-    theirs = [entry for entry in wire.entries(original.headers or {}) if entry[0] not in names]
+    theirs = [
+        (name, value)
+        for name, value in wire.entries(original.headers or {})
+        if name not in names and not (name == DEATH_HEADER and value[:1] == b"A")
+    ]
     letter = copy(original)
     letter.headers = wire.Table((*_fitting(theirs), *wire.entries(ours)))
     letter.delivery_mode = 2

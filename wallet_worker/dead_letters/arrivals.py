@@ -35,7 +35,7 @@ from schemas.names import (
 )
 from wallet_worker.broker import wire
 from wallet_worker.broker.inbox import traceparent
-from wallet_worker.broker.properties import marshal
+from wallet_worker.broker.properties import DEATH_HEADER, marshal
 from wallet_worker.dead_letters.reasons import BROKER, UNKNOWN, UNROUTED
 from wallet_worker.store.dead_letters import Arrival
 
@@ -100,12 +100,13 @@ def _why(queue: str, headers: Mapping[str, FieldValue], exchange: str, routing_k
             exchange=exchange if known else None,
             routing_key=routing_key,
         )
-    source = _text(headers.get(SOURCE_HEADER))
-    if source in {WALLET_COMMANDS, PAYMENT_RESULTS}:
-        return _by_wallet(headers, source, routing_key)
+    # First of all: what the broker set aside may say anything of itself, and a worker sets nothing aside with this.
     death = _death(headers)
     if death is not None:
         return _by_broker(death, queue, routing_key)
+    source = _text(headers.get(SOURCE_HEADER))
+    if source in {WALLET_COMMANDS, PAYMENT_RESULTS}:
+        return _by_wallet(headers, source, routing_key)
     return _said(UNKNOWN, "it came without a reason", source=queue, exchange=None, routing_key=routing_key)
 
 
@@ -139,7 +140,9 @@ def _by_broker(death: Mapping[str, FieldValue], queue: str, routing_key: str) ->
     count, time = death.get("count"), death.get("time")
     return _said(
         BROKER.get(said, UNKNOWN),
-        f"the broker set it aside from {source}: {said}",
+        f"the broker set it aside from {source}: {said}"
+        if death
+        else "the broker set it aside; why cannot be read",
         source=source if known else queue,
         exchange=source if known else None,
         routing_key=key,
@@ -174,11 +177,15 @@ def _said(
 
 
 def _death(headers: Mapping[str, FieldValue]) -> Mapping[str, FieldValue] | None:
-    """Return the newest entry of `x-death`, which the broker puts first."""
+    """Return the newest entry of `x-death`, which the broker puts first; an empty one if it cannot be read.
+
+    Nothing where the broker had no part: it always writes an array.
+    """
+    if not any(name == DEATH_HEADER and value[:1] == b"A" for name, value in wire.entries(headers)):
+        return None
     found = headers.get("x-death")
-    if isinstance(found, list) and found and isinstance(found[0], Mapping):
-        return found[0]
-    return None
+    newest = found[0] if isinstance(found, list) and found else None
+    return newest if isinstance(newest, Mapping) else {}
 
 
 def _key(

@@ -59,7 +59,7 @@ def whole(row: asyncpg.Record, actor: Actor) -> LetterWhole:
         pretty=showing.pretty(row["body"], mask=masks),
         properties=dict.fromkeys(said, showing.MASK) if masks else said,
         headers=showing.masked_headers(headers) if masks else headers,
-        worker=row["worker"],
+        worker=showing.masked_code(row["worker"]) if masks else row["worker"],
         trace_id=showing.masked_code(row["trace_id"]) if masks else row["trace_id"],
         edit_of=row["edit_of"],
     )
@@ -75,7 +75,10 @@ def seen_by(actor: Actor, detail: LetterDetail) -> LetterDetail:
         return detail
     return replace(
         detail,
-        attempts=tuple(replace(one, detail=runbook.line(one.reason).meaning) for one in detail.attempts),
+        attempts=tuple(
+            replace(one, detail=runbook.line(one.reason).meaning, worker=showing.masked_code(one.worker))
+            for one in detail.attempts
+        ),
         replays=tuple(replace(one, detail=_meaning(one.code)) for one in detail.replays),
         prediction=replace(detail.prediction, detail=_meaning(detail.prediction.code)),
     )
