@@ -16,6 +16,9 @@ PROGRAM: Final = WORKER if FULL else sabotaged("impatient")
 PAST_THE_HEARTBEAT: Final = 40.0 if FULL else 8.0
 """After this, whoever said nothing was given up."""
 
+PAST_THE_STATEMENT: Final = 35.0 if FULL else 5.0
+"""After this, every statement that the database did not answer was given up."""
+
 PAST_THE_GRACE: Final = 45.0 if FULL else 12.0
 """After this, a topology that is wrong was given up."""
 
