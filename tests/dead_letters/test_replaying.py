@@ -104,7 +104,7 @@ async def test_need_2_what_the_broker_set_aside_is_taken_in_with_its_reason_and_
     letter_id = await until_request(wallet, order)
     found = await wallet.operations.letter(OTTO, letter_id)
     await wallet.replayed([letter_id])
-    await wallet.until_state(letter_id, "resolved")
+    await until_replay(wallet, letter_id, "published")
 
     assert (found.whole.line.reason, found.whole.line.source) == ("BROKER_REJECTED", "payment.requests")
     assert (found.whole.exchange, found.whole.routing_key) == ("payment.requests", "payment.request")
@@ -113,6 +113,65 @@ async def test_need_2_what_the_broker_set_aside_is_taken_in_with_its_reason_and_
     again = await rejected(wallet, "payment.requests", order["serial_no"])
     assert "x-death" not in again
     assert again["x-wallet-replay-count"] == 1
+    # A gateway that rejects it again has not been handed it: nothing was resolved.
+    await wallet.until_state(letter_id, "waiting")
+    back = await wallet.operations.letter(OTTO, letter_id)
+    assert [(one.state, one.code) for one in back.replays] == [("failed", "BROKER_REJECTED")]
+    assert [one.reason for one in back.attempts] == ["BROKER_REJECTED", "BROKER_REJECTED"]
+
+
+async def test_need_9_a_request_that_the_gateway_rejects_after_a_while_has_failed_after_all(
+    wallet: Wallet,
+) -> None:
+    order, letter_id = await a_rejected_request(wallet)
+    await wallet.replayed([letter_id])
+    await until_replay(wallet, letter_id, "published")
+    await wallet.owner.execute(
+        """
+        UPDATE dead_letter_replays
+        SET published_at = published_at - interval '1 minute', checked_at = NULL
+        WHERE letter_id = $1
+        """,
+        letter_id,
+    )
+    await wallet.until_state(letter_id, "resolved")
+
+    await rejected(wallet, "payment.requests", order["serial_no"])
+
+    await wallet.until_state(letter_id, "waiting")
+    found = await wallet.operations.letter(OTTO, letter_id)
+    assert [(one.state, one.code) for one in found.replays] == [("failed", "BROKER_REJECTED")]
+    assert [row.action for row in found.audit if row.actor == "keeper"] == [
+        "replay resolved",
+        "replay failed",
+    ]
+
+
+async def test_need_9_a_request_is_resolved_when_the_gateway_has_answered(wallet: Wallet) -> None:
+    order, letter_id = await a_rejected_request(wallet)
+    await wallet.replayed([letter_id])
+    await until_replay(wallet, letter_id, "published")
+
+    await asked(wallet, order)
+    await wallet.upstream.processed(result(order["serial_no"]))
+
+    await wallet.until_state(letter_id, "resolved")
+    (replay,) = (await wallet.operations.letter(OTTO, letter_id)).replays
+    assert replay.detail == "handed on to the gateway, which has said succeeded of its order since"
+
+
+async def a_rejected_request(wallet: Wallet) -> tuple[Json, int]:
+    """Return an order that waits, and the letter that the request about it has become."""
+    order = recharge(await wallet.upstream.opened())
+    await wallet.upstream.outcome(order)
+    await rejected(wallet, "payment.requests", order["serial_no"])
+    return order, await until_request(wallet, order)
+
+
+async def until_replay(wallet: Wallet, letter_id: int, state: str) -> None:
+    """Wait until the one replay of a letter stands there."""
+    query = "SELECT state FROM dead_letter_replays WHERE letter_id = $1"
+    await until(wallet.owner, query, state, letter_id)
 
 
 async def until_request(wallet: Wallet, order: Json) -> int:
@@ -123,7 +182,13 @@ async def until_request(wallet: Wallet, order: Json) -> int:
     return int(await wallet.owner.fetchval(found, order["serial_no"], "payment.requests"))
 
 
-@pytest.mark.parametrize("differs", ["amount", "kind", "channel", "currency", "expires_at", "order", "more"])
+@pytest.mark.parametrize(
+    "differs",
+    [
+        *("amount", "kind", "channel", "currency", "expires_at", "order", "more"),
+        *("succeeded", "failed", "expired"),
+    ],
+)
 async def test_a_payment_request_that_no_order_says_is_never_handed_on(wallet: Wallet, differs: str) -> None:
     order = recharge(await wallet.upstream.opened())
     await wallet.upstream.outcome(order)
@@ -137,7 +202,8 @@ async def test_a_payment_request_that_no_order_says_is_never_handed_on(wallet: W
         "order": {"payment_order_no": (no := fresh("R"))},
         "more": {"to": "me"},
     }
-    forged = own | lies[differs]
+    await ended(wallet, order, differs)
+    forged = own | lies.get(differs, {})
     death: FieldValue = [{"queue": "payment.requests", "reason": "rejected", "exchange": "payment.requests"}]
     await wallet.upstream.publish("wallet.dead-letters", forged, properties=properties({"x-death": death}))
     letter_id = await until_request(wallet, order if differs != "order" else {"serial_no": no})
@@ -169,6 +235,32 @@ async def test_a_payment_request_that_no_order_says_is_never_handed_on(wallet: W
     (replay,) = (await wallet.operations.letter(OTTO, letter_id)).replays
     assert replay.published_at is None
     assert await wallet.state(letter_id) == "waiting"
+
+
+async def test_what_became_of_an_order_may_be_asked_whatever_became_of_it(wallet: Wallet) -> None:
+    order = recharge(await wallet.upstream.opened())
+    await wallet.upstream.outcome(order)
+    question = await asked(wallet, order) | {"kind": "status"}
+    await ended(wallet, order, "failed")
+    death: FieldValue = [{"queue": "payment.requests", "reason": "rejected", "exchange": "payment.requests"}]
+    await wallet.upstream.publish("wallet.dead-letters", question, properties=properties({"x-death": death}))
+
+    letter_id = await until_request(wallet, order)
+
+    assert (await wallet.operations.letter(OTTO, letter_id)).prediction.verdict is Verdict.HANDED_ON
+
+
+async def ended(wallet: Wallet, order: Json, status: str) -> None:
+    """Have an order end so, if that is how one ends."""
+    match status:
+        case "succeeded" | "failed":
+            await wallet.upstream.processed(result(order["serial_no"], status))
+        case "expired":
+            await wallet.owner.execute(
+                "UPDATE orders SET status = 'expired', due_at = NULL WHERE serial_no = $1", order["serial_no"]
+            )
+        case _:
+            pass
 
 
 async def asked(wallet: Wallet, order: Json) -> Json:

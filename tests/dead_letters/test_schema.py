@@ -73,6 +73,7 @@ _USUAL = {
         "action": "'replay'",
         "state": "'running'",
         "actor": "'a'",
+        "via": "''",
         "reason": "'r'",
         "filter": "'{}'",
         "canary": "0",
@@ -156,6 +157,7 @@ BREACHES: dict[str, tuple[str, ...]] = {
         row("dead_letter_replays", state="'lost'", ended_at="now()"),
     ),
     "dead_letter_replays_ended": (OPERATION, row("dead_letter_replays", state="'resolved'")),
+    "dead_letter_replays_copies_count": (OPERATION, row("dead_letter_replays", copies="-1")),
     "dead_letter_replays_outstanding": (OPERATION, REPLAY, row("dead_letter_replays", replay_id=_OTHER)),
     "dead_letter_audit_pkey": (row("dead_letter_audit"), again("dead_letter_audit")),
     "dead_letter_audit_letter_id_fkey": (row("dead_letter_audit", letter_id="4711"),),
@@ -201,7 +203,10 @@ _WRITTEN = {
     "dead_letter_keepers": {"standing", "depths", "seen_at"},
     "dead_letter_operations": {"state", "standing", "publish_at", "ended_at"},
     "dead_letter_plans": {"approved_by", "operation_id"},
-    "dead_letter_replays": {"state", "code", "detail", "tries", "published_at", "checked_at", "ended_at"},
+    "dead_letter_replays": {
+        *("state", "code", "detail", "tries", "copies"),
+        *("attempted_at", "published_at", "checked_at", "ended_at"),
+    },
 }
 _READ = {
     "accounts",

@@ -59,7 +59,7 @@ async def carry_out(
 
 
 async def let_go(connection: asyncpg.Connection, operation_id: UUID, detail: str, now: datetime) -> int:
-    """Have letters wait again whose replays are ordered and not published, nor just being; return how many."""
+    """Have letters wait again whose replays are ordered, and of which no copy can be on its way; return how many."""
     letter_ids = await replays_table.cancel(connection, operation_id, detail, now)
     if letter_ids:
         await letters_table.move(

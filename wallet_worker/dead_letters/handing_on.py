@@ -1,7 +1,8 @@
-"""Whether a payment request is the wallet's own: only such a one may reach the gateway again.
+"""Whether a payment request is the wallet's own, and still wanted: only such a one may reach the gateway again.
 
 Everybody who may publish to the dead letters can write what he likes there, `x-death` too. But what moves money at
-the gateway is told by the order, and that nobody but the wallet writes.
+the gateway is told by the order, and that nobody but the wallet writes. An order that has ended wants no money
+any more: a gateway would collect it all the same.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import asyncpg
 from schemas.money import AmountOutOfRange, UnknownCurrency
 from schemas.parse import Malformed, UnsupportedType, parse
 from schemas.payments import PaymentRequest
-from schemas.values import PaymentKind
+from schemas.values import OrderStatus, PaymentKind
 from wallet_worker.core.orders import KINDS, Order
 from wallet_worker.store import orders
 
@@ -20,12 +21,15 @@ _REQUESTS: Final = {PaymentRequest.TYPE: PaymentRequest}
 
 
 async def why_not_ours(connection: asyncpg.Connection, bodies: Sequence[bytes]) -> list[str | None]:
-    """Return why each payment request asks for nothing that an order of the wallet says; nothing where it does."""
+    """Return why each payment request asks for nothing that an order of the wallet waits for; nothing where it does.
+
+    A question about an order is always free.
+    """
     requests = [_read(body) for body in bodies]
     numbers = {one.payment_order_no for one in requests if isinstance(one, PaymentRequest)}
     found = await orders.find(connection, sorted(numbers), lock=False) if numbers else {}
     return [
-        one if isinstance(one, str) else _differing(one, found.get(one.payment_order_no)) for one in requests
+        one if isinstance(one, str) else _why_not(one, found.get(one.payment_order_no)) for one in requests
     ]
 
 
@@ -39,7 +43,7 @@ def _read(body: bytes) -> PaymentRequest | str:
     return message
 
 
-def _differing(request: PaymentRequest, order: Order | None) -> str | None:
+def _why_not(request: PaymentRequest, order: Order | None) -> str | None:
     if order is None:
         return "it is about no order of the wallet"
     try:
@@ -54,4 +58,8 @@ def _differing(request: PaymentRequest, order: Order | None) -> str | None:
         "expires_at": request.expires_at == order.expires_at,
     }
     differing = [name for name, same in said.items() if not same]
-    return f"its {' and '.join(differing)} is not that of the order" if differing else None
+    if differing:
+        return f"its {' and '.join(differing)} is not that of the order"
+    if request.kind is not PaymentKind.STATUS and order.status is not OrderStatus.PENDING:
+        return f"its order is {order.status}, and nothing more is asked of the gateway for it"
+    return None

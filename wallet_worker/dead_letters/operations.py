@@ -36,7 +36,7 @@ from wallet_worker.dead_letters import runbook
 from wallet_worker.dead_letters.asking import audit_fits, audit_query, clean, fits, paced, reason_of, token_of
 from wallet_worker.dead_letters.carrying_out import carry_out, let_go
 from wallet_worker.dead_letters.editing import differences, edited
-from wallet_worker.dead_letters.prediction import Replayable, predict
+from wallet_worker.dead_letters.prediction import NEVER_APPLIES, Replayable, predict
 from wallet_worker.dead_letters.records import (
     ACTS_ON,
     COMMAND_LINE,
@@ -93,6 +93,8 @@ STUCK_AFTER = timedelta(minutes=15)
 
 ALONE_WITHIN = timedelta(hours=1)
 """What one person does to letters within this time counts as one."""
+
+_EDIT_OUT = "an edit of it was given up without an outcome, and may still be applied"
 
 _CHUNK = 500  # letters predicted at once: bodies of 64 KiB each are 32 MB
 _EXPORTED = 20  # letters exported at once: a body may be as large as the broker allows
@@ -210,7 +212,7 @@ class Operations:
                 connection, audit_table.Fits(letter_id=letter_id), after=None, limit=1_000
             )
             truth = await truth_of(connection, row, actor)
-            (prediction,) = await predict(connection, [_replayable(row)], self._rules, self._keys)
+            prediction = (await self._predicted(connection, [letter_id]))[letter_id]
         return shown_rows.seen_by(
             actor,
             LetterDetail(
@@ -354,9 +356,10 @@ class Operations:
             if _same_person(row["made_by"], actor.name):
                 msg = "a second person must approve, and this plan is your own"
                 raise NotAllowedError(msg)
-            if actor.via.startswith(COMMAND_LINE) and row["made_via"] == clean(actor.via):
-                login = actor.via.removeprefix(COMMAND_LINE)
-                msg = f"a second person must approve, and this plan was made by the same login, {login}"
+            login = _login(actor)
+            if login is not None and row["made_via"] == login:
+                seat = login.removeprefix(COMMAND_LINE)
+                msg = f"a second person must approve, and this plan was made by the same login, {seat}"
                 raise NotAllowedError(msg)
             if not row["needs_two"]:
                 msg = "this plan needs nobody's approval"
@@ -508,16 +511,25 @@ class Operations:
         return rows[0]
 
     async def _lately(self, connection: asyncpg.Connection, actor: Actor, now: datetime) -> int:
-        """Return to how many letters the actor has done something lately without a second person."""
-        return await operations_table.done_alone(connection, actor.name, now - ALONE_WITHIN)
+        """Return to how many letters the actor has done something lately without a second person.
+
+        So has whoever sits at the same login, under whatever name.
+        """
+        return await operations_table.done_alone(connection, actor.name, _login(actor), now - ALONE_WITHIN)
 
     async def _alone(self, connection: asyncpg.Connection, actor: Actor, letters: int, now: datetime) -> None:
         """Raise StaleError if these letters are too many for the actor alone, with what was done lately."""
-        await operations_table.claim_actor(connection, actor.name)  # two at once do not both fit
+        login = _login(actor)
+        await operations_table.claim_actor(connection, actor.name, login)  # two at once do not both fit
         lately = await self._lately(connection, actor, now)
         if lately + letters > self.limits.alone_max:
+            who = (
+                actor.name
+                if login is None
+                else f"{actor.name}, or the login {login.removeprefix(COMMAND_LINE)},"
+            )
             msg = (
-                f"{actor.name} has acted on {lately:,} letters alone within the hour, and with these {letters:,} "
+                f"{who} has acted on {lately:,} letters alone within the hour, and with these {letters:,} "
                 f"that is more than {self.limits.alone_max:,}: plan again, and a second person approves"
             )
             raise StaleError(msg)
@@ -533,12 +545,13 @@ class Operations:
             return [one for one in ids if one not in worn]
         if action is Action.RESTORE:
             now = await _now(connection)
-            held = {
+            stuck = {
                 row["letter_id"]
                 for row in await replays_table.outstanding(connection, ids)
-                if row["published_at"] is None or now - row["published_at"] < STUCK_AFTER
+                if row["published_at"] is not None and now - row["published_at"] >= STUCK_AFTER
             }
-            return [one for one in ids if one not in held]
+            discarded = {row["letter_id"] for row in found if row["state"] == LetterState.DISCARDED}
+            return [one for one in ids if one in stuck or one in discarded]
         return ids
 
     async def _predicted(self, connection: asyncpg.Connection, ids: Sequence[int]) -> dict[int, Prediction]:
@@ -549,7 +562,20 @@ class Operations:
             rows = await letters_table.replayable(connection, some)
             said = await predict(connection, [_replayable(row) for row in rows], self._rules, self._keys)
             found |= {row["letter_id"]: one for row, one in zip(rows, said, strict=True)}
+            for row in await self._still_out(connection, some):
+                if row["is_edit"]:
+                    found[row["letter_id"]] = Prediction(Verdict.NOWHERE, "", _EDIT_OUT)
         return {one: found[one] for one in ids if one in found}
+
+    async def _still_out(
+        self, connection: asyncpg.Connection, letter_ids: Sequence[int]
+    ) -> list[asyncpg.Record]:
+        """Return the replays and edits that are over, and of which a copy may still be on its way and be applied."""
+        rows = await replays_table.still_out(connection, letter_ids)
+        if not rows:
+            return []
+        said = await predict(connection, [_replayable(row) for row in rows], self._rules, self._keys)
+        return [row for row, one in zip(rows, said, strict=True) if one.verdict not in NEVER_APPLIES]
 
     async def _keep(
         self,
@@ -706,6 +732,7 @@ class Operations:
                 action=action.value,
                 state=(OperationState.DONE if at_once else OperationState.RUNNING).value,
                 actor=actor.name,
+                via=clean(actor.via),
                 approved_by=plan["approved_by"],
                 reason=plan["reason"],
                 filter=json.loads(plan["filter"]),
@@ -760,6 +787,12 @@ class Operations:
         if before.verdict is Verdict.REPEATS:
             msg = (
                 f"letter {letter_id} has an outcome already ({before.code}): an edit would send both versions"
+            )
+            raise NotPossibleError(msg)
+        if await self._still_out(connection, [letter_id]):
+            msg = (
+                f"letter {letter_id} was replayed or edited before, without an outcome so far, and that may still be "
+                "applied: an edit would send both versions. It can be edited when that is back"
             )
             raise NotPossibleError(msg)
         _, known = await commands.known(connection, [message.serial_no])
@@ -839,6 +872,12 @@ def _deed(
         operation_id,
         detail or {},
     )
+
+
+def _login(actor: Actor) -> str | None:
+    """Return where at the command line an actor sits, as it is kept; nothing for whoever has signed in elsewhere."""
+    via = clean(actor.via)
+    return via if via.startswith(COMMAND_LINE) else None
 
 
 def _same_person(one: str, other: str) -> bool:

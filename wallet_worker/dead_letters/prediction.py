@@ -39,6 +39,10 @@ if set(_VERDICTS) != set(Ending):
     raise AssertionError(msg)
 
 
+NEVER_APPLIES: Final = frozenset({Verdict.CONFLICT, Verdict.STILL_MALFORMED, Verdict.NOWHERE})
+"""What a message with such a prediction never does, however long it is on its way; all others may by then."""
+
+
 @dataclass(frozen=True, slots=True)
 class Replayable:
     """What a replay would publish: the body, where from, and the properties as they stand on the wire."""

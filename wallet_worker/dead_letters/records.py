@@ -54,7 +54,7 @@ class LetterState(StrEnum):
     REPLAYING = auto()
     """A replay of it is ordered or published, and its outcome is not known."""
     RESOLVED = auto()
-    """A replay had an outcome: the wallet's answer stands in the replay."""
+    """A replay had an outcome: the wallet's answer stands in the replay. A payment request was handed on."""
     DISCARDED = auto()
     """An operator has said that nothing is to be done. It is kept, and can be restored."""
     EDITED = auto()
@@ -79,7 +79,7 @@ class Verdict(StrEnum):
     WILL_WAIT = auto()
     """What it speaks of is not there yet: it would be parked, looked at again, and then come back."""
     HANDED_ON = auto()
-    """It is for the gateway, a payment request as an order says it: the gateway decides, by its payment_order_no."""
+    """It is for the gateway, as a pending order says it: the gateway decides, by its payment_order_no."""
     FAILS = auto()
     """The wallet's own code fails on it: it would come back as INTERNAL."""
     NOWHERE = auto()
@@ -295,7 +295,7 @@ class ReplayState(StrEnum):
     PUBLISHED = auto()
     """The broker has confirmed it; its outcome is not known."""
     RESOLVED = auto()
-    """The outcome is known."""
+    """The outcome is known; a payment request was handed on, as far as anybody can tell, and may still come back."""
     FAILED = auto()
     """It came back as a dead letter, or could not be delivered."""
     CANCELLED = auto()
@@ -405,14 +405,14 @@ class Action(StrEnum):
     REPLAY = auto()
     DISCARD = auto()
     RESTORE = auto()
-    """Wait again: what was discarded, or what has been replaying without an outcome for long."""
+    """Wait again: what was discarded, or a replay or edit of which has been without an outcome for long."""
     EDIT = auto()
 
 
 ACTS_ON: Final[Mapping[Action, tuple[LetterState, ...]]] = {
     Action.REPLAY: (LetterState.WAITING,),
     Action.DISCARD: (LetterState.WAITING,),
-    Action.RESTORE: (LetterState.DISCARDED, LetterState.REPLAYING),
+    Action.RESTORE: (LetterState.DISCARDED, LetterState.REPLAYING, LetterState.EDITED),
     Action.EDIT: (LetterState.WAITING,),
 }
 """The states in which an action finds its letters."""

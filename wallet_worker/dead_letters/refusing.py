@@ -65,7 +65,7 @@ async def why_none(
         (letter,) = found
         for row in await replays_table.outstanding(connection, [letter["letter_id"]]):
             return _said_of_outstanding(row)
-        if LetterState(letter["state"]) in ACTS_ON[action]:
+        if LetterState(letter["state"]) in ACTS_ON[action] and action is not Action.RESTORE:
             return (
                 f"letter {letter['letter_id']} was replayed {letter['replays']} times and is not replayed any more"
                 if not nowhere

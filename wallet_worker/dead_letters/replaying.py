@@ -1,9 +1,11 @@
 """From an order in the database to the broker's confirm, and from there to the outcome.
 
-A replay is a row first. It is published, confirmed, to the exchange and routing key where the message was published at
-first, and marked afterwards: whoever is killed in between publishes it again, and the serial number keeps its effect
-single. Its outcome is known when the wallet, asked what the message would do, says that it would only repeat; it has
-failed when the message is back at the keeper, with the replay's id on it.
+A replay is a row first. That a copy may be on its way is written down, then it is published, confirmed, to the exchange
+and routing key where the message was published at first, and marked afterwards: whoever is killed in between publishes
+it again, and the serial number keeps its effect single. Its outcome is known when the wallet, asked what the message
+would do, says that it would only repeat; it has failed when the message is back at the keeper, with the replay's id on
+it. The gateway says no such thing of a payment request: that one is handed on when a result has come since, or when it
+was not back for a while; and has failed all the same when it is back later.
 """
 
 import asyncio
@@ -47,7 +49,7 @@ from wallet_worker.store import (
 )
 from wallet_worker.store.database import Database
 from wallet_worker.store.dead_letters_audit import Deed
-from wallet_worker.store.dead_letters_replays import End
+from wallet_worker.store.dead_letters_replays import End, NotTaken
 from wallet_worker.store.errors import InvariantBrokenError, LostRaceError, UnavailableError
 
 PUBLISH_SECONDS = 8.0
@@ -56,6 +58,7 @@ CHUNK_SHARE_SECONDS = 0.5  # of the rate: so that a pause is felt at once
 CHUNK_BYTES_MAX = 8 * 2**20
 REFUSED_WAIT = timedelta(seconds=2)
 OUTCOMES_MAX = 500
+HANDED_ON_AFTER = timedelta(seconds=30)  # a gateway that is at work has given it back by then
 JUDGED_AFTER = 10  # outcomes, before the share of failures says anything
 OUT_MAX, OUT_SECONDS = 200, 10.0  # without an outcome: so many, or so long at the rate, whichever is more
 STEP_SECONDS_MAX = 86_400.0  # between two publications, however small a rate is
@@ -87,8 +90,8 @@ class Replayer:
         for operation_id in open_ids:
             try:
                 moved |= await self._advance(operation_id)
-            except (BrokerUnavailableError, *FAILURES) as exc:
-                await self._away(operation_id, str(exc) or said(exc))
+            except BrokerUnavailableError as exc:
+                await self._away(operation_id, str(exc))
             except LostRaceError:
                 continue  # an operator is at it just now
             except (UnavailableError, InvariantBrokenError):
@@ -178,15 +181,15 @@ class Replayer:
         if not chosen:
             return True
         gap = timedelta(seconds=min(len(chosen) / row["rate"], STEP_SECONDS_MAX))
-        confirmed, failures = await self._publish(chosen)
+        confirmed, not_taken = await self._publish(chosen)
         passing(Failpoint.AFTER_REPLAY)
         after: datetime = await connection.fetchval("SELECT clock_timestamp()")
         await dead_letters_replays.published(connection, confirmed, after)
         due = after + gap
         standing = "publishing"
-        if failures:
-            await dead_letters_replays.tried(connection, failures)
-            standing = f"the broker does not take all of it, and it is tried again: {failures[0][1]}"
+        if not_taken:
+            await dead_letters_replays.tried(connection, not_taken)
+            standing = f"the broker does not take all of it, and it is tried again: {not_taken[0].why}"
             due = max(due, after + REFUSED_WAIT)
         await dead_letters_operations.stand(connection, operation_id, standing, due)
         return bool(confirmed)
@@ -198,13 +201,20 @@ class Replayer:
         ordered: Sequence[asyncpg.Record],
         now: datetime,
     ) -> Sequence[asyncpg.Record]:
-        """Fail those that must not be published, or cannot; return the others that may be published together."""
+        """Fail those that must not be published, or cannot; return the others that may be published together.
+
+        One that was published perhaps, and must not be again, goes on to its outcome.
+        """
         requests = [row for row in ordered if row["source"] == PAYMENT_REQUESTS]
         said = await why_not_ours(connection, [row["body"] for row in requests]) if requests else []
         not_ours = {row["replay_id"]: why for row, why in zip(requests, said, strict=True)}
         failed: dict[UUID, str] = {}
+        out: set[UUID] = set()
         for row in ordered:
             why = not_ours.get(row["replay_id"]) or _why_never(row)
+            if why is not None and row["copies"]:
+                out.add(row["replay_id"])
+                continue
             if why is None and self._suspects.get(row["replay_id"], 0) >= LOST_ALONE_MAX:
                 why = "the connection to the broker was lost each time that it was published, alone too"
             if why is not None:
@@ -212,33 +222,51 @@ class Replayer:
                 self._suspects.pop(row["replay_id"], None)
         if failed:
             await _fail(connection, operation_id, failed, now)
-        allowed = [row for row in ordered if row["replay_id"] not in failed]
+        if out:
+            await dead_letters_replays.published(connection, out, now)
+        allowed = [row for row in ordered if row["replay_id"] not in failed.keys() | out]
         sound = [row for row in allowed if row["replay_id"] not in self._suspects]
         return sound or allowed[:1]
 
-    async def _publish(self, chosen: Sequence[asyncpg.Record]) -> tuple[list[UUID], list[tuple[UUID, str]]]:
-        """Publish; return what the broker confirmed, and what not, with its reason.
+    async def _publish(self, chosen: Sequence[asyncpg.Record]) -> tuple[list[UUID], list[NotTaken]]:
+        """Publish what nobody has stopped; return what the broker confirmed, and what not, with its reason.
 
-        Raises BrokerUnavailableError, or one of FAILURES: then nothing is known of any of them.
+        Raises BrokerUnavailableError: then nothing is known of any of them.
         """
         confirmed: list[UUID] = []
-        failures: list[tuple[UUID, str]] = []
-        with calling():
-            async with asyncio.timeout(PUBLISH_SECONDS):
-                for group in _groups(chosen):
-                    channel = await self._open()
-                    sending = await publish_all(channel, [publication for _, publication in group])
-                    try:
-                        await sending.wait()
-                    finally:
-                        ends = sending.end()
-                        self._note(group, ends, is_lost=channel.is_closed)
-                    for (replay_id, _), why_not in zip(group, ends, strict=True):
-                        if why_not is None:
-                            confirmed.append(replay_id)
-                        else:
-                            failures.append((replay_id, why_not))
-        return confirmed, failures
+        not_taken: list[NotTaken] = []
+        try:
+            with calling():
+                async with asyncio.timeout(PUBLISH_SECONDS):
+                    for group in _groups(chosen):
+                        channel = await self._open()
+                        going = await self._begin(group)
+                        if not going:
+                            continue
+                        sending = await publish_all(channel, [publication for _, publication in going])
+                        try:
+                            await sending.wait()
+                        finally:
+                            ends = sending.end()
+                            is_lost = channel.is_closed
+                            self._note(going, ends, is_lost=is_lost)
+                        for (replay_id, _), why_not in zip(going, ends, strict=True):
+                            if why_not is None:
+                                confirmed.append(replay_id)
+                            else:
+                                not_taken.append(NotTaken(replay_id, why_not, is_certain=not is_lost))
+        except FAILURES as exc:
+            raise BrokerUnavailableError(said(exc)) from exc
+        return confirmed, not_taken
+
+    async def _begin(self, group: Sequence[tuple[UUID, Publication]]) -> list[tuple[UUID, Publication]]:
+        """Note, in a transaction of its own, what is about to be published; return what nobody has stopped meanwhile.
+
+        Whoever dies after that leaves behind that a copy may be on its way.
+        """
+        async with self._database.transaction() as connection:
+            begun = await dead_letters_replays.begin(connection, [replay_id for replay_id, _ in group])
+        return [one for one in group if one[0] in begun]
 
     def _note(
         self, group: Sequence[tuple[UUID, Publication]], ends: Sequence[str | None], *, is_lost: bool
@@ -344,9 +372,12 @@ async def _stop(connection: asyncpg.Connection, operation_id: UUID, why: str, no
 async def _end_stopped(
     connection: asyncpg.Connection, row: asyncpg.Record, counts: asyncpg.Record, now: datetime
 ) -> None:
-    """Let go of what was just being published when it was stopped; end it when every outcome is known."""
+    """Have what may be on its way go on to its outcome, and let go of the rest; end it when every outcome is known."""
     operation_id, stopped = row["operation_id"], OperationState.STOPPED.value
-    released = await let_go(connection, operation_id, row["standing"], now) if counts["ordered"] else 0
+    released = 0
+    if counts["ordered"]:
+        released = await let_go(connection, operation_id, row["standing"], now)
+        await dead_letters_replays.assume_published(connection, operation_id, now)
     if counts["ordered"] == released and not counts["published"]:
         await dead_letters_operations.move(
             connection,
@@ -366,12 +397,15 @@ async def _wait_or_end(
         standing = f"everything is published; waiting for {counts['published']:,} outcomes"
         await dead_letters_operations.stand(connection, operation_id, standing)
         return
+    standing = "done: every outcome is known"
+    if counts["cancelled"]:
+        standing = f"done; {counts['cancelled']:,} given up without an outcome"
     await dead_letters_operations.move(
         connection,
         operation_id,
         before=OperationState.RUNNING.value,
         after=OperationState.DONE.value,
-        standing="done: every outcome is known",
+        standing=standing,
         now=now,
         ended=True,
     )
@@ -391,22 +425,28 @@ async def follow(
 ) -> Followed:
     """Look what has become of published replays, and write the outcomes that are known; raises StoreError.
 
-    The outcome is known when the same message would only repeat it: nothing that it could still do is left.
+    The outcome is known when the same message would only repeat it: nothing that it could still do is left. That of a
+    payment request, when the gateway has answered, or has had the time to give it back.
     """
     async with database.transaction() as connection:
-        rows = await dead_letters_replays.take_published(connection, OUTCOMES_MAX)
+        rows = await dead_letters_replays.take_published(
+            connection, OUTCOMES_MAX, quiet_after=HANDED_ON_AFTER
+        )
         if not rows:
             return Followed(0, 0)
-        letters = [Replayable(row["source"], row["body"], row["properties"]) for row in rows]
-        ends: list[End] = []
-        for row, found in zip(rows, await predict(connection, letters, rules, keys), strict=True):
-            match found.verdict:
-                case Verdict.REPEATS:
-                    ends.append(End(row["replay_id"], ReplayState.RESOLVED, found.code, found.detail))
-                case Verdict.HANDED_ON:
-                    ends.append(End(row["replay_id"], ReplayState.RESOLVED, "OK", "handed on to the gateway"))
-                case _:
-                    pass
+        requests = [row for row in rows if row["source"] == PAYMENT_REQUESTS]
+        others = [row for row in rows if row["source"] != PAYMENT_REQUESTS]
+        letters = [Replayable(row["source"], row["body"], row["properties"]) for row in others]
+        ends = [
+            End(row["replay_id"], ReplayState.RESOLVED, found.code, found.detail)
+            for row, found in zip(others, await predict(connection, letters, rules, keys), strict=True)
+            if found.verdict is Verdict.REPEATS
+        ]
+        ends += [
+            End(row["replay_id"], ReplayState.RESOLVED, "OK", why)
+            for row in requests
+            if (why := _why_handed_on(row)) is not None
+        ]
         now: datetime = await connection.fetchval("SELECT clock_timestamp()")
         ended = await dead_letters_replays.end(connection, ends, now) if ends else []
         if ended:
@@ -417,6 +457,15 @@ async def follow(
         )
     metrics.replays.labels(outcome="resolved").inc(len(ended))
     return Followed(len(rows), len(ended))
+
+
+def _why_handed_on(row: asyncpg.Record) -> str | None:
+    """Return why a payment request has reached the gateway, as far as anybody here can tell."""
+    if row["answer"] is not None:
+        return f"handed on to the gateway, which has said {row['answer']} of its order since"
+    if row["is_quiet"]:
+        return f"handed on to the gateway, and not back {HANDED_ON_AFTER.total_seconds():.0f} seconds later"
+    return None
 
 
 async def _resolve(connection: asyncpg.Connection, ended: Sequence[asyncpg.Record], now: datetime) -> None:

@@ -28,7 +28,7 @@ class TakenIn:
     came_back: tuple[Arrival, ...]
     known: int
     failed: int
-    """Replays that have ended so: of an edit that came back too, and of none that had ended before."""
+    """Replays that have ended so: of an edit that came back too, and of none that had failed before."""
 
 
 async def take_in(connection: asyncpg.Connection, arrivals: Sequence[Arrival], now: datetime) -> TakenIn:
@@ -127,22 +127,19 @@ async def _fail_replays(
         for one in back
     }
     ended = {
-        row["replay_id"]: row for row in await dead_letters_replays.end(connection, list(ends.values()), now)
+        row["replay_id"]: row
+        for row in await dead_letters_replays.came_back(connection, list(ends.values()), now)
     }
     first: dict[int, Arrival] = {}
-    late: list[int] = []
+    late: dict[int, Arrival] = {}
     for one in back:
         claim = claims[one.key]
-        if claim.is_edit:
-            continue
-        if claim.replay_id in ended:
-            first.setdefault(places[one.key], one)
-        elif places[one.key] not in first and not one.redelivered:
-            late.append(places[one.key])
-    if first:
-        await dead_letters.came_back(connection, list(first.items()), now)
-    # A replay that was over, and yet another copy of it comes back: somebody should look.
-    await _reopen(connection, late, now)
+        if not claim.is_edit:
+            (first if claim.replay_id in ended else late).setdefault(places[one.key], one)
+    # A replay that was over, and yet another copy of it comes back: somebody should look. Also when the broker says
+    # that it may have handed this one out before: its key is new, so nobody has taken it in.
+    await _reopen(connection, [letter_id for letter_id in late if letter_id not in first], now)
+    await dead_letters.came_back(connection, list((late | first).items()), now)
     deeds = [
         Deed(KEEPER, KEEPER, "", "replay failed", row["code"], row["letter_id"], row["operation_id"])
         for row in ended.values()

@@ -158,20 +158,24 @@ async def reopen(connection: asyncpg.Connection, letter_ids: Iterable[int], now:
     return [row["letter_id"] for row in await connection.fetch(_REOPEN, sorted(letter_ids), now)]
 
 
+# A letter that is being replayed again goes on with that; so does one in whose place a new message was sent.
 _RETURN = """
 UPDATE dead_letters l
 SET state = 'waiting', reason = n.reason, detail = n.detail, worker = n.worker, attempts = n.attempts,
     updated_at = $6
 FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::int[])
      AS n (letter_id, reason, detail, worker, attempts)
-WHERE l.letter_id = n.letter_id AND l.state = 'replaying'
+WHERE l.letter_id = n.letter_id AND l.state <> 'edited'
+  AND NOT EXISTS (
+      SELECT FROM dead_letter_replays r WHERE r.letter_id = l.letter_id AND r.state IN ('ordered', 'published')
+  )
 """
 
 
 async def came_back(
     connection: asyncpg.Connection, letters: Sequence[tuple[int, Arrival]], now: datetime
 ) -> None:
-    """Have letters wait again whose replay failed, for the reason why it did."""
+    """Have letters wait again of which a replay came back, for the reason why it did, unless another is outstanding."""
     await connection.execute(
         _RETURN,
         [letter_id for letter_id, _ in letters],

@@ -12,13 +12,14 @@ from pydantic_core import to_json
 
 @dataclass(frozen=True, slots=True)
 class NewOperation:
-    """An operation that is beginning. `filter` is what the operator asked for, for people."""
+    """An operation that is beginning. `filter` is what the operator asked for, for people; `via` is how he asked."""
 
     operation_id: UUID
     token: str
     action: str
     state: str
     actor: str
+    via: str
     approved_by: str | None
     reason: str
     filter: Mapping[str, Any]
@@ -30,10 +31,10 @@ class NewOperation:
 
 
 _INSERT = """
-INSERT INTO dead_letter_operations (operation_id, token, action, state, actor, approved_by, reason, filter, canary,
-                                    rate, stop_ratio, total, standing, publish_at, started_at, ended_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14,
-        CASE WHEN $4 = 'done' THEN $14::timestamptz END)
+INSERT INTO dead_letter_operations (operation_id, token, action, state, actor, via, approved_by, reason, filter,
+                                    canary, rate, stop_ratio, total, standing, publish_at, started_at, ended_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15,
+        CASE WHEN $4 = 'done' THEN $15::timestamptz END)
 """
 
 
@@ -46,6 +47,7 @@ async def insert(connection: asyncpg.Connection, one: NewOperation, now: datetim
         one.action,
         one.state,
         one.actor,
+        one.via,
         one.approved_by,
         one.reason,
         to_json(one.filter).decode(),
@@ -88,21 +90,26 @@ async def newest(connection: asyncpg.Connection, limit: int) -> list[asyncpg.Rec
 _DONE_ALONE = """
 SELECT coalesce(sum(total), 0)
 FROM dead_letter_operations
-WHERE actor = $1 AND started_at > $2 AND approved_by IS NULL
+WHERE (actor = $1 OR via = $2) AND started_at > $3 AND approved_by IS NULL
 """
 
 
-async def done_alone(connection: asyncpg.Connection, actor: str, since: datetime) -> int:
-    """Return how many letters are in the operations that somebody began since then, and nobody approved."""
-    return int(await connection.fetchval(_DONE_ALONE, actor, since))
+async def done_alone(connection: asyncpg.Connection, actor: str, login: str | None, since: datetime) -> int:
+    """Return how many letters are in the operations that somebody began since then, and nobody approved.
+
+    Those count that were begun under the name, or at the login where there is one: `via`, as it is kept.
+    """
+    return int(await connection.fetchval(_DONE_ALONE, actor, login, since))
 
 
 _CLAIM_ACTOR = "SELECT pg_advisory_xact_lock(hashtextextended('dead letters of ' || $1::text, 0))"
 
 
-async def claim_actor(connection: asyncpg.Connection, actor: str) -> None:
-    """Have nobody else begin an operation in this person's name until the transaction ends."""
+async def claim_actor(connection: asyncpg.Connection, actor: str, login: str | None) -> None:
+    """Have nobody else begin an operation in this person's name, or at this login, until the transaction ends."""
     await connection.execute(_CLAIM_ACTOR, actor)
+    if login is not None:  # after the names, all of them: nobody waits for each other
+        await connection.execute(_CLAIM_ACTOR, login)
 
 
 # What keepers carry out. All that are not at their end, those that are paused too: their outcomes still come.

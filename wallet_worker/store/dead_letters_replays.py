@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import asyncpg
 
-from schemas.names import BODY_BYTES_MAX
+from schemas.names import BODY_BYTES_MAX, PAYMENT_REQUESTS
 
 CHUNK_BYTES_MAX = 16 * 2**20
 
@@ -57,9 +57,9 @@ async def insert(
     return int(status.rpartition(" ")[2])
 
 
-# Whoever publishes holds the operation; the rows are locked against a stop, which passes over them.
+# Whoever publishes holds the operation; a stop may come in between, which `begin` finds.
 _NEXT = """
-SELECT r.replay_id, r.letter_id, r.number, r.position, r.tries, coalesce(r.body, l.body) AS body,
+SELECT r.replay_id, r.letter_id, r.number, r.position, r.tries, r.copies, coalesce(r.body, l.body) AS body,
        r.body IS NOT NULL AS is_edit, l.properties, l.exchange, l.routing_key, l.source
 FROM (
     SELECT c.replay_id, sum(octet_length(coalesce(c.body, l.body))) OVER (ORDER BY c.tries, c.position) AS bytes,
@@ -77,24 +77,40 @@ JOIN dead_letter_replays r USING (replay_id)
 JOIN dead_letters l USING (letter_id)
 WHERE n.bytes <= $4 OR n.place = 1
 ORDER BY r.tries, r.position
-FOR NO KEY UPDATE OF r
 """
 
 
 async def next_ordered(
     connection: asyncpg.Connection, operation_id: UUID, *, below: int | None, limit: int
 ) -> list[asyncpg.Record]:
-    """Return the next replays to publish, locked, with what is published; perhaps only those before a position.
+    """Return the next replays to publish, with what is published; perhaps only those before a position.
 
     At least one, if there is one, and no more after CHUNK_BYTES_MAX of bodies.
     """
     return await connection.fetch(_NEXT, operation_id, below, limit, CHUNK_BYTES_MAX)
 
 
+_BEGIN = """
+UPDATE dead_letter_replays
+SET copies = copies + 1, attempted_at = coalesce(attempted_at, clock_timestamp())
+WHERE replay_id = ANY ($1::uuid[]) AND state = 'ordered'
+RETURNING replay_id
+"""
+
+
+async def begin(connection: asyncpg.Connection, replay_ids: Iterable[UUID]) -> set[UUID]:
+    """Note that a copy of each may be on its way from now on; return those that nobody has stopped meanwhile.
+
+    It must be committed before they are published: a keeper may die of it.
+    """
+    return {row["replay_id"] for row in await connection.fetch(_BEGIN, list(replay_ids))}
+
+
+# One may be back already, and have ended.
 _PUBLISHED = """
 UPDATE dead_letter_replays
-SET state = 'published', published_at = $2
-WHERE replay_id = ANY ($1::uuid[]) AND state = 'ordered'
+SET state = CASE WHEN state = 'ordered' THEN 'published' ELSE state END, published_at = $2, copies = greatest(copies, 1)
+WHERE replay_id = ANY ($1::uuid[]) AND published_at IS NULL
 """
 
 
@@ -103,18 +119,50 @@ async def published(connection: asyncpg.Connection, replay_ids: Iterable[UUID], 
     await connection.execute(_PUBLISHED, list(replay_ids), now)
 
 
-_TRIED = "UPDATE dead_letter_replays SET tries = tries + 1, detail = $2 WHERE replay_id = $1"
+_ASSUME_PUBLISHED = """
+UPDATE dead_letter_replays
+SET state = 'published', published_at = $2
+WHERE operation_id = $1 AND state = 'ordered' AND copies > 0
+"""
 
 
-async def tried(connection: asyncpg.Connection, failures: Sequence[tuple[UUID, str]]) -> None:
-    """Note which the broker would not take, and why."""
-    await connection.executemany(_TRIED, failures)
+async def assume_published(connection: asyncpg.Connection, operation_id: UUID, now: datetime) -> None:
+    """Have those go on to their outcome that may be on their way; the caller holds the operation."""
+    await connection.execute(_ASSUME_PUBLISHED, operation_id, now)
+
+
+@dataclass(frozen=True, slots=True)
+class NotTaken:
+    """A replay that the broker has not confirmed. `is_certain`: it has said so; else nobody knows."""
+
+    replay_id: UUID
+    why: str
+    is_certain: bool
+
+
+_TRIED = """
+UPDATE dead_letter_replays
+SET tries = tries + 1, detail = $2, copies = greatest(copies - $3::int, 0),
+    attempted_at = CASE WHEN copies > $3::int THEN attempted_at END
+WHERE replay_id = $1
+"""
+
+
+async def tried(connection: asyncpg.Connection, failures: Sequence[NotTaken]) -> None:
+    """Note which the broker would not take, and why; no copy of those is on its way where that is certain."""
+    await connection.executemany(_TRIED, [(one.replay_id, one.why, int(one.is_certain)) for one in failures])
 
 
 _TO_CHECK = """
 SELECT r.replay_id, r.letter_id, r.operation_id, r.body IS NOT NULL AS is_edit,
        substring(coalesce(r.body, l.body) FROM 1 FOR $2) AS body,  -- see store.dead_letters.replayable
-       l.properties, l.source, r.verdict
+       l.properties, l.source, r.verdict, r.published_at < clock_timestamp() - $3::interval AS is_quiet,
+       (SELECT p.status
+        FROM payment_results p
+        WHERE l.source = $4 AND p.payment_order_no = l.serial_no
+          AND p.received_at >= coalesce(r.attempted_at, r.published_at)
+        ORDER BY p.received_at
+        LIMIT 1) AS answer
 FROM dead_letter_replays r
 JOIN dead_letters l USING (letter_id)
 WHERE r.state = 'published'
@@ -127,9 +175,14 @@ FOR NO KEY UPDATE OF r SKIP LOCKED
 """
 
 
-async def take_published(connection: asyncpg.Connection, limit: int) -> list[asyncpg.Record]:
-    """Return replays whose outcome is not known, locked, those that were looked at longest ago first."""
-    return await connection.fetch(_TO_CHECK, limit, BODY_BYTES_MAX + 1)
+async def take_published(
+    connection: asyncpg.Connection, limit: int, *, quiet_after: timedelta
+) -> list[asyncpg.Record]:
+    """Return replays whose outcome is not known, locked, those that were looked at longest ago first.
+
+    Of a payment request, `answer` is what the gateway has said of its order since, if anything.
+    """
+    return await connection.fetch(_TO_CHECK, limit, BODY_BYTES_MAX + 1, quiet_after, PAYMENT_REQUESTS)
 
 
 _CHECKED = "UPDATE dead_letter_replays SET checked_at = clock_timestamp() WHERE replay_id = ANY ($1::uuid[])"
@@ -171,14 +224,39 @@ async def end(connection: asyncpg.Connection, ends: Sequence[End], now: datetime
     )
 
 
-# What a keeper is just publishing is passed over: it goes on to its outcome, or is cancelled by that keeper.
+# What was over without an outcome has one now. So has a payment request: that it was handed on was no more than likely.
+_CAME_BACK = """
+UPDATE dead_letter_replays r
+SET state = 'failed', code = n.code, detail = n.detail, ended_at = $4
+FROM unnest($1::uuid[], $2::text[], $3::text[]) AS n (replay_id, code, detail), dead_letters l
+WHERE r.replay_id = n.replay_id AND l.letter_id = r.letter_id
+  AND (r.state IN ('ordered', 'published', 'cancelled') OR (r.state = 'resolved' AND l.source = $5))
+RETURNING r.replay_id, r.letter_id, r.operation_id, r.code
+"""
+
+
+async def came_back(
+    connection: asyncpg.Connection, ends: Sequence[End], now: datetime
+) -> list[asyncpg.Record]:
+    """End replays that are back as dead letters; return the rows of those that had no other end for certain."""
+    return await connection.fetch(
+        _CAME_BACK,
+        [one.replay_id for one in ends],
+        [one.code for one in ends],
+        [one.detail for one in ends],
+        now,
+        PAYMENT_REQUESTS,
+    )
+
+
+# What may be on its way is passed over: it goes on to its outcome, and a keeper that holds the operation says so.
 _CANCEL = """
 UPDATE dead_letter_replays
 SET state = 'cancelled', detail = $2, ended_at = $3
 WHERE replay_id IN (
     SELECT replay_id
     FROM dead_letter_replays
-    WHERE operation_id = $1 AND state = 'ordered'
+    WHERE operation_id = $1 AND state = 'ordered' AND copies = 0
     FOR UPDATE SKIP LOCKED
 )
 RETURNING letter_id
@@ -186,7 +264,7 @@ RETURNING letter_id
 
 
 async def cancel(connection: asyncpg.Connection, operation_id: UUID, detail: str, now: datetime) -> list[int]:
-    """End the replays of an operation that are not published, nor just being; return their letters."""
+    """End the replays of an operation of which no copy can be on its way; return their letters."""
     return [row["letter_id"] for row in await connection.fetch(_CANCEL, operation_id, detail, now)]
 
 
@@ -215,6 +293,22 @@ WHERE r.letter_id = ANY ($1::bigint[]) AND r.state IN ('ordered', 'published')
 async def outstanding(connection: asyncpg.Connection, letter_ids: Iterable[int]) -> list[asyncpg.Record]:
     """Return the replays of these letters that have not ended, and who ordered them."""
     return await connection.fetch(_OUTSTANDING, list(letter_ids))
+
+
+# Copies that came back have been noted as attempts: of the letter itself, or of the one that an edit has become.
+_STILL_OUT = """
+SELECT r.letter_id, r.body IS NOT NULL AS is_edit, l.source, l.exchange, l.properties,
+       substring(coalesce(r.body, l.body) FROM 1 FOR $2) AS body  -- see store.dead_letters.replayable
+FROM dead_letter_replays r
+JOIN dead_letters l USING (letter_id)
+WHERE r.letter_id = ANY ($1::bigint[]) AND r.state IN ('failed', 'cancelled')
+  AND r.copies > (SELECT count(*) FROM dead_letter_attempts a WHERE a.replay_id = r.replay_id)
+"""
+
+
+async def still_out(connection: asyncpg.Connection, letter_ids: Iterable[int]) -> list[asyncpg.Record]:
+    """Return the replays of these letters that are over and of which a copy may still be on its way."""
+    return await connection.fetch(_STILL_OUT, list(letter_ids), BODY_BYTES_MAX + 1)
 
 
 _CLAIMED = """
@@ -296,9 +390,11 @@ async def waits(connection: asyncpg.Connection) -> asyncpg.Record:
     return row
 
 
-_SERIAL_TAKEN = (
-    "SELECT EXISTS (SELECT FROM dead_letter_replays WHERE serial_no = $1 AND state <> 'cancelled')"
+_SERIAL_TAKEN = """
+SELECT EXISTS (
+    SELECT FROM dead_letter_replays WHERE serial_no = $1 AND (state <> 'cancelled' OR copies > 0)
 )
+"""
 
 
 async def serial_taken(connection: asyncpg.Connection, serial_no: str) -> bool:

@@ -104,6 +104,9 @@ TABLES = (
     )
     """,
     "CREATE INDEX dead_letter_attempts_letter_id ON dead_letter_attempts (letter_id, attempt_id)",
+    """
+    CREATE INDEX dead_letter_attempts_replay_id ON dead_letter_attempts (replay_id) WHERE replay_id IS NOT NULL
+    """,
     # What would be done to exactly which letters; executed once, by its token.
     """
     CREATE TABLE dead_letter_plans (
@@ -144,6 +147,7 @@ TABLES = (
         action       text             NOT NULL,
         state        text             NOT NULL,
         actor        text             NOT NULL,
+        via          text             NOT NULL,
         approved_by  text,
         reason       text             NOT NULL,
         filter       json             NOT NULL,
@@ -163,7 +167,8 @@ TABLES = (
     """,
     "CREATE INDEX dead_letter_operations_started_at ON dead_letter_operations (started_at)",
     "CREATE INDEX dead_letter_operations_open ON dead_letter_operations (started_at) WHERE ended_at IS NULL",
-    # A replay is a row before it is anything else. `body` is there for an edit, whose message is a new one.
+    # A replay is a row before it is anything else. `body` is there for an edit, whose message is a new one. `copies` is
+    # how many of it may be on their way, the first since `attempted_at`: written before they are published.
     """
     CREATE TABLE dead_letter_replays (
         replay_id    uuid        NOT NULL,
@@ -180,7 +185,9 @@ TABLES = (
         code         text        NOT NULL DEFAULT '',
         detail       text        NOT NULL DEFAULT '',
         tries        integer     NOT NULL DEFAULT 0,
+        copies       integer     NOT NULL DEFAULT 0,
         ordered_at   timestamptz NOT NULL,
+        attempted_at timestamptz,
         published_at timestamptz,
         checked_at   timestamptz,
         ended_at     timestamptz,
@@ -191,7 +198,8 @@ TABLES = (
         CONSTRAINT dead_letter_replays_state_known CHECK (
             state IN ('ordered', 'published', 'resolved', 'failed', 'cancelled')
         ),
-        CONSTRAINT dead_letter_replays_ended CHECK ((ended_at IS NULL) = (state IN ('ordered', 'published')))
+        CONSTRAINT dead_letter_replays_ended CHECK ((ended_at IS NULL) = (state IN ('ordered', 'published'))),
+        CONSTRAINT dead_letter_replays_copies_count CHECK (copies >= 0)
     )
     """,
     # At most one replay of a letter is outstanding, whoever orders it at the same time.
@@ -272,8 +280,8 @@ GRANTS = (
     "GRANT UPDATE (approved_by, operation_id) ON dead_letter_plans TO wallet_operator",
     "GRANT UPDATE (state, standing, publish_at, ended_at) ON dead_letter_operations TO wallet_operator",
     """
-    GRANT UPDATE (state, code, detail, tries, published_at, checked_at, ended_at) ON dead_letter_replays
-        TO wallet_operator
+    GRANT UPDATE (state, code, detail, tries, copies, attempted_at, published_at, checked_at, ended_at)
+        ON dead_letter_replays TO wallet_operator
     """,
     "GRANT UPDATE (standing, depths, seen_at), DELETE ON dead_letter_keepers TO wallet_operator",
 )

@@ -1,0 +1,64 @@
+"""Need 13: what somebody may do alone is counted by person, whatever names a person has at the command line."""
+
+import asyncio
+
+import pytest
+
+from tests.dead_letters.conftest import Desk, a_desk
+from tests.dead_letters.letters import arrived
+from tests.journeys.messages import recharge
+from wallet_worker.dead_letters.records import (
+    Action,
+    Actor,
+    Filter,
+    Limits,
+    Operation,
+    Plan,
+    PlanState,
+    Role,
+    StaleError,
+)
+
+ONE, OTHER, ELSEWHERE, CONSOLE = (
+    Actor("one", Role.OPERATOR, "cli, root"),
+    Actor("other", Role.OPERATOR, "cli, root"),
+    Actor("elsewhere", Role.OPERATOR, "cli, anna"),
+    Actor("signed-in", Role.OPERATOR, "console"),
+)
+
+
+async def planned(desk: Desk, who: Actor, ids: list[int]) -> Plan:
+    """Return the plan of discarding letters."""
+    return await desk.operations.plan(who, Action.DISCARD, Filter(ids=tuple(ids)), reason="a test")
+
+
+async def test_need_13_another_name_at_the_same_login_is_no_other_person(database_url: str) -> None:
+    async with a_desk(database_url, Limits(alone_max=3)) as desk:
+        await desk.take_in(*(arrived(recharge("user-1")) for _ in range(6)))
+        ids = await desk.ids()
+        first, second = await planned(desk, ONE, ids[:2]), await planned(desk, OTHER, ids[2:4])
+
+        await desk.operations.execute(ONE, first.token)
+
+        with pytest.raises(StaleError, match="other, or the login root, has acted on 2 letters alone within"):
+            await desk.operations.execute(OTHER, second.token)
+        assert (await planned(desk, OTHER, ids[2:4])).state is PlanState.NEEDS_APPROVAL
+        for somebody in (ELSEWHERE, CONSOLE):
+            assert (await planned(desk, somebody, ids[2:4])).state is PlanState.READY
+
+
+async def test_need_13_two_names_of_one_login_at_once_do_not_both_fit(database_url: str) -> None:
+    async with a_desk(database_url, Limits(alone_max=3)) as desk:
+        await desk.take_in(*(arrived(recharge("user-1")) for _ in range(4)))
+        ids = await desk.ids()
+        plans = [await planned(desk, ONE, ids[:2]), await planned(desk, OTHER, ids[2:])]
+
+        ended = await asyncio.gather(
+            *(
+                desk.operations.execute(who, plan.token)
+                for who, plan in zip((ONE, OTHER), plans, strict=True)
+            ),
+            return_exceptions=True,
+        )
+
+        assert {type(one) for one in ended} == {Operation, StaleError}
