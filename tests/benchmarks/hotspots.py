@@ -1,6 +1,7 @@
 """Where the worker's time goes: py-spy looks at it from outside while it drains a backlog."""
 
 import subprocess
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
@@ -48,7 +49,13 @@ def profile(pid: int, *, seconds: float) -> Hotspots:
     """Return what a process did for so long; raises ProfilerFailed."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         path = Path(folder) / "stacks.txt"
-        command = ["py-spy", "record", f"--pid={pid}", f"--duration={max(1, round(seconds))}", "--format=raw"]
+        command = [
+            str(Path(sys.executable).with_name("py-spy")),
+            "record",
+            f"--pid={pid}",
+            f"--duration={max(1, round(seconds))}",
+            "--format=raw",
+        ]
         command += ["--function", f"--rate={_SAMPLES_PER_SECOND}", f"--output={path}"]
         try:
             done = subprocess.run(command, check=False, capture_output=True, text=True)
