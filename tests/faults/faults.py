@@ -25,7 +25,17 @@ from tests.workers import KEYS
 from wallet_worker.broker import topology
 from wallet_worker.core.circumstances import Rules
 from wallet_worker.dead_letters.operations import Operations
-from wallet_worker.dead_letters.records import Action, Actor, Filter, Limits, OperationError, Pace, Role
+from wallet_worker.dead_letters.records import (
+    Action,
+    Actor,
+    BusyError,
+    Filter,
+    Limits,
+    NotPossibleError,
+    Pace,
+    Role,
+    StaleError,
+)
 from wallet_worker.failpoints import Failpoint
 from wallet_worker.store.database import Database
 from wallet_worker.store.dead_letters import OPERATOR_ROLE
@@ -43,7 +53,7 @@ DEATH_SECONDS: Final = 15.0
 REPLAYED: Final = 20
 """Letters that are replayed at once: two in a second, so that a worker that has just started comes in time."""
 
-OPERATOR: Final = Actor("an operator of the storm", Role.OPERATOR, "tests")
+OPERATOR: Final = Actor("storm", Role.OPERATOR, "tests")
 
 
 OF_A_BATCH: Final = (
@@ -325,7 +335,8 @@ async def _replay(world: World) -> None:
     database = Database(world.database_url, role=OPERATOR_ROLE, application="wallet storm")
     operations = Operations(database, Rules(), KEYS, Limits(alone_max=1_000_000, replays_max=1_000_000))
     pace = Pace(rate_per_second=2, stop_ratio=1)
-    with suppress(StoreError, OperationError, *DATABASE_LOST):  # a fault beside this one may be in the way
+    # A fault beside this one may be in the way, or a replay that is not over.
+    with suppress(StoreError, BusyError, NotPossibleError, StaleError, *DATABASE_LOST):
         try:
             await database.open()
             async with database.connection() as connection:

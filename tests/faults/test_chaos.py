@@ -28,7 +28,7 @@ from tests.servers import Servers, ServersUnavailable
 from wallet_worker.audit import Invariant
 from wallet_worker.broker import topology
 
-SEED = 20262595
+SEED = 20266424
 MINUTES = 1.75
 """Its first faults are of every sort: to workers and keepers, networks, servers, and what a broker must have."""
 PATIENCE_SECONDS = 5.0
