@@ -84,7 +84,7 @@ class Settings(BaseSettings):
     dlq_roles: dict[str, Role] = Field(
         default_factory=dict,
         description='Who may do what in `wallet dlq`: {"name": "viewer, operator or approver"}. '
-        "None: whoever can reach the database may all of it.",
+        "None: whoever can reach the database may all of it but approve.",
     )
     dlq_alone_max: int = Field(
         default=100,

@@ -309,12 +309,12 @@ async def test_need_1_what_may_be_on_its_way_goes_on_to_its_outcome_when_it_is_s
     assert [await desk.state(one) for one in (out, kept)] == ["replaying", "waiting"]
     async with desk.database.transaction() as connection:
         assert await dead_letters_replays.begin(connection, [ids[kept]]) == set()
-    await Replayer(desk.database, NOWHERE).step()
+    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry())).step()
     after = await desk.operations.operation(OTTO, operation.operation_id)
     assert (after.state, after.ordered, after.published, after.cancelled) == (OperationState.STOPPED, 0, 1, 1)
     assert after.ended_at is None
     await resolved(desk, ids[out])
-    await Replayer(desk.database, NOWHERE).step()
+    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry())).step()
     assert (await desk.operations.operation(OTTO, operation.operation_id)).ended_at is not None
 
 
@@ -344,7 +344,7 @@ async def test_need_8_an_operation_says_how_many_were_given_up(desk: Desk) -> No
             connection, [End(ended[1], ReplayState.RESOLVED, "OK")], await now(desk)
         )
 
-    await Replayer(desk.database, NOWHERE).step()
+    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry())).step()
 
     after = await desk.operations.operation(OTTO, operation.operation_id)
     assert (after.state, after.standing) == ("done", "done; 1 given up without an outcome")
@@ -361,7 +361,7 @@ async def test_need_9_a_request_that_was_sent_perhaps_goes_on_to_its_outcome_tho
             await dead_letters_replays.begin(connection, [(await only_replay(desk, letter_id)).replay_id])
     await desk.owner.execute("UPDATE dead_letters SET source = 'payment.requests'")
 
-    await Replayer(desk.database, NOWHERE).step()
+    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry())).step()
 
     assert (await only_replay(desk, letter_id)).state == state
 

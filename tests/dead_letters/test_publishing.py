@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 from pamqp.common import FieldValue
+from prometheus_client import CollectorRegistry
 
 from tests.dead_letters.conftest import ANNA, OTTO, Desk, a_desk
 from tests.dead_letters.letters import arrived, headers
@@ -13,6 +14,7 @@ from tests.journeys.messages import open_account
 from tests.servers import Servers
 from wallet_worker.broker import topology
 from wallet_worker.dead_letters import carried, prediction, replaying
+from wallet_worker.dead_letters.metrics import DeadLetterMetrics
 from wallet_worker.dead_letters.records import Action, Filter, NotPossibleError, Operation, Pace
 from wallet_worker.dead_letters.replaying import OUT_MAX, Replayer
 
@@ -22,6 +24,7 @@ class Publishing(Desk):
     """A desk with a broker, and a replayer that steps when it is told to; nobody reads what it publishes."""
 
     replayer: Replayer = field(kw_only=True)
+    metrics: DeadLetterMetrics = field(kw_only=True)
 
     async def letter(self, said: dict[str, FieldValue] | None = None) -> int:
         """Take one letter in; return its number."""
@@ -54,9 +57,10 @@ async def desk(servers: Servers, database_url: str) -> AsyncIterator[Publishing]
     """Give a desk with a broker, on a database of the test's own."""
     async with servers.vhost() as amqp_url, a_desk(database_url) as made:
         await topology.apply(amqp_url)
-        replayer = Replayer(made.database, amqp_url)
+        metrics = DeadLetterMetrics(CollectorRegistry())
+        replayer = Replayer(made.database, amqp_url, metrics)
         try:
-            yield Publishing(made.database, made.operations, made.owner, replayer=replayer)
+            yield Publishing(made.database, made.operations, made.owner, replayer=replayer, metrics=metrics)
         finally:
             await replayer.close()
 
@@ -149,3 +153,4 @@ async def test_need_1_one_that_costs_the_connection_is_found_out_and_failed(
     row = await desk.owner.fetchrow("SELECT detail FROM dead_letter_replays WHERE state = 'failed'")
     assert row is not None
     assert row["detail"] == "the connection to the broker was lost each time that it was published, alone too"
+    assert desk.metrics.replays.labels(outcome="failed")._value.get() == 1

@@ -127,7 +127,7 @@ class Keeper:
             application="wallet keeper",
             size_max=4,
         )
-        self._replayer = Replayer(self._database, amqp)
+        self._replayer = Replayer(self._database, amqp, self._metrics)
         self._depths = Depths(amqp)
         self._look_at = 0.0
         self._waiting = _Waiting()

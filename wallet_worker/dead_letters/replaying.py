@@ -70,9 +70,12 @@ log = structlog.get_logger(__name__)
 class Replayer:
     """Publishes what is ordered, one chunk of one operation at a time, on a connection of its own."""
 
-    def __init__(self, database: Database, url: str) -> None:
+    def __init__(self, database: Database, url: str, metrics: DeadLetterMetrics) -> None:
         self._database = database
         self._url = url
+        self._metrics = metrics
+        self._failed = 0
+        """Replays of the operation in hand that have failed before they were published."""
         self._connection: AbstractConnection | None = None
         self._channel: Channel | None = None
         self._suspects: dict[UUID, int] = {}
@@ -88,8 +91,11 @@ class Replayer:
             open_ids = await dead_letters_operations.open_ids(connection)
         moved = False
         for operation_id in open_ids:
+            self._failed = 0
             try:
                 moved |= await self._advance(operation_id)
+                # Not before it is committed: what is undone is done again, and would count twice.
+                self._metrics.replays.labels(outcome="failed").inc(self._failed)
             except BrokerUnavailableError as exc:
                 await self._away(operation_id, str(exc))
             except LostRaceError:
@@ -221,7 +227,7 @@ class Replayer:
                 failed[row["replay_id"]] = why
                 self._suspects.pop(row["replay_id"], None)
         if failed:
-            await _fail(connection, operation_id, failed, now)
+            self._failed += await _fail(connection, operation_id, failed, now)
         if out:
             await dead_letters_replays.published(connection, out, now)
         allowed = [row for row in ordered if row["replay_id"] not in failed.keys() | out]
@@ -323,8 +329,8 @@ def _why_never(row: asyncpg.Record) -> str | None:
 
 async def _fail(
     connection: asyncpg.Connection, operation_id: UUID, failed: Mapping[UUID, str], now: datetime
-) -> None:
-    """End replays that are not published, and have their letters wait again."""
+) -> int:
+    """End replays that are not published, and have their letters wait again; return how many."""
     ends = [End(one, ReplayState.FAILED, "", why) for one, why in failed.items()]
     ended = await dead_letters_replays.end(connection, ends, now)
     await dead_letters.move(
@@ -339,6 +345,7 @@ async def _fail(
         for row in ended
     ]
     await dead_letters_audit.insert(connection, deeds, now)
+    return len(ended)
 
 
 def _why_stop(row: asyncpg.Record, counts: asyncpg.Record) -> str | None:
