@@ -19,7 +19,7 @@ from uuid import UUID
 
 import asyncpg
 
-from schemas.money import UnknownCurrency, to_text
+from schemas.money import MINOR_DIGITS, UnknownCurrency, to_text
 from schemas.values import OrderStatus, OrderType
 from wallet_worker.core.accounts import SystemName
 from wallet_worker.store.errors import mapped
@@ -54,7 +54,7 @@ class Invariant(StrEnum):
         "order_row",
         "an order is on an account of its currency, late only if its money came, and due exactly while it waits",
     )
-    RESULT = "result", "what came or left through the gateway did so by a result that says so"
+    RESULT = "result", "what came or left through the gateway did so by a result that says so, of that amount"
     RESERVED = "reserved", "what is reserved is what pending orders and active holds will take"
     HOLD = "hold", "a hold has left what was neither captured nor returned"
     REFUNDS = "refunds", "only a recharge that succeeded is refunded, and all refunds are at most its amount"
@@ -630,21 +630,32 @@ async def _find_wrong_rows(connection: asyncpg.Connection, report: Report) -> No
             report.add(Finding(invariant=Invariant.ORDER_ROW, detail=detail, order_id=order_id))
 
 
+# A result that fits its order, however its amount is spelled: "100", "100.0" and "100.00" are one. What has more digits
+# than any amount of the wallet's is not read as a number.
 _UNPAID = """
-SELECT o.order_id, o.order_type
+SELECT o.order_id, o.order_type, o.amount, o.currency
 FROM orders o
 WHERE o.status = 'succeeded' AND o.order_type IN ('recharge', 'withdraw', 'refund')
   AND NOT EXISTS (
-      SELECT FROM payment_results r WHERE r.payment_order_no = o.serial_no AND r.status = 'succeeded'
+      SELECT
+      FROM payment_results r
+      JOIN unnest($1::text[], $2::bigint[]) AS known (currency, units) USING (currency)
+      WHERE r.payment_order_no = o.serial_no AND r.status = 'succeeded' AND r.currency = o.currency
+        AND CASE
+            WHEN r.amount ~ '^0*[0-9]{1,16}([.][0-9]{1,8})?$' THEN r.amount::numeric * known.units = o.amount
+        END
   )
 ORDER BY o.order_id
 """
 
 
 async def _find_unpaid(connection: asyncpg.Connection, report: Report) -> None:
-    async for rows in chunks(connection, _UNPAID):
-        for order_id, order_type in rows:
-            detail = f"no result of the gateway says that this {order_type} succeeded"
+    units = [10**digits for digits in MINOR_DIGITS.values()]
+    async for rows in chunks(connection, _UNPAID, list(MINOR_DIGITS), units):
+        for order_id, order_type, amount, currency in rows:
+            detail = (
+                f"no result of the gateway says that this {order_type} of {_text(amount, currency)} succeeded"
+            )
             report.add(Finding(invariant=Invariant.RESULT, detail=detail, order_id=order_id))
 
 

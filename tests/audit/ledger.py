@@ -64,7 +64,9 @@ _ROWS = (
     """
     INSERT INTO payment_results (payment_order_no, fingerprint, status, amount, currency, gateway_ref, occurred_at,
                                  received_at, processing, code)
-    SELECT serial_no, sha256(serial_no::bytea), 'succeeded', amount::text, currency, 'gw-' || serial_no, now(), now(),
+    SELECT serial_no, sha256(serial_no::bytea), 'succeeded',
+           CASE currency WHEN 'TWD' THEN round(amount / 100.0, 2) ELSE amount END::text, currency,
+           'gw-' || serial_no, now(), now(),
            'processed', 'OK'
     FROM orders
     WHERE status = 'succeeded'
@@ -136,7 +138,8 @@ _EVERY_ORDER = (
     """
     INSERT INTO payment_results (payment_order_no, fingerprint, status, amount, currency, gateway_ref, occurred_at,
                                  received_at, processing, code)
-    SELECT serial_no, sha256(serial_no::bytea), 'succeeded', amount::text, 'TWD', 'gw-' || serial_no, now(), now(),
+    SELECT serial_no, sha256(serial_no::bytea), 'succeeded', round(amount / 100.0, 2)::text, 'TWD',
+           'gw-' || serial_no, now(), now(),
            'processed', 'OK'
     FROM made
     WHERE order_type IN ('recharge', 'withdraw')

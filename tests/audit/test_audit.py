@@ -225,8 +225,8 @@ DAMAGES = (
     Damage(
         "an order has another amount than its entries",
         "UPDATE orders SET amount = amount + 1 WHERE serial_no = 'R-5'",
-        {Invariant.ORDER_ENTRIES: 1},
-        {on(Invariant.ORDER_ENTRIES, "R-5")},
+        {Invariant.ORDER_ENTRIES: 1, Invariant.RESULT: 1},
+        {on(Invariant.ORDER_ENTRIES, "R-5"), on(Invariant.RESULT, "R-5")},
     ),
     Damage(
         "an order is another account's",
@@ -237,8 +237,12 @@ DAMAGES = (
     Damage(
         "an order is in another currency",
         "UPDATE orders SET currency = 'XXX' WHERE serial_no = 'R-1'",
-        {Invariant.ORDER_ENTRIES: 1, Invariant.ORDER_ROW: 1},
-        {on(Invariant.ORDER_ENTRIES, "R-1"), on(Invariant.ORDER_ROW, "R-1")},
+        {Invariant.ORDER_ENTRIES: 1, Invariant.ORDER_ROW: 1, Invariant.RESULT: 1},
+        {
+            on(Invariant.ORDER_ENTRIES, "R-1"),
+            on(Invariant.ORDER_ROW, "R-1"),
+            on(Invariant.RESULT, "R-1"),
+        },
     ),
     Damage(
         "an order is of a kind that nobody knows",
@@ -317,6 +321,24 @@ DAMAGES = (
         """,
         {Invariant.LINE_ARITHMETIC: 2},
         {on(Invariant.LINE_ARITHMETIC, "alice 1"), on(Invariant.LINE_ARITHMETIC, "alice 2")},
+    ),
+    Damage(
+        "the gateway said that another amount came",
+        "UPDATE payment_results SET amount = '1.01' WHERE payment_order_no = 'R-1'",
+        {Invariant.RESULT: 1},
+        {on(Invariant.RESULT, "R-1")},
+    ),
+    Damage(
+        "the gateway said that the amount came in another currency",
+        "UPDATE payment_results SET amount = '100', currency = 'JPY' WHERE payment_order_no = 'R-1'",
+        {Invariant.RESULT: 1},
+        {on(Invariant.RESULT, "R-1")},
+    ),
+    Damage(
+        "what the gateway said is no amount",
+        "UPDATE payment_results SET amount = repeat('9', 140000) WHERE payment_order_no = 'R-1'",
+        {Invariant.RESULT: 1},
+        {on(Invariant.RESULT, "R-1")},
     ),
     Damage(
         "two orders have one serial number",
@@ -678,6 +700,17 @@ async def test_an_empty_database_is_clean(database_url: str) -> None:
     assert report.lines == 0
 
 
+async def test_however_the_gateway_writes_an_amount_it_is_that_amount(
+    clean_url: str, owner: asyncpg.Connection
+) -> None:
+    for serial_no, spelled in {"R-1": "1", "R-2": "2.0", "R-3": "0003.00", "R-4": "0400"}.items():
+        await owner.execute(
+            "UPDATE payment_results SET amount = $2 WHERE payment_order_no = $1", serial_no, spelled
+        )
+
+    assert (await audit(clean_url)).clean
+
+
 async def test_all_is_counted_and_the_first_are_kept(clean_url: str, owner: asyncpg.Connection) -> None:
     await corrupt(
         owner,
@@ -690,9 +723,9 @@ async def test_all_is_counted_and_the_first_are_kept(clean_url: str, owner: asyn
     report = await audit(clean_url, shown_max=2)
     none = await audit(clean_url, shown_max=0)
 
-    assert report.found == {Invariant.LAST_LINE: 7, Invariant.ORDER_ENTRIES: 5}
-    assert [one.invariant for one in report.findings] == 2 * [Invariant.LAST_LINE] + 2 * [
-        Invariant.ORDER_ENTRIES
+    assert report.found == {Invariant.LAST_LINE: 7, Invariant.ORDER_ENTRIES: 5, Invariant.RESULT: 5}
+    assert [one.invariant for one in report.findings] == [
+        rule for rule in (Invariant.LAST_LINE, Invariant.ORDER_ENTRIES, Invariant.RESULT) for _ in range(2)
     ]
     assert (none.clean, none.findings) == (False, [])
 

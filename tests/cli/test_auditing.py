@@ -43,9 +43,14 @@ async def test_what_is_found_is_status_1_with_the_first_of_each_kind(
 
     report = json.loads(for_a_program.out)
     assert (for_a_program.status, on_a_terminal.status) == (Exit.FOUND, Exit.FOUND)
-    assert report["found"] == {"last_line": 7, "order_entries": 1}
-    assert [one["rule"] for one in report["findings"]] == ["last_line", "last_line", "order_entries"]
+    assert report["found"] == {"last_line": 7, "order_entries": 1, "result": 1}
+    assert [one["rule"] for one in report["findings"]] == [
+        "last_line",
+        "last_line",
+        "order_entries",
+        "result",
+    ]
     assert report["findings"][2]["serial_no"] == "R-5"
-    assert "8 findings in 10 lines" in on_a_terminal.out
+    assert "9 findings in 10 lines" in on_a_terminal.out
     assert "order R-5" in on_a_terminal.out
     assert "an account's line_no is that of its last line" in on_a_terminal.out
