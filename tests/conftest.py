@@ -30,8 +30,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         files[item.path].append(item)
     here = Path(__file__).parent
     long = [path for path in files if path.relative_to(here).as_posix().startswith(LONG)]
+    short = [path for path in files if path not in long]
     mixed: list[Path] = []
-    for number, path in enumerate(path for path in files if path not in long):
+    for number, path in enumerate(short):
         mixed += [long.pop(0)] if long and number % BETWEEN == 0 else []
         mixed.append(path)
     items[:] = [item for path in mixed + long for item in files[path]]
