@@ -219,6 +219,27 @@ async def test_a_topology_that_was_right_may_be_wrong_for_a_while_and_no_longer(
     assert isinstance(error, topology.TopologyError)
 
 
+async def test_a_topology_that_was_mended_may_be_wrong_as_long_as_the_first_time(
+    watched: Watched, channel: AbstractChannel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = asyncio.get_running_loop().time
+    still_running = False
+    async with running(watched) as task:
+        await watched.until_ready()
+        for _ in range(2):
+            begun = clock()
+            await channel.queue_delete(WALLET_COMMANDS)
+            await watched.until(lambda: "does not exist" in watched.health.reasons.get("consumer", ""))
+            still_running = not task.done()
+            await topology.apply(watched.url)
+            await watched.until_ready()
+            # Longer ago than what is granted: whoever counts from the first time ends at the second.
+            monkeypatch.setattr(consumer, "TOPOLOGY_GRACE_SECONDS", (clock() - begun) / 2)
+
+    assert still_running
+    assert task.exception() is None
+
+
 async def test_a_broker_that_is_not_there_is_tried_again_until_it_is_to_stop(servers: Servers) -> None:
     parts = urlsplit("amqp://wallet:guess-me@127.0.0.1:1/")
     watched = Watched(parts.geturl(), servers.management_url)

@@ -72,20 +72,19 @@ class Consumer:
         self._stopped = asyncio.Event()
         self._released = asyncio.Event()
         self._was_right = False
+        self._wrong_since: float | None = None
 
     async def run(self) -> None:
         """Consume until `release`; raises topology.TopologyError when the broker is not set up as needed."""
         pause = Pause()
-        wrong_since: float | None = None
         clock = asyncio.get_running_loop().time
         while not self._stopping.is_set():
             try:
                 with calling():
                     await self._session(pause)
-                wrong_since = None
             except topology.TopologyError as exc:
-                wrong_since = wrong_since or clock()
-                if not self._was_right or clock() - wrong_since > TOPOLOGY_GRACE_SECONDS:
+                self._wrong_since = self._wrong_since or clock()
+                if not self._was_right or clock() - self._wrong_since > TOPOLOGY_GRACE_SECONDS:
                     raise
                 self._lost(str(exc))
             except (BrokerUnavailableError, ConsumerLostError, *FAILURES) as exc:
@@ -131,7 +130,7 @@ class Consumer:
             await channel.basic_qos(prefetch_count=self._prefetch)
             for queue, handler in queues.items():
                 await channel.basic_consume(queue, handler, consumer_tag=queue)
-        self._was_right = True
+        self._was_right, self._wrong_since = True, None
         if self._health.ready(self._part):
             log.info("consumer.started", part=self._part, queues=list(queues))
         pause.reset()
