@@ -55,7 +55,8 @@ class DeadLetterMetrics:
         )
         self.replays = Counter(
             "wallet_dead_letter_replays_total",
-            "Replays that have ended, each once, edits too, by outcome: resolved or failed.",
+            "Replays that have ended, edits too, by outcome: resolved or failed. A request that was handed on "
+            "and then comes back counts as both.",
             ("outcome",),
             registry=registry,
         )
