@@ -431,6 +431,7 @@ async def test_need_10_discard_and_restore_want_a_reason_and_keep_the_letter(des
         await desk.operations.plan(OTTO, Action.DISCARD, Filter(), reason=" ")
     for action, state in ((Action.DISCARD, "discarded"), (Action.RESTORE, "waiting")):
         plan = await desk.operations.plan(OTTO, action, Filter(ids=(letter_id,)), reason="paid back")
+        assert plan.states == ((LetterState(await desk.state(letter_id)), 1),)
         done = await desk.operations.execute(OTTO, plan.token)
         assert (done.state, done.resolved) == (OperationState.DONE, 1)
         assert await desk.state(letter_id) == state
@@ -725,6 +726,8 @@ async def test_need_13_another_name_at_the_same_login_is_no_second_person(databa
 
         with pytest.raises(NotAllowedError, match="made by the same login, root"):
             await desk.operations.approve(other, plan.token, reason="x")
+        with pytest.raises(NotAllowedError, match="made by the same login, root"):
+            await desk.operations.approve(Actor("root", Role.APPROVER, "console"), plan.token, reason="x")
 
         assert (await desk.operations.plan_of(one, plan.token)).approved_by is None
 

@@ -204,6 +204,7 @@ def tell_plan(plan: Plan) -> None:
             "letters",
             f"{plan.total:,}" + (f", and {plan.skipped:,} more that it does not fit" if plan.skipped else ""),
         ),
+        ("now", ", ".join(f"{count:,} {state.value}" for state, count in plan.states)),
         ("which", _target(plan.filter)),
         ("why", plan.reason),
         ("made by", f"{plan.made_by} at {time(plan.made_at)}"),

@@ -356,9 +356,9 @@ class Operations:
             if _same_person(row["made_by"], actor.name):
                 msg = "a second person must approve, and this plan is your own"
                 raise NotAllowedError(msg)
-            login = _login(actor)
-            if login is not None and row["made_via"] == login:
-                seat = login.removeprefix(COMMAND_LINE)
+            seat = row["made_via"].removeprefix(COMMAND_LINE)
+            by_its_name = seat != row["made_via"] and _same_person(seat, actor.name)  # in the console
+            if by_its_name or row["made_via"] == _login(actor):
                 msg = f"a second person must approve, and this plan was made by the same login, {seat}"
                 raise NotAllowedError(msg)
             if not row["needs_two"]:
@@ -641,6 +641,7 @@ class Operations:
             connection, letters_table.Fits(ids=list(sampled)), after=None, limit=len(sampled)
         )
         numbers = {line["letter_id"]: line["serial_no"] for line in lines}
+        states = await letters_table.states_of(connection, row["letter_ids"])
         return Plan(
             token=row["token"],
             action=Action(row["action"]),
@@ -662,6 +663,7 @@ class Operations:
             operation_id=row["operation_id"],
             differences=shown_rows.differences(row["differences"], actor),
             edited_body=row["edited_body"] if actor.role >= Role.OPERATOR else None,
+            states=tuple((LetterState(one["state"]), one["letters"]) for one in states),
         )
 
     async def _usable(self, connection: asyncpg.Connection, token: str) -> asyncpg.Record:

@@ -492,6 +492,8 @@ class Plan:
     differences: tuple[Difference, ...] = ()
     """Of an edit."""
     edited_body: bytes | None = None
+    states: tuple[tuple[LetterState, int], ...] = ()
+    """Letters by the state that they are in now, most first."""
 
 
 class OperationState(StrEnum):

@@ -387,6 +387,20 @@ async def states(connection: asyncpg.Connection) -> list[asyncpg.Record]:
     return await connection.fetch(_STATES)
 
 
+_STATES_OF = """
+SELECT state, count(*) AS letters
+FROM dead_letters
+WHERE letter_id = ANY ($1::bigint[])
+GROUP BY state
+ORDER BY letters DESC, state
+"""
+
+
+async def states_of(connection: asyncpg.Connection, letter_ids: Sequence[int]) -> list[asyncpg.Record]:
+    """Return how many of these letters are in each state, most first."""
+    return await connection.fetch(_STATES_OF, letter_ids)
+
+
 _ATTEMPTS = """
 SELECT reason, detail, worker, attempts, first_seen, arrived_at, times, replay_id
 FROM dead_letter_attempts
