@@ -99,14 +99,15 @@ class Pages:
 async def _measure(plan: Plan, parts: Sequence[Part], keep: Pages | None) -> Record:
     async with start_servers(durable=True, say=_say) as servers:
         await place.assert_durable(servers.database_url)
-        here = await machine(servers)
         measured: dict[Part, Record] = {}
         for part in Part:
             if part in parts:
-                record = Record(part.value, here)
+                record = Record(part.value, await machine(servers))
                 begun = time.monotonic()
                 await Runs(plan, servers, record, _say).run(part)
                 _say(f"{part}: {(time.monotonic() - begun) / 60:.1f} minutes")
+                for note in record.notes:
+                    _say(note)
                 if record.values:
                     measured[part] = record
                     if keep:

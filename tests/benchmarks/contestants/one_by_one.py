@@ -83,8 +83,17 @@ class _KnownError(Exception):
 async def pool(dsn: str) -> asyncpg.Pool:
     """Return as many connections as there are messages in hand."""
     return await asyncpg.create_pool(
-        dsn, min_size=AT_ONCE, max_size=AT_ONCE, command_timeout=30, server_settings={"role": "wallet_worker"}
+        dsn,
+        min_size=AT_ONCE,
+        max_size=AT_ONCE,
+        command_timeout=30,
+        server_settings={"role": "wallet_worker"},
+        reset=_keep,
     )
+
+
+async def _keep(_: asyncpg.Connection) -> None:
+    """Return a connection to the pool as it is: nobody here changes a session, and a reset is a round trip."""
 
 
 _KNOWN = "SELECT status, code, result FROM commands WHERE serial_no = $1"
