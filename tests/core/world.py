@@ -187,6 +187,7 @@ class World:
         for one, message in zip(arrived, messages, strict=True):
             decision = decide(message, facts, Circumstances(self.rules, one, self._draw(message), self.now))
             facts.apply(decision)
+            self.outgoing += decision.outgoing
             decisions.append(decision)
         for one, decision in zip(arrived, decisions, strict=True):
             match decision.ending:
@@ -285,7 +286,6 @@ class World:
         self.entries += facts.entries
         for receipt in facts.receipts:
             self.receipts.setdefault((receipt.result.payment_order_no, receipt.fingerprint), receipt)
-        self.outgoing += facts.outgoing
         self.parked = [
             (one, self.now if _number(one) in facts.orders_new else due_at) for one, due_at in self.parked
         ]

@@ -118,7 +118,6 @@ class Facts:
     orders_before: dict[str, Order] = field(default_factory=dict)
     entries: list[Entry] = field(default_factory=list)
     receipts: list[Receipt] = field(default_factory=list)
-    outgoing: list[Outgoing] = field(default_factory=list)
 
     def add_accounts(self, accounts: Iterable[Account]) -> None:
         """Know these users' accounts, each the newest of its key unless a newer one is known."""
@@ -160,7 +159,6 @@ class Facts:
             self.entries += (posting.debit, posting.credit)
         if decision.receipt is not None:
             self.receipts.append(decision.receipt)
-        self.outgoing += decision.outgoing
 
     def _put_opened(self, account: Account) -> None:
         before = self.newest.get(account.key)
