@@ -270,7 +270,7 @@ async def test_need_5_groups_have_counts_times_and_arrivals(desk: Desk) -> None:
 async def test_need_5_an_action_on_a_group_leaves_alone_what_came_later(desk: Desk) -> None:
     await desk.take_in(*(arrived(recharge("user-1")) for _ in range(3)))
     (group,) = await desk.operations.groups(OTTO, Filter())
-    plan = await desk.operations.plan(OTTO, Action.REPLAY, group.filter, reason="a test")
+    plan = await desk.operations.plan(OTTO, Action.REPLAY, group.seen, reason="a test")
     await desk.take_in(*(arrived(recharge("user-1")) for _ in range(2)))
 
     operation = await desk.operations.execute(OTTO, plan.token)

@@ -124,6 +124,23 @@ def fails() -> None:
     put(facts, "save", save)
 
 
+@sabotage
+def freezes() -> None:
+    """Stop once, instead of dying at a failpoint, with in hand what lies between two steps of a batch.
+
+    Whoever continues the process has it go on from there, and pass there ever after.
+    """
+    real, stopped = os.kill, False
+
+    def stop(pid: int, _: int) -> None:
+        nonlocal stopped
+        if not stopped:
+            stopped = True
+            real(pid, signal.SIGSTOP)
+
+    put(os, "kill", stop)
+
+
 # The negative controls: each breaks a promise, and the checker must see it.
 
 

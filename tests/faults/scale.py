@@ -35,9 +35,3 @@ BACKLOG: Final = 1_000_000 if FULL else 4_000
 def with_limits(name: str) -> tuple[str, ...]:
     """Return the program of a worker with a sabotage, and with shorter limits where this is no full run."""
     return sabotaged(name if FULL else f"impatient,{name}")
-
-
-def freezing() -> tuple[str, ...]:
-    """Return the program of a worker that stops, and does not die, at a failpoint."""
-    *_, names = with_limits("freezes")
-    return ("-m", "tests.faults.freezing_worker", names)

@@ -12,7 +12,7 @@ from tests.faults.fleet import Slot
 from tests.faults.model import Channel
 from tests.faults.notebook import Answer, Kind, Note
 from tests.faults.sabotaged_worker import CRASHING, FAILING, REFUSED
-from tests.faults.scale import PROGRAM, freezing, with_limits
+from tests.faults.scale import PROGRAM, with_limits
 from tests.faults.wire import Letter
 from tests.faults.world import World
 from tests.journeys.messages import encoded, open_account
@@ -92,7 +92,7 @@ async def test_row_5_a_worker_frozen_past_its_heartbeat_comes_back_too_late_to_d
 
     For that the database must have ended its transaction, and the broker have taken back what it was handed.
     """
-    async with make_world(program=freezing()) as world:
+    async with make_world(program=with_limits("freezes")) as world:
         slot = world.fleet.slots[0]
         await world.fleet.kill(slot, WALLET_FAILPOINT=Failpoint.BEFORE_COMMIT)
         await world.fleet.until_ready(60)

@@ -262,11 +262,6 @@ class Group:
     """The newest letter that was counted."""
 
     @property
-    def filter(self) -> Filter:
-        """What lists them."""
-        return Filter(reason=self.reason, source=self.source)
-
-    @property
     def seen(self) -> Filter:
         """What an action is planned with: the letters that were counted, and none that has arrived since."""
         return Filter(reason=self.reason, source=self.source, seen_up_to=self.seen_up_to)
