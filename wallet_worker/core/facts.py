@@ -162,7 +162,7 @@ class Facts:
 
     def _put_opened(self, account: Account) -> None:
         before = self.newest.get(account.key)
-        for (account_id, order_type), spent_minor in list(self.spent.items()):
+        for (account_id, order_type), spent_minor in list(self.spent.items()) if before is not None else ():
             if account_id == before:
                 self.spent[account.account_id, order_type] = spent_minor
         self.waiting[account.account_id] = 0
