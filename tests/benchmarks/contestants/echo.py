@@ -24,18 +24,23 @@ async def main() -> None:
         exchange = await publishing.get_exchange(WALLET_EVENTS)
         channel = await connection.channel()
         await channel.set_qos(prefetch_count=PREFETCH)
+        queues = [await channel.get_queue(name) for name in (WALLET_COMMANDS, PAYMENT_RESULTS)]
+        in_hand = asyncio.Semaphore(PREFETCH * len(queues))  # never waited for but in the end
 
         async def echo(message: AbstractIncomingMessage) -> None:
-            again = aio_pika.Message(
-                message.body, content_type=CONTENT_TYPE, delivery_mode=aio_pika.DeliveryMode.PERSISTENT
-            )
-            await exchange.publish(again, routing_key=message.routing_key or "", mandatory=False)
-            await message.ack()
+            async with in_hand:
+                again = aio_pika.Message(
+                    message.body, content_type=CONTENT_TYPE, delivery_mode=aio_pika.DeliveryMode.PERSISTENT
+                )
+                await exchange.publish(again, routing_key=message.routing_key or "", mandatory=False)
+                await message.ack()
 
-        for name in (WALLET_COMMANDS, PAYMENT_RESULTS):
-            queue = await channel.get_queue(name)
-            await queue.consume(echo)
+        tags = [await queue.consume(echo) for queue in queues]
         await stopping.wait()
+        for queue, tag in zip(queues, tags, strict=True):
+            await queue.cancel(tag)
+        for _ in range(PREFETCH * len(queues)):
+            await in_hand.acquire()
 
 
 if __name__ == "__main__":

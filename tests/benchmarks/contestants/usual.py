@@ -55,7 +55,9 @@ async def main() -> None:
         exchanges = Exchanges(await connection.channel(publisher_confirms=True))
         await exchanges.open()
         channel = await connection.channel()
+        # A consumer's own, and there are two: quorum queues know no prefetch for a channel.
         await channel.set_qos(prefetch_count=AT_ONCE)
+        at_once = asyncio.Semaphore(AT_ONCE)
 
         async def command(message: AbstractIncomingMessage) -> list[Out]:
             return await ledger.command(message.body, asker(message))
@@ -64,10 +66,15 @@ async def main() -> None:
             return await ledger.result(message.body, message.headers, asker(message))
 
         applying: tuple[tuple[str, Apply], ...] = ((WALLET_COMMANDS, command), (PAYMENT_RESULTS, result))
+        consumers = []
         for name, apply in applying:
             queue = await channel.get_queue(name)
-            await queue.consume(handler(apply, exchanges))
+            consumers.append((queue, await queue.consume(handler(apply, exchanges, at_once))))
         await stopping.wait()
+        for queue, tag in consumers:
+            await queue.cancel(tag)
+        for _ in range(AT_ONCE):
+            await at_once.acquire()  # nothing is in hand any more
 
 
 def asker(message: AbstractIncomingMessage) -> Asker:
@@ -75,10 +82,16 @@ def asker(message: AbstractIncomingMessage) -> Asker:
     return Asker(message.reply_to, message.correlation_id)
 
 
-def handler(apply: Apply, exchanges: Exchanges) -> Callable[[AbstractIncomingMessage], Awaitable[None]]:
-    """Return what is done with each message: apply, publish, acknowledge, in this order."""
+def handler(
+    apply: Apply, exchanges: Exchanges, at_once: asyncio.Semaphore
+) -> Callable[[AbstractIncomingMessage], Awaitable[None]]:
+    """Return what is done with each message: apply, publish, acknowledge, in this order, so many at once."""
 
     async def handle(message: AbstractIncomingMessage) -> None:
+        async with at_once:
+            await settle(message)
+
+    async def settle(message: AbstractIncomingMessage) -> None:
         try:
             for_publishing = await apply(message)
             await asyncio.gather(*(exchanges.publish(out) for out in for_publishing))

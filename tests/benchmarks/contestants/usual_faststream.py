@@ -40,14 +40,19 @@ async def main() -> None:
             content_type=CONTENT_TYPE,
         )
 
+    at_once = asyncio.Semaphore(AT_ONCE)
+
     async def command(message: RabbitMessage) -> None:
-        outs = await ledger.command(message.body, _asker(message))
-        await asyncio.gather(*(publish(out) for out in outs))
+        async with at_once:
+            outs = await ledger.command(message.body, _asker(message))
+            await asyncio.gather(*(publish(out) for out in outs))
 
     async def result(message: RabbitMessage) -> None:
-        outs = await ledger.result(message.body, message.headers, _asker(message))
-        await asyncio.gather(*(publish(out) for out in outs))
+        async with at_once:
+            outs = await ledger.result(message.body, message.headers, _asker(message))
+            await asyncio.gather(*(publish(out) for out in outs))
 
+    # A consumer's own, and there are two: quorum queues know no prefetch for a channel.
     channel = Channel(prefetch_count=AT_ONCE)
     for name, handle in ((WALLET_COMMANDS, command), (PAYMENT_RESULTS, result)):
         broker.subscriber(
