@@ -32,6 +32,9 @@ FIRST_EVENTS = {
 }
 """What is told when a command is applied."""
 
+STATUS = "status"
+"""The kind of a request that asks how a payment stands."""
+
 Row: TypeAlias = dict[str, Any]
 
 
@@ -62,6 +65,8 @@ class Heard:
     bodies: dict[str, bytes] = field(default_factory=dict)
     """Mark to the body of the dead letter."""
     unrouted: list[bytes] = field(default_factory=list)
+    requests: defaultdict[tuple[str, str], set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    """(serial number, kind) to the bodies in which the gateway was asked: one, however often that came."""
 
     def hear(self, body: bytes) -> tuple[str, str]:
         """Note an event; return its type and its serial number."""
@@ -70,6 +75,12 @@ class Heard:
         self.times[event["event_id"]] += 1
         self.told[event["event_id"]].add(body)
         return event["type"], event["serial_no"]
+
+    def hear_request(self, body: bytes) -> Row:
+        """Note what the gateway is asked; return it."""
+        request: Row = json.loads(body)
+        self.requests[request["payment_order_no"], request["kind"]].add(body)
+        return request
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +137,7 @@ def check(model: Model, found: Stored, heard: Heard, queues: Mapping[str, int]) 
         *_conflicts_change_nothing(model, found, heard),
         *_events_are_complete(found, heard),
         *_events_say_what_is_so(found, heard),
+        *_the_gateway_is_asked(model, found, heard),
         *_everything_is_quiet(found, heard, queues),
     ]
 
@@ -335,6 +347,27 @@ def _events_say_what_is_so(found: Stored, heard: Heard) -> Iterable[Violation]:
             if said[name] != so[name]
         }
     yield from _unless_empty(7, wrong, "events that say what is not so")
+
+
+def _the_gateway_is_asked(model: Model, found: Stored, heard: Heard) -> Iterable[Violation]:
+    """Compare what was asked with the payments that are due; how one of them stands may be asked besides."""
+    due = model.payments(_applied(model, found))
+    may_ask = due.keys() | {(serial_no, STATUS) for serial_no, _ in due}
+    yield from _unless_empty(7, map(str, due.keys() - heard.requests.keys()), "payments nobody was asked for")
+    yield from _unless_empty(
+        7, map(str, heard.requests.keys() - may_ask), "payments asked for that are not due"
+    )
+    several = {str(key) for key, bodies in heard.requests.items() if len(bodies) > 1 and key[1] != STATUS}
+    yield from _unless_empty(7, several, "one payment was asked for in several ways")
+    orders = {serial_no: so for (serial_no, _), so in due.items()}
+    wrong = {
+        f"{number}: {kind} says {name} {asked[name]}, and it is {so}"
+        for number, kind in heard.requests.keys() & may_ask
+        for asked in map(json.loads, heard.requests[number, kind])
+        for name, so in orders[number].items()
+        if asked[name] != so
+    }
+    yield from _unless_empty(7, wrong, "requests that say what is not so")
 
 
 def _everything_is_quiet(found: Stored, heard: Heard, queues: Mapping[str, int]) -> Iterable[Violation]:

@@ -4,11 +4,11 @@ It repeats itself, lets its results overtake each other, and has impostors. Ever
 """
 
 import asyncio
-import json
 import random
 
 from aiormq.abc import DeliveredMessage
 
+from tests.faults.checker import Heard
 from tests.faults.model import Channel
 from tests.faults.notebook import Kind, Note
 from tests.faults.wire import Letter, Sender
@@ -19,18 +19,17 @@ OCCURRED_AT = "2026-01-02T03:04:07Z"
 
 
 class Gateway:
-    """Answers payment requests through a sender."""
+    """Answers payment requests through a sender, and keeps in `heard` what it was asked."""
 
-    def __init__(self, sender: Sender, seed: int, *, patience_seconds: float = 0.3) -> None:
+    def __init__(self, sender: Sender, seed: int, heard: Heard, *, patience_seconds: float = 0.3) -> None:
         self._sender = sender
         self._random = random.Random(seed)
+        self._heard = heard
         self._patience_seconds = patience_seconds
-        self.asked = 0
 
     async def on_request(self, message: DeliveredMessage) -> None:
         """Answer, sooner or later; the request may be acknowledged when this is over."""
-        self.asked += 1
-        letters = answers(json.loads(message.body))
+        letters = answers(self._heard.hear_request(message.body))
         self._random.shuffle(letters)
         for letter in letters:
             await asyncio.sleep(self._random.uniform(0, self._patience_seconds))

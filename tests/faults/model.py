@@ -36,6 +36,8 @@ SUCCEEDING = frozenset(Channel) - {Channel.DECLINED, Channel.SILENT}
 PAYOUTS = (Channel.CARD, Channel.AGAIN, Channel.DECLINED, Channel.FORGED, Channel.MISCOUNTED)
 """Ways of paying out whose end does not hang on which of two results overtakes the other."""
 
+KINDS_OF_PAYMENT = {"recharge": "charge", "withdraw": "payout", "refund": "refund"}
+"""What the gateway is asked to do for each kind of order."""
 
 Owner: TypeAlias = tuple[str, str]
 """A user and a currency."""
@@ -101,6 +103,20 @@ class Model:
             for serial_no in self._orders(applied)
             if self._verb(serial_no) != "release"
         }
+
+    def payments(self, applied: Collection[str]) -> dict[tuple[str, str], dict[str, str]]:
+        """Return what the gateway must be asked for: by serial number and kind, how much, and by which channel."""
+        payments = {}
+        for serial_no in self._orders(applied):
+            kind = KINDS_OF_PAYMENT.get(self._verb(serial_no))
+            if kind is not None:
+                fields = self._fields(serial_no)
+                payments[serial_no, kind] = {
+                    "amount": fields["amount"],
+                    "currency": fields["currency"],
+                    "channel": self._channel(serial_no).value,
+                }
+        return payments
 
     def late(self, applied: Collection[str]) -> set[str]:
         """Return the recharges that may have failed before their money came."""

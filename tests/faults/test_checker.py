@@ -95,6 +95,17 @@ class Run:
             }
         )
         self.moves += [(command["serial_no"], account_id, moved) for account_id, moved in moves]
+        channel = command.get("recharge_type") or command.get("payout_type")
+        if command["type"] == "order.refund.v1":
+            channel = "card"
+        if channel is not None:
+            self.ask(command["serial_no"], amount=command["amount"], currency=currency, channel=channel)
+
+    def ask(self, serial_no: str, kind: str = "", **data: str) -> None:
+        """Have the gateway asked about an order."""
+        kind = kind or {"R": "charge", "W": "payout", "F": "refund"}[serial_no[0]]
+        so = {"amount": "100.00", "currency": "TWD", "channel": "card"} | data
+        self.heard.hear_request(encoded({"payment_order_no": serial_no, "kind": kind} | so))
 
     def account(self, account_id: int, user_id: str | None, currency: str) -> None:
         """Have an account there, a system account without a user."""
@@ -138,6 +149,7 @@ class Run:
         """Have subscribers hear what the database has, and nothing else."""
         heard, self.heard = self.heard, Heard()
         self.heard.dead_letters, self.heard.bodies = heard.dead_letters, heard.bodies
+        self.heard.requests = heard.requests
         for command in self.commands:
             if command["status"] == "refused":
                 self.hear("command.refused.v1", command["serial_no"])
@@ -319,9 +331,15 @@ def retold(event_type: str, serial_no: str, **data: str) -> Callable[[Run], None
     return retell
 
 
+def asked(serial_no: str, kind: str, **data: str) -> Callable[[Run], None]:
+    """Return what has the gateway asked about an order."""
+    return lambda run: run.ask(serial_no, kind, **data)
+
+
 _OTHERWISE = "orders that ended otherwise than they must, or whose command was not applied"
 _BALANCES = "invariant 4: balance differs from the model's"
 _LINES = "invariant 4: accounts do not add up"
+_MISASKED = "invariant 7: requests that say what is not so"
 _UNTRUE = "invariant 7: events that say what is not so"
 _THERE = "accounts that are there and should not be, or not and should"
 
@@ -593,6 +611,43 @@ HEARD = (
         [f"{_UNTRUE}: W-not: command.refused.v1 says code ACCOUNT_FROZEN, and it is INSUFFICIENT_BALANCE"],
     ),
     Damage(
+        "the gateway was never asked to pay out",
+        lambda run: run.heard.requests.pop(("W-1", "payout")),
+        ["invariant 7: payments nobody was asked for: ('W-1', 'payout')"],
+    ),
+    Damage(
+        "the gateway is asked how a payment stands, and was never asked to give it back",
+        lambda run: run.heard.requests.update({("F-1", "status"): run.heard.requests.pop(("F-1", "refund"))}),
+        ["invariant 7: payments nobody was asked for: ('F-1', 'refund')"],
+    ),
+    Damage(
+        "the gateway is asked to pay out what was refused",
+        lambda run: run.ask("W-not"),
+        ["invariant 7: payments asked for that are not due: ('W-not', 'payout')"],
+    ),
+    Damage(
+        "the gateway is asked for the wrong thing",
+        lambda run: run.ask("R-card", "payout"),
+        ["invariant 7: payments asked for that are not due: ('R-card', 'payout')"],
+    ),
+    Damage(
+        "the gateway is asked for one payment in two ways",
+        lambda run: run.ask("R-card", requested_at="later"),
+        ["invariant 7: one payment was asked for in several ways: ('R-card', 'charge')"],
+    ),
+    *(
+        Damage(
+            f"the gateway is asked with another {name}",
+            asked("R-card", "status", **{name: said}),
+            [f"{_MISASKED}: R-card: status says {name} {said}, and it is {so}"],
+        )
+        for name, said, so in (
+            ("amount", "10.00", "100.00"),
+            ("currency", "USD", "TWD"),
+            ("channel", "again", "card"),
+        )
+    ),
+    Damage(
         "a result is parked",
         lambda run: setattr(run, "parked", 2),
         ["invariant 8: 2 results are still parked"],
@@ -642,6 +697,15 @@ def test_an_unknown_sending_may_be_lost_and_a_confirmed_one_may_not() -> None:
     run.notes = [
         (note, Answer.UNKNOWN if note.serial_no == "W-not" else answer) for note, answer in run.notes
     ]
+
+    assert run.violations() == []
+
+
+def test_the_gateway_may_be_asked_again_and_again_how_a_payment_stands() -> None:
+    run = clean()
+
+    run.ask("R-card", "status", requested_at="now")
+    run.ask("R-card", "status", requested_at="later")
 
     assert run.violations() == []
 

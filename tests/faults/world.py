@@ -71,7 +71,7 @@ class World:
     requests_heard: Ears
     ears: list[Ears]
     keepers: bool
-    heard: Heard = field(default_factory=Heard)
+    heard: Heard
     recoveries: list[float] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
     redelivered: int = 0
@@ -340,12 +340,13 @@ async def world(
         stack.push_async_callback(sender.close)
         stack.push_async_callback(answering.close)
         fleet = Fleet(processes, workers, {"WALLET_KEEPER": "true"} if keepers else {})
-        gateway = Gateway(answering, seed)
+        heard = Heard()
+        gateway = Gateway(answering, seed, heard)
         load = Load(sender, seed, accounts=accounts, rate=rate)
         requests = Ears(amqp_url, REQUESTS, gateway.on_request)
         made = World(
             servers, amqp_url, database_url, broker, database, processes, fleet, notebook, sender, gateway, load,
-            requests, [], keepers,
+            requests, [], keepers, heard,
         )  # fmt: skip
         made.ears = [
             requests,
