@@ -21,9 +21,8 @@ from wallet_worker.store.errors import UnavailableError
 
 BATCHES_WAITING_MAX = 3  # one being published, two waiting: more would only be memory
 STALLED_SECONDS = 1.0
-FORGET_SECONDS = (
-    0.5  # how long confirmed rows wait for a batch to take them along, before they are deleted anyway
-)
+FORGET_SECONDS = 0.5  # how long confirmed rows wait to be deleted, unless a batch takes them along
+TAKEN_ALONG_MIN = 50  # fewer confirmed rows are not worth a round trip of a batch's
 RELAY_SECONDS = 2.0
 RELAY_BATCH_MAX = 500
 REPLY_ATTEMPTS_MAX = 8  # in about three minutes; nobody waits that long for an answer
@@ -65,8 +64,10 @@ class Outbox:
                 "publisher.stalled", detail="the broker confirms nothing; the outbox keeps what is due"
             )
 
-    def take_confirmed(self) -> list[UUID]:
-        """Return ids that the caller's transaction is to delete; `keep` them if it fails."""
+    def take_confirmed(self, at_least: int = TAKEN_ALONG_MIN) -> list[UUID]:
+        """Return ids that the caller's transaction is to delete, none if there are fewer; `keep` them if it fails."""
+        if len(self._confirmed) < at_least:
+            return []
         taken, self._confirmed = self._confirmed, []
         return taken
 
@@ -95,7 +96,7 @@ class Outbox:
 
     async def forget_now(self) -> None:
         """Delete confirmed rows; while the database is away they are kept in mind."""
-        ids = self.take_confirmed()
+        ids = self.take_confirmed(at_least=1)
         if not ids:
             return
         try:
