@@ -96,11 +96,17 @@ class Stored:
 
 
 _COMMANDS = "SELECT serial_no, command_type, status, code, content FROM commands"
-_ORDERS = "SELECT serial_no, status, code, amount, currency, late FROM orders"
+_ORDERS = """
+SELECT o.serial_no, o.order_type, o.status, o.code, o.amount, o.currency, o.late, a.user_id, a.account_no,
+       payee.user_id AS to_user_id, payee.account_no AS to_account_no, o.about_serial_no
+FROM orders o
+JOIN accounts a USING (account_id)
+LEFT JOIN accounts payee ON payee.account_id = o.counter_account_id
+"""
 _ACCOUNTS = "SELECT account_id, kind, user_id, currency, status, balance, reserved, line_no FROM accounts"
 _ENTRIES = """
 SELECT e.account_id, e.line_no, e.direction, e.amount, e.balance_before, e.balance_after, a.kind, a.currency,
-       o.serial_no
+       a.account_no, o.serial_no, o.order_type
 FROM entries e
 JOIN accounts a USING (account_id)
 LEFT JOIN orders o USING (order_id)
@@ -137,6 +143,7 @@ def check(model: Model, found: Stored, heard: Heard, queues: Mapping[str, int]) 
         *_conflicts_change_nothing(model, found, heard),
         *_events_are_complete(found, heard),
         *_events_say_what_is_so(found, heard),
+        *_every_line_is_told(found, heard),
         *_the_gateway_is_asked(model, found, heard),
         *_everything_is_quiet(found, heard, queues),
     ]
@@ -330,23 +337,64 @@ def _events_say_what_is_so(found: Stored, heard: Heard) -> Iterable[Violation]:
             continue  # it tells of what did not happen
         match of:
             case "order":
-                so: Row = {
-                    "status": event["type"].split(".")[1],
-                    "code": row["code"],
-                    "amount": text(row["amount"], row["currency"]),
-                    "currency": row["currency"],
-                }
+                so = _order(row) | {"status": event["type"].split(".")[1]}
             case "account":
                 asked = json.loads(row["content"])
                 so = {name: asked[name] for name in ("user_id", "currency")}
             case _:
                 so = {name: row[name] for name in ("command_type", "code")}
         wrong |= {
-            f"{event['serial_no']}: {event['type']} says {name} {said[name]}, and it is {so[name]}"
+            f"{event['serial_no']}: {event['type']} says {name} {said.get(name)}, and it is {so[name]}"
             for name in so
-            if said[name] != so[name]
+            if said.get(name) != so[name]
         }
     yield from _unless_empty(7, wrong, "events that say what is not so")
+
+
+def _order(row: Row) -> Row:
+    """Return what every event of an order says of it; what is None is left out there."""
+    about = "original_serial_no" if row["order_type"] == "refund" else "hold_serial_no"
+    same = ("order_type", "code", "currency", "user_id", "account_no", "to_user_id", "to_account_no")
+    return {name: row[name] for name in same} | {
+        "amount": text(row["amount"], row["currency"]),
+        about: row["about_serial_no"],
+    }
+
+
+def _every_line_is_told(found: Stored, heard: Heard) -> Iterable[Violation]:
+    """Compare each user's lines with those that events have told: each in one event, that of its order."""
+    lines = {_number(row): _line(row) for row in found.entries if row["kind"] == "user"}
+    told: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
+    wrong: set[str] = set()
+    for event_id, bodies in heard.told.items():
+        for event in map(json.loads, bodies):
+            for entry in event["data"].get("entries") or ():
+                number = _number(entry)
+                told[number].add(event_id)
+                said = entry | {"serial_no": event["serial_no"]}
+                wrong |= {
+                    f"{number}: {name} {said[name]}, and it is {so}"
+                    for name, so in lines.get(number, {}).items()
+                    if said[name] != so
+                }
+    yield from _unless_empty(7, map(str, lines.keys() - told.keys()), "lines that nobody was told of")
+    yield from _unless_empty(7, map(str, told.keys() - lines.keys()), "lines were told that are not there")
+    several = {str(number) for number, ids in told.items() if len(ids) > 1}
+    yield from _unless_empty(7, several, "one line was told in several events")
+    yield from _unless_empty(7, wrong, "lines were told otherwise than they are")
+
+
+def _number(line: Row) -> tuple[str, int]:
+    """Return what a user knows a line by."""
+    return line["account_no"], line["line_no"]
+
+
+def _line(row: Row) -> Row:
+    """Return what an event says of a line."""
+    amounts = ("amount", "balance_before", "balance_after")
+    return {name: text(row[name], row["currency"]) for name in amounts} | {
+        name: row[name] for name in ("serial_no", "order_type", "direction", "currency")
+    }
 
 
 def _the_gateway_is_asked(model: Model, found: Stored, heard: Heard) -> Iterable[Violation]:

@@ -84,14 +84,23 @@ class Run:
         kind = Kind.RECHARGE if command["type"] == "order.recharge.v1" else Kind.SPEND
         self.do(kind, command, expects="OK" if kind is Kind.RECHARGE else "OK|INSUFFICIENT_BALANCE")
         currency = command.get("currency", "TWD")
+        about = command.get("original_serial_no") or command.get("hold_serial_no")
+        owner = one(self.orders, serial_no=about) if about else command
+        payee = command.get("to_user_id")
         self.orders.append(
             {
                 "serial_no": command["serial_no"],
+                "order_type": command["type"].split(".")[1],
                 "status": status,
                 "code": "OK",
                 "amount": minor(amount or command["amount"], currency),
                 "currency": currency,
                 "late": late,
+                "user_id": owner["user_id"],
+                "account_no": f"no. {owner['user_id']}",
+                "to_user_id": payee,
+                "to_account_no": payee and f"no. {payee}",
+                "about_serial_no": about,
             }
         )
         self.moves += [(command["serial_no"], account_id, moved) for account_id, moved in moves]
@@ -114,6 +123,7 @@ class Run:
                 "account_id": account_id,
                 "kind": "user" if user_id else "system",
                 "user_id": user_id,
+                "account_no": user_id and f"no. {user_id}",
                 "currency": currency,
                 "status": "active",
                 "balance": 0,
@@ -141,7 +151,9 @@ class Run:
                     "balance_after": account["balance"],
                     "kind": account["kind"],
                     "currency": account["currency"],
+                    "account_no": account["account_no"],
                     "serial_no": serial_no,
+                    "order_type": ORDER_TYPES.get(serial_no[0]),
                 }
             )
 
@@ -184,17 +196,35 @@ class Run:
 
     def _so(self, event_type: str, serial_no: str) -> Json:
         of, status, _ = event_type.split(".")
+        entries = [_told(row) for row in self.entries if row["serial_no"] == serial_no and row["account_no"]]
+        moved = {"entries": entries} if event_type == "order.succeeded.v1" else {}
         for order in self.orders:
             if of == "order" and order["serial_no"] == serial_no:
+                so = {name: order[name] for name in SAME if order[name] is not None}
+                about = "original_serial_no" if order["order_type"] == "refund" else "hold_serial_no"
                 amount = text(order["amount"], order["currency"])
-                return {"status": status, "code": "OK", "amount": amount, "currency": order["currency"]}
+                return so | moved | {"status": status, "amount": amount, about: order["about_serial_no"]}
         for command in self.commands:
             if of == "account" and command["serial_no"] == serial_no:
                 asked = json.loads(command["content"])
                 return {"user_id": asked["user_id"], "currency": asked["currency"]}
             if of == "command" and command["serial_no"] == serial_no:
                 return {"command_type": command["command_type"], "code": command["code"]}
-        return {}
+        return moved
+
+
+ORDER_TYPES = {"R": "recharge", "T": "transfer", "W": "withdraw", "F": "refund", "C": "capture"}
+"""By the first letter of the serial numbers here: what moves money."""
+
+SAME = ("order_type", "code", "currency", "user_id", "account_no", "to_user_id", "to_account_no")
+
+
+def _told(line: Row) -> Row:
+    names = ("account_no", "line_no", "order_type", "direction", "currency")
+    amounts = ("amount", "balance_before", "balance_after")
+    return {name: line[name] for name in names} | {
+        name: text(line[name], line["currency"]) for name in amounts
+    }
 
 
 def one(rows: list[Row], **like: object) -> Row:
@@ -321,7 +351,7 @@ def lose_an_account(run: Run) -> None:
     run.write()
 
 
-def retold(event_type: str, serial_no: str, **data: str) -> Callable[[Run], None]:
+def retold(event_type: str, serial_no: str, **data: Any) -> Callable[[Run], None]:
     """Return what has an event heard with other data than it had."""
 
     def retell(run: Run) -> None:
@@ -329,6 +359,26 @@ def retold(event_type: str, serial_no: str, **data: str) -> Callable[[Run], None
         run.hear(event_type, serial_no, **data)
 
     return retell
+
+
+def with_line(serial_no: str, **changed: object) -> Callable[[Run], None]:
+    """Return what has the end of an order heard with its first line changed."""
+
+    def retell(run: Run) -> None:
+        first, *others = lines_told(run, serial_no)
+        retold("order.succeeded.v1", serial_no, entries=[first | changed, *others])(run)
+
+    return retell
+
+
+def tell_a_line_again(run: Run) -> None:
+    retold("order.active.v1", "H-used", entries=lines_told(run, "T-1")[:1])(run)
+
+
+def lines_told(run: Run, serial_no: str) -> list[Json]:
+    (body,) = run.heard.told[f"order.succeeded.v1 of {serial_no}"]
+    told: list[Json] = json.loads(body)["data"]["entries"]
+    return told
 
 
 def asked(serial_no: str, kind: str, **data: str) -> Callable[[Run], None]:
@@ -340,6 +390,7 @@ _OTHERWISE = "orders that ended otherwise than they must, or whose command was n
 _BALANCES = "invariant 4: balance differs from the model's"
 _LINES = "invariant 4: accounts do not add up"
 _MISASKED = "invariant 7: requests that say what is not so"
+_MISTOLD = "invariant 7: lines were told otherwise than they are"
 _UNTRUE = "invariant 7: events that say what is not so"
 _THERE = "accounts that are there and should not be, or not and should"
 
@@ -491,7 +542,10 @@ STORED = (
     Damage(
         "money came from nowhere",
         make_a_gift,
-        [f"{_BALANCES}: frank TWD: 100, by the model 0"],
+        [
+            f"{_BALANCES}: frank TWD: 100, by the model 0",
+            "invariant 7: lines that nobody was told of: ('no. frank', 1)",
+        ],
     ),
     Damage(
         "more is reserved than is there",
@@ -584,7 +638,7 @@ HEARD = (
     ),
     Damage(
         "an event changes when it is told again",
-        lambda run: run.hear("order.active.v1", "H-used", user_id="bob"),
+        lambda run: run.hear("order.active.v1", "H-used", updated_at="later"),
         ["invariant 7: one event_id has told several things: order.active.v1 of H-used"],
     ),
     *(
@@ -598,6 +652,57 @@ HEARD = (
             ("code", "INTERNAL", "OK"),
             ("amount", "10.0", "10.00"),
             ("currency", "USD", "TWD"),
+            ("order_type", "refund", "recharge"),
+            ("user_id", "nobody", "bob"),
+            ("account_no", "no. nobody", "no. bob"),
+            ("to_user_id", "alice", None),
+            ("to_account_no", "no. alice", None),
+        )
+    ),
+    Damage(
+        "a refund is told as one of another recharge",
+        retold("order.succeeded.v1", "F-1", original_serial_no="R-late"),
+        [f"{_UNTRUE}: F-1: order.succeeded.v1 says original_serial_no R-late, and it is R-card"],
+    ),
+    Damage(
+        "a capture is told as one of another hold",
+        retold("order.succeeded.v1", "C-all", hold_serial_no="H-used"),
+        [f"{_UNTRUE}: C-all: order.succeeded.v1 says hold_serial_no H-used, and it is H-gone"],
+    ),
+    Damage(
+        "an order's end is told without what it moved",
+        retold("order.succeeded.v1", "T-1", entries=[]),
+        ["invariant 7: lines that nobody was told of: ('no. alice', 2), ('no. bob', 2)"],
+    ),
+    Damage(
+        "a line is told under another number",
+        with_line("T-1", line_no=999),
+        [
+            "invariant 7: lines that nobody was told of: ('no. alice', 2)",
+            "invariant 7: lines were told that are not there: ('no. alice', 999)",
+        ],
+    ),
+    Damage(
+        "a line is told by the event of another order too",
+        tell_a_line_again,
+        [
+            "invariant 7: one line was told in several events: ('no. alice', 2)",
+            f"{_MISTOLD}: ('no. alice', 2): serial_no H-used, and it is T-1",
+        ],
+    ),
+    *(
+        Damage(
+            f"a line is told with another {name}",
+            with_line("T-1", **{name: said}),
+            [f"{_MISTOLD}: ('no. alice', 2): {name} {said}, and it is {so}"],
+        )
+        for name, said, so in (
+            ("amount", "31.00", "30.00"),
+            ("balance_before", "99.00", "100.00"),
+            ("balance_after", "-1.00", "70.00"),
+            ("direction", "credit", "debit"),
+            ("currency", "USD", "TWD"),
+            ("order_type", "capture", "transfer"),
         )
     ),
     Damage(
