@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -62,6 +63,8 @@ def main(
     begun = time.monotonic()
     try:
         measured = asyncio.run(_measure(plan, only or list(Part), keep))
+    except asyncio.CancelledError:
+        raise typer.Exit(128 + signal.SIGTERM) from None
     except (ContestantFailed, WrongResultError, UnsafeServerError, ServersUnavailable, ServerFailed) as exc:
         _say(f"the benchmark cannot go on: {exc}")
         raise typer.Exit(1) from None
@@ -69,6 +72,16 @@ def main(
     _say(f"measured in {(time.monotonic() - begun) / 60:.1f} minutes")
     if keep is not None:
         _say(f"written to {keep.page}, beside it the picture and the figures, and to {readme}")
+
+
+def end_on_sigterm() -> None:
+    """Have SIGTERM cancel the task that calls this, as Ctrl-C does: the contestant ends with whoever measures it.
+
+    Not by way of SIGINT, which is ignored where a script has started the benchmark beside itself.
+    """
+    current = asyncio.current_task()
+    if current is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, current.cancel)
 
 
 class Pages:
@@ -97,6 +110,7 @@ class Pages:
 
 
 async def _measure(plan: Plan, parts: Sequence[Part], keep: Pages | None) -> Record:
+    end_on_sigterm()
     async with start_servers(durable=True, say=_say) as servers:
         await place.assert_durable(servers.database_url)
         measured: dict[Part, Record] = {}

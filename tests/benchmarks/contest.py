@@ -77,12 +77,21 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """How one backlog went. `cpu_us` is processor time for each message, in microseconds."""
+    """How one backlog went. `cpu_us` is processor time for each message, in microseconds.
+
+    `steady` is when the part that counts began and ended, by the monotonic clock.
+    """
 
     rate: float
     cpu_us: dict[Component, float]
     peak_bytes: int
+    steady: tuple[float, float]
     samples: Sequence[Sample]
+
+    @property
+    def cores(self) -> float:
+        """How many processors the worker and both servers kept busy together."""
+        return self.rate * sum(self.cpu_us.values()) / 1e6
 
     def rate_between(self, low: float, high: float) -> float:
         """Return messages a second between two shares of the whole."""
@@ -145,6 +154,17 @@ def running(program: Program, site: Site) -> Iterator[Running]:
             process.wait()
 
 
+def await_begun(site: Site, contestant: Running) -> None:
+    """Return once a contestant has done its first messages; raises ContestantFailed."""
+    begun = time.monotonic()
+    with RawChannel(site.amqp_url) as watching:
+        while not watching.depth(EVENTS_QUEUE):
+            contestant.assert_alive()
+            if time.monotonic() - begun > STALLED_SECONDS:
+                raise contestant.failed("it did nothing")
+            time.sleep(SAMPLE_SECONDS)
+
+
 def meter(servers: Servers, contestant: Running) -> Meter:
     """Return what measures a contestant and both servers."""
     return Meter(
@@ -198,5 +218,6 @@ def _summary(samples: Sequence[Sample], count: int) -> Drain:
             for component, seconds in last.cpu_seconds.items()
         },
         peak_bytes=max(sample.worker_bytes for sample in samples),
+        steady=(first.at, last.at),
         samples=samples,
     )

@@ -5,6 +5,7 @@ message at a time.
 """
 
 import asyncio
+import random
 import re
 import subprocess
 import tempfile
@@ -18,11 +19,10 @@ import asyncpg
 
 from tests.benchmarks import state
 from tests.benchmarks.verdict import WrongResultError
-from tests.benchmarks.workloads import USERS
 from tests.servers import Servers
 from tests.servers.postgres import find_binaries
 
-CLIENTS: Final = (1, 4, 16)
+_SEED: Final = 1
 
 # As the worker: the dedupe row, the order, the entries, the balances, the receipt, what is to be published, and the
 # removal of what was published for the message before.
@@ -269,19 +269,25 @@ class Pace:
     rate: float
 
 
-async def run(servers: Servers, template_url: str, script: Script, *, clients: int, count: int) -> Pace:
-    """Return the rate of about `count` transactions by so many clients, on a copy of the furnished database."""
+async def run(
+    servers: Servers, template_url: str, script: Script, *, clients: int, count: int, users: int
+) -> Pace:
+    """Return the rate of about `count` transactions by so many clients, on a copy of the furnished database.
+
+    They are of `users` users, drawn by lot as in the workloads: taken in turns, they would have clients meet.
+    """
     each = count // clients
+    chance = random.Random(_SEED)
     async with servers.database(template=template_url) as url:
         connection = await asyncpg.connect(url, command_timeout=600)
         try:
             for statement in _PGLEDGER if script is Script.TRANSFERS else _FUNCTIONS:
                 await connection.execute(statement)
             if script in {Script.RESULTS, Script.MIX}:
-                users = [1 + number % USERS for number in range(each * clients)]
-                await state.add_waiting(connection, "P-", users)
+                paid = [chance.randint(1, users) for _ in range(each * clients)]
+                await state.add_waiting(connection, "P-", paid)
             await state.settle_down(connection)
-            said = await asyncio.to_thread(_pgbench, url, script, clients, each)
+            said = await asyncio.to_thread(_pgbench, url, script, clients, each, users)
             await _assert_done(connection, script, each * clients)
         finally:
             await connection.close()
@@ -291,15 +297,16 @@ async def run(servers: Servers, template_url: str, script: Script, *, clients: i
     return Pace(script, clients, float(rate[1]))
 
 
-def _pgbench(url: str, script: Script, clients: int, each: int) -> str:
+def _pgbench(url: str, script: Script, clients: int, each: int, users: int) -> str:
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         path = Path(folder) / "script.sql"
         path.write_text(_SCRIPTS[script])
-        given = {"n": 0, "paid": 0, "each": each, "users": USERS, "published": _NOBODY}
+        given = {"n": 0, "paid": 0, "each": each, "users": users, "published": _NOBODY}
         command = [
             str(find_binaries() / "pgbench"),
             "--no-vacuum",
             "--protocol=prepared",
+            f"--random-seed={_SEED}",
             f"--client={clients}",
         ]
         command += [f"--jobs={min(clients, 2)}", f"--transactions={each}", f"--file={path}"]

@@ -12,6 +12,7 @@ from typing import Final
 _SAMPLES_PER_SECOND: Final = 200
 
 _IDLE: Final = "concurrent/futures/thread.py"
+_REST: Final = "the rest"
 
 # The first that fits names who is at work, by the file of the innermost Python function.
 _GROUPS: Final = (
@@ -28,6 +29,7 @@ _GROUPS: Final = (
     ("uvloop/", "uvloop: waiting calls and sockets"),
     ("asyncio/", "asyncio"),
     ("dataclasses.py", "dataclasses"),
+    ("(<string>", "what dataclasses generates"),
     ("structlog/", "structlog"),
     ("prometheus_client/", "prometheus_client"),
 )
@@ -35,9 +37,13 @@ _GROUPS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Hotspots:
-    """Shares of the samples in which the worker did something: by group, and by function with what it calls."""
+    """Shares of the samples in which the worker did something: by group, and by function with what it calls.
+
+    `rest` says what is in the group that has no name, by innermost function.
+    """
 
     groups: list[tuple[str, float]]
+    rest: list[tuple[str, float]]
     functions: list[tuple[str, float]]
 
 
@@ -69,25 +75,30 @@ def profile(pid: int, *, seconds: float) -> Hotspots:
 def summary(stacks: Iterable[str]) -> Hotspots:
     """Return the shares of py-spy's raw lines: frames from the outermost, each `function (file)`, and a count."""
     groups: Counter[str] = Counter()
+    rest: Counter[str] = Counter()
     functions: Counter[str] = Counter()
     for line in stacks:
         stack, _, count = line.rpartition(" ")
         frames = stack.split(";")
         if _IDLE in frames[-1]:
             continue  # a thread of the pool that waits for something to do, which py-spy takes for work
-        groups[_group(frames[-1])] += int(count)
+        group = _group(frames[-1])
+        groups[group] += int(count)
+        if group == _REST:
+            rest[_short(frames[-1])] += int(count)
         for frame in {_short(frame) for frame in frames if "wallet_worker/" in frame or "schemas/" in frame}:
             functions[frame] += int(count)
     total = max(groups.total(), 1)
     return Hotspots(
         [(name, count / total) for name, count in groups.most_common()],
+        [(name, count / total) for name, count in rest.most_common(15)],
         [(name, count / total) for name, count in functions.most_common(30)],
     )
 
 
 def _group(frame: str) -> str:
-    path = frame.rpartition(" (")[2]
-    return next((name for part, name in _GROUPS if part in path), "the rest")
+    file = f"({frame.rpartition(' (')[2]}"
+    return next((name for part, name in _GROUPS if part in file), _REST)
 
 
 def _short(frame: str) -> str:
@@ -96,4 +107,4 @@ def _short(frame: str) -> str:
     for root in ("wallet_worker/", "schemas/"):
         if root in file:
             return f"{root}{file.rpartition(root)[2]} {name}"
-    return frame
+    return " ".join(filter(None, ("/".join(file.split("/")[-2:]), name)))

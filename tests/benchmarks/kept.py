@@ -36,15 +36,14 @@ class Kept:
 def together(title: str, parts: Mapping[Part, Record]) -> Record:
     """Return the records of several parts as one."""
     machine: dict[str, str] = {}
+    apart: dict[str, dict[str, str]] = {}
     for name in dict.fromkeys(name for record in parts.values() for name in record.machine):
-        said = {part: record.machine.get(name, "") for part, record in parts.items()}
-        alike = len(set(said.values())) == 1
-        machine[name] = (
-            next(iter(said.values()))
-            if alike
-            else "; ".join(f"{part}: {what}" for part, what in said.items())
-        )
-    whole = Record(title, machine)
+        said = {part.value: record.machine.get(name, "") for part, record in parts.items()}
+        if len(set(said.values())) == 1:
+            machine[name] = next(iter(said.values()))
+        else:
+            apart[name] = said
+    whole = Record(title, machine, apart)
     for record in parts.values():
         whole.values.update({key: list(values) for key, values in record.values.items()})
         whole.notes += record.notes

@@ -22,6 +22,7 @@ from tests.servers import Servers
 
 _LIBRARIES: Final = ("aio-pika", "aiormq", "asyncpg", "faststream", "pydantic", "uvloop")
 _SYNCS: Final = 200
+_WRITTEN: Final = (":(top,exclude)tests/benchmarks/results", ":(top,exclude)README.md")
 
 
 class Key(NamedTuple):
@@ -33,19 +34,24 @@ class Key(NamedTuple):
 
 
 class Ratio(NamedTuple):
-    """One figure over another: of the medians, and the least and greatest of the rounds."""
+    """One figure over another: of the medians, and the least and greatest of so many rounds."""
 
     value: float
     low: float
     high: float
+    rounds: int
 
 
 @dataclass(slots=True)
 class Record:
-    """The figures of a benchmark, one value a round each."""
+    """The figures of a benchmark, one value a round each.
+
+    `machine` is what they depend on, and `apart` what of it was not the same for all parts: by name, then by part.
+    """
 
     title: str
     machine: Mapping[str, str]
+    apart: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     values: defaultdict[Key, list[float]] = field(default_factory=lambda: defaultdict(list))
     notes: list[str] = field(default_factory=list)
 
@@ -68,7 +74,7 @@ class Record:
         if not above or not below:
             return None
         each = [one / other for one, other in zip(above, below, strict=False)]
-        return Ratio(statistics.median(above) / statistics.median(below), min(each), max(each))
+        return Ratio(statistics.median(above) / statistics.median(below), min(each), max(each), len(each))
 
     def whos(self, section: str) -> list[str]:
         """Return who was measured in a section, in order of appearance."""
@@ -88,16 +94,19 @@ async def machine(servers: Servers) -> dict[str, str]:
         await connection.close()
     with RawChannel(servers.amqp_url) as channel:
         rabbitmq = channel.server_version
+    now = datetime.now(UTC)
     return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "date": now.strftime("%Y-%m-%d"),
+        "begun at": now.strftime("%H:%M UTC"),
         "machine": f"{_processor()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB, "
         f"{platform.system()} {platform.release()}",
-        "disk": f"a write of 8 KiB is on the disk after {_sync_milliseconds():.2f} ms (median)",
-        "servers": f"PostgreSQL {postgres}, RabbitMQ {rabbitmq}, on the same machine, their default settings: "
-        "fsync, full_page_writes and synchronous_commit are on, queues are quorum queues",
+        "8 KiB written to the disk": f"{_sync_milliseconds():.2f} ms (median)",
+        "servers": f"PostgreSQL {postgres}, RabbitMQ {rabbitmq}",
+        "settings": "servers on the same machine, by default: fsync, full_page_writes and synchronous_commit are on, "
+        "queues are quorum queues",
         "client": f"Python {platform.python_version()}, "
         + ", ".join(f"{library} {version(library)}" for library in _LIBRARIES),
-        "code": _commit(),
+        "code": commit(Path(__file__).parent),
         "load before": f"{os.getloadavg()[0]:.2f}",
     }
 
@@ -123,9 +132,17 @@ def _sync_milliseconds() -> float:
     return statistics.median(times) * 1000
 
 
-def _commit() -> str:
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+def commit(folder: Path) -> str:
+    """Return the commit of the tree that a folder is in, and that its code differs from it if it does.
+
+    What a benchmark writes while it runs, its results and a table in the README, is no code.
+    """
+    git = ["git", "-C", str(folder)]
     try:
-        return subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
+        name = subprocess.run(
+            [*git, "describe", "--always"], check=True, capture_output=True, text=True
+        ).stdout.strip()
+        differs = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", ":/", *_WRITTEN], check=False)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return f"{name}-dirty" if differs.returncode else name

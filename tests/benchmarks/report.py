@@ -9,18 +9,21 @@ from tests.benchmarks.record import Key, Ratio, Record
 from tests.benchmarks.runs import (
     BACKLOG,
     BROKER,
-    CPU,
+    CORES,
     DATABASE,
     EMPTY,
     FUNCTIONS,
     GROWN,
     GROWTH,
     LATENCY,
+    LOCKS,
     LONG,
     MEMORY,
     PEAK,
     PROFILE,
     RATE,
+    REST,
+    cpu,
 )
 from tests.benchmarks.workloads import Workload
 
@@ -78,6 +81,13 @@ AIMS: Final = (
     ),
     Aim("two processes : one", Key(RATE, Contestant.OURS_TWO, Workload.MIX), _OURS_MIX, 1.3, 1.6),
     Aim(
+        "two processes : one, where the mix has 10,000 users",
+        Key(RATE, Contestant.OURS_TWO, Workload.MIX_FEW),
+        Key(RATE, Contestant.OURS, Workload.MIX_FEW),
+        1.3,
+        1.6,
+    ),
+    Aim(
         "peak memory of the worker, a backlog of a million, MB",
         Key(BACKLOG, LONG, PEAK),
         None,
@@ -90,10 +100,10 @@ AIMS: Final = (
 
 def page(record: Record, *, plot: str | None = None) -> str:
     """Return the record as Markdown; `plot` is the name of the picture beside it."""
-    parts = [f"# {record.title}", *_machine(record)]
+    parts = [f"# {record.title}", *_circumstances(record)]
     if plot:
         parts.append(f"![Messages a second and latency]({plot})")
-    parts += ["## What is to be reached", _aims(record)]
+    parts += ["## What is to be reached", _aims(record), *_two_processes(record)]
     for title, section, note, show in (
         (
             "## Messages a second",
@@ -110,14 +120,15 @@ def page(record: Record, *, plot: str | None = None) -> str:
             _fine,
         ),
         ("## Growth, messages a second", GROWTH, "The mix, on an empty database and on a full one.", _whole),
-        ("## A long backlog", BACKLOG, "", _whole),
-        ("## Processor time of each message of the mix, µs", CPU, "", _whole),
+        ("## A long backlog", BACKLOG, "Recharge commands, one run.", _whole),
         ("## Peak memory of the worker's process, MB", MEMORY, "", _whole),
     ):
         if record.whats(section):
             parts += [title, *([note] if note else []), _matrix(record, section, show)]
+    parts += _efforts(record)
     for title, section in (
         ("## Where the worker's time goes: the innermost function", PROFILE),
+        ("## Where the worker's time goes: what the rest is", REST),
         ("## Where the worker's time goes: a function with all that it calls", FUNCTIONS),
     ):
         if record.whos(section):
@@ -139,11 +150,12 @@ def in_readme(text: str, record: Record, page: str) -> str:
         msg = f"there is no {_BEGIN} and {_END} to write between"
         raise ValueError(msg)
     picture = page.removesuffix(".md") + ".svg"
-    machine = record.machine
+    said = [_said(record, name) for name in ("machine", "servers", "client")]
+    said.append(f"commit {_said(record, 'code')}")
     parts = [
         _aims(record),
         f"![Messages a second and latency]({picture})",
-        f"Measured {machine.get('date', '')} on {machine.get('machine', '')}. [All figures]({page}).",
+        f"Measured on {_said(record, 'date')}: {'; '.join(said)}. [All figures]({page}).",
     ]
     return "".join((before, _BEGIN, "\n", "\n\n".join(parts), "\n", _END, after))
 
@@ -155,7 +167,7 @@ def aims(record: Record) -> list[tuple[str, str, str, str, str]]:
         found = _measured(record, aim)
         if found is not None:
             wanted = f"{aim.done:g}, aim {aim.aim:g}"
-            spread = f"{found.low:.2f} to {found.high:.2f}"
+            spread = "one run" if found.rounds == 1 else f"{found.low:.2f} to {found.high:.2f}"
             rows.append((aim.title, f"{found.value:.2f}", spread, wanted, aim.verdict(found.value)))
     return rows
 
@@ -165,11 +177,81 @@ def _measured(record: Record, aim: Aim) -> Ratio | None:
         return record.ratio(aim.over, aim.under)
     values = record.rounds(*aim.over)
     median = record.median(*aim.over)
-    return None if median is None else Ratio(median, min(values), max(values))
+    return None if median is None else Ratio(median, min(values), max(values), len(values))
 
 
-def _machine(record: Record) -> list[str]:
-    return ["\n".join(f"- {name}: {value}" for name, value in record.machine.items())]
+def _circumstances(record: Record) -> list[str]:
+    """Return what was the same for all parts, once, and a table of what was not."""
+    found = ["\n".join(f"- {name}: {value}" for name, value in record.machine.items())]
+    if record.apart:
+        measured = list(dict.fromkeys(part for said in record.apart.values() for part in said))
+        rows = [(part, *(said[part] for said in record.apart.values())) for part in measured]
+        found.append(_table(("part", *record.apart), rows))
+    return found
+
+
+def _said(record: Record, name: str) -> str:
+    """Return one of the circumstances in words, with the parts for which it was another than for most."""
+    if name not in record.apart:
+        return record.machine.get(name, "")
+    parts: dict[str, list[str]] = {}
+    for part, value in record.apart[name].items():
+        parts.setdefault(value, []).append(part)
+    most = max(parts, key=lambda value: len(parts[value]))
+    others = "; ".join(f"{', '.join(parts[value])}: {value}" for value in parts if value != most)
+    return f"{most} ({others})"
+
+
+def _two_processes(record: Record) -> list[str]:
+    """Return what a second process gives, with how much of the machine is in use and how long who waits."""
+    rows = []
+    for what in record.whats(RATE):
+        one, two = Key(RATE, Contestant.OURS, what), Key(RATE, Contestant.OURS_TWO, what)
+        gain = record.ratio(two, one)
+        if gain is not None:
+            each = f"{gain.value:.2f} ({'one run' if gain.rounds == 1 else f'{gain.low:.2f} to {gain.high:.2f}'})"
+            rows.append(
+                (
+                    what,
+                    each,
+                    *(_of(record, CORES, who, what, ",.2f") for who in (one.who, two.who)),
+                    *(_of(record, LOCKS, who, what, ",.0f") for who in (one.who, two.who)),
+                )
+            )
+    head = ("", "two : one", "cores, one", "cores, two", "waits for locks, one, %", "waits for locks, two, %")
+    note = (
+        "Cores are those that the worker, RabbitMQ and PostgreSQL kept busy together. Waits are the share of the "
+        "time in which a session of the worker waited for another one's lock."
+    )
+    return ["## What a second process gives", note, _table(head, rows)] if rows else []
+
+
+_GROWTH_TITLES: Final = {EMPTY: "growth: the mix, empty", GROWN: "growth: the mix, grown"}
+
+
+def _efforts(record: Record) -> list[str]:
+    """Return a table of processor time for each workload."""
+    tables = []
+    for what in (*record.whats(RATE), *record.whats(GROWTH)):
+        section = cpu(what)
+        components = record.whats(section)
+        rows = [
+            (
+                who,
+                *(_of(record, section, who, component, ",.0f") for component in components),
+                _of(record, CORES, who, what, ",.2f"),
+                _of(record, LOCKS, who, what, ",.0f"),
+            )
+            for who in record.whos(section)
+        ]
+        head = ("", *components, "cores in use", "waits for locks, %")
+        tables += [f"### {_GROWTH_TITLES.get(what, what)}", _table(head, rows)]
+    note = "Of PostgreSQL's time up to 8 ms a second are of who looks for waits, where there are such."
+    return ["## Processor time of each message, µs", note, *tables] if tables else []
+
+
+def _of(record: Record, section: str, who: str, what: str, shape: str) -> str:
+    return _spread(record.rounds(section, who, what), shape)
 
 
 def _aims(record: Record) -> str:

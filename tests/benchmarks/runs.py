@@ -1,9 +1,8 @@
 """The runs of a plan, contestants in turns, each figure noted in the record."""
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from enum import StrEnum
 from typing import assert_never
 
@@ -13,11 +12,13 @@ from tests.benchmarks import (
     database_alone,
     hotspots,
     latency,
+    locks,
     place,
     verdict,
     workloads,
 )
 from tests.benchmarks.contest import PROGRAMS, Contestant, Drain
+from tests.benchmarks.database_alone import Script
 from tests.benchmarks.place import Site
 from tests.benchmarks.plan import Plan
 from tests.benchmarks.record import Record
@@ -26,9 +27,11 @@ from tests.servers import Servers
 
 Say = Callable[[str], None]
 
-RATE, CPU, MEMORY, DATABASE, BROKER, LATENCY, GROWTH, BACKLOG, PROFILE, FUNCTIONS = (
+RATE, CPU, CORES, LOCKS, MEMORY, DATABASE, BROKER, LATENCY, GROWTH, BACKLOG, PROFILE, REST, FUNCTIONS = (
     "messages/s",
     "CPU µs a message",
+    "cores in use",
+    "time waited for locks, %",
     "peak memory, MB",
     "database alone, transactions/s",
     "broker alone, messages/s",
@@ -36,6 +39,7 @@ RATE, CPU, MEMORY, DATABASE, BROKER, LATENCY, GROWTH, BACKLOG, PROFILE, FUNCTION
     "growth, messages/s",
     "backlog",
     "profile, share of time",
+    "profile, what the rest is",
     "functions, share of time",
 )
 """Sections of the record."""
@@ -57,6 +61,29 @@ EMPTY, GROWN = "empty", "grown"
 LONG = "a backlog"
 FIRST_FIFTH, LAST_FIFTH, PEAK = "messages/s, first fifth", "messages/s, last fifth", "peak memory, MB"
 _MEGABYTE = 1_000_000
+_PROFILED_AT = 1.75  # times what is thought to be done meanwhile, so that it does not end before
+
+
+def cpu(what: str) -> str:
+    """Return the section of the record with the processor time of each message of a workload."""
+    return f"{CPU}, {what}"
+
+
+class Templates:
+    """Databases to copy from, each furnished when it is first wanted."""
+
+    def __init__(self, servers: Servers, kept: AsyncExitStack) -> None:
+        self._servers = servers
+        self._kept = kept
+        self._urls: dict[tuple[int, int], str] = {}
+
+    async def url(self, users: int, *, orders_each: int = 0) -> str:
+        """Return the URL of a database with so many users, each with so much history."""
+        key = (users, orders_each)
+        if key not in self._urls:
+            furnished = place.furnished(self._servers, users=users, orders_each=orders_each)
+            self._urls[key] = await self._kept.enter_async_context(furnished)
+        return self._urls[key]
 
 
 class Runs:
@@ -70,21 +97,21 @@ class Runs:
 
     async def run(self, part: Part) -> None:
         """Run one part of the plan, if it has it; raises ContestantFailed or WrongResultError."""
-        if part is Part.GROWTH:
-            await self._growth()
-            return
-        async with place.furnished(self._servers) as template:
+        async with AsyncExitStack() as kept:
+            templates = Templates(self._servers, kept)
             match part:
                 case Part.RATES:
-                    await self._rates(template)
+                    await self._rates(templates)
                 case Part.ALONE:
-                    await self._alone(template)
+                    await self._alone(templates)
                 case Part.LATENCY:
-                    await self._latencies(template)
+                    await self._latencies(templates)
                 case Part.PROFILE:
-                    await self._profile(template)
+                    await self._profile(templates)
                 case Part.BACKLOG:
-                    await self._long_backlog(template)
+                    await self._long_backlog(templates)
+                case Part.GROWTH:
+                    await self._growth(templates)
                 case _:
                     assert_never(part)
 
@@ -92,69 +119,74 @@ class Runs:
     def _rounds(self) -> range:
         return range(1, self._plan.rounds + 1)
 
-    async def _rates(self, template: str) -> None:
+    async def _rates(self, templates: Templates) -> None:
         for number in self._rounds:
             for workload, contestants in self._plan.contests.items():
-                async with self._with_money(template, workload) as furnished:
-                    for contestant in contestants:
-                        await self._contest(furnished, workload, contestant, number)
-
-    @asynccontextmanager
-    async def _with_money(self, template: str, workload: Workload) -> AsyncIterator[str]:
-        """Give the template, or one whose users have money, for a workload that spends it."""
-        if workload is not Workload.EVERY:
-            yield template
-            return
-        async with place.furnished(self._servers, orders_each=1) as rich:
-            yield rich
+                # Every kind of order spends money: its users have some.
+                orders_each = 1 if workload is Workload.EVERY else 0
+                template = await templates.url(self._plan.users(workload), orders_each=orders_each)
+                for contestant in contestants:
+                    await self._contest(template, workload, contestant, number)
 
     async def _contest(self, template: str, workload: Workload, contestant: Contestant, number: int) -> None:
         program = PROGRAMS[contestant]
         count = int(program.rate * self._plan.backlog_seconds)
-        load = workloads.load(workload, count, prefix=f"B{number}")
+        load = workloads.load(workload, count, prefix=f"B{number}", users=self._plan.users(workload))
         async with place.fresh_site(self._servers, template) as site:
             await place.stock(site, load)
             events = len(load.events)
-            drain = await asyncio.to_thread(contest.drain, self._servers, site, program, count, events=events)
+            async with locks.watched(site.database_url) as waiting:
+                drain = await asyncio.to_thread(
+                    contest.drain, self._servers, site, program, count, events=events
+                )
             await _assert_done(contestant, site, load)
         self._note(RATE, contestant, workload, drain)
+        share = waiting.share(*drain.steady)
+        if share is not None and contestant is not Contestant.ECHO:
+            self._record.add(LOCKS, contestant, workload, 100 * share)
+            self._say(f"somebody waited for a lock in {100 * share:.0f} % of the time")
 
     def _note(self, section: str, who: str, what: str, drain: Drain) -> None:
         self._record.add(section, who, what, drain.rate)
         for component, microseconds in drain.cpu_us.items():
-            # The page shows that of the mix; the others are kept beside it.
-            self._record.add(CPU if what == Workload.MIX else f"{CPU}, {what}", who, component, microseconds)
+            self._record.add(cpu(what), who, component, microseconds)
+        self._record.add(CORES, who, what, drain.cores)
         self._record.add(MEMORY, who, what, drain.peak_bytes / _MEGABYTE)
         spent = ", ".join(f"{component} {us:.0f} µs" for component, us in drain.cpu_us.items())
         self._say(f"{what}: {who}: {drain.rate:,.0f}/s ({spent})")
 
-    async def _alone(self, template: str) -> None:
+    async def _alone(self, templates: Templates) -> None:
         for _ in self._rounds:
-            await self._alone_once(template)
+            await self._alone_once(templates)
 
-    async def _alone_once(self, template: str) -> None:
+    async def _alone_once(self, templates: Templates) -> None:
         for script in self._plan.database_scripts:
+            users = self._plan.mix_users if script is Script.MIX else USERS
+            template = await templates.url(users)
             for clients in self._plan.database_clients:
                 count = self._plan.database_count
-                pace = await database_alone.run(self._servers, template, script, clients=clients, count=count)
+                pace = await database_alone.run(
+                    self._servers, template, script, clients=clients, count=count, users=users
+                )
                 self._record.add(DATABASE, _clients(clients), script, pace.rate)
                 self._say(f"database alone, {script}, {_clients(clients)}: {pace.rate:,.0f}/s")
-        async with place.fresh_site(self._servers, template) as site:
+        async with place.fresh_site(self._servers, await templates.url(USERS)) as site:
             broker = await asyncio.to_thread(broker_alone.run, site, self._plan.broker_count)
         self._record.add(BROKER, "quorum queue", PUBLISHED, broker.published)
         self._record.add(BROKER, "quorum queue", CONSUMED, broker.consumed)
         self._say(f"broker alone: {broker.published:,.0f}/s in, {broker.consumed:,.0f}/s out")
 
-    async def _latencies(self, template: str) -> None:
+    async def _latencies(self, templates: Templates) -> None:
+        template = await templates.url(USERS)
         for number in self._rounds:
             for contestant in self._plan.latency_contestants:
                 await self._latency(template, contestant, number)
 
     async def _latency(self, template: str, contestant: Contestant, number: int) -> None:
-        program, rates, seconds = PROGRAMS[contestant], self._plan.latency_rates, self._plan.latency_seconds
+        program, seconds = PROGRAMS[contestant], self._plan.latency_seconds
         async with place.fresh_site(self._servers, template) as site:
             measured = await asyncio.to_thread(
-                lambda: latency.run(site, program, rates, seconds=seconds, prefix=f"L{number}")
+                lambda: latency.run(site, program, seconds, prefix=f"L{number}")
             )
         for waits in measured:
             shown = []
@@ -170,33 +202,31 @@ class Runs:
                     f"{latency.LATE_SECONDS:.0f} s; they are not in its percentiles."
                 )
 
-    async def _growth(self) -> None:
-        """Compare the empty database with one that has years in it, in turns."""
+    async def _growth(self, templates: Templates) -> None:
+        """Compare the empty database with one that has years in it, in turns.
+
+        The empty one has as few users as the mix with few of them: as near to empty as can be.
+        """
         plan = self._plan
         if not plan.grown_users:
             return
         self._say(
             f"filling a database with {plan.grown_users:,} accounts, {plan.grown_orders_each} orders each"
         )
-        async with (
-            place.furnished(self._servers) as template,
-            place.furnished(
-                self._servers, users=plan.grown_users, orders_each=plan.grown_orders_each
-            ) as grown,
-        ):
-            for number in self._rounds:
-                for what in (EMPTY, GROWN):
-                    users = plan.grown_users if what == GROWN else USERS
-                    program = PROGRAMS[Contestant.OURS]
-                    count = int(program.rate * plan.backlog_seconds)
-                    load = workloads.load(
-                        Workload.MIX, count, prefix=f"{what[0].upper()}{number}", users=users
-                    )
-                    async with self._grown_site(what, template, grown) as site:
-                        await place.stock(site, load)
-                        drain = await asyncio.to_thread(contest.drain, self._servers, site, program, count)
-                        await verdict.assert_done(site, load)
-                    self._note(GROWTH, Contestant.OURS, what, drain)
+        template = await templates.url(USERS)
+        grown = await templates.url(plan.grown_users, orders_each=plan.grown_orders_each)
+        program = PROGRAMS[Contestant.OURS]
+        count = int(program.rate * plan.backlog_seconds)
+        for number in self._rounds:
+            for what in (EMPTY, GROWN):
+                users = plan.grown_users if what == GROWN else USERS
+                prefix = f"{what[0].upper()}{number}"
+                load = workloads.load(Workload.MIX, count, prefix=prefix, users=users)
+                async with self._grown_site(what, template, grown) as site:
+                    await place.stock(site, load)
+                    drain = await asyncio.to_thread(contest.drain, self._servers, site, program, count)
+                    await verdict.assert_done(site, load)
+                self._note(GROWTH, Contestant.OURS, what, drain)
 
     @asynccontextmanager
     async def _grown_site(self, what: str, template: str, grown: str) -> AsyncIterator[Site]:
@@ -208,12 +238,12 @@ class Runs:
         async with chosen as site:
             yield site
 
-    async def _long_backlog(self, template: str) -> None:
+    async def _long_backlog(self, templates: Templates) -> None:
         count, program = self._plan.long_backlog, PROGRAMS[Contestant.OURS]
         if not count:
             return
         load = workloads.load(Workload.RECHARGE, count, prefix="LB")
-        async with place.fresh_site(self._servers, template) as site:
+        async with place.fresh_site(self._servers, await templates.url(USERS)) as site:
             await place.stock(site, load)
             self._say(f"{count:,} messages wait")
             drain = await asyncio.to_thread(contest.drain, self._servers, site, program, count)
@@ -223,29 +253,29 @@ class Runs:
         self._record.add(BACKLOG, LONG, PEAK, drain.peak_bytes / _MEGABYTE)
         self._say(f"drained at {drain.rate:,.0f}/s, at most {drain.peak_bytes / _MEGABYTE:.0f} MB")
 
-    async def _profile(self, template: str) -> None:
+    async def _profile(self, templates: Templates) -> None:
         program, seconds = PROGRAMS[Contestant.OURS], self._plan.profile_seconds
+        users = self._plan.mix_users
         if not seconds:
             return
-        count = int(program.rate * (seconds + 6))
-        load = workloads.load(Workload.MIX, count, prefix="PR")
-        async with place.fresh_site(self._servers, template) as site:
+        count = int(program.rate * seconds * _PROFILED_AT)
+        load = workloads.load(Workload.MIX, count, prefix="PR", users=users)
+        async with place.fresh_site(self._servers, await templates.url(users)) as site:
             await place.stock(site, load)
             try:
                 seen = await asyncio.to_thread(_profiled, site, seconds)
             except hotspots.ProfilerFailed as exc:
                 self._record.notes.append(f"There is no profile: {exc}")
                 return
-        for name, share in seen.groups:
-            self._record.add(PROFILE, name, "", share)
-        for name, share in seen.functions:
-            self._record.add(FUNCTIONS, name, "", share)
+        for section, shares in ((PROFILE, seen.groups), (REST, seen.rest), (FUNCTIONS, seen.functions)):
+            for name, share in shares:
+                self._record.add(section, name, "", share)
         self._say("profiled")
 
 
 def _profiled(site: Site, seconds: float) -> hotspots.Hotspots:
     with contest.running(PROGRAMS[Contestant.OURS], site) as worker:
-        threading.Event().wait(2)  # started, connected, and at work
+        contest.await_begun(site, worker)
         return hotspots.profile(worker.pids[0], seconds=seconds)
 
 

@@ -1,23 +1,44 @@
 """The benchmark's own smoke test: everything runs once, on a few messages, and its checks can fail."""
 
 import asyncio
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import asyncpg
+import psutil
 import pytest
 import pytest_asyncio
+from aio_pika.abc import AbstractIncomingMessage
 
-from tests.benchmarks import contest, hotspots, place, plot, report, verdict, workloads
+from tests.benchmarks import contest, hotspots, latency, locks, place, plot, report, verdict, workloads
 from tests.benchmarks.__main__ import README
 from tests.benchmarks.__main__ import RESULTS as RESULTS_FOLDER
 from tests.benchmarks.contest import PROGRAMS, Contestant
+from tests.benchmarks.contestants.one_by_one import Out
+from tests.benchmarks.contestants.usual import Exchanges, handler
 from tests.benchmarks.kept import Kept
 from tests.benchmarks.place import Site
-from tests.benchmarks.plan import QUICK
-from tests.benchmarks.record import Record
-from tests.benchmarks.runs import DATABASE, LATENCY, RATE, Part, Runs
+from tests.benchmarks.plan import FULL, QUICK
+from tests.benchmarks.record import Record, commit
+from tests.benchmarks.runs import (
+    BACKLOG,
+    DATABASE,
+    FUNCTIONS,
+    LATENCY,
+    LOCKS,
+    LONG,
+    PEAK,
+    PROFILE,
+    RATE,
+    Part,
+    Runs,
+)
 from tests.benchmarks.verdict import WrongResultError
 from tests.benchmarks.workloads import RESULTS, USERS, Kind, Load, Workload
 from tests.servers import Servers
@@ -103,28 +124,40 @@ async def test_server_that_could_forget_is_not_measured(servers: Servers, templa
 
 
 async def test_plan_runs_and_is_reported(servers: Servers) -> None:
-    """The rest of a plan, as small as it can be: pgbench, raw broker, latency, growth, page and picture."""
+    """All parts of a plan, as small as they can be, with page and picture."""
     record = Record("Smoke", {"machine": "any"})
     plan = replace(
         QUICK,
-        contests={Workload.HOT: (Contestant.OURS,)},
+        contests={
+            Workload.MIX: (Contestant.OURS, Contestant.OURS_TWO),
+            Workload.HOT: (Contestant.OURS,),
+        },
         backlog_seconds=0.05,
         database_count=32,
         broker_count=1_000,
-        latency_rates=(50,),
+        latency_seconds={50: 0.5},
         latency_contestants=(Contestant.OURS,),
-        latency_seconds=0.5,
+        mix_users=100,
         grown_users=100,
         grown_orders_each=2,
+        long_backlog=500,
+        profile_seconds=1,
     )
 
-    for part in (Part.RATES, Part.ALONE, Part.LATENCY, Part.GROWTH):
+    for part in Part:
         await Runs(plan, servers, record, lambda _: None).run(part)
 
     assert record.median(RATE, Contestant.OURS, Workload.HOT)
     assert record.median(DATABASE, "pgbench, 16 clients", Workload.MIX)
     assert record.median(LATENCY, Contestant.OURS, "50/s p99")
-    assert "10 million entries : empty" in report.page(record)
+    assert record.rounds(BACKLOG, LONG, PEAK)
+    assert record.rounds(LOCKS, Contestant.OURS_TWO, Workload.MIX)
+    page = report.page(record)
+    assert "10 million entries : empty" in page
+    assert "## What a second process gives" in page
+    assert all(f"### {what}" in page for what in (Workload.MIX, Workload.HOT, "growth: the mix, grown"))
+    # Where one may not look into other processes, it says so.
+    assert (record.whos(PROFILE) and record.whos(FUNCTIONS)) or "There is no profile" in page
     assert plot.svg(record).count("<rect") > 5
 
 
@@ -137,18 +170,35 @@ def test_load_is_the_mix_it_says_it_is() -> None:
     assert all(1 <= user <= USERS for user in load.paid_users)
 
 
+def test_mix_has_many_users_and_stands_beside_one_of_few() -> None:
+    assert {FULL.users(workload) for workload in Workload if workload is not Workload.MIX} == {10_000}
+    assert FULL.users(Workload.MIX) == 400_000
+    assert FULL.contests[Workload.MIX_FEW] == (Contestant.OURS, Contestant.OURS_TWO)
+    many, few = (workloads.load(workload, 2_100, prefix="T") for workload in (Workload.MIX, Workload.MIX_FEW))
+    assert many == few
+
+
+def test_p99_at_100_a_second_is_of_3000_commands() -> None:
+    assert 100 * FULL.latency_seconds[100] >= 3_000
+
+
 def test_profile_is_grouped_by_who_is_at_work() -> None:
     stacks = [
         "run (uvloop/__init__.py);decide (wallet_worker/core/decide.py) 30",
         "run (uvloop/__init__.py);decide (wallet_worker/core/decide.py);encode (schemas/encode.py) 20",
         "run (uvloop/__init__.py);get_frame (aiormq/connection.py) 50",
         "run (threading.py);_worker (concurrent/futures/thread.py) 900",
+        "run (uvloop/__init__.py);__init__ (<string>) 60",
+        "run (uvloop/__init__.py);uuid4 (lib/python3.11/uuid.py) 40",
     ]
 
     seen = hotspots.summary(stacks)
 
-    assert dict(seen.groups)["aiormq"] == 0.5
-    assert dict(seen.functions)["wallet_worker/core/decide.py decide"] == 0.5
+    assert dict(seen.groups)["aiormq"] == 0.25
+    assert dict(seen.groups)["what dataclasses generates"] == 0.3
+    assert dict(seen.groups)["the rest"] == 0.2
+    assert seen.rest == [("python3.11/uuid.py uuid4", 0.2)]
+    assert dict(seen.functions)["wallet_worker/core/decide.py decide"] == 0.25
 
 
 def figures(rate: float, commit: str) -> Record:
@@ -171,10 +221,8 @@ def test_a_part_that_is_measured_again_takes_the_place_of_what_was_kept_of_it(tm
     whole = Kept(path).whole
     assert whole.rounds(RATE, Contestant.OURS, Workload.MIX) == [5_000]
     assert whole.rounds(LATENCY, Contestant.OURS, "100/s p99") == [7.5]
-    assert (whole.notes, whole.machine) == (
-        ["slow"],
-        {"code": "rates: b; latency: a", "machine": "two cores"},
-    )
+    assert (whole.notes, whole.machine) == (["slow"], {"machine": "two cores"})
+    assert whole.apart == {"code": {"rates": "b", "latency": "a"}}
 
 
 def test_the_table_goes_between_the_markers_of_the_readme_and_nowhere_else() -> None:
@@ -188,6 +236,161 @@ def test_the_table_goes_between_the_markers_of_the_readme_and_nowhere_else() -> 
     assert "(results/day.svg)" in written
     assert "old" not in written
     assert report.in_readme(written, figures(5_000, "a"), "results/day.md") == written
+
+
+def test_what_all_parts_have_alike_is_said_once_and_the_rest_by_part() -> None:
+    whole = figures(5_000, "")
+    whole.machine = {
+        "machine": "two cores",
+        "servers": "PostgreSQL 18",
+        "client": "Python 3.11",
+        "code": "abc",
+    }
+    whole.apart = {"date": {"rates": "May 1", "alone": "May 1", "growth": "May 2"}}
+
+    page = report.page(whole)
+    written = report.in_readme("<!-- benchmark -->\n<!-- end -->", whole, "day.md")
+
+    said = "Measured on May 1 (growth: May 2): two cores; PostgreSQL 18; Python 3.11; commit abc."
+    assert said in written
+    assert page.count("two cores") == 1
+    assert "| part | date |\n|---|---|\n| rates | May 1 |\n| alone | May 1 |\n| growth | May 2 |\n" in page
+
+
+def test_a_figure_of_one_run_has_no_spread() -> None:
+    record = figures(5_000, "a")
+    record.add(BACKLOG, LONG, PEAK, 87.5)
+
+    spreads = {title: spread for title, _, spread, _, _ in report.aims(record)}
+
+    assert spreads["peak memory of the worker, a backlog of a million, MB"] == "one run"
+    assert spreads["ours : usual worker, mix"] == "one run"
+    record.add(BACKLOG, LONG, PEAK, 90.0)
+    assert "87.50 to 90.00" in str(report.aims(record))
+
+
+@pytest.mark.parametrize(
+    ("count", "percent", "rank"),
+    [
+        (100, 50, 50),
+        (100, 99, 99),
+        (1_000, 99, 990),
+        (1_000, 99.9, 999),
+        (3_000, 99.9, 2_997),
+        (41_000, 99.9, 40_959),
+        (3, 50, 2),
+        (1, 99, 1),
+    ],
+)
+def test_percentile_is_the_nearest_rank(count: int, percent: float, rank: int) -> None:
+    waits = [float(wait) for wait in range(count, 0, -1)]
+
+    assert latency.percentile(waits, percent) == rank
+
+
+def test_commit_is_dirty_by_code_and_not_by_what_a_benchmark_writes(tmp_path: Path) -> None:
+    results = tmp_path / "tests" / "benchmarks" / "results"
+    results.mkdir(parents=True)
+    kept, readme, code = results / "day.json", tmp_path / "README.md", tmp_path / "code.py"
+    for path in (kept, readme, code):
+        path.write_text("before")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=any", "-c", "user.email=any@example.org"]
+    for arguments in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message=All"]):
+        subprocess.run([*git, *arguments], check=True)
+    clean = commit(results.parent)
+
+    kept.write_text("after")
+    readme.write_text("after")
+    assert commit(results.parent) == clean != "unknown"
+    code.write_text("after")
+    assert commit(results.parent) == f"{clean}-dirty"
+
+
+async def test_usual_worker_has_so_many_messages_in_hand_of_both_queues_together() -> None:
+    at_once = asyncio.Semaphore(2)
+    in_hand: list[int] = []
+    now = 0
+
+    async def apply(_: AbstractIncomingMessage) -> list[Out]:
+        nonlocal now
+        now += 1
+        in_hand.append(now)
+        await asyncio.sleep(0)
+        now -= 1
+        return []
+
+    handles = [handler(apply, cast("Exchanges", None), at_once) for _ in range(2)]
+    messages = [Acknowledged() for _ in range(8)]
+    await asyncio.gather(
+        *(handles[number % 2](cast("AbstractIncomingMessage", one)) for number, one in enumerate(messages))
+    )
+
+    assert max(in_hand) == 2
+    assert all(message.done for message in messages)
+
+
+class Acknowledged:
+    """A message that notes its acknowledgement."""
+
+    done = False
+
+    async def ack(self) -> None:
+        """Note it."""
+        self.done = True
+
+
+async def test_wait_for_a_lock_is_seen(site: Site) -> None:
+    update = "UPDATE accounts SET updated_at = now() WHERE user_id = 'u-1'"
+    holding, wanting = await asyncpg.connect(site.database_url), await asyncpg.connect(site.database_url)
+    async with locks.watched(site.database_url) as waiting, holding.transaction():
+        await holding.execute(update)
+        await wanting.execute("SET lock_timeout = '300ms'")
+        begun = time.monotonic()
+
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await wanting.execute(update)
+        ended = time.monotonic()
+    await holding.close()
+    await wanting.close()
+
+    assert (waiting.share(begun, ended) or 0) > 0.5
+    assert waiting.share(ended + 60, ended + 70) is None
+
+
+_MEASURING = """
+import asyncio
+from tests.benchmarks import contest
+from tests.benchmarks.__main__ import end_on_sigterm
+from tests.benchmarks.place import Site
+
+async def measure():
+    end_on_sigterm()
+    program = contest.Program(("-c", "import time; time.sleep(600)"), rate=1)
+    with contest.running(program, Site("", "", "")) as contestant:
+        print(contestant.process.pid, flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(measure())
+"""
+
+
+def test_contestant_ends_with_whoever_measures_it() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _MEASURING],
+        cwd=README.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as measuring:
+        assert measuring.stdout is not None
+        contestant = psutil.Process(int(measuring.stdout.readline()))
+        measuring.send_signal(signal.SIGTERM)
+        measuring.wait(30)
+
+    left = contestant.is_running()
+    if left:
+        contestant.kill()
+    assert not left
 
 
 def test_the_readme_shows_the_newest_figures_that_were_kept() -> None:

@@ -17,7 +17,9 @@ from tests.benchmarks.wire import Parcel
 
 KEYS: Final = {"k1": "a secret of the benchmark"}
 USERS: Final = 10_000
-"""Users that have an account before a run."""
+"""Users that have an account before a run, if its workload says no other number."""
+MANY_USERS: Final = 400_000
+"""Those of the mix. At 5,000 orders a second each of 10,000 users would order every two seconds, which nobody does."""
 
 _SIGNED_AT: Final = 1_750_000_000
 _ZIPF_EXPONENT: Final = 1.1
@@ -91,6 +93,7 @@ class Workload(StrEnum):
     HOT = "payment results, one account"
     ZIPF = "payment results, Zipf"
     MIX = "mix"
+    MIX_FEW = "mix, 10,000 users"
     EVERY = "every kind of order"
 
 
@@ -194,8 +197,8 @@ def _kinds(workload: Workload, count: int, chance: random.Random) -> list[Kind]:
             return [Kind.RECHARGE] * count
         case Workload.RESULTS | Workload.HOT | Workload.ZIPF:
             return [Kind.SUCCEEDED] * count
-        case Workload.MIX | Workload.EVERY:
-            shares = _MIX if workload is Workload.MIX else _EVERY
+        case Workload.MIX | Workload.MIX_FEW | Workload.EVERY:
+            shares = _EVERY if workload is Workload.EVERY else _MIX
             kinds = list(itertools.islice(itertools.cycle(shares), count))
             results = (number for number, kind in enumerate(kinds) if kind is Kind.SUCCEEDED)
             for number in list(itertools.islice(results, 0, None, _FAILED_EVERY)):
