@@ -331,6 +331,20 @@ async def test_an_edit_that_the_schema_refuses_keeps_what_was_written(stage: Sta
     assert 'value="because"' in answer.text
 
 
+async def test_need_11_a_letter_says_how_many_others_have_its_number_and_an_edit_what_the_sender_must_know(
+    stage: Stage,
+) -> None:
+    stage.operations.detail = replace(canned.detail(), same_number=2)
+    browser = await signed_in(stage)
+
+    page = (await browser.get("/letters/1")).text
+    form = text_of((await browser.get("/letters/1/edit")).text)
+
+    number = stage.operations.detail.whole.line.serial_no
+    assert f'<a href="/letters?serial_no={number}">2 other letters of this number</a>' in page
+    assert f"Tell the sender not to send {number} again" in form
+
+
 async def test_an_edit_shows_its_differences_before_anything_is_done(stage: Stage) -> None:
     stage.operations.shown_plan = canned.EDIT
 

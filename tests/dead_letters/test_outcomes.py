@@ -278,7 +278,10 @@ async def test_need_11_an_edit_without_an_outcome_can_be_given_up_and_the_old_ve
     with pytest.raises(InvalidEditError, match="is used already"):
         await desk.operations.plan_edit(OTTO, other, encoded(new), reason="x")
     await came_back(desk, new, replay_id)
-    assert (await desk.operations.plan(OTTO, Action.REPLAY, which, reason="x")).total == 1
+    with pytest.raises(NotPossibleError, match=f"edited as {new['serial_no']} in letter {letter_id}"):
+        await desk.operations.plan(OTTO, Action.REPLAY, which, reason="x")
+    sent = (await desk.ids(Filter(serial_no=new["serial_no"])))[0]
+    assert (await desk.operations.plan(OTTO, Action.REPLAY, Filter(ids=(sent,)), reason="x")).total == 1
 
 
 async def test_need_11_an_edit_with_an_outcome_stays_closed(desk: Desk) -> None:

@@ -102,7 +102,7 @@ def tell_letter(found: LetterDetail) -> None:
         ("source", line.source),
         ("published to", _address(whole)),
         ("type", line.message_type or "?"),
-        ("serial number", line.serial_no or "?"),
+        ("serial number", (line.serial_no or "?") + _others(found.same_number)),
         ("user", line.user_id or "?"),
         ("first seen", time(line.first_seen)),
         ("arrived", time(line.arrived_at)),
@@ -124,6 +124,10 @@ def tell_letter(found: LetterDetail) -> None:
         terminal.tell(repr(whole.body[:_RAW_SHOWN])[2:-1] + ("…" if len(whole.body) > _RAW_SHOWN else ""))
     else:
         terminal.tell("(for operators)")
+
+
+def _others(letters: int) -> str:
+    return f" ({letters:,} other letters have it)" if letters else ""
 
 
 def _address(whole: LetterWhole) -> str:

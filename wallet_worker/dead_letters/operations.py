@@ -36,7 +36,7 @@ from wallet_worker.dead_letters import runbook
 from wallet_worker.dead_letters.asking import audit_fits, audit_query, clean, fits, paced, reason_of, token_of
 from wallet_worker.dead_letters.carrying_out import carry_out, let_go
 from wallet_worker.dead_letters.editing import differences, edited
-from wallet_worker.dead_letters.prediction import NEVER_APPLIES, Replayable, predict
+from wallet_worker.dead_letters.prediction import MOVES_NOTHING, Replayable, predict
 from wallet_worker.dead_letters.records import (
     ACTS_ON,
     COMMAND_LINE,
@@ -73,6 +73,7 @@ from wallet_worker.dead_letters.records import (
 )
 from wallet_worker.dead_letters.refusing import may, no_operation, no_plan, said_of_lost, why_none
 from wallet_worker.dead_letters.truth import truth_of
+from wallet_worker.dead_letters.versions import Versions
 from wallet_worker.store import commands
 from wallet_worker.store import dead_letters as letters_table
 from wallet_worker.store import dead_letters_audit as audit_table
@@ -137,6 +138,7 @@ class Operations:
         self._database = database
         self._rules = rules
         self._keys = keys
+        self._versions = Versions(rules, keys)
         self.limits = limits or Limits()
 
     # Looking
@@ -213,6 +215,11 @@ class Operations:
             )
             truth = await truth_of(connection, row, actor)
             prediction = (await self._predicted(connection, [letter_id]))[letter_id]
+            same = 0
+            if row["serial_no"] is not None:
+                same = (
+                    await letters_table.count(connection, letters_table.Fits(serial_no=row["serial_no"])) - 1
+                )
         return shown_rows.seen_by(
             actor,
             LetterDetail(
@@ -223,6 +230,7 @@ class Operations:
                 prediction=prediction,
                 runbook=runbook.line(row["reason"]),
                 audit=tuple(shown_rows.audit_row(one, actor) for one in audit),
+                same_number=same,
             ),
         )
 
@@ -400,6 +408,8 @@ class Operations:
             now = await _now(connection)
             if not plan["needs_two"]:
                 await self._alone(connection, actor, len(ids), now)
+            if action in {Action.REPLAY, Action.EDIT}:
+                await replays_table.claim(connection, edits=action is Action.EDIT)
             await self._unchanged(connection, plan, action, ids)
             operation_id = uuid7(now, os.urandom(10))
             await self._begin(connection, actor, plan, operation_id, now)
@@ -560,22 +570,14 @@ class Operations:
         for start in range(0, len(ids), _CHUNK):
             some = ids[start : start + _CHUNK]
             rows = await letters_table.replayable(connection, some)
-            said = await predict(connection, [_replayable(row) for row in rows], self._rules, self._keys)
+            said = await self._versions.predicted(connection, rows)
             found |= {row["letter_id"]: one for row, one in zip(rows, said, strict=True)}
-            for row in await self._still_out(connection, some):
+            moving = [row for row in rows if found[row["letter_id"]].verdict not in MOVES_NOTHING]
+            found |= await self._versions.sent_otherwise(connection, moving)
+            for row in await self._versions.still_out(connection, some):
                 if row["is_edit"]:
                     found[row["letter_id"]] = Prediction(Verdict.NOWHERE, "", _EDIT_OUT)
         return {one: found[one] for one in ids if one in found}
-
-    async def _still_out(
-        self, connection: asyncpg.Connection, letter_ids: Sequence[int]
-    ) -> list[asyncpg.Record]:
-        """Return the replays and edits that are over, and of which a copy may still be on its way and be applied."""
-        rows = await replays_table.still_out(connection, letter_ids)
-        if not rows:
-            return []
-        said = await predict(connection, [_replayable(row) for row in rows], self._rules, self._keys)
-        return [row for row, one in zip(rows, said, strict=True) if one.verdict not in NEVER_APPLIES]
 
     async def _keep(
         self,
@@ -785,18 +787,19 @@ class Operations:
         if LetterState(row["state"]) not in ACTS_ON[Action.EDIT]:
             msg = f"letter {letter_id} is {row['state']}, and only one that is waiting can be edited"
             raise NotPossibleError(msg)
-        (before,) = await predict(connection, [_replayable(row)], self._rules, self._keys)
+        (before,) = await self._versions.predicted(connection, [row])
         if before.verdict is Verdict.REPEATS:
             msg = (
                 f"letter {letter_id} has an outcome already ({before.code}): an edit would send both versions"
             )
             raise NotPossibleError(msg)
-        if await self._still_out(connection, [letter_id]):
+        if await self._versions.still_out(connection, [letter_id]):
             msg = (
                 f"letter {letter_id} was replayed or edited before, without an outcome so far, and that may still be "
                 "applied: an edit would send both versions. It can be edited when that is back"
             )
             raise NotPossibleError(msg)
+        await self._versions.refuse_another(connection, row)
         _, known = await commands.known(connection, [message.serial_no])
         taken = known or message.serial_no == row["serial_no"]
         if taken or await replays_table.serial_taken(connection, message.serial_no):
@@ -894,11 +897,6 @@ def _plan_state(row: asyncpg.Record, now: datetime) -> PlanState:
     if row["needs_two"] and row["approved_by"] is None:
         return PlanState.NEEDS_APPROVAL
     return PlanState.READY
-
-
-def _replayable(row: asyncpg.Record) -> Replayable:
-    # Without an exchange it goes nowhere, whatever it says of itself.
-    return Replayable(row["source"] if row["exchange"] is not None else "", row["body"], row["properties"])
 
 
 async def _operation(connection: asyncpg.Connection, row: asyncpg.Record, actor: Actor) -> Operation:

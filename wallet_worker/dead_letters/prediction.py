@@ -42,6 +42,9 @@ if set(_VERDICTS) != set(Ending):
 NEVER_APPLIES: Final = frozenset({Verdict.CONFLICT, Verdict.STILL_MALFORMED, Verdict.NOWHERE})
 """What a message with such a prediction never does, however long it is on its way; all others may by then."""
 
+MOVES_NOTHING: Final = NEVER_APPLIES | {Verdict.REPEATS}
+"""With what prediction a message can be sent without an effect, whenever it arrives."""
+
 
 @dataclass(frozen=True, slots=True)
 class Replayable:

@@ -392,6 +392,8 @@ class LetterDetail:
     runbook: RunbookLine
     audit: tuple[AuditRow, ...]
     """Everything done with it and the notes, oldest first."""
+    same_number: int = 0
+    """How many other letters have its serial number."""
 
 
 class Action(StrEnum):

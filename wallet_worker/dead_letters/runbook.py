@@ -253,6 +253,9 @@ number, or payment_order_no, sees to that. It is safe where the prediction says 
 will be refused, because then nothing moves; else ask first whom the line below names. What is never safe: to discard a
 payment result of which nobody knows where the money is. When in doubt, leave it waiting: nothing expires here.
 
+Before an edit, tell the sender not to send the old number again: the wallet would take it as a message of its own, and
+both versions might be applied. Only what comes back to the dead letters is held up here.
+
 1. `wallet dlq groups`: what is there, and since when.
 2. `wallet dlq show NUMBER`: one of them, what the wallet knows of it, and what a replay would do now.
 3. `wallet dlq replay --reason CODE --why "…"`: the plan, with its token. Read the counts.

@@ -306,9 +306,24 @@ async def wholes(
     return await connection.fetch(_WHOLE, *fits.arguments, after, limit)
 
 
+_TWINS = """
+SELECT letter_id, serial_no, state
+FROM dead_letters
+WHERE serial_no = ANY ($1::text[]) AND source = $2 AND letter_id <> $3
+ORDER BY letter_id
+"""
+
+
+async def twins(
+    connection: asyncpg.Connection, numbers: Iterable[str], source: str, letter_id: int
+) -> list[asyncpg.Record]:
+    """Return id, number and state of the other letters from this queue that have one of these numbers."""
+    return await connection.fetch(_TWINS, list(numbers), source, letter_id)
+
+
 # A body that no message can have is cut where that is certain: there may be megabytes of it, hundreds of times.
 _REPLAYABLE = """
-SELECT letter_id, source, exchange, properties, substring(body FROM 1 FOR $2) AS body
+SELECT letter_id, serial_no, source, exchange, properties, substring(body FROM 1 FOR $2) AS body
 FROM dead_letters
 WHERE letter_id = ANY ($1::bigint[])
 """

@@ -390,6 +390,33 @@ async def waits(connection: asyncpg.Connection) -> asyncpg.Record:
     return row
 
 
+# What failed before it was published has sent nothing.
+_EDITS_SENT = """
+SELECT r.replay_id, r.letter_id, l.serial_no AS replaces, r.serial_no, l.source, l.exchange, l.properties,
+       substring(r.body FROM 1 FOR $2) AS body  -- see store.dead_letters.replayable
+FROM dead_letter_replays r
+JOIN dead_letters l USING (letter_id)
+WHERE r.serial_no IS NOT NULL AND (r.state NOT IN ('failed', 'cancelled') OR r.copies > 0)
+  AND (l.serial_no = ANY ($1::text[]) OR r.serial_no = ANY ($1::text[]))
+ORDER BY r.ordered_at, r.replay_id
+"""
+
+
+async def edits_sent(connection: asyncpg.Connection, numbers: Iterable[str]) -> list[asyncpg.Record]:
+    """Return the edits that were sent, or are about to be, of letters with these numbers or under one of them."""
+    return await connection.fetch(_EDITS_SENT, list(numbers), BODY_BYTES_MAX + 1)
+
+
+# One key for all: a replay of ten thousand letters would need more locks than there is room for.
+_HOLD_EDITS = "SELECT pg_advisory_xact_lock(hashtextextended('dead letters: edits', 0))"
+_HOLD_NO_EDITS = "SELECT pg_advisory_xact_lock_shared(hashtextextended('dead letters: edits', 0))"
+
+
+async def claim(connection: asyncpg.Connection, *, edits: bool) -> None:
+    """Have no edit be ordered until the transaction ends; with `edits`, no replay either."""
+    await connection.execute(_HOLD_EDITS if edits else _HOLD_NO_EDITS)
+
+
 _SERIAL_TAKEN = """
 SELECT EXISTS (
     SELECT FROM dead_letter_replays WHERE serial_no = $1 AND (state <> 'cancelled' OR copies > 0)

@@ -1,0 +1,223 @@
+"""Need 11: of the versions of one command, whatever letters and numbers it has, at most one may ever be applied."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from tests.dead_letters.conftest import ANNA, OTTO, Desk
+from tests.dead_letters.letters import arrived, headers
+from tests.journeys.messages import Json, encoded, open_account
+from tests.workers import until
+from wallet_worker.dead_letters import carrying_out, operations
+from wallet_worker.dead_letters.records import (
+    Action,
+    Filter,
+    NotPossibleError,
+    Operation,
+    Plan,
+    StaleError,
+    Verdict,
+)
+from wallet_worker.store import dead_letters_replays
+
+LOCKED = """
+    SELECT EXISTS (
+        SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()
+    )
+"""
+
+
+def command(serial_no: str, account_type: str = "basic") -> Json:
+    return open_account("user-1", serial_no=serial_no, account_type=account_type)
+
+
+async def letter_of(desk: Desk, content: Json, **said: Any) -> int:
+    """Take a letter in, and return its number."""
+    await desk.take_in(arrived(content, headers(**said)))
+    return (await desk.ids())[-1]
+
+
+async def approved(desk: Desk, letter_id: int, new: Json) -> Plan:
+    """Return an edit that a second person has agreed to."""
+    plan = await desk.operations.plan_edit(OTTO, letter_id, encoded(new), reason="a test")
+    return await desk.operations.approve(ANNA, plan.token, reason="seen")
+
+
+async def edited(desk: Desk, letter_id: int, new: Json) -> None:
+    """Order the edit of a letter."""
+    await desk.operations.execute(OTTO, (await approved(desk, letter_id, new)).token)
+
+
+async def done(desk: Desk, action: Action, letter_id: int) -> None:
+    """Do something else with a letter."""
+    plan = await desk.operations.plan(OTTO, action, Filter(ids=(letter_id,)), reason="a test")
+    await desk.operations.execute(OTTO, plan.token)
+
+
+async def sent_and_back(desk: Desk, letter_id: int) -> int:
+    """Have the edit of a letter published and come back; return the letter that it is now."""
+    ((replay_id, body),) = await desk.owner.fetch(
+        "SELECT replay_id, body FROM dead_letter_replays WHERE letter_id = $1", letter_id
+    )
+    async with desk.database.transaction() as connection:
+        await dead_letters_replays.begin(connection, [replay_id])
+        now = await connection.fetchval("SELECT clock_timestamp()")
+        await dead_letters_replays.published(connection, [replay_id], now)
+    return await letter_of(desk, json.loads(body), x_wallet_replay_id=str(replay_id))
+
+
+async def test_need_11_a_letter_is_not_edited_while_another_of_its_command_may_be_applied(desk: Desk) -> None:
+    one, twin = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-1"))
+    new = command("O-1b", "savings")
+
+    assert (await desk.operations.letter(OTTO, one)).same_number == 1
+    with pytest.raises(
+        NotPossibleError, match=f"letter {twin} is the same command.*Discard letter {twin} first"
+    ):
+        await desk.operations.plan_edit(OTTO, one, encoded(new), reason="x")
+    await done(desk, Action.DISCARD, twin)
+    await edited(desk, one, new)
+
+    await done(desk, Action.RESTORE, twin)
+    with pytest.raises(NotPossibleError, match=f"cannot be replayed: edited as O-1b in letter {one}"):
+        await desk.operations.plan(OTTO, Action.REPLAY, Filter(ids=(twin,)), reason="both versions")
+
+
+async def test_need_11_a_letter_is_not_edited_while_another_of_its_command_is_replayed(desk: Desk) -> None:
+    one, twin = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-1"))
+    await done(desk, Action.REPLAY, twin)
+
+    with pytest.raises(NotPossibleError, match=f"when the outcome of letter {twin} is known"):
+        await desk.operations.plan_edit(OTTO, one, encoded(command("O-1b", "savings")), reason="x")
+
+
+async def test_need_11_a_command_that_is_repeated_after_its_edit_is_sent_in_neither_version(
+    desk: Desk,
+) -> None:
+    one = await letter_of(desk, command("O-1"))
+    await edited(desk, one, command("O-1b", "savings"))
+
+    again = await letter_of(desk, command("O-1"))
+
+    assert (await desk.operations.letter(OTTO, again)).prediction.verdict is Verdict.NOWHERE
+    with pytest.raises(NotPossibleError, match=f"cannot be replayed: edited as O-1b in letter {one}"):
+        await desk.operations.plan(OTTO, Action.REPLAY, Filter(ids=(again,)), reason="x")
+    with pytest.raises(
+        NotPossibleError, match=f"was sent as O-1b in the place of letter {one}: an edit would"
+    ):
+        await desk.operations.plan_edit(OTTO, again, encoded(command("O-1c", "third")), reason="x")
+    await done(desk, Action.DISCARD, again)
+
+
+async def test_need_11_an_edit_is_refused_when_its_command_was_repeated_since_it_was_approved(
+    desk: Desk,
+) -> None:
+    one = await letter_of(desk, command("O-1"))
+    plan = await approved(desk, one, command("O-1b", "savings"))
+    twin = await letter_of(desk, command("O-1"))
+
+    with pytest.raises(NotPossibleError, match=f"letter {twin} is the same command"):
+        await desk.operations.execute(OTTO, plan.token)
+
+
+async def test_need_11_an_edit_that_can_never_be_applied_holds_up_no_other_letter(desk: Desk) -> None:
+    one, twin = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-1"))
+    await done(desk, Action.DISCARD, twin)
+    await edited(desk, one, command("O-1b", "savings"))
+    await desk.owner.execute(
+        """
+        INSERT INTO commands (serial_no, command_type, fingerprint, content, status, code, result, created_at)
+        VALUES ('O-1b', 'account.open.v1', sha256('another'), '{}', 'applied', 'OK', '{}', now())
+        """
+    )
+
+    await done(desk, Action.RESTORE, twin)
+
+    await done(desk, Action.REPLAY, twin)
+
+
+async def test_need_11_what_an_edit_has_sent_can_be_replayed_and_edited_and_nothing_else_of_it(
+    desk: Desk,
+) -> None:
+    one, twin = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-1"))
+    await done(desk, Action.DISCARD, twin)
+    await edited(desk, one, command("O-1b", "savings"))
+    second = await sent_and_back(desk, one)
+    assert (await desk.operations.letter(OTTO, second)).prediction.verdict is Verdict.WILL_APPLY
+    await edited(desk, second, command("O-1c", "third"))
+    third = await sent_and_back(desk, second)
+    again = await letter_of(desk, command("O-1b", "savings"))
+    await done(desk, Action.RESTORE, twin)
+
+    said = {
+        number: (await desk.operations.letter(OTTO, number)).prediction for number in (third, again, twin)
+    }
+
+    assert said[third].verdict is Verdict.WILL_APPLY
+    assert said[again].label == f"cannot be replayed: edited as O-1c in letter {second}"
+    assert said[twin].verdict is Verdict.NOWHERE
+
+
+async def test_need_11_a_number_that_belongs_to_something_else_holds_up_no_edit(desk: Desk) -> None:
+    await desk.owner.execute(
+        """
+        INSERT INTO commands (serial_no, command_type, fingerprint, content, status, code, result, created_at)
+        VALUES ('O-1', 'account.open.v1', sha256('another'), '{}', 'applied', 'OK', '{}', now())
+        """
+    )
+    one, twin = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-1"))
+
+    await edited(desk, one, command("O-1b", "savings"))
+
+    assert (await desk.state(one), await desk.state(twin)) == ("edited", "waiting")
+
+
+class Halted:
+    """An edit that stands still between its last check and its writing, until it may go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_there, self.may_go = asyncio.Event(), asyncio.Event()
+        self._carry_out = carrying_out.carry_out
+        monkeypatch.setattr(operations, "carry_out", self._halting)
+
+    async def _halting(self, *said: Any) -> None:
+        if not self.is_there.is_set():
+            self.is_there.set()
+            await self.may_go.wait()
+        await self._carry_out(*said)
+
+
+async def behind(
+    desk: Desk, halted: Halted, first: Plan, planned: Callable[[], Awaitable[Plan]]
+) -> Operation | BaseException:
+    """Execute an edit, and something else while it stands still; return what came of the other."""
+    doing = asyncio.create_task(desk.operations.execute(OTTO, first.token))
+    await halted.is_there.wait()
+    second = await planned()
+    other = asyncio.create_task(desk.operations.execute(OTTO, second.token))
+    waiting = asyncio.create_task(until(desk.owner, LOCKED, True))  # noqa: FBT003 -- what the query says
+    await asyncio.wait({other, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    halted.may_go.set()
+    await doing
+    await asyncio.wait({other})
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    return other.exception() or other.result()
+
+
+async def test_need_11_a_replay_at_the_same_moment_as_an_edit_of_its_command_is_refused(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit = await approved(desk, await letter_of(desk, command("O-1")), command("O-1b", "savings"))
+
+    async def replay_of_a_twin() -> Plan:
+        twin = await letter_of(desk, command("O-1"))
+        return await desk.operations.plan(OTTO, Action.REPLAY, Filter(ids=(twin,)), reason="a test")
+
+    ended = await behind(desk, Halted(monkeypatch), edit, replay_of_a_twin)
+
+    assert isinstance(ended, StaleError)
+    assert "cannot be replayed: edited as O-1b in letter" in str(ended)
