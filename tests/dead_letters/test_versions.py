@@ -15,6 +15,7 @@ from wallet_worker.dead_letters import carrying_out, operations
 from wallet_worker.dead_letters.records import (
     Action,
     Filter,
+    InvalidEditError,
     NotPossibleError,
     Operation,
     Plan,
@@ -221,3 +222,25 @@ async def test_need_11_a_replay_at_the_same_moment_as_an_edit_of_its_command_is_
 
     assert isinstance(ended, StaleError)
     assert "cannot be replayed: edited as O-1b in letter" in str(ended)
+
+
+async def test_need_11_of_two_edits_at_the_same_moment_one_takes_the_new_number(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = command("O-3", "savings")
+    first, second = [await approved(desk, await letter_of(desk, command(one)), new) for one in ("O-1", "O-2")]
+
+    async def planned() -> Plan:
+        return second
+
+    ended = await behind(desk, Halted(monkeypatch), first, planned)
+
+    assert isinstance(ended, InvalidEditError)
+    assert "the serial number O-3 is used already" in str(ended)
+
+
+async def test_need_11_the_number_of_another_letter_is_used_already(desk: Desk) -> None:
+    one, _ = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-2"))
+
+    with pytest.raises(InvalidEditError, match="the serial number O-2 is used already"):
+        await desk.operations.plan_edit(OTTO, one, encoded(command("O-2", "savings")), reason="x")

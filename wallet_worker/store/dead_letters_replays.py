@@ -420,10 +420,12 @@ async def claim(connection: asyncpg.Connection, *, edits: bool) -> None:
 _SERIAL_TAKEN = """
 SELECT EXISTS (
     SELECT FROM dead_letter_replays WHERE serial_no = $1 AND (state <> 'cancelled' OR copies > 0)
+) OR EXISTS (
+    SELECT FROM dead_letters WHERE serial_no = $1
 )
 """
 
 
 async def serial_taken(connection: asyncpg.Connection, serial_no: str) -> bool:
-    """Return whether a message with this new serial number was sent, or is about to be, in some letter's place."""
+    """Return whether a letter has this number, or a message with it was sent, or is about to be, in one's place."""
     return bool(await connection.fetchval(_SERIAL_TAKEN, serial_no))
