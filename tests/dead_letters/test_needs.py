@@ -42,6 +42,7 @@ from wallet_worker.dead_letters.records import (
     Verdict,
 )
 from wallet_worker.dead_letters.runbook import RUNBOOK
+from wallet_worker.dead_letters.taking_in import take_in
 from wallet_worker.store import database, dead_letters_replays
 from wallet_worker.store.dead_letters import OPERATOR_ROLE
 
@@ -873,6 +874,29 @@ async def test_need_12_an_export_and_a_download_are_in_the_audit_before_the_firs
         ("otto", "download", letter_id, {"bytes": len(body)}),
         ("otto", "export audit", None, {"filter": {"actor": "vera"}}),
     ]
+
+
+async def test_need_5_no_letter_appears_below_one_that_was_seen(desk: Desk) -> None:
+    locked = """
+        SELECT EXISTS (
+            SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()
+        )
+    """
+    async with desk.database.transaction() as connection:
+        now = await connection.fetchval("SELECT clock_timestamp()")
+        await take_in(connection, [arrived(recharge("user-1")) for _ in range(3)], now)
+        later = [arrived(recharge("user-2")) for _ in range(2)]
+        second = asyncio.create_task(desk.take_in(*later))
+        waiting = asyncio.create_task(until(desk.owner, locked, True))  # noqa: FBT003 -- what the query says
+        await asyncio.wait({second, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        seen = await desk.operations.count(OTTO, Filter())
+    await second
+    waiting.cancel()
+    await asyncio.wait({waiting})
+
+    first, last = [await desk.ids(Filter(user_id=user_id)) for user_id in ("user-1", "user-2")]
+    assert seen == 0
+    assert max(first) < min(last)
 
 
 async def test_need_5_a_plan_of_what_was_seen_leaves_alone_what_arrived_before_it(desk: Desk) -> None:

@@ -86,6 +86,8 @@ async def _write(
     returned = [one for one in fresh if one.key in claims and not claims[one.key].is_edit]
     new = [one for one in fresh if one.key not in claims or claims[one.key].is_edit]
     places = {one.key: claims[one.key].letter_id for one in returned}
+    if new:
+        await dead_letters.claim_ids(connection)
     if returned:
         # In the order in which operators lock them too.
         await dead_letters.lock(connection, set(places.values()))

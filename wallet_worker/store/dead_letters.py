@@ -91,13 +91,28 @@ async def insert_all(
     )
 
 
+# Ids come from a sequence, and a sequence knows no transaction: a higher one would be seen before a lower one.
+_CLAIM_IDS = "SELECT pg_advisory_xact_lock(hashtextextended('dead letters: ids', 0))"
+
+
+async def claim_ids(connection: asyncpg.Connection) -> None:
+    """Have nobody else reserve ids until the transaction ends, so that letters are seen in the order of their ids.
+
+    Before any letter is locked: nobody waits for each other.
+    """
+    await connection.execute(_CLAIM_IDS)
+
+
 _RESERVE_IDS = """
 SELECT nextval('dead_letters_letter_id_seq') FROM generate_series(1, $1::int)
 """
 
 
 async def reserve_ids(connection: asyncpg.Connection, count: int) -> list[int]:
-    """Return ids that no letter has, ascending; those that stay unused leave gaps."""
+    """Return ids that no letter has, above all that there are, ascending; the caller has claimed them.
+
+    Those that stay unused leave gaps.
+    """
     return sorted(row[0] for row in await connection.fetch(_RESERVE_IDS, count))
 
 
