@@ -47,6 +47,45 @@ async def test_need_13_another_name_at_the_same_login_is_no_other_person(databas
             assert (await planned(desk, somebody, ids[2:4])).state is PlanState.READY
 
 
+ALICE = Actor("alice", Role.OPERATOR, "console")
+AT_HER_LOGIN = Actor("bob", Role.OPERATOR, "cli, alice")
+
+
+@pytest.mark.parametrize(("first", "second"), [(ALICE, AT_HER_LOGIN), (AT_HER_LOGIN, ALICE)])
+async def test_need_13_whoever_has_signed_in_is_no_other_person_at_their_login(
+    database_url: str, first: Actor, second: Actor
+) -> None:
+    async with a_desk(database_url, Limits(alone_max=2)) as desk:
+        await desk.take_in(*(arrived(recharge("user-1")) for _ in range(4)))
+        ids = await desk.ids()
+        plans = [await planned(desk, first, ids[:2]), await planned(desk, second, ids[2:])]
+
+        await desk.operations.execute(first, plans[0].token)
+
+        with pytest.raises(StaleError, match="has acted on 2 letters alone within"):
+            await desk.operations.execute(second, plans[1].token)
+        assert (await planned(desk, second, ids[2:])).state is PlanState.NEEDS_APPROVAL
+
+
+async def test_need_13_in_console_and_shell_at_once_one_person_does_not_do_twice_as_much(
+    database_url: str,
+) -> None:
+    async with a_desk(database_url, Limits(alone_max=2)) as desk:
+        await desk.take_in(*(arrived(recharge("user-1")) for _ in range(4)))
+        ids = await desk.ids()
+        plans = [await planned(desk, ALICE, ids[:2]), await planned(desk, AT_HER_LOGIN, ids[2:])]
+
+        ended = await asyncio.gather(
+            *(
+                desk.operations.execute(who, plan.token)
+                for who, plan in zip((ALICE, AT_HER_LOGIN), plans, strict=True)
+            ),
+            return_exceptions=True,
+        )
+
+        assert {type(one) for one in ended} == {Operation, StaleError}
+
+
 async def test_need_13_two_names_of_one_login_at_once_do_not_both_fit(database_url: str) -> None:
     async with a_desk(database_url, Limits(alone_max=3)) as desk:
         await desk.take_in(*(arrived(recharge("user-1")) for _ in range(4)))

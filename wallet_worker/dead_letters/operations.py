@@ -523,14 +523,16 @@ class Operations:
     async def _lately(self, connection: asyncpg.Connection, actor: Actor, now: datetime) -> int:
         """Return to how many letters the actor has done something lately without a second person.
 
-        So has whoever sits at the same login, under whatever name.
+        So has whoever sits at the same login under whatever name, and who has signed in as the login is called.
         """
-        return await operations_table.done_alone(connection, actor.name, _login(actor), now - ALONE_WITHIN)
+        names = _names(actor)
+        vias = {f"{COMMAND_LINE}{name}" for name in names}
+        return await operations_table.done_alone(connection, names, vias, now - ALONE_WITHIN)
 
     async def _alone(self, connection: asyncpg.Connection, actor: Actor, letters: int, now: datetime) -> None:
         """Raise StaleError if these letters are too many for the actor alone, with what was done lately."""
         login = _login(actor)
-        await operations_table.claim_actor(connection, actor.name, login)  # two at once do not both fit
+        await operations_table.claim_actor(connection, _names(actor))  # two at once do not both fit
         lately = await self._lately(connection, actor, now)
         if lately + letters > self.limits.alone_max:
             who = (
@@ -883,6 +885,12 @@ def _login(actor: Actor) -> str | None:
     """Return where at the command line an actor sits, as it is kept; nothing for whoever has signed in elsewhere."""
     via = clean(actor.via)
     return via if via.startswith(COMMAND_LINE) else None
+
+
+def _names(actor: Actor) -> set[str]:
+    """Return what somebody is called: the name, and the login's where there is one."""
+    login = _login(actor)
+    return {actor.name} if login is None else {actor.name, login.removeprefix(COMMAND_LINE).lower()}
 
 
 def _same_person(one: str, other: str) -> bool:

@@ -1,6 +1,6 @@
 """The table `dead_letter_operations`: what was executed, and how it stands."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -90,26 +90,27 @@ async def newest(connection: asyncpg.Connection, limit: int) -> list[asyncpg.Rec
 _DONE_ALONE = """
 SELECT coalesce(sum(total), 0)
 FROM dead_letter_operations
-WHERE (actor = $1 OR via = $2) AND started_at > $3 AND approved_by IS NULL
+WHERE (actor = ANY ($1::text[]) OR lower(via) = ANY ($2::text[])) AND started_at > $3 AND approved_by IS NULL
 """
 
 
-async def done_alone(connection: asyncpg.Connection, actor: str, login: str | None, since: datetime) -> int:
+async def done_alone(
+    connection: asyncpg.Connection, names: Iterable[str], vias: Iterable[str], since: datetime
+) -> int:
     """Return how many letters are in the operations that somebody began since then, and nobody approved.
 
-    Those count that were begun under the name, or at the login where there is one: `via`, as it is kept.
+    Those count that were begun under one of the names, or at one of the logins: `vias`, in small letters.
     """
-    return int(await connection.fetchval(_DONE_ALONE, actor, login, since))
+    return int(await connection.fetchval(_DONE_ALONE, list(names), list(vias), since))
 
 
 _CLAIM_ACTOR = "SELECT pg_advisory_xact_lock(hashtextextended('dead letters of ' || $1::text, 0))"
 
 
-async def claim_actor(connection: asyncpg.Connection, actor: str, login: str | None) -> None:
-    """Have nobody else begin an operation in this person's name, or at this login, until the transaction ends."""
-    await connection.execute(_CLAIM_ACTOR, actor)
-    if login is not None:  # after the names, all of them: nobody waits for each other
-        await connection.execute(_CLAIM_ACTOR, login)
+async def claim_actor(connection: asyncpg.Connection, names: Iterable[str]) -> None:
+    """Have nobody else who has one of these names begin an operation until the transaction ends."""
+    for name in sorted(names):  # in one order: nobody waits for each other
+        await connection.execute(_CLAIM_ACTOR, name)
 
 
 # What keepers carry out. All that are not at their end, those that are paused too: their outcomes still come.
