@@ -14,6 +14,7 @@ import asyncpg
 from typing_extensions import override
 
 from tests.faults.model import Model, Owner, text
+from tests.faults.notebook import Note
 
 SHOWN_MAX = 5
 
@@ -67,6 +68,8 @@ class Heard:
     unrouted: list[bytes] = field(default_factory=list)
     requests: defaultdict[tuple[str, str], set[bytes]] = field(default_factory=lambda: defaultdict(set))
     """(serial number, kind) to the bodies in which the gateway was asked: one, however often that came."""
+    replies: defaultdict[str, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    """The number of a sending to the bodies in which it was answered."""
 
     def hear(self, body: bytes) -> tuple[str, str]:
         """Note an event; return its type and its serial number."""
@@ -95,7 +98,7 @@ class Stored:
     parked: int
 
 
-_COMMANDS = "SELECT serial_no, command_type, status, code, content FROM commands"
+_COMMANDS = "SELECT serial_no, command_type, status, code, content, result FROM commands"
 _ORDERS = """
 SELECT o.serial_no, o.order_type, o.status, o.code, o.amount, o.currency, o.late, a.user_id, a.account_no,
        payee.user_id AS to_user_id, payee.account_no AS to_account_no, o.about_serial_no
@@ -145,6 +148,7 @@ def check(model: Model, found: Stored, heard: Heard, queues: Mapping[str, int]) 
         *_events_say_what_is_so(found, heard),
         *_every_line_is_told(found, heard),
         *_the_gateway_is_asked(model, found, heard),
+        *_replies_are_the_outcome(model, found, heard),
         *_everything_is_quiet(found, heard, queues),
     ]
 
@@ -283,13 +287,19 @@ def _signed(line: Row) -> int:
 
 
 def _no_bystanders(model: Model, heard: Heard) -> Iterable[Violation]:
-    innocent = heard.dead_letters.keys() - model.poison.keys() - model.perhaps
+    innocent = heard.dead_letters.keys() - model.poison.keys() - model.perhaps.keys()
     shown = {f"{heard.bodies[mark][:120]!r} for {sorted(heard.dead_letters[mark])}" for mark in innocent}
     yield from _unless_empty(5, shown, "dead letters that should not be")
     failed = {mark for mark, reasons in heard.dead_letters.items() if "INTERNAL" in reasons}
     yield from _unless_empty(
         5, {heard.bodies[mark][:120].decode(errors="replace") for mark in failed}, "INTERNAL"
     )
+    wrong = {
+        f"{note.kind} {note.serial_no} for {sorted(heard.dead_letters[mark])}, not {note.expects}"
+        for mark, note in (model.poison | model.perhaps).items()
+        if note.expects != "OK" and not heard.dead_letters.get(mark, set()) <= {note.expects}
+    }
+    yield from _unless_empty(5, wrong, "dead letters for another reason than was due")
 
 
 def _conflicts_change_nothing(model: Model, found: Stored, heard: Heard) -> Iterable[Violation]:
@@ -416,6 +426,59 @@ def _the_gateway_is_asked(model: Model, found: Stored, heard: Heard) -> Iterable
         if asked[name] != so
     }
     yield from _unless_empty(7, wrong, "requests that say what is not so")
+
+
+def _replies_are_the_outcome(model: Model, found: Stored, heard: Heard) -> Iterable[Violation]:
+    """Compare with the stored outcomes: of all sendings of a serial number one is its first, the others repeat it."""
+    commands = {row["serial_no"]: row for row in found.commands}
+    answerable = {
+        number
+        for number in model.asking_confirmed
+        if model.asking[number].kind == "conflict" or model.asking[number].serial_no in commands
+    }
+    yield from _unless_empty(
+        7,
+        {model.asking[number].serial_no for number in answerable - heard.replies.keys()},
+        "sendings without a reply",
+    )
+    yield from _unless_empty(7, heard.replies.keys() - model.asking.keys(), "replies nobody asked for")
+    firsts: dict[str, set[str]] = {}
+    wrong: set[str] = set()
+    for number in heard.replies.keys() & model.asking.keys():
+        note = model.asking[number]
+        is_conflict = note.kind == "conflict"
+        so = {"type": "command.outcome.v1", "serial_no": note.serial_no}
+        so |= _conflict(model, note) if is_conflict else _outcome(commands.get(note.serial_no))
+        for said in map(json.loads, heard.replies[number]):
+            first = not said.pop("duplicate")
+            wrong |= {
+                f"{note.serial_no}: {name} {said.get(name)}, and it is {so.get(name)}"
+                for name in said.keys() | so.keys()
+                if said.get(name) != so.get(name)
+            }
+            if not is_conflict:
+                firsts.setdefault(note.serial_no, set()).update({number} if first else ())
+    yield from _unless_empty(7, wrong, "replies that say what is not so")
+    several = {serial_no for serial_no, numbers in firsts.items() if len(numbers) > 1}
+    yield from _unless_empty(2, several, "several sendings were answered as the first")
+    none = {serial_no for serial_no, numbers in firsts.items() if not numbers}
+    yield from _unless_empty(7, none, "no sending was answered as the first")
+
+
+def _outcome(row: Row | None) -> Row:
+    """Return what every reply to a command says."""
+    return (
+        {}
+        if row is None
+        else {name: row[name] for name in ("status", "code")} | {"result": json.loads(row["result"])}
+    )
+
+
+def _conflict(model: Model, note: Note) -> Row:
+    """Return what the reply says to other content under a serial number."""
+    first, second = model.commands[note.serial_no].fields, json.loads(note.body)
+    different = {name for name in first.keys() | second.keys() if first.get(name) != second.get(name)}
+    return {"status": "refused", "code": "SERIAL_CONFLICT", "result": {}, "different": sorted(different)}
 
 
 def _everything_is_quiet(found: Stored, heard: Heard, queues: Mapping[str, int]) -> Iterable[Violation]:

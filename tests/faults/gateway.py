@@ -48,20 +48,24 @@ def answers(request: Json) -> list[Letter]:
         case Channel.DECLINED:
             return [said(number, "failed", amount, currency)]
         case Channel.LATE:
-            return [said(number, "failed", amount, currency, Kind.PERHAPS), success]
+            failure = said(number, "failed", amount, currency, Kind.PERHAPS, "CONTRADICTING_RESULT")
+            return [failure, success]
         case Channel.FORGED:
-            note = said(number, "failed", amount, currency, Kind.FORGED).note
+            note = said(number, "failed", amount, currency, Kind.FORGED, "BAD_SIGNATURE").note
             return [Letter(note, RESULTS, {"x-signature": signed(note.body, secret="a guess")}), success]
         case Channel.MISCOUNTED:
-            return [said(number, "succeeded", _more(amount), currency, Kind.FORGED), success]
+            wrong = said(number, "succeeded", _more(amount), currency, Kind.FORGED, "AMOUNT_MISMATCH")
+            return [wrong, success]
         case Channel.SILENT:
             return []
 
 
-def said(number: str, status: str, amount: str, currency: str, kind: Kind = Kind.RESULT) -> Letter:
-    """Return a signed result."""
+def said(
+    number: str, status: str, amount: str, currency: str, kind: Kind = Kind.RESULT, expects: str = "OK"
+) -> Letter:
+    """Return a signed result; `expects` is why it must be a dead letter, if it must."""
     body = encoded(result(number, status, amount=amount, currency=currency, occurred_at=OCCURRED_AT))
-    return Letter(Note(kind, number, body), RESULTS, {"x-signature": signed(body)})
+    return Letter(Note(kind, number, body, expects=expects), RESULTS, {"x-signature": signed(body)})
 
 
 def _more(amount: str) -> str:

@@ -34,7 +34,9 @@ T = TypeVar("T")
 
 TICK_SECONDS: Final = 0.1
 CURRENCIES: Final = ("TWD", "TWD", "TWD", "JPY", "KWD")
+SENDINGS_MAX: Final = 300  # at once: a broker that answers nobody holds so many up
 ORDERS_KEPT: Final = 5_000  # to refer to when they are heard of
+REPLIED_SHARE: Final = 0.3  # of all commands wants a reply
 HOT_SHARE: Final = 0.3  # of all recharges goes to one account
 HOLD_SECONDS: Final = 86_400  # no clock of these tests jumps so far that a hold would expire, and rightly so
 
@@ -48,15 +50,21 @@ CHANNELS: Final = {
     Channel.EARLY: 5,
 }
 
-POISON: Final = (
-    b'{"type":"order.recharge.v1","serial_no":"%s","user_id":"u","amount":1e2,"currency":"TWD","recharge_type":"card"}',
-    b'{"type":"order.recharge.v9","serial_no":"%s"}',
-    b'{"type":"account.open.v1","serial_no":"%s","user_id":"u","currency":"TWD","colour":"red"}',
-    b"%s is no JSON",
-    b"\xff\xfe%s",
-    b'{"type":"account.open.v1","serial_no":"%s","user_id":"a\\u0000b","currency":"TWD"}',
-    b'{"%s":' + b"[" * 3_000,
-)
+_MALFORMED: Final = ("MALFORMED", "MALFORMED")
+_ELSEWHERE: Final = ("MALFORMED", "UNSUPPORTED_TYPE")
+_NOWHERE: Final = ("UNSUPPORTED_TYPE", "UNSUPPORTED_TYPE")
+
+POISON: Final = {
+    b'{"type":"order.recharge.v1","serial_no":"%s","user_id":"u","amount":1e2,"currency":"TWD","recharge_type":"card"}':
+        _ELSEWHERE,
+    b'{"type":"order.recharge.v9","serial_no":"%s"}': _NOWHERE,
+    b'{"type":"account.open.v1","serial_no":"%s","user_id":"u","currency":"TWD","colour":"red"}': _ELSEWHERE,
+    b"%s is no JSON": _MALFORMED,
+    b"\xff\xfe%s": _MALFORMED,
+    b'{"type":"account.open.v1","serial_no":"%s","user_id":"a\\u0000b","currency":"TWD"}': _MALFORMED,
+    b'{"%s":' + b"[" * 3_000: _MALFORMED,
+}  # fmt: skip
+"""What nobody can read, and the reason why not: as a command, and as a result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,17 +138,32 @@ class Load:
             usable.refundable.append(self._orders.pop(serial_no))
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Send until told to stop; return when what must be confirmed is confirmed."""
+        """Send until told to stop; what must be confirmed may be under way then: see `settle`."""
         due = 0.0
         while not stopping.is_set():
             due += self._rate * TICK_SECONDS
-            letters = [self._due.popleft() for _ in range(len(self._due))]
-            letters += itertools.chain.from_iterable(self._some() for _ in range(int(due)))
+            # A broker that answers nobody does not lower the pressure: but there is a bound.
+            if len(self._sending) < SENDINGS_MAX:
+                letters = [self._due.popleft() for _ in range(len(self._due))]
+                letters += itertools.chain.from_iterable(self._some() for _ in range(int(due)))
+                self._send(letters)
             due -= int(due)
-            self._send(letters)
             await asyncio.sleep(TICK_SECONDS)
-        while self._sending:
-            await asyncio.wait(self._sending)
+
+    async def settle(self, seconds: float) -> None:
+        """Wait until what must be confirmed is confirmed; what is not after so long is given up, by a TimeoutError."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self._sending:
+                    await asyncio.wait(self._sending)
+        finally:
+            await self.give_up()
+
+    async def give_up(self) -> None:
+        """Send nothing any more."""
+        for task in self._sending:
+            task.cancel()
+        await asyncio.gather(*self._sending, return_exceptions=True)
 
     def some(self, count: int) -> list[Letter]:
         """Return this many recharges of the ordinary kind, each new."""
@@ -151,11 +174,9 @@ class Load:
         return self._open(Account(self._serial("someone"), "TWD"))
 
     def _send(self, letters: list[Letter]) -> None:
-        # A broker that answers nobody holds the senders up, and does not lower the pressure: but there is a bound.
-        if len(self._sending) < 300:
-            task = asyncio.create_task(self._deliver(letters), name="send")
-            self._sending.add(task)
-            task.add_done_callback(self._done)
+        task = asyncio.create_task(self._deliver(letters), name="send")
+        self._sending.add(task)
+        task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._sending.discard(task)
@@ -202,11 +223,12 @@ class Load:
             return [self._conflict(self._one_of(list(self._applied)))]
         return [self.poison()]
 
-    def poison(self) -> Letter:
-        """Return bytes that nobody can read, different each time, for either queue."""
-        name = self._serial("poison")
-        body = self._one_of(POISON) % name.encode()
-        return Letter(Note(Kind.POISON, name, body), self._one_of((COMMANDS, COMMANDS, RESULTS)))
+    def poison(self, queues: Sequence[str] = (COMMANDS, COMMANDS, RESULTS)) -> Letter:
+        """Return bytes that nobody can read, different each time, for one of the queues."""
+        name, queue = self._serial("poison"), self._one_of(queues)
+        body, reasons = self._one_of(list(POISON.items()))
+        expects = reasons[queue == RESULTS]
+        return Letter(Note(Kind.POISON, name, body % name.encode(), expects=expects), queue)
 
     def _open(self, account: Account, *, expects: str = "OK") -> Letter:
         command = open_account(account.user_id, serial_no=self._serial("O"), currency=account.currency)
@@ -361,7 +383,8 @@ class Load:
     def _conflict(self, serial_no: str) -> Letter:
         """Return another command under a number that has its outcome."""
         command = recharge(self._serial("thief"), serial_no=serial_no)
-        return Letter(Note(Kind.CONFLICT, serial_no, encoded(command)), COMMANDS)
+        note = Note(Kind.CONFLICT, serial_no, encoded(command), wants_reply=self._random.random() < 0.5)
+        return Letter(note, COMMANDS)
 
     def _must_arrive(self, letter: Letter) -> bool:
         """Return whether something else that was sent, or will be, makes no sense without it."""
@@ -372,7 +395,8 @@ class Load:
         )
 
     def _command(self, kind: Kind, command: Json, expects: str) -> Letter:
-        note = Note(kind, command["serial_no"], encoded(command), command, expects)
+        wants_reply = self._random.random() < REPLIED_SHARE
+        note = Note(kind, command["serial_no"], encoded(command), command, expects, wants_reply)
         letter = Letter(note, COMMANDS)
         self._sent.append(letter)
         if kind in {Kind.RECHARGE, Kind.SPEND}:

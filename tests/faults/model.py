@@ -1,4 +1,8 @@
-"""What must be true at the end, worked out from the notebook alone, with no code of the wallet's."""
+"""What must be true at the end, worked out with no code of the wallet's.
+
+What was sent is in the notebook alone. Which commands were applied and which refused is the database's to say, where
+both may be: from that, all else follows.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
@@ -61,8 +65,21 @@ class Model:
     """By mark: what may become a dead letter."""
     poison_confirmed: set[str] = field(default_factory=set)
     """By mark: what must be one."""
-    perhaps: set[str] = field(default_factory=set)
+    perhaps: dict[str, Note] = field(default_factory=dict)
+    """By mark: what is a dead letter or says nothing new."""
     sendings: Counter[str] = field(default_factory=Counter)
+    asking: dict[str, Note] = field(default_factory=dict)
+    """By number: the sendings that want a reply."""
+    asking_confirmed: set[str] = field(default_factory=set)
+    """The numbers of those that were confirmed."""
+
+    def sent(self, number: int, note: Note, answer: Answer) -> None:
+        """Count a sending, and keep that it wants a reply, if it does."""
+        self.sendings[answer] += 1
+        if note.wants_reply:
+            self.asking[str(number)] = note
+            if answer is Answer.CONFIRMED:
+                self.asking_confirmed.add(str(number))
 
     @property
     def commands(self) -> dict[str, Note]:
@@ -245,8 +262,8 @@ def from_notebook(path: Path) -> Model:
 def from_notes(notes: Iterable[tuple[Note, Answer]]) -> Model:
     """Return the model of every sending, with what the broker said to it."""
     model = Model()
-    for note, answer in notes:
-        model.sendings[answer] += 1
+    for number, (note, answer) in enumerate(notes, 1):
+        model.sent(number, note, answer)
         match note.kind:
             case Kind.OPEN | Kind.RECHARGE | Kind.SPEND | Kind.TURN:
                 kept = {
@@ -265,7 +282,7 @@ def from_notes(notes: Iterable[tuple[Note, Answer]]) -> Model:
                 if answer is Answer.CONFIRMED:
                     model.poison_confirmed.add(note.mark)
             case Kind.PERHAPS:
-                model.perhaps.add(note.mark)
+                model.perhaps[note.mark] = note
             case Kind.RESULT:
                 pass
     return model

@@ -53,7 +53,9 @@ class Note:
     """One message, sent perhaps several times. `fields` are of the command; empty for what is none.
 
     `expects` is the code of the outcome that a command must get, if it gets one; several, with `|` between, where
-    that depends on what came before it.
+    that depends on what came before it. Of a message that must become a dead letter, or may, it is the reason; `OK`
+    is none, and leaves the reason to a test that looks at it itself. Each sending of a command with `wants_reply`
+    has its number as its correlation_id.
     """
 
     kind: Kind
@@ -61,6 +63,7 @@ class Note:
     body: bytes
     fields: dict[str, str] = field(default_factory=dict)
     expects: str = "OK"
+    wants_reply: bool = False
 
     @property
     def mark(self) -> str:
@@ -95,6 +98,7 @@ class Notebook:
                 "serial_no": note.serial_no,
                 "fields": note.fields,
                 "expects": note.expects,
+                "wants_reply": note.wants_reply,
                 "body": b64encode(note.body).decode(),
             }
             self._file.write(json.dumps(line) + "\n")
@@ -130,7 +134,10 @@ class Notebook:
 
 
 def read(path: Path) -> Iterator[tuple[Note, Answer]]:
-    """Return every sending in the file, with what the broker said; without an answer it is unknown."""
+    """Return every sending in the file, with what the broker said; without an answer it is unknown.
+
+    The first has the number 1.
+    """
     notes: dict[int, Note] = {}
     answers: dict[int, Answer] = {}
     with path.open(encoding="utf-8") as lines:
@@ -145,6 +152,7 @@ def read(path: Path) -> Iterator[tuple[Note, Answer]]:
                     b64decode(said["body"]),
                     said["fields"],
                     said["expects"],
+                    said["wants_reply"],
                 )
     for number, note in notes.items():
         yield note, answers.get(number, Answer.UNKNOWN)

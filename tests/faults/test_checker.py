@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,10 @@ CLEARING, CLEARING_YEN, ALICE, BOB, CAROL, DORA, FRANK = 1, 2, 101, 102, 103, 10
 USERS = ((ALICE, "alice", "TWD"), (BOB, "bob", "TWD"), (CAROL, "carol", "TWD"), (DORA, "dora", "JPY"),
          (FRANK, "frank", "TWD"))  # fmt: skip
 
-POISON = Note(Kind.POISON, "P-1", b"no JSON")
-CONFLICT = Note(Kind.CONFLICT, "R-card", encoded(recharge("thief", serial_no="R-card")))
-OVERTAKEN = Note(Kind.PERHAPS, "R-late", b"a payment that failed")
+POISON = Note(Kind.POISON, "P-1", b"no JSON", expects="MALFORMED")
+FORGED = Note(Kind.FORGED, "R-card", b"a payment that nobody signed", expects="BAD_SIGNATURE")
+CONFLICT = Note(Kind.CONFLICT, "R-card", encoded(recharge("thief", serial_no="R-card")), wants_reply=True)
+OVERTAKEN = Note(Kind.PERHAPS, "R-late", b"a payment that failed", expects="CONTRADICTING_RESULT")
 
 
 @dataclass(slots=True)
@@ -66,7 +68,7 @@ class Run:
 
     def do(self, kind: Kind, command: Json, *, refused: str = "", expects: str = "OK") -> None:
         """Have a command sent and answered."""
-        self.send(Note(kind, command["serial_no"], encoded(command), command, expects))
+        self.send(Note(kind, command["serial_no"], encoded(command), command, expects, wants_reply=True))
         self.commands.append(
             {
                 "serial_no": command["serial_no"],
@@ -74,6 +76,7 @@ class Run:
                 "status": "refused" if refused else "applied",
                 "code": refused or "OK",
                 "content": json.dumps(command),
+                "result": json.dumps({} if refused else {"of": command["serial_no"]}),
             }
         )
 
@@ -172,6 +175,25 @@ class Run:
                 self.hear(f"order.{order['status']}.v1", order["serial_no"])
             if order["late"]:
                 self.hear("order.failed.v1", order["serial_no"])
+        answered = set()
+        for number, (note, _) in enumerate(self.notes, 1):
+            if note.wants_reply:
+                self.reply(number, duplicate=note.kind is not Kind.CONFLICT and note.serial_no in answered)
+                answered.add(note.serial_no)
+
+    def reply(self, number: int, **said: object) -> None:
+        """Have a sending answered, with what is so, or other things `said`; nothing if there is no outcome."""
+        note, _ = self.notes[number - 1]
+        so: Json = {"type": "command.outcome.v1", "serial_no": note.serial_no, "duplicate": False}
+        if note.kind is Kind.CONFLICT:
+            so |= {"status": "refused", "code": "SERIAL_CONFLICT", "result": {}, "different": ["user_id"]}
+            self.heard.replies[str(number)].add(encoded(so | said))
+            return
+        for command in self.commands:
+            if command["serial_no"] == note.serial_no:
+                so |= {name: command[name] for name in ("status", "code")}
+                so |= {"result": json.loads(command["result"])}
+                self.heard.replies[str(number)].add(encoded(so | said))
 
     def hear(self, event_type: str, serial_no: str, *, event_id: str = "", **data: Any) -> None:
         """Have an event heard, with what is so, or other `data`."""
@@ -276,8 +298,11 @@ def clean() -> Run:
     run.order(hold("bob", "3.00", serial_no="H-gone"), "captured")
     run.order(capture("H-gone", "alice", "3.00", serial_no="C-all"), "succeeded", (BOB, -300), (ALICE, 300))
 
+    run.send(run.notes[0][0])  # the first command of all, and once more
     run.send(POISON)
     run.hear_dead_letter(POISON.body, "MALFORMED")
+    run.send(FORGED)
+    run.hear_dead_letter(FORGED.body, "BAD_SIGNATURE")
     run.send(CONFLICT)
     run.hear_dead_letter(CONFLICT.body, "SERIAL_CONFLICT")
     run.send(OVERTAKEN)
@@ -381,6 +406,30 @@ def lines_told(run: Run, serial_no: str) -> list[Json]:
     return told
 
 
+def mistake(run: Run, note: Note, reason: str) -> None:
+    run.heard.dead_letters[note.mark] = {reason}
+
+
+def replied(serial_no: str, **said: object) -> Callable[[Run], None]:
+    """Return what has the one command of a serial number, or else its conflict, answered otherwise than it was."""
+
+    def reply(run: Run) -> None:
+        number = number_of(run, serial_no)
+        del run.heard.replies[str(number)]
+        run.reply(number, **said)
+
+    return reply
+
+
+def number_of(run: Run, serial_no: str) -> int:
+    """Return the last sending of a serial number that wants a reply."""
+    return max(
+        number
+        for number, (note, _) in enumerate(run.notes, 1)
+        if note.wants_reply and note.serial_no == serial_no
+    )
+
+
 def asked(serial_no: str, kind: str, **data: str) -> Callable[[Run], None]:
     """Return what has the gateway asked about an order."""
     return lambda run: run.ask(serial_no, kind, **data)
@@ -391,6 +440,8 @@ _BALANCES = "invariant 4: balance differs from the model's"
 _LINES = "invariant 4: accounts do not add up"
 _MISASKED = "invariant 7: requests that say what is not so"
 _MISTOLD = "invariant 7: lines were told otherwise than they are"
+_MISTAKEN = "invariant 5: dead letters for another reason than was due"
+_MISANSWERED = "invariant 7: replies that say what is not so"
 _UNTRUE = "invariant 7: events that say what is not so"
 _THERE = "accounts that are there and should not be, or not and should"
 
@@ -604,7 +655,22 @@ HEARD = (
     Damage(
         "the wallet failed on a message",
         lambda run: run.hear_dead_letter(POISON.body, "INTERNAL"),
-        ["invariant 5: INTERNAL: no JSON"],
+        [
+            "invariant 5: INTERNAL: no JSON",
+            f"{_MISTAKEN}: poison P-1 for ['INTERNAL', 'MALFORMED'], not MALFORMED",
+        ],
+    ),
+    *(
+        Damage(
+            f"a message is a dead letter for another reason: {note.kind}",
+            partial(mistake, note=note, reason=reason),
+            [f"{_MISTAKEN}: {note.kind} {note.serial_no} for ['{reason}'], not {note.expects}"],
+        )
+        for note, reason in (
+            (POISON, "BAD_SIGNATURE"),
+            (FORGED, "ORDER_NOT_FOUND"),
+            (OVERTAKEN, "AMOUNT_MISMATCH"),
+        )
     ),
     Damage(
         "a conflict is taken for something else",
@@ -751,6 +817,50 @@ HEARD = (
             ("currency", "USD", "TWD"),
             ("channel", "again", "card"),
         )
+    ),
+    Damage(
+        "a command has no reply",
+        lambda run: run.heard.replies.pop(str(number_of(run, "W-not"))),
+        ["invariant 7: sendings without a reply: W-not"],
+    ),
+    Damage(
+        "a repeat has no reply",
+        lambda run: run.heard.replies.pop(str(number_of(run, "O-alice"))),
+        ["invariant 7: sendings without a reply: O-alice"],
+    ),
+    Damage(
+        "somebody is answered who has not asked",
+        lambda run: run.heard.replies.update({"None": {b"{}"}}),
+        ["invariant 7: replies nobody asked for: None"],
+    ),
+    *(
+        Damage(
+            f"a reply has another {name}",
+            replied("W-not", **{name: said}),
+            [f"{_MISANSWERED}: W-not: {name} {said}, and it is {so}"],
+        )
+        for name, said, so in (
+            ("type", "command.outcome.v2", "command.outcome.v1"),
+            ("status", "applied", "refused"),
+            ("code", "ACCOUNT_FROZEN", "INSUFFICIENT_BALANCE"),
+            ("result", {"of": "W-not"}, {}),
+            ("different", ["amount"], None),
+        )
+    ),
+    Damage(
+        "the reply to a conflict is wrong about what is different",
+        replied("R-card", different=["amount"]),
+        [f"{_MISANSWERED}: R-card: different ['amount'], and it is ['user_id']"],
+    ),
+    Damage(
+        "a repeat is answered as if it were the first",
+        replied("O-alice", duplicate=False),
+        ["invariant 2: several sendings were answered as the first: O-alice"],
+    ),
+    Damage(
+        "nothing was answered as the first",
+        replied("T-1", duplicate=True),
+        ["invariant 7: no sending was answered as the first: T-1"],
     ),
     Damage(
         "a result is parked",

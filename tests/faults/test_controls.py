@@ -4,7 +4,6 @@ Each sabotage breaks one promise; the test fails if the checker does not see tha
 not. So the worker as it is would fail each of them.
 """
 
-from dataclasses import replace
 from urllib.parse import quote
 
 import asyncpg
@@ -59,7 +58,7 @@ async def test_ignoring_returns_loses_dead_letters_when_a_binding_is_missing(mak
         binding = f"/api/bindings/{vhost}/e/{name}/q/{name}"
         await Management(world.servers.management_url).delete(f"{binding}/%23")
         # All to one queue, and a command after them: when that is applied, they have become dead letters.
-        poison = [replace(world.load.poison(), exchange=COMMANDS) for _ in range(10)]
+        poison = [world.load.poison([COMMANDS]) for _ in range(10)]
         await world.sender.send_until_confirmed(poison)
         await world.healed()
         # Published and forgotten, or returned and kept. Kept ones would find their way now.

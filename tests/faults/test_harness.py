@@ -1,7 +1,21 @@
-"""The harness itself: in calm weather it finds nothing wrong."""
+"""The harness itself: in calm weather it finds nothing wrong, and in any weather it comes to an end."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import pytest
 
 from schemas.values import OrderType
+from tests.faults import load
+from tests.faults import world as worlds
 from tests.faults.conftest import MakeWorld
+from tests.faults.load import Load
+from tests.faults.notebook import Answer
+from tests.faults.wire import Letter, Sender
+from tests.faults.world import NotQuietError
+from tests.servers import Servers
 
 SPENDING = {f"order.{verb}.v1" for verb in ("withdraw", "transfer", "refund", "hold", "capture", "release")}
 
@@ -31,4 +45,63 @@ async def test_in_calm_weather_every_invariant_holds(make_world: MakeWorld) -> N
         assert {note.fields["type"] for note in model.spent.values() if note.expects != "OK"} == SPENDING
         assert model.poison
         assert model.conflicts
+        assert model.asking.keys() == world.heard.replies.keys()
         assert world.heard.dead_letters.keys() >= model.poison.keys()
+
+
+async def test_a_broker_that_stays_away_is_reported_and_not_waited_for(
+    make_world: MakeWorld, breakable: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make_world(workers=1, accounts=1) as world:
+
+        async def freeze_the_broker() -> None:
+            monkeypatch.setattr(worlds, "QUIET_SECONDS", 0.5)
+            breakable.broker.freeze()
+            await asyncio.sleep(0.3)
+
+        try:
+            with pytest.raises(NotQuietError, match="the broker does not take the load"):
+                await world.under_load(freeze_the_broker)
+        finally:
+            breakable.broker.thaw()
+        assert not world.load._sending
+
+
+@dataclass
+class SlowSender:
+    """Keeps what is sent, and confirms nothing until it may."""
+
+    sent: list[Letter] = field(default_factory=list)
+    confirming: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def send(self, letters: Sequence[Letter]) -> list[Answer]:
+        self.sent += letters
+        await self.confirming.wait()
+        return [Answer.CONFIRMED for _ in letters]
+
+    async def send_until_confirmed(self, letters: Sequence[Letter]) -> None:
+        await self.send(letters)
+
+
+async def test_what_must_be_sent_waits_while_a_slow_broker_holds_all_senders_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(load, "TICK_SECONDS", 0.001)
+    monkeypatch.setattr(load, "SENDINGS_MAX", 3)
+    sender, stopping = SlowSender(), asyncio.Event()
+    slow = Load(cast("Sender", sender), 1, accounts=1, rate=1_000)
+    running = asyncio.create_task(slow.run(stopping))
+    async with asyncio.timeout(10):
+        while len(slow._sending) < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        opening = next(one.note for one in sender.sent if one.note.fields["user_id"].startswith("rich-"))
+
+        slow.hear("account.opened.v1", opening.serial_no)
+        (fortune,) = slow._due
+        await asyncio.sleep(0.05)  # ticks enough to lose it
+        sender.confirming.set()
+        while fortune not in sender.sent:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        stopping.set()
+        await running
+        await slow.settle(1)

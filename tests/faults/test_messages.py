@@ -3,9 +3,10 @@
 import asyncio
 import itertools
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -35,12 +36,16 @@ CORPUS = Path(__file__).parents[1] / "contract" / "corpus"
 async def test_row_14_duplicates_at_once_on_two_workers_have_one_effect(make_world: MakeWorld) -> None:
     async with make_world(workers=2, accounts=3) as world:
         fresh = [*world.load.some(40), *(world.load.probe() for _ in range(10))]
-        copies = [letter for letter in fresh for _ in range(10)]
+        asking = [replace(letter, note=replace(letter.note, wants_reply=True)) for letter in fresh]
+        copies = [letter for letter in asking for _ in range(10)]
         world.load._random.shuffle(copies)
         await one_batch_of(world, copies)
         await world.until("SELECT count(*) FROM commands", 3 + 50)
 
         assert await world.judge() == []
+        sent = world.model().asking
+        replies = Counter(sent[number].serial_no for number in world.heard.replies)
+        assert {replies[one.note.serial_no] for one in fresh} == {10}, "each copy has a reply of its own"
         logs = [worker.log() for worker in world.workers.started]
         assert all('"repeated"' in log for log in logs), "both workers had copies"
 

@@ -17,6 +17,8 @@ from tests.faults.notebook import Answer, Note, Notebook
 CONNECT_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 10.0
 AGAIN_SECONDS: Final = 0.3
+REPLIES: Final = "harness.replies"
+"""The queue for the outcomes of commands that want a reply."""
 
 LOST = (
     aiormq.exceptions.AMQPError,
@@ -76,7 +78,7 @@ class Sender:
     async def send(self, letters: Sequence[Letter]) -> list[Answer]:
         """Return what the broker said to each; takes at most about fifteen seconds."""
         numbers = await self._notebook.before_sending([letter.note for letter in letters])
-        answers = await self._send(letters)
+        answers = await self._send(letters, numbers)
         self._notebook.after_sending(numbers, answers)
         return answers
 
@@ -94,7 +96,7 @@ class Sender:
         if self._connection is not None:
             await let_go(self._connection)
 
-    async def _send(self, letters: Sequence[Letter]) -> list[Answer]:
+    async def _send(self, letters: Sequence[Letter], numbers: Sequence[int]) -> list[Answer]:
         try:
             channel = await self._open()
         except (Exception, asyncio.CancelledError) as exc:
@@ -102,7 +104,11 @@ class Sender:
                 raise
             return [Answer.REFUSED] * len(letters)  # nothing left this process
         results = await asyncio.gather(
-            *(self._publish(channel, letter) for letter in letters), return_exceptions=True
+            *(
+                self._publish(channel, letter, number)
+                for letter, number in zip(letters, numbers, strict=True)
+            ),
+            return_exceptions=True,
         )
         answers: list[Answer] = []
         for result in results:
@@ -118,7 +124,7 @@ class Sender:
             await self._forget()
         return answers
 
-    async def _publish(self, channel: Channel, letter: Letter) -> Answer:
+    async def _publish(self, channel: Channel, letter: Letter, number: int) -> Answer:
         answer = await asyncio.wait_for(
             channel.basic_publish(
                 letter.note.body,
@@ -129,6 +135,8 @@ class Sender:
                     delivery_mode=2,
                     message_id=uuid4().hex,
                     headers=dict(letter.headers) or None,
+                    reply_to=REPLIES if letter.note.wants_reply else None,
+                    correlation_id=str(number) if letter.note.wants_reply else None,
                 ),
                 mandatory=True,
                 wait=False,
@@ -188,11 +196,12 @@ class Ears:
             await self._drop()
 
     async def declare(self) -> None:
-        """Leave the queue there, bound to its exchange."""
+        """Leave the queue there, bound to its exchange if it has one."""
         connection = await connect(self._url)
         channel = await connection.channel()
         await channel.queue_declare(self._queue, durable=True, arguments={"x-queue-type": "quorum"})
-        await channel.queue_bind(self._queue, self._exchange, "#")
+        if self._exchange:
+            await channel.queue_bind(self._queue, self._exchange, "#")
         await let_go(connection)
 
     async def _listen(self) -> None:

@@ -21,7 +21,7 @@ from tests.faults.load import Load
 from tests.faults.model import Model, from_notebook
 from tests.faults.notebook import Notebook, mark
 from tests.faults.proxy import Proxy
-from tests.faults.wire import LOST, Ears, Sender, connect, let_go
+from tests.faults.wire import LOST, REPLIES, Ears, Sender, connect, let_go
 from tests.journeys.upstream import COMMANDS, DEAD_LETTERS, EVENTS, QUERIES, REQUESTS, RESULTS, UNROUTED
 from tests.servers import Servers
 from tests.workers import Workers
@@ -32,7 +32,7 @@ from wallet_worker.dead_letters import reasons
 QUIET_SECONDS: Final = 60.0
 """Everything must be quiet this long after everything has healed: the liveness test."""
 LISTENER: Final = "harness.events"
-QUEUES: Final = (COMMANDS, RESULTS, REQUESTS, DEAD_LETTERS, UNROUTED, LISTENER)
+QUEUES: Final = (COMMANDS, RESULTS, REQUESTS, DEAD_LETTERS, UNROUTED, LISTENER, REPLIES)
 OF_WORKERS: Final = (COMMANDS, RESULTS, QUERIES)
 OF_KEEPERS: Final = (DEAD_LETTERS, UNROUTED)
 
@@ -134,7 +134,10 @@ class World:
         return None
 
     async def under_load(self, action: Callable[[], Awaitable[None]]) -> None:
-        """Do it while the load runs; the load has ended, and all of it is with the broker, when this returns."""
+        """Do it while the load runs; the load has ended, and all of it is with the broker, when this returns.
+
+        Raises NotQuietError if the broker has not taken it after QUIET_SECONDS.
+        """
         stopping = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.load.run(stopping), name="load")
@@ -142,6 +145,10 @@ class World:
                 await action()
             finally:
                 stopping.set()
+        try:
+            await self.load.settle(QUIET_SECONDS)
+        except TimeoutError:
+            raise NotQuietError(f"the broker does not take the load: {await self._state()}") from None
 
     # What is made of it
 
@@ -268,6 +275,10 @@ class World:
         """Note an event."""
         self.load.hear(*self.heard.hear(message.body))
 
+    async def on_reply(self, message: DeliveredMessage) -> None:
+        """Note the answer to a command."""
+        self.heard.replies[str(message.header.properties.correlation_id)].add(message.body)
+
     async def on_dead_letter(self, message: DeliveredMessage) -> None:
         """Note a dead letter."""
         headers = message.header.properties.headers or {}
@@ -343,6 +354,7 @@ async def world(
         heard = Heard()
         gateway = Gateway(answering, seed, heard)
         load = Load(sender, seed, accounts=accounts, rate=rate)
+        stack.push_async_callback(load.give_up)
         requests = Ears(amqp_url, REQUESTS, gateway.on_request)
         made = World(
             servers, amqp_url, database_url, broker, database, processes, fleet, notebook, sender, gateway, load,
@@ -351,6 +363,7 @@ async def world(
         made.ears = [
             requests,
             Ears(amqp_url, LISTENER, made.on_event, exchange=EVENTS),
+            Ears(amqp_url, REPLIES, made.on_reply),
         ]
         if not keepers:
             made.ears += [
@@ -358,6 +371,7 @@ async def world(
                 Ears(amqp_url, UNROUTED, made.on_unrouted),
             ]
         await made.ears[1].declare()
+        await made.ears[2].declare()
         background = asyncio.gather(fleet.run(), *(ears.run() for ears in made.ears))
         stack.push_async_callback(_end, background)
         for slot, setting in zip(fleet.slots, settings, strict=False):
