@@ -12,13 +12,14 @@ import itertools
 import random
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tests.faults.checker import Violation
+from tests.faults.checker import Row, Violation
 from tests.faults.faults import ALONE, PAST_THE_HEARTBEAT, WEIGHTS, Fault, Weather
 from tests.faults.notebook import Answer
 from tests.faults.world import NotQuietError, World, world
@@ -46,6 +47,8 @@ class Report:
     told_again: int = 0
     commands: int = 0
     orders: int = 0
+    accepted: dict[str, int] = field(default_factory=dict)
+    """By order type, how many of a hundred commands were applied: a load that is refused proves little."""
     dead_letters: int = 0
     sendings: dict[str, int] = field(default_factory=dict)
     violations: list[Violation] = field(default_factory=list)
@@ -67,6 +70,7 @@ class Report:
             f"{sum(self.faults.values())} faults: {_listed(self.faults)}",
             f"workers died at: {_listed(self.died_at) or 'no failpoint'}",
             f"time to recover: {self.recovery}",
+            f"applied, of a hundred of each kind: {_listed(self.accepted)}",
             f"{self.commands} commands with an outcome, {self.orders} orders, {self.dead_letters} dead letters",
             f"publishes: {', '.join(f'{count} {answer}' for answer, count in self.sendings.items())}",
             f"{self.redelivered} redeliveries by the broker, {self.told_again} events published again",
@@ -107,9 +111,22 @@ async def run(
                 _note(report, made)
             found = await made.stored()
             report.commands, report.orders = len(found.commands), len(found.orders)
+            report.accepted = accepted(found.commands)
     except Exception as exc:  # noqa: BLE001 -- a run's outermost frame: without its seed nobody could run it again
         report.failures.append(_whole(exc))
     return report
+
+
+def accepted(commands: Iterable[Row]) -> dict[str, int]:
+    """Return how many of a hundred commands with an outcome were applied, by order type."""
+    answered: Counter[str] = Counter()
+    applied: Counter[str] = Counter()
+    for row in commands:
+        of, name, _ = row["command_type"].split(".")
+        if of == "order":
+            answered[name] += 1
+            applied[name] += row["status"] == "applied"
+    return {name: round(100 * applied[name] / count) for name, count in answered.items()}
 
 
 def _note(report: Report, made: World) -> None:

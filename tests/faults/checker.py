@@ -62,7 +62,8 @@ class Heard:
     told: defaultdict[str, set[bytes]] = field(default_factory=lambda: defaultdict(set))
     """Event id to bodies: one, however often it was heard."""
     dead_letters: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """Mark of the body to reasons."""
+    """Mark of the body to reasons: a set, also with keepers. Two records of one dead letter are seen only by the
+    tests of row 19."""
     bodies: dict[str, bytes] = field(default_factory=dict)
     """Mark to the body of the dead letter."""
     unrouted: list[bytes] = field(default_factory=list)

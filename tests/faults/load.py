@@ -167,7 +167,7 @@ class Load:
 
     def some(self, count: int) -> list[Letter]:
         """Return this many recharges of the ordinary kind, each new."""
-        return [self._recharge(Channel.CARD) for _ in range(count)]
+        return [self.recharge(Channel.CARD) for _ in range(count)]
 
     def probe(self) -> Letter:
         """Return a command that opens an account of somebody new."""
@@ -203,7 +203,7 @@ class Load:
                 return [spent]
         if draw < 0.80 or not self._sent:
             channel = self._random.choices(list(CHANNELS), list(CHANNELS.values()))[0]
-            letter = self._recharge(channel)
+            letter = self.recharge(channel)
             if channel is Channel.EARLY:
                 fields = letter.note.fields
                 return [
@@ -218,9 +218,9 @@ class Load:
         if draw < 0.94:
             return [self._open(self._one_of(self.accounts), expects="ACCOUNT_EXISTS")]
         if draw < 0.96:
-            return [self._recharge(Channel.CARD, Account(self._serial("nobody"), "TWD"), "ACCOUNT_NOT_FOUND")]
+            return [self.recharge(Channel.CARD, Account(self._serial("nobody"), "TWD"), "ACCOUNT_NOT_FOUND")]
         if draw < 0.98 and self._applied:
-            return [self._conflict(self._one_of(list(self._applied)))]
+            return [self.conflict(self._one_of(list(self._applied)))]
         return [self.poison()]
 
     def poison(self, queues: Sequence[str] = (COMMANDS, COMMANDS, RESULTS)) -> Letter:
@@ -232,7 +232,7 @@ class Load:
 
     def _open(self, account: Account, *, expects: str = "OK") -> Letter:
         command = open_account(account.user_id, serial_no=self._serial("O"), currency=account.currency)
-        return self._command(Kind.OPEN, command, expects)
+        return self.command(Kind.OPEN, command, expects)
 
     def _turns(self) -> list[Letter]:
         """Return the whole life of an account of somebody new, which may be broken off and taken up in any order."""
@@ -241,7 +241,7 @@ class Load:
         return [
             opening,
             *(
-                self._command(
+                self.command(
                     Kind.TURN,
                     account_command(verb, user, serial_no=self._serial("A")),
                     "OK|ACCOUNT_NOT_FOUND|ACCOUNT_CLOSED",
@@ -250,9 +250,10 @@ class Load:
             ),
         ]
 
-    def _recharge(
+    def recharge(
         self, channel: Channel, account: Account | None = None, expects: str = "OK", amount: str | None = None
     ) -> Letter:
+        """Return a new recharge, of an account that the dice choose unless one is given."""
         if account is None:
             hot = self._random.random() < HOT_SHARE
             account = self.accounts[0] if hot else self._one_of(self.accounts)
@@ -263,12 +264,12 @@ class Load:
             currency=account.currency,
             recharge_type=channel.value,
         )
-        return self._command(Kind.RECHARGE, command, expects)
+        return self.command(Kind.RECHARGE, command, expects)
 
     def _fortune(self, account: Account) -> Letter:
         """Return a recharge of more than the account could spend in days."""
         amount = text(minor(FORTUNE, account.currency), account.currency)
-        letter = self._recharge(Channel.CARD, account, amount=amount)
+        letter = self.recharge(Channel.CARD, account, amount=amount)
         self._fortunes[letter.note.serial_no] = account
         return letter
 
@@ -307,7 +308,7 @@ class Load:
         draw = self._random.random()
         payees = self._payees(account.user_id, account.currency)
         if draw < 0.20:
-            return self._recharge(Channel.CARD, account)
+            return self.recharge(Channel.CARD, account)
         if draw < 0.35 and self._usable_once.refundable:
             return self._refund(self._usable_once.refundable.popleft(), "OK")
         if draw < 0.60 and self._usable_once.holds:
@@ -331,7 +332,7 @@ class Load:
         command = transfer(
             account.user_id, to, amount, serial_no=self._serial("T"), currency=account.currency
         )
-        return self._command(Kind.SPEND, command, expects)
+        return self.command(Kind.SPEND, command, expects)
 
     def _withdraw(self, account: Account, expects: str) -> Letter:
         command = withdraw(
@@ -341,7 +342,7 @@ class Load:
             currency=account.currency,
             payout_type=self._one_of(PAYOUTS).value,
         )
-        return self._command(Kind.SPEND, command, expects)
+        return self.command(Kind.SPEND, command, expects)
 
     def _refund(self, original: Json, expects: str) -> Letter:
         command = refund(
@@ -350,7 +351,7 @@ class Load:
             serial_no=self._serial("F"),
             currency=original["currency"],
         )
-        return self._command(Kind.SPEND, command, expects)
+        return self.command(Kind.SPEND, command, expects)
 
     def _hold(self, account: Account, expects: str) -> Letter:
         command = hold(
@@ -360,10 +361,10 @@ class Load:
             currency=account.currency,
             expires_in_seconds=HOLD_SECONDS,
         )
-        return self._command(Kind.SPEND, command, expects)
+        return self.command(Kind.SPEND, command, expects)
 
     def _release(self, held: Json, expects: str) -> Letter:
-        return self._command(Kind.SPEND, release(held["serial_no"], serial_no=self._serial("L")), expects)
+        return self.command(Kind.SPEND, release(held["serial_no"], serial_no=self._serial("L")), expects)
 
     def _capture(self, held: Json, to: str, expects: str) -> Letter:
         command = capture(
@@ -373,14 +374,14 @@ class Load:
             serial_no=self._serial("C"),
             currency=held["currency"],
         )
-        return self._command(Kind.SPEND, command, expects)
+        return self.command(Kind.SPEND, command, expects)
 
     def _part(self, order: Json) -> str:
         """Return an amount of which two or three are more than the order's."""
         whole = minor(order["amount"], order["currency"])
         return text(max(1, whole * self._one_of((4, 6, 10)) // 10), order["currency"])
 
-    def _conflict(self, serial_no: str) -> Letter:
+    def conflict(self, serial_no: str) -> Letter:
         """Return another command under a number that has its outcome."""
         command = recharge(self._serial("thief"), serial_no=serial_no)
         note = Note(Kind.CONFLICT, serial_no, encoded(command), wants_reply=self._random.random() < 0.5)
@@ -394,7 +395,8 @@ class Load:
             or letter.note.serial_no in self._heirs.keys() | self._fortunes.keys()
         )
 
-    def _command(self, kind: Kind, command: Json, expects: str) -> Letter:
+    def command(self, kind: Kind, command: Json, expects: str) -> Letter:
+        """Return a command to send, and remember it: it may be sent again, and others may refer to it."""
         wants_reply = self._random.random() < REPLIED_SHARE
         note = Note(kind, command["serial_no"], encoded(command), command, expects, wants_reply)
         letter = Letter(note, COMMANDS)

@@ -1,7 +1,7 @@
 """Negative controls: a worker that breaks a promise must be found out, or the harness would prove nothing.
 
 Each sabotage breaks one promise; the test fails if the checker does not see that invariant broken, or sees one that is
-not. So the worker as it is would fail each of them.
+not; only what is done twice may break others besides. So the worker as it is would fail each of them.
 """
 
 from urllib.parse import quote
@@ -27,7 +27,7 @@ async def test_without_deduplication_something_is_done_twice(make_world: MakeWor
         await owner.execute("ALTER TABLE commands DROP CONSTRAINT commands_pkey")
         await owner.close()
         # Of recharges that are not paid: a worker that finds two orders to pay where one is due stops by itself.
-        once = [world.load._recharge(Channel.SILENT) for _ in range(50)]
+        once = [world.load.recharge(Channel.SILENT) for _ in range(50)]
         await world.sender.send_until_confirmed(once)
         await world.until("SELECT count(*) FROM orders", 50)
         await world.sender.send_until_confirmed(once)

@@ -165,7 +165,7 @@ async def test_row_13_two_workers_that_race_for_one_account_both_answer(make_wor
     async with make_world(workers=2, accounts=1) as world:
         # The same hundred users, opened twice over under numbers of their own: only one of each pair can be applied.
         commands = [
-            world.load._command(
+            world.load.command(
                 Kind.OPEN,
                 open_account(f"twin-{user}", serial_no=f"T-{user}-{twin}"),
                 "OK|ACCOUNT_EXISTS",

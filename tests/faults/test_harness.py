@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from schemas.values import OrderType
-from tests.faults import load
+from tests.faults import chaos, load
 from tests.faults import world as worlds
 from tests.faults.conftest import MakeWorld
 from tests.faults.load import Load
@@ -105,3 +105,14 @@ async def test_what_must_be_sent_waits_while_a_slow_broker_holds_all_senders_up(
         stopping.set()
         await running
         await slow.settle(1)
+
+
+def test_a_report_says_how_much_of_each_kind_of_order_was_applied() -> None:
+    statuses = [("order.hold.v1", "applied"), ("order.hold.v1", "refused"), ("account.open.v1", "applied")]
+    statuses += [("order.recharge.v1", "applied")] * 2 + [("order.recharge.v1", "refused")]
+
+    shares = chaos.accepted({"command_type": name, "status": status} for name, status in statuses)
+
+    assert shares == {"hold": 50, "recharge": 67}
+    report = chaos.Report(seed=7, minutes=1.0, accepted=shares)
+    assert "applied, of a hundred of each kind: hold 50, recharge 67" in report.lines()

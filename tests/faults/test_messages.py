@@ -54,8 +54,8 @@ async def test_row_15_results_before_their_commands_wait_for_them_and_reordered_
     make_world: MakeWorld,
 ) -> None:
     async with make_world(workers=2, accounts=5) as world:
-        early = [world.load._recharge(Channel.EARLY) for _ in range(60)]
-        late = [world.load._recharge(Channel.LATE) for _ in range(60)]
+        early = [world.load.recharge(Channel.EARLY) for _ in range(60)]
+        late = [world.load.recharge(Channel.LATE) for _ in range(60)]
         results = [
             said(one.note.serial_no, "succeeded", one.note.fields["amount"], one.note.fields["currency"])
             for one in early
@@ -88,7 +88,7 @@ async def test_row_16_a_serial_number_with_other_content_is_flagged_and_never_ap
         first = world.load.some(50)
         await world.sender.send_until_confirmed(first)
         await world.until("SELECT count(*) FROM orders", 50)
-        conflicts = [world.load._conflict(one.note.serial_no) for one in first for _ in range(2)]
+        conflicts = [world.load.conflict(one.note.serial_no) for one in first for _ in range(2)]
         await one_batch_of(world, conflicts)
 
         assert await world.judge() == []
@@ -200,7 +200,7 @@ async def test_row_24_a_clock_that_jumps_an_hour_changes_no_outcome_and_no_order
 
 async def test_row_26_a_result_that_no_key_signed_moves_nothing_and_is_told(make_world: MakeWorld) -> None:
     async with make_world(workers=1, accounts=1) as world:
-        (order,) = [world.load._recharge(Channel.SILENT)]
+        (order,) = [world.load.recharge(Channel.SILENT)]
         await world.sender.send_until_confirmed([order])
         await world.until("SELECT count(*) FROM orders", 1)
         number, fields = order.note.serial_no, order.note.fields
@@ -294,7 +294,7 @@ async def test_row_28_nobody_waits_for_the_end_of_one_account_s_backlog(make_wor
     async with make_world(workers=1, accounts=20) as world:
         hot, *others = world.load.accounts
         orders = [
-            world.load._recharge(Channel.SILENT, hot if number % 20 else others[number // 20 % len(others)])
+            world.load.recharge(Channel.SILENT, hot if number % 20 else others[number // 20 % len(others)])
             for number in range(1_200)
         ]
         await one_batch_of(world, orders)

@@ -165,7 +165,7 @@ def settled_while_draining(worker: WorkerProcess) -> int:
 
 def silent(world: World, count: int) -> list[Letter]:
     """Return recharges of which the gateway says nothing."""
-    return [world.load._recharge(Channel.SILENT) for _ in range(count)]
+    return [world.load.recharge(Channel.SILENT) for _ in range(count)]
 
 
 def letter(command: dict[str, object]) -> Letter:
