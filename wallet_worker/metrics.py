@@ -36,7 +36,10 @@ class Metrics:
             registry=self.registry,
         )
         self.queue_depth = Gauge(
-            "wallet_queue_messages", "Messages ready in a queue.", ("queue",), registry=self.registry
+            "wallet_queue_messages",
+            "Messages ready in a queue: those that are consumed here, and those of dead letters, whoever keeps them.",
+            ("queue",),
+            registry=self.registry,
         )
         self.published = Counter(
             "wallet_published_total",

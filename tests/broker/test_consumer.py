@@ -11,7 +11,7 @@ import pytest
 from aiormq.abc import AbstractChannel
 from aiormq.channel import Channel
 
-from schemas.names import WALLET_COMMANDS, WALLET_EVENTS
+from schemas.names import WALLET_COMMANDS, WALLET_DEAD_LETTERS, WALLET_EVENTS, WALLET_UNROUTED
 from tests.servers import Servers
 from wallet_worker.broker import consumer, topology
 from wallet_worker.broker.consumer import Consumer
@@ -29,6 +29,7 @@ class Watched:
     url: str
     management_url: str
     health: Health = field(default_factory=Health)
+    metrics: Metrics = field(default_factory=Metrics)
     received: list[Taken] = field(default_factory=list)
     lost: list[Channel] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -44,7 +45,7 @@ class Watched:
             prefetch=10,
             on_lost=self._forget,
             health=self.health,
-            metrics=Metrics(),
+            metrics=self.metrics,
         )
 
     def _put(self, taken: Taken) -> None:
@@ -188,6 +189,28 @@ async def test_a_consumer_that_vanished_without_a_word_is_noticed(
 
     assert watched.lost[0] is first
     assert watched.received[1].body == b"one"
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_the_dead_letters_are_counted_although_nobody_takes_them(
+    watched: Watched, channel: AbstractChannel, monkeypatch: pytest.MonkeyPatch, *, is_there: bool
+) -> None:
+    monkeypatch.setattr(consumer, "WATCH_SECONDS", 0.05)
+
+    def depth(queue: str) -> float | None:
+        return watched.metrics.registry.get_sample_value("wallet_queue_messages", {"queue": queue})
+
+    async with running(watched) as task:
+        await watched.until_ready()
+        await channel.basic_publish(b"letter", exchange="", routing_key=WALLET_DEAD_LETTERS)
+        if not is_there:
+            await channel.queue_delete(WALLET_UNROUTED)
+        await watched.until(lambda: depth(WALLET_DEAD_LETTERS) == 1)
+        await publish(channel, b"one")
+        await watched.until(lambda: len(watched.received) == 1)
+        assert not task.done()
+
+    assert watched.lost == [watched.received[0].channel]  # as it was stopped, and not before
 
 
 async def test_a_topology_that_is_wrong_from_the_start_ends_it(

@@ -9,7 +9,9 @@ import structlog
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
+from aiormq.exceptions import ChannelNotFoundEntity
 
+from schemas.names import WALLET_DEAD_LETTERS, WALLET_UNROUTED
 from wallet_worker.broker import topology
 from wallet_worker.broker.connection import (
     FAILURES,
@@ -26,6 +28,9 @@ from wallet_worker.metrics import Metrics
 from wallet_worker.pause import Pause
 
 WATCH_SECONDS = 10.0
+DEAD_ENDS = (WALLET_DEAD_LETTERS, WALLET_UNROUTED)
+"""Queues that every consumer tells the depth of: where no keeper runs, nobody else would."""
+
 TOPOLOGY_GRACE_SECONDS = 30.0
 """How long a topology that was right before may be wrong: a broker that starts has its queues a little later."""
 
@@ -178,6 +183,17 @@ class Consumer:
                 if not answer.consumer_count or queue not in channel.consumers:
                     msg = f"the queue {queue} has no consumer any more"
                     raise ConsumerLostError(msg)
+            await self._look_beside(connection, [queue for queue in DEAD_ENDS if queue not in queues])
+
+    async def _look_beside(self, connection: AbstractConnection, queues: Sequence[str]) -> None:
+        """Note the depths of queues that somebody else consumes, or nobody; one that is not there has none."""
+        looking = await open_channel(connection)
+        with suppress(ChannelNotFoundEntity):
+            for queue in queues:
+                async with asyncio.timeout(RPC_SECONDS):
+                    answer = await looking.queue_declare(queue, passive=True)
+                self._metrics.queue_depth.labels(queue=queue).set(answer.message_count or 0)
+            await looking.close()
 
     def _lost(self, reason: str) -> None:
         if self._health.unready(self._part, reason):
