@@ -17,7 +17,8 @@ from tests.journeys.messages import encoded, open_account, recharge, result
 from tests.workers import WorkerProcess, until
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
 from wallet_worker.dead_letters.reasons import REASONS
-from wallet_worker.dead_letters.records import Action, Filter
+from wallet_worker.dead_letters.records import ACTS_ON, Action, Filter, OperationState, Pace
+from wallet_worker.dead_letters.replaying import Replayer
 from wallet_worker.dead_letters.runbook import page
 from wallet_worker.follow import Signals
 from wallet_worker.metrics import Metrics
@@ -73,6 +74,8 @@ def test_need_15_there_is_an_alarm_for_each_thing_that_is_watched() -> None:
         "wallet_dead_letters_keeper_working",
         "wallet_dead_letter_replay_without_outcome_seconds",
         "wallet_dead_letter_operation_still_seconds",
+        "wallet_dead_letter_operations_ended_by_themselves_total",
+        "wallet_queue_messages",
     } <= watched
     assert len({rule["alert"] for rule in RULES}) == len(RULES)
 
@@ -82,6 +85,16 @@ def test_need_15_reasons_in_alarms_are_reasons_that_there_are() -> None:
 
     assert named
     assert set(named) <= set(REASONS)
+
+
+def test_need_15_whom_a_replay_without_outcome_wakes_is_led_to_edits_too() -> None:
+    (rule,) = [one for one in RULES if one["alert"] == "WalletReplayWithoutOutcome"]
+
+    said = rule["annotations"]["description"]
+
+    assert all(
+        said.count(f"--state {state}") == 2 for state in ACTS_ON[Action.RESTORE] if state != "discarded"
+    )
 
 
 async def sample(worker: WorkerProcess, name: str, **labels: str) -> float | None:
@@ -110,6 +123,46 @@ async def test_need_15_the_metrics_show_what_there_is(wallet: Wallet) -> None:
     assert await sample(worker, "wallet_dead_letters_taken_in_total", reason="INTERNAL") == 1
     assert await sample(worker, "wallet_dead_letters_take_in_lag_seconds_count") == 2
     assert await sample(worker, "wallet_dead_letters_keeper_working") == 1
+
+
+async def test_need_15_a_refusal_of_what_was_to_be_applied_is_no_success(wallet: Wallet) -> None:
+    worker = await wallet.start()
+    ids = await wallet.set_aside(open_account("user-1"), open_account("user-1"), reason="INTERNAL")
+
+    await wallet.replayed(ids)
+
+    await until(wallet.owner, "SELECT count(ended_at) FROM dead_letter_replays", 2)
+    await wallet.until_beat()
+    await wallet.until_beat()  # what is counted is counted when it is committed
+    assert await sample(worker, "wallet_dead_letter_replays_total", outcome="resolved") == 1
+    assert await sample(worker, "wallet_dead_letter_replays_total", outcome="refused") == 1
+    assert await sample(worker, "wallet_dead_letter_replays_total", outcome="failed") == 0
+
+
+async def test_need_15_an_operation_that_stops_by_itself_is_counted_once(desk: Desk) -> None:
+    metrics = DeadLetterMetrics(CollectorRegistry())
+    await desk.take_in(*(arrived(open_account(f"user-{number}")) for number in range(2)))
+    plan = await desk.operations.plan(OTTO, Action.REPLAY, Filter(), reason="a test", pace=Pace(canary=1))
+    operation = await desk.operations.execute(OTTO, plan.token)
+    await desk.owner.execute(
+        """
+        UPDATE dead_letter_replays SET state = 'resolved', code = 'INSUFFICIENT_BALANCE', ended_at = now()
+        WHERE position = 0
+        """
+    )
+    replayer = Replayer(desk.database, "amqp://nobody@127.0.0.1:1/", metrics)
+
+    await replayer.step()
+    await replayer.step()
+
+    assert (await desk.operations.operation(OTTO, operation.operation_id)).state is OperationState.STOPPED
+    assert ended_by_themselves(metrics) == {"stopped": 1, "paused": 0}
+
+
+def ended_by_themselves(metrics: DeadLetterMetrics) -> dict[str, float]:
+    """Return how many operations have ended by themselves, by how they did."""
+    (family,) = metrics.ended_by_themselves.collect()
+    return {one.labels["how"]: one.value for one in family.samples if one.name.endswith("_total")}
 
 
 def counted(metrics: DeadLetterMetrics) -> tuple[float, float]:

@@ -95,6 +95,7 @@ async def test_need_8_an_operation_that_fails_is_paused_and_holds_up_no_other(de
     after = await desk.operations.operation(OTTO, bad.operation_id)
     assert (after.state, after.ordered) == ("paused", 1)
     assert after.standing == "paused by itself, because it fails: ZeroDivisionError: float division by zero"
+    assert desk.metrics.ended_by_themselves.labels(how="paused")._value.get() == 1
     assert (await desk.operations.operation(OTTO, good.operation_id)).published == 1
     (row,) = await desk.owner.fetch("SELECT actor, reason FROM dead_letter_audit WHERE action = 'pause'")
     assert row["actor"] == "keeper"

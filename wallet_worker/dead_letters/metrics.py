@@ -55,9 +55,15 @@ class DeadLetterMetrics:
         )
         self.replays = Counter(
             "wallet_dead_letter_replays_total",
-            "Replays that have ended, edits too, by outcome: resolved or failed. A request that was handed on "
-            "and then comes back counts as both.",
+            "Replays that have ended, edits too, by outcome: resolved, failed, or refused though they were to be "
+            "applied. A request that was handed on and then comes back counts as both.",
             ("outcome",),
+            registry=registry,
+        )
+        self.ended_by_themselves = Counter(
+            "wallet_dead_letter_operations_ended_by_themselves_total",
+            "Operations that have stopped because too much went badly, or were paused because they cannot go on.",
+            ("how",),
             registry=registry,
         )
         self.without_outcome_seconds = Gauge(
@@ -75,8 +81,10 @@ class DeadLetterMetrics:
             "1 while this keeper can take letters in: it has a broker and a database.",
             registry=registry,
         )
-        for outcome in ("resolved", "failed"):
+        for outcome in ("resolved", "refused", "failed"):
             self.replays.labels(outcome=outcome)
+        for how in ("stopped", "paused"):
+            self.ended_by_themselves.labels(how=how)
 
     def count(self, taken: TakenIn, now: datetime) -> None:
         """Count what was taken in just now, and the replays that have ended with it."""

@@ -76,6 +76,8 @@ class Replayer:
         self._metrics = metrics
         self._failed = 0
         """Replays of the operation in hand that have failed before they were published."""
+        self._stopped = 0
+        """Whether it has stopped by itself."""
         self._connection: AbstractConnection | None = None
         self._channel: Channel | None = None
         self._suspects: dict[UUID, int] = {}
@@ -91,11 +93,12 @@ class Replayer:
             open_ids = await dead_letters_operations.open_ids(connection)
         moved = False
         for operation_id in open_ids:
-            self._failed = 0
+            self._failed = self._stopped = 0
             try:
                 moved |= await self._advance(operation_id)
                 # Not before it is committed: what is undone is done again, and would count twice.
                 self._metrics.replays.labels(outcome="failed").inc(self._failed)
+                self._metrics.ended_by_themselves.labels(how="stopped").inc(self._stopped)
             except BrokerUnavailableError as exc:
                 await self._away(operation_id, str(exc))
             except LostRaceError:
@@ -137,6 +140,7 @@ class Replayer:
                 await dead_letters_audit.insert(
                     connection, [Deed(KEEPER, KEEPER, "", "pause", why, operation_id=operation_id)], now
                 )
+        self._metrics.ended_by_themselves.labels(how="paused").inc(int(paused))
 
     async def _advance(self, operation_id: UUID) -> bool:
         async with self._database.transaction() as connection:
@@ -157,6 +161,7 @@ class Replayer:
                     why = _why_stop(row, counts)
                     if why:
                         await _stop(connection, operation_id, why, now)
+                        self._stopped = 1
                         return False
                     return await self._go_on(connection, row, counts, now)
 
@@ -462,7 +467,9 @@ async def follow(
         await dead_letters_replays.checked(
             connection, [row["replay_id"] for row in rows if row["replay_id"] not in over]
         )
-    metrics.replays.labels(outcome="resolved").inc(len(ended))
+    refused = sum(row["verdict"] == Verdict.WILL_APPLY and row["code"] != "OK" for row in ended)
+    metrics.replays.labels(outcome="refused").inc(refused)
+    metrics.replays.labels(outcome="resolved").inc(len(ended) - refused)
     return Followed(len(rows), len(ended))
 
 

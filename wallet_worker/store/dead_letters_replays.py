@@ -198,7 +198,7 @@ UPDATE dead_letter_replays r
 SET state = n.state, code = n.code, detail = n.detail, ended_at = $5
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS n (replay_id, state, code, detail)
 WHERE r.replay_id = n.replay_id AND r.state IN ('ordered', 'published')
-RETURNING r.replay_id, r.letter_id, r.operation_id, r.state, r.code, r.body IS NOT NULL AS is_edit
+RETURNING r.replay_id, r.letter_id, r.operation_id, r.state, r.verdict, r.code, r.body IS NOT NULL AS is_edit
 """
 
 
