@@ -28,7 +28,7 @@ ACTIONS: Mapping[Action, tuple[str, str]] = {
     ),
     Action.RESTORE: (
         "Restore",
-        "has letters wait again that were discarded, or are replaying without an outcome for long",
+        "has letters wait again that were discarded, or are replaying or edited without an outcome for long",
     ),
     Action.EDIT: (
         "Edit",
