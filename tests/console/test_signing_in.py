@@ -15,7 +15,7 @@ from wallet_worker.dead_letters.records import Role
 from wallet_worker.store.errors import NotLetInError, UnavailableError, mapped
 
 
-async def test_nothing_is_shown_before_signing_in(stage: Stage) -> None:
+async def test_need_13_nothing_is_shown_before_signing_in(stage: Stage) -> None:
     browser = stage.browser()
 
     for path in (
@@ -40,7 +40,7 @@ async def test_nothing_is_shown_before_signing_in(stage: Stage) -> None:
     assert stage.operations.asked == []
 
 
-async def test_signing_in_leads_to_the_page_that_was_asked_for(stage: Stage) -> None:
+async def test_need_13_signing_in_leads_to_the_page_that_was_asked_for(stage: Stage) -> None:
     browser = stage.browser()
     asked = await browser.get("/letters?states=waiting")
 
@@ -55,7 +55,7 @@ async def test_signing_in_leads_to_the_page_that_was_asked_for(stage: Stage) -> 
     "target",
     ["//evil.example/", "https://evil.example/", "/\\evil.example", "javascript:alert(1)", "evil", "/\tx"],
 )
-async def test_signing_in_never_leads_elsewhere(stage: Stage, target: str) -> None:
+async def test_need_13_signing_in_never_leads_elsewhere(stage: Stage, target: str) -> None:
     answer = await stage.browser().sign_in("ann", target=target)
 
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
@@ -65,7 +65,9 @@ async def test_signing_in_never_leads_elsewhere(stage: Stage, target: str) -> No
     ("name", "password"),
     [("ann", "not the password"), ("nobody", "whatever it is"), ("", ""), ("ann", "x" * 5_000)],
 )
-async def test_a_wrong_name_or_password_says_not_which(stage: Stage, name: str, password: str) -> None:
+async def test_need_13_a_wrong_name_or_password_says_not_which(
+    stage: Stage, name: str, password: str
+) -> None:
     browser = stage.browser()
 
     answer = await browser.sign_in(name, password)
@@ -75,7 +77,7 @@ async def test_a_wrong_name_or_password_says_not_which(stage: Stage, name: str, 
     assert (await browser.get("/letters")).status_code == 303
 
 
-async def test_the_cookie_is_for_this_host_only_and_no_script_reads_it(stage: Stage) -> None:
+async def test_need_13_the_cookie_is_for_this_host_only_and_no_script_reads_it(stage: Stage) -> None:
     cookie = (await stage.browser().sign_in("ann")).headers["set-cookie"].lower()
 
     assert "httponly" in cookie
@@ -83,7 +85,7 @@ async def test_the_cookie_is_for_this_host_only_and_no_script_reads_it(stage: St
     assert "domain" not in cookie
 
 
-async def test_behind_https_cookies_are_secure_and_of_this_very_host(users: Path) -> None:
+async def test_need_13_behind_https_cookies_are_secure_and_of_this_very_host(users: Path) -> None:
     stage = Stage(users, origin="https://console.example")
 
     answer = await stage.browser().sign_in("ann")
@@ -93,7 +95,7 @@ async def test_behind_https_cookies_are_secure_and_of_this_very_host(users: Path
     assert answer.headers["strict-transport-security"].startswith("max-age=")
 
 
-async def test_signing_in_makes_a_new_session_whatever_the_browser_had(stage: Stage) -> None:
+async def test_need_13_signing_in_makes_a_new_session_whatever_the_browser_had(stage: Stage) -> None:
     browser = stage.browser()
     browser.client.cookies.set("wallet_console", "planted", domain="localhost")
 
@@ -103,7 +105,7 @@ async def test_signing_in_makes_a_new_session_whatever_the_browser_had(stage: St
     assert stage.parts.sessions.find("planted", touch=False) is None
 
 
-async def test_signing_out_ends_the_session_also_for_a_copied_cookie(stage: Stage) -> None:
+async def test_need_13_signing_out_ends_the_session_also_for_a_copied_cookie(stage: Stage) -> None:
     browser = stage.browser()
     await browser.sign_in("ann")
     kept = dict(browser.client.cookies)
@@ -115,7 +117,7 @@ async def test_signing_out_ends_the_session_also_for_a_copied_cookie(stage: Stag
     assert (await thief.get("/letters")).status_code == 303
 
 
-async def test_a_session_ends_when_nothing_is_done_and_a_page_that_refreshes_itself_does_nothing(
+async def test_need_13_a_session_ends_when_nothing_is_done_and_a_page_that_refreshes_itself_does_nothing(
     stage: Stage,
 ) -> None:
     browser = stage.browser()
@@ -128,7 +130,7 @@ async def test_a_session_ends_when_nothing_is_done_and_a_page_that_refreshes_its
     assert (await browser.get("/letters")).status_code == 303
 
 
-async def test_a_session_ends_in_any_case_after_its_whole_time(stage: Stage) -> None:
+async def test_need_13_a_session_ends_in_any_case_after_its_whole_time(stage: Stage) -> None:
     browser = stage.browser()
     await browser.sign_in("ann")
 
@@ -140,7 +142,7 @@ async def test_a_session_ends_in_any_case_after_its_whole_time(stage: Stage) -> 
     assert (await browser.get("/plans")).status_code == 303
 
 
-async def test_whoever_is_removed_is_out_with_the_next_click(stage: Stage, users: Path) -> None:
+async def test_need_13_whoever_is_removed_is_out_with_the_next_click(stage: Stage, users: Path) -> None:
     browser = stage.browser()
     await browser.sign_in("ann")
 
@@ -149,7 +151,7 @@ async def test_whoever_is_removed_is_out_with_the_next_click(stage: Stage, users
     assert (await browser.get("/letters")).status_code == 303
 
 
-async def test_a_new_password_ends_the_sessions_of_the_old_one(stage: Stage, users: Path) -> None:
+async def test_need_13_a_new_password_ends_the_sessions_of_the_old_one(stage: Stage, users: Path) -> None:
     browser = stage.browser()
     await browser.sign_in("ann")
 
@@ -159,7 +161,9 @@ async def test_a_new_password_ends_the_sessions_of_the_old_one(stage: Stage, use
     assert (await browser.sign_in("ann", "another good one")).status_code == 303
 
 
-async def test_a_users_file_that_cannot_be_read_lets_nobody_in_and_says_so(stage: Stage, users: Path) -> None:
+async def test_need_13_a_users_file_that_cannot_be_read_lets_nobody_in_and_says_so(
+    stage: Stage, users: Path
+) -> None:
     browser = stage.browser()
     await browser.sign_in("ann")
 
@@ -175,13 +179,15 @@ async def test_a_users_file_that_cannot_be_read_lets_nobody_in_and_says_so(stage
     assert refused.status_code == 503
 
 
-async def test_without_users_the_page_says_how_the_first_is_made(stage: Stage, users: Path) -> None:
+async def test_need_13_without_users_the_page_says_how_the_first_is_made(stage: Stage, users: Path) -> None:
     users.unlink()  # noqa: ASYNC240 -- nobody else waits
 
     assert "wallet console user add" in (await stage.browser().get("/sign-in")).text
 
 
-async def test_after_five_wrong_passwords_the_right_one_is_not_looked_at_for_a_while(stage: Stage) -> None:
+async def test_need_13_after_five_wrong_passwords_the_right_one_is_not_looked_at_for_a_while(
+    stage: Stage,
+) -> None:
     browser = stage.browser()
     for _ in range(5):
         await browser.sign_in("ann", "a wrong password")
@@ -195,7 +201,7 @@ async def test_after_five_wrong_passwords_the_right_one_is_not_looked_at_for_a_w
     assert (await browser.sign_in("ann")).status_code == 303
 
 
-async def test_wrong_passwords_from_elsewhere_do_not_lock_a_colleague_out(stage: Stage) -> None:
+async def test_need_13_wrong_passwords_from_elsewhere_do_not_lock_a_colleague_out(stage: Stage) -> None:
     stranger = stage.browser("198.51.100.1")
     for _ in range(6):
         await stranger.sign_in("ann", "a wrong password")
@@ -203,7 +209,7 @@ async def test_wrong_passwords_from_elsewhere_do_not_lock_a_colleague_out(stage:
     assert (await stage.browser("203.0.113.7").sign_in("ann")).status_code == 303
 
 
-async def test_many_names_from_one_address_are_held_as_well(stage: Stage) -> None:
+async def test_need_13_many_names_from_one_address_are_held_as_well(stage: Stage) -> None:
     stage.parts.attempts._bounds = attempts.Bounds(name_at_address=5, address=3, name=50)
     stranger = stage.browser("198.51.100.1")
     for name in ("a", "b", "c"):
@@ -212,7 +218,7 @@ async def test_many_names_from_one_address_are_held_as_well(stage: Stage) -> Non
     assert (await stranger.sign_in("ann")).status_code == 429
 
 
-async def test_a_right_password_forgets_the_wrong_ones_before_it(stage: Stage) -> None:
+async def test_need_13_a_right_password_forgets_the_wrong_ones_before_it(stage: Stage) -> None:
     browser = stage.browser()
     for _ in range(3):
         for _ in range(3):
@@ -221,18 +227,20 @@ async def test_a_right_password_forgets_the_wrong_ones_before_it(stage: Stage) -
         await browser.post("/sign-out")
 
 
-async def test_right_passwords_are_not_counted_however_many_come_from_one_address(stage: Stage) -> None:
+async def test_need_13_right_passwords_are_not_counted_however_many_come_from_one_address(
+    stage: Stage,
+) -> None:
     stage.parts.attempts._bounds = attempts.Bounds(name_at_address=2, address=3, name=3)
 
     for _ in range(8):
         assert (await stage.browser().sign_in("ann")).status_code == 303
 
 
-async def test_names_are_found_however_they_are_capitalised(stage: Stage) -> None:
+async def test_need_13_names_are_found_however_they_are_capitalised(stage: Stage) -> None:
     assert (await stage.browser().sign_in("Ann ", PASSWORDS["ann"])).status_code == 303
 
 
-async def test_a_form_of_another_browser_does_not_sign_in(stage: Stage) -> None:
+async def test_need_13_a_form_of_another_browser_does_not_sign_in(stage: Stage) -> None:
     token = csrf_of((await stage.browser().get("/sign-in")).text)
     browser = stage.browser()
     await browser.get("/sign-in")
@@ -243,7 +251,7 @@ async def test_a_form_of_another_browser_does_not_sign_in(stage: Stage) -> None:
     assert "gone stale" in answer.text
 
 
-async def test_the_oldest_sessions_of_one_person_go_when_there_are_too_many(stage: Stage) -> None:
+async def test_need_13_the_oldest_sessions_of_one_person_go_when_there_are_too_many(stage: Stage) -> None:
     first = stage.browser()
     await first.sign_in("ann")
     user = stage.parts.users.users().get("ann")
@@ -255,13 +263,13 @@ async def test_the_oldest_sessions_of_one_person_go_when_there_are_too_many(stag
     assert (await first.get("/letters")).status_code == 303
 
 
-def test_what_is_kept_of_a_session_is_not_what_its_cookie_holds(stage: Stage) -> None:
+def test_need_13_what_is_kept_of_a_session_is_not_what_its_cookie_holds(stage: Stage) -> None:
     token = stage.parts.sessions.begin("ann", "hash")
 
     assert token not in repr(stage.parts.sessions._sessions)
 
 
-def test_a_password_is_as_argon2_keeps_it(users: Path) -> None:
+def test_need_13_a_password_is_as_argon2_keeps_it(users: Path) -> None:
     text = users.read_text()
 
     assert "$argon2id$" in text
@@ -272,7 +280,7 @@ def test_a_password_is_as_argon2_keeps_it(users: Path) -> None:
     assert not user.knows(PASSWORDS["bob"])
 
 
-async def test_what_was_typed_as_a_name_is_not_logged_unless_it_is_one(stage: Stage) -> None:
+async def test_need_13_what_was_typed_as_a_name_is_not_logged_unless_it_is_one(stage: Stage) -> None:
     with structlog.testing.capture_logs() as said:
         for name in ("correct horse battery", "ann"):
             for _ in range(6):
@@ -292,7 +300,7 @@ async def test_what_was_typed_as_a_name_is_not_logged_unless_it_is_one(stage: St
         ("198.51.100.1", "198.51.100.2", False),
     ],
 )
-async def test_addresses_of_one_ipv6_network_are_counted_as_one(
+async def test_need_13_addresses_of_one_ipv6_network_are_counted_as_one(
     stage: Stage, first: str, other: str, *, is_held: bool
 ) -> None:
     for _ in range(5):
@@ -301,7 +309,7 @@ async def test_addresses_of_one_ipv6_network_are_counted_as_one(
     assert ((await stage.browser(other).sign_in("ann")).status_code == 429) is is_held
 
 
-async def test_a_new_role_holds_from_the_next_click_and_is_logged(stage: Stage, users: Path) -> None:
+async def test_need_13_a_new_role_holds_from_the_next_click_and_is_logged(stage: Stage, users: Path) -> None:
     browser = stage.browser()
     await browser.sign_in("vera")
     before = (await browser.get("/letters")).text
@@ -323,7 +331,7 @@ async def test_a_new_role_holds_from_the_next_click_and_is_logged(stage: Stage, 
     ]
 
 
-async def test_what_is_kept_of_a_wrong_name_is_small_and_not_what_was_typed(stage: Stage) -> None:
+async def test_need_13_what_is_kept_of_a_wrong_name_is_small_and_not_what_was_typed(stage: Stage) -> None:
     typed = "correct horse battery " * 5_000
 
     refused = await stage.browser().sign_in(typed, "a wrong password")
@@ -335,7 +343,7 @@ async def test_what_is_kept_of_a_wrong_name_is_small_and_not_what_was_typed(stag
     assert b"correct horse" not in b"".join(kept)
 
 
-async def test_a_page_that_refreshes_itself_leaves_what_is_to_be_said_to_the_next_that_is_opened(
+async def test_need_13_a_page_that_refreshes_itself_leaves_what_is_to_be_said_to_the_next_that_is_opened(
     stage: Stage,
 ) -> None:
     browser = stage.browser()
@@ -351,7 +359,9 @@ async def test_a_page_that_refreshes_itself_leaves_what_is_to_be_said_to_the_nex
     assert said == [False, True, False]
 
 
-async def test_a_database_that_does_not_take_the_password_is_not_said_to_be_away(stage: Stage) -> None:
+async def test_need_13_a_database_that_does_not_take_the_password_is_not_said_to_be_away(
+    stage: Stage,
+) -> None:
     browser = stage.browser()
     await browser.sign_in("ann")
     stage.operations.raises = NotLetInError("InvalidPasswordError: password authentication failed")
@@ -364,7 +374,7 @@ async def test_a_database_that_does_not_take_the_password_is_not_said_to_be_away
     assert "The database is away" not in answer.text
 
 
-def test_only_a_password_or_a_machine_that_the_server_refuses_is_one_that_is_not_let_in() -> None:
+def test_need_13_only_a_password_or_a_machine_that_the_server_refuses_is_one_that_is_not_let_in() -> None:
     for kind in (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError):
         with pytest.raises(NotLetInError), mapped():
             raise kind("as the driver would say")
@@ -384,7 +394,7 @@ def test_only_a_password_or_a_machine_that_the_server_refuses_is_one_that_is_not
         ("", "{}", {"console.no_payment_keys"}),
     ],
 )
-def test_a_console_says_at_its_start_what_it_had_better_not_be_run_with(
+def test_need_13_a_console_says_at_its_start_what_it_had_better_not_be_run_with(
     monkeypatch: pytest.MonkeyPatch, users: Path, origin: str, keys: str, warned: set[str]
 ) -> None:
     for name, value in {
