@@ -182,8 +182,10 @@ async def test_a_viewer_sees_an_order_without_whose_it_is(ledger: Ledger) -> Non
 
     page = (await (await signed_in(ledger.stage, "vera")).get(f"/orders?serial_no={serial_no}")).text
 
+    number = await ledger.wallet.owner.fetchval("SELECT account_no FROM accounts WHERE user_id = $1", user)
     assert "100.00" in page
     assert user not in page
+    assert str(number) not in page
 
 
 async def test_queues_and_database_are_shown_as_they_are(ledger: Ledger) -> None:

@@ -113,9 +113,11 @@ def masked(text: str | None) -> str | None:
 
 
 def masked_view(view: P) -> P:
-    """Return an account or order without whose it is."""
+    """Return an account or order without whose it is, as its members are masked in a message."""
     changes = {
-        name: masked(value) for name in ("user_id", "to_user_id") if (value := getattr(view, name, None))
+        name: masked_member(name, value)
+        for name in ("user_id", "to_user_id", "account_no", "to_account_no")
+        if (value := getattr(view, name, None))
     }
     return view.model_copy(update=changes)
 

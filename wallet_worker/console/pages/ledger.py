@@ -242,7 +242,10 @@ _PROCESSINGS = {
 def _moved(visit: Visit, lines: Sequence[lookups.Line]) -> list[Moment]:
     """Return each movement of money, its lines together."""
     shown = [
-        replace(line, user_id=showing.masked(line.user_id)) if visit.is_viewer else line for line in lines
+        replace(line, user_id=showing.masked(line.user_id), account_no=line.account_no and showing.MASK)
+        if visit.is_viewer
+        else line
+        for line in lines
     ]
     return [
         Moment(at, "money", "Money moved", lines=tuple(line for line in shown if line.created_at == at))
