@@ -20,7 +20,7 @@ DEEDS = [
 
 
 @pytest.mark.parametrize("path", DEEDS)
-async def test_a_form_without_the_token_of_the_session_does_nothing(stage: Stage, path: str) -> None:
+async def test_need_13_a_form_without_the_token_of_the_session_does_nothing(stage: Stage, path: str) -> None:
     browser, other = stage.browser(), stage.browser()
     await browser.sign_in("bob")
     await other.sign_in("ann")
@@ -52,7 +52,9 @@ async def test_a_form_without_the_token_of_the_session_does_nothing(stage: Stage
     ],
     ids=str,
 )
-async def test_a_form_from_elsewhere_does_nothing(stage: Stage, path: str, headers: dict[str, str]) -> None:
+async def test_need_13_a_form_from_elsewhere_does_nothing(
+    stage: Stage, path: str, headers: dict[str, str]
+) -> None:
     browser = stage.browser()
     await browser.sign_in("bob")
     csrf = (await browser.get("/plans")).text.partition('name="csrf" value="')[2].partition('"')[0]
@@ -71,11 +73,29 @@ async def test_a_form_from_elsewhere_does_nothing(stage: Stage, path: str, heade
     assert stage.operations.asked == []
 
 
+@pytest.mark.parametrize("path", ["/letters.jsonl", "/audit.jsonl", "/letters/1/payload"])
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+async def test_need_13_a_link_elsewhere_leaves_nothing_in_the_audit(
+    stage: Stage, path: str, site: str
+) -> None:
+    browser = stage.browser()
+    await browser.sign_in("ann")
+    stage.operations.asked.clear()
+
+    answers = [await browser.get(path, headers={"sec-fetch-site": site})]
+    asked = list(stage.operations.asked)
+    answers += [await browser.get(path, headers={"sec-fetch-site": own}) for own in ("same-origin", "none")]
+    page = await browser.get("/letters/1", headers={"sec-fetch-site": site})
+
+    assert ([one.status_code for one in answers], asked) == ([403, 200, 200], [])
+    assert page.status_code == 200  # a link to a letter can be sent
+
+
 @pytest.mark.parametrize(
     "host",
     ["evil.example", "localhost.evil.example", "203.0.113.9:9310", "", "[::1", "127.0.0.1.nip.example"],
 )
-async def test_another_name_that_leads_here_is_turned_away(stage: Stage, host: str) -> None:
+async def test_need_13_another_name_that_leads_here_is_turned_away(stage: Stage, host: str) -> None:
     browser = stage.browser()
     await browser.sign_in("ann")
 
@@ -86,11 +106,11 @@ async def test_another_name_that_leads_here_is_turned_away(stage: Stage, host: s
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:9310", "[::1]:9310", "localhost"])
-async def test_on_this_machine_every_name_of_it_does(stage: Stage, host: str) -> None:
+async def test_need_13_on_this_machine_every_name_of_it_does(stage: Stage, host: str) -> None:
     assert (await stage.browser().get("/sign-in", headers={"host": host})).status_code == 200
 
 
-async def test_with_an_origin_only_its_name_does(users: Path) -> None:
+async def test_need_13_with_an_origin_only_its_name_does(users: Path) -> None:
     browser = Stage(users, origin="https://console.example").browser()
 
     assert (await browser.get("/sign-in")).status_code == 200
@@ -106,7 +126,7 @@ async def test_with_an_origin_only_its_name_does(users: Path) -> None:
         ("http://console.example:80", "console.example"),
     ],
 )
-async def test_the_port_that_browsers_leave_out_may_stand_in_the_origin(
+async def test_need_13_the_port_that_browsers_leave_out_may_stand_in_the_origin(
     users: Path, origin: str, host: str
 ) -> None:
     browser = Stage(users, origin=origin).browser()
@@ -141,7 +161,7 @@ async def test_the_port_that_browsers_leave_out_may_stand_in_the_origin(
         "/accounts?user_id=x",
     ],
 )
-async def test_every_answer_has_the_headers_that_protect_it(stage: Stage, path: str) -> None:
+async def test_need_13_every_answer_has_the_headers_that_protect_it(stage: Stage, path: str) -> None:
     browser = stage.browser()
     await browser.sign_in("bob")
 
@@ -169,7 +189,9 @@ async def test_every_answer_has_the_headers_that_protect_it(stage: Stage, path: 
         assert headers["cache-control"] == "no-store"
 
 
-async def test_an_answer_to_what_fails_is_protected_too_and_says_nothing_of_the_fault(stage: Stage) -> None:
+async def test_need_13_an_answer_to_what_fails_is_protected_too_and_says_nothing_of_the_fault(
+    stage: Stage,
+) -> None:
     browser = stage.browser()
     await browser.sign_in("bob")
     stage.operations.raises = RuntimeError("a secret of the program")
@@ -181,7 +203,7 @@ async def test_an_answer_to_what_fails_is_protected_too_and_says_nothing_of_the_
     assert "content-security-policy" in answer.headers
 
 
-async def test_a_form_that_is_too_large_or_of_another_kind_is_refused(stage: Stage) -> None:
+async def test_need_13_a_form_that_is_too_large_or_of_another_kind_is_refused(stage: Stage) -> None:
     browser = stage.browser()
     await browser.sign_in("ann")
     own = {"origin": ADDRESS}
@@ -203,14 +225,14 @@ async def test_a_form_that_is_too_large_or_of_another_kind_is_refused(stage: Sta
 @pytest.mark.parametrize(
     "path", ["/assets/../app.py", "/assets/..%2fapp.py", "/assets/%2e%2e/app.py", "/assets//etc/passwd"]
 )
-async def test_only_the_files_of_the_pages_are_given(stage: Stage, path: str) -> None:
+async def test_need_13_only_the_files_of_the_pages_are_given(stage: Stage, path: str) -> None:
     browser = stage.browser()
     await browser.sign_in("bob")
 
     assert (await browser.get(path)).status_code == 404
 
 
-async def test_a_page_cannot_be_asked_in_a_way_that_it_is_not_for(stage: Stage) -> None:
+async def test_need_13_a_page_cannot_be_asked_in_a_way_that_it_is_not_for(stage: Stage) -> None:
     browser = stage.browser()
     await browser.sign_in("bob")
 
@@ -219,7 +241,7 @@ async def test_a_page_cannot_be_asked_in_a_way_that_it_is_not_for(stage: Stage) 
     assert [name for name, _ in stage.operations.asked if name == "execute"] == []
 
 
-async def test_it_is_alive_for_whoever_asks_by_any_name(stage: Stage) -> None:
+async def test_need_13_it_is_alive_for_whoever_asks_by_any_name(stage: Stage) -> None:
     answer = await stage.browser().get("/healthz", headers={"host": "10.1.2.3"})
 
     assert (answer.status_code, answer.text) == (200, "alive\n")

@@ -1,5 +1,6 @@
 """What holds for every request: whom it may come from, and what the answer tells the browser."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -14,6 +15,8 @@ PATH_CHARACTERS_MAX = 512
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
+_IN_THE_AUDIT = re.compile(r"/(letters|audit)\.jsonl|/letters/[0-9]+/payload")
+"""What is asked for as pages are and leaves a row in the asker's name."""
 
 # Nothing that is not named is allowed: no inline script or style, no frame, nothing from elsewhere.
 _POLICY = (
@@ -110,9 +113,14 @@ class Guard:
         own = self._origin.of(headers.get("host", ""))
         if own is None:
             return 421, "The console is not reached under this name. Its operator sets WALLET_CONSOLE_ORIGIN."
-        if method in _SAFE_METHODS:
-            return None
         said, site = headers.get("origin"), headers.get("sec-fetch-site")
+        if method in _SAFE_METHODS:
+            if _IN_THE_AUDIT.fullmatch(path) and site in {"cross-site", "same-site"}:
+                return (
+                    403,
+                    "Another site has led here, so nothing was given. Ask for it from the console's own pages.",
+                )
+            return None
         if said is None and site is None:
             return 403, "The browser did not say where this form came from, so nothing was done."
         if (said is not None and said.lower() != own) or (site is not None and site != "same-origin"):
