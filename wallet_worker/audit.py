@@ -150,10 +150,10 @@ async def audit(
             await _find_twice(connection, report)
             await _find_wrong_accounts(connection, report)
             await _find_wrong_rows(connection, report)
-            await _find_unpaid(connection, report)
+            await find_unpaid(connection, None, report)
             await _find_wrong_reserves(connection, report)
             await _find_wrong_holds(connection, report)
-            await _find_too_many_refunds(connection, report)
+            await find_too_many_refunds(connection, None, report)
             report.findings = await named(connection, report.findings)
     report.seconds = time.monotonic() - begun
     return report
@@ -636,6 +636,7 @@ _UNPAID = """
 SELECT o.order_id, o.order_type, o.amount, o.currency
 FROM orders o
 WHERE o.status = 'succeeded' AND o.order_type IN ('recharge', 'withdraw', 'refund')
+  AND ($3::uuid[] IS NULL OR o.order_id = ANY ($3))
   AND NOT EXISTS (
       SELECT
       FROM payment_results r
@@ -649,9 +650,12 @@ ORDER BY o.order_id
 """
 
 
-async def _find_unpaid(connection: asyncpg.Connection, report: Report) -> None:
+async def find_unpaid(
+    connection: asyncpg.Connection, order_ids: Sequence[UUID] | None, report: Report
+) -> None:
+    """Find which of these orders, or of all, moved money through the gateway without a result that says so."""
     units = [10**digits for digits in MINOR_DIGITS.values()]
-    async for rows in chunks(connection, _UNPAID, list(MINOR_DIGITS), units):
+    async for rows in chunks(connection, _UNPAID, list(MINOR_DIGITS), units, order_ids):
         for order_id, order_type, amount, currency in rows:
             detail = (
                 f"no result of the gateway says that this {order_type} of {_text(amount, currency)} succeeded"
@@ -715,9 +719,15 @@ async def _find_wrong_holds(connection: asyncpg.Connection, report: Report) -> N
 
 
 _TOO_MANY_REFUNDS = """
+WITH refunded AS (
+    SELECT DISTINCT about_serial_no
+    FROM orders
+    WHERE order_type = 'refund' AND ($1::uuid[] IS NULL OR order_id = ANY ($1))
+)
 SELECT o.order_id, o.order_type, o.status, o.currency, o.amount, sum(r.amount)::bigint
-FROM orders r
-JOIN orders o ON o.serial_no = r.about_serial_no
+FROM refunded
+JOIN orders o ON o.serial_no = refunded.about_serial_no
+JOIN orders r ON r.about_serial_no = o.serial_no
 WHERE r.order_type = 'refund' AND r.status <> 'failed'
 GROUP BY o.order_id, o.order_type, o.status, o.currency, o.amount
 HAVING sum(r.amount) > o.amount OR o.order_type <> 'recharge' OR o.status <> 'succeeded'
@@ -725,8 +735,11 @@ ORDER BY o.order_id
 """
 
 
-async def _find_too_many_refunds(connection: asyncpg.Connection, report: Report) -> None:
-    async for rows in chunks(connection, _TOO_MANY_REFUNDS):
+async def find_too_many_refunds(
+    connection: asyncpg.Connection, order_ids: Sequence[UUID] | None, report: Report
+) -> None:
+    """Find the orders of which more is refunded than may be, of those that these refunds are about, or of all."""
+    async for rows in chunks(connection, _TOO_MANY_REFUNDS, order_ids):
         for order_id, order_type, status, currency, amount, refunded in rows:
             detail = (
                 f"{_text(refunded, currency)} are refunded of this {order_type}, which is {status} "

@@ -2,13 +2,17 @@
 
 A whole audit comes first. After it only accounts that have changed are looked at, found by the transaction that
 wrote them: a number that was drawn first may be committed last, so nothing is taken "after the last one seen".
-Every order that has a new line is checked with all of its lines: one that is paid a second time is found too.
+Every order that has a new line is checked with all of its lines, and with its result and what is refunded of its
+recharge: one that is paid a second time is found too.
 
 No index leads from a transaction to the lines that it wrote, and reading the whole table every time would take longer
 the longer it is. A line that somebody wrote without changing its account is found all the same: each time
 `PROBED_ACCOUNTS` accounts are asked for a line after the one that they believe to be their last, in turns. So it is
-found at once where there are no more accounts than that, and within some minutes where there are a million. What is
-changed in lines that are there already, and a line of no account at all, only a whole audit finds.
+found at once where there are no more accounts than that, and within some minutes where there are a million.
+
+Only a whole audit finds what is changed in lines that are there already, a line of no account at all, and what no line
+tells of: holds and what is reserved, orders that wait or came to nothing, commands without an order, an account that is
+closed and not empty, and numbers that are there twice.
 
 What is kept in memory is the last line and the balance of every account, about 200 bytes each.
 """
@@ -39,6 +43,8 @@ from wallet_worker.audit import (
     check_line,
     check_orders,
     find_stray_lines,
+    find_too_many_refunds,
+    find_unpaid,
     named,
 )
 from wallet_worker.pause import Pause, rest
@@ -217,6 +223,8 @@ async def _check_new(dsn: str, seen: _Seen, report: Report) -> int:
             order_ids = list({line["order_id"] for line in lines})
             await check_orders(connection, order_ids, checked)
             await find_stray_lines(connection, order_ids, checked)
+            await find_unpaid(connection, order_ids, checked)
+            await find_too_many_refunds(connection, order_ids, checked)
             checked.findings = await named(connection, checked.findings)
     # Only now: a check that was cut off is made again from where it began.
     seen.accounts |= {account.account_id: (account.line_no, account.balance) for account in changed}

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from tests.audit import ledger
-from tests.faults.proxy import proxied
+from tests.faults.proxy import Proxy
 from tests.servers.ports import free_ports
 from wallet_worker import follow as following
 from wallet_worker.audit import Invariant, Report
@@ -24,12 +24,25 @@ PATIENCE_SECONDS = 30.0
 
 COMMAND = """
 INSERT INTO commands (serial_no, command_type, fingerprint, content, status, code, result, created_at)
-VALUES ($1, 'order.recharge.v1', sha256($1::text::bytea), '{}', 'applied', 'OK', '{}', now())
+VALUES ($1, $2, sha256($1::text::bytea), '{}', 'applied', 'OK', '{}', now())
 """
 ORDER = """
 INSERT INTO orders (order_id, serial_no, order_type, account_id, amount, currency, status, code, channel, late,
                     transacted_at, created_at, updated_at)
 VALUES (gen_random_uuid(), $1, 'recharge', 101, 700, 'TWD', 'succeeded', 'OK', 'card', false, now(), now(), now())
+"""
+REFUND = """
+INSERT INTO orders (order_id, serial_no, order_type, account_id, amount, currency, status, code, channel, late,
+                    about_serial_no, transacted_at, created_at, updated_at)
+SELECT gen_random_uuid(), $1, 'refund', account_id, amount, currency, 'succeeded', 'OK', channel, false,
+       serial_no, now(), now(), now()
+FROM orders
+WHERE serial_no = $2
+"""
+RESULT = """
+INSERT INTO payment_results (payment_order_no, fingerprint, status, amount, currency, gateway_ref, occurred_at,
+                             received_at, processing, code)
+VALUES ($1, sha256($1::text::bytea), 'succeeded', '7.00', 'TWD', 'gw-' || $1, now(), now(), 'processed', 'OK')
 """
 LINE = """
 WITH moved AS (
@@ -62,9 +75,20 @@ async def pay_alice(
 ) -> None:
     """Credit alice, and debit the clearing account, in one transaction; or forget to."""
     async with owner.transaction():
-        await owner.execute(COMMAND, serial_no)
+        await owner.execute(COMMAND, serial_no, "order.recharge.v1")
         await owner.execute(ORDER, serial_no)
+        await owner.execute(RESULT, serial_no)
         await write_lines(owner, serial_no, contra=contra, ago=ago)
+
+
+async def refund_alice(owner: asyncpg.Connection, serial_no: str, about: str) -> None:
+    """Debit alice, and credit the clearing account, for all of a recharge of hers."""
+    async with owner.transaction():
+        await owner.execute(COMMAND, serial_no, "order.refund.v1")
+        await owner.execute(REFUND, serial_no, about)
+        await owner.execute(RESULT, serial_no)
+        await owner.execute(LINE, ledger.ALICE, serial_no, "debit", timedelta(0))
+        await owner.execute(LINE, await owner.fetchval(LANE), serial_no, "credit", timedelta(0))
 
 
 async def write_lines(
@@ -118,13 +142,14 @@ async def follower(clean_url: str) -> AsyncIterator[Following]:
 async def test_good_lines_are_counted_and_it_goes_on(follower: Following, owner: asyncpg.Connection) -> None:
     for number in range(5):
         await pay_alice(owner, f"R-new-{number}")
-    await follower.until("wallet_audit_lines_total", 10)
+    await refund_alice(owner, "F-new", about="R-new-0")
+    await follower.until("wallet_audit_lines_total", 12)
 
     assert not follower.task.done()
     follower.stopping.set()
     report = await follower.report()
     assert report.clean
-    assert follower.value("wallet_audit_lines_total") == 10
+    assert follower.value("wallet_audit_lines_total") == 12
     assert follower.value("wallet_audit_findings") == 0
 
 
@@ -183,8 +208,9 @@ JOIN orders o ON o.serial_no = 'R-untouched'
 
 async def _lines_whose_accounts_know_nothing(owner: asyncpg.Connection) -> None:
     async with owner.transaction():
-        await owner.execute(COMMAND, "R-untouched")
+        await owner.execute(COMMAND, "R-untouched", "order.recharge.v1")
         await owner.execute(ORDER, "R-untouched")
+        await owner.execute(RESULT, "R-untouched")
         await owner.execute(UNTOUCHED, ledger.ALICE, await owner.fetchval(LANE))
 
 
@@ -202,6 +228,19 @@ async def _nobody_asked(owner: asyncpg.Connection) -> None:
         await owner.execute("DELETE FROM commands WHERE serial_no = 'R-unasked'")
 
 
+async def _no_result(owner: asyncpg.Connection) -> None:
+    async with owner.transaction():
+        await pay_alice(owner, "R-unpaid")
+        await owner.execute("DELETE FROM payment_results WHERE payment_order_no = 'R-unpaid'")
+
+
+async def _refunded_twice(owner: asyncpg.Connection) -> None:
+    await pay_alice(owner, "R-besides")
+    async with owner.transaction():
+        for serial_no in ("F-once", "F-twice"):
+            await refund_alice(owner, serial_no, about="R-good")
+
+
 @pytest.mark.parametrize(
     ("damage", "broken"),
     [
@@ -216,6 +255,8 @@ async def _nobody_asked(owner: asyncpg.Connection) -> None:
         (_lines_whose_accounts_know_nothing, {Invariant.LAST_LINE: 2, Invariant.BALANCE: 2}),
         (_lines_without_their_order, {Invariant.STRAY_LINE: 2}),
         (_nobody_asked, {Invariant.ORDER_COMMAND: 1}),
+        (_no_result, {Invariant.RESULT: 1}),
+        (_refunded_twice, {Invariant.REFUNDS: 1}),
     ],
 )
 async def test_the_first_broken_rule_ends_it_and_is_a_metric(
@@ -311,7 +352,7 @@ async def test_a_ledger_that_is_broken_already_ends_it_at_once(
 async def test_a_database_that_is_away_is_waited_for_and_nothing_is_missed(
     clean_url: str, owner: asyncpg.Connection
 ) -> None:
-    async with proxied(clean_url) as proxy:
+    async with Proxy(clean_url) as proxy:
         follower = Following(proxy.url)
         await follower.until("wallet_audit_checked_timestamp_seconds", 1)
         proxy.refuse()

@@ -34,7 +34,8 @@ def audit(
     """Check every line of the ledger against its rules, as one moment saw it, while the wallet works on.
 
     Only WALLET_DATABASE_URL is needed. The database reads every line, about four seconds of one core for a million.
-    With --follow it goes on until a rule is broken, or until Ctrl-C or SIGTERM, and waits for a database that is away.
+    With --follow it goes on with new lines, their accounts and their orders until a rule is broken, or until Ctrl-C or
+    SIGTERM, and waits for a database that is away. Holds, and orders that have no lines, only a whole check looks at.
 
     Exit status: 0 when everything is in order, 1 when something was found, 3 when the database is away, or --follow was
     stopped before it had checked anything.
