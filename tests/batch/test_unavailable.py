@@ -11,7 +11,7 @@ import pytest
 from tests.batch import tables
 from tests.batch.rig import Acknowledged, Rig, rig
 from tests.core.world import open_account, recharge, result
-from tests.faults.proxy import Proxy, proxied
+from tests.faults.proxy import Proxy
 from tests.servers import Servers
 from wallet_worker import batch
 from wallet_worker.store import facts
@@ -52,7 +52,7 @@ def waiting(monkeypatch: pytest.MonkeyPatch) -> Waiting:
 @pytest.fixture
 async def proxy(database_url: str) -> AsyncIterator[Proxy]:
     """Give the network between the worker and the database."""
-    async with proxied(database_url) as found:
+    async with Proxy(database_url) as found:
         yield found
 
 

@@ -14,7 +14,7 @@ from schemas.names import WALLET_COMMANDS, WALLET_QUERIES
 from schemas.queries import AccountList
 from schemas.values import OutcomeStatus
 from tests.client.impostor import impostor
-from tests.faults.proxy import Way, proxied
+from tests.faults.proxy import Proxy, Way
 from tests.servers.ports import free_ports
 from wallet_worker.broker import topology
 from wallet_worker.broker.connection import WrongUrlError
@@ -117,7 +117,7 @@ async def test_a_lost_connection_leaves_the_outcome_unknown_and_the_next_call_co
     amqp_url: str,
 ) -> None:
     async with (
-        proxied(amqp_url) as proxy,
+        Proxy(amqp_url) as proxy,
         impostor(amqp_url, WALLET_COMMANDS) as worker,
         WalletClient(proxy.url) as wallet,
     ):
@@ -142,7 +142,7 @@ async def test_a_lost_connection_leaves_the_outcome_unknown_and_the_next_call_co
 
 async def test_a_call_waits_for_the_broker_to_come_back(amqp_url: str) -> None:
     async with (
-        proxied(amqp_url) as proxy,
+        Proxy(amqp_url) as proxy,
         impostor(amqp_url, WALLET_COMMANDS) as worker,
         WalletClient(proxy.url) as wallet,
     ):
@@ -166,7 +166,7 @@ async def test_a_call_waits_for_the_broker_to_come_back(amqp_url: str) -> None:
 async def test_a_confirm_that_is_lost_leaves_the_outcome_unknown(amqp_url: str) -> None:
     """The broker has the command, and the client never hears of it."""
     async with (
-        proxied(amqp_url) as proxy,
+        Proxy(amqp_url) as proxy,
         impostor(amqp_url, WALLET_COMMANDS) as worker,
         WalletClient(proxy.url) as wallet,
     ):
@@ -179,7 +179,7 @@ async def test_a_confirm_that_is_lost_leaves_the_outcome_unknown(amqp_url: str) 
 
 
 async def test_a_network_that_swallows_everything_ends_a_call_in_time(amqp_url: str) -> None:
-    async with proxied(amqp_url) as proxy, WalletClient(proxy.url) as wallet:
+    async with Proxy(amqp_url) as proxy, WalletClient(proxy.url) as wallet:
         proxy.black_hole(Way.BOTH)
         with pytest.raises(OutcomeUnknownError, match="no answer came within"):
             await wallet.open_account("alice", "TWD", serial_no="O-1", timeout_seconds=MOMENT_SECONDS)

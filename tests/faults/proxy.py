@@ -8,8 +8,7 @@ wrong, and one that waits for an answer waits as long as it would.
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from enum import Flag, auto
 from types import TracebackType
 from typing import Final, Self
@@ -28,7 +27,7 @@ class Way(Flag):
 
 
 class Link:
-    """One connection through the proxy. Bytes wait while a way is closed, as they do in a network's queues."""
+    """One connection through the proxy. Bytes, and its end, wait while a way is closed, as in a network's queues."""
 
     def __init__(self, client: "_Side", server: "_Side") -> None:
         self.client = client
@@ -50,9 +49,10 @@ class Link:
             way.set()
 
     def reset(self) -> None:
-        """Both ends get an RST: what was on its way is lost, and nobody said goodbye."""
+        """Both ends get an RST, wherever it can go: what was on its way is lost, and nobody said goodbye."""
         for side in (self.client, self.server):
             side.reset()
+        self.open_ways()  # nobody is there any more whom they could keep waiting
 
     async def carry(self, proxy: "Proxy") -> None:
         """Carry bytes both ways until an end closes."""
@@ -70,10 +70,12 @@ class Link:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _carry(self, proxy: "Proxy", way: Way, source: "_Side", sink: "_Side") -> None:
+        end = way
         with suppress(OSError):
             while chunk := await source.reader.read(_CHUNK_BYTES):
                 if way is Way.TO_SERVER and len(self.said_first) < _NAME_BYTES:
                     self.said_first += chunk
+                    proxy.swallow(self)
                 if proxy.delay_seconds:
                     await asyncio.sleep(proxy.delay_seconds)
                 if self._is_cut_at(proxy, way, chunk):
@@ -81,8 +83,11 @@ class Link:
                     proxy.cut.set()
                     return
                 await self._open[way].wait()
+                end = ~way  # should this fail, it is the other side that has ended
                 sink.writer.write(chunk)
                 await sink.writer.drain()
+                end = way
+        await self._open[end].wait()  # an end is a packet too
 
     def _is_cut_at(self, proxy: "Proxy", way: Way, chunk: bytes) -> bool:
         """Return whether the connection is to end with this chunk, which then does not arrive."""
@@ -157,8 +162,12 @@ class Proxy:
         """Let nothing through these ways, on connections there are and on new ones, until `heal`."""
         self._closed, self._named = ways, named
         for link in self._links:
-            if named in link.said_first:
-                link.close_way(ways)
+            self.swallow(link)
+
+    def swallow(self, link: Link) -> None:
+        """Close the ways of a connection that fall into the black hole, if there is one and this is one of its own."""
+        if self._named in link.said_first:
+            link.close_way(self._closed)
 
     def refuse(self) -> None:
         """Reset all connections and accept no new one, as if the server's machine had ended, until `heal`."""
@@ -213,17 +222,9 @@ class Proxy:
         except OSError:
             return
         link = Link(client, server)
-        if self._closed and not self._named:
-            link.close_way(self._closed)
+        self.swallow(link)
         self._links.add(link)
         try:
             await link.carry(self)
         finally:
             self._links.discard(link)
-
-
-@asynccontextmanager
-async def proxied(url: str) -> AsyncIterator[Proxy]:
-    """Give a proxy in front of the server at this URL."""
-    async with Proxy(url) as proxy:
-        yield proxy

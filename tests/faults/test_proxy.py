@@ -17,8 +17,10 @@ class Echo:
     def __init__(self) -> None:
         self.heard = bytearray()
         self.more = asyncio.Event()
+        self.left = asyncio.Event()
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writer = writer
         try:
             while chunk := await reader.read(100):
                 self.heard += chunk
@@ -27,7 +29,18 @@ class Echo:
         except OSError:
             pass
         finally:
+            self.left.set()
             writer.close()
+
+    def says(self, words: bytes) -> None:
+        self.writer.write(words)
+
+    async def is_left(self) -> bool:
+        try:
+            await asyncio.wait_for(self.left.wait(), NOT_HEARD_SECONDS)
+        except TimeoutError:
+            return False
+        return True
 
 
 class Client:
@@ -115,6 +128,36 @@ async def test_a_black_hole_keeps_the_connection_and_what_waited_arrives_when_it
 
     proxy.heal()
     assert await asyncio.wait_for(client.reader.readexactly(5), PATIENCE_SECONDS) == b"lost?"
+
+
+@pytest.mark.parametrize("ways", [Way.TO_SERVER, Way.BOTH])
+async def test_a_client_that_ends_in_a_black_hole_is_not_missed_until_it_heals(
+    proxy: Proxy, client: Client, echo: Echo, ways: Way
+) -> None:
+    """Nor is it where the server still speaks to it, and nobody is there to hear that."""
+    await client.says(b"hello")
+    proxy.black_hole(ways)
+
+    client.writer.transport.abort()
+
+    for _ in range(3):
+        echo.says(b"anybody there?")
+        assert not await echo.is_left()
+    proxy.heal()
+    await asyncio.wait_for(echo.left.wait(), PATIENCE_SECONDS)
+
+
+async def test_a_black_hole_by_name_takes_new_connections_that_say_it_and_no_others(
+    proxy: Proxy, client: Client
+) -> None:
+    proxy.black_hole(named=b"publisher")
+    publisher = await connect(proxy)
+
+    publisher.writer.write(b"publisher")
+
+    assert await publisher.hears_nothing()
+    assert await client.says(b"consumer") == b"consumer"
+    publisher.writer.close()
 
 
 async def test_a_new_connection_falls_into_the_black_hole_too(proxy: Proxy) -> None:

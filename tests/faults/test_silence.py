@@ -7,7 +7,7 @@ import pytest
 
 from schemas.names import WALLET_COMMANDS, WALLET_EVENTS
 from tests.core.world import NOW
-from tests.faults.proxy import Proxy, Way, proxied
+from tests.faults.proxy import Proxy, Way
 from wallet_worker.broker import connection
 from wallet_worker.broker.connection import BrokerUnavailableError, calling, connect, open_channel
 from wallet_worker.broker.publisher import Publisher
@@ -22,7 +22,7 @@ SILENCE_SECONDS = 15.0  # three heartbeats of a second, and whatever a busy mach
 @pytest.fixture
 async def broker(amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Proxy]:
     monkeypatch.setattr(connection, "HEARTBEAT_SECONDS", 1)
-    async with proxied(amqp_url) as proxy:
+    async with Proxy(amqp_url) as proxy:
         yield proxy
 
 
