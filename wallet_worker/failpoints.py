@@ -3,15 +3,21 @@
     WALLET_FAILPOINT=after_commit          the process kills itself, with SIGKILL, when it first passes there
     WALLET_FAILPOINT=after_commit:7        … when it passes there for the seventh time
 
-Unset, which is how every worker runs, a failpoint is a call of an empty function for each batch.
+The last line of its log says so. Unset, which is how every worker runs, a failpoint is a call of an empty function for
+each batch.
 """
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Mapping
 from enum import StrEnum, auto
 
+import structlog
+
 VARIABLE = "WALLET_FAILPOINT"
+
+log = structlog.get_logger(__name__)
 
 
 class Failpoint(StrEnum):
@@ -54,6 +60,9 @@ def read(environment: Mapping[str, str]) -> Callable[[Failpoint], None]:
         nonlocal left
         left -= passed is place
         if left <= 0 and passed is place:
+            log.critical(
+                "failpoint.reached", failpoint=place.value, detail=f"{VARIABLE}={wanted} ends this worker"
+            )
             os.kill(os.getpid(), signal.SIGKILL)
 
     return die_there
@@ -63,5 +72,14 @@ def _go_on(_: Failpoint) -> None:
     pass
 
 
-passing = read(os.environ)
+def _read_here() -> Callable[[Failpoint], None]:
+    """Return what this process's environment has it do; a place that there is not ends it, with a sentence."""
+    try:
+        return read(os.environ)
+    except UnknownFailpointError as exc:
+        sys.stderr.write(f"wallet: {exc}\n")
+        raise SystemExit(2) from None
+
+
+passing = _read_here()
 """Called by the worker in each of the places."""

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from wallet_worker import failpoints
+from wallet_worker.cli.exits import Exit
 from wallet_worker.failpoints import Failpoint, UnknownFailpointError, read
 
 
@@ -45,5 +46,25 @@ def test_the_process_kills_itself_when_it_passes_the_place_for_the_nth_time(
         check=False,
     )
 
+    *numbers, last = done.stdout.splitlines()
     assert done.returncode == -signal.SIGKILL
-    assert done.stdout.split() == passed
+    assert numbers == passed
+    assert "failpoint.reached" in last
+    assert f"WALLET_FAILPOINT={wanted}" in last
+
+
+def test_a_worker_with_a_place_that_there_is_not_says_so_in_a_sentence() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env=os.environ | {"WALLET_FAILPOINT": "after_comit"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == Exit.MISUSED
+    assert done.stdout == ""
+    assert done.stderr.startswith(
+        "wallet: WALLET_FAILPOINT=after_comit: there are before_commit, after_commit, "
+    )
+    assert len(done.stderr.splitlines()) == 1
