@@ -12,8 +12,11 @@ from tests.dead_letters.conftest import ANNA, Desk
 from tests.dead_letters.letters import arrived, headers
 from tests.journeys.messages import recharge
 from tests.workers import KEYS
+from wallet_worker.cli import dlq as cli_dlq
 from wallet_worker.cli import dlq_asking
 from wallet_worker.cli.exits import Exit
+from wallet_worker.dead_letters.records import Operation
+from wallet_worker.store.errors import UnavailableError
 
 ROLES = json.dumps({"vera": "viewer", "otto": "operator", "olga": "operator", "anna": "approver"})
 
@@ -189,6 +192,27 @@ async def test_need_16_a_database_that_is_away_is_one_line_and_status_3() -> Non
 
     assert found.status == Exit.UNAVAILABLE
     assert len(found.err_lines) == 1
+
+
+@pytest.mark.parametrize("wait", ["--wait", "--no-wait"])
+async def test_need_16_a_database_that_goes_away_after_it_was_executed_leaves_the_end_unknown(
+    desk: Desk, url: str, monkeypatch: pytest.MonkeyPatch, wait: str
+) -> None:
+    async def away(*_: object, **__: object) -> Operation:
+        msg = "it is away"
+        raise UnavailableError(msg)
+
+    monkeypatch.setattr(cli_dlq, "_watch", away)
+    await desk.take_in(arrived(recharge("user-1")))
+    plan = await said(url, "replay", "--why", "mended")
+
+    begun = await dlq(url, "replay", "--execute", plan["token"], wait)
+    number = str(await desk.owner.fetchval("SELECT operation_id FROM dead_letter_operations"))
+    looked = await dlq(url, "progress", number)
+
+    assert begun.status == Exit.UNKNOWN
+    assert begun.err_lines[-1] == f"wallet: it goes on without you: wallet dlq progress {number}"
+    assert looked.status == Exit.UNAVAILABLE
 
 
 async def test_need_17_what_is_about_to_be_done_names_the_number_and_the_target(desk: Desk, url: str) -> None:

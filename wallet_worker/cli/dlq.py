@@ -565,7 +565,7 @@ def _do(action: Action, token: str, *, wait: bool, who: str | None, as_json: boo
 
     begun = ask(who, work, predicts=True)
     terminal.say(f"operation {begun.operation_id}")
-    ended = _watched(who, begun.operation_id, wait=wait) if begun.ended_at is None else begun
+    ended = _watched(who, begun.operation_id, wait=wait, is_ours=True) if begun.ended_at is None else begun
     _end_with(ended, as_json=as_json)
 
 
@@ -594,11 +594,16 @@ def _steer(
     _tell_operation(ask(who, work), as_json=as_json)
 
 
-def _watched(who: str | None, operation_id: UUID, *, wait: bool) -> Operation:
-    """Return an operation, when it has ended or nobody goes on with it if that is waited for."""
+def _watched(who: str | None, operation_id: UUID, *, wait: bool, is_ours: bool = False) -> Operation:
+    """Return an operation, when it has ended or nobody goes on with it if that is waited for.
+
+    `is_ours`: this command has begun it, so that it cannot end as if nothing was done.
+    """
     try:
         return ask(who, lambda desk, actor: _watch(desk, actor, operation_id, wait=wait))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Exit) as exc:
+        if isinstance(exc, typer.Exit) and not (is_ours and exc.exit_code == Exit.UNAVAILABLE):
+            raise
         exits.end(Exit.UNKNOWN, f"it goes on without you: wallet dlq progress {operation_id}")
 
 
