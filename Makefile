@@ -29,16 +29,17 @@ run-servers: servers ## Start PostgreSQL and RabbitMQ for yourself, until Ctrl-C
 	@$(BIN)/python -m tests.servers run
 
 chaos: servers ## Break everything at random under load, and say what was lost or doubled (MINUTES=5 SEED=7)
-	@$(BIN)/python -m tests.faults --minutes $(or $(MINUTES),5) --seed "$(SEED)" $(ARGS)
+	@$(BIN)/python -m tests.faults --minutes $(or $(MINUTES),5) $(SEED:%=--seed %) $(ARGS)
 
-# Of the faults, `make test` has the chaos, the controls, the checker and the harness; with the rows of the matrix it would
-# take thirteen minutes, and `make rows` has those.
+# Of the faults, `make test` has the chaos, the controls, the checker and the harness, and the rows of dead letters; with
+# the other rows of the matrix it would take thirteen minutes, and `make rows` has them all.
 ROWS := $(addprefix tests/faults/test_,broker_faults.py database_faults.py messages.py worker_deaths.py)
+ROWS_OF_DEAD_LETTERS := tests/dead_letters/test_faults.py
 rows: servers ## Run every fault of the matrix with short limits, in about four minutes (ARGS="-k row_27")
-	@$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile $(ROWS) $(ARGS)
+	@$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile $(ROWS) $(ROWS_OF_DEAD_LETTERS) $(ARGS)
 
 faults: servers ## Run every fault at its full length, over an hour (ARGS="-k row_27")
-	@WALLET_FAULTS=full $(BIN)/pytest --timeout 7200 tests/faults $(ARGS)
+	@WALLET_FAULTS=full $(BIN)/pytest --timeout 7200 tests/faults $(ROWS_OF_DEAD_LETTERS) $(ARGS)
 
 fuzz: env ## Fuzz the parser with atheris, which it installs where there is a wheel of it (SECONDS=60)
 	@$(BIN)/python -c "import atheris" 2>/dev/null || $(PIP) --only-binary :all: atheris==3.0.0

@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -94,7 +95,7 @@ class WorkerProcess:
 class Workers:
     """Starts worker processes on one vhost and one database, and ends those that still run in the end.
 
-    `program` is what Python runs, as its arguments.
+    `program` is what Python runs, as its arguments. Their logs are left in `folder`, or are gone with them without one.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Workers:
         database_url: str,
         management_url: str | None,
         program: Sequence[str] = ("-m", "wallet_worker", "worker"),
+        folder: Path | None = None,
     ) -> None:
         self.program = program
         self.amqp_url = amqp_url
@@ -110,7 +112,10 @@ class Workers:
         self._management_url = management_url
         self._started: list[WorkerProcess] = []
         self._numbers = itertools.count()
-        self._folder = tempfile.TemporaryDirectory(prefix="wallet-workers-")
+        self._gone_in_the_end = ExitStack()
+        self._folder = folder or Path(
+            self._gone_in_the_end.enter_context(tempfile.TemporaryDirectory(prefix="wallet-workers-"))
+        )
 
     @property
     def started(self) -> list[WorkerProcess]:
@@ -135,9 +140,7 @@ class Workers:
     async def launch(self, **settings: str) -> WorkerProcess:
         """Start a worker, with further WALLET_… settings, and do not wait for it."""
         (port,) = free_ports(1)
-        log_path = (
-            Path(self._folder.name) / f"worker-{next(self._numbers)}.log"
-        )  # two may be starting at once
+        log_path = self._folder / f"worker-{next(self._numbers)}.log"  # two may be starting at once
         with log_path.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -166,7 +169,7 @@ class Workers:
             if worker.process.returncode is None:
                 worker.thaw()
                 await worker.kill()
-        self._folder.cleanup()
+        self._gone_in_the_end.close()
 
 
 async def until(connection: asyncpg.Connection, query: str, wanted: object, *arguments: object) -> None:

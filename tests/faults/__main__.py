@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -19,35 +20,43 @@ def main(
     *,
     minutes: Annotated[float, typer.Option(help="How long faults are made.")] = 5,
     seed: Annotated[
-        str, typer.Option(help="A number from which the run can be made again; a new one if empty.")
-    ] = "",
+        int | None, typer.Option(help="A number from which the run can be made again; a new one without it.")
+    ] = None,
     rate: Annotated[float, typer.Option(help="Commands a second.")] = 40,
 ) -> None:
     """Break everything at random under load; say what was lost, doubled or stuck. Exit status 1 if anything was.
+
+    What was sent, in the notebook, and the workers' logs are kept unless all is well, and it says where.
 
     Example: python -m tests.faults --minutes 5 --seed 7
     """
     logging.getLogger("aiormq").setLevel(
         logging.CRITICAL
     )  # each lost connection of the harness's own, otherwise
-    number = int(seed) if seed else secrets.randbelow(10**6)
+    number = secrets.randbelow(10**6) if seed is None else seed
     _say(f"seed {number}: again with `make chaos MINUTES={minutes:g} SEED={number}`")
-    report = asyncio.run(_run(number, minutes, rate))
-    for line in report.lines():
-        typer.echo(line)
-    raise typer.Exit(int(not report.is_clean))
+    folder = Path(tempfile.mkdtemp(prefix="wallet-chaos-"))
+    is_clean = False
+    try:
+        report = asyncio.run(_run(folder, number, minutes, rate))
+        for line in report.lines():
+            typer.echo(line)
+        is_clean = report.is_clean
+    finally:
+        if is_clean or not any(folder.iterdir()):
+            shutil.rmtree(folder)
+        else:
+            _say(f"the notebook and the workers' logs are in {folder}")
+    raise typer.Exit(int(not is_clean))
 
 
-async def _run(seed: int, minutes: float, rate: float) -> Report:
-    with tempfile.TemporaryDirectory(prefix="wallet-chaos-") as folder:
-        async with (
-            start_servers(controlled=True, durable=False, say=_say) as servers,
-            servers.database() as migrated_url,
-        ):
-            await migrate(migrated_url)
-            return await run(
-                servers, migrated_url, Path(folder), seed=seed, minutes=minutes, rate=rate, say=_say
-            )
+async def _run(folder: Path, seed: int, minutes: float, rate: float) -> Report:
+    async with (
+        start_servers(controlled=True, durable=False, say=_say) as servers,
+        servers.database() as migrated_url,
+    ):
+        await migrate(migrated_url)
+        return await run(servers, migrated_url, folder, seed=seed, minutes=minutes, rate=rate, say=_say)
 
 
 def _say(line: str) -> None:

@@ -387,10 +387,12 @@ ALONE: Final = (
     frozenset({broker_killed, broker_restarted, broker_frozen, broker_out_of_memory, broker_out_of_disk})
     | OF_THE_TOPOLOGY,
     frozenset({database_killed, database_restarted, database_frozen}),
+    frozenset({network_black_hole, network_slow, network_refused, connection_lost_in_commit}),
     frozenset({worker_frozen, worker_replaced}),
     *(frozenset(pair) for pair in product(OF_THE_TOPOLOGY, OF_WORKERS)),
 )
 """Of each of these sets, one at a time.
 
-What is frozen can't be stopped in order, and a worker that starts while something is missing ends, and rightly so.
+What is frozen can't be stopped in order, a worker that starts while something is missing ends, and rightly so, and of
+two faults of one network the first to end would end both.
 """

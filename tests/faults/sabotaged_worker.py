@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Final, Self
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -139,6 +140,16 @@ def freezes() -> None:
             real(pid, signal.SIGSTOP)
 
     put(os, "kill", stop)
+
+
+@sabotage
+def mute() -> None:
+    """Be connected and ready, and publish nothing."""
+
+    async def publish(*_: Any) -> set[UUID]:
+        return set()
+
+    put(publisher.Publisher, "publish", publish)
 
 
 # The negative controls: each breaks a promise, and the checker must see it.

@@ -4,6 +4,7 @@ And what such a run rests on: that its seed makes it again, that every fault cle
 """
 
 import asyncio
+import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -17,13 +18,17 @@ from typing import NoReturn, cast
 
 import asyncpg
 import pytest
+import typer
 
+from tests.faults import __main__ as command
 from tests.faults import chaos, faults, operating
+from tests.faults import world as worlds
 from tests.faults.chaos import Report, Step, make, run, schedule, storm
+from tests.faults.checker import Violation
 from tests.faults.conftest import MakeWorld
 from tests.faults.faults import ALONE, WEIGHTS, Fault, Weather
 from tests.faults.proxy import Proxy, Way
-from tests.faults.world import World
+from tests.faults.world import NotQuietError, World, sabotaged
 from tests.servers import Servers, ServersUnavailable
 from wallet_worker.audit import Invariant
 from wallet_worker.broker import topology
@@ -31,6 +36,7 @@ from wallet_worker.broker import topology
 SEED = 20266424
 MINUTES = 1.75
 """Its first faults are of every sort: to workers and keepers, networks, servers, and what a broker must have."""
+FAULTS_MIN = 10  # it makes about twenty: with fewer, something else takes the time
 PATIENCE_SECONDS = 5.0
 
 
@@ -43,7 +49,9 @@ async def test_a_random_mix_of_all_faults_under_load_breaks_nothing(
         print("\n" + "\n".join(report.lines()))  # noqa: T201 -- the report of the run
     assert report.failures == []
     assert report.violations == []
+    assert sum(report.faults.values()) >= FAULTS_MIN
     assert report.kills
+    assert report.died_at
 
 
 # The seed makes it again
@@ -279,7 +287,40 @@ async def test_a_run_that_cannot_even_begin_has_a_report_with_its_seed(
     assert "nobody there" in failure
 
 
+@pytest.mark.parametrize("violations", [[], [Violation(1, "something was lost")]])
+def test_what_was_sent_and_the_logs_are_kept_of_a_run_that_was_not_clean(
+    violations: list[Violation],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def run_briefly(folder: Path, seed: int, minutes: float, _: float) -> Report:
+        (folder / "notebook.jsonl").write_text("what was sent")
+        return Report(seed, minutes, violations=violations)
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(command, "_run", run_briefly)
+
+    with pytest.raises(typer.Exit) as ended:
+        command.main(seed=7)
+
+    assert ended.value.exit_code == len(violations)
+    kept = [path.parent for path in tmp_path.rglob("notebook.jsonl")]
+    assert len(kept) == len(violations)
+    assert [folder for folder in kept if f"are in {folder}\n" not in capsys.readouterr().err] == []
+
+
 # What it looks at
+
+
+async def test_a_worker_that_applies_commands_and_tells_nobody_is_not_back(
+    monkeypatch: pytest.MonkeyPatch, make_world: MakeWorld
+) -> None:
+    async with make_world(workers=1, accounts=1, program=sabotaged("mute")) as world:
+        monkeypatch.setattr(worlds, "QUIET_SECONDS", PATIENCE_SECONDS)
+
+        with pytest.raises(NotQuietError, match=r"ready: \[True\]; 2 rows in the outbox"):
+            await world.healed()
 
 
 async def test_what_only_the_audit_finds_is_a_violation_too(make_world: MakeWorld) -> None:

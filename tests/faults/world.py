@@ -84,7 +84,7 @@ class World:
         await self.until("SELECT count(*) FROM accounts WHERE kind = 'user'", len(self.load.accounts))
 
     async def healed(self) -> float:
-        """Wait until all workers are ready and a command that is sent now is applied; return the seconds it took.
+        """Wait until all workers are ready and a command that is sent now is applied and told; return the seconds.
 
         Raises NotQuietError after QUIET_SECONDS.
         """
@@ -98,6 +98,7 @@ class World:
                 )
                 await self.fleet.until_ready(QUIET_SECONDS)
                 await self._until_consumed()
+                await self._until_told("account.opened.v1", probe.note.serial_no)
         except TimeoutError:
             raise NotQuietError(f"not back within {QUIET_SECONDS:.0f} s: {await self._state()}") from None
         self.recoveries.append(time.monotonic() - begun)
@@ -110,6 +111,10 @@ class World:
                 if min((await self.consumers()).values()) >= len(self.fleet.slots):
                     return
             await asyncio.sleep(0.1)
+
+    async def _until_told(self, event_type: str, serial_no: str) -> None:
+        while (serial_no, event_type) not in self.heard.events:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
     async def until(self, query: str, wanted: object, *arguments: object) -> None:
         """Wait until a query's one value is the wanted one; the database may be away meanwhile."""
@@ -293,7 +298,10 @@ class World:
         self.heard.unrouted.append(message.body)
 
     async def _read_letters(self) -> None:
-        """Note what the keepers have on record, as if it were heard."""
+        """Note what the keepers have on record, as if it were heard.
+
+        Two records of one dead letter look like one: a sender that had no confirm has sent it twice, perhaps.
+        """
         connection = await asyncpg.connect(self.database_url)
         try:
             for body, reason in await connection.fetch(_LETTERS):
@@ -335,7 +343,10 @@ async def world(
     settings: Sequence[Mapping[str, str]] = (),
     keepers: bool = False,
 ) -> AsyncIterator[World]:
-    """Give a world in which all workers are ready and all accounts are open. `settings` are of the first workers."""
+    """Give a world in which all workers are ready and all accounts are open. `settings` are of the first workers.
+
+    The notebook and the workers' logs are left in the folder.
+    """
     async with AsyncExitStack() as stack:
         amqp_url = await stack.enter_async_context(servers.vhost())
         database_url = await stack.enter_async_context(servers.database(template=migrated_url))
@@ -343,7 +354,7 @@ async def world(
         broker = await stack.enter_async_context(Proxy(amqp_url))
         database = await stack.enter_async_context(Proxy(database_url))
         processes = await stack.enter_async_context(
-            Workers(broker.url, database.url, servers.management_url, program)
+            Workers(broker.url, database.url, servers.management_url, program, folder)
         )
         notebook = stack.enter_context(Notebook(folder / "notebook.jsonl"))
         sender = Sender(amqp_url, notebook)
@@ -360,18 +371,16 @@ async def world(
             servers, amqp_url, database_url, broker, database, processes, fleet, notebook, sender, gateway, load,
             requests, [], keepers, heard,
         )  # fmt: skip
-        made.ears = [
-            requests,
-            Ears(amqp_url, LISTENER, made.on_event, exchange=EVENTS),
-            Ears(amqp_url, REPLIES, made.on_reply),
-        ]
+        listener = Ears(amqp_url, LISTENER, made.on_event, exchange=EVENTS)
+        asker = Ears(amqp_url, REPLIES, made.on_reply)
+        made.ears = [requests, listener, asker]
         if not keepers:
             made.ears += [
                 Ears(amqp_url, DEAD_LETTERS, made.on_dead_letter),
                 Ears(amqp_url, UNROUTED, made.on_unrouted),
             ]
-        await made.ears[1].declare()
-        await made.ears[2].declare()
+        for ears in (listener, asker):
+            await ears.declare()
         background = asyncio.gather(fleet.run(), *(ears.run() for ears in made.ears))
         stack.push_async_callback(_end, background)
         for slot, setting in zip(fleet.slots, settings, strict=False):
