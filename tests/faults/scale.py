@@ -16,6 +16,9 @@ PROGRAM: Final = WORKER if FULL else sabotaged("impatient")
 PAST_THE_HEARTBEAT: Final = 40.0 if FULL else 8.0
 """After this, whoever said nothing was given up."""
 
+FOUND_WITHIN: Final = 40.0 if FULL else 20.0
+"""Within this, a worker says that a server fell silent: about 35 s are promised. A suite's machine has more to do."""
+
 PAST_THE_STATEMENT: Final = 35.0 if FULL else 5.0
 """After this, every statement that the database did not answer was given up."""
 
@@ -24,6 +27,9 @@ PAST_THE_GRACE: Final = 45.0 if FULL else 12.0
 
 PAST_THE_RELAY: Final = 75.0 if FULL else 15.0
 """After this, what nobody confirmed was published again."""
+
+TRIED_AGAIN_SECONDS: Final = 180.0 if FULL else 2.0
+"""So long after it found no place for a dead letter of its own, the broker looks for one again."""
 
 AWAY: Final = 11 * 60.0 if FULL else 4.0
 """How long a broker is away for long."""

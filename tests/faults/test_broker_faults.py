@@ -2,21 +2,37 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeAlias
 from urllib.parse import quote
 
 import pytest
 from pamqp.commands import Basic
 
-from schemas.names import PAYMENT_REQUESTS, PAYMENT_RESULTS, WALLET_DEAD_LETTERS, WALLET_EVENTS
+from schemas.names import (
+    PAYMENT_REQUESTS,
+    PAYMENT_RESULTS,
+    WALLET_COMMANDS,
+    WALLET_DEAD_LETTERS,
+    WALLET_EVENTS,
+)
 from tests.faults import faults
 from tests.faults.conftest import MakeWorld
 from tests.faults.faults import Weather
-from tests.faults.operating import disk_alarm, memory_alarm
+from tests.faults.notebook import Answer, Kind, Note
+from tests.faults.operating import control, disk_alarm, memory_alarm
 from tests.faults.proxy import Way
-from tests.faults.scale import AWAY, FULL, PAST_THE_GRACE, PAST_THE_HEARTBEAT, PAST_THE_RELAY, PROGRAM
+from tests.faults.scale import (
+    AWAY,
+    FOUND_WITHIN,
+    FULL,
+    PAST_THE_GRACE,
+    PAST_THE_RELAY,
+    PROGRAM,
+    TRIED_AGAIN_SECONDS,
+)
+from tests.faults.wire import Letter
 from tests.faults.world import World
 from tests.journeys.upstream import COMMANDS, RESULTS, UNROUTED
 from tests.servers import Servers
@@ -35,13 +51,13 @@ async def test_row_6_a_broker_that_is_killed_or_restarted_is_found_again(make_wo
 
         async def break_it() -> None:
             for fault in (faults.broker_killed, faults.broker_restarted):
-                await fault(world, Weather())
-                await world.healed()
+                async with asyncio.timeout(60):  # the broker's own start is among it
+                    await fault(world, Weather())
+                    await world.healed()
 
         await world.under_load(break_it)
 
         assert await world.judge() == []
-        assert max(world.recoveries) < 60
 
 
 async def test_row_7_a_broker_that_is_away_for_long_finds_the_worker_alive_and_unready(
@@ -92,7 +108,7 @@ async def test_row_8_a_queue_that_stays_away_ends_the_worker_with_a_plain_senten
         status = await asyncio.wait_for(worker.process.wait(), 2 * PAST_THE_GRACE + 30)
 
         assert status == 1
-        ((line,),) = [worker.events("worker.cannot_run")]
+        (line,) = worker.events("worker.cannot_run")
         assert "The queue payment.results does not exist." in str(line["reason"])
 
 
@@ -110,8 +126,7 @@ async def test_row_9_a_broker_whose_packets_vanish_is_given_up_and_found_again(
             world.broker.reset()
             await world.healed()
             world.broker.black_hole(way)
-            for worker in world.fleet.running:
-                await worker.until_ready(ready=False, seconds=PAST_THE_HEARTBEAT + 15)
+            await until_unready(world, seconds=FOUND_WITHIN)
             world.broker.heal()
             await world.healed()
 
@@ -142,6 +157,33 @@ async def test_row_18_dead_letters_without_a_place_to_go_stay_in_the_outbox_unti
 
         assert await world.judge() == []
         assert world.heard.dead_letters.keys() == {one.note.mark for one in poison}
+
+
+@pytest.mark.parametrize("missing", ["exchanges", "queues"])
+async def test_row_18_what_the_broker_itself_dead_letters_is_kept_at_its_source_until_there_is_a_place(
+    breakable: Servers, make_world: MakeWorld, missing: str
+) -> None:
+    """The broker does so with what was returned a thousand times; here somebody rejects it.
+
+    It tries again every three minutes, or every two seconds in the suite.
+    """
+    async with tries_again(breakable), make_world(workers=0, accounts=0) as world:
+        letter = Letter(Note(Kind.POISON, "rejected", b"rejected"), COMMANDS)
+        await world.sender.send_until_confirmed([letter])
+        await delete(world, missing, WALLET_DEAD_LETTERS)
+        async with world.channel() as channel:
+            taken = await channel.basic_get(WALLET_COMMANDS, timeout=WAIT_SECONDS)
+            assert taken.delivery_tag is not None
+            await channel.basic_reject(taken.delivery_tag, requeue=False)
+        await asyncio.sleep(TRIED_AGAIN_SECONDS + 1)  # it has tried in vain
+        assert not world.heard.dead_letters
+
+        await topology.apply(world.amqp_url)
+        async with asyncio.timeout(TRIED_AGAIN_SECONDS + WAIT_SECONDS):
+            while letter.note.mark not in world.heard.dead_letters:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+
+        assert world.heard.bodies == {letter.note.mark: b"rejected"}
 
 
 async def test_row_22_what_is_not_confirmed_stays_in_the_outbox_and_is_sent_again(
@@ -240,9 +282,30 @@ async def test_row_23_while_the_broker_has_an_alarm_consuming_goes_on_and_publis
         assert await world.judge() == []
 
 
+@asynccontextmanager
+async def tries_again(servers: Servers) -> AsyncIterator[None]:
+    """Have the broker wait less long, for the queues of this time, until it dead-letters again what had no place."""
+    name = "dead_letter_worker_publisher_confirm_timeout"
+    before = await control(servers, "eval", f"application:get_env(rabbit, {name}, 180000).")
+    await control(
+        servers, "eval", f"application:set_env(rabbit, {name}, {int(TRIED_AGAIN_SECONDS * 1_000)})."
+    )
+    try:
+        yield
+    finally:
+        await control(servers, "eval", f"application:set_env(rabbit, {name}, {before.strip()}).")
+
+
 def only_worker(world: World) -> WorkerProcess:
     (worker,) = world.fleet.running
     return worker
+
+
+async def until_unready(world: World, *, seconds: float) -> None:
+    """Wait until every worker says that it is not ready: all of them within so long."""
+    async with asyncio.TaskGroup() as group:
+        for worker in world.fleet.running:
+            group.create_task(worker.until_ready(ready=False, seconds=seconds), name="until unready")
 
 
 async def delete(world: World, what: str, name: str) -> None:
@@ -260,6 +323,15 @@ async def bring_back(world: World) -> None:
                 body, exchange=PAYMENT_REQUESTS, routing_key="any.key", mandatory=True, timeout=WAIT_SECONDS
             )
             assert isinstance(answer, Basic.Ack)
+
+
+async def handed_out_again(world: World) -> int:
+    """Return how many commands and results the broker has handed out once more: each is an attempt that is counted.
+
+    To be asked when all is acknowledged.
+    """
+    confirmed = world.model().sendings[Answer.CONFIRMED]
+    return (await counted(world, acknowledged=confirmed))["redeliver"]
 
 
 async def counted(world: World, *, acknowledged: int) -> Counter[str]:

@@ -227,14 +227,14 @@ async def test_row_26_a_result_that_no_key_signed_moves_nothing_and_is_told(make
         assert await world.judge(pending=1) == []
         assert world.heard.dead_letters == {one.note.mark: {"BAD_SIGNATURE"} for one in letters}
         told = [line for line in only_log(world, "message.ended") if line["code"] == "BAD_SIGNATURE"]
-        assert {line["number"] for line in told} == {number}
+        assert [line["number"] for line in told] == [number] * len(attempts), "each is told"
         assert not any(secret in only_worker_log(world) for secret in KEYS.values())
 
 
 async def test_row_27_a_long_backlog_is_worked_off_at_a_steady_rate_in_steady_memory(
     make_world: MakeWorld, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Four thousand messages in the suite; a million in `make faults`, which prints what it measured."""
+    """Four thousand messages in the suite, where little can be seen of either; a million in `make faults`."""
     async with make_world(workers=1, accounts=100, program=WORKER) as world:
         worker = only_worker(world)
         worker.freeze()
@@ -257,7 +257,7 @@ async def test_row_27_a_long_backlog_is_worked_off_at_a_steady_rate_in_steady_me
         assert await world.judge(pending=BACKLOG, patience_seconds=patience_seconds) == []
         assert marks[-1][1] < marks[0][1] * 1.3 + 2**25
         if FULL:  # a rate is measured alone, and not among other tests
-            assert max(quarters) < 2.5 * min(quarters) + 1
+            assert max(quarters) < 1.5 * min(quarters) + 1
 
 
 async def test_row_28_one_account_for_all_is_about_as_fast_as_many(
@@ -312,7 +312,6 @@ async def until_at_least(world: World, orders: int, *, seconds: float) -> None:
 
 
 def resident_bytes(pid: int) -> int:
-
     return int(psutil.Process(pid).memory_info().rss)
 
 
