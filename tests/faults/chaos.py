@@ -98,7 +98,7 @@ async def run(
     steps = schedule(seed, PAST_THE_HEARTBEAT if minutes >= 3 else 4.0)
     try:
         async with world(
-            servers, migrated_url, folder, seed=seed, workers=2, rate=rate, keepers=True
+            servers, migrated_url, folder, seed=seed, workers=2, rate=rate, keepers=True, expiring=True
         ) as made:
             watching = asyncio.create_task(_watch(made), name="watch")
             try:

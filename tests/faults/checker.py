@@ -205,7 +205,7 @@ def _orders_and_accounts_are_as_due(model: Model, found: Stored) -> Iterable[Vio
     wrong = {
         f"{row['serial_no']} is {row['status']}, not {due.get(row['serial_no'], 'to be there')}"
         for row in found.orders
-        if row["status"] != due.get(row["serial_no"])
+        if row["status"] not in due.get(row["serial_no"], "").split("|")
     }
     yield from _unless_empty(
         3, wrong, "orders that ended otherwise than they must, or whose command was not applied"
@@ -326,8 +326,10 @@ def _events_are_complete(found: Stored, heard: Heard) -> Iterable[Violation]:
     for row in found.orders:
         if row["status"] not in {"pending", "active"}:
             due.add((row["serial_no"], f"order.{row['status']}.v1"))
-        if row["late"]:  # it had failed before the money came
-            due.add((row["serial_no"], "order.failed.v1"))
+        if row["late"]:  # it had failed before the money came, or expired, and not both
+            expired = (row["serial_no"], "order.expired.v1")
+            failed = (row["serial_no"], "order.failed.v1")
+            due.add(expired if expired in heard.events and failed not in heard.events else failed)
     yield from _unless_empty(7, map(str, due - heard.events.keys()), "events are missing")
     yield from _unless_empty(7, map(str, heard.events.keys() - due), "events of what did not happen")
     several = {str(key) for key, ids in heard.events.items() if len(ids) > 1}
@@ -412,7 +414,13 @@ def _the_gateway_is_asked(model: Model, found: Stored, heard: Heard) -> Iterable
     """Compare what was asked with the payments that are due; how one of them stands may be asked besides."""
     due = model.payments(_applied(model, found))
     may_ask = due.keys() | {(serial_no, STATUS) for serial_no, _ in due}
-    yield from _unless_empty(7, map(str, due.keys() - heard.requests.keys()), "payments nobody was asked for")
+    expired = {
+        (row["serial_no"], STATUS)
+        for row in found.orders
+        if row["order_type"] == "recharge" and row["status"] == "expired"
+    }
+    missing = (due.keys() | expired) - heard.requests.keys()
+    yield from _unless_empty(7, map(str, missing), "payments nobody was asked for")
     yield from _unless_empty(
         7, map(str, heard.requests.keys() - may_ask), "payments asked for that are not due"
     )

@@ -56,6 +56,8 @@ def answers(request: Json) -> list[Letter]:
         case Channel.MISCOUNTED:
             wrong = said(number, "succeeded", _more(amount), currency, Kind.FORGED, "AMOUNT_MISMATCH")
             return [wrong, success]
+        case Channel.TARDY:
+            return [success] if request["kind"] == "status" else []
         case Channel.SILENT:
             return []
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from tests.faults.gateway import said
-from tests.faults.model import PAYOUTS, Channel, minor, text
+from tests.faults.model import PAYOUTS, SHORT_HOLD_SECONDS, Channel, minor, text
 from tests.faults.notebook import Answer, Kind, Note
 from tests.faults.wire import Letter, Sender
 from tests.journeys.messages import (
@@ -49,6 +49,9 @@ CHANNELS: Final = {
     Channel.MISCOUNTED: 3,
     Channel.EARLY: 5,
 }
+EXPIRING: Final = {Channel.SILENT: 3, Channel.TARDY: 5}
+"""Beside those where recharges expire."""
+SHORT_SHARE: Final = 0.3  # of the holds of who is not rich expires within the run, where recharges do
 
 _MALFORMED: Final = ("MALFORMED", "MALFORMED")
 _ELSEWHERE: Final = ("MALFORMED", "UNSUPPORTED_TYPE")
@@ -91,13 +94,21 @@ class Usable:
 
 
 class Load:
-    """Commands from a seed. `accounts` are open before the first of them is recharged."""
+    """Commands from a seed. `accounts` are open before the first of them is recharged.
 
-    def __init__(self, sender: Sender, seed: int, *, accounts: int, rate: float) -> None:
+    With `expiring`, some recharges are not paid in time and some holds are not used in time: the workers must let
+    recharges expire within seconds then.
+    """
+
+    def __init__(
+        self, sender: Sender, seed: int, *, accounts: int, rate: float, expiring: bool = False
+    ) -> None:
         self._sender = sender
         self._random = random.Random(seed)
         self._numbers = itertools.count(1)
         self._rate = rate
+        self._expiring = expiring
+        self._channels = CHANNELS | EXPIRING if expiring else CHANNELS
         self._sent: deque[Letter] = deque(maxlen=2_000)
         self._applied: deque[str] = deque(maxlen=500)
         self._orders: dict[str, Json] = {}
@@ -202,7 +213,7 @@ class Load:
             if spent is not None:
                 return [spent]
         if draw < 0.80 or not self._sent:
-            channel = self._random.choices(list(CHANNELS), list(CHANNELS.values()))[0]
+            channel = self._random.choices(list(self._channels), list(self._channels.values()))[0]
             letter = self.recharge(channel)
             if channel is Channel.EARLY:
                 fields = letter.note.fields
@@ -292,7 +303,8 @@ class Load:
             original = self._one_of(self._usable.refundable)
             return self._refund(original, f"{perhaps}|AMOUNT_EXCEEDS_ORIGINAL")
         if draw < 0.87:
-            return self._hold(account, perhaps)
+            short = self._expiring and self._random.random() < SHORT_SHARE
+            return self._hold(account, perhaps, SHORT_HOLD_SECONDS if short else HOLD_SECONDS)
         if not self._usable.holds:
             return None
         held = self._one_of(self._usable.holds)
@@ -353,13 +365,13 @@ class Load:
         )
         return self.command(Kind.SPEND, command, expects)
 
-    def _hold(self, account: Account, expects: str) -> Letter:
+    def _hold(self, account: Account, expects: str, seconds: int = HOLD_SECONDS) -> Letter:
         command = hold(
             account.user_id,
             self._amount(account.currency, units_max=500),
             serial_no=self._serial("H"),
             currency=account.currency,
-            expires_in_seconds=HOLD_SECONDS,
+            expires_in_seconds=seconds,
         )
         return self.command(Kind.SPEND, command, expects)
 

@@ -32,6 +32,8 @@ class Channel(StrEnum):
     """Succeeds with another amount; then with its own."""
     EARLY = "early"
     """Succeeds, and the result is sent before the command."""
+    TARDY = "tardy"
+    """Says nothing until it is asked how the order stands, which expires before that; then it succeeds."""
     SILENT = "silent"
     """Nothing is ever said."""
 
@@ -39,6 +41,9 @@ class Channel(StrEnum):
 SUCCEEDING = frozenset(Channel) - {Channel.DECLINED, Channel.SILENT}
 PAYOUTS = (Channel.CARD, Channel.AGAIN, Channel.DECLINED, Channel.FORGED, Channel.MISCOUNTED)
 """Ways of paying out whose end does not hang on which of two results overtakes the other."""
+
+SHORT_HOLD_SECONDS = 2
+"""A hold of this length is over before the run is."""
 
 KINDS_OF_PAYMENT = {"recharge": "charge", "withdraw": "payout", "refund": "refund"}
 """What the gateway is asked to do for each kind of order."""
@@ -54,6 +59,8 @@ class Model:
     `applied`, wherever it stands, are the serial numbers of commands: of all that were, and of no others.
     """
 
+    expiring: bool = False
+    """Whether recharges expire within the run: then any may, before its result comes."""
     opened: dict[str, Note] = field(default_factory=dict)
     recharged: dict[str, Note] = field(default_factory=dict)
     spent: dict[str, Note] = field(default_factory=dict)
@@ -110,7 +117,7 @@ class Model:
         """Return what of it must be reserved: what is left of each hold, for every payout has ended."""
         reserved: defaultdict[Owner, int] = defaultdict(int)
         for hold, left in self._holds(applied).items():
-            reserved[_owner(self.spent[hold].fields)] += left
+            reserved[_owner(self.spent[hold].fields)] += 0 if self._is_short(hold) else left
         return dict(reserved)
 
     def amounts(self, applied: Collection[str]) -> dict[str, tuple[int, str]]:
@@ -136,15 +143,16 @@ class Model:
         return payments
 
     def late(self, applied: Collection[str]) -> set[str]:
-        """Return the recharges that may have failed before their money came."""
+        """Return the recharges that may have failed, or expired, before their money came."""
+        channels = SUCCEEDING if self.expiring else {Channel.LATE}
         return {
             serial_no
             for serial_no in self._orders(applied)
-            if self._verb(serial_no) == "recharge" and self._channel(serial_no) is Channel.LATE
+            if self._verb(serial_no) == "recharge" and self._channel(serial_no) in channels
         }
 
     def statuses(self, applied: Collection[str]) -> dict[str, str]:
-        """Return how each order must stand."""
+        """Return how each order must stand; with `|` between, where that depends on what came first."""
         left = self._holds(applied)
         orders = self._orders(applied)
         released = {
@@ -153,12 +161,18 @@ class Model:
         statuses = {}
         for serial_no in orders:
             match self._verb(serial_no):
+                case "recharge" if self.expiring:
+                    statuses[serial_no] = _ended(
+                        self._channel(serial_no), silent="expired", failed="failed|expired"
+                    )
                 case "recharge" | "withdraw" | "refund":
                     statuses[serial_no] = _ended(self._channel(serial_no))
                 case "hold" if serial_no in released:
                     statuses[serial_no] = "released"
+                case "hold" if not left[serial_no]:
+                    statuses[serial_no] = "captured"
                 case "hold":
-                    statuses[serial_no] = "active" if left[serial_no] else "captured"
+                    statuses[serial_no] = "expired" if self._is_short(serial_no) else "active"
                 case _:
                     statuses[serial_no] = "succeeded"
         return statuses
@@ -213,6 +227,9 @@ class Model:
                 left[self.spent[serial_no].fields["hold_serial_no"]] = 0
         return left
 
+    def _is_short(self, hold: str) -> bool:
+        return int(self._fields(hold)["expires_in_seconds"]) == SHORT_HOLD_SECONDS
+
     def _fields(self, serial_no: str) -> dict[str, str]:
         return (self.recharged.get(serial_no) or self.spent[serial_no]).fields
 
@@ -227,10 +244,10 @@ class Model:
         return Channel(fields.get("recharge_type") or fields["payout_type"])
 
 
-def _ended(channel: Channel) -> str:
+def _ended(channel: Channel, *, silent: str = "pending", failed: str = "failed") -> str:
     if channel is Channel.SILENT:
-        return "pending"
-    return "succeeded" if channel in SUCCEEDING else "failed"
+        return silent
+    return "succeeded" if channel in SUCCEEDING else failed
 
 
 def _owner(fields: dict[str, str]) -> Owner:
@@ -254,14 +271,14 @@ def text(minor_units: int, currency: str) -> str:
     return str(Decimal(minor_units).scaleb(-DIGITS[currency]))
 
 
-def from_notebook(path: Path) -> Model:
+def from_notebook(path: Path, *, expiring: bool) -> Model:
     """Return the model of everything that the notebook names."""
-    return from_notes(read(path))
+    return from_notes(read(path), expiring=expiring)
 
 
-def from_notes(notes: Iterable[tuple[Note, Answer]]) -> Model:
+def from_notes(notes: Iterable[tuple[Note, Answer]], *, expiring: bool) -> Model:
     """Return the model of every sending, with what the broker said to it."""
-    model = Model()
+    model = Model(expiring)
     for number, (note, answer) in enumerate(notes, 1):
         model.sent(number, note, answer)
         match note.kind:

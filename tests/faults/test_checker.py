@@ -13,7 +13,7 @@ import pytest
 
 from tests.faults import checker
 from tests.faults.checker import FIRST_EVENTS, Heard, Row, Stored, check
-from tests.faults.model import Channel, from_notes, minor, text
+from tests.faults.model import SHORT_HOLD_SECONDS, Channel, from_notes, minor, text
 from tests.faults.notebook import Answer, Kind, Note
 from tests.journeys.messages import (
     Json,
@@ -29,7 +29,7 @@ from tests.journeys.messages import (
     withdraw,
 )
 
-CLEARING, CLEARING_YEN, ALICE, BOB, CAROL, DORA, FRANK = 1, 2, 101, 102, 103, 104, 105
+CLEARING, CLEARING_YEN, ALICE, BOB, CAROL, DORA, FRANK, GINA = 1, 2, 101, 102, 103, 104, 105, 107
 USERS = ((ALICE, "alice", "TWD"), (BOB, "bob", "TWD"), (CAROL, "carol", "TWD"), (DORA, "dora", "JPY"),
          (FRANK, "frank", "TWD"))  # fmt: skip
 
@@ -56,11 +56,15 @@ class Run:
     queues: dict[str, int] = field(default_factory=lambda: {"wallet.commands": 0})
     outbox: int = 0
     parked: int = 0
+    expiring: bool = False
 
     def violations(self) -> list[str]:
         """Return what the checker says."""
         found = Stored(self.commands, self.orders, self.accounts, self.entries, self.outbox, self.parked)
-        return [str(one) for one in check(from_notes(self.notes), found, self.heard, self.queues)]
+        return [
+            str(one)
+            for one in check(from_notes(self.notes, expiring=self.expiring), found, self.heard, self.queues)
+        ]
 
     def send(self, note: Note) -> None:
         """Have a note confirmed."""
@@ -174,7 +178,8 @@ class Run:
             if order["status"] not in {"pending", "active"}:
                 self.hear(f"order.{order['status']}.v1", order["serial_no"])
             if order["late"]:
-                self.hear("order.failed.v1", order["serial_no"])
+                over = "expired" if order["serial_no"] == "R-tardy" else "failed"
+                self.hear(f"order.{over}.v1", order["serial_no"])
         answered = set()
         for number, (note, _) in enumerate(self.notes, 1):
             if note.wants_reply:
@@ -312,6 +317,24 @@ def clean() -> Run:
     return run
 
 
+def with_expiry() -> Run:
+    """Return such a run in which some orders were due before anything else happened to them."""
+    run = clean()
+    run.expiring = True
+    run.do(Kind.OPEN, open_account("gina", serial_no="O-gina"))
+    run.account(GINA, "gina", "TWD")
+    tardy = recharge("gina", "70.00", serial_no="R-tardy", recharge_type=Channel.TARDY.value)
+    run.order(tardy, "succeeded", (GINA, 7_000), (CLEARING, -7_000), late=True)
+    run.ask("R-tardy", "status", amount="70.00", channel="tardy")
+    run.order(recharge("gina", "1.00", serial_no="R-gone", recharge_type=Channel.SILENT.value), "expired")
+    run.ask("R-gone", "status", amount="1.00", channel="silent")
+    run.order(hold("gina", "5.00", serial_no="H-over", expires_in_seconds=SHORT_HOLD_SECONDS), "expired")
+    run.order(capture("H-over", "bob", "2.00", serial_no="C-some"), "succeeded", (GINA, -200), (BOB, 200))
+    run.write()
+    run.tell()
+    return run
+
+
 @dataclass(frozen=True, slots=True)
 class Damage:
     """Something that went wrong in a run, and all that the checker must say of it."""
@@ -363,6 +386,17 @@ def move_too_much(run: Run) -> None:
 def make_a_gift(run: Run) -> None:
     run.moves += [("gift", FRANK, 100), ("gift", CLEARING, -100)]
     run.write()
+
+
+def wait_on(run: Run) -> None:
+    order(run, "R-gone").update(status="pending")
+    run.tell()
+
+
+def hold_on(run: Run) -> None:
+    order(run, "H-over").update(status="active")
+    account(run, GINA).update(reserved=300)
+    run.tell()
 
 
 def lose_a_contra_line(run: Run) -> None:
@@ -881,8 +915,45 @@ HEARD = (
 """What subscribers may hear wrongly, of a database that has it right; and what is left lying about."""
 
 
+EXPIRY = (
+    Damage(
+        "a recharge that nobody paid still waits",
+        wait_on,
+        [f"invariant 3: {_OTHERWISE}: R-gone is pending, not expired"],
+    ),
+    Damage(
+        "a hold whose time is over still holds",
+        hold_on,
+        [
+            f"invariant 3: {_OTHERWISE}: H-over is active, not expired",
+            "invariant 4: reserved differs from the model's: gina TWD: 300, by the model 0",
+        ],
+    ),
+    Damage(
+        "an order expired where none does",
+        lambda run: setattr(run, "expiring", False),
+        [
+            f"invariant 3: {_OTHERWISE}: R-gone is expired, not pending",
+            "invariant 3: orders that are late and cannot be: R-tardy",
+        ],
+    ),
+    Damage(
+        "the gateway is not asked about a recharge that expires",
+        lambda run: run.heard.requests.pop(("R-gone", "status")),
+        ["invariant 7: payments nobody was asked for: ('R-gone', 'status')"],
+    ),
+    Damage(
+        "an order is told to have failed and expired before its money came",
+        lambda run: run.hear("order.failed.v1", "R-tardy"),
+        ["invariant 7: events of what did not happen: ('R-tardy', 'order.expired.v1')"],
+    ),
+)
+"""What may go wrong with an order that is due, wherever it shows."""
+
+
 def test_a_run_in_which_all_went_well_is_clean() -> None:
     assert clean().violations() == []
+    assert with_expiry().violations() == []
 
 
 @pytest.mark.parametrize("damage", STORED, ids=lambda damage: damage.name)
@@ -898,6 +969,15 @@ def test_damage_in_the_database_is_found_where_it_is(damage: Damage) -> None:
 @pytest.mark.parametrize("damage", HEARD, ids=lambda damage: damage.name)
 def test_damage_to_what_is_heard_is_found_where_it_is(damage: Damage) -> None:
     run = clean()
+
+    damage.do(run)
+
+    assert run.violations() == damage.found
+
+
+@pytest.mark.parametrize("damage", EXPIRY, ids=lambda damage: damage.name)
+def test_damage_to_what_expires_is_found_where_it_is(damage: Damage) -> None:
+    run = with_expiry()
 
     damage.do(run)
 
@@ -937,7 +1017,7 @@ def test_only_the_first_offenders_are_shown() -> None:
 
 
 def test_everything_that_the_checker_can_say_is_said_of_some_damage() -> None:
-    said = [sentence for damage in (*STORED, *HEARD) for sentence in damage.found]
+    said = [sentence for damage in (*STORED, *HEARD, *EXPIRY) for sentence in damage.found]
 
     patterns = sentences(Path(checker.__file__).read_text())
 

@@ -12,10 +12,12 @@ from tests.faults import chaos, load
 from tests.faults import world as worlds
 from tests.faults.conftest import MakeWorld
 from tests.faults.load import Load
+from tests.faults.model import Channel
 from tests.faults.notebook import Answer
 from tests.faults.wire import Letter, Sender
 from tests.faults.world import NotQuietError
 from tests.servers import Servers
+from wallet_worker.failpoints import Failpoint
 
 SPENDING = {f"order.{verb}.v1" for verb in ("withdraw", "transfer", "refund", "hold", "capture", "release")}
 
@@ -26,14 +28,19 @@ JOIN accounts a USING (account_id)
 WHERE a.user_id LIKE $1
 """
 
+EXPIRED = "SELECT max(status) FROM orders WHERE status = 'expired' AND order_type = $1"
+
 
 async def test_in_calm_weather_every_invariant_holds(make_world: MakeWorld) -> None:
-    async with make_world(rate=100.0) as world:
+    async with make_world(rate=100.0, expiring=True) as world:
 
         async def until_all_was_met() -> None:
             await world.until("SELECT count(*) > 250 FROM orders WHERE order_type = 'recharge'", wanted=True)
             for users in ("u-%", "rich-%"):
                 await world.until(KINDS_OF_ORDERS, len(OrderType), users)
+            for order_type in ("recharge", "hold"):
+                await world.until(EXPIRED, "expired", order_type)
+            await world.until("SELECT bool_or(late) FROM orders", wanted=True)
 
         await world.under_load(until_all_was_met)
 
@@ -116,3 +123,20 @@ def test_a_report_says_how_much_of_each_kind_of_order_was_applied() -> None:
     assert shares == {"hold": 50, "recharge": 67}
     report = chaos.Report(seed=7, minutes=1.0, accepted=shares)
     assert "applied, of a hundred of each kind: hold 50, recharge 67" in report.lines()
+
+
+async def test_a_worker_that_dies_while_it_lets_orders_expire_leaves_them_to_the_next(
+    make_world: MakeWorld,
+) -> None:
+    """Chaos lets orders expire for that: here is what it rests on."""
+    async with make_world(workers=1, accounts=1, expiring=True) as world:
+        unpaid = [world.load.recharge(Channel.SILENT) for _ in range(20)]
+        await world.sender.send_until_confirmed(unpaid)
+        async with asyncio.timeout(30):
+            while len(world.heard.requests) < len(unpaid):  # noqa: ASYNC110 -- then all are acknowledged too
+                await asyncio.sleep(0.05)
+
+        assert await world.fleet.dies_at(world.fleet.slots[0], Failpoint.BEFORE_COMMIT, 20)
+
+        assert await world.judge() == []
+        assert await world.value("SELECT count(*) FROM orders WHERE status = 'expired'") == len(unpaid)

@@ -31,6 +31,8 @@ from wallet_worker.dead_letters import reasons
 
 QUIET_SECONDS: Final = 60.0
 """Everything must be quiet this long after everything has healed: the liveness test."""
+RECHARGE_EXPIRES_SECONDS: Final = 5
+"""Longer than a gateway of the harness's takes, and shorter than many a fault."""
 LISTENER: Final = "harness.events"
 QUEUES: Final = (COMMANDS, RESULTS, REQUESTS, DEAD_LETTERS, UNROUTED, LISTENER, REPLIES)
 OF_WORKERS: Final = (COMMANDS, RESULTS, QUERIES)
@@ -72,6 +74,7 @@ class World:
     ears: list[Ears]
     keepers: bool
     heard: Heard
+    expiring: bool
     recoveries: list[float] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
     redelivered: int = 0
@@ -178,7 +181,7 @@ class World:
     def model(self) -> Model:
         """Return the model of what was noted so far."""
         self.notebook.write_out()
-        return from_notebook(self.notebook.path)
+        return from_notebook(self.notebook.path, expiring=self.expiring)
 
     async def stored(self) -> Stored:
         """Return what the database has."""
@@ -261,6 +264,7 @@ class World:
             ("SELECT count(*) FROM outbox", 0, "rows in the outbox"),
             ("SELECT count(*) FROM parked_results", 0, "parked results"),
             ("SELECT count(*) FROM orders WHERE status = 'pending'", pending, "pending orders"),
+            (_SHORT_HOLDS, 0, "holds that are to expire"),
             ("SELECT count(*) FROM dead_letter_operations WHERE ended_at IS NULL", 0, "replays under way"),
         ):
             value = await self.value(query)
@@ -314,6 +318,12 @@ class World:
             await connection.close()
 
 
+_SHORT_HOLDS: Final = """
+SELECT count(*)
+FROM orders
+WHERE status = 'active' AND expires_at < created_at + interval '1 minute'
+"""
+
 _LETTERS: Final = """
 SELECT l.body, a.reason
 FROM dead_letters l
@@ -342,10 +352,12 @@ async def world(
     program: Sequence[str] = WORKER,
     settings: Sequence[Mapping[str, str]] = (),
     keepers: bool = False,
+    expiring: bool = False,
 ) -> AsyncIterator[World]:
     """Give a world in which all workers are ready and all accounts are open. `settings` are of the first workers.
 
     The notebook and the workers' logs are left in the folder.
+    With `expiring`, recharges wait RECHARGE_EXPIRES_SECONDS for their money, and the load has what expires.
     """
     async with AsyncExitStack() as stack:
         amqp_url = await stack.enter_async_context(servers.vhost())
@@ -361,15 +373,18 @@ async def world(
         answering = Sender(amqp_url, notebook)
         stack.push_async_callback(sender.close)
         stack.push_async_callback(answering.close)
-        fleet = Fleet(processes, workers, {"WALLET_KEEPER": "true"} if keepers else {})
+        of_all = {"WALLET_KEEPER": "true"} if keepers else {}
+        if expiring:
+            of_all["WALLET_RECHARGE_EXPIRES_SECONDS"] = str(RECHARGE_EXPIRES_SECONDS)
+        fleet = Fleet(processes, workers, of_all)
         heard = Heard()
         gateway = Gateway(answering, seed, heard)
-        load = Load(sender, seed, accounts=accounts, rate=rate)
+        load = Load(sender, seed, accounts=accounts, rate=rate, expiring=expiring)
         stack.push_async_callback(load.give_up)
         requests = Ears(amqp_url, REQUESTS, gateway.on_request)
         made = World(
             servers, amqp_url, database_url, broker, database, processes, fleet, notebook, sender, gateway, load,
-            requests, [], keepers, heard,
+            requests, [], keepers, heard, expiring,
         )  # fmt: skip
         listener = Ears(amqp_url, LISTENER, made.on_event, exchange=EVENTS)
         asker = Ears(amqp_url, REPLIES, made.on_reply)
