@@ -112,6 +112,8 @@ async def run(
             found = await made.stored()
             report.commands, report.orders = len(found.commands), len(found.orders)
             report.accepted = accepted(found.commands)
+    except NotQuietError as exc:
+        report.violations.append(Violation(8, str(exc)))
     except Exception as exc:  # noqa: BLE001 -- a run's outermost frame: without its seed nobody could run it again
         report.failures.append(_whole(exc))
     return report

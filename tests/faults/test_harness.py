@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from pathlib import Path
+from typing import NoReturn, cast
 
 import pytest
 
@@ -72,6 +73,20 @@ async def test_a_broker_that_stays_away_is_reported_and_not_waited_for(
         finally:
             breakable.broker.thaw()
         assert not world.load._sending
+
+
+async def test_a_load_that_the_broker_does_not_take_is_a_violation_in_the_report(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def stuck(*_: object, **__: object) -> NoReturn:
+        raise NotQuietError("the broker does not take the load")
+
+    monkeypatch.setattr(chaos, "world", stuck)
+
+    report = await chaos.run(cast("Servers", None), "", tmp_path, seed=7, minutes=1.0)
+
+    assert [str(one) for one in report.violations] == ["invariant 8: the broker does not take the load"]
+    assert report.failures == []
 
 
 @dataclass
