@@ -401,6 +401,7 @@ class Batches:
                     return 0
                 messages = [read(one.incoming, self._keys) for one in letters]
                 ended, rows, _ = await self._apply(connection, letters, messages)
+                passing(Failpoint.BEFORE_COMMIT)
         except LostRaceError:
             self._metrics.races.inc()
             await asyncio.sleep(random.uniform(0, 0.05))
