@@ -8,12 +8,15 @@ from urllib.parse import urlsplit
 
 import aiormq
 import pytest
+from aio_pika.abc import AbstractConnection
 from aiormq.abc import AbstractChannel
 from aiormq.channel import Channel
 
 from schemas.names import WALLET_COMMANDS, WALLET_DEAD_LETTERS, WALLET_EVENTS, WALLET_UNROUTED
 from tests.servers import Servers
+from wallet_worker.broker import connection as connection_module
 from wallet_worker.broker import consumer, topology
+from wallet_worker.broker.connection import BrokerUnavailableError
 from wallet_worker.broker.consumer import Consumer
 from wallet_worker.broker.deliveries import Taken
 from wallet_worker.health import Health
@@ -197,20 +200,75 @@ async def test_the_dead_letters_are_counted_although_nobody_takes_them(
 ) -> None:
     monkeypatch.setattr(consumer, "WATCH_SECONDS", 0.05)
 
-    def depth(queue: str) -> float | None:
-        return watched.metrics.registry.get_sample_value("wallet_queue_messages", {"queue": queue})
-
     async with running(watched) as task:
         await watched.until_ready()
         await channel.basic_publish(b"letter", exchange="", routing_key=WALLET_DEAD_LETTERS)
         if not is_there:
             await channel.queue_delete(WALLET_UNROUTED)
-        await watched.until(lambda: depth(WALLET_DEAD_LETTERS) == 1)
+        await watched.until(lambda: depth(watched, WALLET_DEAD_LETTERS) == 1)
         await publish(channel, b"one")
         await watched.until(lambda: len(watched.received) == 1)
         assert not task.done()
 
     assert watched.lost == [watched.received[0].channel]  # as it was stopped, and not before
+
+
+async def test_a_queue_beside_that_the_broker_does_not_show_ends_no_consumer(
+    watched: Watched, channel: AbstractChannel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer, "WATCH_SECONDS", 0.05)
+
+    async with running(watched):
+        await watched.until_ready()
+        await channel.queue_delete(WALLET_UNROUTED)
+        await channel.queue_declare(WALLET_UNROUTED, exclusive=True)  # nobody else may look at it
+        for count in range(1, 4):  # a look that comes after one that failed
+            await channel.basic_publish(b"letter", exchange="", routing_key=WALLET_DEAD_LETTERS)
+            await watched.until(lambda count=count: depth(watched, WALLET_DEAD_LETTERS) == count)
+        await publish(channel, b"one")
+        await watched.until(lambda: len(watched.received) == 1)
+
+    assert watched.lost == [watched.received[0].channel]
+
+
+@pytest.mark.parametrize("is_opened", [True, False])
+async def test_a_look_beside_that_is_not_answered_ends_no_consumer_and_leaves_no_channel(
+    watched: Watched, channel: AbstractChannel, monkeypatch: pytest.MonkeyPatch, *, is_opened: bool
+) -> None:
+    opened: list[Channel] = []
+
+    async def never(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    async def open_channel(connection: AbstractConnection) -> Channel:
+        if len(opened) < 2 or is_opened:
+            opened.append(await connection_module.open_channel(connection))
+        else:
+            opened.append(opened[0])
+            msg = "no channel could be opened"
+            raise BrokerUnavailableError(msg)
+        if len(opened) > 2:  # the consumer's, that of its watchdog, and then those of each look beside
+            monkeypatch.setattr(opened[-1], "queue_declare", never)
+        return opened[-1]
+
+    monkeypatch.setattr(consumer, "WATCH_SECONDS", 0.05)
+    monkeypatch.setattr(consumer, "RPC_SECONDS", 0.5)
+    monkeypatch.setattr(consumer, "open_channel", open_channel)
+
+    async with running(watched):
+        await watched.until_ready()
+        await watched.until(lambda: len(opened) > 4)
+        await publish(channel, b"one")
+        await watched.until(lambda: len(watched.received) == 1)
+        closed = [one.is_closed for one in opened[:4]]
+
+    assert closed == [False, False, is_opened, is_opened]
+    assert watched.lost == [watched.received[0].channel]
+
+
+def depth(watched: Watched, queue: str) -> float | None:
+    """Return how many messages the metrics say that a queue has."""
+    return watched.metrics.registry.get_sample_value("wallet_queue_messages", {"queue": queue})
 
 
 async def test_a_topology_that_is_wrong_from_the_start_ends_it(

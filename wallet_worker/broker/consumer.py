@@ -9,11 +9,11 @@ import structlog
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
-from aiormq.exceptions import ChannelNotFoundEntity
 
 from schemas.names import WALLET_DEAD_LETTERS, WALLET_UNROUTED
 from wallet_worker.broker import topology
 from wallet_worker.broker.connection import (
+    CLOSE_SECONDS,
     FAILURES,
     RPC_SECONDS,
     BrokerUnavailableError,
@@ -186,14 +186,20 @@ class Consumer:
             await self._look_beside(connection, [queue for queue in DEAD_ENDS if queue not in queues])
 
     async def _look_beside(self, connection: AbstractConnection, queues: Sequence[str]) -> None:
-        """Note the depths of queues that somebody else consumes, or nobody; one that is not there has none."""
-        looking = await open_channel(connection)
-        with suppress(ChannelNotFoundEntity):
-            for queue in queues:
-                async with asyncio.timeout(RPC_SECONDS):
-                    answer = await looking.queue_declare(queue, passive=True)
-                self._metrics.queue_depth.labels(queue=queue).set(answer.message_count or 0)
-            await looking.close()
+        """Note the depths of queues that somebody else consumes, or nobody, as far as the broker tells them in time.
+
+        One that is not there has none. Whatever goes wrong here ends nothing: a connection that is lost is found by the
+        next look at the consumer's own queues.
+        """
+        with suppress(BrokerUnavailableError, *FAILURES), calling():
+            async with asyncio.timeout(RPC_SECONDS):
+                looking = await open_channel(connection)
+                try:
+                    for queue in queues:
+                        answer = await looking.queue_declare(queue, passive=True)
+                        self._metrics.queue_depth.labels(queue=queue).set(answer.message_count or 0)
+                finally:
+                    await looking.close(timeout=CLOSE_SECONDS)
 
     def _lost(self, reason: str) -> None:
         if self._health.unready(self._part, reason):
