@@ -4,7 +4,7 @@ What was sent is in the notebook alone. Which commands were applied and which re
 both may be: from that, all else follows.
 """
 
-from collections import Counter, defaultdict
+from collections import ChainMap, Counter, defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -89,9 +89,9 @@ class Model:
                 self.asking_confirmed.add(str(number))
 
     @property
-    def commands(self) -> dict[str, Note]:
-        """Every command that may have an outcome."""
-        return self.opened | self.recharged | self.spent | self.turned
+    def commands(self) -> ChainMap[str, Note]:
+        """Every command that may have an outcome; a view, for there may be a million."""
+        return ChainMap(self.opened, self.recharged, self.spent, self.turned)
 
     def owners(self, applied: Collection[str]) -> set[Owner]:
         """Return who must have an account."""
