@@ -15,6 +15,7 @@ from tests.workers import KEYS
 from wallet_worker.cli import dlq as cli_dlq
 from wallet_worker.cli import dlq_asking
 from wallet_worker.cli.exits import Exit
+from wallet_worker.dead_letters.operations import Operations
 from wallet_worker.dead_letters.records import Operation
 from wallet_worker.store.errors import UnavailableError
 
@@ -213,6 +214,37 @@ async def test_need_16_a_database_that_goes_away_after_it_was_executed_leaves_th
     assert begun.status == Exit.UNKNOWN
     assert begun.err_lines[-1] == f"wallet: it goes on without you: wallet dlq progress {number}"
     assert looked.status == Exit.UNAVAILABLE
+
+
+async def test_need_16_a_database_that_goes_away_as_it_is_executed_leaves_unknown_whether_it_was(
+    desk: Desk, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> Operation:
+        msg = "it is away"
+        raise UnavailableError(msg)
+
+    await desk.take_in(arrived(recharge("user-1")))
+    plan = await said(url, "replay", "--why", "mended")
+    monkeypatch.setattr(Operations, "execute", away)
+
+    begun = await dlq(url, "replay", "--execute", plan["token"])
+
+    assert begun.status == Exit.UNKNOWN
+    assert f"execute {plan['token']} again: it is done once" in begun.err
+
+
+@pytest.mark.parametrize(
+    ("letters", "others"), [(2, "1 other letter has it"), (3, "2 other letters have it")]
+)
+async def test_need_11_a_letter_says_how_many_others_have_its_number(
+    desk: Desk, url: str, letters: int, others: str
+) -> None:
+    order = recharge("user-1")
+    await desk.take_in(*(arrived(order) for _ in range(letters)))
+
+    found = await dlq(url, "show", str((await desk.ids())[0]), "--table")
+
+    assert f"({others})" in " ".join(found.out.split())
 
 
 async def test_need_17_what_is_about_to_be_done_names_the_number_and_the_target(desk: Desk, url: str) -> None:

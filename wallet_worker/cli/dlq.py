@@ -554,6 +554,7 @@ def _plan_or_do(
 
 def _do(action: Action, token: str, *, wait: bool, who: str | None, as_json: bool | None) -> None:
     """Execute a plan, and stay until its end if wanted."""
+    from wallet_worker.store.errors import UnavailableError
 
     async def work(desk: "Operations", actor: Actor) -> Operation:
         made = await desk.plan_of(actor, token)
@@ -561,7 +562,13 @@ def _do(action: Action, token: str, *, wait: bool, who: str | None, as_json: boo
             exits.end(
                 Exit.MISUSED, f"{token} is the plan of a {made.action.value}, and not of a {action.value}"
             )
-        return await desk.execute(actor, token)
+        try:
+            return await desk.execute(actor, token)
+        except UnavailableError as exc:  # at its commit perhaps
+            again = f"execute {token} again: it is done once"
+            exits.end(
+                Exit.UNKNOWN, f"nobody knows whether it was done; {again}. The database cannot be used: {exc}"
+            )
 
     begun = ask(who, work, predicts=True)
     terminal.say(f"operation {begun.operation_id}")

@@ -127,6 +127,8 @@ def tell_letter(found: LetterDetail) -> None:
 
 
 def _others(letters: int) -> str:
+    if letters == 1:
+        return " (1 other letter has it)"
     return f" ({letters:,} other letters have it)" if letters else ""
 
 
