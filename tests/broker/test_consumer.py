@@ -205,7 +205,7 @@ async def test_the_dead_letters_are_counted_although_nobody_takes_them(
         await channel.basic_publish(b"letter", exchange="", routing_key=WALLET_DEAD_LETTERS)
         if not is_there:
             await channel.queue_delete(WALLET_UNROUTED)
-        await watched.until(lambda: depth(watched, WALLET_DEAD_LETTERS) == 1)
+        await until_depth(watched, WALLET_DEAD_LETTERS, 1)
         await publish(channel, b"one")
         await watched.until(lambda: len(watched.received) == 1)
         assert not task.done()
@@ -224,7 +224,7 @@ async def test_a_queue_beside_that_the_broker_does_not_show_ends_no_consumer(
         await channel.queue_declare(WALLET_UNROUTED, exclusive=True)  # nobody else may look at it
         for count in range(1, 4):  # a look that comes after one that failed
             await channel.basic_publish(b"letter", exchange="", routing_key=WALLET_DEAD_LETTERS)
-            await watched.until(lambda count=count: depth(watched, WALLET_DEAD_LETTERS) == count)
+            await until_depth(watched, WALLET_DEAD_LETTERS, count)
         await publish(channel, b"one")
         await watched.until(lambda: len(watched.received) == 1)
 
@@ -266,9 +266,12 @@ async def test_a_look_beside_that_is_not_answered_ends_no_consumer_and_leaves_no
     assert watched.lost == [watched.received[0].channel]
 
 
-def depth(watched: Watched, queue: str) -> float | None:
-    """Return how many messages the metrics say that a queue has."""
-    return watched.metrics.registry.get_sample_value("wallet_queue_messages", {"queue": queue})
+async def until_depth(watched: Watched, queue: str, count: int) -> None:
+    """Wait until the metrics say that so many messages are in a queue."""
+    said = {"queue": queue}
+    await watched.until(
+        lambda: watched.metrics.registry.get_sample_value("wallet_queue_messages", said) == count
+    )
 
 
 async def test_a_topology_that_is_wrong_from_the_start_ends_it(
