@@ -20,12 +20,15 @@ from wallet_worker.core.circumstances import Rules
 from wallet_worker.dead_letters.operations import Operations
 from wallet_worker.dead_letters.records import Action, Actor, Filter, Limits, Role
 from wallet_worker.dead_letters.taking_in import TakenIn, take_in
+from wallet_worker.dead_letters.versions import Versions
 from wallet_worker.store.database import Database
 from wallet_worker.store.dead_letters import OPERATOR_ROLE, Arrival
 
 VERA = Actor("vera", Role.VIEWER, "tests")
 OTTO = Actor("otto", Role.OPERATOR, "tests")
 ANNA = Actor("anna", Role.APPROVER, "tests")
+VERSIONS = Versions(Rules(), KEYS)
+NOWHERE = "amqp://nobody@127.0.0.1:1/"
 
 
 @dataclass

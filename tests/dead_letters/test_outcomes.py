@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from prometheus_client import CollectorRegistry
 
-from tests.dead_letters.conftest import ANNA, OTTO, Desk, Wallet
+from tests.dead_letters.conftest import ANNA, NOWHERE, OTTO, VERSIONS, Desk, Wallet
 from tests.dead_letters.letters import arrived, headers
 from tests.journeys.messages import Json, encoded, fresh, open_account, recharge
 from tests.workers import KEYS
@@ -27,8 +27,6 @@ from wallet_worker.dead_letters.records import (
 from wallet_worker.dead_letters.replaying import Replayer, follow
 from wallet_worker.store import dead_letters_replays
 from wallet_worker.store.dead_letters_replays import End, NotTaken
-
-NOWHERE = "amqp://nobody@127.0.0.1:1/"
 
 
 async def one_letter(desk: Desk, content: Json | bytes) -> int:
@@ -270,7 +268,9 @@ async def test_need_11_an_edit_without_an_outcome_can_be_given_up_and_the_old_ve
         NotPossibleError, match="an edit of it was given up without an outcome, and may still"
     ):
         await desk.operations.plan(OTTO, Action.REPLAY, which, reason="x")
-    with pytest.raises(NotPossibleError, match="an edit would send both versions"):
+    with pytest.raises(
+        NotPossibleError, match=r"an edit would send both versions\. Edit the letter that it comes back"
+    ):
         await desk.operations.plan_edit(
             OTTO, letter_id, encoded(open_account("user-1", account_type="third")), reason="x"
         )
@@ -312,12 +312,12 @@ async def test_need_1_what_may_be_on_its_way_goes_on_to_its_outcome_when_it_is_s
     assert [await desk.state(one) for one in (out, kept)] == ["replaying", "waiting"]
     async with desk.database.transaction() as connection:
         assert await dead_letters_replays.begin(connection, [ids[kept]]) == set()
-    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry())).step()
+    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), VERSIONS).step()
     after = await desk.operations.operation(OTTO, operation.operation_id)
     assert (after.state, after.ordered, after.published, after.cancelled) == (OperationState.STOPPED, 0, 1, 1)
     assert after.ended_at is None
     await resolved(desk, ids[out])
-    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry())).step()
+    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), VERSIONS).step()
     assert (await desk.operations.operation(OTTO, operation.operation_id)).ended_at is not None
 
 
@@ -347,7 +347,7 @@ async def test_need_8_an_operation_says_how_many_were_given_up(desk: Desk) -> No
             connection, [End(ended[1], ReplayState.RESOLVED, "OK")], await now(desk)
         )
 
-    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry())).step()
+    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), VERSIONS).step()
 
     after = await desk.operations.operation(OTTO, operation.operation_id)
     assert (after.state, after.standing) == ("done", "done; 1 given up without an outcome")
@@ -364,7 +364,7 @@ async def test_need_9_a_request_that_was_sent_perhaps_goes_on_to_its_outcome_tho
             await dead_letters_replays.begin(connection, [(await only_replay(desk, letter_id)).replay_id])
     await desk.owner.execute("UPDATE dead_letters SET source = 'payment.requests'")
 
-    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry())).step()
+    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), VERSIONS).step()
 
     assert (await only_replay(desk, letter_id)).state == state
 

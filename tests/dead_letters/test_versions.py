@@ -6,12 +6,17 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
-from tests.dead_letters.conftest import ANNA, OTTO, Desk
+from schemas.fingerprint import canonical, fingerprint
+from schemas.fingerprint import content as content_of
+from tests.dead_letters.conftest import ANNA, NOWHERE, OTTO, VERSIONS, Desk
 from tests.dead_letters.letters import arrived, headers
 from tests.journeys.messages import Json, encoded, open_account
 from tests.workers import until
 from wallet_worker.dead_letters import carrying_out, operations
+from wallet_worker.dead_letters.editing import edited as read_command
+from wallet_worker.dead_letters.metrics import DeadLetterMetrics
 from wallet_worker.dead_letters.records import (
     Action,
     Filter,
@@ -19,9 +24,12 @@ from wallet_worker.dead_letters.records import (
     NotPossibleError,
     Operation,
     Plan,
+    ReplayState,
     StaleError,
     Verdict,
 )
+from wallet_worker.dead_letters.replaying import Replayer
+from wallet_worker.dead_letters.versions import Versions
 from wallet_worker.store import dead_letters_replays
 
 LOCKED = """
@@ -70,13 +78,35 @@ async def sent_and_back(desk: Desk, letter_id: int) -> int:
     return await letter_of(desk, json.loads(body), x_wallet_replay_id=str(replay_id))
 
 
+async def applied(desk: Desk, content: Json, status: str = "applied", code: str = "OK") -> None:
+    """Have a command its outcome, as if it had come straight to a worker."""
+    message = read_command(encoded(content))
+    await desk.owner.execute(
+        """
+        INSERT INTO commands (serial_no, command_type, fingerprint, content, status, code, result, created_at)
+        VALUES ($1, 'account.open.v1', $2, $3, $4, $5, '{}', now())
+        """,
+        message.serial_no,
+        fingerprint(content_of(message)),
+        canonical(content_of(message)).decode(),
+        status,
+        code,
+    )
+
+
+async def keeper_step(desk: Desk) -> None:
+    """Have a keeper publish what it can, without a broker."""
+    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), VERSIONS).step()
+
+
 async def test_need_11_a_letter_is_not_edited_while_another_of_its_command_may_be_applied(desk: Desk) -> None:
     one, twin = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-1"))
     new = command("O-1b", "savings")
 
     assert (await desk.operations.letter(OTTO, one)).same_number == 1
     with pytest.raises(
-        NotPossibleError, match=f"letter {twin} is the same command.*Discard letter {twin} first"
+        NotPossibleError,
+        match=f"letter {twin} is the same command as letter {one}, .*Discard letter {twin} first",
     ):
         await desk.operations.plan_edit(OTTO, one, encoded(new), reason="x")
     await done(desk, Action.DISCARD, twin)
@@ -174,6 +204,161 @@ async def test_need_11_a_number_that_belongs_to_something_else_holds_up_no_edit(
     await edited(desk, one, command("O-1b", "savings"))
 
     assert (await desk.state(one), await desk.state(twin)) == ("edited", "waiting")
+
+
+async def test_need_11_what_an_edit_has_sent_is_not_sent_again_once_the_older_version_was_applied(
+    desk: Desk,
+) -> None:
+    one = await letter_of(desk, command("O-1"))
+    await edited(desk, one, command("O-1b", "savings"))
+    second = await sent_and_back(desk, one)
+    plan = await desk.operations.plan(OTTO, Action.REPLAY, Filter(ids=(second,)), reason="a test")
+
+    await applied(desk, command("O-1"))
+
+    said = (await desk.operations.letter(OTTO, second)).prediction
+    assert said.label == f"cannot be replayed: applied as O-1, letter {one}"
+    with pytest.raises(StaleError, match=f"applied as O-1, letter {one}"):
+        await desk.operations.execute(OTTO, plan.token)
+    with pytest.raises(NotPossibleError, match=f"was applied as O-1, letter {one}: an edit would send both"):
+        await desk.operations.plan_edit(OTTO, second, encoded(command("O-1c", "third")), reason="x")
+
+
+async def test_need_11_what_an_edit_of_a_malformed_letter_has_sent_is_not_sent_again_once_that_was_mended(
+    desk: Desk,
+) -> None:
+    one = await letter_of(desk, command("O-1") | {"surprise": "1"})
+    await edited(desk, one, command("O-1b", "savings"))
+    second = await sent_and_back(desk, one)
+
+    await applied(desk, command("O-1"))
+
+    said = (await desk.operations.letter(OTTO, second)).prediction
+    assert said.label == f"cannot be replayed: applied as O-1, letter {one}"
+
+
+@pytest.mark.parametrize(
+    ("account_type", "status", "code"),
+    [("basic", "refused", "ACCOUNT_EXISTS"), ("another", "applied", "OK")],
+)
+async def test_need_11_an_older_version_that_moved_nothing_holds_up_no_edit_that_came_back(
+    desk: Desk, account_type: str, status: str, code: str
+) -> None:
+    one = await letter_of(desk, command("O-1"))
+    await edited(desk, one, command("O-1b", "savings"))
+    second = await sent_and_back(desk, one)
+
+    await applied(desk, command("O-1", account_type), status, code)
+
+    await desk.operations.plan_edit(OTTO, second, encoded(command("O-1c", "third")), reason="x")
+    await done(desk, Action.REPLAY, second)
+
+
+async def test_need_11_what_an_edit_has_sent_is_not_edited_once_a_twin_of_the_older_version_was_replayed(
+    desk: Desk,
+) -> None:
+    one, twin = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-1"))
+    await done(desk, Action.DISCARD, twin)
+    await edited(desk, one, command("O-1b", "savings"))
+    second = await sent_and_back(desk, one)
+    await applied(desk, command("O-1b", "another"))
+    await done(desk, Action.RESTORE, twin)
+    await done(desk, Action.REPLAY, twin)
+    await applied(desk, command("O-1"))
+    await desk.owner.execute(
+        "UPDATE dead_letter_replays SET state = 'resolved', code = 'OK', ended_at = now() WHERE letter_id = $1",
+        twin,
+    )
+    await desk.owner.execute("UPDATE dead_letters SET state = 'resolved' WHERE letter_id = $1", twin)
+
+    with pytest.raises(NotPossibleError, match=f"was applied as O-1, letter {one}: an edit would send both"):
+        await desk.operations.plan_edit(OTTO, second, encoded(command("O-1c", "third")), reason="x")
+
+
+@pytest.mark.parametrize("came_back", [False, True])
+async def test_need_11_an_edit_is_not_published_once_the_older_version_was_applied(
+    desk: Desk, *, came_back: bool
+) -> None:
+    one = await letter_of(desk, command("O-1"))
+    await edited(desk, one, command("O-1b", "savings"))
+    last = one
+    if came_back:
+        last = await sent_and_back(desk, one)
+        await done(desk, Action.REPLAY, last)
+    await applied(desk, command("O-1"))
+
+    await keeper_step(desk)
+
+    replay = (await desk.operations.letter(OTTO, last)).replays[-1]
+    assert (replay.state, replay.detail) == (
+        ReplayState.FAILED,
+        f"applied as O-1, letter {one}: both versions would be",
+    )
+    assert await desk.state(last) == "waiting"
+
+
+async def test_need_11_a_replay_that_only_repeats_is_published_whatever_was_applied(desk: Desk) -> None:
+    one = await letter_of(desk, command("O-1"))
+    await edited(desk, one, command("O-1b", "savings"))
+    second = await sent_and_back(desk, one)
+    await applied(desk, command("O-1"))
+    await applied(desk, command("O-1b", "savings"), "refused", "ACCOUNT_EXISTS")
+    await done(desk, Action.REPLAY, second)
+
+    await keeper_step(desk)
+
+    replay = (await desk.operations.letter(OTTO, second)).replays[-1]
+    assert replay.state is ReplayState.ORDERED  # there is no broker
+
+
+async def test_need_11_an_edit_sees_what_was_applied_while_it_looked_at_the_twins(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await letter_of(desk, command("O-1"))
+    plan = await approved(desk, one, command("O-1b", "savings"))
+    await done(desk, Action.REPLAY, await letter_of(desk, command("O-1")))
+    refuse_another = Versions.refuse_another
+
+    async def just_before(*said: Any) -> None:
+        await applied(desk, command("O-1"))
+        await refuse_another(*said)
+
+    monkeypatch.setattr(Versions, "refuse_another", just_before)
+
+    with pytest.raises(NotPossibleError, match=r"has an outcome already \(OK\): an edit would send both"):
+        await desk.operations.execute(OTTO, plan.token)
+
+
+@pytest.mark.parametrize(("status", "code"), [("applied", "OK"), ("refused", "ACCOUNT_EXISTS")])
+async def test_need_11_a_malformed_letter_is_edited_unless_the_mended_message_was_applied(
+    desk: Desk, status: str, code: str
+) -> None:
+    one = await letter_of(desk, command("R-1") | {"surprise": "1"})
+    await applied(desk, command("R-1"), status, code)
+
+    if code == "OK":
+        with pytest.raises(
+            NotPossibleError, match="the mended message was applied as R-1: an edit would send"
+        ):
+            await desk.operations.plan_edit(OTTO, one, encoded(command("R-1b", "savings")), reason="x")
+        await done(desk, Action.DISCARD, one)
+    else:
+        await edited(desk, one, command("R-1b", "savings"))
+
+
+async def test_need_11_of_many_letters_that_hold_up_an_edit_ten_are_named(desk: Desk) -> None:
+    one, *twins = [await letter_of(desk, command("O-1")) for _ in range(14)]
+    await done(desk, Action.REPLAY, twins[-1])
+    named = ", ".join(str(twin) for twin in twins[:10])
+
+    with pytest.raises(NotPossibleError) as refused:
+        await desk.operations.plan_edit(OTTO, one, encoded(command("O-1b", "savings")), reason="x")
+
+    assert str(refused.value) == (
+        f"letters {named} and 3 more are the same command as letter {one}, and may still be applied: an edit would "
+        f"send both versions. Discard letters {named} and 2 more first. It can be edited when the outcome of letter "
+        f"{twins[-1]} is known"
+    )
 
 
 class Halted:

@@ -24,6 +24,7 @@ from wallet_worker.dead_letters.depths import Depths
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
 from wallet_worker.dead_letters.replaying import Replayer, follow
 from wallet_worker.dead_letters.taking_in import bare, take_in
+from wallet_worker.dead_letters.versions import Versions
 from wallet_worker.failpoints import Failpoint, passing
 from wallet_worker.health import Health
 from wallet_worker.metrics import Metrics
@@ -127,7 +128,7 @@ class Keeper:
             application="wallet keeper",
             size_max=4,
         )
-        self._replayer = Replayer(self._database, amqp, self._metrics)
+        self._replayer = Replayer(self._database, amqp, self._metrics, Versions(self._rules, self._keys))
         self._depths = Depths(amqp)
         self._look_at = 0.0
         self._waiting = _Waiting()

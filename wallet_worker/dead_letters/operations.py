@@ -27,6 +27,7 @@ from uuid import UUID
 
 import asyncpg
 
+from schemas.codes import Code
 from schemas.commands import Command
 from schemas.names import WALLET_COMMANDS
 from wallet_worker.core.circumstances import Rules
@@ -789,21 +790,37 @@ class Operations:
         if LetterState(row["state"]) not in ACTS_ON[Action.EDIT]:
             msg = f"letter {letter_id} is {row['state']}, and only one that is waiting can be edited"
             raise NotPossibleError(msg)
+        out = await self._versions.still_out(connection, [letter_id])
+        if any(one["is_edit"] for one in out):
+            msg = (
+                f"letter {letter_id} was edited before, without an outcome so far, and that may still be applied: an "
+                "edit would send both versions. Edit the letter that it comes back as"
+            )
+            raise NotPossibleError(msg)
+        await self._versions.refuse_another(connection, row)
+        # After the twins: each statement sees what was committed before it, and one of them may just have been applied.
         (before,) = await self._versions.predicted(connection, [row])
         if before.verdict is Verdict.REPEATS:
             msg = (
                 f"letter {letter_id} has an outcome already ({before.code}): an edit would send both versions"
             )
             raise NotPossibleError(msg)
-        if await self._versions.still_out(connection, [letter_id]):
+        numbers = {message.serial_no, row["serial_no"]} - {None}
+        _, known = await commands.known(connection, numbers)
+        mended = known.get(row["serial_no"]) if before.verdict is Verdict.STILL_MALFORMED else None
+        if mended is not None and mended.code is Code.OK:
             msg = (
-                f"letter {letter_id} was replayed or edited before, without an outcome so far, and that may still be "
-                "applied: an edit would send both versions. It can be edited when that is back"
+                f"letter {letter_id} cannot be read, and the mended message was applied as {row['serial_no']}: an edit "
+                "would send both versions"
             )
             raise NotPossibleError(msg)
-        await self._versions.refuse_another(connection, row)
-        _, known = await commands.known(connection, [message.serial_no])
-        taken = known or message.serial_no == row["serial_no"]
+        if out:
+            msg = (
+                f"letter {letter_id} was replayed before, without an outcome so far, and that may still be applied: an "
+                "edit would send both versions. It can be edited when that is back"
+            )
+            raise NotPossibleError(msg)
+        taken = message.serial_no in known or message.serial_no == row["serial_no"]
         if taken or await replays_table.serial_taken(connection, message.serial_no):
             msg = f"the serial number {message.serial_no} is used already: an edit is a new message with a new one"
             raise InvalidEditError(msg)

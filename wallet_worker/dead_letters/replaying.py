@@ -40,6 +40,7 @@ from wallet_worker.dead_letters.metrics import DeadLetterMetrics
 from wallet_worker.dead_letters.prediction import Replayable, predict
 from wallet_worker.dead_letters.records import LetterState, OperationState, ReplayState, Verdict
 from wallet_worker.dead_letters.taking_in import KEEPER
+from wallet_worker.dead_letters.versions import Versions
 from wallet_worker.failpoints import Failpoint, passing
 from wallet_worker.store import (
     dead_letters,
@@ -70,8 +71,9 @@ log = structlog.get_logger(__name__)
 class Replayer:
     """Publishes what is ordered, one chunk of one operation at a time, on a connection of its own."""
 
-    def __init__(self, database: Database, url: str, metrics: DeadLetterMetrics) -> None:
+    def __init__(self, database: Database, url: str, metrics: DeadLetterMetrics, versions: Versions) -> None:
         self._database = database
+        self._versions = versions
         self._url = url
         self._metrics = metrics
         self._failed = 0
@@ -219,10 +221,14 @@ class Replayer:
         requests = [row for row in ordered if row["source"] == PAYMENT_REQUESTS]
         said = await why_not_ours(connection, [row["body"] for row in requests]) if requests else []
         not_ours = {row["replay_id"]: why for row, why in zip(requests, said, strict=True)}
+        # Ordered long ago perhaps, and the sender may have repeated the old version since.
+        applied = await self._versions.applied_before(
+            connection, [row for row in ordered if not row["copies"]]
+        )
         failed: dict[UUID, str] = {}
         out: set[UUID] = set()
         for row in ordered:
-            why = not_ours.get(row["replay_id"]) or _why_never(row)
+            why = not_ours.get(row["replay_id"]) or applied.get(row["replay_id"]) or _why_never(row)
             if why is not None and row["copies"]:
                 out.add(row["replay_id"])
                 continue

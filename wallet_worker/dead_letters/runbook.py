@@ -253,8 +253,8 @@ number, or payment_order_no, sees to that. It is safe where the prediction says 
 will be refused, because then nothing moves; else ask first whom the line below names. What is never safe: to discard a
 payment result of which nobody knows where the money is. When in doubt, leave it waiting: nothing expires here.
 
-Before an edit, tell the sender not to send the old number again: the wallet would take it as a message of its own, and
-both versions might be applied. Only what comes back to the dead letters is held up here.
+Before an edit, tell the sender not to send the old number again: the wallet would take it as a message of its own. Once
+it is applied, no other version is sent from here; but an edit that is on its way by then is applied as well.
 
 1. `wallet dlq groups`: what is there, and since when.
 2. `wallet dlq show NUMBER`: one of them, what the wallet knows of it, and what a replay would do now.

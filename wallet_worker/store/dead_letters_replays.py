@@ -60,7 +60,8 @@ async def insert(
 # Whoever publishes holds the operation; a stop may come in between, which `begin` finds.
 _NEXT = """
 SELECT r.replay_id, r.letter_id, r.number, r.position, r.tries, r.copies, coalesce(r.body, l.body) AS body,
-       r.body IS NOT NULL AS is_edit, l.properties, l.exchange, l.routing_key, l.source
+       r.body IS NOT NULL AS is_edit, coalesce(r.serial_no, l.serial_no) AS serial_no,
+       l.properties, l.exchange, l.routing_key, l.source
 FROM (
     SELECT c.replay_id, sum(octet_length(coalesce(c.body, l.body))) OVER (ORDER BY c.tries, c.position) AS bytes,
            row_number() OVER (ORDER BY c.tries, c.position) AS place
