@@ -11,6 +11,7 @@ import pytest
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import AbstractChannel
 from aiormq.channel import Channel
+from typing_extensions import override
 
 from schemas.names import WALLET_COMMANDS, WALLET_DEAD_LETTERS, WALLET_EVENTS, WALLET_UNROUTED
 from tests.servers import Servers
@@ -307,21 +308,34 @@ async def test_a_topology_that_was_mended_may_be_wrong_as_long_as_the_first_time
     watched: Watched, channel: AbstractChannel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = asyncio.get_running_loop().time
-    still_running = False
-    async with running(watched) as task:
+    grace = Grace()
+    monkeypatch.setattr(consumer, "TOPOLOGY_GRACE_SECONDS", grace)
+    broken: list[float] = []
+    seen: list[float] = []
+    async with running(watched):
         await watched.until_ready()
         for _ in range(2):
-            begun = clock()
+            grace.asked.clear()
+            broken.append(clock())
             await channel.queue_delete(WALLET_COMMANDS)
             await watched.until(lambda: "does not exist" in watched.health.reasons.get("consumer", ""))
-            still_running = not task.done()
+            seen.append(clock())
             await topology.apply(watched.url)
             await watched.until_ready()
-            # Longer ago than what is granted: whoever counts from the first time ends at the second.
-            monkeypatch.setattr(consumer, "TOPOLOGY_GRACE_SECONDS", (clock() - begun) / 2)
 
-    assert still_running
-    assert task.exception() is None
+    assert grace.asked[0] < broken[1] - seen[0]  # as it would be, and more, since the first time
+
+
+class Grace(float):
+    """A grace that is never over, and knows for how long it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[float] = []
+
+    @override
+    def __lt__(self, seconds: float) -> bool:
+        self.asked.append(seconds)
+        return False
 
 
 async def test_a_broker_that_is_not_there_is_tried_again_until_it_is_to_stop(servers: Servers) -> None:
