@@ -26,7 +26,8 @@ def configure(log_format: str, level: str) -> None:
     structlog.configure(
         processors=[*shared, *formatting, render],
         wrapper_class=structlog.make_filtering_bound_logger(numeric),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # Writes a line at once: printed in two pieces, it would run into that of another process on the same stream.
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
