@@ -17,7 +17,7 @@ demo: servers ## Run the whole story: servers, worker, gateway, money moved in e
 
 test: lint types imports pytest ## Check everything: style, types, import rules, then all tests (ARGS="-k name" for some)
 
-bench: servers ## Measure against other ways of doing it, on an idle machine for 50 minutes (QUICK=1: two; ONLY=latency)
+bench: servers ## Measure against other ways of doing it, on an idle machine for 55 minutes (QUICK=1: two; ONLY=latency)
 	@$(BIN)/python -m tests.benchmarks $(if $(QUICK),--quick) $(ONLY:%=--only %) $(ARGS)
 
 env: made ## Make the Python environment in .venv, again only when the lock file changed

@@ -1,6 +1,7 @@
 """Lines of the log on a stream that several processes have."""
 
 import io
+import logging
 import sys
 
 import pytest
@@ -26,6 +27,7 @@ class Stream(io.StringIO):
 def test_a_line_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Stream()
     monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
     logs.configure("json", "info")
 
     structlog.get_logger("test").info("batch.settled", size=2)
