@@ -160,9 +160,11 @@ def test_durability_is_what_was_asked_for(private: Servers) -> None:
 
 # Nothing is left behind
 
+# A background job of a shell may have inherited that it heeds no Ctrl-C.
 HOLD = """
-import sys
+import signal, sys
 from tests.servers import start_servers
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with start_servers(outlive=sys.argv[1] == "outlive") as servers:
     pids = [*servers.broker.processes, *servers.database_server.processes]
     print(*pids, flush=True)
