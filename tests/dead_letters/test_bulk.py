@@ -32,6 +32,17 @@ async def planned(desk: Desk, who: Actor, ids: list[int]) -> Plan:
     return await desk.operations.plan(who, Action.DISCARD, Filter(ids=tuple(ids)), reason="a test")
 
 
+async def executed_at_once(desk: Desk, plans: dict[Actor, list[int]]) -> set[type]:
+    """Plan for each actor, execute all plans together, and return as what each of them ended."""
+    planned_by = {who: await planned(desk, who, ids) for who, ids in plans.items()}
+    ended = await asyncio.gather(
+        *(desk.operations.execute(who, plan.token) for who, plan in planned_by.items()),
+        return_exceptions=True,
+    )
+    assert len(ended) == len(plans)
+    return {type(one) for one in ended}
+
+
 async def test_need_13_another_name_at_the_same_login_is_no_other_person(database_url: str) -> None:
     async with a_desk(database_url, Limits(alone_max=3)) as desk:
         await desk.take_in(*(arrived(recharge("user-1")) for _ in range(6)))
@@ -73,31 +84,17 @@ async def test_need_13_in_console_and_shell_at_once_one_person_does_not_do_twice
     async with a_desk(database_url, Limits(alone_max=2)) as desk:
         await desk.take_in(*(arrived(recharge("user-1")) for _ in range(4)))
         ids = await desk.ids()
-        plans = [await planned(desk, ALICE, ids[:2]), await planned(desk, AT_HER_LOGIN, ids[2:])]
 
-        ended = await asyncio.gather(
-            *(
-                desk.operations.execute(who, plan.token)
-                for who, plan in zip((ALICE, AT_HER_LOGIN), plans, strict=True)
-            ),
-            return_exceptions=True,
-        )
+        ended = await executed_at_once(desk, {ALICE: ids[:2], AT_HER_LOGIN: ids[2:]})
 
-        assert {type(one) for one in ended} == {Operation, StaleError}
+        assert ended == {Operation, StaleError}
 
 
 async def test_need_13_two_names_of_one_login_at_once_do_not_both_fit(database_url: str) -> None:
     async with a_desk(database_url, Limits(alone_max=3)) as desk:
         await desk.take_in(*(arrived(recharge("user-1")) for _ in range(4)))
         ids = await desk.ids()
-        plans = [await planned(desk, ONE, ids[:2]), await planned(desk, OTHER, ids[2:])]
 
-        ended = await asyncio.gather(
-            *(
-                desk.operations.execute(who, plan.token)
-                for who, plan in zip((ONE, OTHER), plans, strict=True)
-            ),
-            return_exceptions=True,
-        )
+        ended = await executed_at_once(desk, {ONE: ids[:2], OTHER: ids[2:]})
 
-        assert {type(one) for one in ended} == {Operation, StaleError}
+        assert ended == {Operation, StaleError}

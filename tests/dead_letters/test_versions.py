@@ -158,12 +158,7 @@ async def test_need_11_an_edit_that_can_never_be_applied_holds_up_no_other_lette
     one, twin = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-1"))
     await done(desk, Action.DISCARD, twin)
     await edited(desk, one, command("O-1b", "savings"))
-    await desk.owner.execute(
-        """
-        INSERT INTO commands (serial_no, command_type, fingerprint, content, status, code, result, created_at)
-        VALUES ('O-1b', 'account.open.v1', sha256('another'), '{}', 'applied', 'OK', '{}', now())
-        """
-    )
+    await applied(desk, command("O-1b", "another"))
 
     await done(desk, Action.RESTORE, twin)
 
@@ -193,12 +188,7 @@ async def test_need_11_what_an_edit_has_sent_can_be_replayed_and_edited_and_noth
 
 
 async def test_need_11_a_number_that_belongs_to_something_else_holds_up_no_edit(desk: Desk) -> None:
-    await desk.owner.execute(
-        """
-        INSERT INTO commands (serial_no, command_type, fingerprint, content, status, code, result, created_at)
-        VALUES ('O-1', 'account.open.v1', sha256('another'), '{}', 'applied', 'OK', '{}', now())
-        """
-    )
+    await applied(desk, command("O-1", "another"))
     one, twin = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-1"))
 
     await edited(desk, one, command("O-1b", "savings"))
