@@ -22,7 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
@@ -38,7 +38,7 @@ from wallet_worker.broker.inbox import Inbox, Letter, acknowledge, letter
 from wallet_worker.broker.properties import dead_letter, marshal, unmarshal
 from wallet_worker.core.circumstances import Circumstances, Rules
 from wallet_worker.core.decide import decide
-from wallet_worker.core.facts import Decision, Facts, Outgoing
+from wallet_worker.core.facts import Changes, Decision, Facts, Outgoing
 from wallet_worker.core.numbering import ENTROPY_BYTES, Draw, uuid7
 from wallet_worker.core.reading import Readable, Source, Unreadable, read
 from wallet_worker.endings import DISPOSITIONS, Disposition, Ending
@@ -59,6 +59,8 @@ from wallet_worker.store.errors import (
 from wallet_worker.store.parked import Parked
 
 BATCH_MAX = 500  # beyond it a batch gains nothing: the time goes into rows, not into round trips
+PART_MAX = 125  # of a batch, written while the next part is decided: smaller ones are more statements
+STEP = 6  # messages decided in a third of a millisecond, before the part that is being written may go on
 RACES_MAX = 20  # that one message loses in a row; then somebody holds a lock for good, and waiting is right
 BATCH_RACES_MAX = 5  # that a batch loses in a row before it is halved
 CRASHES_MAX = 3  # times that a worker dies with a suspect in hand, before that is set aside
@@ -83,6 +85,21 @@ class Ended:
     code: Code
     detail: str
     number: str
+
+
+@dataclass(slots=True)
+class Applied:
+    """What a batch came to: every ending, what is to be published, and the orders that it made."""
+
+    ended: list[Ended] = field(default_factory=list)
+    outgoing: list[Outgoing] = field(default_factory=list)
+    orders_new: list[str] = field(default_factory=list)
+
+    def with_changes(self, changes: Changes) -> Changes:
+        """Return the changes, having noted what comes of them after the commit."""
+        self.outgoing += changes.outgoing
+        self.orders_new += changes.orders_new
+        return changes
 
 
 Take: TypeAlias = Callable[[asyncpg.Connection, int], Awaitable[list[Letter]]]
@@ -240,7 +257,7 @@ class Batches:
             forgettable = self._outbox.take_confirmed()
             try:
                 async with self._database.transaction() as connection:
-                    ended, rows, known = await self._apply(connection, letters, messages)
+                    applied = await self._apply(connection, letters, messages)
                     if forgettable:
                         await outbox.delete(connection, forgettable)
                     passing(Failpoint.BEFORE_COMMIT)
@@ -255,9 +272,9 @@ class Batches:
                 self._outbox.keep(forgettable)
                 raise
             else:
-                await self._outbox.offer(rows)
-                await self._wake(known.orders_new)  # it may wait for another worker, and nobody for it
-                return ended
+                await self._outbox.offer(applied.outgoing)
+                await self._wake(applied.orders_new)  # it may wait for another worker, and nobody for it
+                return applied.ended
         msg = "every race was won or lost"
         raise AssertionError(msg)
 
@@ -273,8 +290,12 @@ class Batches:
         connection: asyncpg.Connection,
         letters: Sequence[Letter],
         messages: Sequence[Readable | Unreadable],
-    ) -> tuple[list[Ended], list[Outgoing], Facts]:
-        """Load, decide, save; the caller commits."""
+    ) -> Applied:
+        """Load, decide, save; the caller commits.
+
+        A part of a large batch is written while the next is decided, so that neither the database nor this process
+        waits for the other.
+        """
         now, known = await facts.load(
             connection,
             [message for message in messages if not isinstance(message, Unreadable)],
@@ -282,26 +303,28 @@ class Batches:
         )
         await self._reserve_account_ids(connection, messages)
         entropy = os.urandom(ENTROPY_BYTES * len(letters))
-        ended: list[Ended] = []
-        rows: list[Outgoing] = []
+        applied = Applied()
         waiting: list[Parked] = []
-        for position, (one, message) in enumerate(zip(letters, messages, strict=True)):
-            decision = self._decide(one, message, known, now, entropy, position)
-            rows += decision.outgoing
-            number = _number(message)
-            match DISPOSITIONS[decision.ending]:
-                case Disposition.ACKNOWLEDGE:
-                    pass
-                case Disposition.DEAD_LETTER:
-                    rows.append(self._dead_letter(one, decision.code, decision.detail, now))
-                case Disposition.RETRY_LATER:
-                    waiting.append(_parked(one, number, decision, now))
-            ended.append(Ended(one, decision.ending, decision.code, decision.detail, number))
-        await facts.save(connection, known)
-        await _save_parked(connection, ended, waiting)
-        if rows:
-            await outbox.insert(connection, rows, now)
-        return ended, rows, known
+        async with facts.Saving(connection, now) as saving:
+            for position, (one, message) in enumerate(zip(letters, messages, strict=True)):
+                if position and position % PART_MAX == 0:
+                    await saving.begin(applied.with_changes(known.take_part()))
+                elif position % STEP == 0:
+                    await saving.give_way()
+                decision = self._decide(one, message, known, now, entropy, position)
+                number = _number(message)
+                match DISPOSITIONS[decision.ending]:
+                    case Disposition.ACKNOWLEDGE:
+                        pass
+                    case Disposition.DEAD_LETTER:
+                        dead = self._dead_letter(one, decision.code, decision.detail, now)
+                        known.part.outgoing.append(dead)
+                    case Disposition.RETRY_LATER:
+                        waiting.append(_parked(one, number, decision, now))
+                applied.ended.append(Ended(one, decision.ending, decision.code, decision.detail, number))
+            await saving.end(applied.with_changes(known.take_rest()))
+        await _save_parked(connection, applied.ended, waiting)
+        return applied
 
     def _decide(
         self,
@@ -400,7 +423,7 @@ class Batches:
                 if not letters:
                     return 0
                 messages = [read(one.incoming, self._keys) for one in letters]
-                ended, rows, _ = await self._apply(connection, letters, messages)
+                applied = await self._apply(connection, letters, messages)
                 passing(Failpoint.BEFORE_COMMIT)
         except LostRaceError:
             self._metrics.races.inc()
@@ -414,9 +437,9 @@ class Batches:
             if ended := await self._set_aside(letters[0], f"the wallet failed on it: {exc}"):
                 self._tell(ended, 0)
             return 1
-        await self._outbox.offer(rows)
-        self._tell(ended, time.monotonic() - begun)
-        return len(ended)
+        await self._outbox.offer(applied.outgoing)
+        self._tell(applied.ended, time.monotonic() - begun)
+        return len(applied.ended)
 
     def _tell(self, ended: Sequence[Ended], seconds: float) -> None:
         """One line for the batch, and one for each message that an operator may want to look at."""

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import cast
 from uuid import UUID
 
+import pytest
 from aiormq.channel import Channel
 from pamqp.commands import Basic
 from typing_extensions import override
 
 from schemas.names import SIGNATURE_HEADER
 from tests.workers import KEYS
+from wallet_worker import batch
 from wallet_worker.batch import Batches
 from wallet_worker.broker.inbox import Delivery, Inbox, Letter, letter
 from wallet_worker.broker.publisher import Publisher
@@ -124,9 +126,12 @@ async def rig(database_url: str) -> AsyncIterator[Rig]:
         metrics=metrics,
     )
     publishing = asyncio.create_task(outbox.publish(), name="outbox publish")
+    patch = pytest.MonkeyPatch()
+    patch.setattr(batch, "PART_MAX", 2)  # so that there are parts in the small batches of tests
     try:
         yield Rig(database, batches, health, metrics)
     finally:
+        patch.undo()
         publishing.cancel()
         await asyncio.gather(publishing, return_exceptions=True)
         await database.close()

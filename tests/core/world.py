@@ -25,7 +25,7 @@ from tests.workers import KEYS
 from wallet_worker.core.accounts import Account, AccountKey, SystemKey, SystemName, opened
 from wallet_worker.core.circumstances import Circumstances, Rules
 from wallet_worker.core.decide import decide
-from wallet_worker.core.facts import Command, Decision, Facts, Outgoing, Receipt
+from wallet_worker.core.facts import Changes, Command, Decision, Facts, Outgoing, Receipt
 from wallet_worker.core.ledger import Entry
 from wallet_worker.core.naming import named
 from wallet_worker.core.numbering import ENTROPY_BYTES, Draw
@@ -36,6 +36,9 @@ from wallet_worker.endings import Ending
 NOW = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 SIGNED_AT_UNIX = 1_767_323_045
+
+PART_MAX = 3
+"""Of a batch, written while the next part is decided: so few that small batches have parts."""
 
 
 def changed(good: JsonObject, changes: Mapping[str, Any]) -> bytes:
@@ -185,11 +188,11 @@ class World:
         facts = self._load([one for one in messages if not isinstance(one, Unreadable)])
         decisions: list[Decision] = []
         for one, message in zip(arrived, messages, strict=True):
+            if decisions and len(decisions) % PART_MAX == 0:
+                self._save(facts.take_part())
             decision = decide(message, facts, Circumstances(self.rules, one, self._draw(message), self.now))
             facts.apply(decision)
-            self.outgoing += decision.outgoing
             decisions.append(decision)
-        for one, decision in zip(arrived, decisions, strict=True):
             match decision.ending:
                 case Ending.PARKED:
                     assert decision.due_at is not None
@@ -198,7 +201,8 @@ class World:
                     self.dead.append((one.body, decision.code))
                 case _:
                     pass
-        self._save(facts)
+        self._save(facts.take_rest())
+        self.check()
         return decisions
 
     def tell_one(self, arrived: Incoming) -> Decision:
@@ -263,33 +267,41 @@ class World:
             facts.add_lane(lane, self.accounts[self.lanes[lane]])
         return facts
 
-    def _save(self, facts: Facts) -> None:
-        for new in facts.commands_new:
+    def _save(self, changes: Changes) -> None:
+        for new in changes.commands:
             assert new.serial_no not in self.commands
             self.commands[new.serial_no] = new
-        for before in facts.accounts_before.values():
+        for before, after in changes.accounts_moved.values():
             assert self.accounts[before.account_id] == before
-            self.accounts[before.account_id] = facts.accounts[before.account_id]
-        for account_id in facts.accounts_new:
-            account = facts.accounts[account_id]
+            self.accounts[before.account_id] = after
+        for account_id, account in changes.accounts_new.items():
             assert account_id not in self.accounts
             assert account.account_no not in {one.account_no for one in self.accounts.values()}
             newest = self.newest(account.key)
             assert newest is None or newest.status is AccountStatus.CLOSED
             self.accounts[account_id] = account
-        for number in facts.orders_new:
+        for number, order in changes.orders_new.items():
             assert number not in self.orders
-            self.orders[number] = facts.orders[number]
-        for number, was in facts.orders_before.items():
+            assert number in self.commands
+            assert order.account_id in self.accounts
+            assert order.counter_account_id is None or order.counter_account_id in self.accounts
+            assert order.about_serial_no is None or order.about_serial_no in {
+                *self.orders,
+                *changes.orders_new,
+            }
+            self.orders[number] = order
+        for number, (was, order) in changes.orders_moved.items():
             assert self.orders[number] == was
-            self.orders[number] = facts.orders[number]
-        self.entries += facts.entries
-        for receipt in facts.receipts:
+            self.orders[number] = order
+        made = {order.order_id for order in self.orders.values()}
+        assert all(line.account_id in self.accounts and line.order_id in made for line in changes.entries)
+        self.entries += changes.entries
+        self.outgoing += changes.outgoing
+        for receipt in changes.receipts:
             self.receipts.setdefault((receipt.result.payment_order_no, receipt.fingerprint), receipt)
         self.parked = [
-            (one, self.now if _number(one) in facts.orders_new else due_at) for one, due_at in self.parked
+            (one, self.now if _number(one) in changes.orders_new else due_at) for one, due_at in self.parked
         ]
-        self.check()
 
     def _draw(self, message: Readable | Unreadable) -> Draw:
         self.drawn += 1

@@ -21,7 +21,7 @@ from typing_extensions import override
 from wallet_worker import batch
 from wallet_worker.broker import connection, consumer, inbox, publisher
 from wallet_worker.core import decide, reading, results
-from wallet_worker.core.facts import Facts
+from wallet_worker.core.facts import Changes, Facts
 from wallet_worker.core.reading import Incoming, Unreadable
 from wallet_worker.store import database, facts, outbox
 from wallet_worker.store.errors import RefusedError
@@ -116,10 +116,10 @@ def fails() -> None:
             raise ZeroDivisionError("a bug")
         return real(message, *arguments)
 
-    async def save(connection: asyncpg.Connection, known: Facts) -> None:
-        if any(REFUSED.decode() in command.serial_no for command in known.commands_new):
+    async def save(connection: asyncpg.Connection, changes: Changes, now: datetime) -> None:
+        if any(REFUSED.decode() in command.serial_no for command in changes.commands):
             raise RefusedError("the database will not have this")
-        await real_save(connection, known)
+        await real_save(connection, changes, now)
 
     put(batch, "decide", failing)
     put(facts, "save", save)

@@ -87,8 +87,22 @@ class Decision:
 
 
 @dataclass(slots=True)
+class Changes:
+    """What was decided and is to be written. What was there before is in pairs: as it was read, and as it is now."""
+
+    commands: list[Command] = field(default_factory=list)
+    accounts_new: dict[int, Account] = field(default_factory=dict)
+    accounts_moved: dict[int, tuple[Account, Account]] = field(default_factory=dict)
+    orders_new: dict[str, Order] = field(default_factory=dict)
+    orders_moved: dict[str, tuple[Order, Order]] = field(default_factory=dict)
+    entries: list[Entry] = field(default_factory=list)
+    receipts: list[Receipt] = field(default_factory=list)
+    outgoing: list[Outgoing] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Facts:
-    """The state that a batch is decided over, and its changes.
+    """The state that a batch is decided over, and what of it is still to be written.
 
     Filled by the store before the first decision. `lanes` holds the lane of each system account that
     this batch was given.
@@ -111,13 +125,31 @@ class Facts:
     expected: dict[int, int] = field(default_factory=dict)
     day_start: datetime | None = None
 
-    commands_new: list[Command] = field(default_factory=list)
-    accounts_new: set[int] = field(default_factory=set)
-    accounts_before: dict[int, Account] = field(default_factory=dict)
-    orders_new: set[str] = field(default_factory=set)
-    orders_before: dict[str, Order] = field(default_factory=dict)
-    entries: list[Entry] = field(default_factory=list)
-    receipts: list[Receipt] = field(default_factory=list)
+    part: Changes = field(default_factory=Changes)
+    rest: Changes = field(default_factory=Changes)
+
+    def take_part(self) -> Changes:
+        """Return what may be written before the batch is decided: rows that nobody else can be writing.
+
+        They are of orders whose account this transaction has locked, and nobody writes of those without the lock.
+        """
+        taken, self.part = self.part, Changes()
+        return taken
+
+    def take_rest(self) -> Changes:
+        """Return everything else, with what was decided since the last part, once the batch is decided.
+
+        What had nothing to lock is in it, so that of all of a batch it can be written in order: accounts that are
+        opened, commands that name none, and whatever stands on these.
+        """
+        taken, last = self.rest, self.take_part()
+        taken.commands += last.commands
+        taken.orders_new |= last.orders_new
+        taken.entries += last.entries
+        taken.receipts += last.receipts
+        taken.outgoing += last.outgoing
+        self.rest = Changes()
+        return taken
 
     def add_accounts(self, accounts: Iterable[Account]) -> None:
         """Know these users' accounts, each the newest of its key unless a newer one is known."""
@@ -142,23 +174,38 @@ class Facts:
         return self.accounts[self.lanes[key]]
 
     def apply(self, decision: Decision) -> None:
-        """Let the decision be true for the messages after it, and be written with the batch."""
+        """Let the decision be true for the messages after it, and be written."""
+        if decision.opened is not None:
+            self.rest.accounts_new[decision.opened.account_id] = decision.opened
+            self._put_opened(decision.opened)
+        changes = self.rest if self._stands_on_rest(decision) else self.part
         if decision.command is not None:
             self.commands[decision.command.serial_no] = decision.command
-            self.commands_new.append(decision.command)
-        if decision.opened is not None:
-            self.accounts_new.add(decision.opened.account_id)
-            self._put_opened(decision.opened)
+            changes.commands.append(decision.command)
         for order in decision.orders:
-            self._put_order(order)
+            self._put_order(order, changes)
         for account in decision.changed:
             self._put_account(account)
         for posting in decision.postings:
             self._put_account(posting.debited)
             self._put_account(posting.credited)
-            self.entries += (posting.debit, posting.credit)
+            changes.entries += (posting.debit, posting.credit)
         if decision.receipt is not None:
-            self.receipts.append(decision.receipt)
+            changes.receipts.append(decision.receipt)
+        self.part.outgoing += decision.outgoing
+
+    def _stands_on_rest(self, decision: Decision) -> bool:
+        """Return whether something of the decision has to be written with, or after, what waits for the end."""
+        if decision.command is not None and not decision.orders:
+            return True  # whatever it names need not be there, and so need not be locked
+        accounts, orders = self.rest.accounts_new, self.rest.orders_new
+        return bool(accounts or orders) and any(
+            order.account_id in accounts
+            or order.counter_account_id in accounts
+            or order.serial_no in orders
+            or order.about_serial_no in orders
+            for order in decision.orders
+        )
 
     def _put_opened(self, account: Account) -> None:
         before = self.newest.get(account.key)
@@ -168,12 +215,14 @@ class Facts:
         self.waiting[account.account_id] = 0
         self.add_accounts((account,))
 
-    def _put_order(self, order: Order) -> None:
-        before = self.orders.get(order.serial_no)
-        if before is None:
-            self.orders_new.add(order.serial_no)
-        elif order.serial_no not in self.orders_new:
-            self.orders_before.setdefault(order.serial_no, before)
+    def _put_order(self, order: Order, changes: Changes) -> None:
+        before, moved = self.orders.get(order.serial_no), self.rest.orders_moved
+        if order.serial_no in moved:
+            moved[order.serial_no] = (moved[order.serial_no][0], order)
+        elif before is None or order.serial_no in changes.orders_new:
+            changes.orders_new[order.serial_no] = order
+        else:
+            moved[order.serial_no] = (before, order)
         self.orders[order.serial_no] = order
         if before is None or before.status is not order.status:
             self._count(before, order)
@@ -200,6 +249,10 @@ class Facts:
             self.spent[key] = self.spent.get(key, 0) + counts - counted
 
     def _put_account(self, account: Account) -> None:
-        if account.account_id not in self.accounts_new:
-            self.accounts_before.setdefault(account.account_id, self.accounts[account.account_id])
-        self.accounts[account.account_id] = account
+        account_id, moved = account.account_id, self.rest.accounts_moved
+        if account_id in self.rest.accounts_new:
+            self.rest.accounts_new[account_id] = account
+        else:
+            read = moved[account_id][0] if account_id in moved else self.accounts[account_id]
+            moved[account_id] = (read, account)
+        self.accounts[account_id] = account

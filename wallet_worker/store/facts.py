@@ -4,17 +4,19 @@ The lock order of the whole wallet is the order of the calls in `load`: orders, 
 accounts; each kind sorted. Nothing else locks more than one of them.
 """
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Self
 
 import asyncpg
 
 from wallet_worker.core.accounts import SystemKey, SystemName
 from wallet_worker.core.circumstances import Rules
-from wallet_worker.core.facts import Facts
+from wallet_worker.core.facts import Changes, Facts
 from wallet_worker.core.naming import named
 from wallet_worker.core.reading import Readable
-from wallet_worker.store import accounts, commands, entries, orders, payment_results
+from wallet_worker.store import accounts, commands, entries, orders, outbox, payment_results
 
 
 async def load(
@@ -56,28 +58,74 @@ async def load(
     return now, facts
 
 
-async def save(connection: asyncpg.Connection, facts: Facts) -> None:
-    """Write everything that was decided, parents before children.
+async def save(connection: asyncpg.Connection, changes: Changes, now: datetime) -> None:
+    """Write what was decided, parents before children.
 
-    Whoever inserts what another transaction has inserted waits for it, as for a lock: so these come in order too.
+    Whoever inserts what another transaction has inserted waits for it, as for a lock: so these come in order too. Of a
+    batch that is written in parts, only those are in order that are written last; nobody else inserts the others
+    (`Facts.take_part`), unless one serial number was used for two accounts. Then two workers may wait for each
+    other, and one of them loses, as in any race.
     """
-    if facts.commands_new:
-        await commands.insert(connection, sorted(facts.commands_new, key=lambda command: command.serial_no))
+    if changes.commands:
+        await commands.insert(connection, sorted(changes.commands, key=lambda command: command.serial_no))
     # What a batch has closed makes room for what it opens again: at most one account of a key is not closed.
-    if facts.accounts_before:
-        await accounts.update(
-            connection,
-            [(before, facts.accounts[before.account_id]) for before in facts.accounts_before.values()],
-        )
-    if facts.accounts_new:
-        opened = sorted((facts.accounts[number] for number in facts.accounts_new), key=lambda one: one.key)
-        await accounts.insert(connection, opened)
-    if facts.orders_new:
-        await orders.insert(connection, [facts.orders[number] for number in sorted(facts.orders_new)])
-    if facts.orders_before:
-        changes = [(before, facts.orders[number]) for number, before in facts.orders_before.items()]
-        await orders.advance(connection, changes)
-    if facts.entries:
-        await entries.insert(connection, facts.entries)
-    if facts.receipts:
-        await payment_results.insert(connection, facts.receipts)
+    if changes.accounts_moved:
+        await accounts.update(connection, list(changes.accounts_moved.values()))
+    if changes.accounts_new:
+        await accounts.insert(connection, sorted(changes.accounts_new.values(), key=lambda one: one.key))
+    if changes.orders_new:
+        await orders.insert(connection, [changes.orders_new[number] for number in sorted(changes.orders_new)])
+    if changes.orders_moved:
+        await orders.advance(connection, list(changes.orders_moved.values()))
+    if changes.entries:
+        await entries.insert(connection, changes.entries)
+    if changes.receipts:
+        await payment_results.insert(connection, changes.receipts)
+    if changes.outgoing:
+        await outbox.insert(connection, changes.outgoing, now)
+
+
+class Saving:
+    """Has one part of a batch written while the next is decided, so that the database is not waited for.
+
+    A failure to write comes out of the next call, or when the block is left. Nothing is being written any more once
+    the block was left, however that was.
+    """
+
+    def __init__(self, connection: asyncpg.Connection, now: datetime) -> None:
+        self._connection = connection
+        self._now = now
+        self._writing: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            await self._written()
+        elif self._writing is not None:
+            if issubclass(kind, asyncio.CancelledError):
+                self._writing.cancel()
+            await asyncio.wait({self._writing})
+            if not self._writing.cancelled():
+                self._writing.exception()  # the first failure is the one that counts
+
+    async def begin(self, changes: Changes) -> None:
+        """Begin to write a part, once the part before is written."""
+        await self._written()
+        self._writing = asyncio.create_task(save(self._connection, changes, self._now), name="saving")
+
+    async def end(self, changes: Changes) -> None:
+        """Write the last part."""
+        await self._written()
+        await save(self._connection, changes, self._now)
+
+    async def give_way(self) -> None:
+        """Let the writing go on, if anything is being written; nothing else may be done with the connection."""
+        if self._writing is not None:
+            await asyncio.sleep(0)
+
+    async def _written(self) -> None:
+        if self._writing is not None:
+            await self._writing
+            self._writing = None
