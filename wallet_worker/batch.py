@@ -4,7 +4,7 @@
     read        bytes become messages, or the reason why not
     load        known outcomes, orders, accounts: locked, in order
     decide      each message, in order of arrival, over what those before it left
-    save        one statement a table, and what is to be published
+    save        one statement a table, and what is to be published; a part while the next is decided
     commit
     acknowledge everything, at once
     publish     with confirms, while the next batch is decided
@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import asyncpg
 import structlog
@@ -58,7 +58,9 @@ from wallet_worker.store.errors import (
 )
 from wallet_worker.store.parked import Parked
 
-BATCH_MAX = 500  # beyond it a batch gains nothing: the time goes into rows, not into round trips
+BATCH_MAX = (
+    1_000  # beyond it a batch gains nothing, and others wait longer for the accounts that it has locked
+)
 PART_MAX = 125  # of a batch, written while the next part is decided: smaller ones are more statements
 STEP = 6  # messages decided in a third of a millisecond, before the part that is being written may go on
 RACES_MAX = 20  # that one message loses in a row; then somebody holds a lock for good, and waiting is right
@@ -76,8 +78,7 @@ class MessageFailedError(Exception):
     """Our own code failed on a message. Nothing was written."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """A message, what became of it, and why."""
 
     letter: Letter

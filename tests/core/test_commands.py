@@ -265,14 +265,14 @@ def test_nobody_is_answered_who_did_not_ask(arrived: Incoming) -> None:
     world.tell(recharge())
 
     assert replies(world.tell_one(arrived)) == []
-    assert len(replies(world.tell_one(replace(arrived, reply_to="upstream")))) == 1
+    assert len(replies(world.tell_one(arrived._replace(reply_to="upstream")))) == 1
 
 
 def test_a_trace_is_carried_through_to_everything_that_is_told() -> None:
     world = _world()
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
-    decision = world.tell_one(replace(recharge("upstream"), traceparent=trace))
+    decision = world.tell_one(recharge("upstream")._replace(traceparent=trace))
 
     assert {one.traceparent for one in decision.outgoing} == {trace}
 

@@ -322,9 +322,9 @@ def test_a_result_for_a_command_that_was_refused_finds_no_order() -> None:
         result("gateway", keys={}),
         result("gateway", keys={"k1": "guessed"}),
         result("gateway", keys={"k-stranger": KEYS["k1"]}),
-        replace(result("gateway"), body=changed(bodies.RESULT, {"amount": "999"})),
-        replace(result("gateway"), signature=b"t=1,kid=k1,v1=00"),
-        replace(result("gateway"), signature=17),
+        result("gateway")._replace(body=changed(bodies.RESULT, {"amount": "999"})),
+        result("gateway")._replace(signature=b"t=1,kid=k1,v1=00"),
+        result("gateway")._replace(signature=17),
     ],
 )
 def test_what_the_gateway_did_not_sign_moves_nothing(arrived: Incoming) -> None:
@@ -379,7 +379,7 @@ def test_what_has_no_order_number_cannot_be_answered(body: bytes) -> None:
 
 
 def _good(one: Incoming, source: Source) -> Any:
-    return replace(one, source=source)
+    return one._replace(source=source)
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,7 @@ class World:
     outgoing: list[Outgoing] = field(default_factory=list)
     dead: list[tuple[bytes, Code]] = field(default_factory=list)
     parked: list[tuple[Incoming, datetime]] = field(default_factory=list)
+    written: list[Changes] = field(default_factory=list)
     drawn: int = 0
 
     def __post_init__(self) -> None:
@@ -196,7 +197,7 @@ class World:
             match decision.ending:
                 case Ending.PARKED:
                     assert decision.due_at is not None
-                    self.parked.append((replace(one, attempts=one.attempts + 1), decision.due_at))
+                    self.parked.append((one._replace(attempts=one.attempts + 1), decision.due_at))
                 case Ending.CONFLICTED | Ending.REJECTED:
                     self.dead.append((one.body, decision.code))
                 case _:
@@ -268,6 +269,7 @@ class World:
         return facts
 
     def _save(self, changes: Changes) -> None:
+        self.written.append(changes)
         for new in changes.commands:
             assert new.serial_no not in self.commands
             self.commands[new.serial_no] = new

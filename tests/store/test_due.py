@@ -27,7 +27,7 @@ def due(number: int, due_at: datetime | None = LONG_AGO) -> Order:
 async def _write(database: Database, *made: Order, users: int = 1) -> None:
     """Write orders with their commands, and the accounts 1, 2, … that they are about."""
     async with database.transaction() as connection:
-        await commands.insert(connection, [replace(COMMAND, serial_no=one.serial_no) for one in made])
+        await commands.insert(connection, [COMMAND._replace(serial_no=one.serial_no) for one in made])
         keys = [AccountKey(f"u-{number}", "basic", "TWD") for number in range(1, users + 1)]
         await accounts.insert(
             connection,

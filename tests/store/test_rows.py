@@ -262,8 +262,8 @@ async def test_of_a_result_that_comes_again_the_first_receipt_is_kept(
 ) -> None:
     result = PaymentResult.model_validate(RESULT)
     first = Receipt(result, bytes(32), ProcessingStatus.PROCESSED, Code.OK, AT)
-    again = replace(first, processing=ProcessingStatus.DUPLICATE, received_at=AT + timedelta(days=1))
-    other = replace(again, fingerprint=bytes(31) + b"\1", code=Code.AMOUNT_MISMATCH)
+    again = first._replace(processing=ProcessingStatus.DUPLICATE, received_at=AT + timedelta(days=1))
+    other = again._replace(fingerprint=bytes(31) + b"\1", code=Code.AMOUNT_MISMATCH)
 
     async with database.transaction() as connection:
         await payment_results.insert(connection, [first, again])

@@ -4,8 +4,8 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from aiormq.channel import Channel
 from pamqp.commands import Basic
@@ -24,8 +24,7 @@ TAKEN_BYTES_MAX = (
 ACKNOWLEDGE_SECONDS = 35.0  # when a dead peer is found; the client's own queue could be waited for longer
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
+class Letter(NamedTuple):
     """One message with everything that came with it, from the broker or from the parked results.
 
     `deliveries` counts how often the broker has handed it out before.
@@ -40,8 +39,7 @@ class Letter:
     parked_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """A letter that this channel, and no other, can acknowledge."""
 
     letter: Letter

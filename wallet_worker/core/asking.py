@@ -7,6 +7,7 @@ what is found of the one that is paid, where both have the same code.
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import NamedTuple
 
 from schemas import money
 from schemas.codes import Code
@@ -37,8 +38,7 @@ from wallet_worker.core.ledger import Posting
 from wallet_worker.core.orders import KINDS, Effect, Order, Use
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(NamedTuple):
     """What a command does, before its outcome is wrapped around it."""
 
     result: Part

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from schemas.names import DEFAULT_CURRENCIES
 from wallet_worker.core.limits import Limits
@@ -42,8 +43,7 @@ class Rules:
         return min(asked_at, expires_at) if expires_at else asked_at
 
 
-@dataclass(frozen=True, slots=True)
-class Circumstances:
+class Circumstances(NamedTuple):
     """The rules, how the message arrived, what was drawn at random for it, and the database's time."""
 
     rules: Rules

@@ -1,7 +1,8 @@
 """What the database knew about everything that a batch names, and what the batch has decided since.
 
 `decide` reads facts, `apply` writes a decision into them; so the second message of a batch sees what
-the first did, as if the database had been asked again.
+the first did, as if the database had been asked again. What every message has some of is a tuple: it costs a third of
+a frozen dataclass.
 """
 
 from collections.abc import Iterable
@@ -19,8 +20,7 @@ from wallet_worker.core.orders import UNSUCCESSFUL, Order
 from wallet_worker.endings import Ending
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """One row of the memory: what was asked under a serial number, and the outcome it has for ever.
 
     `content` and `result` are JSON texts, repeated as they are. `fingerprint` is of the content.
@@ -36,8 +36,7 @@ class Command:
     created_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """A payment result as it was received, and what came of it."""
 
     result: PaymentResult
@@ -47,7 +46,7 @@ class Receipt:
     received_at: datetime
 
 
-class Outgoing(NamedTuple):  # a tuple costs a third of a frozen dataclass, and every message has two or three
+class Outgoing(NamedTuple):
     """A message that the wallet has promised to publish, once this is committed: a row of the outbox.
 
     `message_id` is the outbox's own; the AMQP message_id is fresh for each attempt. `properties` are marshalled AMQP
@@ -64,8 +63,7 @@ class Outgoing(NamedTuple):  # a tuple costs a third of a frozen dataclass, and 
     attempts: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """All that one message does. What is absent is not touched.
 
     `code` and `detail` say why, wherever `ending` is not a plain success. `changed` are accounts of which
@@ -131,24 +129,22 @@ class Facts:
     def take_part(self) -> Changes:
         """Return what may be written before the batch is decided: rows that nobody else can be writing.
 
-        They are of orders whose account this transaction has locked, and nobody writes of those without the lock.
+        They are locked, or of orders whose account this transaction has locked, and nobody makes such without the lock.
         """
         taken, self.part = self.part, Changes()
         return taken
 
     def take_rest(self) -> Changes:
-        """Return everything else, with what was decided since the last part, once the batch is decided.
+        """Return everything that is left, once the batch is decided.
 
         What had nothing to lock is in it, so that of all of a batch it can be written in order: accounts that are
         opened, commands that name none, and whatever stands on these.
         """
-        taken, last = self.rest, self.take_part()
-        taken.commands += last.commands
-        taken.orders_new |= last.orders_new
-        taken.entries += last.entries
-        taken.receipts += last.receipts
-        taken.outgoing += last.outgoing
-        self.rest = Changes()
+        taken, rest, self.rest = self.take_part(), self.rest, Changes()
+        taken.commands += rest.commands
+        taken.accounts_new |= rest.accounts_new
+        taken.orders_new |= rest.orders_new
+        taken.entries += rest.entries
         return taken
 
     def add_accounts(self, accounts: Iterable[Account]) -> None:
@@ -191,20 +187,19 @@ class Facts:
             self._put_account(posting.credited)
             changes.entries += (posting.debit, posting.credit)
         if decision.receipt is not None:
-            changes.receipts.append(decision.receipt)
+            self.part.receipts.append(decision.receipt)
         self.part.outgoing += decision.outgoing
 
     def _stands_on_rest(self, decision: Decision) -> bool:
-        """Return whether something of the decision has to be written with, or after, what waits for the end."""
+        """Return whether something of the decision has to be written with, or after, what waits for the end.
+
+        An order stands on its accounts. What is about another order (a refund, a capture) has the account of that.
+        """
         if decision.command is not None and not decision.orders:
             return True  # whatever it names need not be there, and so need not be locked
-        accounts, orders = self.rest.accounts_new, self.rest.orders_new
-        return bool(accounts or orders) and any(
-            order.account_id in accounts
-            or order.counter_account_id in accounts
-            or order.serial_no in orders
-            or order.about_serial_no in orders
-            for order in decision.orders
+        opened = self.rest.accounts_new
+        return bool(opened) and any(
+            order.account_id in opened or order.counter_account_id in opened for order in decision.orders
         )
 
     def _put_opened(self, account: Account) -> None:
@@ -216,7 +211,7 @@ class Facts:
         self.add_accounts((account,))
 
     def _put_order(self, order: Order, changes: Changes) -> None:
-        before, moved = self.orders.get(order.serial_no), self.rest.orders_moved
+        before, moved = self.orders.get(order.serial_no), self.part.orders_moved
         if order.serial_no in moved:
             moved[order.serial_no] = (moved[order.serial_no][0], order)
         elif before is None or order.serial_no in changes.orders_new:
@@ -249,7 +244,7 @@ class Facts:
             self.spent[key] = self.spent.get(key, 0) + counts - counted
 
     def _put_account(self, account: Account) -> None:
-        account_id, moved = account.account_id, self.rest.accounts_moved
+        account_id, moved = account.account_id, self.part.accounts_moved
         if account_id in self.rest.accounts_new:
             self.rest.accounts_new[account_id] = account
         else:

@@ -5,8 +5,8 @@ what the wallet owes the user; the clearing account's is what the gateway owes t
 So all entries of a currency sum to zero, and so do all balances.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from schemas.events import EntryView
@@ -22,8 +22,7 @@ class BalanceOverflowError(Exception):
     """A posting would leave the range of a balance; nothing was posted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One line of one account's statement. Amounts are minor units, `amount_minor` above zero."""
 
     account_id: int
@@ -36,8 +35,7 @@ class Entry:
     created_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Posting:
+class Posting(NamedTuple):
     """One movement: the two entries, which sum to zero, and both accounts as they are afterwards."""
 
     debit: Entry

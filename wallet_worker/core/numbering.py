@@ -3,19 +3,20 @@
 Nothing here draws or reads a clock, so the same draw always gives the same identifiers.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
+from typing import NamedTuple
 from uuid import UUID
 
 ENTROPY_BYTES = 48
 """What one message may use: an order id, three event ids and an account number."""
 
 _UUID_RANDOM_BYTES = 10
+_RANDOM_BITS = (1 << 80) - 1 & ~(0xF << 76) & ~(0x3 << 62)
 _ACCOUNT_DIGITS = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Draw:
+class Draw(NamedTuple):
     """Everything that is fresh about one message: `ENTROPY_BYTES` random bytes and a spare account id.
 
     `account_id` comes from the database's sequence, ahead of time, because an account that a batch
@@ -41,11 +42,13 @@ class Draw:
 
 def uuid7(at: datetime, random: bytes) -> UUID:
     """Return the UUID version 7 of a time and ten random bytes (RFC 9562, section 5.7)."""
-    milliseconds = int(at.timestamp() * 1000)
-    value = (milliseconds << 80) | int.from_bytes(random, "big")
-    value = (value & ~(0xF << 76)) | (0x7 << 76)
-    value = (value & ~(0x3 << 62)) | (0x2 << 62)
-    return UUID(int=value)
+    return UUID(int=_stamp(at) | (int.from_bytes(random, "big") & _RANDOM_BITS))
+
+
+@lru_cache(maxsize=8)  # the messages of a batch have one time
+def _stamp(at: datetime) -> int:
+    """Return the bits of a UUID version 7 that are not random: the milliseconds, the version and the variant."""
+    return (int(at.timestamp() * 1000) << 80) | (0x7 << 76) | (0x2 << 62)
 
 
 def account_no(at: datetime, random: int) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TypeAlias, cast, get_args
+from typing import NamedTuple, TypeAlias, cast, get_args
 
 from schemas.codes import Code
 from schemas.commands import (
@@ -66,8 +66,7 @@ if {*COMMANDS.values(), *RESULTS.values()} != _KNOWN:
     raise AssertionError(msg)
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
+class Incoming(NamedTuple):
     """One message as it arrived, less what only the broker cares about.
 
     `signature` is the header as it came, of whatever type. `attempts` counts how often the message

@@ -1,4 +1,4 @@
-"""What a batch reads and what it writes: a constant number of statements, whatever its size.
+"""What a batch reads, in a constant number of statements whatever its size, and what it writes, part by part.
 
 The lock order of the whole wallet is the order of the calls in `load`: orders, users' accounts, system
 accounts; each kind sorted. Nothing else locks more than one of them.

@@ -1,0 +1,146 @@
+"""Parts of a batch are written one after the other, beside whatever else is done, and nothing goes on in secret."""
+
+import asyncio
+import gc
+from datetime import UTC, datetime
+from typing import cast
+
+import asyncpg
+import pytest
+
+from wallet_worker.core.facts import Changes
+from wallet_worker.store import facts
+from wallet_worker.store.errors import LostRaceError, RefusedError
+from wallet_worker.store.facts import Saving
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+CONNECTION = cast("asyncpg.Connection", None)
+
+
+class Writing:
+    """Takes the place of the database: each part takes three turns of the loop, and fails if it is told to."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.names: dict[int, str] = {}
+        self.failing: dict[str, Exception] = {}
+
+    def part(self, name: str) -> Changes:
+        changes = Changes()
+        self.names[id(changes)] = name
+        return changes
+
+    async def save(self, _: asyncpg.Connection, changes: Changes, now: datetime) -> None:
+        assert now == NOW
+        name = self.names[id(changes)]
+        self.log.append(f"{name} begins")
+        try:
+            for _turn in range(3):
+                await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            self.log.append(f"{name} is cut off")
+            raise
+        if name in self.failing:
+            raise self.failing[name]
+        self.log.append(f"{name} is written")
+
+
+@pytest.fixture
+def writing(monkeypatch: pytest.MonkeyPatch) -> Writing:
+    """Have whatever is saved go nowhere."""
+    writing = Writing()
+    monkeypatch.setattr(facts, "save", writing.save)
+    return writing
+
+
+async def test_a_part_is_written_while_something_else_is_done(writing: Writing) -> None:
+    async with Saving(CONNECTION, NOW) as saving:
+        await saving.give_way()
+        one, two, last = writing.part("one"), writing.part("two"), writing.part("last")
+        await saving.begin(one)
+        writing.log.append("decided")
+        await saving.give_way()
+        writing.log.append("decided")
+        await saving.begin(two)
+        await saving.end(last)
+
+    assert writing.log == [
+        "decided",
+        "one begins",
+        "decided",
+        "one is written",
+        "two begins",
+        "two is written",
+        "last begins",
+        "last is written",
+    ]
+
+
+async def test_what_cannot_be_written_comes_out_of_the_next_call(writing: Writing) -> None:
+    writing.failing["one"] = RefusedError("no")
+    one, two = writing.part("one"), writing.part("two")
+
+    async def save() -> None:
+        async with Saving(CONNECTION, NOW) as saving:
+            await saving.begin(one)
+            await saving.end(two)
+
+    with pytest.raises(RefusedError):
+        await save()
+    assert writing.log == ["one begins"]
+
+
+async def test_what_cannot_be_written_comes_out_where_the_block_is_left(writing: Writing) -> None:
+    writing.failing["one"] = LostRaceError("commands_pkey")
+    one = writing.part("one")
+
+    async def save() -> None:
+        async with Saving(CONNECTION, NOW) as saving:
+            await saving.begin(one)
+
+    with pytest.raises(LostRaceError):
+        await save()
+
+
+@pytest.mark.parametrize("fails_too", [False, True])
+async def test_a_failure_beside_the_writing_is_the_one_that_counts_and_waits_for_it(
+    writing: Writing, caplog: pytest.LogCaptureFixture, *, fails_too: bool
+) -> None:
+    """The connection is in use until then: whoever rolls back must not meet the writing."""
+    if fails_too:
+        writing.failing["one"] = RefusedError("no")
+    one = writing.part("one")
+
+    async def save() -> None:
+        async with Saving(CONNECTION, NOW) as saving:
+            await saving.begin(one)
+            await saving.give_way()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await save()
+    assert writing.log == (["one begins"] if fails_too else ["one begins", "one is written"])
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    gc.collect()
+    assert caplog.text == ""  # asyncio complains of a failure that nobody has looked at
+
+
+async def test_when_the_worker_is_cut_off_the_writing_is_too(writing: Writing) -> None:
+    one = writing.part("one")
+
+    async def save() -> None:
+        async with Saving(CONNECTION, NOW) as saving:
+            await saving.begin(one)
+            await saving.give_way()
+            await asyncio.Event().wait()
+
+    saving = asyncio.create_task(save())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    saving.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await saving
+    assert writing.log == ["one begins", "one is cut off"]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
