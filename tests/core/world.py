@@ -174,7 +174,7 @@ class World:
     outgoing: list[Outgoing] = field(default_factory=list)
     dead: list[tuple[bytes, Code]] = field(default_factory=list)
     parked: list[tuple[Incoming, datetime]] = field(default_factory=list)
-    written: list[Changes] = field(default_factory=list)
+    written: list[Changes] = field(default_factory=list, compare=False)
     drawn: int = 0
 
     def __post_init__(self) -> None:
@@ -297,7 +297,9 @@ class World:
             self.orders[number] = order
         made = {order.order_id for order in self.orders.values()}
         assert all(line.account_id in self.accounts and line.order_id in made for line in changes.entries)
-        self.entries += changes.entries
+        self.entries = sorted(
+            [*self.entries, *changes.entries]
+        )  # of one account in order; of others nobody asks
         self.outgoing += changes.outgoing
         for receipt in changes.receipts:
             self.receipts.setdefault((receipt.result.payment_order_no, receipt.fingerprint), receipt)
