@@ -40,6 +40,7 @@ class Outbox:
         self._metrics = metrics
         self._waiting: asyncio.Queue[Sequence[Outgoing]] = asyncio.Queue(BATCHES_WAITING_MAX)
         self._confirmed: list[UUID] = []
+        self._forgetting = asyncio.Lock()
         self._stalled = False
 
     async def offer(self, rows: Sequence[Outgoing]) -> None:
@@ -95,15 +96,19 @@ class Outbox:
             await self.forget_now()
 
     async def forget_now(self) -> None:
-        """Delete confirmed rows; while the database is away they are kept in mind."""
-        ids = self.take_confirmed(at_least=1)
-        if not ids:
-            return
-        try:
-            async with self._database.connection() as connection:
-                await outbox.delete(connection, ids)
-        except UnavailableError:
-            self.keep(ids)
+        """Delete confirmed rows; while the database is away they are kept in mind.
+
+        On return they are deleted, also those that another call had begun with: who stops the worker waits for it here.
+        """
+        async with self._forgetting:
+            ids = self.take_confirmed(at_least=1)
+            if not ids:
+                return
+            try:
+                async with self._database.connection() as connection:
+                    await outbox.delete(connection, ids)
+            except UnavailableError:
+                self.keep(ids)
 
     async def drain(self, seconds: float) -> None:
         """Wait until everything offered was tried, and forget what was confirmed; at most `seconds`."""
