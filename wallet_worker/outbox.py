@@ -98,7 +98,7 @@ class Outbox:
     async def forget_now(self) -> None:
         """Delete confirmed rows; while the database is away they are kept in mind.
 
-        On return they are deleted, also those that another call had begun with: who stops the worker waits for it here.
+        On return nothing is being deleted any more, by no other call either: who stops the worker waits for it here.
         """
         async with self._forgetting:
             ids = self.take_confirmed(at_least=1)
@@ -111,13 +111,19 @@ class Outbox:
                 self.keep(ids)
 
     async def drain(self, seconds: float) -> None:
-        """Wait until everything offered was tried, and forget what was confirmed; at most `seconds`."""
+        """Wait until all that was offered was tried, and then until what was confirmed is forgotten; `seconds` each."""
         try:
             async with asyncio.timeout(seconds):
                 await self._waiting.join()
         except TimeoutError:
             log.warning("outbox.left", detail="not everything was published in time; the relay will")
-        await self.forget_now()
+        try:
+            async with asyncio.timeout(seconds):
+                await self.forget_now()
+        except TimeoutError:
+            log.warning(
+                "outbox.kept", detail="what was published is not deleted; the relay publishes it again"
+            )
 
     async def relay(self) -> None:
         """Publish what nobody published in time, until cancelled."""

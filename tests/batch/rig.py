@@ -127,7 +127,8 @@ async def rig(database_url: str) -> AsyncIterator[Rig]:
     )
     publishing = asyncio.create_task(outbox.publish(), name="outbox publish")
     patch = pytest.MonkeyPatch()
-    patch.setattr(batch, "PART_MAX", 2)  # so that there are parts in the small batches of tests
+    patch.setattr(batch, "PART_MAX", 2)  # so that there are parts in the small batches of tests,
+    patch.setattr(batch, "STEP", 1)  # and something is decided while they are being written
     try:
         yield Rig(database, batches, health, metrics)
     finally:

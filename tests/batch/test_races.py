@@ -270,6 +270,13 @@ HOLD_ORDER = "SELECT FROM orders WHERE serial_no = 'R-u-4' FOR UPDATE"
 MEETINGS = {
     "commands are inserted": Meeting([], _INSERT_COMMAND, OPENED, OPENED, {"commands_pkey": 1}),
     "accounts are inserted": Meeting([], _INSERT_ACCOUNT, OPENED, OPENED_OTHERWISE, {"accounts_open_key": 1}),
+    "what stands on new accounts is inserted": Meeting(
+        [],
+        _INSERT_ACCOUNT,
+        [*OPENED, *RECHARGED, *PAID],
+        [*PAID, *RECHARGED[::-1], *OPENED[::-1]],  # only the results are from the other end
+        {"commands_pkey": 1},
+    ),
     "accounts are locked": Meeting([OPENED], HOLD_ACCOUNT, RECHARGED, RECHARGED_TOO, {}),
     "orders are locked": Meeting([OPENED, RECHARGED], HOLD_ORDER, PAID, PAID, {}),
     "accounts of orders are locked": Meeting(

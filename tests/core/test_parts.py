@@ -119,7 +119,9 @@ def test_an_account_that_was_closed_in_a_part_is_opened_again_in_the_end(world: 
 
     arrived = [close(user_id="carol", serial_no="X-1"), open_account(user_id="carol", serial_no="O-1")]
 
-    assert early(world, *arrived) == []
+    early(world, *arrived)
+
+    assert [after.status for _, after in world.written[0].accounts_moved.values()] == [AccountStatus.CLOSED]
     assert [one.status for one in world.accounts.values() if one.user_id == "carol"] == [
         AccountStatus.CLOSED,
         AccountStatus.ACTIVE,

@@ -302,6 +302,7 @@ class World:
         )  # of one account in order; of others nobody asks
         self.outgoing += changes.outgoing
         for receipt in changes.receipts:
+            assert receipt.result.payment_order_no in self.orders
             self.receipts.setdefault((receipt.result.payment_order_no, receipt.fingerprint), receipt)
         self.parked = [
             (one, self.now if _number(one) in changes.orders_new else due_at) for one, due_at in self.parked

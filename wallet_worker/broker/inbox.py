@@ -18,9 +18,8 @@ from wallet_worker.core.reading import Incoming, Source
 DELIVERY_COUNT_HEADER = "x-delivery-count"
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]{0,200})?")
 _NAME_BYTES_MAX = 255
-TAKEN_BYTES_MAX = (
-    32 * 2**20
-)  # a batch is one parameter of one statement, and PostgreSQL's limit for that is 1 GiB
+# What is written of a batch may be one parameter of one statement, and PostgreSQL's limit for that is 1 GiB.
+TAKEN_BYTES_MAX = 32 * 2**20
 ACKNOWLEDGE_SECONDS = 35.0  # when a dead peer is found; the client's own queue could be waited for longer
 
 

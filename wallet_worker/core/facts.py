@@ -1,8 +1,8 @@
 """What the database knew about everything that a batch names, and what the batch has decided since.
 
 `decide` reads facts, `apply` writes a decision into them; so the second message of a batch sees what
-the first did, as if the database had been asked again. What every message has some of is a tuple: it costs a third of
-a frozen dataclass.
+the first did, as if the database had been asked again. What is made for every message and only carried is a tuple: it
+costs a third of a frozen dataclass.
 """
 
 from collections.abc import Iterable
@@ -97,6 +97,17 @@ class Changes:
     receipts: list[Receipt] = field(default_factory=list)
     outgoing: list[Outgoing] = field(default_factory=list)
 
+    def add(self, others: "Changes") -> None:
+        """Have others written with these; what was moved in both is not foreseen."""
+        self.commands += others.commands
+        self.accounts_new |= others.accounts_new
+        self.accounts_moved |= others.accounts_moved
+        self.orders_new |= others.orders_new
+        self.orders_moved |= others.orders_moved
+        self.entries += others.entries
+        self.receipts += others.receipts
+        self.outgoing += others.outgoing
+
 
 @dataclass(slots=True)
 class Facts:
@@ -129,7 +140,7 @@ class Facts:
     def take_part(self) -> Changes:
         """Return what may be written before the batch is decided: rows that nobody else can be writing.
 
-        They are locked, or of orders whose account this transaction has locked, and nobody makes such without the lock.
+        They are locked, or of orders whose account this transaction has locked: only who has it makes such orders.
         """
         taken, self.part = self.part, Changes()
         return taken
@@ -140,11 +151,9 @@ class Facts:
         What had nothing to lock is in it, so that of all of a batch it can be written in order: accounts that are
         opened, commands that name none, and whatever stands on these.
         """
-        taken, rest, self.rest = self.take_part(), self.rest, Changes()
-        taken.commands += rest.commands
-        taken.accounts_new |= rest.accounts_new
-        taken.orders_new |= rest.orders_new
-        taken.entries += rest.entries
+        taken = self.take_part()
+        taken.add(self.rest)
+        self.rest = Changes()
         return taken
 
     def add_accounts(self, accounts: Iterable[Account]) -> None:
@@ -187,8 +196,12 @@ class Facts:
             self._put_account(posting.credited)
             changes.entries += (posting.debit, posting.credit)
         if decision.receipt is not None:
-            self.part.receipts.append(decision.receipt)
-        self.part.outgoing += decision.outgoing
+            changes.receipts.append(decision.receipt)
+        self.promise(*decision.outgoing)
+
+    def promise(self, *messages: Outgoing) -> None:
+        """Have messages published once the batch is committed."""
+        self.part.outgoing += messages
 
     def _stands_on_rest(self, decision: Decision) -> bool:
         """Return whether something of the decision has to be written with, or after, what waits for the end.
@@ -197,8 +210,12 @@ class Facts:
         """
         if decision.command is not None and not decision.orders:
             return True  # whatever it names need not be there, and so need not be locked
-        opened = self.rest.accounts_new
-        return bool(opened) and any(
+        opened, receipt = self.rest.accounts_new, decision.receipt
+        if not opened:
+            return False
+        if receipt is not None and receipt.result.payment_order_no in self.rest.orders_new:
+            return True
+        return any(
             order.account_id in opened or order.counter_account_id in opened for order in decision.orders
         )
 

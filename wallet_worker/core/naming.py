@@ -1,9 +1,9 @@
 """What the messages of a batch speak of: all that has to be known before the first of them is decided."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 from schemas.commands import (
     Capture,
@@ -33,7 +33,7 @@ class Named:
 
     `orders` are serial numbers of orders that must be there already: `paid` are those of which a result speaks, and
     `refunded` those whose refunds count. `closing` are accounts whose orders count. `currencies` are those of
-    orders that may be made *and* paid in this batch, and `made` the commands that may make one, with its currency.
+    orders that may be made *and* paid in this batch.
     """
 
     serial_nos: set[str] = field(default_factory=set)
@@ -43,17 +43,21 @@ class Named:
     refunded: set[str] = field(default_factory=set)
     closing: set[AccountKey] = field(default_factory=set)
     currencies: set[str] = field(default_factory=set)
-    made: list[tuple[str, str]] = field(default_factory=list)
 
 
-def named(messages: Iterable[Readable]) -> Named:
+def named(messages: Sequence[Readable]) -> Named:
     """Return what the messages name."""
     found = Named()
     for message in messages:
         # By type and not by `match`, which would ask each of a dozen classes in turn, for every message.
-        _NAMERS.get(type(message), _of_an_account)(message, found)
+        _NAMERS[type(message)](message, found)
     found.orders |= found.paid
-    found.currencies = {currency for serial_no, currency in found.made if serial_no in found.paid}
+    if found.paid:
+        found.currencies = {
+            message.currency
+            for message in messages
+            if isinstance(message, Recharge | Withdraw | Refund) and message.serial_no in found.paid
+        }
     return found
 
 
@@ -80,7 +84,6 @@ def _of_a_refund(message: Refund, found: Named) -> None:
     found.serial_nos.add(message.serial_no)
     found.orders.add(message.original_serial_no)
     found.refunded.add(message.original_serial_no)
-    found.made.append((message.serial_no, message.currency))
 
 
 def _of_a_transfer(message: Transfer, found: Named) -> None:
@@ -88,7 +91,7 @@ def _of_a_transfer(message: Transfer, found: Named) -> None:
     found.keys.add(AccountKey(message.to_user_id, message.to_account_type, message.currency))
 
 
-def _of_an_end(message: CloseAccount, found: Named) -> None:
+def _of_a_closing(message: CloseAccount, found: Named) -> None:
     _of_an_account(message, found)
     found.closing.add(AccountKey(message.user_id, message.account_type, message.currency))
 
@@ -96,18 +99,25 @@ def _of_an_end(message: CloseAccount, found: Named) -> None:
 def _of_an_account(message: OfAnAccount, found: Named) -> None:
     found.serial_nos.add(message.serial_no)
     found.keys.add(AccountKey(message.user_id, message.account_type, message.currency))
-    found.made.append((message.serial_no, message.currency))
 
 
 _NAMERS: Mapping[type, Callable[[Any, Named], None]] = MappingProxyType(
     {
         PaymentResult: _of_a_result,
         Due: _of_the_time,
-        Release: _of_a_release,
-        Capture: _of_a_capture,
-        Refund: _of_a_refund,
+        OpenAccount: _of_an_account,
+        FreezeAccount: _of_an_account,
+        UnfreezeAccount: _of_an_account,
+        CloseAccount: _of_a_closing,
+        Recharge: _of_an_account,
+        Withdraw: _of_an_account,
         Transfer: _of_a_transfer,
-        CloseAccount: _of_an_end,
+        Refund: _of_a_refund,
+        Hold: _of_an_account,
+        Capture: _of_a_capture,
+        Release: _of_a_release,
     }
 )
-"""Who knows what is named by what does not only name an account."""
+if set(_NAMERS) != set(get_args(Readable)):
+    msg = f"nobody knows what is named by {set(get_args(Readable)) ^ set(_NAMERS)}"
+    raise AssertionError(msg)

@@ -63,8 +63,8 @@ async def save(connection: asyncpg.Connection, changes: Changes, now: datetime) 
 
     Whoever inserts what another transaction has inserted waits for it, as for a lock: so these come in order too. Of a
     batch that is written in parts, only those are in order that are written last; nobody else inserts the others
-    (`Facts.take_part`), unless one serial number was used for two accounts. Then two workers may wait for each
-    other, and one of them loses, as in any race.
+    (`Facts.take_part`), unless two workers see a message differently: one serial number for two accounts, or an account
+    opened in between. Then they may wait for each other, and one of them loses, as in any race.
     """
     if changes.commands:
         await commands.insert(connection, sorted(changes.commands, key=lambda command: command.serial_no))
@@ -104,11 +104,22 @@ class Saving:
         if kind is None:
             await self._written()
         elif self._writing is not None:
-            if issubclass(kind, asyncio.CancelledError):
-                self._writing.cancel()
-            await asyncio.wait({self._writing})
-            if not self._writing.cancelled():
-                self._writing.exception()  # the first failure is the one that counts
+            await self._gone(self._writing, at_once=issubclass(kind, asyncio.CancelledError))
+
+    async def _gone(self, writing: asyncio.Task[None], *, at_once: bool) -> None:
+        """Return when nothing is being written any more; raises CancelledError if that came meanwhile."""
+        cut_off = False
+        while not writing.done():
+            if at_once or cut_off:
+                writing.cancel()
+            try:
+                await asyncio.wait({writing})
+            except asyncio.CancelledError:
+                cut_off = True
+        if not writing.cancelled():
+            writing.exception()  # the first failure is the one that counts
+        if cut_off:
+            raise asyncio.CancelledError
 
     async def begin(self, changes: Changes) -> None:
         """Begin to write a part, once the part before is written."""

@@ -11,7 +11,8 @@ from wallet_worker.core.facts import Outgoing
 RELAY_AFTER = timedelta(seconds=10)
 """How long a row is left to the worker that wrote it: longer than a publish may take (`PUBLISH_SECONDS`).
 
-A worker that has several batches waiting to be published may be overtaken, and an event comes twice.
+It counts from the writing of the row, which is a little before the commit. A worker that has several batches waiting to
+be published may be overtaken, and an event comes twice.
 """
 
 RELAY_BYTES_MAX = 32 * 2**20
