@@ -4,7 +4,7 @@ import struct
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pamqp.commands import Basic
 
@@ -112,6 +112,8 @@ OURS = {
 
 @given(properties)
 def test_a_dead_letter_has_all_that_the_message_had_and_eight_headers_more(given_: dict[str, bytes]) -> None:
+    # An array of this name is the broker's own and stays behind (tests/dead_letters/test_replaying.py).
+    assume(by_hand.short(b"x-death") + b"A" not in given_.get("headers", b""))
     original = unmarshal(by_hand.properties(**given_))
 
     written = marshal(_dead_letter(original))

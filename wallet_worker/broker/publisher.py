@@ -91,8 +91,7 @@ class Publisher:
         for row in rows:
             by_exchange[row.exchange].append(row)
         published = await asyncio.gather(
-            # Replies go first: somebody waits for them, and their exchange has no name.
-            *(self._publish_to(exchange, group) for exchange, group in sorted(by_exchange.items()))
+            *(self._publish_to(exchange, group) for exchange, group in by_exchange.items())
         )
         return set().union(*published)
 
