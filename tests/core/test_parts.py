@@ -20,6 +20,7 @@ from tests.core.world import (
     transfer,
     withdraw,
 )
+from wallet_worker.core.facts import Command
 from wallet_worker.core.reading import Incoming
 
 
@@ -46,8 +47,8 @@ def early(world: World, *arrived: Incoming) -> list[str]:
     return [number for part in parts for number in _serial_nos(part.commands)]
 
 
-def _serial_nos(commands: Sequence[object]) -> list[str]:
-    return [getattr(command, "serial_no") for command in commands]  # noqa: B009
+def _serial_nos(commands: Sequence[Command]) -> list[str]:
+    return [command.serial_no for command in commands]
 
 
 def test_what_locked_an_account_is_written_at_once(world: World) -> None:
