@@ -22,8 +22,8 @@ from yarl import URL
 
 from payment_simulator.intake import Arrival
 from payment_simulator.state import DueAnswer
-from schemas import names, signature
-from schemas.payments import PaymentResult
+from wallet_schemas import names, signature
+from wallet_schemas.payments import PaymentResult
 
 HEARTBEAT_SECONDS: Final = (
     10  # a dead peer is found after about 33 s; aiormq's own default makes it three minutes

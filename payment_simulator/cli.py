@@ -14,12 +14,12 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from payment_simulator import broker, logs, scenario
-from payment_simulator.moods import TABLE, Mood
+from payment_simulator.behaviours import TABLE, Mood
 from payment_simulator.scenario import Scenario, ScenarioUnusable, Share
 from payment_simulator.settlement import Difference, Span, settled, write
 from payment_simulator.state import StateUnusable, books
-from schemas import signature
-from schemas.values import PaymentKind
+from wallet_schemas import signature
+from wallet_schemas.values import PaymentKind
 
 KEYS_VARIABLE: Final = "WALLET_PAYMENT_KEYS"
 TIME_FORMATS: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S.%fZ"]

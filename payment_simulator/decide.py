@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from payment_simulator.moods import (
+from payment_simulator.behaviours import (
     CHANNEL_PREFIX,
     LATE_SECONDS,
     TABLE,
@@ -22,9 +22,9 @@ from payment_simulator.moods import (
     asked_for_by,
 )
 from payment_simulator.scenario import Scenario
-from schemas import encode, money
-from schemas.payments import PaymentRequest, PaymentResult
-from schemas.values import PaymentKind, PaymentStatus
+from wallet_schemas import encode, money
+from wallet_schemas.payments import PaymentRequest, PaymentResult
+from wallet_schemas.values import PaymentKind, PaymentStatus
 
 EXPIRY_MAX: Final = timedelta(
     days=366

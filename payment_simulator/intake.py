@@ -9,8 +9,8 @@ from typing import Final
 from payment_simulator.decide import Answer, Ending, Payment, respond
 from payment_simulator.scenario import Scenario
 from payment_simulator.state import State
-from schemas.parse import Unreadable, parse
-from schemas.payments import PaymentRequest
+from wallet_schemas.parse import Unreadable, parse
+from wallet_schemas.payments import PaymentRequest
 
 REQUESTS: Final = MappingProxyType({PaymentRequest.TYPE: PaymentRequest})
 

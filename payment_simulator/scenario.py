@@ -12,8 +12,8 @@ from typing import Annotated, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from payment_simulator.moods import TABLE, Mood
-from schemas.values import PaymentKind
+from payment_simulator.behaviours import TABLE, Mood
+from wallet_schemas.values import PaymentKind
 
 Share = Annotated[float, Field(ge=0, le=1)]
 DelaySeconds = Annotated[float, Field(ge=0, le=86_400)]  # a day: what waits longer is no test any more

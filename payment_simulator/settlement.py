@@ -13,11 +13,11 @@ from enum import StrEnum
 from typing import Final, TextIO
 
 from payment_simulator.decide import Draws
-from schemas import money
-from schemas.parse import RESULTS, parse
-from schemas.payments import PaymentResult
-from schemas.settlement import COLUMNS, SettlementLine
-from schemas.values import PaymentKind, PaymentStatus
+from wallet_schemas import money
+from wallet_schemas.parse import RESULTS, parse
+from wallet_schemas.payments import PaymentResult
+from wallet_schemas.settlement import COLUMNS, SettlementLine
+from wallet_schemas.values import PaymentKind, PaymentStatus
 
 
 class Difference(StrEnum):

@@ -15,9 +15,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Self, TextIO
 
+from payment_simulator.behaviours import Mood
 from payment_simulator.decide import Answer, Cause, Payment
-from payment_simulator.moods import Mood
-from schemas.values import PaymentKind, PaymentStatus
+from wallet_schemas.values import PaymentKind, PaymentStatus
 
 SCHEMA_VERSION: Final = 1
 BUSY_TIMEOUT_SECONDS: Final = 10  # a person may be reading the file with the sqlite3 shell

@@ -13,11 +13,14 @@ import structlog
 from tests.servers import Servers, start_servers
 from tests.workers import Workers
 from wallet_worker.broker import topology
+from wallet_worker.broker.amqp.codec import patch_pamqp
 from wallet_worker.store.migrate import migrate
 
 LONG = ("faults", "test_demo.py", "test_servers.py", "dead_letters/test_faults.py")
 """Where tests mostly wait, for servers that were killed and for whole stories."""
 BETWEEN = 3
+
+patch_pamqp()  # as the wallet's processes do: many tests run parts of them in this one
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,9 +17,16 @@ import asyncpg
 import psutil
 import pytest
 
-from payment_simulator.moods import Mood
-from schemas.codes import Code
-from schemas.commands import (
+from payment_simulator.behaviours import Mood
+from tests.demo import place
+from tests.demo.accounting import Found, complaints, statement_faults, unaccounted
+from tests.demo.drawing import draw
+from tests.demo.plan import SANDBOX_CHANNELS, AnyCommand, Plan, Sending
+from tests.demo.report import Verdict
+from tests.servers import Origin, Servers, reaper
+from tests.servers.management import Management
+from wallet_schemas.codes import Code
+from wallet_schemas.commands import (
     CloseAccount,
     FreezeAccount,
     NoResult,
@@ -32,16 +39,9 @@ from schemas.commands import (
     UnfreezeAccount,
     Withdraw,
 )
-from schemas.events import ACCOUNT_EXAMPLE, TRANSFER_EXAMPLE, AccountView, EntryView, OrderView
-from schemas.parse import COMMANDS, Unreadable, parse
-from schemas.values import Direction, OrderStatus, OrderType, OutcomeStatus
-from tests.demo import place
-from tests.demo.accounting import Found, complaints, statement_faults, unaccounted
-from tests.demo.drawing import draw
-from tests.demo.plan import SANDBOX_CHANNELS, AnyCommand, Plan, Sending
-from tests.demo.report import Verdict
-from tests.servers import Origin, Servers, reaper
-from tests.servers.management import Management
+from wallet_schemas.events import ACCOUNT_EXAMPLE, TRANSFER_EXAMPLE, AccountView, EntryView, OrderView
+from wallet_schemas.parse import COMMANDS, Unreadable, parse
+from wallet_schemas.values import Direction, OrderStatus, OrderType, OutcomeStatus
 
 LINE_SECONDS = 120.0
 GONE_SECONDS = 30.0

@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("schemas", "wallet_worker", "payment_simulator")
+FOLDERS = ("schemas", "wallet_worker", "payment_simulator")
 LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-build.lock")
 OWN_SERVICES = ("setup", "worker", "console", "simulator")
 
@@ -87,7 +87,7 @@ def test_the_wheel_has_every_file_of_the_packages_and_nothing_else(tmp_path: Pat
     source.mkdir()
     for name in ("pyproject.toml", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    for package in PACKAGES:
+    for package in FOLDERS:
         shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
     hatchling = [
         sys.executable,
@@ -108,8 +108,8 @@ def test_the_wheel_has_every_file_of_the_packages_and_nothing_else(tmp_path: Pat
         (entry_points,) = (name for name in content.namelist() if name.endswith("entry_points.txt"))
         commands = content.read(entry_points).decode()
     there = {
-        str(path.relative_to(source))
-        for package in PACKAGES
+        re.sub("^schemas/(wallet_schemas/)?", "wallet_schemas/", str(path.relative_to(source)))
+        for package in FOLDERS
         for path in (source / package).rglob("*")
         if path.is_file() and "docs" not in path.parts  # pictures, for readers of the repository
     }
@@ -157,7 +157,7 @@ def test_everything_that_the_image_copies_reaches_the_builder(dockerfile: list[s
     assert copied == {line.removeprefix("!") for line in ignore if line.startswith("!")}
     assert ignore.index("*") < ignore.index("!schemas")
     assert all((ROOT / name).exists() for name in copied)
-    assert set(PACKAGES) <= copied
+    assert set(FOLDERS) <= copied
 
 
 def test_the_image_installs_only_locked_packages(dockerfile: list[str]) -> None:
@@ -237,7 +237,7 @@ def test_whoever_decides_or_predicts_goes_by_the_same_rules(compose: dict[str, A
 
 
 def test_a_stopping_worker_has_the_time_to_finish(compose: dict[str, Any]) -> None:
-    from wallet_worker.settings import Settings
+    from wallet_worker.settings.settings import Settings
 
     grace_seconds = int(compose["services"]["worker"]["stop_grace_period"].removesuffix("s"))
 

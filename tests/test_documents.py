@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from schemas.values import OrderType
+from wallet_schemas.values import OrderType
 from wallet_worker.core import accounts, orders
-from wallet_worker.endings import Ending
-from wallet_worker.limit_settings import LimitSettings
-from wallet_worker.settings import Settings
+from wallet_worker.core.endings import Ending
+from wallet_worker.settings.limits import LimitSettings
+from wallet_worker.settings.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -9,10 +9,10 @@ import pytest
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from schemas.values import OrderType
-from wallet_worker.core.circumstances import ASK_AFTER
+from wallet_schemas.values import OrderType
+from wallet_worker.core.context import ASK_AFTER
 from wallet_worker.core.limits import ANY_TYPE, AccountLimits, OrderLimits
-from wallet_worker.settings import Settings
+from wallet_worker.settings.settings import Settings
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,8 @@ from tests.audit import ledger
 from tests.audit.ledger import ALICE, BOB, EVE, corrupt
 from tests.servers import Servers
 from tests.servers.ports import free_ports
-from wallet_worker import audit as auditing
-from wallet_worker.audit import Invariant, Progress, Report, audit
+from wallet_worker.audit import report as auditing
+from wallet_worker.audit.report import Invariant, Progress, Report, audit
 from wallet_worker.store import snapshot as snapshots
 from wallet_worker.store.errors import InvariantBrokenError, UnavailableError
 

@@ -14,10 +14,10 @@ import pytest
 from tests.audit import ledger
 from tests.faults.proxy import Proxy
 from tests.servers.ports import free_ports
-from wallet_worker import follow as following
-from wallet_worker.audit import Invariant, Report
+from wallet_worker.audit import follow as following
+from wallet_worker.audit.follow import Signals, follow
+from wallet_worker.audit.report import Invariant, Report
 from wallet_worker.cli.exits import Exit
-from wallet_worker.follow import Signals, follow
 from wallet_worker.store.errors import LostRaceError
 
 PATIENCE_SECONDS = 30.0

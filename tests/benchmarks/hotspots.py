@@ -20,7 +20,7 @@ _GROUPS: Final = (
     ("wallet_worker/store/", "wallet_worker.store, and asyncpg's C below it"),
     ("wallet_worker/core/", "wallet_worker.core, and pydantic's Rust below it"),
     ("wallet_worker/", "wallet_worker, the rest"),
-    ("schemas/", "schemas, and pydantic's Rust below it"),
+    ("wallet_schemas/", "schemas, and pydantic's Rust below it"),
     ("json/", "json"),
     ("pamqp/", "pamqp"),
     ("aiormq/", "aiormq"),
@@ -86,7 +86,9 @@ def summary(stacks: Iterable[str]) -> Hotspots:
         groups[group] += int(count)
         if group == _REST:
             rest[_short(frames[-1])] += int(count)
-        for frame in {_short(frame) for frame in frames if "wallet_worker/" in frame or "schemas/" in frame}:
+        for frame in {
+            _short(frame) for frame in frames if "wallet_worker/" in frame or "wallet_schemas/" in frame
+        }:
             functions[frame] += int(count)
     total = max(groups.total(), 1)
     return Hotspots(
@@ -104,7 +106,7 @@ def _group(frame: str) -> str:
 def _short(frame: str) -> str:
     name, _, path = frame.rpartition(" (")
     file = path.rstrip(")").rpartition(":")[0] or path.rstrip(")")
-    for root in ("wallet_worker/", "schemas/"):
+    for root in ("wallet_worker/", "wallet_schemas/"):
         if root in file:
             return f"{root}{file.rpartition(root)[2]} {name}"
     return " ".join(filter(None, ("/".join(file.split("/")[-2:]), name)))

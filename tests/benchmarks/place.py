@@ -10,13 +10,13 @@ from typing import Final
 
 import asyncpg
 
-from schemas.names import PAYMENT_RESULTS, WALLET_COMMANDS, WALLET_EVENTS
 from tests.benchmarks import state
 from tests.benchmarks.wire import RawChannel, framed
 from tests.benchmarks.workloads import KEYS, USERS, Load, parcels
 from tests.servers import Servers
+from wallet_schemas.names import PAYMENT_RESULTS, WALLET_COMMANDS, WALLET_EVENTS
 from wallet_worker.broker import topology
-from wallet_worker.core.circumstances import Rules
+from wallet_worker.core.context import Rules
 from wallet_worker.store import accounts
 from wallet_worker.store.migrate import migrate
 

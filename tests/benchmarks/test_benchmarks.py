@@ -185,7 +185,7 @@ def test_p99_at_100_a_second_is_of_3000_commands() -> None:
 def test_profile_is_grouped_by_who_is_at_work() -> None:
     stacks = [
         "run (uvloop/__init__.py);decide (wallet_worker/core/decide.py) 30",
-        "run (uvloop/__init__.py);decide (wallet_worker/core/decide.py);encode (schemas/encode.py) 20",
+        "run (uvloop/__init__.py);decide (wallet_worker/core/decide.py);encode (wallet_schemas/encode.py) 20",
         "run (uvloop/__init__.py);get_frame (aiormq/connection.py) 50",
         "run (threading.py);_worker (concurrent/futures/thread.py) 900",
         "run (uvloop/__init__.py);__init__ (<string>) 60",

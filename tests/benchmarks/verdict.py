@@ -6,11 +6,11 @@ from collections import Counter
 
 import asyncpg
 
-from schemas.names import PAYMENT_REQUESTS, PAYMENT_RESULTS, WALLET_COMMANDS, WALLET_DEAD_LETTERS
 from tests.benchmarks.place import EVENTS_QUEUE, Site
 from tests.benchmarks.state import AMOUNT_MINOR, user_id
 from tests.benchmarks.wire import RawChannel
 from tests.benchmarks.workloads import ASKING, MOVING, RESULTS, Kind, Load
+from wallet_schemas.names import PAYMENT_REQUESTS, PAYMENT_RESULTS, WALLET_COMMANDS, WALLET_DEAD_LETTERS
 
 
 class WrongResultError(Exception):

@@ -19,7 +19,7 @@ from pamqp.commands import Basic, Channel, Confirm, Connection, Queue
 from pamqp.common import FieldTable
 from pamqp.header import ContentHeader, ProtocolHeader
 
-from schemas.names import CONTENT_TYPE
+from wallet_schemas.names import CONTENT_TYPE
 
 UNCONFIRMED_MAX: Final = 4_000
 _CHUNK: Final = 250  # messages in one write

@@ -10,10 +10,10 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from schemas.names import PAYMENT_RESULTS, SIGNATURE_HEADER, WALLET_COMMANDS
-from schemas.signature import sign
 from tests.benchmarks.state import AMOUNT, CURRENCY, past_order, user_id
 from tests.benchmarks.wire import Parcel
+from wallet_schemas.names import PAYMENT_RESULTS, SIGNATURE_HEADER, WALLET_COMMANDS
+from wallet_schemas.signature import sign
 
 KEYS: Final = {"k1": "a secret of the benchmark"}
 USERS: Final = 10_000

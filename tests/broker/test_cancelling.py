@@ -10,8 +10,8 @@ import aio_pika
 import aiormq
 import pytest
 
+from wallet_worker.backoff import rest
 from wallet_worker.broker.connection import connect, connected, open_channel
-from wallet_worker.pause import rest
 
 SOON_SECONDS = 20.0
 

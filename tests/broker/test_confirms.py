@@ -6,10 +6,10 @@ import pytest
 from aiormq.channel import Channel
 from pamqp.commands import Basic
 
-from schemas.names import CONTENT_TYPE, TRACEPARENT_HEADER
-from wallet_worker.broker.confirms import Publication, fresh_message_id, publish_all
+from wallet_schemas.names import CONTENT_TYPE, TRACEPARENT_HEADER
+from wallet_worker.broker.amqp.confirms import Publication, fresh_message_id, publish_all
+from wallet_worker.broker.amqp.properties import marshal, outgoing
 from wallet_worker.broker.connection import connected, open_channel
-from wallet_worker.broker.properties import marshal, outgoing
 
 TRACEPARENT = f"00-{'a' * 32}-{'b' * 16}-01"
 QUEUE = "somewhere"

@@ -13,15 +13,15 @@ from aiormq.abc import AbstractChannel
 from aiormq.channel import Channel
 from typing_extensions import override
 
-from schemas.names import WALLET_COMMANDS, WALLET_DEAD_LETTERS, WALLET_EVENTS, WALLET_UNROUTED
 from tests.servers import Servers
+from wallet_schemas.names import WALLET_COMMANDS, WALLET_DEAD_LETTERS, WALLET_EVENTS, WALLET_UNROUTED
 from wallet_worker.broker import connection as connection_module
 from wallet_worker.broker import consumer, topology
+from wallet_worker.broker.amqp.deliveries import Taken
 from wallet_worker.broker.connection import BrokerUnavailableError
 from wallet_worker.broker.consumer import Consumer
-from wallet_worker.broker.deliveries import Taken
-from wallet_worker.health import Health
-from wallet_worker.metrics import Metrics
+from wallet_worker.telemetry.health import Health
+from wallet_worker.telemetry.metrics import Metrics
 
 SOON_SECONDS = 30.0
 

@@ -20,9 +20,9 @@ from pamqp.frame import FrameTypes
 from pamqp.header import ContentHeader, ProtocolHeader
 from pamqp.heartbeat import Heartbeat
 
+from wallet_worker.broker.amqp.deliveries import Deliveries, Taken, _Stream
+from wallet_worker.broker.amqp.properties import marshal
 from wallet_worker.broker.connection import connected, open_channel
-from wallet_worker.broker.deliveries import Deliveries, Taken, _Stream
-from wallet_worker.broker.properties import marshal
 
 OURS, THEIRS = "ours", "theirs"
 QUEUE = "somewhere"

@@ -7,9 +7,9 @@ import pytest
 from aiormq.channel import Channel
 from pamqp.commands import Basic
 
-from wallet_worker.broker.deliveries import Taken
+from wallet_worker.broker.amqp.deliveries import Taken
 from wallet_worker.broker.inbox import Delivery, Inbox, acknowledge, delivery
-from wallet_worker.core.reading import Source
+from wallet_worker.core.inbound import Source
 
 HERE, THERE = cast("Channel", object()), cast("Channel", object())
 

@@ -6,9 +6,9 @@ import pytest
 from aiormq.channel import Channel
 from pamqp.commands import Basic
 
-from schemas.names import TRACEPARENT_HEADER
+from wallet_schemas.names import TRACEPARENT_HEADER
 from wallet_worker.broker.inbox import TAKEN_BYTES_MAX, Delivery, Inbox, letter, traceparent
-from wallet_worker.core.reading import Source
+from wallet_worker.core.inbound import Source
 
 CHANNEL = cast("Channel", object())
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -8,12 +8,12 @@ import aiormq
 import pytest
 from aiormq.abc import AbstractChannel
 
-from schemas.names import PAYMENT_REQUESTS, WALLET_DEAD_LETTERS, WALLET_EVENTS, WALLET_UNROUTED
 from tests.journeys import wire
+from wallet_schemas.names import PAYMENT_REQUESTS, WALLET_DEAD_LETTERS, WALLET_EVENTS, WALLET_UNROUTED
 from wallet_worker.broker.publisher import Publisher
 from wallet_worker.core.facts import Outgoing
-from wallet_worker.health import Health
-from wallet_worker.metrics import Metrics
+from wallet_worker.telemetry.health import Health
+from wallet_worker.telemetry.metrics import Metrics
 
 SOON_SECONDS = 30.0
 

@@ -8,12 +8,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pamqp.commands import Basic
 
-from schemas.codes import Code
 from tests.journeys import wire as by_hand
-from wallet_worker.broker import wire
-from wallet_worker.broker.properties import HEADERS_BYTES_MAX, dead_letter, marshal, unmarshal
+from wallet_schemas.codes import Code
+from wallet_worker.broker.amqp import codec
+from wallet_worker.broker.amqp.properties import HEADERS_BYTES_MAX, dead_letter, marshal, unmarshal
 
-wire.install()
+codec.patch_pamqp()
 
 _FIXED = {
     "t": 1,
@@ -147,7 +147,7 @@ def test_of_headers_that_do_not_fit_the_largest_go_first() -> None:
 
     letter = _dead_letter(unmarshal(by_hand.properties(headers=headers)))
 
-    kept = [name for name, _ in wire.entries(letter.headers or {})]
+    kept = [name for name, _ in codec.entries(letter.headers or {})]
     assert kept == [b"a", b"b", b"d", b"e", *OURS]
     assert len(marshal(letter)) < HEADERS_BYTES_MAX + 4_096
 

@@ -14,22 +14,21 @@ from tests.dead_letters.conftest import Desk, a_desk
 from tests.dead_letters.letters import arrived, headers
 from tests.journeys.messages import open_account, recharge
 from tests.workers import KEYS
-from wallet_worker.cli import dlq_asking
-from wallet_worker.cli.dlq import _status_of
+from wallet_worker.cli.dlq import options
+from wallet_worker.cli.dlq.commands import _status_of
 from wallet_worker.cli.exits import Exit
-from wallet_worker.dead_letters.records import (
+from wallet_worker.dead_letters.model.records import (
     Action,
     Actor,
     Filter,
     LetterState,
-    Limits,
     Operation,
     OperationState,
     Pace,
     Plan,
     PlanState,
-    Role,
 )
+from wallet_worker.settings.operators import Limits, Role
 
 ROLES = json.dumps({"one": "operator", "anna": "approver", "bob": "approver"})
 CONSOLE = Actor("ann", Role.OPERATOR, "console")
@@ -49,7 +48,7 @@ class Sits:
 
     def __call__(self, login: str, machine: str = "desk") -> None:
         """Have somebody sit there from now on."""
-        self._monkeypatch.setattr(dlq_asking, "_login", lambda: login)
+        self._monkeypatch.setattr(options, "_login", lambda: login)
         self._monkeypatch.setattr("socket.gethostname", lambda: machine)
 
 

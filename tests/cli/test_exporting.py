@@ -17,18 +17,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.events import EntryView, OrderView
-from schemas.queries import GetOrder, GetStatement, OrderDetail, Statement
-from schemas.values import OrderType
-from tests.batch.rig import Rig, rig
 from tests.cli.terminal import ROOT, environment, wallet, wallet_on_a_terminal, wallet_process
-from tests.contract import bodies
-from tests.core.mixtures import UNHURRIED
-from tests.core.world import changed, command, open_account, recharge, result
+from tests.rules.contract import bodies
+from tests.rules.core.mixtures import UNHURRIED
+from tests.rules.core.world import changed, command, open_account, recharge, result
+from tests.worker.rig import Rig, rig
+from wallet_schemas.events import EntryView, OrderView
+from wallet_schemas.queries import GetOrder, GetStatement, OrderDetail, Statement
+from wallet_schemas.values import OrderType
+from wallet_worker.accounting.table_file import Format, Sheet, UnwritableError
 from wallet_worker.cli.exits import Exit
-from wallet_worker.core.reading import Incoming
-from wallet_worker.queries import answer
-from wallet_worker.sheet import Format, Sheet, UnwritableError
+from wallet_worker.core.inbound import Incoming
+from wallet_worker.queries.service import answer
 from wallet_worker.store import snapshot as snapshots
 from wallet_worker.store.database import READONLY_ROLE, Database
 

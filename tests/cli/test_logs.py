@@ -8,7 +8,7 @@ import pytest
 import structlog
 from typing_extensions import override
 
-from wallet_worker import logs
+from wallet_worker.telemetry import logs
 
 
 class Stream(io.StringIO):

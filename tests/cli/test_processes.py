@@ -60,9 +60,9 @@ async def test_when_one_dies_the_others_drain_and_the_command_fails(several: Wor
 
 NOT_BEGUN = """
 import sys
-from wallet_worker import processes
-processes.PROGRAM = ("sleep", "60")
-sys.exit(processes.run(2, 0))
+from wallet_worker.worker import supervisor
+supervisor.PROGRAM = ("sleep", "60")
+sys.exit(supervisor.run(2, 0))
 """
 
 

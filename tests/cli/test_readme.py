@@ -6,13 +6,13 @@ import shlex
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from schemas.names import PAYMENT_REQUESTS
-from schemas.parse import COMMANDS
-from schemas.payments import PaymentRequest
 from tests.cli.terminal import ROOT, wallet
 from tests.client import gateway
 from tests.client.impostor import Impostor, impostor
 from tests.workers import Workers
+from wallet_schemas.names import PAYMENT_REQUESTS
+from wallet_schemas.parse import COMMANDS
+from wallet_schemas.payments import PaymentRequest
 
 README = (ROOT / "README.md").read_text()
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from schemas.settlement import COLUMNS
-from tests.batch.rig import rig
 from tests.cli.terminal import wallet, wallet_on_a_terminal, wallet_process
-from tests.core.world import open_account, recharge, result
 from tests.reconcile.files import line
+from tests.rules.core.world import open_account, recharge, result
+from tests.worker.rig import rig
+from wallet_schemas.settlement import COLUMNS
 from wallet_worker.cli import app
 from wallet_worker.cli.exits import Exit
 

@@ -6,18 +6,18 @@ import sys
 
 import pytest
 
-from schemas.codes import Code
-from schemas.commands import Outcome
-from schemas.encode import encode
-from schemas.events import ACCOUNT_EXAMPLE, HOLD_EXAMPLE, TRANSFER_EXAMPLE
-from schemas.names import WALLET_COMMANDS
-from schemas.parse import COMMANDS
-from schemas.queries import OrderDetail
-from schemas.values import OrderStatus, OutcomeStatus, PaymentStatus
 from tests.cli.terminal import ROOT, environment, wallet, wallet_on_a_terminal
 from tests.client import gateway
 from tests.client.impostor import impostor
 from tests.workers import Workers
+from wallet_schemas.codes import Code
+from wallet_schemas.commands import Outcome
+from wallet_schemas.encode import encode
+from wallet_schemas.events import ACCOUNT_EXAMPLE, HOLD_EXAMPLE, TRANSFER_EXAMPLE
+from wallet_schemas.names import WALLET_COMMANDS
+from wallet_schemas.parse import COMMANDS
+from wallet_schemas.queries import OrderDetail
+from wallet_schemas.values import OrderStatus, OutcomeStatus, PaymentStatus
 from wallet_worker.cli.exits import Exit
 from wallet_worker.client import WalletClient
 

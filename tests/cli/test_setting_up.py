@@ -6,12 +6,12 @@ import aiormq
 import asyncpg
 import pytest
 
-from schemas.names import WALLET_COMMANDS, WALLET_EVENTS
 from tests.cli.terminal import wallet, wallet_process
 from tests.servers import Servers
 from tests.servers.ports import free_ports
+from wallet_schemas.names import WALLET_COMMANDS, WALLET_EVENTS
 from wallet_worker.cli.exits import Exit
-from wallet_worker.store.revision import newest_revision
+from wallet_worker.store.schema_version import newest_revision
 
 SECRET = "hush-hush"
 

@@ -6,17 +6,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from schemas.codes import Code
-from schemas.commands import Fault, NoResult, Outcome
-from schemas.encode import encode
-from schemas.events import ACCOUNT_EXAMPLE, HOLD_EXAMPLE, TRANSFER_EXAMPLE, OrderSucceeded
-from schemas.message import Message
-from schemas.names import WALLET_COMMANDS, WALLET_QUERIES
-from schemas.queries import AccountList, OrderDetail, QueryRefused, Statement
-from schemas.values import OrderStatus, OrderType, OutcomeStatus
 from tests.cli.terminal import Said, wallet, wallet_on_a_terminal
 from tests.client import gateway
 from tests.client.impostor import impostor
+from wallet_schemas.codes import Code
+from wallet_schemas.commands import Fault, NoResult, Outcome
+from wallet_schemas.encode import encode
+from wallet_schemas.events import ACCOUNT_EXAMPLE, HOLD_EXAMPLE, TRANSFER_EXAMPLE, OrderSucceeded
+from wallet_schemas.message import Message
+from wallet_schemas.names import WALLET_COMMANDS, WALLET_QUERIES
+from wallet_schemas.queries import AccountList, OrderDetail, QueryRefused, Statement
+from wallet_schemas.values import OrderStatus, OrderType, OutcomeStatus
 from wallet_worker.cli.exits import Exit
 from wallet_worker.cli.terminal import plain
 from wallet_worker.client import WalletClient

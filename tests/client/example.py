@@ -4,7 +4,7 @@
 import asyncio
 import os
 
-from schemas.events import OrderView
+from wallet_schemas.events import OrderView
 from wallet_worker.client import OutcomeUnknownError, WalletClient, result_of
 
 

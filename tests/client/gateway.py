@@ -8,12 +8,12 @@ import aiormq
 from aiormq.channel import Channel
 from pamqp.commands import Basic
 
-from schemas.encode import encode
-from schemas.names import PAYMENT_RESULTS, SIGNATURE_HEADER
-from schemas.payments import PaymentResult
-from schemas.signature import sign
-from schemas.values import PaymentStatus
 from tests.workers import KEYS
+from wallet_schemas.encode import encode
+from wallet_schemas.names import PAYMENT_RESULTS, SIGNATURE_HEADER
+from wallet_schemas.payments import PaymentResult
+from wallet_schemas.signature import sign
+from wallet_schemas.values import PaymentStatus
 
 
 async def say(

@@ -7,15 +7,15 @@ import aiormq
 import pytest
 from aiormq.abc import FieldTable
 
-from schemas.codes import Code
-from schemas.commands import NoResult, OpenAccount, Outcome
-from schemas.encode import encode
-from schemas.names import WALLET_COMMANDS, WALLET_QUERIES
-from schemas.queries import AccountList
-from schemas.values import OutcomeStatus
 from tests.client.impostor import impostor
 from tests.faults.proxy import Proxy, Way
 from tests.servers.ports import free_ports
+from wallet_schemas.codes import Code
+from wallet_schemas.commands import NoResult, OpenAccount, Outcome
+from wallet_schemas.encode import encode
+from wallet_schemas.names import WALLET_COMMANDS, WALLET_QUERIES
+from wallet_schemas.queries import AccountList
+from wallet_schemas.values import OutcomeStatus
 from wallet_worker.broker import topology
 from wallet_worker.broker.connection import WrongUrlError
 from wallet_worker.client import (
@@ -62,7 +62,7 @@ async def test_a_command_goes_out_as_the_contract_says(amqp_url: str) -> None:
 
 
 async def test_replies_that_are_none_are_ignored(amqp_url: str, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "wallet_worker.rpc")
+    caplog.set_level(logging.INFO, "wallet_worker.client.rpc")
     good = refusal("O-1")
     async with impostor(amqp_url, WALLET_COMMANDS) as worker, WalletClient(amqp_url) as wallet:
         call = asyncio.create_task(wallet.open_account("alice", "TWD", serial_no="O-1"))
@@ -78,7 +78,7 @@ async def test_replies_that_are_none_are_ignored(amqp_url: str, caplog: pytest.L
         outcome = await call
 
     assert outcome.code is Code.ACCOUNT_EXISTS
-    said = [record.getMessage() for record in caplog.records if record.name == "wallet_worker.rpc"]
+    said = [record.getMessage() for record in caplog.records if record.name == "wallet_worker.client.rpc"]
     assert sum("nobody waits for" in line for line in said) >= 2
     assert sum("a reply that is none" in line for line in said) == 4
     assert not any("\x1b" in line for line in said)

@@ -8,11 +8,11 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from schemas.codes import Code
-from schemas.commands import OpenAccount, OpenAccountResult, RechargeResult
-from schemas.values import OrderStatus, OutcomeStatus, PaymentStatus
 from tests.client import gateway
 from tests.workers import Workers, until
+from wallet_schemas.codes import Code
+from wallet_schemas.commands import OpenAccount, OpenAccountResult, RechargeResult
+from wallet_schemas.values import OrderStatus, OutcomeStatus, PaymentStatus
 from wallet_worker.client import (
     NotSettledError,
     OutcomeUnknownError,

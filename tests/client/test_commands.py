@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from schemas.codes import Code
-from schemas.commands import NoResult, OpenAccountResult, Outcome, RechargeResult
-from schemas.encode import encode
-from schemas.events import ACCOUNT_EXAMPLE, TRANSFER_EXAMPLE, AccountView, OrderView
-from schemas.names import WALLET_COMMANDS
-from schemas.parse import COMMANDS
-from schemas.values import OutcomeStatus
 from tests.client.impostor import impostor
+from wallet_schemas.codes import Code
+from wallet_schemas.commands import NoResult, OpenAccountResult, Outcome, RechargeResult
+from wallet_schemas.encode import encode
+from wallet_schemas.events import ACCOUNT_EXAMPLE, TRANSFER_EXAMPLE, AccountView, OrderView
+from wallet_schemas.names import WALLET_COMMANDS
+from wallet_schemas.parse import COMMANDS
+from wallet_schemas.values import OutcomeStatus
 from wallet_worker.client import RefusedError, WalletClient, result_of
 
 Call = Callable[[WalletClient], Awaitable[Outcome]]

@@ -7,10 +7,9 @@ from uuid import UUID
 
 from typing_extensions import override
 
-from schemas.events import ACCOUNT_EXAMPLE, PENDING_ORDER_EXAMPLE, AccountView, OrderView
-from wallet_worker.core.circumstances import Rules
-from wallet_worker.dead_letters.operations import PAGE_LETTERS, Operations
-from wallet_worker.dead_letters.records import (
+from wallet_schemas.events import ACCOUNT_EXAMPLE, PENDING_ORDER_EXAMPLE, AccountView, OrderView
+from wallet_worker.core.context import Rules
+from wallet_worker.dead_letters.model.records import (
     Action,
     Actor,
     Attempt,
@@ -37,11 +36,12 @@ from wallet_worker.dead_letters.records import (
     Prediction,
     Replay,
     ReplayState,
-    Role,
     RunbookLine,
     Truth,
     Verdict,
 )
+from wallet_worker.dead_letters.operations import PAGE_LETTERS, Operations
+from wallet_worker.settings.operators import Role
 from wallet_worker.store.database import READONLY_ROLE, Database
 
 NOW = datetime.now(UTC)

@@ -8,8 +8,8 @@ from argon2 import PasswordHasher
 
 from tests.console.stage import Stage, make_users
 from tests.dead_letters.conftest import wallet
-from wallet_worker.console import users as users_file
 from wallet_worker.console.app import close_databases, open_databases
+from wallet_worker.console.security import users as users_file
 
 __all__ = ["wallet"]  # a fixture
 

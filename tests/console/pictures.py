@@ -22,7 +22,7 @@ from tests.console.stage import PASSWORDS, make_users
 from tests.dead_letters.conftest import OTTO, Wallet, a_wallet
 from tests.journeys.messages import recharge, result, transfer
 from tests.servers import start_servers
-from wallet_worker.dead_letters.records import Action, Filter, Pace
+from wallet_worker.dead_letters.model.records import Action, Filter, Pace
 from wallet_worker.store.migrate import migrate
 
 FOLDER = Path(__file__).parents[2] / "wallet_worker" / "console" / "docs"

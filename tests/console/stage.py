@@ -11,14 +11,14 @@ import httpx2
 from tests.console.canned import Canned
 from wallet_worker.console import rendering
 from wallet_worker.console.app import app
-from wallet_worker.console.attempts import Attempts
-from wallet_worker.console.guard import Origin
-from wallet_worker.console.parts import Parts
+from wallet_worker.console.dependencies import Parts
 from wallet_worker.console.queues import Queues
-from wallet_worker.console.sessions import Sessions
-from wallet_worker.console.users import Users, UsersFile, change
+from wallet_worker.console.security.guard import Origin
+from wallet_worker.console.security.login_throttle import Attempts
+from wallet_worker.console.security.sessions import Sessions
+from wallet_worker.console.security.users import Users, UsersFile, change
 from wallet_worker.dead_letters.operations import Operations
-from wallet_worker.dead_letters.records import Role
+from wallet_worker.settings.operators import Role
 from wallet_worker.store.database import READONLY_ROLE, Database
 
 TEMPLATES = rendering.environment()  # compiled once

@@ -19,7 +19,7 @@ from tests.console.stage import PASSWORDS
 from tests.dead_letters.conftest import OTTO, Wallet
 from tests.journeys.messages import fresh, recharge
 from tests.workers import until
-from wallet_worker.dead_letters.records import Action, Filter, Pace
+from wallet_worker.dead_letters.model.records import Action, Filter, Pace
 
 Scheme = Literal["light", "dark"]
 WIDE, NARROW = (1360, 860), (390, 800)

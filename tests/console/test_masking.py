@@ -5,19 +5,20 @@ from datetime import UTC, datetime
 
 import pytest
 
-from schemas.events import ACCOUNT_EXAMPLE, PENDING_ORDER_EXAMPLE, AccountView, OrderView
-from wallet_worker.dead_letters import rows, showing
-from wallet_worker.dead_letters.records import (
+from wallet_schemas.events import ACCOUNT_EXAMPLE, PENDING_ORDER_EXAMPLE, AccountView, OrderView
+from wallet_worker.dead_letters import masking
+from wallet_worker.dead_letters.model import rows
+from wallet_worker.dead_letters.model.records import (
     Actor,
     Attempt,
     LetterDetail,
     LetterState,
     Prediction,
-    Role,
     RunbookLine,
     Truth,
     Verdict,
 )
+from wallet_worker.settings.operators import Role
 
 VERA, OTTO = Actor("vera", Role.VIEWER, "tests"), Actor("otto", Role.OPERATOR, "tests")
 WHO = "alice@example.com"
@@ -43,26 +44,26 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 def test_need_13_a_viewer_sees_no_value_and_no_name_that_is_not_known(said: dict[str, object]) -> None:
     body = json.dumps({"type": "order.recharge.v1", "amount": "1.00"} | said).encode()
 
-    seen = showing.pretty(body, mask=True)
+    seen = masking.pretty(body, mask=True)
 
     assert seen is not None
     assert WHO not in seen
     assert "alice" not in seen
     assert "88691" not in seen
-    assert WHO in (showing.pretty(body, mask=False) or "")
+    assert WHO in (masking.pretty(body, mask=False) or "")
 
 
 def test_need_13_a_viewer_sees_what_a_message_is_about() -> None:
     said = {"type": "order.recharge.v1", "amount": "1.00", "currency": "TWD", "user_id": "somebody-real"}
 
-    assert json.loads(showing.pretty(json.dumps(said).encode(), mask=True) or "") == said | {"user_id": "so…"}
+    assert json.loads(masking.pretty(json.dumps(said).encode(), mask=True) or "") == said | {"user_id": "so…"}
 
 
 @pytest.mark.parametrize(
     ("text", "seen"), [("42", "…"), ("", "…"), ("alice", "…"), ("somebody", "so…"), (None, None)]
 )
 def test_need_13_nothing_is_shown_of_a_short_name(text: str | None, seen: str | None) -> None:
-    assert showing.masked(text) == seen
+    assert masking.masked(text) == seen
 
 
 def test_need_13_a_viewer_sees_no_number_of_an_account_beside_a_masked_message() -> None:
@@ -70,7 +71,7 @@ def test_need_13_a_viewer_sees_no_number_of_an_account_beside_a_masked_message()
     account = AccountView.model_validate(ACCOUNT_EXAMPLE)
     transfer = order.model_copy(update={"to_user_id": WHO, "to_account_no": account.account_no})
 
-    seen = showing.masked_view(transfer), showing.masked_view(account)
+    seen = masking.masked_view(transfer), masking.masked_view(account)
 
     assert all(number not in repr(seen) for number in (order.account_no, account.account_no, WHO))
     assert (seen[0].amount, seen[1].balance) == (order.amount, account.balance)
@@ -85,7 +86,7 @@ def test_need_13_headers_that_quote_the_sender_are_masked_and_their_names_too() 
         "x-wallet-source": WHO,
     }
 
-    seen = showing.masked_headers(headers)
+    seen = masking.masked_headers(headers)
 
     assert "alice" not in repr(seen)
     assert seen["x-wallet-reason"] == "MALFORMED"

@@ -13,8 +13,8 @@ import pytest
 from tests.console import canned
 from tests.console.stage import Browser, Stage
 from wallet_worker.console.rendering import ASSETS_FOLDER
-from wallet_worker.dead_letters.documents import document
-from wallet_worker.dead_letters.records import (
+from wallet_worker.dead_letters.model.documents import document
+from wallet_worker.dead_letters.model.records import (
     Action,
     ApprovalNeededError,
     AuditFilter,
@@ -27,10 +27,10 @@ from wallet_worker.dead_letters.records import (
     Planned,
     PlanState,
     Prediction,
-    Role,
     StaleError,
     Verdict,
 )
+from wallet_worker.settings.operators import Role
 from wallet_worker.store.errors import InvariantBrokenError, LostRaceError, UnavailableError
 
 PAGES = (

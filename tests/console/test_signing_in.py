@@ -8,10 +8,10 @@ import structlog
 
 from tests.console.stage import PASSWORDS, Stage, csrf_of
 from wallet_worker.cli import environment
-from wallet_worker.console import attempts
 from wallet_worker.console.app import parts_of
-from wallet_worker.console.users import Users, change
-from wallet_worker.dead_letters.records import Role
+from wallet_worker.console.security import login_throttle
+from wallet_worker.console.security.users import Users, change
+from wallet_worker.settings.operators import Role
 from wallet_worker.store.errors import NotLetInError, UnavailableError, mapped
 
 
@@ -196,8 +196,8 @@ async def test_need_13_after_five_wrong_passwords_the_right_one_is_not_looked_at
 
     assert held.status_code == 429
     assert "Too many wrong tries. Wait 15 minutes" in held.text
-    assert int(held.headers["retry-after"]) == attempts.SPAN_SECONDS
-    stage.clock.now += attempts.SPAN_SECONDS
+    assert int(held.headers["retry-after"]) == login_throttle.SPAN_SECONDS
+    stage.clock.now += login_throttle.SPAN_SECONDS
     assert (await browser.sign_in("ann")).status_code == 303
 
 
@@ -210,7 +210,7 @@ async def test_need_13_wrong_passwords_from_elsewhere_do_not_lock_a_colleague_ou
 
 
 async def test_need_13_many_names_from_one_address_are_held_as_well(stage: Stage) -> None:
-    stage.parts.attempts._bounds = attempts.Bounds(name_at_address=5, address=3, name=50)
+    stage.parts.attempts._bounds = login_throttle.Bounds(name_at_address=5, address=3, name=50)
     stranger = stage.browser("198.51.100.1")
     for name in ("a", "b", "c"):
         await stranger.sign_in(name, "a wrong password")
@@ -230,7 +230,7 @@ async def test_need_13_a_right_password_forgets_the_wrong_ones_before_it(stage: 
 async def test_need_13_right_passwords_are_not_counted_however_many_come_from_one_address(
     stage: Stage,
 ) -> None:
-    stage.parts.attempts._bounds = attempts.Bounds(name_at_address=2, address=3, name=3)
+    stage.parts.attempts._bounds = login_throttle.Bounds(name_at_address=2, address=3, name=3)
 
     for _ in range(8):
         assert (await stage.browser().sign_in("ann")).status_code == 303

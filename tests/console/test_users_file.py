@@ -11,8 +11,8 @@ from typer.testing import CliRunner, Result
 from tests.console.stage import PASSWORDS
 from wallet_worker.cli import app
 from wallet_worker.cli.exits import Exit
-from wallet_worker.console.users import Users, UsersError, UsersFile, change
-from wallet_worker.dead_letters.records import Role
+from wallet_worker.console.security.users import Users, UsersError, UsersFile, change
+from wallet_worker.settings.operators import Role
 
 
 def wallet(users: Path, *words: str, said: str = "") -> Result:

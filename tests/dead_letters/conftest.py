@@ -16,13 +16,14 @@ from tests.servers import Servers
 from tests.servers.management import Management
 from tests.workers import KEYS, WorkerProcess, Workers, until
 from wallet_worker.broker import topology
-from wallet_worker.core.circumstances import Rules
+from wallet_worker.core.context import Rules
+from wallet_worker.dead_letters.intake.record import TakenIn, take_in
+from wallet_worker.dead_letters.model.records import Action, Actor, Filter
 from wallet_worker.dead_letters.operations import Operations
-from wallet_worker.dead_letters.records import Action, Actor, Filter, Limits, Role
-from wallet_worker.dead_letters.taking_in import TakenIn, take_in
-from wallet_worker.dead_letters.versions import Versions
+from wallet_worker.dead_letters.replay.lineage import Versions
+from wallet_worker.settings.operators import Limits, Role
 from wallet_worker.store.database import Database
-from wallet_worker.store.dead_letters import OPERATOR_ROLE, Arrival
+from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE, Arrival
 
 VERA = Actor("vera", Role.VIEWER, "tests")
 OTTO = Actor("otto", Role.OPERATOR, "tests")

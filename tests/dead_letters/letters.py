@@ -8,9 +8,9 @@ from pamqp.commands import Basic
 from pamqp.common import FieldValue
 
 from tests.journeys.messages import Json, encoded
-from wallet_worker.broker.wire import Table, entries
-from wallet_worker.dead_letters.arrivals import arrival
-from wallet_worker.store.dead_letters import Arrival
+from wallet_worker.broker.amqp.codec import Table, entries
+from wallet_worker.dead_letters.intake.classify import arrival
+from wallet_worker.store.dead_letters.letters import Arrival
 
 _moments = itertools.count()
 

@@ -15,16 +15,16 @@ from tests.dead_letters.conftest import ANNA, NOWHERE, OTTO, VERSIONS, Desk, Wal
 from tests.dead_letters.letters import arrived, headers
 from tests.journeys.messages import encoded, open_account, recharge, result
 from tests.workers import WorkerProcess, until
+from wallet_worker.audit.follow import Signals
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
+from wallet_worker.dead_letters.model.records import ACTS_ON, Action, Filter, OperationState, Pace
 from wallet_worker.dead_letters.reasons import REASONS
-from wallet_worker.dead_letters.records import ACTS_ON, Action, Filter, OperationState, Pace
-from wallet_worker.dead_letters.replaying import Replayer
+from wallet_worker.dead_letters.replay.replayer import Replayer
 from wallet_worker.dead_letters.runbook import page
-from wallet_worker.follow import Signals
-from wallet_worker.metrics import Metrics
+from wallet_worker.telemetry.metrics import Metrics
 
 HOME = Path(wallet_worker.__file__).parent
-GROUPS = yaml.safe_load((HOME / "alarms" / "prometheus-rules.yaml").read_text())["groups"]
+GROUPS = yaml.safe_load((HOME / "telemetry" / "prometheus-rules.yaml").read_text())["groups"]
 RULES: list[dict[str, Any]] = [rule for group in GROUPS for rule in group["rules"]]
 
 _SELECTOR = re.compile(r"(wallet_\w+)(?:\{([^}]*)\})?")

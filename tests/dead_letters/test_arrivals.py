@@ -9,15 +9,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pamqp.common import FieldValue
 
-from schemas.codes import Code
 from tests.dead_letters.conftest import OTTO, VERA, Desk
 from tests.dead_letters.letters import arrived, headers
 from tests.dead_letters.letters import properties as properties_with
 from tests.journeys.messages import encoded, recharge
-from wallet_worker.broker.properties import dead_letter
-from wallet_worker.dead_letters.arrivals import SOURCES
+from wallet_schemas.codes import Code
+from wallet_worker.broker.amqp.properties import dead_letter
+from wallet_worker.dead_letters.intake.classify import SOURCES
+from wallet_worker.dead_letters.masking import pretty, properties
 from wallet_worker.dead_letters.reasons import REASONS
-from wallet_worker.dead_letters.showing import pretty, properties
 
 QUEUES = ("wallet.dead-letters", "wallet.unrouted")
 

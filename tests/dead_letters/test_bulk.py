@@ -7,17 +7,16 @@ import pytest
 from tests.dead_letters.conftest import Desk, a_desk
 from tests.dead_letters.letters import arrived
 from tests.journeys.messages import recharge
-from wallet_worker.dead_letters.records import (
+from wallet_worker.dead_letters.model.records import (
     Action,
     Actor,
     Filter,
-    Limits,
     Operation,
     Plan,
     PlanState,
-    Role,
     StaleError,
 )
+from wallet_worker.settings.operators import Limits, Role
 
 ONE, OTHER, ELSEWHERE, CONSOLE = (
     Actor("one", Role.OPERATOR, "cli, root"),

@@ -12,11 +12,11 @@ from tests.dead_letters.conftest import ANNA, Desk
 from tests.dead_letters.letters import arrived, headers
 from tests.journeys.messages import recharge
 from tests.workers import KEYS
-from wallet_worker.cli import dlq as cli_dlq
-from wallet_worker.cli import dlq_asking
+from wallet_worker.cli.dlq import commands as cli_dlq
+from wallet_worker.cli.dlq import options
 from wallet_worker.cli.exits import Exit
+from wallet_worker.dead_letters.model.records import Operation
 from wallet_worker.dead_letters.operations import Operations
-from wallet_worker.dead_letters.records import Operation
 from wallet_worker.store.errors import UnavailableError
 
 ROLES = json.dumps({"vera": "viewer", "otto": "operator", "olga": "operator", "anna": "approver"})
@@ -93,7 +93,7 @@ async def test_need_14_discard_and_restore(desk: Desk, url: str) -> None:
 async def test_need_14_an_edit_needs_a_second_person_here_too(
     desk: Desk, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dlq_asking, "_login", lambda: "otto")
+    monkeypatch.setattr(options, "_login", lambda: "otto")
     order = recharge("user-1", "1.001")
     await desk.take_in(arrived(order, headers("MALFORMED", "TWD has 2 digits")))
     (letter_id,) = await desk.ids()

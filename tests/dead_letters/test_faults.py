@@ -14,8 +14,9 @@ from tests.faults.proxy import Proxy
 from tests.journeys.messages import encoded, recharge, result, signed, transfer
 from tests.journeys.upstream import Received
 from tests.workers import WorkerProcess, until
-from wallet_worker.audit import audit
-from wallet_worker.dead_letters.records import Action, Actor, Filter, Pace, Role, StaleError
+from wallet_worker.audit.report import audit
+from wallet_worker.dead_letters.model.records import Action, Actor, Filter, Pace, StaleError
+from wallet_worker.settings.operators import Role
 
 OLGA = Actor("olga", Role.OPERATOR, "tests")
 

@@ -18,10 +18,10 @@ from tests.dead_letters.conftest import ANNA, OTTO, VERA, Desk, a_desk
 from tests.dead_letters.letters import arrived, headers, properties
 from tests.journeys.messages import encoded, open_account, recharge, result, signed
 from tests.workers import until
-from wallet_worker.broker.properties import unmarshal
-from wallet_worker.cli import dlq_asking
-from wallet_worker.dead_letters.reasons import REASONS
-from wallet_worker.dead_letters.records import (
+from wallet_worker.broker.amqp.properties import unmarshal
+from wallet_worker.cli.dlq import options
+from wallet_worker.dead_letters.intake.record import take_in
+from wallet_worker.dead_letters.model.records import (
     Action,
     Actor,
     ApprovalNeededError,
@@ -30,21 +30,21 @@ from wallet_worker.dead_letters.records import (
     Filter,
     InvalidEditError,
     LetterState,
-    Limits,
     NotAllowedError,
     NotFoundError,
     NotPossibleError,
     OperationState,
     Plan,
     PlanState,
-    Role,
     StaleError,
     Verdict,
 )
+from wallet_worker.dead_letters.reasons import REASONS
 from wallet_worker.dead_letters.runbook import RUNBOOK
-from wallet_worker.dead_letters.taking_in import take_in
-from wallet_worker.store import database, dead_letters_replays
-from wallet_worker.store.dead_letters import OPERATOR_ROLE
+from wallet_worker.settings.operators import Limits, Role
+from wallet_worker.store import database
+from wallet_worker.store.dead_letters import replays
+from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE
 
 OLGA = Actor("olga", Role.OPERATOR, "tests")
 
@@ -704,7 +704,7 @@ async def test_a_group_of_letters_can_be_given_up_when_no_outcome_comes(desk: De
     replay_id = await desk.owner.fetchval("SELECT replay_id FROM dead_letter_replays")
     async with desk.database.transaction() as connection:
         now = await connection.fetchval("SELECT clock_timestamp()")
-        await dead_letters_replays.published(connection, [replay_id], now)
+        await replays.published(connection, [replay_id], now)
 
     with pytest.raises(NotPossibleError, match="is being replayed already"):
         await desk.operations.plan(OTTO, Action.RESTORE, Filter(ids=(letter_id,)), reason="x")
@@ -763,7 +763,7 @@ async def test_need_13_a_second_person_approves_from_wherever_they_are(
 async def test_need_13_whoever_planned_in_the_console_cannot_approve_at_a_shell_by_another_name(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dlq_asking, "_login", lambda: "one")
+    monkeypatch.setattr(options, "_login", lambda: "one")
     async with a_desk(database_url, Limits(alone_max=0)) as desk:
         await one_letter(desk)
         one = Actor("one", Role.OPERATOR, "console")

@@ -11,9 +11,9 @@ from tests.dead_letters.conftest import ANNA, NOWHERE, OTTO, VERSIONS, Desk, Wal
 from tests.dead_letters.letters import arrived, headers
 from tests.journeys.messages import Json, encoded, fresh, open_account, recharge
 from tests.workers import KEYS
-from wallet_worker.core.circumstances import Rules
+from wallet_worker.core.context import Rules
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
-from wallet_worker.dead_letters.records import (
+from wallet_worker.dead_letters.model.records import (
     Action,
     Filter,
     InvalidEditError,
@@ -24,9 +24,9 @@ from wallet_worker.dead_letters.records import (
     Replay,
     ReplayState,
 )
-from wallet_worker.dead_letters.replaying import Replayer, follow
-from wallet_worker.store import dead_letters_replays
-from wallet_worker.store.dead_letters_replays import End, NotTaken
+from wallet_worker.dead_letters.replay.replayer import Replayer, follow
+from wallet_worker.store.dead_letters import replays
+from wallet_worker.store.dead_letters.replays import End, NotTaken
 
 
 async def one_letter(desk: Desk, content: Json | bytes) -> int:
@@ -60,8 +60,8 @@ async def published(desk: Desk, letter_id: int) -> UUID:
         "SELECT replay_id FROM dead_letter_replays WHERE letter_id = $1 AND state = 'ordered'", letter_id
     )
     async with desk.database.transaction() as connection:
-        assert await dead_letters_replays.begin(connection, [found]) == {found}
-        await dead_letters_replays.published(connection, [found], await now(desk))
+        assert await replays.begin(connection, [found]) == {found}
+        await replays.published(connection, [found], await now(desk))
     await desk.owner.execute(
         """
         UPDATE dead_letter_replays
@@ -82,7 +82,7 @@ async def resolved(desk: Desk, replay_id: UUID) -> None:
     """Have a replay its outcome, and its letter be closed."""
     async with desk.database.transaction() as connection:
         end = End(replay_id, ReplayState.RESOLVED, "OK")
-        assert len(await dead_letters_replays.end(connection, [end], await now(desk))) == 1
+        assert len(await replays.end(connection, [end], await now(desk))) == 1
     await desk.owner.execute("UPDATE dead_letters SET state = 'resolved'")
 
 
@@ -289,9 +289,7 @@ async def test_need_11_an_edit_with_an_outcome_stays_closed(desk: Desk) -> None:
     await edited(desk, letter_id, open_account("user-1", account_type="savings"))
     replay_id = await published(desk, letter_id)
     async with desk.database.transaction() as connection:
-        await dead_letters_replays.end(
-            connection, [End(replay_id, ReplayState.RESOLVED, "OK")], await now(desk)
-        )
+        await replays.end(connection, [End(replay_id, ReplayState.RESOLVED, "OK")], await now(desk))
 
     with pytest.raises(NotPossibleError, match=f"letter {letter_id} is edited: there is nothing to restore"):
         await desk.operations.plan(OTTO, Action.RESTORE, Filter(ids=(letter_id,)), reason="x")
@@ -305,13 +303,13 @@ async def test_need_1_what_may_be_on_its_way_goes_on_to_its_outcome_when_it_is_s
     operation = await ordered(desk, out, kept)
     ids = {row["letter_id"]: row["replay_id"] for row in await desk.owner.fetch("TABLE dead_letter_replays")}
     async with desk.database.transaction() as connection:
-        await dead_letters_replays.begin(connection, [ids[out]])  # and the keeper dies
+        await replays.begin(connection, [ids[out]])  # and the keeper dies
 
     await desk.operations.stop(OTTO, operation.operation_id, reason="enough")
 
     assert [await desk.state(one) for one in (out, kept)] == ["replaying", "waiting"]
     async with desk.database.transaction() as connection:
-        assert await dead_letters_replays.begin(connection, [ids[kept]]) == set()
+        assert await replays.begin(connection, [ids[kept]]) == set()
     await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), VERSIONS).step()
     after = await desk.operations.operation(OTTO, operation.operation_id)
     assert (after.state, after.ordered, after.published, after.cancelled) == (OperationState.STOPPED, 0, 1, 1)
@@ -329,8 +327,8 @@ async def test_need_1_what_the_broker_has_refused_is_not_on_its_way(
     operation = await ordered(desk, letter_id)
     replay_id = (await only_replay(desk, letter_id)).replay_id
     async with desk.database.transaction() as connection:
-        await dead_letters_replays.begin(connection, [replay_id])
-        await dead_letters_replays.tried(connection, [NotTaken(replay_id, "no route", is_certain=is_certain)])
+        await replays.begin(connection, [replay_id])
+        await replays.tried(connection, [NotTaken(replay_id, "no route", is_certain=is_certain)])
 
     await desk.operations.stop(OTTO, operation.operation_id, reason="enough")
 
@@ -343,9 +341,7 @@ async def test_need_8_an_operation_says_how_many_were_given_up(desk: Desk) -> No
     given_up, ended = [(one, await published(desk, one)) for one in ids]
     await restored(desk, given_up[0])
     async with desk.database.transaction() as connection:
-        await dead_letters_replays.end(
-            connection, [End(ended[1], ReplayState.RESOLVED, "OK")], await now(desk)
-        )
+        await replays.end(connection, [End(ended[1], ReplayState.RESOLVED, "OK")], await now(desk))
 
     await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), VERSIONS).step()
 
@@ -361,7 +357,7 @@ async def test_need_9_a_request_that_was_sent_perhaps_goes_on_to_its_outcome_tho
     await ordered(desk, letter_id)
     if attempted:
         async with desk.database.transaction() as connection:
-            await dead_letters_replays.begin(connection, [(await only_replay(desk, letter_id)).replay_id])
+            await replays.begin(connection, [(await only_replay(desk, letter_id)).replay_id])
     await desk.owner.execute("UPDATE dead_letters SET source = 'payment.requests'")
 
     await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), VERSIONS).step()

@@ -13,10 +13,11 @@ from tests.dead_letters.letters import arrived, headers
 from tests.journeys.messages import open_account
 from tests.servers import Servers
 from wallet_worker.broker import topology
-from wallet_worker.dead_letters import carried, prediction, replaying
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
-from wallet_worker.dead_letters.records import Action, Filter, NotPossibleError, Operation, Pace
-from wallet_worker.dead_letters.replaying import OUT_MAX, Replayer
+from wallet_worker.dead_letters.model.records import Action, Filter, NotPossibleError, Operation, Pace
+from wallet_worker.dead_letters.replay import predict, properties
+from wallet_worker.dead_letters.replay import replayer as replaying
+from wallet_worker.dead_letters.replay.replayer import OUT_MAX, Replayer
 
 
 @dataclass
@@ -120,14 +121,14 @@ def large(size: int) -> dict[str, FieldValue]:
 
 
 async def test_need_1_headers_that_no_frame_takes_are_not_ordered(desk: Publishing) -> None:
-    letter_id = await desk.letter(large(carried.PROPERTIES_BYTES_MAX))
+    letter_id = await desk.letter(large(properties.PROPERTIES_BYTES_MAX))
 
     with pytest.raises(NotPossibleError, match="its headers, with those of a replay, are larger"):
         await desk.ordered([letter_id])
 
 
 async def test_need_1_headers_that_just_fit_are_published(desk: Publishing) -> None:
-    letter_id = await desk.letter(large(carried.PROPERTIES_BYTES_MAX - 400))
+    letter_id = await desk.letter(large(properties.PROPERTIES_BYTES_MAX - 400))
     await desk.ordered([letter_id])
 
     await desk.replayer.step()
@@ -138,10 +139,10 @@ async def test_need_1_headers_that_just_fit_are_published(desk: Publishing) -> N
 async def test_need_1_one_that_costs_the_connection_is_found_out_and_failed(
     desk: Publishing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (prediction, replaying):
+    for module in (predict, replaying):
         monkeypatch.setattr(module, "is_too_large", lambda _: False)
     before = [await desk.letter() for _ in range(3)]
-    culprit = await desk.letter(large(carried.PROPERTIES_BYTES_MAX + 10_000))
+    culprit = await desk.letter(large(properties.PROPERTIES_BYTES_MAX + 10_000))
     after = [await desk.letter() for _ in range(3)]
     await desk.ordered([*before, culprit, *after], Pace(stop_ratio=1))
 

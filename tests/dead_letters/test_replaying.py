@@ -16,7 +16,7 @@ from tests.journeys.messages import Json, encoded, fresh, open_account, recharge
 from tests.servers import Servers
 from tests.workers import KEYS, until
 from wallet_worker.cli.exits import Exit
-from wallet_worker.dead_letters.records import (
+from wallet_worker.dead_letters.model.records import (
     Action,
     Actor,
     AuditFilter,
@@ -25,9 +25,9 @@ from wallet_worker.dead_letters.records import (
     NotPossibleError,
     OperationState,
     Pace,
-    Role,
     Verdict,
 )
+from wallet_worker.settings.operators import Role
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -11,7 +11,7 @@ from tests.dead_letters.letters import arrived
 from tests.journeys.messages import recharge
 from tests.servers import Servers
 from wallet_worker.store.database import READONLY_ROLE, WORKER_ROLE, Database
-from wallet_worker.store.dead_letters import OPERATOR_ROLE
+from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE
 from wallet_worker.store.migrate import migrate
 
 _ID = "'00000000-0000-7000-8000-000000000001'"

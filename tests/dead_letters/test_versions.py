@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from schemas.fingerprint import canonical, fingerprint
-from schemas.fingerprint import content as content_of
 from tests.dead_letters.conftest import ANNA, NOWHERE, OTTO, VERSIONS, Desk
 from tests.dead_letters.letters import arrived, headers
 from tests.journeys.messages import Json, encoded, open_account
 from tests.workers import until
-from wallet_worker.dead_letters import carrying_out, operations
-from wallet_worker.dead_letters.editing import edited as read_command
+from wallet_schemas.fingerprint import canonical, fingerprint
+from wallet_schemas.fingerprint import content as content_of
+from wallet_worker.dead_letters import operations
+from wallet_worker.dead_letters.desk import executing
+from wallet_worker.dead_letters.desk.edits import edited as read_command
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
-from wallet_worker.dead_letters.records import (
+from wallet_worker.dead_letters.model.records import (
     Action,
     Filter,
     InvalidEditError,
@@ -28,9 +29,9 @@ from wallet_worker.dead_letters.records import (
     StaleError,
     Verdict,
 )
-from wallet_worker.dead_letters.replaying import Replayer
-from wallet_worker.dead_letters.versions import Versions
-from wallet_worker.store import dead_letters_replays
+from wallet_worker.dead_letters.replay.lineage import Versions
+from wallet_worker.dead_letters.replay.replayer import Replayer
+from wallet_worker.store.dead_letters import replays
 
 LOCKED = """
     SELECT EXISTS (
@@ -72,9 +73,9 @@ async def sent_and_back(desk: Desk, letter_id: int) -> int:
         "SELECT replay_id, body FROM dead_letter_replays WHERE letter_id = $1", letter_id
     )
     async with desk.database.transaction() as connection:
-        await dead_letters_replays.begin(connection, [replay_id])
+        await replays.begin(connection, [replay_id])
         now = await connection.fetchval("SELECT clock_timestamp()")
-        await dead_letters_replays.published(connection, [replay_id], now)
+        await replays.published(connection, [replay_id], now)
     return await letter_of(desk, json.loads(body), x_wallet_replay_id=str(replay_id))
 
 
@@ -356,7 +357,7 @@ class Halted:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.is_there, self.may_go = asyncio.Event(), asyncio.Event()
-        self._carry_out = carrying_out.carry_out
+        self._carry_out = executing.carry_out
         monkeypatch.setattr(operations, "carry_out", self._halting)
 
     async def _halting(self, *said: Any) -> None:

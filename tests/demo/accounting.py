@@ -5,12 +5,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from schemas.codes import Code
-from schemas.commands import Outcome
-from schemas.events import EntryView
-from schemas.money import to_minor, to_text
-from schemas.values import Direction, OrderStatus
 from tests.demo.plan import Account, Answer, Plan, Sending
+from wallet_schemas.codes import Code
+from wallet_schemas.commands import Outcome
+from wallet_schemas.events import EntryView
+from wallet_schemas.money import to_minor, to_text
+from wallet_schemas.values import Direction, OrderStatus
 
 SHOWN_MAX: Final = 5  # numbers named in a complaint; the rest is counted
 

@@ -4,9 +4,11 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from payment_simulator.moods import Mood
-from schemas.codes import Code
-from schemas.commands import (
+from payment_simulator.behaviours import Mood
+from tests.demo.fates import OUTGOING
+from tests.demo.plan import Account, Act, Sending, good, recharge, refused
+from wallet_schemas.codes import Code
+from wallet_schemas.commands import (
     CloseAccount,
     FreezeAccount,
     OpenAccount,
@@ -16,9 +18,7 @@ from schemas.commands import (
     UnfreezeAccount,
     Withdraw,
 )
-from schemas.money import to_text
-from tests.demo.fates import OUTGOING
-from tests.demo.plan import Account, Act, Sending, good, recharge, refused
+from wallet_schemas.money import to_text
 
 CURRENCY: Final = "TWD"
 LIMIT_MINOR: Final = 1_000_000  # more than any other recharge of the demo

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from payment_simulator.moods import Mood
-from schemas.codes import Code
-from schemas.values import OrderStatus
+from payment_simulator.behaviours import Mood
+from wallet_schemas.codes import Code
+from wallet_schemas.values import OrderStatus
 
 RECHARGE_EXPIRES_SECONDS: Final = 8
 LATE_AFTER_SECONDS: Final = 10.0  # of a recharge: after it has expired

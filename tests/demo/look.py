@@ -10,7 +10,7 @@ import asyncpg
 from aiormq.channel import Channel
 from pamqp.commands import Basic
 
-from schemas.names import (
+from wallet_schemas.names import (
     PAYMENT_REQUESTS,
     PAYMENT_RESULTS,
     REASON_HEADER,
@@ -18,7 +18,7 @@ from schemas.names import (
     WALLET_DEAD_LETTERS,
     WALLET_UNROUTED,
 )
-from schemas.values import OrderStatus
+from wallet_schemas.values import OrderStatus
 from wallet_worker.broker.connection import RPC_SECONDS, connected, open_channel
 
 WORK_QUEUES: Final = (WALLET_COMMANDS, PAYMENT_REQUESTS, PAYMENT_RESULTS)

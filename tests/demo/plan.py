@@ -9,9 +9,10 @@ from enum import StrEnum
 from itertools import accumulate, count, cycle, islice
 from typing import Any, Final, TypeAlias
 
-from payment_simulator.moods import Mood, asked_for_by
-from schemas.codes import Code
-from schemas.commands import (
+from payment_simulator.behaviours import Mood, asked_for_by
+from tests.demo.fates import RECHARGES, Fate
+from wallet_schemas.codes import Code
+from wallet_schemas.commands import (
     Capture,
     CloseAccount,
     FreezeAccount,
@@ -24,11 +25,10 @@ from schemas.commands import (
     UnfreezeAccount,
     Withdraw,
 )
-from schemas.encode import encode
-from schemas.money import to_minor, to_text
-from schemas.names import BODY_BYTES_MAX
-from schemas.values import OrderStatus, PaymentKind
-from tests.demo.fates import RECHARGES, Fate
+from wallet_schemas.encode import encode
+from wallet_schemas.money import to_minor, to_text
+from wallet_schemas.names import BODY_BYTES_MAX
+from wallet_schemas.values import OrderStatus, PaymentKind
 
 CURRENCIES: Final = {"TWD": 40, "USD": 25, "EUR": 15, "JPY": 12, "KWD": 8}  # and their shares, in per cent
 ORDINARY_CHANNELS: Final = ("card", "bank_transfer", "convenience_store")

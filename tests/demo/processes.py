@@ -17,8 +17,8 @@ from typing_extensions import override
 
 from tests.demo import cast, fates
 from tests.servers.private import Folder, Program
-from wallet_worker.console.users import Users, change
-from wallet_worker.dead_letters.records import Role
+from wallet_worker.console.security.users import Users, change
+from wallet_worker.settings.operators import Role
 
 HTTP_SECONDS: Final = 2
 COMMAND_SECONDS: Final = 120  # a migration on a machine that is busy with something else

@@ -10,14 +10,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from schemas.codes import Code
-from schemas.events import EntryView
-from schemas.money import to_text
-from schemas.values import OrderStatus
 from tests.demo.accounting import unaccounted
 from tests.demo.plan import Act, AnyCommand, Plan
 from tests.demo.screen import table
 from tests.demo.story import IN_FLIGHT, Seen
+from wallet_schemas.codes import Code
+from wallet_schemas.events import EntryView
+from wallet_schemas.money import to_text
+from wallet_schemas.values import OrderStatus
 
 LINES_FIRST: Final = 3
 LINES_LAST: Final = 5

@@ -10,11 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, cycle
 from typing import Final
 
-from payment_simulator.moods import Mood
-from schemas.codes import Code
-from schemas.commands import Capture, Hold, Recharge, Refund, Release, Transfer, Withdraw
-from schemas.money import to_text
-from schemas.values import OrderStatus, PaymentKind
+from payment_simulator.behaviours import Mood
 from tests.demo.fates import OUTGOING, Fate
 from tests.demo.plan import (
     MINOR_MIN,
@@ -27,6 +23,10 @@ from tests.demo.plan import (
     mood,
     refused,
 )
+from wallet_schemas.codes import Code
+from wallet_schemas.commands import Capture, Hold, Recharge, Refund, Release, Transfer, Withdraw
+from wallet_schemas.money import to_text
+from wallet_schemas.values import OrderStatus, PaymentKind
 
 HOLD_SECONDS: Final = 7_200  # longer than the demo
 SHORT_HOLD_SECONDS: Final = 2

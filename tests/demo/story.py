@@ -11,11 +11,6 @@ import asyncpg
 from aiormq.channel import Channel
 from pamqp.commands import Basic
 
-from schemas.codes import Code
-from schemas.commands import Outcome
-from schemas.events import AccountView, EntryView
-from schemas.names import CONTENT_TYPE, WALLET_COMMANDS
-from schemas.values import OrderStatus, OutcomeStatus
 from tests.demo import look
 from tests.demo.accounting import Found
 from tests.demo.fates import ASKED_MOODS
@@ -24,6 +19,11 @@ from tests.demo.plan import Act, Plan, Sending
 from tests.demo.processes import Gateway, Member
 from tests.demo.screen import Phase, Screen
 from tests.servers.server import ServerFailed
+from wallet_schemas.codes import Code
+from wallet_schemas.commands import Outcome
+from wallet_schemas.events import AccountView, EntryView
+from wallet_schemas.names import CONTENT_TYPE, WALLET_COMMANDS
+from wallet_schemas.values import OrderStatus, OutcomeStatus
 from wallet_worker.broker.connection import (
     FAILURES,
     RPC_SECONDS,

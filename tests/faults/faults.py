@@ -14,7 +14,6 @@ from typing import Any, Final, TypeAlias
 
 import asyncpg
 
-from schemas.names import WALLET_COMMANDS
 from tests.faults.fleet import Slot
 from tests.faults.operating import disk_alarm, memory_alarm, to_its_end
 from tests.faults.proxy import Proxy, Way
@@ -22,23 +21,23 @@ from tests.faults.world import DATABASE_LOST, World
 from tests.journeys.upstream import DEAD_LETTERS, QUERIES
 from tests.servers import Server
 from tests.workers import KEYS
+from wallet_schemas.names import WALLET_COMMANDS
 from wallet_worker.broker import topology
-from wallet_worker.core.circumstances import Rules
-from wallet_worker.dead_letters.operations import Operations
-from wallet_worker.dead_letters.records import (
+from wallet_worker.core.context import Rules
+from wallet_worker.dead_letters.model.records import (
     Action,
     Actor,
     BusyError,
     Filter,
-    Limits,
     NotPossibleError,
     Pace,
-    Role,
     StaleError,
 )
+from wallet_worker.dead_letters.operations import Operations
 from wallet_worker.failpoints import Failpoint
+from wallet_worker.settings.operators import Limits, Role
 from wallet_worker.store.database import Database
-from wallet_worker.store.dead_letters import OPERATOR_ROLE
+from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE
 from wallet_worker.store.errors import StoreError
 
 PAST_THE_HEARTBEAT: Final = 40.0

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-CORPUS: Final = Path(__file__).parents[1] / "contract" / "corpus"
+CORPUS: Final = Path(__file__).parents[1] / "rules" / "contract" / "corpus"
 LIMIT_SECONDS: Final = 10 * 0.05
 """Of the processor's time, for code that is instrumented, which makes it ten times slower."""
 TRIES: Final = 3  # the best of them counts, because the machine has other work too
@@ -22,9 +22,9 @@ def main(seconds: int) -> None:
     """Fuzz for so long, beginning with the corpus, the examples of the contract, and bodies of 64 KiB."""
     import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
-    with atheris.instrument_imports(include=["schemas"]):
-        from schemas.message import Message
-        from schemas.parse import COMMANDS, QUERIES, RESULTS, Malformed, UnsupportedType, parse
+    with atheris.instrument_imports(include=["wallet_schemas"]):
+        from wallet_schemas.message import Message
+        from wallet_schemas.parse import COMMANDS, QUERIES, RESULTS, Malformed, UnsupportedType, parse
 
     everything: dict[str, type[Message]] = {**COMMANDS, **RESULTS, **QUERIES}
 
@@ -47,8 +47,8 @@ def main(seconds: int) -> None:
 
 
 def _write_seeds(folder: Path, messages: dict[str, Any]) -> None:
-    from tests.contract.blown_up import SLOW
-    from tests.contract.bodies import body
+    from tests.rules.contract.blown_up import SLOW
+    from tests.rules.contract.bodies import body
 
     seeds = [path.read_bytes() for path in CORPUS.rglob("*") if path.is_file()]
     seeds += [body(example) for message in messages.values() for example in message.examples()]

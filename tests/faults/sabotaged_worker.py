@@ -18,13 +18,13 @@ import asyncpg
 import pytest
 from typing_extensions import override
 
-from wallet_worker import batch
 from wallet_worker.broker import connection, consumer, inbox, publisher
-from wallet_worker.core import decide, reading, results
+from wallet_worker.core import decide, inbound, payment_results
 from wallet_worker.core.facts import Changes, Facts
-from wallet_worker.core.reading import Incoming, Unreadable
+from wallet_worker.core.inbound import Incoming, Unreadable
 from wallet_worker.store import database, facts, outbox
 from wallet_worker.store.errors import RefusedError
+from wallet_worker.worker import batch
 
 CRASHING: Final = b"CRASHES-"
 FAILING: Final = b"FAILS-"
@@ -69,7 +69,7 @@ def impatient() -> None:
 @sabotage
 def hasty_parking() -> None:
     """Look for the orders of early results three times within a second, instead of five minutes."""
-    put(results, "PARKED_FOR", tuple(timedelta(seconds=seconds) for seconds in (0.2, 0.3, 0.4)))
+    put(payment_results, "PARKED_FOR", tuple(timedelta(seconds=seconds) for seconds in (0.2, 0.3, 0.4)))
 
 
 @sabotage
@@ -96,7 +96,7 @@ def clock_ahead() -> None:
 @sabotage
 def crashes() -> None:
     """Die, as C code does, of messages with certain bytes in them."""
-    real = reading.read
+    real = inbound.read
 
     def read(incoming: Incoming, keys: Any) -> Any:
         if CRASHING in incoming.body:
@@ -197,7 +197,7 @@ def poisons_the_batch() -> None:
     """Set all of a batch aside for the one message that cannot be read."""
 
     async def divide(self: batch.Batches, letters: Sequence[inbox.Letter]) -> list[batch.Ended]:
-        if any(isinstance(reading.read(one.incoming, self._keys), Unreadable) for one in letters):
+        if any(isinstance(inbound.read(one.incoming, self._keys), Unreadable) for one in letters):
             return [
                 each for one in letters for each in await self._set_aside(one, "one of the batch was bad")
             ]

@@ -10,13 +10,6 @@ from urllib.parse import quote
 import pytest
 from pamqp.commands import Basic
 
-from schemas.names import (
-    PAYMENT_REQUESTS,
-    PAYMENT_RESULTS,
-    WALLET_COMMANDS,
-    WALLET_DEAD_LETTERS,
-    WALLET_EVENTS,
-)
 from tests.faults import faults
 from tests.faults.conftest import MakeWorld
 from tests.faults.faults import Weather
@@ -38,6 +31,13 @@ from tests.journeys.upstream import COMMANDS, RESULTS, UNROUTED
 from tests.servers import Servers
 from tests.servers.management import Management
 from tests.workers import WorkerProcess
+from wallet_schemas.names import (
+    PAYMENT_REQUESTS,
+    PAYMENT_RESULTS,
+    WALLET_COMMANDS,
+    WALLET_DEAD_LETTERS,
+    WALLET_EVENTS,
+)
 from wallet_worker.broker import topology
 
 PUBLISHER = b"wallet worker: publisher"

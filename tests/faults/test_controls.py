@@ -8,13 +8,13 @@ from urllib.parse import quote
 
 import asyncpg
 
-from schemas.names import WALLET_DEAD_LETTERS
 from tests.faults.conftest import MakeWorld
 from tests.faults.model import Channel
 from tests.faults.scale import with_limits
 from tests.faults.world import WORKER, World
 from tests.journeys.upstream import COMMANDS
 from tests.servers.management import Management
+from wallet_schemas.names import WALLET_DEAD_LETTERS
 from wallet_worker.broker import topology
 
 

@@ -22,7 +22,7 @@ from tests.faults.test_worker_deaths import one_batch_of
 from tests.faults.world import World
 from tests.journeys.messages import open_account
 from tests.servers.postgres import Postgres
-from wallet_worker.app import PREFETCH
+from wallet_worker.worker.app import PREFETCH
 
 SMALL_BYTES = 4 * 2**20
 

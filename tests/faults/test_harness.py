@@ -8,7 +8,6 @@ from typing import NoReturn, cast
 
 import pytest
 
-from schemas.values import OrderType
 from tests.faults import chaos, load
 from tests.faults import world as worlds
 from tests.faults.conftest import MakeWorld
@@ -18,6 +17,7 @@ from tests.faults.notebook import Answer
 from tests.faults.wire import Letter, Sender
 from tests.faults.world import NotQuietError
 from tests.servers import Servers
+from wallet_schemas.values import OrderType
 from wallet_worker.failpoints import Failpoint
 
 SPENDING = {f"order.{verb}.v1" for verb in ("withdraw", "transfer", "refund", "hold", "capture", "release")}

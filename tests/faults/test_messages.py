@@ -15,8 +15,6 @@ import psutil
 import pytest
 from aiormq.abc import DeliveredMessage
 
-from schemas import parse
-from schemas.names import ATTEMPTS_HEADER, REASON_HEADER, SOURCE_HEADER
 from tests.faults.conftest import MakeWorld
 from tests.faults.gateway import OCCURRED_AT, said
 from tests.faults.model import Channel
@@ -29,8 +27,10 @@ from tests.faults.world import WORKER, World
 from tests.journeys.messages import encoded, result, signed
 from tests.journeys.upstream import COMMANDS, DEAD_LETTERS, RESULTS
 from tests.workers import KEYS
+from wallet_schemas import parse
+from wallet_schemas.names import ATTEMPTS_HEADER, REASON_HEADER, SOURCE_HEADER
 
-CORPUS = Path(__file__).parents[1] / "contract" / "corpus"
+CORPUS = Path(__file__).parents[1] / "rules" / "contract" / "corpus"
 
 
 async def test_row_14_duplicates_at_once_on_two_workers_have_one_effect(make_world: MakeWorld) -> None:

@@ -5,16 +5,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from schemas.names import WALLET_COMMANDS, WALLET_EVENTS
-from tests.core.world import NOW
 from tests.faults.proxy import Proxy, Way
+from tests.rules.core.world import NOW
+from wallet_schemas.names import WALLET_COMMANDS, WALLET_EVENTS
 from wallet_worker.broker import connection
 from wallet_worker.broker.connection import BrokerUnavailableError, calling, connect, open_channel
 from wallet_worker.broker.publisher import Publisher
 from wallet_worker.core.facts import Outgoing
-from wallet_worker.core.numbering import uuid7
-from wallet_worker.health import Health
-from wallet_worker.metrics import Metrics
+from wallet_worker.core.ids import uuid7
+from wallet_worker.telemetry.health import Health
+from wallet_worker.telemetry.metrics import Metrics
 
 SILENCE_SECONDS = 15.0  # three heartbeats of a second, and whatever a busy machine adds
 

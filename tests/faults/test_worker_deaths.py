@@ -20,9 +20,9 @@ from tests.faults.world import World
 from tests.journeys.messages import encoded, open_account
 from tests.journeys.upstream import COMMANDS
 from tests.workers import WorkerProcess
-from wallet_worker.app import PREFETCH
-from wallet_worker.batch import CRASHES_MAX
 from wallet_worker.failpoints import Failpoint
+from wallet_worker.worker.app import PREFETCH
+from wallet_worker.worker.batch import CRASHES_MAX
 
 IS_NEWEST_UNTOLD = "SELECT max(created_at) >= (SELECT max(created_at) FROM commands) FROM outbox"
 """Whether the newest batch of commands, or a newer one, still has something to publish."""

@@ -25,7 +25,7 @@ from tests.faults.wire import LOST, REPLIES, Ears, Sender, connect, let_go
 from tests.journeys.upstream import COMMANDS, DEAD_LETTERS, EVENTS, QUERIES, REQUESTS, RESULTS, UNROUTED
 from tests.servers import Servers
 from tests.workers import Workers
-from wallet_worker.audit import audit
+from wallet_worker.audit.report import audit
 from wallet_worker.broker import topology
 from wallet_worker.dead_letters import reasons
 

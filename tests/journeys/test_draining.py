@@ -10,7 +10,7 @@ from tests.journeys.ledger import assert_sound
 from tests.journeys.messages import fresh, open_account
 from tests.journeys.upstream import COMMANDS, Mailbox
 from tests.workers import READY_SECONDS, STOP_SECONDS, WorkerProcess
-from wallet_worker.app import PREFETCH
+from wallet_worker.worker.app import PREFETCH
 
 LEFT = 700
 

@@ -11,7 +11,7 @@ from aiormq.abc import AbstractChannel
 from tests.journeys.conftest import Wallet
 from tests.servers import Servers
 from tests.workers import READY_SECONDS, WorkerProcess, Workers
-from wallet_worker.store.revision import newest_revision
+from wallet_worker.store.schema_version import newest_revision
 
 
 async def ends(worker: WorkerProcess) -> tuple[int, list[str]]:

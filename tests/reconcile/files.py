@@ -4,8 +4,8 @@ import csv
 from io import BytesIO, StringIO
 from typing import Any
 
-from schemas.settlement import COLUMNS
-from wallet_worker.settlement import Reader
+from wallet_schemas.settlement import COLUMNS
+from wallet_worker.accounting.settlement_file import Reader
 
 GOOD = {
     "payment_order_no": "R-1",

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typing_extensions import override
 
-from schemas.settlement import COLUMNS
-from tests.core.mixtures import UNHURRIED
 from tests.reconcile.files import GOOD, joined, line, reader
-from wallet_worker.settlement import LINE_BYTES_MAX, Bad, Read, Reader, WrongFileError
+from tests.rules.core.mixtures import UNHURRIED
+from wallet_schemas.settlement import COLUMNS
+from wallet_worker.accounting.settlement_file import LINE_BYTES_MAX, Bad, Read, Reader, WrongFileError
 
 HEADER = ",".join(COLUMNS)
 

@@ -11,17 +11,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from schemas.values import OrderStatus, OrderType, PaymentKind, PaymentStatus
-from tests.batch.rig import rig
-from tests.contract import bodies
-from tests.core.world import changed, command, open_account, recharge, result
 from tests.reconcile.files import line, reader
+from tests.rules.contract import bodies
+from tests.rules.core.world import changed, command, open_account, recharge, result
 from tests.servers import Servers
 from tests.servers.ports import free_ports
-from wallet_worker import reconcile as reconciling
-from wallet_worker.core.reading import Incoming
-from wallet_worker.export import Span
-from wallet_worker.reconcile import AGREEING, KINDS, Finding, Report, Verdict, reconcile
+from tests.worker.rig import rig
+from wallet_schemas.values import OrderStatus, OrderType, PaymentKind, PaymentStatus
+from wallet_worker.accounting import reconcile as reconciling
+from wallet_worker.accounting.export import Span
+from wallet_worker.accounting.reconcile import AGREEING, KINDS, Finding, Report, Verdict, reconcile
+from wallet_worker.core.inbound import Incoming
 from wallet_worker.store.errors import InvariantBrokenError, UnavailableError
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)

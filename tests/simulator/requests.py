@@ -3,9 +3,9 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from schemas.encode import encode
-from schemas.payments import PaymentRequest
-from schemas.values import PaymentKind
+from wallet_schemas.encode import encode
+from wallet_schemas.payments import PaymentRequest
+from wallet_schemas.values import PaymentKind
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 HALF_PAST = NOON + timedelta(minutes=30)

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 from typer.testing import CliRunner
 
+from payment_simulator.behaviours import Mood
 from payment_simulator.cli import app
-from payment_simulator.moods import Mood
 from payment_simulator.scenario import NAMED
 from tests.simulator.world import Wallet, gateway
 

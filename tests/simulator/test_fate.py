@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from payment_simulator.behaviours import Mood
 from payment_simulator.decide import Ending, Payment, plan
 from payment_simulator.intake import Arrival, take
-from payment_simulator.moods import Mood
 from payment_simulator.scenario import NAMED
 from payment_simulator.state import State
 from tests.simulator.requests import NOON, body, request, status_of

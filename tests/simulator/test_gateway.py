@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from schemas import names, signature
 from tests.servers.ports import free_ports
 from tests.simulator.requests import body, status_of
 from tests.simulator.world import KEYS, Received, Wallet, by_order, cable, gateway
+from wallet_schemas import names, signature
 from wallet_worker.broker import topology
 
 INSTANT = ("--scenario", "instant")

@@ -10,9 +10,9 @@ from payment_simulator.decide import Ending
 from payment_simulator.intake import Arrival, Receipt, take
 from payment_simulator.scenario import Scenario
 from payment_simulator.state import State
-from schemas.parse import RESULTS, parse
-from schemas.payments import PaymentResult
 from tests.simulator.requests import HALF_PAST, NOON, body, status_of
+from wallet_schemas.parse import RESULTS, parse
+from wallet_schemas.payments import PaymentResult
 
 SECOND = timedelta(seconds=1)
 TICKING = Scenario(delay_min_seconds=1, delay_max_seconds=1)

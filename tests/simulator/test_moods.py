@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from payment_simulator.behaviours import LATE_SECONDS, TABLE, Mood, asked_for_by
 from payment_simulator.decide import Answer, Payment, plan
-from payment_simulator.moods import LATE_SECONDS, TABLE, Mood, asked_for_by
 from payment_simulator.scenario import NAMED, Scenario
-from schemas import money
-from schemas.parse import RESULTS, parse
-from schemas.payments import PaymentResult
-from schemas.values import PaymentKind
 from tests.simulator.requests import HALF_PAST, NOON, request
+from wallet_schemas import money
+from wallet_schemas.parse import RESULTS, parse
+from wallet_schemas.payments import PaymentResult
+from wallet_schemas.values import PaymentKind
 
 SECOND = timedelta(seconds=1)
 # Every delay is exactly a second, so that times can be written down.

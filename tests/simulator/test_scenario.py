@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from payment_simulator.behaviours import Mood
 from payment_simulator.decide import plan
-from payment_simulator.moods import Mood
 from payment_simulator.scenario import DEFAULT, NAMED, Scenario, ScenarioUnusable, load
-from schemas.values import PaymentKind
 from tests.simulator.requests import NOON, request
+from wallet_schemas.values import PaymentKind
 
 
 def test_a_name_is_a_scenario() -> None:

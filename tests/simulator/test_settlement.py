@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from payment_simulator.behaviours import Mood
 from payment_simulator.cli import app
 from payment_simulator.intake import Arrival, take
-from payment_simulator.moods import Mood
 from payment_simulator.scenario import Scenario
 from payment_simulator.settlement import Difference, Span, settled, write
 from payment_simulator.state import State, StateUnusable, books
-from schemas.settlement import COLUMNS, SettlementLine
 from tests.simulator.requests import NOON, body
+from wallet_schemas.settlement import COLUMNS, SettlementLine
 
 SECOND = timedelta(seconds=1)
 HOUR = timedelta(hours=1)

@@ -17,9 +17,9 @@ import aiormq
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
-from schemas import names
-from schemas.parse import RESULTS, parse
-from schemas.payments import PaymentResult
+from wallet_schemas import names
+from wallet_schemas.parse import RESULTS, parse
+from wallet_schemas.payments import PaymentResult
 
 PATIENCE_SECONDS: Final = 30  # far more than anything here takes on a busy machine
 KEYS: Final = {"gate-2026": "the demo's secret", "gate-2025": "last year's secret"}

@@ -6,14 +6,14 @@ from uuid import UUID
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from schemas.encode import encode
-from schemas.money import to_text
-from schemas.names import BODY_BYTES_MAX
-from schemas.queries import Statement
-from schemas.values import STATEMENT_LINES_MAX, Direction, OrderType
+from wallet_schemas.encode import encode
+from wallet_schemas.money import to_text
+from wallet_schemas.names import BODY_BYTES_MAX
+from wallet_schemas.queries import Statement
+from wallet_schemas.values import STATEMENT_LINES_MAX, Direction, OrderType
 from wallet_worker.core.accounts import Account
 from wallet_worker.core.ledger import Entry
-from wallet_worker.queries import _longest_page
+from wallet_worker.queries.service import _longest_page
 from wallet_worker.store.entries import Line
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from schemas.encode import encode
-from schemas.events import EntryView
-from schemas.names import BODY_BYTES_MAX
-from schemas.queries import GetStatement, Statement
-from tests.batch.rig import Rig, rig
-from tests.core.world import open_account, recharge, result
-from wallet_worker.queries import answer
+from tests.rules.core.world import open_account, recharge, result
+from tests.worker.rig import Rig, rig
+from wallet_schemas.encode import encode
+from wallet_schemas.events import EntryView
+from wallet_schemas.names import BODY_BYTES_MAX
+from wallet_schemas.queries import GetStatement, Statement
+from wallet_worker.queries.service import answer
 from wallet_worker.store.database import READONLY_ROLE, Database
 
 BATCHES = 8

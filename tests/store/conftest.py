@@ -6,8 +6,8 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from tests.batch import tables
 from tests.servers import Servers
+from tests.worker import tables
 from wallet_worker.store.database import WORKER_ROLE, Database
 
 

@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from schemas.values import OrderStatus, OrderType
 from tests.store.test_rows import AT, COMMAND, account, order
+from wallet_schemas.values import OrderStatus, OrderType
 from wallet_worker.core.accounts import AccountKey
 from wallet_worker.core.orders import Order
-from wallet_worker.store import accounts, commands, orders, parked
+from wallet_worker.store import accounts, commands, orders, parked_results
 from wallet_worker.store.database import Database
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -86,7 +86,7 @@ async def test_what_is_due_is_found_by_the_index_whatever_else_waits(
 ) -> None:
     """A time that is asked again for each row would have every order that waits be looked at, every second."""
     await _write(database, due(1))
-    for sql in (orders._TAKE_DUE, parked._TAKE_DUE):
+    for sql in (orders._TAKE_DUE, parked_results._TAKE_DUE):
         async with sweeper.transaction():
             await sweeper.execute("SET LOCAL enable_seqscan = off")
             plan = "\n".join(row[0] for row in await sweeper.fetch(f"EXPLAIN {sql}", 500))

@@ -10,15 +10,15 @@ import asyncpg
 import pytest
 from alembic import command
 
-from tests.batch.rig import rig
-from tests.batch.tables import let_pass
-from tests.core.world import result
+from tests.rules.core.world import result
 from tests.servers import Servers
+from tests.worker.rig import rig
+from tests.worker.tables import let_pass
 from wallet_worker.store.database import READONLY_ROLE, WORKER_ROLE, Database
-from wallet_worker.store.dead_letters import OPERATOR_ROLE
+from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE
 from wallet_worker.store.errors import StoreError
 from wallet_worker.store.migrate import Revisions, migrate
-from wallet_worker.store.revision import current_revision, newest_revision
+from wallet_worker.store.schema_version import current_revision, newest_revision
 
 HEAD = newest_revision()
 

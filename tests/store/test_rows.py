@@ -8,13 +8,13 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from schemas.codes import Code
-from schemas.payments import PaymentResult
-from schemas.values import AccountStatus, OrderStatus, OrderType, OutcomeStatus, ProcessingStatus
-from tests.contract.bodies import RESULT
+from tests.rules.contract.bodies import RESULT
+from wallet_schemas.codes import Code
+from wallet_schemas.payments import PaymentResult
+from wallet_schemas.values import AccountStatus, OrderStatus, OrderType, OutcomeStatus, ProcessingStatus
 from wallet_worker.core.accounts import Account, AccountKey, opened
 from wallet_worker.core.facts import Command, Receipt
-from wallet_worker.core.numbering import account_no
+from wallet_worker.core.ids import account_no
 from wallet_worker.core.orders import Order
 from wallet_worker.store import accounts, commands, orders, payment_results
 from wallet_worker.store.database import Database

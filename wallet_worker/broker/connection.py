@@ -13,8 +13,7 @@ from aio_pika.abc import AbstractConnection
 from aiormq.channel import Channel
 from yarl import URL
 
-from wallet_worker.broker import wire
-from wallet_worker.broker.deliveries import Deliveries
+from wallet_worker.broker.amqp.deliveries import Deliveries
 
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 5.0
@@ -29,8 +28,6 @@ FAILURES = (
     asyncio.InvalidStateError,
 )
 """What a lost, refused or broken connection is raised as."""
-
-wire.install()
 
 
 class BrokerUnavailableError(Exception):

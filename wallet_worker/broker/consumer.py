@@ -10,8 +10,10 @@ from aio_pika.abc import AbstractConnection
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 
-from schemas.names import WALLET_DEAD_LETTERS, WALLET_UNROUTED
+from wallet_schemas.names import WALLET_DEAD_LETTERS, WALLET_UNROUTED
+from wallet_worker.backoff import Pause
 from wallet_worker.broker import topology
+from wallet_worker.broker.amqp.deliveries import Deliveries, Taker
 from wallet_worker.broker.connection import (
     CLOSE_SECONDS,
     FAILURES,
@@ -22,10 +24,8 @@ from wallet_worker.broker.connection import (
     open_channel,
     said,
 )
-from wallet_worker.broker.deliveries import Deliveries, Taker
-from wallet_worker.health import Health
-from wallet_worker.metrics import Metrics
-from wallet_worker.pause import Pause
+from wallet_worker.telemetry.health import Health
+from wallet_worker.telemetry.metrics import Metrics
 
 WATCH_SECONDS = 10.0
 DEAD_ENDS = (WALLET_DEAD_LETTERS, WALLET_UNROUTED)

@@ -10,10 +10,10 @@ from typing import NamedTuple
 from aiormq.channel import Channel
 from pamqp.commands import Basic
 
-from schemas.names import SIGNATURE_HEADER, TRACEPARENT_HEADER
+from wallet_schemas.names import SIGNATURE_HEADER, TRACEPARENT_HEADER
+from wallet_worker.broker.amqp.deliveries import Taken
 from wallet_worker.broker.connection import FAILURES, BrokerUnavailableError, calling
-from wallet_worker.broker.deliveries import Taken
-from wallet_worker.core.reading import Incoming, Source
+from wallet_worker.core.inbound import Incoming, Source
 
 DELIVERY_COUNT_HEADER = "x-delivery-count"
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]{0,200})?")

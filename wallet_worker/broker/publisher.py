@@ -10,8 +10,10 @@ import structlog
 from aio_pika.abc import AbstractConnection
 from aiormq.channel import Channel
 
-from schemas.names import PAYMENT_REQUESTS, WALLET_DEAD_LETTERS
-from wallet_worker.broker.confirms import Publication, fresh_message_id, publish_all
+from wallet_schemas.names import PAYMENT_REQUESTS, WALLET_DEAD_LETTERS
+from wallet_worker.backoff import Pause
+from wallet_worker.broker.amqp.confirms import Publication, fresh_message_id, publish_all
+from wallet_worker.broker.amqp.properties import marshal, outgoing, unmarshal
 from wallet_worker.broker.connection import (
     FAILURES,
     BrokerUnavailableError,
@@ -21,11 +23,9 @@ from wallet_worker.broker.connection import (
     open_channel,
     said,
 )
-from wallet_worker.broker.properties import marshal, outgoing, unmarshal
 from wallet_worker.core.facts import Outgoing
-from wallet_worker.health import Health
-from wallet_worker.metrics import Metrics
-from wallet_worker.pause import Pause
+from wallet_worker.telemetry.health import Health
+from wallet_worker.telemetry.metrics import Metrics
 
 PUBLISH_SECONDS = (
     8.0  # below outbox.RELAY_AFTER: when another worker may publish a row, this one no longer tries

@@ -17,7 +17,7 @@ import aiormq
 from aio_pika.abc import AbstractConnection
 from yarl import URL
 
-from schemas.names import (
+from wallet_schemas.names import (
     PAYMENT_REQUESTS,
     PAYMENT_RESULTS,
     QUERY_LIFE_MS,

@@ -6,19 +6,8 @@ from typing import Annotated
 
 import typer
 
-from wallet_worker.cli import (
-    audit,
-    console,
-    dlq,
-    export,
-    keeper,
-    migrate,
-    reconcile,
-    send,
-    show,
-    topology,
-    worker,
-)
+from wallet_worker.cli import audit, console, export, keeper, migrate, reconcile, send, show, topology, worker
+from wallet_worker.cli.dlq import commands
 from wallet_worker.cli.exits import EXIT_STATUSES
 
 app = typer.Typer(
@@ -37,7 +26,7 @@ app.command(name="keeper")(keeper.keeper)
 app.add_typer(send.app, name="send")
 app.add_typer(show.app, name="show")
 app.command(name="audit")(audit.audit)
-app.add_typer(dlq.app, name="dlq")
+app.add_typer(commands.app, name="dlq")
 app.add_typer(export.app, name="export")
 app.command(name="reconcile")(reconcile.reconcile)
 app.add_typer(console.app, name="console")

@@ -12,7 +12,7 @@ from wallet_worker.cli.exits import Exit
 from wallet_worker.cli.options import Json
 
 if TYPE_CHECKING:
-    from wallet_worker.audit import Finding, Report
+    from wallet_worker.audit.report import Finding, Report
 
 
 def audit(
@@ -59,8 +59,8 @@ async def _follow(
 ) -> "Report | None":
     from prometheus_client import start_http_server
 
-    from wallet_worker.follow import Signals, follow
-    from wallet_worker.pause import rest
+    from wallet_worker.audit.follow import Signals, follow
+    from wallet_worker.backoff import rest
 
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -92,8 +92,8 @@ async def _audit(url: str, shown_max: int) -> "Report":
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
-    from wallet_worker.audit import Progress
-    from wallet_worker.audit import audit as audited
+    from wallet_worker.audit.report import Progress
+    from wallet_worker.audit.report import audit as audited
 
     with Bar(
         TextColumn("lines"),

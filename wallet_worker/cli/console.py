@@ -14,7 +14,7 @@ from wallet_worker.cli.options import Json
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wallet_worker.console.users import Users
+    from wallet_worker.console.security.users import Users
 
 app = typer.Typer(
     no_args_is_help=False,
@@ -63,8 +63,8 @@ def console(context: typer.Context) -> None:
     if context.invoked_subcommand is not None:
         return
     settings = environment.worker()
-    from wallet_worker import logs
     from wallet_worker.console import app as pages
+    from wallet_worker.telemetry import logs
 
     logs.configure(settings.log_format, settings.log_level)
     raise typer.Exit(pages.run(settings))
@@ -85,7 +85,7 @@ def add(
 
     Example: wallet console user add ann --role operator
     """
-    from wallet_worker.dead_letters.records import Role
+    from wallet_worker.settings.operators import Role
 
     password = _password(from_stdin=password_stdin)
     _change(file, lambda users: users.added(name, Role[role.name.upper()], password))
@@ -98,7 +98,7 @@ def list_users(*, file: UsersFile = DEFAULT_FILE, as_json: Json = None) -> None:
 
     Example: wallet console user list
     """
-    from wallet_worker.console import users
+    from wallet_worker.console.security import users
 
     try:
         found = sorted(users.Users.read(file).by_name.values(), key=lambda user: user.name)
@@ -149,7 +149,7 @@ def role(
 
     Example: wallet console user role ann approver
     """
-    from wallet_worker.dead_letters.records import Role
+    from wallet_worker.settings.operators import Role
 
     _change(file, lambda users: users.with_role(name, Role[role.name.upper()]))
     terminal.tell(f"{name.strip().lower()} is {role.value} now")
@@ -159,7 +159,7 @@ def _change(file: Path, make: "Callable[[Users], Users]") -> None:
     """Change the users file and log who changed, or end the command with the sentence that says why not."""
     import structlog
 
-    from wallet_worker.console import users
+    from wallet_worker.console.security import users
 
     try:
         changes = users.change(file, make)

@@ -7,7 +7,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from wallet_worker.cli.exits import Exit, end
-from wallet_worker.settings import Settings
+from wallet_worker.settings.settings import Settings
 
 _DATABASE_SCHEMES = frozenset({"postgresql", "postgres"})
 _FROM_ENVIRONMENT = SettingsConfigDict(

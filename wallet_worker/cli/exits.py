@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import typer
 from pydantic import ValidationError
 
-from schemas.message import AMOUNT_DIGITS
+from wallet_schemas.message import AMOUNT_DIGITS
 from wallet_worker.cli.terminal import say
 
 if TYPE_CHECKING:

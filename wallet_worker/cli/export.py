@@ -6,18 +6,18 @@ from typing import IO, TYPE_CHECKING, Annotated
 import typer
 from pydantic import ValidationError
 
-from schemas.codes import Code
-from schemas.names import DEFAULT_ACCOUNT_TYPE
-from schemas.queries import GetStatement
-from schemas.values import OrderStatus, OrderType
+from wallet_schemas.codes import Code
+from wallet_schemas.names import DEFAULT_ACCOUNT_TYPE
+from wallet_schemas.queries import GetStatement
+from wallet_schemas.values import OrderStatus, OrderType
+from wallet_worker.accounting.table_file import Format
 from wallet_worker.cli import environment, exits, terminal
 from wallet_worker.cli.exits import Exit
 from wallet_worker.cli.options import Currency, Json, Since, Type, Until, User, read_span
-from wallet_worker.cli.product import Form, OnProgress, Output, progress, written
-from wallet_worker.sheet import Format
+from wallet_worker.cli.output import Form, OnProgress, Output, progress, written
 
 if TYPE_CHECKING:
-    from wallet_worker.export import Choice, Statement
+    from wallet_worker.accounting.export import Choice, Statement
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -107,7 +107,7 @@ def orders(
     Example: wallet export orders --from 2026-01-01 --to 2026-02-01 --type withdraw --status pending -o waiting.csv
     """
     url = environment.database_url()
-    from wallet_worker.export import Choice, Span
+    from wallet_worker.accounting.export import Choice, Span
 
     begin, end = read_span(since, until)
     choice = Choice(
@@ -127,7 +127,7 @@ def orders(
 
 
 async def _orders(url: str, out: IO[str], form: Format, choice: "Choice", moved: OnProgress) -> int:
-    from wallet_worker.export import orders
+    from wallet_worker.accounting.export import orders
 
     return await orders(url, out, form, choice, on_progress=moved)
 
@@ -135,7 +135,7 @@ async def _orders(url: str, out: IO[str], form: Format, choice: "Choice", moved:
 async def _statement(
     url: str, out: IO[str], form: Format, asked: GetStatement, account_no: str | None, moved: OnProgress
 ) -> "Statement | None":
-    from wallet_worker.export import Span, statement
+    from wallet_worker.accounting.export import Span, statement
 
     return await statement(
         url,

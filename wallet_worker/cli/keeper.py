@@ -16,8 +16,8 @@ def keeper() -> None:
     Example: WALLET_HTTP_PORT=9302 wallet keeper
     """
     settings = environment.worker()
-    from wallet_worker import logs
-    from wallet_worker.dead_letters import alone
+    from wallet_worker.telemetry import logs
+    from wallet_worker.worker import keeper_process
 
     logs.configure(settings.log_format, settings.log_level)
-    raise typer.Exit(alone.run(settings))
+    raise typer.Exit(keeper_process.run(settings))

@@ -14,11 +14,11 @@ import typer
 from wallet_worker.cli import environment, exits, terminal
 from wallet_worker.cli.exits import Exit
 from wallet_worker.cli.options import Json, read_span
-from wallet_worker.cli.product import progress, written
+from wallet_worker.cli.output import progress, written
 
 if TYPE_CHECKING:
-    from wallet_worker.export import Span
-    from wallet_worker.reconcile import Finding, Report
+    from wallet_worker.accounting.export import Span
+    from wallet_worker.accounting.reconcile import Finding, Report
 
 STANDARD_INPUT = "-"
 
@@ -74,7 +74,7 @@ def reconcile(
 
 
 def _span(since: str | None, until: str | None) -> "Span | None":
-    from wallet_worker.export import Span
+    from wallet_worker.accounting.export import Span
 
     if since is None and until is None:
         return None
@@ -98,8 +98,8 @@ def _opened(file: str) -> Iterator[BinaryIO]:
 def _compared(
     url: str, lines: BinaryIO, name: str, span: "Span | None", shown_max: int, output: Path | None
 ) -> "Report":
-    from wallet_worker.reconcile import reconcile
-    from wallet_worker.settlement import Reader, WrongFileError
+    from wallet_worker.accounting.reconcile import reconcile
+    from wallet_worker.accounting.settlement_file import Reader, WrongFileError
 
     size = _size(lines)
     try:
@@ -136,8 +136,8 @@ def _all_findings(output: Path | None) -> "Iterator[Any]":
     if output is None:
         yield lambda _findings: None
         return
-    from wallet_worker.reconcile import COLUMNS
-    from wallet_worker.sheet import Format, Sheet
+    from wallet_worker.accounting.reconcile import COLUMNS
+    from wallet_worker.accounting.table_file import Format, Sheet
 
     with written(output) as out:
         sheet = Sheet(out, COLUMNS, Format.CSV)
@@ -149,7 +149,7 @@ def _all_findings(output: Path | None) -> "Iterator[Any]":
 
 
 def _tell(report: "Report", span: "Span | None") -> None:
-    from wallet_worker.reconcile import Verdict
+    from wallet_worker.accounting.reconcile import Verdict
 
     looked_at = f"{report.lines:,} lines in {report.seconds:.1f} s"
     if span is None:
@@ -184,8 +184,8 @@ def _tell(report: "Report", span: "Span | None") -> None:
 
 
 def _document(report: "Report", span: "Span | None") -> dict[str, Any]:
-    from wallet_worker.reconcile import Verdict
-    from wallet_worker.sheet import time_text
+    from wallet_worker.accounting.reconcile import Verdict
+    from wallet_worker.accounting.table_file import time_text
 
     return {
         "clean": report.clean,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec
 import typer
 from pydantic import ValidationError
 
-from schemas.commands import (
+from wallet_schemas.commands import (
     Capture,
     CloseAccount,
     Command,
@@ -26,15 +26,15 @@ from schemas.commands import (
     UnfreezeAccount,
     Withdraw,
 )
-from schemas.names import DEFAULT_ACCOUNT_TYPE
-from schemas.values import HOLD_SECONDS_MAX, OrderStatus, OutcomeStatus
+from wallet_schemas.names import DEFAULT_ACCOUNT_TYPE
+from wallet_schemas.values import HOLD_SECONDS_MAX, OrderStatus, OutcomeStatus
 from wallet_worker.cli import environment, exits, terminal
 from wallet_worker.cli.exits import Exit
 from wallet_worker.cli.options import Currency, Json, Timeout, Type, User
 from wallet_worker.cli.show import rows, tell_order
 
 if TYPE_CHECKING:
-    from schemas.queries import OrderDetail
+    from wallet_schemas.queries import OrderDetail
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -7,20 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from pydantic import ValidationError
 
-from schemas.message import Part
-from schemas.names import DEFAULT_ACCOUNT_TYPE
-from schemas.queries import AccountList, OrderDetail, Statement
-from schemas.values import (
-    STATEMENT_LINES_DEFAULT,
-    STATEMENT_LINES_MAX,
-    Direction,
-    OutcomeStatus,
-)
+from wallet_schemas.message import Part
+from wallet_schemas.names import DEFAULT_ACCOUNT_TYPE
+from wallet_schemas.queries import AccountList, OrderDetail, Statement
+from wallet_schemas.values import STATEMENT_LINES_DEFAULT, STATEMENT_LINES_MAX, Direction, OutcomeStatus
 from wallet_worker.cli import environment, exits, terminal
 from wallet_worker.cli.options import Currency, Json, Since, Timeout, Type, Until, User, read_time
 
 if TYPE_CHECKING:
-    from schemas.events import EntryView
+    from wallet_schemas.events import EntryView
 
 app = typer.Typer(
     no_args_is_help=True, help="Look at accounts, orders and statements. A worker must be running."

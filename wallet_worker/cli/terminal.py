@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from schemas.encode import encode
-from schemas.message import Message
+from wallet_schemas.encode import encode
+from wallet_schemas.message import Message
 
 
 def plain(text: str) -> str:

@@ -26,13 +26,13 @@ def worker(
     Example: WALLET_HTTP_PORT=9300 wallet worker
     """
     settings = environment.worker()
-    from wallet_worker import logs
+    from wallet_worker.telemetry import logs
 
     logs.configure(settings.log_format, settings.log_level)
     if processes > 1:
-        from wallet_worker import processes as several
+        from wallet_worker.worker import supervisor as several
 
         raise typer.Exit(several.run(processes, settings.http_port))
-    from wallet_worker import app
+    from wallet_worker.worker import app
 
     raise typer.Exit(app.run(settings))

@@ -23,8 +23,7 @@ from starlette.types import ASGIApp
 from typing_extensions import override
 
 from wallet_worker.console import rendering
-from wallet_worker.console.attempts import Attempts
-from wallet_worker.console.guard import ALIVE, ASSETS, LOOPBACK, Guard, Origin
+from wallet_worker.console.dependencies import Parts
 from wallet_worker.console.pages import (
     audit,
     ledger,
@@ -35,15 +34,16 @@ from wallet_worker.console.pages import (
     queue_health,
     sign_in,
 )
-from wallet_worker.console.parts import Parts
 from wallet_worker.console.queues import Queues
-from wallet_worker.console.sessions import Sessions
-from wallet_worker.console.users import UsersError, UsersFile
-from wallet_worker.console.visits import Deed, Page, does, of_person, page, shows
+from wallet_worker.console.request import Deed, Page, does, of_person, page, shows
+from wallet_worker.console.security.guard import ALIVE, ASSETS, LOOPBACK, Guard, Origin
+from wallet_worker.console.security.login_throttle import Attempts
+from wallet_worker.console.security.sessions import Sessions
+from wallet_worker.console.security.users import UsersError, UsersFile
 from wallet_worker.dead_letters.operations import Operations
-from wallet_worker.settings import Settings
+from wallet_worker.settings.settings import Settings
 from wallet_worker.store.database import READONLY_ROLE, Database
-from wallet_worker.store.dead_letters import OPERATOR_ROLE
+from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE
 from wallet_worker.store.errors import StoreError, UnavailableError
 
 BODY_BYTES_MAX = 262_144  # an edited message of 64 KiB, each byte of it written as three

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from schemas.money import to_text
+from wallet_schemas.money import to_text
 from wallet_worker.store import outbox
 
 OUTBOX_LOOKED_AT_MAX = 2_000

@@ -11,8 +11,8 @@ from urllib.parse import urlencode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from wallet_worker.console import asked, charts, outside_text, words
-from wallet_worker.dead_letters.records import Role
+from wallet_worker.console import charts, labels, query_params, untrusted_text
+from wallet_worker.settings.operators import Role
 
 ASSETS_FOLDER = Path(__file__).parent / "assets"
 
@@ -31,8 +31,8 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     env.filters.update(
-        shown=outside_text.shown,
-        shown_lines=outside_text.shown_lines,
+        shown=untrusted_text.shown,
+        shown_lines=untrusted_text.shown_lines,
         exact=_exact,
         when=when,
         ago=ago,
@@ -40,9 +40,9 @@ def environment() -> Environment:
         number=number,
         size=size,
         query=_query,
-        time_field=asked.time_field,
-        word=words.word,
-        field=words.field_name,
+        time_field=query_params.time_field,
+        word=labels.word,
+        field=labels.field_name,
         capitalize_first=_capitalize_first,
         sentence=_sentence,
         lower_first=_lower_first,
@@ -52,7 +52,7 @@ def environment() -> Environment:
         bars=charts.bars,
         shares=charts.shares,
         Role=Role,
-        verdict_class=words.verdict_class,
+        verdict_class=labels.verdict_class,
         product_version=version("wallet-worker"),
     )
     return env
@@ -61,7 +61,7 @@ def environment() -> Environment:
 def _harmless(value: object) -> object:
     """Return what an expression gave, harmless also where no filter was used, inside attributes too."""
     if isinstance(value, str) and not hasattr(value, "__html__"):
-        return outside_text.plain(value)
+        return untrusted_text.plain(value)
     return value
 
 

@@ -7,9 +7,9 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple
 
-from schemas.events import AccountView
-from schemas.money import to_text
-from schemas.values import AccountStatus
+from wallet_schemas.events import AccountView
+from wallet_schemas.money import to_text
+from wallet_schemas.values import AccountStatus
 
 
 class AccountKey(NamedTuple):

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, get_args
 
-from schemas.codes import Code
-from schemas.commands import (
+from wallet_schemas.codes import Code
+from wallet_schemas.commands import (
     Capture,
     CloseAccount,
     FreezeAccount,
@@ -25,17 +25,17 @@ from schemas.commands import (
     UnfreezeAccount,
     Withdraw,
 )
-from schemas.events import CommandRefused, Refusal
-from schemas.fingerprint import canonical, content, differing, fingerprint
-from schemas.message import Part
-from schemas.payments import PaymentResult
-from schemas.values import OutcomeStatus
-from wallet_worker.core import asking, passing, results, telling
-from wallet_worker.core.asking import Made, No
-from wallet_worker.core.circumstances import Circumstances
+from wallet_schemas.events import CommandRefused, Refusal
+from wallet_schemas.fingerprint import canonical, content, differing, fingerprint
+from wallet_schemas.message import Part
+from wallet_schemas.payments import PaymentResult
+from wallet_schemas.values import OutcomeStatus
+from wallet_worker.core import commands, deadlines, outbound, payment_results
+from wallet_worker.core.commands import Made, No
+from wallet_worker.core.context import Circumstances
+from wallet_worker.core.endings import Ending
 from wallet_worker.core.facts import Command, Decision, Facts, Outgoing
-from wallet_worker.core.reading import AnyCommand, Due, Readable, Source, Unreadable
-from wallet_worker.endings import Ending
+from wallet_worker.core.inbound import AnyCommand, Due, Readable, Source, Unreadable
 
 
 def decide(message: Readable | Unreadable, facts: Facts, at: Circumstances) -> Decision:
@@ -48,7 +48,7 @@ def _unreadable(message: Unreadable, _facts: Facts, at: Circumstances) -> Decisi
     replies: tuple[Outgoing, ...] = ()
     match at.incoming.source:
         case Source.COMMANDS if message.serial_no is not None:
-            replies = telling.reply(
+            replies = outbound.reply(
                 Outcome(
                     serial_no=message.serial_no,
                     status=OutcomeStatus.REFUSED,
@@ -60,7 +60,7 @@ def _unreadable(message: Unreadable, _facts: Facts, at: Circumstances) -> Decisi
                 at,
             )
         case Source.RESULTS if message.payment_order_no is not None:
-            replies = results.refused(message.payment_order_no, message.code, at)
+            replies = payment_results.refused(message.payment_order_no, message.code, at)
         case _:
             pass  # nobody can be told what it is about
     return Decision(Ending.REJECTED, message.code, message.detail, outgoing=replies)
@@ -81,7 +81,7 @@ def _command(message: AnyCommand, facts: Facts, at: Circumstances) -> Decision:
         Ending.CONFLICTED,
         Code.SERIAL_CONFLICT,
         f"the serial number was used before with different {', '.join(different)}",
-        outgoing=telling.reply(
+        outgoing=outbound.reply(
             Outcome(
                 serial_no=message.serial_no,
                 status=OutcomeStatus.REFUSED,
@@ -108,7 +108,7 @@ def _with_outcome(
             made.message,
             command=command,
             outgoing=(
-                telling.event(CommandRefused, message.serial_no, told, at),
+                outbound.event(CommandRefused, message.serial_no, told, at),
                 *_answer(command, at, duplicate=False),
             ),
         )
@@ -161,22 +161,22 @@ def outcome(command: Command, *, duplicate: bool) -> Outcome:
 def _answer(command: Command, at: Circumstances, *, duplicate: bool) -> tuple[Outgoing, ...]:
     if at.incoming.reply_to is None:
         return ()
-    return telling.reply(outcome(command, duplicate=duplicate), at)
+    return outbound.reply(outcome(command, duplicate=duplicate), at)
 
 
 _COMMANDS: Mapping[type, Callable[[Any, Facts, Circumstances], Made | No]] = MappingProxyType(
     {
-        OpenAccount: asking.open_account,
-        FreezeAccount: asking.turn_account,
-        UnfreezeAccount: asking.turn_account,
-        CloseAccount: asking.turn_account,
-        Recharge: asking.recharge,
-        Withdraw: asking.withdraw,
-        Transfer: asking.transfer,
-        Refund: asking.refund,
-        Hold: asking.hold,
-        Capture: asking.capture,
-        Release: asking.release,
+        OpenAccount: commands.open_account,
+        FreezeAccount: commands.turn_account,
+        UnfreezeAccount: commands.turn_account,
+        CloseAccount: commands.turn_account,
+        Recharge: commands.recharge,
+        Withdraw: commands.withdraw,
+        Transfer: commands.transfer,
+        Refund: commands.refund,
+        Hold: commands.hold,
+        Capture: commands.capture,
+        Release: commands.release,
     }
 )
 if set(_COMMANDS) != set(get_args(AnyCommand)):
@@ -184,6 +184,6 @@ if set(_COMMANDS) != set(get_args(AnyCommand)):
     raise AssertionError(msg)
 
 _DECIDERS: Mapping[type, Callable[[Any, Facts, Circumstances], Decision]] = MappingProxyType(
-    {PaymentResult: results.settle, Unreadable: _unreadable, Due: passing.pass_by}
+    {PaymentResult: payment_results.settle, Unreadable: _unreadable, Due: deadlines.pass_by}
 )
 """Who decides what is no command."""

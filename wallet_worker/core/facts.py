@@ -11,13 +11,13 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from schemas.codes import Code
-from schemas.payments import PaymentResult
-from schemas.values import OrderStatus, OrderType, OutcomeStatus, ProcessingStatus
+from wallet_schemas.codes import Code
+from wallet_schemas.payments import PaymentResult
+from wallet_schemas.values import OrderStatus, OrderType, OutcomeStatus, ProcessingStatus
 from wallet_worker.core.accounts import Account, AccountKey, SystemKey
+from wallet_worker.core.endings import Ending
 from wallet_worker.core.ledger import Entry, Posting
 from wallet_worker.core.orders import UNSUCCESSFUL, Order
-from wallet_worker.endings import Ending
 
 
 class Command(NamedTuple):

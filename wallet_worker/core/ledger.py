@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from schemas.events import EntryView
-from schemas.money import to_text
-from schemas.values import Direction, OrderType
+from wallet_schemas.events import EntryView
+from wallet_schemas.money import to_text
+from wallet_schemas.values import Direction, OrderType
 from wallet_worker.core.accounts import Account
 
 BALANCE_MAX_MINOR = 2**63 - 1

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, tzinfo
 
-from schemas.money import to_text
-from schemas.values import OrderType
+from wallet_schemas.money import to_text
+from wallet_schemas.values import OrderType
 from wallet_worker.core.accounts import Account
 
 ANY_TYPE = "*"

@@ -20,10 +20,10 @@ from types import MappingProxyType
 from typing import TypeAlias
 from uuid import UUID
 
-from schemas.codes import Code
-from schemas.events import EntryView, OrderWithEntries
-from schemas.money import to_text
-from schemas.values import OrderStatus, OrderType, PaymentKind, PaymentStatus, ProcessingStatus
+from wallet_schemas.codes import Code
+from wallet_schemas.events import EntryView, OrderWithEntries
+from wallet_schemas.money import to_text
+from wallet_schemas.values import OrderStatus, OrderType, PaymentKind, PaymentStatus, ProcessingStatus
 from wallet_worker.core.accounts import Account
 
 
@@ -217,14 +217,12 @@ class Kind:
     """What the wallet knows of a type of order: all that differs between types, less the deciding itself.
 
     `begins` is its first status, and `table` what may happen to it after that: empty where it has ended with its
-    command. `payment` is what the gateway is asked for, if it is asked. `leaves` says that money, or the right to
-    it, leaves the account: then it must not be frozen, and the reserve is taken at once if the order waits.
+    command. `payment` is what the gateway is asked for, if it is asked.
     """
 
     begins: OrderStatus
     table: Table
     payment: PaymentKind | None = None
-    leaves: bool = False
 
     @property
     def statuses(self) -> frozenset[OrderStatus]:
@@ -239,11 +237,11 @@ class Kind:
 KINDS: Mapping[OrderType, Kind] = MappingProxyType(
     {
         OrderType.RECHARGE: Kind(_PENDING, RECHARGE, PaymentKind.CHARGE),
-        OrderType.WITHDRAW: Kind(_PENDING, PAYOUT, PaymentKind.PAYOUT, leaves=True),
-        OrderType.REFUND: Kind(_PENDING, PAYOUT, PaymentKind.REFUND, leaves=True),
-        OrderType.TRANSFER: Kind(_SUCCEEDED, _AT_ONCE, leaves=True),
-        OrderType.HOLD: Kind(_ACTIVE, HOLD, leaves=True),
-        OrderType.CAPTURE: Kind(_SUCCEEDED, _AT_ONCE, leaves=True),
+        OrderType.WITHDRAW: Kind(_PENDING, PAYOUT, PaymentKind.PAYOUT),
+        OrderType.REFUND: Kind(_PENDING, PAYOUT, PaymentKind.REFUND),
+        OrderType.TRANSFER: Kind(_SUCCEEDED, _AT_ONCE),
+        OrderType.HOLD: Kind(_ACTIVE, HOLD),
+        OrderType.CAPTURE: Kind(_SUCCEEDED, _AT_ONCE),
         OrderType.RELEASE: Kind(_SUCCEEDED, _AT_ONCE),
     }
 )

@@ -14,32 +14,32 @@ from typing import NamedTuple
 import structlog
 from aiormq.channel import Channel
 
-from schemas.names import WALLET_DEAD_LETTERS, WALLET_UNROUTED
+from wallet_schemas.names import WALLET_DEAD_LETTERS, WALLET_UNROUTED
+from wallet_worker.backoff import Pause, rest
+from wallet_worker.broker.amqp.deliveries import Taken, Taker
 from wallet_worker.broker.connection import FAILURES, BrokerUnavailableError, calling
 from wallet_worker.broker.consumer import Consumer
-from wallet_worker.broker.deliveries import Taken, Taker
 from wallet_worker.broker.inbox import ACKNOWLEDGE_SECONDS
-from wallet_worker.dead_letters.arrivals import arrival
-from wallet_worker.dead_letters.depths import Depths
+from wallet_worker.broker.queue_depths import Depths
+from wallet_worker.dead_letters.intake.classify import arrival
+from wallet_worker.dead_letters.intake.record import bare, take_in
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
-from wallet_worker.dead_letters.replaying import Replayer, follow
-from wallet_worker.dead_letters.taking_in import bare, take_in
-from wallet_worker.dead_letters.versions import Versions
+from wallet_worker.dead_letters.replay.lineage import Versions
+from wallet_worker.dead_letters.replay.replayer import Replayer, follow
 from wallet_worker.failpoints import Failpoint, passing
-from wallet_worker.health import Health
-from wallet_worker.metrics import Metrics
-from wallet_worker.pause import Pause, rest
-from wallet_worker.settings import Settings
-from wallet_worker.store import dead_letters_keepers
+from wallet_worker.settings.settings import Settings
 from wallet_worker.store.database import Database
-from wallet_worker.store.dead_letters import OPERATOR_ROLE, Arrival
+from wallet_worker.store.dead_letters import keepers
+from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE, Arrival
 from wallet_worker.store.errors import (
     InvariantBrokenError,
     LostRaceError,
     RefusedError,
     UnavailableError,
 )
-from wallet_worker.store.revision import current_revision, newest_revision
+from wallet_worker.store.schema_version import current_revision, newest_revision
+from wallet_worker.telemetry.health import Health
+from wallet_worker.telemetry.metrics import Metrics
 
 PREFETCH = 400  # two batches: one in the database, one waiting
 BATCH_MAX = 200
@@ -272,8 +272,8 @@ class Keeper:
         except BrokerUnavailableError as exc:
             said = str(exc)
         async with self._database.transaction() as connection:
-            await dead_letters_keepers.say(connection, self._name, said or "at work", depths)
-            await dead_letters_keepers.forget(connection)
+            await keepers.say(connection, self._name, said or "at work", depths)
+            await keepers.forget(connection)
         begun = time.monotonic()
         if begun >= self._look_at:
             async with self._database.connection() as connection:

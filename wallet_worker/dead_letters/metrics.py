@@ -1,4 +1,4 @@
-"""What operators watch of dead letters. The rules in `wallet_worker/alarms` are written against these names."""
+"""What operators watch of dead letters. The rules in `wallet_worker/telemetry` are written against these names."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -6,9 +6,9 @@ from typing import Final
 import asyncpg
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from wallet_worker.dead_letters.records import LetterState
-from wallet_worker.dead_letters.taking_in import TakenIn
-from wallet_worker.store import dead_letters, dead_letters_replays
+from wallet_worker.dead_letters.intake.record import TakenIn
+from wallet_worker.dead_letters.model.records import LetterState
+from wallet_worker.store.dead_letters import letters, replays
 
 FRESH_WINDOW: Final = timedelta(days=1)
 """A group is new if it had no letter in the window before this one."""
@@ -97,16 +97,16 @@ class DeadLetterMetrics:
 
     async def look(self, connection: asyncpg.Connection) -> None:
         """Have the gauges show what the database holds now."""
-        found = {row["state"]: row for row in await dead_letters.states(connection)}
+        found = {row["state"]: row for row in await letters.states(connection)}
         for state in LetterState:
             self.letters.labels(state=state.value).set(found[state]["letters"] if state in found else 0)
         waiting = found.get(LetterState.WAITING)
         age = datetime.now(UTC) - waiting["oldest"] if waiting else timedelta()
         self.oldest_seconds.set(max(age.total_seconds(), 0))
-        waits = await dead_letters_replays.waits(connection)
+        waits = await replays.waits(connection)
         self.without_outcome_seconds.set(waits["without_outcome"])
         self.still_seconds.set(waits["still"])
-        for row in await dead_letters.fresh_groups(connection, FRESH_WINDOW):
+        for row in await letters.fresh_groups(connection, FRESH_WINDOW):
             names = {"reason": row["reason"], "source": row["source"]}
             self.groups.labels(**names).set(row["waiting"])
             self.group_new.labels(**names).set(int(row["since"] is not None and not row["is_old"]))

@@ -27,18 +27,27 @@ from uuid import UUID
 
 import asyncpg
 
-from schemas.codes import Code
-from schemas.commands import Command
-from schemas.names import WALLET_COMMANDS
-from wallet_worker.core.circumstances import Rules
-from wallet_worker.core.numbering import uuid7
-from wallet_worker.dead_letters import rows as shown_rows
+from wallet_schemas.codes import Code
+from wallet_schemas.commands import Command
+from wallet_schemas.names import WALLET_COMMANDS
+from wallet_worker.core.context import Rules
+from wallet_worker.core.ids import uuid7
 from wallet_worker.dead_letters import runbook
-from wallet_worker.dead_letters.asking import audit_fits, audit_query, clean, fits, paced, reason_of, token_of
-from wallet_worker.dead_letters.carrying_out import carry_out, let_go
-from wallet_worker.dead_letters.editing import differences, edited
-from wallet_worker.dead_letters.prediction import MOVES_NOTHING, Replayable, predict
-from wallet_worker.dead_letters.records import (
+from wallet_worker.dead_letters.desk.edits import differences, edited
+from wallet_worker.dead_letters.desk.executing import carry_out, let_go
+from wallet_worker.dead_letters.desk.inputs import (
+    audit_fits,
+    audit_query,
+    clean,
+    fits,
+    paced,
+    reason_of,
+    token_of,
+)
+from wallet_worker.dead_letters.desk.ledger_view import truth_of
+from wallet_worker.dead_letters.desk.refusals import may, no_operation, no_plan, said_of_lost, why_none
+from wallet_worker.dead_letters.model import rows as shown_rows
+from wallet_worker.dead_letters.model.records import (
     ACTS_ON,
     COMMAND_LINE,
     Action,
@@ -55,7 +64,6 @@ from wallet_worker.dead_letters.records import (
     LetterDetail,
     LetterState,
     LetterWhole,
-    Limits,
     NotAllowedError,
     NotFoundError,
     NotPossibleError,
@@ -68,22 +76,21 @@ from wallet_worker.dead_letters.records import (
     Planned,
     PlanState,
     Prediction,
-    Role,
     StaleError,
     Verdict,
 )
-from wallet_worker.dead_letters.refusing import may, no_operation, no_plan, said_of_lost, why_none
-from wallet_worker.dead_letters.truth import truth_of
-from wallet_worker.dead_letters.versions import Versions
+from wallet_worker.dead_letters.replay.lineage import Versions
+from wallet_worker.dead_letters.replay.predict import MOVES_NOTHING, Replayable, predict
+from wallet_worker.settings.operators import Limits, Role
 from wallet_worker.store import commands
-from wallet_worker.store import dead_letters as letters_table
-from wallet_worker.store import dead_letters_audit as audit_table
-from wallet_worker.store import dead_letters_keepers as keepers_table
-from wallet_worker.store import dead_letters_operations as operations_table
-from wallet_worker.store import dead_letters_plans as plans_table
-from wallet_worker.store import dead_letters_replays as replays_table
 from wallet_worker.store.database import Database
-from wallet_worker.store.dead_letters_audit import Deed
+from wallet_worker.store.dead_letters import audit as audit_table
+from wallet_worker.store.dead_letters import keepers as keepers_table
+from wallet_worker.store.dead_letters import letters as letters_table
+from wallet_worker.store.dead_letters import operations as operations_table
+from wallet_worker.store.dead_letters import plans as plans_table
+from wallet_worker.store.dead_letters import replays as replays_table
+from wallet_worker.store.dead_letters.audit import Deed
 from wallet_worker.store.errors import LostRaceError
 
 PAGE_LETTERS = 50

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from schemas.codes import Code
+from wallet_schemas.codes import Code
 
 UNROUTED: Final = "UNROUTED"
 """No queue was bound where it was published."""

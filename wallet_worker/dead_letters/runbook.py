@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from schemas.codes import Code
+from wallet_schemas.codes import Code
+from wallet_worker.dead_letters.model.records import RunbookLine
 from wallet_worker.dead_letters.reasons import REASONS, UNKNOWN, UNROUTED
-from wallet_worker.dead_letters.records import RunbookLine
 
 _SENDER: Final = "The team that sent it."
 _GATEWAY: Final = "The payment gateway's support, with the payment_order_no and gateway_ref."

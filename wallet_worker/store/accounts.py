@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import asyncpg
 
-from schemas.values import AccountStatus
+from wallet_schemas.values import AccountStatus
 from wallet_worker.core.accounts import Account, AccountKey, SystemKey, SystemName
 from wallet_worker.store.errors import InvariantBrokenError
 

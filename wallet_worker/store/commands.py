@@ -5,8 +5,8 @@ from datetime import datetime
 
 import asyncpg
 
-from schemas.codes import Code
-from schemas.values import OutcomeStatus
+from wallet_schemas.codes import Code
+from wallet_schemas.values import OutcomeStatus
 from wallet_worker.core.facts import Command
 
 # One row at least, so that the time comes along even where nothing is known.

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
-from schemas.values import INTEGER_MAX, Direction, OrderType
+from wallet_schemas.values import INTEGER_MAX, Direction, OrderType
 from wallet_worker.core.ledger import Entry
 
 _INSERT = """

@@ -12,10 +12,10 @@ from typing import Self
 import asyncpg
 
 from wallet_worker.core.accounts import SystemKey, SystemName
-from wallet_worker.core.circumstances import Rules
+from wallet_worker.core.context import Rules
 from wallet_worker.core.facts import Changes, Facts
-from wallet_worker.core.naming import named
-from wallet_worker.core.reading import Readable
+from wallet_worker.core.inbound import Readable
+from wallet_worker.core.lookups import named
 from wallet_worker.store import accounts, commands, entries, orders, outbox, payment_results
 
 

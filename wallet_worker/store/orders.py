@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 
 import asyncpg
 
-from schemas.codes import Code
-from schemas.values import OrderStatus, OrderType
+from wallet_schemas.codes import Code
+from wallet_schemas.values import OrderStatus, OrderType
 from wallet_worker.core.orders import Order
 from wallet_worker.store.errors import InvariantBrokenError
 

@@ -9,7 +9,7 @@ import aio_pika
 import uvloop
 from aio_pika.abc import AbstractIncomingMessage
 
-from schemas.names import CONTENT_TYPE, PAYMENT_RESULTS, WALLET_COMMANDS, WALLET_EVENTS
+from wallet_schemas.names import CONTENT_TYPE, PAYMENT_RESULTS, WALLET_COMMANDS, WALLET_EVENTS
 
 PREFETCH: Final = 500  # fewer is slower, more is not faster
 

@@ -16,10 +16,10 @@ from uuid import UUID
 
 import asyncpg
 
-from schemas.codes import Code
-from schemas.commands import OpenAccount, OpenAccountResult, Outcome, Recharge, RechargeResult
-from schemas.encode import encode
-from schemas.events import (
+from wallet_schemas.codes import Code
+from wallet_schemas.commands import OpenAccount, OpenAccountResult, Outcome, Recharge, RechargeResult
+from wallet_schemas.encode import encode
+from wallet_schemas.events import (
     AccountOpened,
     AccountView,
     EntryView,
@@ -29,14 +29,14 @@ from schemas.events import (
     OrderView,
     OrderWithEntries,
 )
-from schemas.fingerprint import content, fingerprint
-from schemas.message import Message
-from schemas.money import to_text
-from schemas.names import PAYMENT_REQUESTS, WALLET_EVENTS, routing_key
-from schemas.parse import COMMANDS, RESULTS, parse
-from schemas.payments import PaymentProcessed, PaymentRequest, PaymentResult
-from schemas.signature import verify
-from schemas.values import (
+from wallet_schemas.fingerprint import content, fingerprint
+from wallet_schemas.message import Message
+from wallet_schemas.money import to_text
+from wallet_schemas.names import PAYMENT_REQUESTS, WALLET_EVENTS, routing_key
+from wallet_schemas.parse import COMMANDS, RESULTS, parse
+from wallet_schemas.payments import PaymentProcessed, PaymentRequest, PaymentResult
+from wallet_schemas.signature import verify
+from wallet_schemas.values import (
     AccountStatus,
     Direction,
     OrderStatus,
@@ -46,7 +46,7 @@ from schemas.values import (
     PaymentStatus,
     ProcessingStatus,
 )
-from wallet_worker.core.numbering import account_no, uuid7
+from wallet_worker.core.ids import account_no, uuid7
 
 AT_ONCE: Final = 16
 EXPIRES_AFTER: Final = timedelta(hours=24)
@@ -182,7 +182,7 @@ ON CONFLICT DO NOTHING
 class Ledger:
     """Applies one message in one transaction, and says what is to be published for it.
 
-    Raises schemas.parse.Unreadable, or schemas.signature.BadSignature, for what is to be rejected.
+    Raises wallet_schemas.parse.Unreadable, or wallet_schemas.signature.BadSignature, for what is to be rejected.
     """
 
     def __init__(self, connections: asyncpg.Pool, keys: Mapping[str, str]) -> None:

@@ -10,10 +10,16 @@ import aio_pika
 import uvloop
 from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractIncomingMessage
 
-from schemas.names import CONTENT_TYPE, PAYMENT_REQUESTS, PAYMENT_RESULTS, WALLET_COMMANDS, WALLET_EVENTS
-from schemas.parse import Unreadable
-from schemas.signature import BadSignature
 from tests.benchmarks.contestants.one_by_one import AT_ONCE, Asker, Ledger, Out, pool
+from wallet_schemas.names import (
+    CONTENT_TYPE,
+    PAYMENT_REQUESTS,
+    PAYMENT_RESULTS,
+    WALLET_COMMANDS,
+    WALLET_EVENTS,
+)
+from wallet_schemas.parse import Unreadable
+from wallet_schemas.signature import BadSignature
 
 Apply = Callable[[AbstractIncomingMessage], Awaitable[list[Out]]]
 

@@ -10,8 +10,14 @@ import uvloop
 from faststream import AckPolicy
 from faststream.rabbit import Channel, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
 
-from schemas.names import CONTENT_TYPE, PAYMENT_REQUESTS, PAYMENT_RESULTS, WALLET_COMMANDS, WALLET_EVENTS
 from tests.benchmarks.contestants.one_by_one import AT_ONCE, Asker, Ledger, Out, pool
+from wallet_schemas.names import (
+    CONTENT_TYPE,
+    PAYMENT_REQUESTS,
+    PAYMENT_RESULTS,
+    WALLET_COMMANDS,
+    WALLET_EVENTS,
+)
 
 EXCHANGES = {
     "": None,

@@ -7,10 +7,10 @@ from uuid import UUID
 
 from starlette.responses import Response, StreamingResponse
 
-from wallet_worker.console import asked
-from wallet_worker.console.visits import Visit
-from wallet_worker.dead_letters.documents import document
-from wallet_worker.dead_letters.records import AuditFilter, AuditPage, AuditRow
+from wallet_worker.console import query_params
+from wallet_worker.console.request import Visit
+from wallet_worker.dead_letters.model.documents import document
+from wallet_worker.dead_letters.model.records import AuditFilter, AuditPage, AuditRow
 
 _NAMES = tuple(one.name for one in fields(AuditFilter))
 
@@ -22,7 +22,7 @@ async def audit(visit: Visit) -> Response:
     fault, status = None, 200
     try:
         which = _filter(said)
-        after = asked.number(visit.params.get("after")) or None
+        after = query_params.number(visit.params.get("after")) or None
     except ValueError as exc:
         fault, status = f"{exc}.", 400
     else:
@@ -58,7 +58,7 @@ def _row(row: AuditRow) -> str:
 
 def _filter(said: Mapping[str, str]) -> AuditFilter:
     """Return the filter of a query string; raises ValueError with a sentence."""
-    times = asked.letters({name: said[name] for name in ("since", "until") if name in said})
+    times = query_params.letters({name: said[name] for name in ("since", "until") if name in said})
     try:
         letter_id = int(said["letter_id"]) if said.get("letter_id") else None
         operation_id = UUID(said["operation_id"]) if said.get("operation_id") else None

@@ -10,8 +10,8 @@ from urllib.parse import quote, urlencode
 from pydantic import ValidationError
 from starlette.responses import Response
 
-from schemas.events import OrderView
-from schemas.queries import (
+from wallet_schemas.events import OrderView
+from wallet_schemas.queries import (
     AccountList,
     GetAccount,
     GetOrder,
@@ -20,12 +20,12 @@ from schemas.queries import (
     QueryRefused,
     Statement,
 )
-from wallet_worker import queries
-from wallet_worker.console import asked as asked_for
 from wallet_worker.console import lookups
-from wallet_worker.console.visits import Visit, or_sentence
-from wallet_worker.dead_letters import showing
-from wallet_worker.dead_letters.records import Filter
+from wallet_worker.console import query_params as asked_for
+from wallet_worker.console.request import Visit, or_sentence
+from wallet_worker.dead_letters import masking
+from wallet_worker.dead_letters.model.records import Filter
+from wallet_worker.queries import service
 
 LINES_A_PAGE = 50
 LETTERS_MAX = 20
@@ -74,7 +74,7 @@ async def accounts(visit: Visit) -> Response:
             fault, status = "No user, type, currency or time looks like this.", 400
         else:
             async with visit.parts.reading.snapshot() as connection:
-                answer = await queries.answer(connection, about)
+                answer = await service.answer(connection, about)
                 shown = answer if isinstance(answer, AccountList) else None
                 if wanted is None and shown and len(shown.accounts) == 1:
                     (only,) = shown.accounts
@@ -85,7 +85,7 @@ async def accounts(visit: Visit) -> Response:
                         limit=LINES_A_PAGE,
                     )
                 if wanted is not None:
-                    found = await queries.answer(connection, wanted)
+                    found = await service.answer(connection, wanted)
                     statement = found if isinstance(found, Statement) else None
                     fault = found.message if isinstance(found, QueryRefused) else None
                 if statement is not None and statement.entries:
@@ -155,7 +155,7 @@ async def order(visit: Visit) -> Response:
             fault="No serial number looks like this.",
         )
     async with visit.parts.reading.snapshot() as connection:
-        answer = await queries.answer(connection, query)
+        answer = await service.answer(connection, query)
         asked = await lookups.asked(connection, serial_no)
         said = await lookups.said(connection, serial_no)
         lines = await lookups.lines(connection, serial_no)
@@ -167,7 +167,7 @@ async def order(visit: Visit) -> Response:
     detail = answer if isinstance(answer, OrderDetail) else None
     order_view = detail.order if detail else None
     if order_view is not None and visit.is_viewer:
-        order_view = showing.masked_view(order_view)
+        order_view = masking.masked_view(order_view)
     moments = _asked(visit, asked) + _said(visit, said) + _moved(visit, lines)
     if order_view is not None:
         moments += _ended(order_view)
@@ -200,7 +200,7 @@ def _asked(visit: Visit, asked: lookups.Asked | None) -> list[Moment]:
     """Return the command and its outcome."""
     if asked is None:
         return []
-    content = showing.masked_members(asked.content) if visit.is_viewer else asked.content
+    content = masking.masked_members(asked.content) if visit.is_viewer else asked.content
     details = tuple(
         (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
         for name, value in content.items()
@@ -220,7 +220,7 @@ def _said(visit: Visit, said: Sequence[lookups.Said]) -> list[Moment]:
                 ("amount", f"{each.amount} {each.currency}"),
                 ("gateway's number", each.gateway_ref),
                 *(
-                    (("reason", showing.masked(each.reason) or "" if visit.is_viewer else each.reason),)
+                    (("reason", masking.masked(each.reason) or "" if visit.is_viewer else each.reason),)
                     if each.reason
                     else ()
                 ),
@@ -242,7 +242,7 @@ _PROCESSINGS = {
 def _moved(visit: Visit, lines: Sequence[lookups.Line]) -> list[Moment]:
     """Return each movement of money, its lines together."""
     shown = [
-        replace(line, user_id=showing.masked(line.user_id), account_no=line.account_no and showing.MASK)
+        replace(line, user_id=masking.masked(line.user_id), account_no=line.account_no and masking.MASK)
         if visit.is_viewer
         else line
         for line in lines

@@ -7,18 +7,18 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response, StreamingResponse
 
-from wallet_worker.console import asked, outside_text, words
-from wallet_worker.console.visits import Form, Visit, letter_id
-from wallet_worker.dead_letters.documents import document
-from wallet_worker.dead_letters.operations import PAGE_LETTERS, PAGE_LETTERS_MAX
-from wallet_worker.dead_letters.reasons import REASONS
-from wallet_worker.dead_letters.records import (
+from wallet_worker.console import labels, query_params, untrusted_text
+from wallet_worker.console.request import Form, Visit, letter_id
+from wallet_worker.dead_letters.model.documents import document
+from wallet_worker.dead_letters.model.records import (
     AuditFilter,
     Filter,
     LetterState,
     LetterWhole,
     NotAllowedError,
 )
+from wallet_worker.dead_letters.operations import PAGE_LETTERS, PAGE_LETTERS_MAX
+from wallet_worker.dead_letters.reasons import REASONS
 
 HISTORY_ROWS = 200
 HEX_SHOWN_BYTES = 4_096
@@ -30,9 +30,9 @@ async def letters(visit: Visit) -> Response:
     """Show a page of the letters that fit the query string."""
     params = visit.params
     try:
-        which = asked.letters(params)
-        after = asked.number(params.get("after"))
-        limit = min(asked.number(params.get("limit")) or PAGE_LETTERS, PAGE_LETTERS_MAX)
+        which = query_params.letters(params)
+        after = query_params.number(params.get("after"))
+        limit = min(query_params.number(params.get("limit")) or PAGE_LETTERS, PAGE_LETTERS_MAX)
     except ValueError as exc:
         return _list(visit, Filter(), None, None, str(exc), 400)
     operations, actor = visit.parts.operations, visit.actor
@@ -64,7 +64,7 @@ def _list(
         params=visit.params,
         found=found,
         total=count,
-        target=words.target(which),
+        target=labels.target(which),
         fault=fault,
         states=list(LetterState),
         reasons=REASONS,
@@ -89,7 +89,7 @@ async def letter(visit: Visit) -> Response:
         history=history,
         whole=whole,
         line=whole.line,
-        hex_lines=list(outside_text.hex_lines(body[:hex_bytes])),
+        hex_lines=list(untrusted_text.hex_lines(body[:hex_bytes])),
         hex_cut=max(0, len(body) - hex_bytes),
         hex_more=0 if every else max(0, min(len(body), HEX_SHOWN_BYTES_MAX) - HEX_SHOWN_BYTES),
         pretty=None if pretty is None else pretty[:PRETTY_SHOWN_CHARACTERS],
@@ -122,7 +122,7 @@ async def note(visit: Visit, form: Form) -> Response:
 async def export(visit: Visit) -> Response:
     """Give the letters that fit as lines of JSON."""
     try:
-        which = asked.letters(visit.params)
+        which = query_params.letters(visit.params)
     except ValueError as exc:
         return visit.refuse(400, "The filter cannot be read", f"{exc}.")
     found = visit.parts.operations.export(visit.actor, which)

@@ -4,9 +4,9 @@ from uuid import UUID
 
 from starlette.responses import Response
 
-from wallet_worker.console import words
-from wallet_worker.console.visits import Form, Visit
-from wallet_worker.dead_letters.records import Action, NotFoundError, OperationState
+from wallet_worker.console import labels
+from wallet_worker.console.request import Form, Visit
+from wallet_worker.dead_letters.model.records import Action, NotFoundError, OperationState
 
 
 async def operations(visit: Visit) -> Response:
@@ -20,8 +20,8 @@ async def operation(visit: Visit) -> Response:
     return visit.show(
         "operation.html",
         operation=shown,
-        verb=words.ACTIONS[shown.action][0],
-        target=words.target(shown.filter, shown.action),
+        verb=labels.ACTIONS[shown.action][0],
+        target=labels.target(shown.filter, shown.action),
         Action=Action,
         OperationState=OperationState,
     )

@@ -2,8 +2,8 @@
 
 from starlette.responses import Response
 
-from wallet_worker.console.visits import Visit, or_sentence
-from wallet_worker.dead_letters.records import Filter, LetterState
+from wallet_worker.console.request import Visit, or_sentence
+from wallet_worker.dead_letters.model.records import Filter, LetterState
 
 GROUPS_MAX = 30
 OPERATIONS_MAX = 5

@@ -6,10 +6,10 @@ from types import MappingProxyType
 
 from starlette.responses import Response
 
-from wallet_worker.console import asked, outside_text, words
-from wallet_worker.console.visits import Form, Visit, letter_id
-from wallet_worker.dead_letters import showing
-from wallet_worker.dead_letters.records import (
+from wallet_worker.console import labels, query_params, untrusted_text
+from wallet_worker.console.request import Form, Visit, letter_id
+from wallet_worker.dead_letters import masking
+from wallet_worker.dead_letters.model.records import (
     Action,
     ApprovalNeededError,
     InvalidEditError,
@@ -20,9 +20,9 @@ from wallet_worker.dead_letters.records import (
     Pace,
     Plan,
     PlanState,
-    Role,
     StaleError,
 )
+from wallet_worker.settings.operators import Role
 
 CANARY_MAX = 1_000_000  # more than any plan has letters
 
@@ -51,7 +51,7 @@ async def make(visit: Visit, form: Form) -> Response:
     said = dict(form.items())
     try:
         action = _action(said)
-        which = asked.letters(said)
+        which = query_params.letters(said)
         pace = _pace(said) if action is Action.REPLAY else None
     except ValueError as exc:
         return await _form(visit, said, f"{exc}.", 400)
@@ -68,7 +68,7 @@ async def edit(visit: Visit) -> Response:
     """Show the form that makes a new message in a letter's place."""
     _want(visit, Role.OPERATOR, "A viewer cannot edit: ask an operator.")
     detail = await visit.parts.operations.letter(visit.actor, letter_id(visit))
-    body = outside_text.editable(detail.whole.pretty, detail.whole.body or b"")
+    body = untrusted_text.editable(detail.whole.pretty, detail.whole.body or b"")
     return visit.show(
         "edit.html", letter=detail, line=detail.whole.line, body=body, said_why="", fault=None, faults=()
     )
@@ -108,20 +108,20 @@ def _show(visit: Visit, shown: Plan, fault: str | None = None, status: int = 200
         "plan.html",
         status,
         plan=shown,
-        verb=words.ACTIONS[shown.action][0],
-        meaning=words.ACTIONS[shown.action][1],
-        target=words.target(shown.filter, shown.action),
+        verb=labels.ACTIONS[shown.action][0],
+        meaning=labels.ACTIONS[shown.action][1],
+        target=labels.target(shown.filter, shown.action),
         is_hopeless=shown.action in (Action.REPLAY, Action.EDIT)
         and bool(shown.counts)
-        and all(words.is_hopeless(prediction.verdict) for prediction, _ in shown.counts),
+        and all(labels.is_hopeless(prediction.verdict) for prediction, _ in shown.counts),
         is_mine=shown.made_by == visit.user.name,
         fault=fault,
         PlanState=PlanState,
         Action=Action,
         edited=None
         if shown.edited_body is None
-        else outside_text.editable(
-            showing.pretty(shown.edited_body, mask=visit.is_viewer), shown.edited_body
+        else untrusted_text.editable(
+            masking.pretty(shown.edited_body, mask=visit.is_viewer), shown.edited_body
         ),
     )
 
@@ -159,7 +159,7 @@ async def _form(visit: Visit, said: Mapping[str, str], fault: str | None, status
     _want(visit, Role.OPERATOR, "A viewer looks and does nothing: ask an operator to plan this.")
     try:
         action = _action(said)
-        which = asked.letters(said)
+        which = query_params.letters(said)
     except ValueError as exc:
         return visit.refuse(400, "This cannot be planned", f"{exc}.")
     if not which.states and not which.ids:
@@ -169,11 +169,11 @@ async def _form(visit: Visit, said: Mapping[str, str], fault: str | None, status
         "plan_new.html",
         status,
         action=action,
-        verb=words.ACTIONS[action][0],
-        meaning=words.ACTIONS[action][1],
+        verb=labels.ACTIONS[action][0],
+        meaning=labels.ACTIONS[action][1],
         which=which,
         query=which.to_query(),
-        target=words.target(which, action),
+        target=labels.target(which, action),
         total=count,
         pace=Pace(),
         said=said,
@@ -196,7 +196,7 @@ def _pace(said: Mapping[str, str]) -> Pace:
     """Return how a replay is to go about it; raises ValueError."""
     usual = Pace()
     try:
-        canary = asked.number(said.get("canary"))
+        canary = query_params.number(said.get("canary"))
         return Pace(
             canary=usual.canary if canary is None else min(canary, CANARY_MAX),
             rate_per_second=float(said.get("rate") or usual.rate_per_second),

@@ -3,7 +3,7 @@
 from starlette.responses import Response
 
 from wallet_worker.console import lookups
-from wallet_worker.console.visits import Visit, or_sentence
+from wallet_worker.console.request import Visit, or_sentence
 
 
 async def health(visit: Visit) -> Response:

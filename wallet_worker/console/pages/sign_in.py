@@ -12,9 +12,8 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from wallet_worker.console.parts import Parts
-from wallet_worker.console.users import NOBODY, PASSWORD_BYTES_MAX, UsersError
-from wallet_worker.console.visits import (
+from wallet_worker.console.dependencies import Parts
+from wallet_worker.console.request import (
     COOKIE,
     CSRF_FIELD,
     THEME_COOKIE,
@@ -28,6 +27,7 @@ from wallet_worker.console.visits import (
     read_form,
     set_cookie,
 )
+from wallet_worker.console.security.users import NOBODY, PASSWORD_BYTES_MAX, UsersError
 
 FORM_COOKIE = "wallet_console_form"
 UNKNOWN = "(nobody of the users file)"

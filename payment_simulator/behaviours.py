@@ -1,0 +1,212 @@
+"""What the gateway may do to a payment: one total table, payment kind and mood -> the states it goes through.
+
+Laws:
+- A payment goes through its states in order, each after a delay of its own, and each happens once.
+- A state is *told* to the wallet as often as its step says, perhaps never; a status request gets the state
+  that the payment is in, whatever the mood.
+- All that is told of one payment has one gateway_ref: also the two sides of a contradiction, for it is one
+  payment of which the gateway says two things.
+- What was decided about a payment once is never decided again. Repeats get the same answers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from wallet_schemas.values import PaymentKind, PaymentStatus
+
+CHANNEL_PREFIX: Final = "sandbox_"
+REFUND_CHANNEL_PREFIX: Final = "sandbox_refund_"
+LATE_SECONDS: Final = (
+    120  # for what never expires: later than a wallet's first question, sooner than its next
+)
+
+
+class Mood(StrEnum):
+    """How the gateway treats one payment. The channel `sandbox_<mood>` asks for it, as a test card does.
+
+    A refund has the channel of its recharge. So there are channels on which charges succeed and refunds have
+    the mood: `sandbox_refund_<mood>`, without `_then_succeeded`, for which a channel has no room.
+    """
+
+    SUCCEEDED = "succeeded"
+    DECLINED = "declined"
+    UNKNOWN_THEN_SUCCEEDED = "unknown_then_succeeded"
+    DUPLICATE = "duplicate"
+    CONTRADICTION = "contradiction"
+    WRONG_AMOUNT = "wrong_amount"
+    WRONG_CURRENCY = "wrong_currency"
+    BAD_SIGNATURE = "bad_signature"
+    SILENT = "silent"
+    LATE = "late"
+    # Only ever added to at the end: the place of a mood here decides which payments of a seed meet it.
+    FAILED_THEN_SUCCEEDED = "failed_then_succeeded"
+    LOST = "lost"
+
+    @property
+    def channel(self) -> str:
+        """The channel (recharge_type or payout_type) that asks for this mood."""
+        return CHANNEL_PREFIX + self.value
+
+    @property
+    def refund_channel(self) -> str:
+        """The recharge_type that asks for this mood when the recharge is refunded, and not before."""
+        return REFUND_CHANNEL_PREFIX + self.value.removesuffix("_then_succeeded")
+
+
+class Wait(StrEnum):
+    """What a state of a payment waits for."""
+
+    DELAY = "delay"  # a delay drawn from the scenario, counted from the state before it
+    # The request's expires_at, or LATE_SECONDS where there is none, then such a delay; or the scenario's
+    # late_after_seconds.
+    EXPIRY = "expiry"
+
+
+class Flaw(StrEnum):
+    """What is wrong with a result in itself. The gateway believes it, so a status request gets it too."""
+
+    NONE = "none"
+    AMOUNT = "amount"  # one minor unit more than was asked for
+    CURRENCY = "currency"  # the same number of minor units of another currency
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One state of a payment, and how the wallet hears of it.
+
+    `told` has one number for each message: the delays that pass between the state and that message.
+    Empty means that nobody is told until a status request. `forged`: these messages carry a signature that
+    does not fit. An answer to a status request is never forged: the wallet asked the gateway itself.
+    """
+
+    status: PaymentStatus
+    reason: str | None = None
+    told: tuple[int, ...] = (0,)
+    wait: Wait = Wait.DELAY
+    flaw: Flaw = Flaw.NONE
+    forged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a mood does, in steps for the machine and in words for people."""
+
+    steps: tuple[Step, ...]
+    gateway: str  # what the gateway does
+    wallet: str  # what should become of the order, in a wallet that keeps the contract
+
+
+_SUCCEEDED: Final = Step(PaymentStatus.SUCCEEDED)
+
+_CHARGES: Final[Mapping[Mood, Row]] = {
+    Mood.SUCCEEDED: Row(
+        (_SUCCEEDED,),
+        gateway="succeeds after a delay; ordinary channels do the same unless the scenario says otherwise",
+        wallet="succeeded",
+    ),
+    Mood.DECLINED: Row(
+        (Step(PaymentStatus.FAILED, reason="declined by the issuer"),),
+        gateway="fails after a delay",
+        wallet="failed",
+    ),
+    Mood.UNKNOWN_THEN_SUCCEEDED: Row(
+        (Step(PaymentStatus.UNKNOWN, reason="no answer from the issuer yet"), _SUCCEEDED),
+        gateway="says unknown, and succeeds after another delay",
+        wallet="succeeded",
+    ),
+    Mood.DUPLICATE: Row(
+        # Two at once may meet on two workers, the third finds the order settled.
+        (Step(PaymentStatus.SUCCEEDED, told=(0, 0, 1)),),
+        gateway="succeeds and says so three times: twice at once, and again after a delay",
+        wallet="succeeded, credited once",
+    ),
+    Mood.CONTRADICTION: Row(
+        (_SUCCEEDED, Step(PaymentStatus.FAILED, reason="reversed by the issuer")),
+        gateway="succeeds, and after another delay says that the same payment (same gateway_ref) failed",
+        wallet="succeeded; a dead letter CONTRADICTING_RESULT",
+    ),
+    Mood.WRONG_AMOUNT: Row(
+        (Step(PaymentStatus.SUCCEEDED, flaw=Flaw.AMOUNT),),
+        gateway="succeeds with one minor unit too much, and insists on it when asked",
+        wallet="pending until it expires; dead letters AMOUNT_MISMATCH",
+    ),
+    Mood.WRONG_CURRENCY: Row(
+        (Step(PaymentStatus.SUCCEEDED, flaw=Flaw.CURRENCY),),
+        gateway="succeeds in another currency, and insists on it when asked",
+        wallet="pending until it expires; dead letters CURRENCY_MISMATCH",
+    ),
+    Mood.BAD_SIGNATURE: Row(
+        (Step(PaymentStatus.SUCCEEDED, forged=True),),
+        gateway="succeeds, but the result carries a signature that does not fit; asked, it answers properly",
+        wallet="a dead letter BAD_SIGNATURE; succeeded when it asks, else expired",
+    ),
+    Mood.SILENT: Row(
+        (Step(PaymentStatus.SUCCEEDED, told=()),),
+        gateway="succeeds after a delay and tells nobody until it is asked",
+        wallet="succeeded when it asks, else expired",
+    ),
+    Mood.LATE: Row(
+        (Step(PaymentStatus.SUCCEEDED, wait=Wait.EXPIRY),),
+        gateway="succeeds after expires_at (or after late_after_seconds); asked before, says unknown",
+        wallet="expired, then succeeded and marked late",
+    ),
+    Mood.FAILED_THEN_SUCCEEDED: Row(
+        (Step(PaymentStatus.FAILED, reason="declined by the issuer"), _SUCCEEDED),
+        gateway="fails, and after another delay says that the same payment (same gateway_ref) succeeded",
+        wallet="failed, then succeeded and marked late",
+    ),
+    Mood.LOST: Row(
+        (Step(PaymentStatus.UNKNOWN, reason="no trace of it", told=()),),
+        gateway="never knows what became of it: says nothing, and unknown whenever it is asked",
+        wallet="pending until it expires",
+    ),
+}
+
+# A payout or a refund has the same moods. What is different is the wallet: the amount is reserved until the
+# gateway has spoken, and what may be on its way never expires.
+_OUTGOING: Final[Mapping[Mood, Row]] = {
+    mood: replace(_CHARGES[mood], wallet=wallet)
+    for mood, wallet in {
+        Mood.SUCCEEDED: "succeeded, debited",
+        Mood.DECLINED: "failed, the reserve returned",
+        Mood.UNKNOWN_THEN_SUCCEEDED: "succeeded; reserved until then",
+        Mood.DUPLICATE: "succeeded, debited once",
+        Mood.CONTRADICTION: "succeeded; a dead letter CONTRADICTING_RESULT",
+        Mood.WRONG_AMOUNT: "pending and reserved; dead letters AMOUNT_MISMATCH",
+        Mood.WRONG_CURRENCY: "pending and reserved; dead letters CURRENCY_MISMATCH",
+        Mood.BAD_SIGNATURE: "a dead letter BAD_SIGNATURE; succeeded when it asks",
+        Mood.SILENT: "succeeded when it asks",
+        Mood.LATE: "succeeded; reserved until then",
+        Mood.FAILED_THEN_SUCCEEDED: "failed; a dead letter CONTRADICTING_RESULT",
+        Mood.LOST: "pending and reserved until an operator decides",
+    }.items()
+}
+
+TABLE: Final[Mapping[PaymentKind, Mapping[Mood, Row]]] = MappingProxyType(
+    {
+        PaymentKind.CHARGE: MappingProxyType(_CHARGES),
+        PaymentKind.PAYOUT: MappingProxyType(_OUTGOING),
+        PaymentKind.REFUND: MappingProxyType(_OUTGOING),
+    }
+)
+
+# `status` is a question about a payment, and all others are payments.
+if set(TABLE) != set(PaymentKind) - {PaymentKind.STATUS}:
+    raise AssertionError("a kind of payment is missing in the table of moods")
+for _kind, _rows in TABLE.items():
+    if set(_rows) != set(Mood) or not all(row.steps for row in _rows.values()):
+        raise AssertionError(f"a mood is missing in the table of moods, or has no step: {_kind}")
+
+
+_BY_CHANNEL: Final = MappingProxyType({mood.channel: mood for mood in Mood})
+_BY_REFUND_CHANNEL: Final = MappingProxyType({mood.refund_channel: mood for mood in Mood})
+
+
+def asked_for_by(channel: str, kind: PaymentKind) -> Mood | None:
+    """Return the mood that a sandbox channel asks for, None for an ordinary channel or an unknown one."""
+    if channel in _BY_REFUND_CHANNEL:
+        return _BY_REFUND_CHANNEL[channel] if kind is PaymentKind.REFUND else Mood.SUCCEEDED
+    return _BY_CHANNEL.get(channel)

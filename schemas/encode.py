@@ -1,8 +1,0 @@
-"""From messages to bytes."""
-
-from schemas.message import Part
-
-
-def encode(message: Part) -> bytes:
-    """Return the message, or a part of one, as compact JSON in UTF-8."""
-    return message.__pydantic_serializer__.to_json(message)

@@ -1,0 +1,487 @@
+"""What the wallet tells the world, and the shapes of accounts, orders and entries wherever they are shown."""
+
+from typing import Any, Final, Literal
+
+from pydantic import ConfigDict, Field
+
+from wallet_schemas.codes import Code
+from wallet_schemas.message import Message, Part
+from wallet_schemas.values import (
+    AccountNo,
+    AccountStatus,
+    AccountType,
+    AmountText,
+    BalanceText,
+    CurrencyText,
+    Direction,
+    Enumerated,
+    EventId,
+    LineNo,
+    OrderId,
+    OrderStatus,
+    OrderType,
+    SerialNo,
+    Text,
+    Timestamp,
+    UserId,
+    WhereItApplies,
+)
+
+_OPENED_AT: Final = "2026-01-02T03:04:05.000006Z"
+_MOVED_AT: Final = "2026-01-02T03:04:07.250000Z"
+
+ACCOUNT_EXAMPLE: Final[dict[str, Any]] = {
+    "user_id": "user-1001",
+    "account_no": "2026010204815162347",
+    "account_type": "basic",
+    "currency": "TWD",
+    "balance": "100.00",
+    "available": "100.00",
+    "status": "active",
+    "created_at": _OPENED_AT,
+    "updated_at": _MOVED_AT,
+}
+
+PENDING_ORDER_EXAMPLE: Final[dict[str, Any]] = {
+    "order_id": "019b7d4c-6f2e-7c3a-9d41-52c0e4a7b913",
+    "serial_no": "R-20260102-000001",
+    "user_id": "user-1001",
+    "account_no": "2026010204815162347",
+    "order_type": "recharge",
+    "amount": "100.00",
+    "currency": "TWD",
+    "status": "pending",
+    "code": "OK",
+    "transacted_at": None,
+    "created_at": _OPENED_AT,
+    "updated_at": _OPENED_AT,
+    "expires_at": "2026-01-02T03:34:05.000006Z",
+}
+
+SUCCEEDED_ORDER_EXAMPLE: Final[dict[str, Any]] = {
+    **PENDING_ORDER_EXAMPLE,
+    "status": "succeeded",
+    "transacted_at": _MOVED_AT,
+    "updated_at": _MOVED_AT,
+}
+
+ENTRY_EXAMPLE: Final[dict[str, Any]] = {
+    "account_no": "2026010204815162347",
+    "line_no": 1,
+    "order_type": "recharge",
+    "direction": "credit",
+    "amount": "100.00",
+    "currency": "TWD",
+    "balance_before": "0.00",
+    "balance_after": "100.00",
+    "created_at": _MOVED_AT,
+}
+
+_LATER_AT: Final = "2026-01-02T04:00:00.000000Z"
+
+_LATER_ORDER: Final[dict[str, Any]] = {
+    "user_id": "user-1001",
+    "account_no": "2026010204815162347",
+    "currency": "TWD",
+    "code": "OK",
+    "created_at": _LATER_AT,
+    "updated_at": _LATER_AT,
+}
+
+_WITHDRAWAL_EXAMPLE: Final[dict[str, Any]] = {
+    **_LATER_ORDER,
+    "order_id": "019b7d7f-9a80-7b21-a5c0-1d7b7e0c9f02",
+    "serial_no": "W-20260102-000001",
+    "order_type": "withdraw",
+    "amount": "40.00",
+    "status": "pending",
+    "transacted_at": None,
+}
+
+TRANSFER_EXAMPLE: Final[dict[str, Any]] = {
+    **_LATER_ORDER,
+    "order_id": "019b7d7f-9a80-7c4e-8d11-6a2f1b3c4d55",
+    "serial_no": "T-20260102-000001",
+    "order_type": "transfer",
+    "amount": "25.00",
+    "status": "succeeded",
+    "transacted_at": _LATER_AT,
+    "to_user_id": "user-1002",
+    "to_account_no": "2026010207777777771",
+}
+
+_TRANSFER_ENTRIES: Final[list[dict[str, Any]]] = [
+    {
+        **ENTRY_EXAMPLE,
+        "line_no": 2,
+        "order_type": "transfer",
+        "direction": "debit",
+        "amount": "25.00",
+        "balance_before": "100.00",
+        "balance_after": "75.00",
+        "created_at": _LATER_AT,
+    },
+    {
+        **ENTRY_EXAMPLE,
+        "account_no": "2026010207777777771",
+        "line_no": 1,
+        "order_type": "transfer",
+        "direction": "credit",
+        "amount": "25.00",
+        "balance_before": "0.00",
+        "balance_after": "25.00",
+        "created_at": _LATER_AT,
+    },
+]
+
+HOLD_EXAMPLE: Final[dict[str, Any]] = {
+    **_LATER_ORDER,
+    "order_id": "019b7d7f-9a80-7e93-9b3d-2f8e5a6b7c88",
+    "serial_no": "H-20260102-000001",
+    "order_type": "hold",
+    "amount": "50.00",
+    "status": "active",
+    "transacted_at": None,
+    "remaining": "50.00",
+    "expires_at": "2026-01-09T04:00:00.000000Z",
+}
+
+_EVENT_ID: Final = "019b7d4c-7001-7d10-8a3b-0f6f5b1c2d3e"
+
+
+def _examples(event_type: str, *told: tuple[str, str, dict[str, Any]]) -> ConfigDict:
+    """Return examples of an event: when it occurred, of which serial number, and its data."""
+    return ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": event_type,
+                    "event_id": _EVENT_ID,
+                    "occurred_at": occurred_at,
+                    "serial_no": serial_no,
+                    "data": data,
+                }
+                for occurred_at, serial_no, data in told
+            ]
+        }
+    )
+
+
+class AccountView(Part):
+    """An account as it stands."""
+
+    user_id: UserId
+    account_no: AccountNo
+    account_type: AccountType
+    currency: CurrencyText
+    balance: BalanceText
+    available: BalanceText = Field(description="The balance less what is reserved.")
+    status: Enumerated[AccountStatus]
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class OrderView(Part):
+    """An order as it stands."""
+
+    order_id: OrderId
+    serial_no: SerialNo
+    user_id: UserId
+    account_no: AccountNo
+    order_type: Enumerated[OrderType]
+    amount: AmountText
+    currency: CurrencyText
+    status: Enumerated[OrderStatus]
+    code: Enumerated[Code]
+    transacted_at: Timestamp | None = Field(description="When money moved, or null.")
+    created_at: Timestamp
+    updated_at: Timestamp
+    late: WhereItApplies[Literal[True]] = Field(
+        default=None, description="True where the money came after the order had failed or expired."
+    )
+    original_serial_no: WhereItApplies[SerialNo] = Field(
+        default=None, description="Of a refund: the serial number of the recharge that is refunded."
+    )
+    hold_serial_no: WhereItApplies[SerialNo] = Field(
+        default=None, description="Of a capture or release: the serial number of the hold."
+    )
+    remaining: WhereItApplies[BalanceText] = Field(
+        default=None, description="Of a hold: what is still reserved."
+    )
+    to_user_id: WhereItApplies[UserId] = Field(default=None, description="Who receives the money.")
+    to_account_no: WhereItApplies[AccountNo] = Field(
+        default=None, description="The account that receives the money."
+    )
+    expires_at: WhereItApplies[Timestamp] = Field(
+        default=None, description="When the order expires by itself."
+    )
+
+
+class EntryView(Part):
+    """One line of an account's statement. A gap in `line_no` means that an event was missed."""
+
+    account_no: AccountNo
+    line_no: LineNo
+    order_type: Enumerated[OrderType]
+    direction: Enumerated[Direction]
+    amount: AmountText
+    currency: CurrencyText
+    balance_before: BalanceText
+    balance_after: BalanceText
+    created_at: Timestamp
+
+
+class OrderWithEntries(OrderView):
+    """An order, with the entries that it made if money moved."""
+
+    entries: WhereItApplies[list[EntryView]] = None
+
+
+class Refusal(Part):
+    """What was refused, and why."""
+
+    command_type: Text = Field(description="The type of the command, such as `order.recharge.v1`.")
+    code: Enumerated[Code]
+    message: Text = Field(description="Why, for a person.")
+
+
+class Event(Message):
+    """What every event has around its data."""
+
+    event_id: EventId
+    occurred_at: Timestamp
+    serial_no: SerialNo  # of the command, or of the order that an order's event is about
+
+
+class AccountOpened(Event):
+    """An account was opened."""
+
+    model_config = _examples(
+        "account.opened.v1",
+        (
+            _OPENED_AT,
+            "OPEN-20260102-000001",
+            {**ACCOUNT_EXAMPLE, "balance": "0.00", "available": "0.00", "updated_at": _OPENED_AT},
+        ),
+    )
+
+    type: Literal["account.opened.v1"] = "account.opened.v1"
+    data: AccountView
+
+
+class AccountFrozen(Event):
+    """An account was frozen: no money leaves it, money still arrives."""
+
+    model_config = _examples(
+        "account.frozen.v1",
+        (
+            _LATER_AT,
+            "FREEZE-20260102-000001",
+            {**ACCOUNT_EXAMPLE, "status": "frozen", "updated_at": _LATER_AT},
+        ),
+    )
+
+    type: Literal["account.frozen.v1"] = "account.frozen.v1"
+    data: AccountView
+
+
+class AccountUnfrozen(Event):
+    """A frozen account is active again."""
+
+    model_config = _examples(
+        "account.unfrozen.v1",
+        (_LATER_AT, "UNFREEZE-20260102-000001", {**ACCOUNT_EXAMPLE, "updated_at": _LATER_AT}),
+    )
+
+    type: Literal["account.unfrozen.v1"] = "account.unfrozen.v1"
+    data: AccountView
+
+
+class AccountClosed(Event):
+    """An account was closed for ever."""
+
+    model_config = _examples(
+        "account.closed.v1",
+        (
+            _LATER_AT,
+            "CLOSE-20260102-000001",
+            {
+                **ACCOUNT_EXAMPLE,
+                "balance": "0.00",
+                "available": "0.00",
+                "status": "closed",
+                "updated_at": _LATER_AT,
+            },
+        ),
+    )
+
+    type: Literal["account.closed.v1"] = "account.closed.v1"
+    data: AccountView
+
+
+class OrderPending(Event):
+    """An order was accepted and waits for the payment gateway. No money has moved.
+
+    Of a withdrawal and a refund, the amount is reserved.
+    """
+
+    model_config = _examples(
+        "order.pending.v1",
+        (_OPENED_AT, "R-20260102-000001", PENDING_ORDER_EXAMPLE),
+        (_LATER_AT, "W-20260102-000001", _WITHDRAWAL_EXAMPLE),
+    )
+
+    type: Literal["order.pending.v1"] = "order.pending.v1"
+    data: OrderView
+
+
+class OrderSucceeded(Event):
+    """An order is done. `late` is true where it had failed or expired before the money came.
+
+    Of a transfer and a capture, `entries` has the payer's line and the payee's; of a release, none.
+    """
+
+    model_config = _examples(
+        "order.succeeded.v1",
+        (_MOVED_AT, "R-20260102-000001", {**SUCCEEDED_ORDER_EXAMPLE, "entries": [ENTRY_EXAMPLE]}),
+        (_LATER_AT, "T-20260102-000001", {**TRANSFER_EXAMPLE, "entries": _TRANSFER_ENTRIES}),
+        (
+            _LATER_AT,
+            "L-20260102-000001",
+            {
+                **_LATER_ORDER,
+                "order_id": "019b7d7f-9a80-7f07-b2aa-90c1d2e3f4a5",
+                "serial_no": "L-20260102-000001",
+                "order_type": "release",
+                "amount": "20.00",
+                "status": "succeeded",
+                "transacted_at": None,
+                "hold_serial_no": "H-20260102-000001",
+            },
+        ),
+    )
+
+    type: Literal["order.succeeded.v1"] = "order.succeeded.v1"
+    data: OrderWithEntries
+
+
+class OrderFailed(Event):
+    """The payment gateway said that an order failed. No money has moved, and nothing is reserved any more."""
+
+    model_config = _examples(
+        "order.failed.v1",
+        (
+            _MOVED_AT,
+            "R-20260102-000001",
+            {**PENDING_ORDER_EXAMPLE, "status": "failed", "updated_at": _MOVED_AT},
+        ),
+    )
+
+    type: Literal["order.failed.v1"] = "order.failed.v1"
+    data: OrderView
+
+
+class OrderExpired(Event):
+    """A recharge waited too long, or a hold was kept too long and what was left of it returned.
+
+    If the money of an expired recharge arrives later, order.succeeded follows with `late` true.
+    """
+
+    model_config = _examples(
+        "order.expired.v1",
+        (
+            "2026-01-02T03:34:06.000000Z",
+            "R-20260102-000001",
+            {**PENDING_ORDER_EXAMPLE, "status": "expired", "updated_at": "2026-01-02T03:34:06.000000Z"},
+        ),
+    )
+
+    type: Literal["order.expired.v1"] = "order.expired.v1"
+    data: OrderView
+
+
+class OrderActive(Event):
+    """A hold was made: `remaining` is reserved until it is captured or released, or expires."""
+
+    model_config = _examples("order.active.v1", (_LATER_AT, "H-20260102-000001", HOLD_EXAMPLE))
+
+    type: Literal["order.active.v1"] = "order.active.v1"
+    data: OrderView
+
+
+class OrderCaptured(Event):
+    """A hold is used up. The money moved with the captures, each an order of its own."""
+
+    model_config = _examples(
+        "order.captured.v1",
+        (
+            "2026-01-02T05:00:00.000000Z",
+            "H-20260102-000001",
+            {
+                **HOLD_EXAMPLE,
+                "status": "captured",
+                "remaining": "0.00",
+                "updated_at": "2026-01-02T05:00:00.000000Z",
+            },
+        ),
+    )
+
+    type: Literal["order.captured.v1"] = "order.captured.v1"
+    data: OrderView
+
+
+class OrderReleased(Event):
+    """A hold was let go: what was left of it is available again."""
+
+    model_config = _examples(
+        "order.released.v1",
+        (
+            "2026-01-02T05:00:00.000000Z",
+            "H-20260102-000001",
+            {
+                **HOLD_EXAMPLE,
+                "status": "released",
+                "remaining": "0.00",
+                "updated_at": "2026-01-02T05:00:00.000000Z",
+            },
+        ),
+    )
+
+    type: Literal["order.released.v1"] = "order.released.v1"
+    data: OrderView
+
+
+class CommandRefused(Event):
+    """A command was refused and changed nothing."""
+
+    model_config = _examples(
+        "command.refused.v1",
+        (
+            _OPENED_AT,
+            "R-20260102-000003",
+            {
+                "command_type": "order.recharge.v1",
+                "code": "ACCOUNT_NOT_FOUND",
+                "message": "user-1002 has no such account",
+            },
+        ),
+    )
+
+    type: Literal["command.refused.v1"] = "command.refused.v1"
+    data: Refusal
+
+
+EVENTS: Final[tuple[type[Event], ...]] = (
+    AccountOpened,
+    AccountFrozen,
+    AccountUnfrozen,
+    AccountClosed,
+    OrderPending,
+    OrderSucceeded,
+    OrderFailed,
+    OrderExpired,
+    OrderActive,
+    OrderCaptured,
+    OrderReleased,
+    CommandRefused,
+)

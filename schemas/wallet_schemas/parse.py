@@ -1,0 +1,250 @@
+"""From bytes to messages: the one door through which a body enters, and past which it is trusted."""
+
+import json
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, NoReturn
+
+from pydantic import ValidationError
+
+from wallet_schemas.codes import Code
+from wallet_schemas.commands import (
+    Capture,
+    CloseAccount,
+    Fault,
+    FreezeAccount,
+    Hold,
+    OpenAccount,
+    Recharge,
+    Refund,
+    Release,
+    Transfer,
+    UnfreezeAccount,
+    Withdraw,
+)
+from wallet_schemas.message import AMOUNT_DIGITS, Message
+from wallet_schemas.names import BODY_BYTES_MAX
+from wallet_schemas.payments import PaymentResult
+from wallet_schemas.queries import GetAccount, GetOrder, GetStatement
+
+FAULTS_MAX: Final = 20  # a person who mends a message needs no more at once
+_ECHO_LENGTH_MAX: Final = 100  # of what a stranger wrote
+_FAULT_LENGTH_MAX: Final = 200
+
+_PATTERN: Final = "string_pattern_mismatch"
+_NAME_FORM: Final = "Should be of letters, digits and . _ : - only"
+_WORD_FORM: Final = "Should be of small letters, digits and _ only, beginning with a letter"
+_FORMS: Final = MappingProxyType(
+    {  # pydantic would show the pattern, which tells few people what to write
+        "amount": "Should be a decimal above zero without sign, exponent or grouping, such as 100.00",
+        "currency": "Should be a code of ISO 4217 in capitals, such as TWD",
+        "serial_no": _NAME_FORM,
+        "payment_order_no": _NAME_FORM,
+        "original_serial_no": _NAME_FORM,
+        "hold_serial_no": _NAME_FORM,
+        "user_id": _NAME_FORM,
+        "to_user_id": _NAME_FORM,
+        "account_type": _WORD_FORM,
+        "to_account_type": _WORD_FORM,
+        "recharge_type": _WORD_FORM,
+        "payout_type": _WORD_FORM,
+    }
+)
+
+_SERIAL_NO: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_FORBIDDEN_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
+
+
+class Unreadable(Exception):  # noqa: N818 - named after what the body is
+    """A body that is no message of the accepted types, with what could still be read of it."""
+
+    code: ClassVar[Code]
+
+    def __init__(
+        self, faults: tuple[Fault, ...], serial_no: str | None, payment_order_no: str | None
+    ) -> None:
+        super().__init__("; ".join(f"{fault.field}: {fault.message}".removeprefix(": ") for fault in faults))
+        self.faults = faults
+        self.serial_no = serial_no
+        self.payment_order_no = payment_order_no
+
+
+class Malformed(Unreadable):
+    """The body is no JSON, or not what its type must be."""
+
+    code = Code.MALFORMED
+
+
+class UnsupportedType(Unreadable):
+    """The body is a JSON object whose type is none of the accepted ones; `type` is its beginning."""
+
+    code = Code.UNSUPPORTED_TYPE
+
+    def __init__(self, type_: str, serial_no: str | None, payment_order_no: str | None) -> None:
+        self.type = _echo(type_)
+        super().__init__((_fault("type", f"{self.type} is not accepted here"),), serial_no, payment_order_no)
+
+
+def _types(*messages: type[Message]) -> Mapping[str, type[Message]]:
+    return MappingProxyType({message.TYPE: message for message in messages})
+
+
+COMMANDS: Final = _types(
+    OpenAccount,
+    FreezeAccount,
+    UnfreezeAccount,
+    CloseAccount,
+    Recharge,
+    Withdraw,
+    Transfer,
+    Refund,
+    Hold,
+    Capture,
+    Release,
+)
+RESULTS: Final = _types(PaymentResult)
+QUERIES: Final = _types(GetAccount, GetOrder, GetStatement)
+
+
+def parse(body: bytes, accepted: Mapping[str, type[Message]]) -> Message:
+    """Return the message that the body is, one of the accepted types.
+
+    Raises Malformed or UnsupportedType and nothing else, whatever the body is, and takes no longer than the
+    largest body allowed can make it take.
+    """
+    try:
+        found = _load(body)
+    except _NoObjectError as error:
+        raise Malformed((_fault("", str(error)),), *_numbers(_load_leniently(body))) from None
+    message_type = found.get("type")
+    if not isinstance(message_type, str):
+        raise Malformed((_fault("type", "The type is missing or no string"),), *_numbers(found))
+    message = accepted.get(message_type)
+    if message is None:
+        raise UnsupportedType(message_type, *_numbers(found))
+    try:
+        # By the names on the wire only: a name that is Python's own is an unknown field.
+        return message.__pydantic_validator__.validate_python(found, by_name=False)  # type: ignore[no-any-return]
+    except ValidationError:
+        raise Malformed(_faults(message, found), *_numbers(found)) from None
+
+
+class _NoObjectError(Exception):
+    """The body is not one JSON object whose texts can be stored; the text says why."""
+
+
+def _load(body: bytes) -> dict[str, Any]:
+    """Return the one JSON object that the body is, or raise _NoObjectError."""
+    if len(body) > BODY_BYTES_MAX:
+        raise _NoObjectError(f"The body has more than {BODY_BYTES_MAX} bytes")
+    try:
+        # Decoded here, because json.loads would accept UTF-16 and UTF-32 too.
+        found = _decode_strictly(body.decode())
+    except UnicodeDecodeError as error:
+        raise _NoObjectError(f"The body is not UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise _NoObjectError(f"The body is no JSON at character {error.pos}") from None
+    except RecursionError:
+        raise _NoObjectError("The body is nested too deeply") from None
+    except ValueError:  # what int() says to thousands of digits
+        raise _NoObjectError("The body has a number that is too long") from None
+    if not isinstance(found, dict):
+        raise _NoObjectError("The body is no JSON object")
+    # Only an escape can bring in what UTF-8 and JSON's own rules keep out.
+    if b"\\u" in body and _has_forbidden_text(found):
+        raise _NoObjectError("A string has NUL or half a surrogate pair in it")
+    return found
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _NoObjectError("An object has a name twice")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise _NoObjectError(f"{name} is no JSON")
+
+
+_decode_strictly: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant).decode
+
+
+def _has_forbidden_text(found: dict[str, Any]) -> bool:
+    waiting: list[Any] = [found]  # and no recursion, because the nesting is the sender's choice
+    while waiting:
+        match waiting.pop():
+            case str() as text if _FORBIDDEN_TEXT.search(text):
+                return True
+            case dict() as members:
+                waiting += members.keys()
+                waiting += members.values()
+            case list() as items:
+                waiting += items
+            case _:
+                pass
+    return False
+
+
+def _faults(message: type[Message], found: dict[str, Any]) -> tuple[Fault, ...]:
+    """Return what is wrong with an object that is not valid, unknown names first."""
+    known = {field.alias or name for name, field in message.model_fields.items()}
+    unknown = sorted(found.keys() - known)
+    faults = [_fault(name, "This field is not known") for name in unknown[:FAULTS_MAX]]
+    try:
+        # Validated again without the unknown ones, because there may be thousands, and pydantic lists all.
+        message.__pydantic_validator__.validate_python(
+            {name: value for name, value in found.items() if name in known}, by_name=False
+        )
+    except ValidationError as invalid:
+        for error in invalid.errors(include_url=False, include_context=False, include_input=False):
+            where = "amount" if error["type"] == AMOUNT_DIGITS else ".".join(map(str, error["loc"]))
+            faults.append(
+                _fault(where, _FORMS.get(where, error["msg"]) if error["type"] == _PATTERN else error["msg"])
+            )
+    return tuple(faults[:FAULTS_MAX])
+
+
+def _fault(field: str, message: str) -> Fault:
+    return Fault(field=_echo(field), message=message[:_FAULT_LENGTH_MAX])
+
+
+def _echo(text: str) -> str:
+    """Return the beginning of a stranger's text, with whatever is not printable escaped."""
+    escaped = (
+        mark if mark.isprintable() else mark.encode("unicode_escape").decode()
+        for mark in text[:_ECHO_LENGTH_MAX]
+    )
+    return "".join(escaped)[:_FAULT_LENGTH_MAX]
+
+
+def _numbers(found: dict[str, Any]) -> tuple[str | None, str | None]:
+    """Return the serial_no and the payment_order_no of what is no message, where they can be read."""
+    return _number(found.get("serial_no")), _number(found.get("payment_order_no"))
+
+
+def _number(value: object) -> str | None:
+    return value if isinstance(value, str) and _SERIAL_NO.fullmatch(value) else None
+
+
+def _load_leniently(body: bytes) -> dict[str, Any]:
+    """Return what can be read of a body that is not one proper JSON object, perhaps nothing."""
+    if len(body) > BODY_BYTES_MAX:
+        return {}
+    try:
+        found = _decode_leniently(body.decode())
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _only_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the members without the names that stand there twice: which one was meant is not known."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        found[name] = None if name in found else value
+    return found
+
+
+_decode_leniently: Final = json.JSONDecoder(object_pairs_hook=_only_once).decode

@@ -1,0 +1,159 @@
+"""What the wallet asks of the payment gateway, and what the gateway tells the wallet."""
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from wallet_schemas.codes import Code
+from wallet_schemas.fingerprint import content, differing, fingerprint
+from wallet_schemas.message import Message, WithAmount
+from wallet_schemas.values import (
+    AmountText,
+    ChannelType,
+    CurrencyText,
+    Enumerated,
+    GatewayRef,
+    Optionally,
+    PaymentKind,
+    PaymentStatus,
+    ProcessingStatus,
+    SerialNo,
+    Text,
+    Timestamp,
+)
+
+__all__ = ["PaymentProcessed", "PaymentRequest", "PaymentResult", "content", "differing", "fingerprint"]
+
+
+class PaymentRequest(Message, WithAmount):
+    """Collect, pay out or give back money, or say how a payment stands.
+
+    The same request may arrive more than once: payment_order_no and kind tell. A gateway answers each with a
+    payment.result.v1, and answers a repeat as it answered the first. A `status` moves no money: it asks what
+    has become of the payment with this payment_order_no, is answered with how it stands now, and is sent
+    again, later each time, until that is no longer `unknown`.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "payment.request.v1",
+                    "payment_order_no": "R-20260102-000001",
+                    "kind": "charge",
+                    "amount": "100.00",
+                    "currency": "TWD",
+                    "channel": "card",
+                    "requested_at": "2026-01-02T03:04:05.000006Z",
+                    "expires_at": "2026-01-02T03:34:05.000006Z",
+                },
+                {
+                    "type": "payment.request.v1",
+                    "payment_order_no": "W-20260102-000001",
+                    "kind": "payout",
+                    "amount": "40.00",
+                    "currency": "TWD",
+                    "channel": "bank_transfer",
+                    "requested_at": "2026-01-02T04:00:00.000000Z",
+                    "expires_at": None,
+                },
+                {
+                    "type": "payment.request.v1",
+                    "payment_order_no": "W-20260102-000001",
+                    "kind": "status",
+                    "amount": "40.00",
+                    "currency": "TWD",
+                    "channel": "bank_transfer",
+                    "requested_at": "2026-01-02T04:01:00.000000Z",
+                    "expires_at": None,
+                },
+            ]
+        }
+    )
+
+    type: Literal["payment.request.v1"] = "payment.request.v1"
+    payment_order_no: SerialNo = Field(description="The order's serial number.")
+    kind: Enumerated[PaymentKind] = Field(
+        description="`charge`: collect a recharge. `payout`: pay a withdrawal out. `refund`: give money of a "
+        "recharge back. `status`: say how the payment stands."
+    )
+    amount: AmountText
+    currency: CurrencyText
+    channel: ChannelType = Field(
+        description="The recharge_type or payout_type; of a refund, the recharge_type of what it gives back."
+    )
+    requested_at: Timestamp
+    expires_at: Timestamp | None = Field(
+        description="When the wallet stops waiting; what is collected later is credited all the same. Null "
+        "where it never stops, because the money may be on its way out: a payout or refund, and their status."
+    )
+
+
+class PaymentResult(Message, WithAmount):
+    """How a payment ended, signed in the header `x-signature`.
+
+    Amount and currency must be those of the order, else nothing moves and the message becomes a dead letter.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "payment.result.v1",
+                    "payment_order_no": "R-20260102-000001",
+                    "amount": "100.00",
+                    "currency": "TWD",
+                    "status": "succeeded",
+                    "gateway_ref": "gw-90210",
+                    "occurred_at": "2026-01-02T03:04:07Z",
+                },
+                {
+                    "type": "payment.result.v1",
+                    "payment_order_no": "R-20260102-000002",
+                    "amount": "5000",
+                    "currency": "JPY",
+                    "status": "failed",
+                    "gateway_ref": "gw-90211",
+                    "reason": "card declined",
+                    "occurred_at": "2026-01-02T03:04:08.125Z",
+                },
+            ]
+        }
+    )
+
+    type: Literal["payment.result.v1"] = "payment.result.v1"
+    payment_order_no: SerialNo = Field(description="The payment_order_no of the request.")
+    amount: AmountText
+    currency: CurrencyText
+    status: Enumerated[PaymentStatus]
+    gateway_ref: GatewayRef
+    reason: Optionally[Text] = Field(default=None, description="Why, for a person.")
+    occurred_at: Timestamp
+
+
+class PaymentProcessed(Message):
+    """What became of a payment result, sent to its `reply_to` with its `correlation_id`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "payment.processed.v1",
+                    "payment_order_no": "R-20260102-000001",
+                    "processing_status": "processed",
+                    "code": "OK",
+                },
+                {
+                    "type": "payment.processed.v1",
+                    "payment_order_no": "R-20260102-000001",
+                    "processing_status": "refused",
+                    "code": "AMOUNT_MISMATCH",
+                },
+            ]
+        }
+    )
+
+    type: Literal["payment.processed.v1"] = "payment.processed.v1"
+    payment_order_no: SerialNo
+    processing_status: Enumerated[ProcessingStatus]
+    code: Enumerated[Code]

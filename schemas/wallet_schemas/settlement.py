@@ -1,0 +1,43 @@
+"""The gateway's settlement file: what became of its payments, by its own books, to compare the orders with.
+
+CSV as RFC 4180 has it, in UTF-8: a first line with the names of `COLUMNS`, then one line a payment. No value has
+a line end in it, so that one wrong quotation mark spoils its own line and no other.
+"""
+
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from wallet_schemas.message import WithAmount
+from wallet_schemas.values import (
+    AmountText,
+    CurrencyText,
+    Enumerated,
+    GatewayRef,
+    PaymentKind,
+    PaymentStatus,
+    SerialNo,
+    Timestamp,
+)
+
+
+def _is_a_payment(kind: PaymentKind) -> PaymentKind:
+    if kind is PaymentKind.STATUS:
+        raise PydanticCustomError("payment_kind", "A status request is no payment")
+    return kind
+
+
+class SettlementLine(WithAmount):
+    """One payment as the gateway has it in its books."""
+
+    payment_order_no: SerialNo
+    kind: Annotated[Enumerated[PaymentKind], AfterValidator(_is_a_payment)]
+    amount: AmountText
+    currency: CurrencyText
+    status: Enumerated[PaymentStatus]
+    gateway_ref: Annotated[GatewayRef, StringConstraints(pattern=r"^[^\x00\r\n]*$")]
+    occurred_at: Timestamp
+
+
+COLUMNS: Final = tuple(SettlementLine.model_fields)

@@ -1,0 +1,1 @@
+"""The rules of the wallet without a server: the wire contract and the pure core."""

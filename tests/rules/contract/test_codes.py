@@ -1,0 +1,21 @@
+"""The codes are those of the contract, in its order."""
+
+from wallet_schemas.codes import Code
+
+
+def test_the_codes_stand_in_the_order_of_precedence() -> None:
+    contract = """
+        OK MALFORMED UNSUPPORTED_TYPE BAD_SIGNATURE SERIAL_CONFLICT CURRENCY_NOT_SUPPORTED AMOUNT_OUT_OF_RANGE
+        ACCOUNT_EXISTS ACCOUNT_NOT_FOUND ACCOUNT_CLOSED ACCOUNT_FROZEN SAME_ACCOUNT ORDER_NOT_FOUND
+        ORDER_NOT_REFUNDABLE HOLD_NOT_ACTIVE CURRENCY_MISMATCH AMOUNT_MISMATCH AMOUNT_EXCEEDS_ORIGINAL
+        LIMIT_EXCEEDED INSUFFICIENT_BALANCE BALANCE_NOT_ZERO ORDERS_PENDING CONTRADICTING_RESULT INTERNAL
+    """
+
+    assert [*Code] == contract.split()
+
+
+def test_a_code_is_its_own_name_and_has_a_meaning() -> None:
+    for code in Code:
+        assert code.name == code.value == f"{code}"
+        assert Code(code.value) is code
+        assert code.meaning

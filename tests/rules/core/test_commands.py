@@ -1,0 +1,582 @@
+"""Each serial number has one outcome, and the world is told with exactly the contract's fields."""
+
+import re
+from dataclasses import replace
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from tests.rules.contract.bodies import JsonObject
+from tests.rules.core.world import (
+    NOW,
+    World,
+    command,
+    events,
+    open_account,
+    recharge,
+    replies,
+    requests,
+    result,
+    told,
+)
+from wallet_schemas.codes import Code
+from wallet_schemas.names import PAYMENT_REQUESTS, WALLET_EVENTS
+from wallet_schemas.values import AccountStatus, OrderStatus, OrderType, PaymentStatus
+from wallet_worker.core import accounts, orders
+from wallet_worker.core.context import Rules
+from wallet_worker.core.endings import Ending
+from wallet_worker.core.facts import Facts
+from wallet_worker.core.ids import is_account_no
+from wallet_worker.core.inbound import Incoming
+from wallet_worker.core.orders import Effect
+
+SAID_AT = "2026-01-02T03:04:05.000006Z"
+SAID_NEXT_DAY = "2026-01-03T03:04:05.000006Z"
+UUID_7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
+def _world() -> World:
+    """Return a wallet with an account of u-1."""
+    world = World()
+    world.tell(open_account())
+    world.outgoing.clear()
+    return world
+
+
+# What is told
+
+
+def test_opening_an_account_tells_the_account_and_the_outcome() -> None:
+    world = World()
+
+    decision = world.tell_one(open_account("upstream"))
+
+    number, event_id = world.user().account_no, str(decision.outgoing[0].message_id)
+    assert is_account_no(number)
+    assert number.startswith("20260102")
+    assert UUID_7.fullmatch(event_id)
+    account = {
+        "user_id": "u-1",
+        "account_no": number,
+        "account_type": "basic",
+        "currency": "TWD",
+        "balance": "0.00",
+        "available": "0.00",
+        "status": "active",
+        "created_at": SAID_AT,
+        "updated_at": SAID_AT,
+    }
+    assert [(one.exchange, one.routing_key, one.correlation_id, one.body) for one in told(decision)] == [
+        (
+            WALLET_EVENTS,
+            "account.opened",
+            None,
+            {
+                "type": "account.opened.v1",
+                "event_id": event_id,
+                "occurred_at": SAID_AT,
+                "serial_no": "O-1",
+                "data": account,
+            },
+        ),
+        (
+            "",
+            "upstream",
+            "c-1",
+            {
+                "type": "command.outcome.v1",
+                "serial_no": "O-1",
+                "status": "applied",
+                "code": "OK",
+                "duplicate": False,
+                "result": {
+                    "user_id": "u-1",
+                    "account_type": "basic",
+                    "currency": "TWD",
+                    "account_no": number,
+                },
+            },
+        ),
+    ]
+    assert decision.ending is Ending.APPLIED
+
+
+def test_a_recharge_tells_the_order_the_payment_request_and_the_outcome() -> None:
+    world = _world()
+
+    decision = world.tell_one(recharge("upstream", amount="100"))
+
+    order_id = str(world.orders["R-1"].order_id)
+    assert UUID_7.fullmatch(order_id)
+    order = {
+        "order_id": order_id,
+        "serial_no": "R-1",
+        "user_id": "u-1",
+        "account_no": world.user().account_no,
+        "order_type": "recharge",
+        "amount": "100.00",
+        "currency": "TWD",
+        "status": "pending",
+        "code": "OK",
+        "transacted_at": None,
+        "created_at": SAID_AT,
+        "updated_at": SAID_AT,
+        "expires_at": SAID_NEXT_DAY,
+    }
+    assert [(one.exchange, one.routing_key, one.correlation_id, one.body) for one in told(decision)] == [
+        (
+            WALLET_EVENTS,
+            "order.pending",
+            None,
+            {
+                "type": "order.pending.v1",
+                "event_id": str(decision.outgoing[0].message_id),
+                "occurred_at": SAID_AT,
+                "serial_no": "R-1",
+                "data": order,
+            },
+        ),
+        (
+            PAYMENT_REQUESTS,
+            "payment.request",
+            None,
+            {
+                "type": "payment.request.v1",
+                "payment_order_no": "R-1",
+                "kind": "charge",
+                "amount": "100.00",
+                "currency": "TWD",
+                "channel": "card",
+                "requested_at": SAID_AT,
+                "expires_at": SAID_NEXT_DAY,
+            },
+        ),
+        (
+            "",
+            "upstream",
+            "c-1",
+            {
+                "type": "command.outcome.v1",
+                "serial_no": "R-1",
+                "status": "applied",
+                "code": "OK",
+                "duplicate": False,
+                "result": {
+                    "user_id": "u-1",
+                    "account_type": "basic",
+                    "amount": "100.00",
+                    "currency": "TWD",
+                    "recharge_type": "card",
+                    "serial_no": "R-1",
+                    "order_status": "pending",
+                },
+            },
+        ),
+    ]
+    assert world.entries == []
+
+
+def test_a_refusal_tells_the_code_and_an_empty_outcome() -> None:
+    world = World()
+
+    decision = world.tell_one(recharge("upstream"))
+
+    event, reply = told(decision)
+    assert (event.exchange, event.routing_key) == (WALLET_EVENTS, "command.refused")
+    assert event.body == {
+        "type": "command.refused.v1",
+        "event_id": str(decision.outgoing[0].message_id),
+        "occurred_at": SAID_AT,
+        "serial_no": "R-1",
+        "data": {
+            "command_type": "order.recharge.v1",
+            "code": "ACCOUNT_NOT_FOUND",
+            "message": "the user has no account of this type and currency",
+        },
+    }
+    assert reply.body == {
+        "type": "command.outcome.v1",
+        "serial_no": "R-1",
+        "status": "refused",
+        "code": "ACCOUNT_NOT_FOUND",
+        "duplicate": False,
+        "result": {},
+    }
+    assert decision.ending is Ending.REFUSED
+
+
+@pytest.mark.parametrize(
+    ("currency", "amount", "shown"),
+    [("TWD", "7", "7.00"), ("USD", "0.1", "0.10"), ("JPY", "500", "500"), ("KWD", "1.5", "1.500")],
+)
+def test_amounts_are_told_with_the_digits_of_their_currency(currency: str, amount: str, shown: str) -> None:
+    world = World()
+    world.tell(open_account(currency=currency))
+
+    decision = world.tell_one(recharge("upstream", currency=currency, amount=amount))
+
+    assert events(decision)[0]["data"]["amount"] == shown
+    assert requests(decision)[0]["amount"] == shown
+    assert replies(decision)[0]["result"]["amount"] == shown
+
+
+def test_a_deployment_chooses_how_long_a_recharge_is_waited_for() -> None:
+    world = World(rules=Rules(recharge_expires_after=timedelta(minutes=30)))
+    world.tell(open_account())
+
+    decision = world.tell_one(recharge())
+
+    assert world.orders["R-1"].expires_at == NOW + timedelta(minutes=30)
+    assert requests(decision)[0]["expires_at"] == "2026-01-02T03:34:05.000006Z"
+
+
+def test_a_deployment_chooses_its_currencies() -> None:
+    world = World(rules=Rules(currencies=frozenset({"CHF"})))
+
+    assert world.tell_one(open_account(currency="CHF")).code is Code.OK
+    assert world.tell_one(open_account(serial_no="O-2")).code is Code.CURRENCY_NOT_SUPPORTED
+
+
+def test_an_account_type_that_is_left_out_is_basic() -> None:
+    world = World()
+
+    world.tell(open_account(account_type=...))
+
+    assert world.user().account_type == "basic"
+
+
+@pytest.mark.parametrize(
+    "arrived",
+    [
+        open_account(user_id="u-2"),
+        open_account(serial_no="O-2"),  # refused: ACCOUNT_EXISTS
+        recharge(serial_no="R-1"),  # a repeat
+        recharge(serial_no="R-1", amount="7"),  # a conflict
+        recharge(amount=100),  # malformed
+        result(),
+        result(payment_order_no="R-9", attempts=3),
+        result(keys={}),
+        result(reason="\0"),
+    ],
+)
+def test_nobody_is_answered_who_did_not_ask(arrived: Incoming) -> None:
+    world = _world()
+    world.tell(recharge())
+
+    assert replies(world.tell_one(arrived)) == []
+    assert len(replies(world.tell_one(arrived._replace(reply_to="upstream")))) == 1
+
+
+def test_a_trace_is_carried_through_to_everything_that_is_told() -> None:
+    world = _world()
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+    decision = world.tell_one(recharge("upstream")._replace(traceparent=trace))
+
+    assert {one.traceparent for one in decision.outgoing} == {trace}
+
+
+def test_no_two_messages_of_a_decision_have_the_same_id() -> None:
+    decision = _world().tell_one(recharge("upstream"))
+
+    ids = {one.message_id for one in decision.outgoing} | {one.order_id for one in decision.orders}
+    assert len(ids) == 4
+
+
+# Repeats and conflicts
+
+
+REFUSED_RECHARGE: JsonObject = {"serial_no": "R-2", "user_id": "u-nobody"}
+
+
+@pytest.mark.parametrize("changes", [{}, REFUSED_RECHARGE])
+def test_a_repeat_gets_the_stored_outcome_and_nothing_else(changes: JsonObject) -> None:
+    world = _world()
+    first = world.tell_one(recharge("upstream", **changes))
+    before = (dict(world.orders), dict(world.accounts), dict(world.commands))
+
+    again = world.tell_one(recharge("another", **changes))
+
+    assert again.ending is Ending.REPEATED
+    (reply,) = told(again)
+    assert reply.routing_key == "another"
+    assert reply.body == {**replies(first)[0], "duplicate": True}
+    assert (world.orders, world.accounts, world.commands) == before
+
+
+SPELLINGS: list[JsonObject] = [
+    {"amount": "100"},
+    {"amount": "100.0"},
+    {"amount": "0100.00"},
+    {"account_type": ...},
+    {"metadata": None},
+]
+
+
+@pytest.mark.parametrize("changes", SPELLINGS)
+def test_a_repeat_may_be_spelt_otherwise(changes: JsonObject) -> None:
+    world = _world()
+    first = world.tell_one(recharge("upstream"))
+
+    again = world.tell_one(recharge("upstream", **changes))
+
+    assert again.ending is Ending.REPEATED
+    assert replies(again) == [{**replies(first)[0], "duplicate": True}]
+
+
+def test_a_repeat_gets_the_stored_outcome_whatever_has_happened_since() -> None:
+    world = _world()
+    first = world.tell_one(recharge("upstream"))
+    world.tell(result())
+    world.accounts[world.user().account_id] = replace(world.user(), status=AccountStatus.CLOSED)
+
+    again = world.tell_one(recharge("upstream"))
+
+    assert world.orders["R-1"].status is OrderStatus.SUCCEEDED
+    assert replies(again) == [{**replies(first)[0], "duplicate": True}]
+    assert replies(again)[0]["result"]["order_status"] == "pending"
+
+
+def test_a_refused_serial_number_stays_refused_when_its_reason_is_gone() -> None:
+    world = World()
+    world.tell(recharge())
+    world.tell(open_account())
+
+    again = world.tell_one(recharge("upstream"))
+    fresh = world.tell_one(recharge("upstream", serial_no="R-2"))
+
+    assert [(one["code"], one["duplicate"]) for one in replies(again)] == [("ACCOUNT_NOT_FOUND", True)]
+    assert [(one["code"], one["duplicate"]) for one in replies(fresh)] == [("OK", False)]
+    assert set(world.orders) == {"R-2"}
+
+
+@pytest.mark.parametrize(
+    ("other", "different"),
+    [
+        ({"amount": "100.01"}, ["amount"]),
+        ({"user_id": "u-2", "recharge_type": "bank_transfer"}, ["recharge_type", "user_id"]),
+        ({"currency": "XYZ", "amount": "9" * 30}, ["amount", "currency"]),
+        ({"metadata": {"a": "b"}}, ["metadata"]),
+        ({"account_type": "bonus"}, ["account_type"]),
+    ],
+)
+def test_other_content_under_a_used_serial_number_is_a_conflict_that_names_the_fields(
+    other: JsonObject, different: list[str]
+) -> None:
+    world = _world()
+    world.tell(recharge())
+    before = (dict(world.orders), dict(world.accounts), dict(world.commands))
+
+    decision = world.tell_one(recharge("upstream", **other))
+
+    assert (decision.ending, decision.code) == (Ending.CONFLICTED, Code.SERIAL_CONFLICT)
+    (reply,) = told(decision)
+    assert (reply.exchange, reply.routing_key) == ("", "upstream")
+    assert reply.body == {
+        "type": "command.outcome.v1",
+        "serial_no": "R-1",
+        "status": "refused",
+        "code": "SERIAL_CONFLICT",
+        "duplicate": False,
+        "result": {},
+        "different": different,
+    }
+    assert (world.orders, world.accounts, world.commands) == before
+
+
+def test_another_type_under_a_used_serial_number_is_a_conflict() -> None:
+    world = _world()
+
+    decision = world.tell_one(recharge("upstream", serial_no="O-1"))
+
+    assert decision.ending is Ending.CONFLICTED
+    assert replies(decision)[0]["different"] == ["amount", "recharge_type", "type"]
+    assert world.orders == {}
+
+
+def test_the_stored_outcome_survives_a_conflict() -> None:
+    world = _world()
+    first = world.tell_one(recharge("upstream"))
+    world.tell(recharge(amount="7"))
+
+    again = world.tell_one(recharge("upstream"))
+
+    assert replies(again) == [{**replies(first)[0], "duplicate": True}]
+
+
+def test_a_refused_serial_number_can_be_in_conflict_too() -> None:
+    world = World()
+    world.tell(recharge())
+
+    decision = world.tell_one(recharge("upstream", amount="7"))
+
+    assert decision.ending is Ending.CONFLICTED
+    assert replies(decision)[0]["different"] == ["amount"]
+
+
+# Accounts
+
+
+def test_one_account_of_a_type_and_currency() -> None:
+    world = _world()
+
+    decisions = world.tell(
+        open_account(serial_no="O-2"),
+        open_account(serial_no="O-3", account_type="bonus"),
+        open_account(serial_no="O-4", currency="JPY"),
+        open_account(serial_no="O-5", user_id="u-2"),
+    )
+
+    assert [one.code for one in decisions] == [Code.ACCOUNT_EXISTS, Code.OK, Code.OK, Code.OK]
+
+
+@pytest.mark.parametrize("status", [AccountStatus.ACTIVE, AccountStatus.FROZEN])
+def test_an_account_that_is_not_closed_leaves_no_room_for_another(status: AccountStatus) -> None:
+    world = World()
+    world.with_account(status)
+
+    assert world.tell_one(open_account()).code is Code.ACCOUNT_EXISTS
+
+
+def test_after_a_closed_account_a_new_one_with_a_new_number_is_the_one_that_is_meant() -> None:
+    world = World()
+    closed = world.with_account(AccountStatus.CLOSED)
+
+    opened, recharged = world.tell(open_account(), recharge())
+
+    assert (opened.code, recharged.code) == (Code.OK, Code.OK)
+    assert world.user().account_no != closed.account_no
+    assert world.orders["R-1"].account_id == world.user().account_id
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_newest_account_is_meant_in_whatever_order_accounts_are_found(turned: bool) -> None:  # noqa: FBT001
+    world = World()
+    found = [world.with_account(AccountStatus.CLOSED), world.with_account()]
+    facts = Facts()
+
+    facts.add_accounts(reversed(found) if turned else found)
+
+    assert facts.account(found[1].key) == found[1]
+
+
+def test_a_frozen_account_can_be_recharged() -> None:
+    world = World()
+    world.with_account(AccountStatus.FROZEN)
+
+    assert world.tell_one(recharge()).code is Code.OK
+
+
+def test_the_largest_amount_is_accepted_and_one_more_is_refused() -> None:
+    world = _world()
+
+    fits, too_much = world.tell(
+        recharge(serial_no="R-1", amount="10000000000000.00"),
+        recharge(serial_no="R-2", amount="10000000000000.01"),
+    )
+
+    assert fits.code is Code.OK
+    assert (too_much.ending, too_much.code) == (Ending.REFUSED, Code.AMOUNT_OUT_OF_RANGE)
+
+
+def test_nobody_outside_is_shown_a_system_account() -> None:
+    world = World()
+
+    with pytest.raises(ValueError, match="system account"):
+        accounts.view(world.accounts[1])
+
+
+# Malformed
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "fields"),
+    [
+        ({"amount": 100}, "MALFORMED", ["amount"]),
+        ({"amount": "1.001"}, "MALFORMED", ["amount"]),
+        ({"amount": "1e3"}, "MALFORMED", ["amount"]),
+        ({"amount": "0"}, "MALFORMED", ["amount"]),
+        ({"colour": "red", "recharge_type": ...}, "MALFORMED", ["colour", "recharge_type"]),
+        ({"type": "order.recharge.v2"}, "UNSUPPORTED_TYPE", ["type"]),
+    ],
+)
+def test_a_malformed_command_that_can_be_answered_is_told_its_faults(
+    changes: JsonObject, code: str, fields: list[str]
+) -> None:
+    world = _world()
+    commands = dict(world.commands)
+
+    decision = world.tell_one(recharge("upstream", **changes))
+
+    assert (decision.ending, decision.code) == (Ending.REJECTED, Code(code))
+    (reply,) = told(decision)
+    assert (reply.exchange, reply.routing_key, reply.correlation_id) == ("", "upstream", "c-1")
+    faults = reply.body.pop("faults")
+    assert [fault["field"] for fault in faults] == fields
+    assert all(set(fault) == {"field", "message"} and fault["message"] for fault in faults)
+    assert reply.body == {
+        "type": "command.outcome.v1",
+        "serial_no": "R-1",
+        "status": "refused",
+        "code": code,
+        "duplicate": False,
+        "result": {},
+    }
+    assert world.commands == commands
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"\xff", b"{}", b"[]", b'{"serial_no": "a b"}', b'{"serial_no": "A", "serial_no": "B"}']
+)
+def test_what_has_no_serial_number_cannot_be_answered(body: bytes) -> None:
+    decision = World().tell_one(command(body, "upstream"))
+
+    assert (decision.ending, decision.code) == (Ending.REJECTED, Code.MALFORMED)
+    assert decision.outgoing == ()
+
+
+def test_a_mended_message_may_carry_the_serial_number_of_the_malformed_one() -> None:
+    world = _world()
+    world.tell(recharge(amount=100), recharge(type="order.recharge.v2"))
+
+    mended = world.tell_one(recharge("upstream"))
+
+    assert [(one["code"], one["duplicate"]) for one in replies(mended)] == [("OK", False)]
+
+
+def test_a_malformed_message_under_a_used_serial_number_is_malformed_and_no_conflict() -> None:
+    world = _world()
+    world.tell(recharge())
+
+    assert world.tell_one(recharge(amount=7)).code is Code.MALFORMED
+
+
+# The picture in the documents
+
+
+def test_the_diagram_has_an_arrow_for_every_row_of_the_table() -> None:
+    for kinds, table in (
+        ([OrderType.RECHARGE], orders.RECHARGE),
+        ([OrderType.WITHDRAW, OrderType.REFUND], orders.PAYOUT),
+        ([OrderType.HOLD], orders.HOLD),
+    ):
+        lines = orders.diagram(kinds).splitlines()
+
+        assert lines[0] == "stateDiagram-v2"
+        told = [
+            row
+            for row, step in table.items()
+            if isinstance(row[1], PaymentStatus) or step.effect is not Effect.KEEP
+        ]
+        assert len(lines) == 2 + len(told)
+    assert list(orders.diagrams()) == ["recharge", "withdraw and refund", "hold"]
+
+
+def test_the_same_arguments_give_the_same_decision() -> None:
+    one, other = _world(), _world()
+
+    assert one.tell(recharge("upstream"), result("gateway")) == other.tell(
+        recharge("upstream"), result("gateway")
+    )
+    assert isinstance(one.outgoing[0].message_id, UUID)

@@ -1,0 +1,443 @@
+"""The wallet without servers: messages as they arrive, and a state in memory that decisions change.
+
+`World` loads and saves what `wallet_worker.store.facts` does, and no more, so that a decision which needs
+a fact that is not loaded fails here too. It asserts what the database guards.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+from tests.rules.contract import bodies
+from tests.rules.contract.bodies import JsonObject
+from tests.workers import KEYS
+from wallet_schemas.codes import Code
+from wallet_schemas.commands import OpenAccount
+from wallet_schemas.money import to_minor
+from wallet_schemas.names import PAYMENT_REQUESTS, WALLET_EVENTS
+from wallet_schemas.signature import sign
+from wallet_schemas.values import AccountStatus, Direction, OrderStatus, OrderType
+from wallet_worker.core.accounts import Account, AccountKey, SystemKey, SystemName, opened
+from wallet_worker.core.context import Circumstances, Rules
+from wallet_worker.core.decide import decide
+from wallet_worker.core.endings import Ending
+from wallet_worker.core.facts import Changes, Command, Decision, Facts, Outgoing, Receipt
+from wallet_worker.core.ids import ENTROPY_BYTES, Draw
+from wallet_worker.core.inbound import Incoming, Readable, Source, Unreadable, read
+from wallet_worker.core.ledger import Entry
+from wallet_worker.core.lookups import named
+from wallet_worker.core.orders import KINDS, UNSUCCESSFUL, WAITING, Order
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+SIGNED_AT_UNIX = 1_767_323_045
+
+PART_MAX = 3
+"""Of a batch, written while the next part is decided: so few that small batches have parts."""
+
+
+def changed(good: JsonObject, changes: Mapping[str, Any]) -> bytes:
+    """Return a good body with some fields changed, or left out where the change is `...`."""
+    return bodies.body({name: value for name, value in {**good, **changes}.items() if value is not ...})
+
+
+def open_account(reply_to: str | None = None, **changes: Any) -> Incoming:
+    """Return an `account.open.v1` as it arrives."""
+    return command(changed(bodies.OPEN, changes), reply_to)
+
+
+def recharge(reply_to: str | None = None, **changes: Any) -> Incoming:
+    """Return an `order.recharge.v1` as it arrives."""
+    return command(changed(bodies.RECHARGE, changes), reply_to)
+
+
+def freeze(reply_to: str | None = None, **changes: Any) -> Incoming:
+    """Return an `account.freeze.v1` as it arrives."""
+    return command(changed(bodies.FREEZE, changes), reply_to)
+
+
+def unfreeze(reply_to: str | None = None, **changes: Any) -> Incoming:
+    """Return an `account.unfreeze.v1` as it arrives."""
+    return command(changed(bodies.UNFREEZE, changes), reply_to)
+
+
+def close(reply_to: str | None = None, **changes: Any) -> Incoming:
+    """Return an `account.close.v1` as it arrives."""
+    return command(changed(bodies.CLOSE, changes), reply_to)
+
+
+def withdraw(reply_to: str | None = None, **changes: Any) -> Incoming:
+    """Return an `order.withdraw.v1` as it arrives."""
+    return command(changed(bodies.WITHDRAW, changes), reply_to)
+
+
+def transfer(reply_to: str | None = None, **changes: Any) -> Incoming:
+    """Return an `order.transfer.v1` as it arrives."""
+    return command(changed(bodies.TRANSFER, changes), reply_to)
+
+
+def refund(reply_to: str | None = None, **changes: Any) -> Incoming:
+    """Return an `order.refund.v1` as it arrives."""
+    return command(changed(bodies.REFUND, changes), reply_to)
+
+
+def hold(reply_to: str | None = None, **changes: Any) -> Incoming:
+    """Return an `order.hold.v1` as it arrives."""
+    return command(changed(bodies.HOLD, changes), reply_to)
+
+
+def capture(reply_to: str | None = None, **changes: Any) -> Incoming:
+    """Return an `order.capture.v1` as it arrives."""
+    return command(changed(bodies.CAPTURE, changes), reply_to)
+
+
+def release(reply_to: str | None = None, **changes: Any) -> Incoming:
+    """Return an `order.release.v1` as it arrives."""
+    return command(changed(bodies.RELEASE, changes), reply_to)
+
+
+def command(body: bytes, reply_to: str | None = None) -> Incoming:
+    """Return whatever arrives on the queue of commands."""
+    return Incoming(Source.COMMANDS, body, reply_to=reply_to, correlation_id="c-1" if reply_to else None)
+
+
+def result(
+    reply_to: str | None = None, *, keys: Mapping[str, str] = KEYS, attempts: int = 0, **changes: Any
+) -> Incoming:
+    """Return a `payment.result.v1` as it arrives, signed with the first of `keys`, or with none."""
+    body = changed(bodies.RESULT, changes)
+    return Incoming(
+        Source.RESULTS,
+        body,
+        reply_to=reply_to,
+        correlation_id="c-1" if reply_to else None,
+        signature=sign(body, keys, SIGNED_AT_UNIX) if keys else None,
+        attempts=attempts,
+    )
+
+
+def tick(serial_no: str) -> Incoming:
+    """Return what the clock says when an order is due."""
+    return Incoming(Source.CLOCK, serial_no.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A message that the wallet sends, as its receiver sees it."""
+
+    exchange: str
+    routing_key: str
+    body: JsonObject
+    correlation_id: str | None
+
+
+def told(decision: Decision) -> list[Told]:
+    """Return what a decision tells the world."""
+    return [
+        Told(out.exchange, out.routing_key, json.loads(out.body), out.correlation_id)
+        for out in decision.outgoing
+    ]
+
+
+def events(decision: Decision) -> list[JsonObject]:
+    """Return the events of a decision."""
+    return [one.body for one in told(decision) if one.exchange == WALLET_EVENTS]
+
+
+def requests(decision: Decision) -> list[JsonObject]:
+    """Return the payment requests of a decision."""
+    return [one.body for one in told(decision) if one.exchange == PAYMENT_REQUESTS]
+
+
+def replies(decision: Decision) -> list[JsonObject]:
+    """Return the replies of a decision."""
+    return [one.body for one in told(decision) if one.exchange == ""]
+
+
+@dataclass
+class World:
+    """Everything that the wallet knows. Two worlds that were told the same have drawn the same ids."""
+
+    rules: Rules = field(default_factory=Rules)
+    now: datetime = NOW
+    commands: dict[str, Command] = field(default_factory=dict)
+    orders: dict[str, Order] = field(default_factory=dict)
+    accounts: dict[int, Account] = field(default_factory=dict)
+    lanes: dict[SystemKey, int] = field(default_factory=dict)
+    entries: list[Entry] = field(default_factory=list)
+    receipts: dict[tuple[str, bytes], Receipt] = field(default_factory=dict)
+    outgoing: list[Outgoing] = field(default_factory=list)
+    dead: list[tuple[bytes, Code]] = field(default_factory=list)
+    parked: list[tuple[Incoming, datetime]] = field(default_factory=list)
+    written: list[Changes] = field(default_factory=list, compare=False)
+    drawn: int = 0
+
+    def __post_init__(self) -> None:
+        """Give every system account a lane in every currency."""
+        for number, currency in enumerate(sorted(self.rules.currencies), start=1):
+            self.accounts[number] = Account(number, currency, 0, 0, LONG_AGO)
+            self.lanes[SystemKey(SystemName.CLEARING, currency)] = number
+
+    def tell(self, *arrived: Incoming) -> list[Decision]:
+        """Decide what has arrived as one batch, and return the decisions."""
+        messages = [read(one, KEYS) for one in arrived]
+        facts = self._load([one for one in messages if not isinstance(one, Unreadable)])
+        decisions: list[Decision] = []
+        for one, message in zip(arrived, messages, strict=True):
+            if decisions and len(decisions) % PART_MAX == 0:
+                self._save(facts.take_part())
+            decision = decide(message, facts, Circumstances(self.rules, one, self._draw(message), self.now))
+            facts.apply(decision)
+            decisions.append(decision)
+            match decision.ending:
+                case Ending.PARKED:
+                    assert decision.due_at is not None
+                    self.parked.append((one._replace(attempts=one.attempts + 1), decision.due_at))
+                case Ending.CONFLICTED | Ending.REJECTED:
+                    self.dead.append((one.body, decision.code))
+                case _:
+                    pass
+        self._save(facts.take_rest())
+        self.check()
+        return decisions
+
+    def tell_one(self, arrived: Incoming) -> Decision:
+        """Decide one message by itself."""
+        (decision,) = self.tell(arrived)
+        return decision
+
+    def tell_each(self, *arrived: Incoming) -> list[Decision]:
+        """Decide what has arrived one by one, each in a batch of its own."""
+        return [self.tell_one(one) for one in arrived]
+
+    def sweep(self, until: datetime, *, one_by_one: bool = False) -> list[Decision]:
+        """Let time pass until `until`, and look at what was parked and is due, then at the orders that are."""
+        tell = self.tell_each if one_by_one else self.tell
+        self.now = until
+        parked = [one for one, due_at in self.parked if due_at <= until]
+        self.parked = [(one, due_at) for one, due_at in self.parked if due_at > until]
+        due = sorted((one.due_at, one.serial_no) for one in self.orders.values() if one.due_at is not None)
+        ticks = [tick(serial_no) for due_at, serial_no in due if due_at <= until]
+        return [decision for batch in (parked, ticks) if batch for decision in tell(*batch)]
+
+    def _load(self, messages: Sequence[Readable]) -> Facts:
+        wanted = named(messages)
+        facts = Facts()
+        facts.commands = {
+            number: self.commands[number] for number in wanted.serial_nos & self.commands.keys()
+        }
+        facts.orders = {number: self.orders[number] for number in wanted.orders & self.orders.keys()}
+        facts.add_accounts([self.accounts[order.account_id] for order in facts.orders.values()])
+        facts.add_accounts([found for key in wanted.keys if (found := self.newest(key))])
+        for order in self.orders.values():
+            about = order.about_serial_no
+            if about in wanted.refunded and order.status is not OrderStatus.FAILED:
+                facts.refunded[about] = facts.refunded.get(about, 0) + order.amount_minor
+        for account in [found for key in wanted.closing if (found := facts.account(key))]:
+            facts.waiting[account.account_id] = sum(
+                one.account_id == account.account_id and one.status is OrderStatus.PENDING
+                for one in self.orders.values()
+            )
+        if self.rules.limits.count_days:
+            facts.day_start = self.rules.limits.day_start(self.now)
+            for account_id in self.rules.limits.counting(facts.accounts.values()):
+                for order in self.orders.values():
+                    if (
+                        self.accounts[order.account_id].key == self.accounts[account_id].key
+                        and order.created_at >= facts.day_start
+                        and order.status not in UNSUCCESSFUL
+                    ):
+                        key = (account_id, order.order_type)
+                        facts.spent[key] = facts.spent.get(key, 0) + order.amount_minor
+        for account_id in self.rules.limits.bounded(facts.accounts.values()):
+            facts.expected[account_id] = sum(
+                order.amount_minor
+                for order in self.orders.values()
+                if order.account_id == account_id
+                and order.order_type is OrderType.RECHARGE
+                and order.status is OrderStatus.PENDING
+            )
+        currencies = wanted.currencies & self.rules.currencies
+        currencies |= {self.orders[number].currency for number in wanted.paid & self.orders.keys()}
+        for lane in self.lanes.keys() & {SystemKey(SystemName.CLEARING, one) for one in currencies}:
+            facts.add_lane(lane, self.accounts[self.lanes[lane]])
+        return facts
+
+    def _save(self, changes: Changes) -> None:
+        self.written.append(changes)
+        for new in changes.commands:
+            assert new.serial_no not in self.commands
+            self.commands[new.serial_no] = new
+        for before, after in changes.accounts_moved.values():
+            assert self.accounts[before.account_id] == before
+            self.accounts[before.account_id] = after
+        for account_id, account in changes.accounts_new.items():
+            assert account_id not in self.accounts
+            assert account.account_no not in {one.account_no for one in self.accounts.values()}
+            newest = self.newest(account.key)
+            assert newest is None or newest.status is AccountStatus.CLOSED
+            self.accounts[account_id] = account
+        for number, order in changes.orders_new.items():
+            assert number not in self.orders
+            assert number in self.commands
+            assert order.account_id in self.accounts
+            assert order.counter_account_id is None or order.counter_account_id in self.accounts
+            assert order.about_serial_no is None or order.about_serial_no in {
+                *self.orders,
+                *changes.orders_new,
+            }
+            self.orders[number] = order
+        for number, (was, order) in changes.orders_moved.items():
+            assert self.orders[number] == was
+            self.orders[number] = order
+        made = {order.order_id for order in self.orders.values()}
+        assert all(line.account_id in self.accounts and line.order_id in made for line in changes.entries)
+        self.entries = sorted(
+            [*self.entries, *changes.entries]
+        )  # of one account in order; of others nobody asks
+        self.outgoing += changes.outgoing
+        for receipt in changes.receipts:
+            assert receipt.result.payment_order_no in self.orders
+            self.receipts.setdefault((receipt.result.payment_order_no, receipt.fingerprint), receipt)
+        self.parked = [
+            (one, self.now if _number(one) in changes.orders_new else due_at) for one, due_at in self.parked
+        ]
+
+    def _draw(self, message: Readable | Unreadable) -> Draw:
+        self.drawn += 1
+        entropy = hashlib.sha384(self.drawn.to_bytes(8, "big")).digest()
+        assert len(entropy) == ENTROPY_BYTES
+        return Draw(entropy, 1_000 + self.drawn if isinstance(message, OpenAccount) else 0)
+
+    def newest(self, key: AccountKey) -> Account | None:
+        """Return the newest account of a key."""
+        found = [one for one in self.accounts.values() if one.account_no and one.key == key]
+        return max(found, key=lambda one: one.recency, default=None)
+
+    def user(self, user_id: str = "u-1", account_type: str = "basic", currency: str = "TWD") -> Account:
+        """Return the newest account of a user, which must be there."""
+        account = self.newest(AccountKey(user_id, account_type, currency))
+        assert account is not None
+        return account
+
+    def with_account(
+        self,
+        status: AccountStatus = AccountStatus.ACTIVE,
+        *,
+        user_id: str = "u-1",
+        currency: str = "TWD",
+        balance_minor: int = 0,
+    ) -> Account:
+        """Put a user's account there, in any state; its balance has come from the clearing account."""
+        number = 100 + len(self.accounts)
+        new = opened(number, f"{number:019d}", AccountKey(user_id, "basic", currency), LONG_AGO)
+        self.accounts[number] = replace(new, status=status, balance_minor=balance_minor)
+        lane = self.lanes[SystemKey(SystemName.CLEARING, currency)]
+        self.accounts[lane] = replace(
+            self.accounts[lane], balance_minor=self.accounts[lane].balance_minor - balance_minor
+        )
+        return self.accounts[number]
+
+    def with_order(
+        self,
+        status: OrderStatus,
+        account: Account,
+        serial_no: str = "R-1",
+        amount: str = "100.00",
+        order_type: OrderType = OrderType.RECHARGE,
+        *,
+        about: str | None = None,
+        payee: Account | None = None,
+    ) -> Order:
+        """Put an order of an account there, in any state, without its command and its entries.
+
+        What it reserves is reserved. A hold is there for another hour, and what waits for the gateway is overdue.
+        """
+        amount_minor = to_minor(amount, account.currency)
+        is_hold = order_type is OrderType.HOLD
+        moved = status is OrderStatus.SUCCEEDED and order_type is not OrderType.RELEASE
+        over_at = NOW + timedelta(hours=1) if is_hold else LONG_AGO + timedelta(days=1)
+        order = Order(
+            order_id=Draw(hashlib.sha384(serial_no.encode()).digest()).order_id(LONG_AGO),
+            serial_no=serial_no,
+            order_type=order_type,
+            account_id=account.account_id,
+            amount_minor=amount_minor,
+            currency=account.currency,
+            status=status,
+            code=Code.OK,
+            channel="card" if KINDS[order_type].payment else "",
+            created_at=LONG_AGO,
+            updated_at=LONG_AGO,
+            expires_at=over_at if is_hold or order_type is OrderType.RECHARGE else None,
+            transacted_at=LONG_AGO if moved else None,
+            counter_account_id=payee.account_id if payee else None,
+            about_serial_no=about,
+            remaining_minor=(amount_minor if status in WAITING else 0) if is_hold else None,
+            due_at=over_at if status in WAITING else None,
+        )
+        self.orders[serial_no] = order
+        if status in WAITING and order_type is not OrderType.RECHARGE:
+            held = self.accounts[account.account_id]
+            self.accounts[account.account_id] = replace(
+                held, reserved_minor=held.reserved_minor + amount_minor
+            )
+        return order
+
+    def check(self) -> None:
+        """Assert the promises about the ledger, and about what is reserved."""
+        self._check_reserves()
+        assert sum(self.signed(entry) for entry in self.entries) == 0
+        for currency in self.rules.currencies:
+            held = [one for one in self.accounts.values() if one.currency == currency]
+            assert sum(one.balance_minor for one in held) == 0
+            ids = {one.account_id for one in held}
+            assert sum(self.signed(entry) for entry in self.entries if entry.account_id in ids) == 0
+        for account in self.accounts.values():
+            lines = [entry for entry in self.entries if entry.account_id == account.account_id]
+            assert [entry.line_no for entry in lines] == list(range(1, account.line_no + 1))
+            for before, after in pairwise(lines):
+                assert before.balance_after_minor == after.balance_before_minor
+                assert before.created_at <= after.created_at
+            for entry in lines:
+                assert entry.balance_after_minor == entry.balance_before_minor + self.signed(entry)
+            if lines:
+                assert lines[-1].balance_after_minor == account.balance_minor
+                assert lines[-1].created_at <= account.updated_at
+
+    def _check_reserves(self) -> None:
+        """Assert that exactly that is reserved which pending orders and active holds will take."""
+        reserved: Counter[int] = Counter()
+        refunds: Counter[str] = Counter()
+        for order in self.orders.values():
+            assert (order.status in WAITING) == (order.due_at is not None)
+            assert (order.order_type is OrderType.HOLD) == (order.remaining_minor is not None)
+            if order.order_type is OrderType.HOLD:
+                reserved[order.account_id] += order.remaining_minor or 0
+            elif (
+                order.order_type in {OrderType.WITHDRAW, OrderType.REFUND}
+                and order.status is OrderStatus.PENDING
+            ):
+                reserved[order.account_id] += order.amount_minor
+            if order.order_type is OrderType.REFUND and order.status is not OrderStatus.FAILED:
+                refunds[order.about_serial_no or ""] += order.amount_minor
+        for account in self.accounts.values():
+            assert account.reserved_minor == reserved[account.account_id]
+            if account.user_id:
+                assert 0 <= account.available_minor <= account.balance_minor
+        for serial_no, refunded_minor in refunds.items():
+            assert refunded_minor <= self.orders[serial_no].amount_minor
+
+    @staticmethod
+    def signed(entry: Entry) -> int:
+        """Return what an entry adds to its account."""
+        return entry.amount_minor if entry.direction is Direction.CREDIT else -entry.amount_minor
+
+
+def _number(one: Incoming) -> str:
+    return str(json.loads(one.body)["payment_order_no"])

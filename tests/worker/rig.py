@@ -1,0 +1,138 @@
+"""Batches on one database, in this process and without a broker: what they promise stays in the outbox."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import cast
+from uuid import UUID
+
+import pytest
+from aiormq.channel import Channel
+from pamqp.commands import Basic
+from typing_extensions import override
+
+from tests.workers import KEYS
+from wallet_schemas.names import SIGNATURE_HEADER
+from wallet_worker.broker.inbox import Delivery, Inbox, Letter, letter
+from wallet_worker.broker.publisher import Publisher
+from wallet_worker.core.context import Rules
+from wallet_worker.core.facts import Outgoing
+from wallet_worker.core.inbound import Incoming
+from wallet_worker.store import accounts
+from wallet_worker.store.database import WORKER_ROLE, Database
+from wallet_worker.telemetry.health import Health
+from wallet_worker.telemetry.metrics import Metrics
+from wallet_worker.worker import batch
+from wallet_worker.worker.batch import Batches
+from wallet_worker.worker.outbox import Outbox
+
+WORKER = "0.0.0 test:1"
+ROUTING_KEY = "as.published"
+
+
+class _Silent(Publisher):
+    """Publishes nothing, so nothing is confirmed and every promise can be looked at in the outbox."""
+
+    @override
+    async def publish(self, rows: Sequence[Outgoing]) -> set[UUID]:
+        return set()
+
+
+@dataclass
+class Acknowledged:
+    """Stands where a channel does, and notes what is acknowledged on it."""
+
+    tags: list[int] = field(default_factory=list)
+
+    async def basic_ack(self, tag: int, *, multiple: bool, wait: bool) -> None:
+        """Note it."""
+        assert multiple
+        assert not wait
+        self.tags.append(tag)
+
+
+@dataclass
+class Rig:
+    """One worker, less its broker."""
+
+    database: Database
+    batches: Batches
+    health: Health
+    metrics: Metrics
+
+    async def settle(self, *arrived: Incoming, deliveries: int = 0) -> None:
+        """Apply what has arrived as one batch."""
+        await self.batches._settle([as_letter(one, deliveries) for one in arrived])
+
+    async def settle_each(self, *arrived: Incoming) -> None:
+        """Apply what has arrived one by one."""
+        for one in arrived:
+            await self.settle(one)
+
+    async def sweep(self) -> None:
+        """Look at everything that is parked and due."""
+        await self.batches._sweep_all(asyncio.Event())
+
+    async def run(
+        self, *arrived: Incoming, channel: Acknowledged, stopping: asyncio.Event, deliveries: int = 0
+    ) -> None:
+        """Take what has arrived from an inbox and end when it is empty, as a worker that drains does."""
+        inbox = Inbox()
+        for tag, one in enumerate(arrived, start=1):
+            inbox.put(Delivery(as_letter(one, deliveries), tag, cast("Channel", channel)))
+        inbox.close()
+        await self.batches.run(inbox, stopping)
+
+    def races(self) -> float:
+        """Return how many batches were begun again after a lost race."""
+        return self.metrics.registry.get_sample_value("wallet_lost_races_total") or 0.0
+
+
+def as_letter(one: Incoming, deliveries: int = 0) -> Letter:
+    """Return what has arrived with the properties that a broker would hand over."""
+    properties = Basic.Properties(
+        message_id="m-1",
+        reply_to=one.reply_to,
+        correlation_id=one.correlation_id,
+        headers={} if one.signature is None else {SIGNATURE_HEADER: str(one.signature)},
+    )
+    return letter(
+        one.source,
+        one.body,
+        properties,
+        exchange=one.source.value,
+        routing_key=ROUTING_KEY,
+        deliveries=deliveries,
+    )
+
+
+@asynccontextmanager
+async def rig(database_url: str) -> AsyncIterator[Rig]:
+    """Give a worker without a broker, on a database that has the system accounts of the default rules."""
+    health, metrics, rules = Health(), Metrics(), Rules()
+    database = Database(database_url, role=WORKER_ROLE, application="wallet tests")
+    await database.open()
+    async with database.connection() as connection:
+        await accounts.ensure_lanes(connection, rules.currencies)
+    outbox = Outbox(database, _Silent("amqp://nowhere/", health, metrics), health, metrics)
+    batches = Batches(
+        database=database,
+        outbox=outbox,
+        rules=rules,
+        keys=KEYS,
+        worker=WORKER,
+        health=health,
+        metrics=metrics,
+    )
+    publishing = asyncio.create_task(outbox.publish(), name="outbox publish")
+    patch = pytest.MonkeyPatch()
+    patch.setattr(batch, "PART_MAX", 2)  # so that there are parts in the small batches of tests,
+    patch.setattr(batch, "STEP", 1)  # and something is decided while they are being written
+    try:
+        yield Rig(database, batches, health, metrics)
+    finally:
+        patch.undo()
+        publishing.cancel()
+        await asyncio.gather(publishing, return_exceptions=True)
+        await database.close()

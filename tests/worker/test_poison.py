@@ -1,0 +1,270 @@
+"""A message on which the wallet fails is set aside alone, byte for byte, and its neighbours are applied."""
+
+from collections.abc import Callable
+
+import asyncpg
+import pytest
+import structlog
+
+from tests.rules.core.world import command, open_account, recharge, result
+from tests.worker import tables
+from tests.worker.rig import ROUTING_KEY, WORKER, Rig
+from wallet_schemas.names import WALLET_DEAD_LETTERS
+from wallet_worker.broker.amqp.properties import unmarshal
+from wallet_worker.core.context import Circumstances
+from wallet_worker.core.decide import decide
+from wallet_worker.core.facts import Decision, Facts
+from wallet_worker.core.inbound import Incoming, Readable, Unreadable
+from wallet_worker.telemetry import logs
+from wallet_worker.worker import batch
+
+Fails = Callable[[str], None]
+
+
+@pytest.fixture
+def fails_on(monkeypatch: pytest.MonkeyPatch) -> Fails:
+    """Give a switch that has the wallet fail on each message whose body has a text in it."""
+    poison: list[str] = []
+
+    def decide_or_fail(message: Readable | Unreadable, facts: Facts, at: Circumstances) -> Decision:
+        for text in poison:
+            if text.encode() in at.incoming.body:
+                raise ZeroDivisionError(f"bitten by {text}")
+        return decide(message, facts, at)
+
+    monkeypatch.setattr(batch, "decide", decide_or_fail)
+    return poison.append
+
+
+def _opened(count: int) -> list[Incoming]:
+    return [
+        open_account("upstream", serial_no=f"O-{number}", user_id=f"u-{number}") for number in range(count)
+    ]
+
+
+async def _users(owner: asyncpg.Connection) -> set[str]:
+    return {row[0] for row in await owner.fetch("SELECT user_id FROM accounts WHERE kind = 'user'")}
+
+
+@pytest.mark.parametrize("poisoned", [{0}, {6}, {12}, {3, 4}, {0, 12}, {1, 5, 9}, set(range(13))])
+async def test_poison_in_a_batch_is_set_aside_and_the_others_apply(
+    one: Rig, owner: asyncpg.Connection, fails_on: Fails, poisoned: set[int]
+) -> None:
+    arrived = _opened(13)
+    for number in poisoned:
+        fails_on(f'"u-{number}"')
+
+    await one.settle(*arrived)
+
+    assert await _users(owner) == {f"u-{number}" for number in set(range(13)) - poisoned}
+    assert await tables.dead_letters(owner) == sorted(
+        (
+            arrived[number].body,
+            "INTERNAL",
+            f'the wallet failed on it: ZeroDivisionError: bitten by "u-{number}"',
+        )
+        for number in poisoned
+    )
+    assert {said["serial_no"] for said in await tables.replies(owner)} == {
+        f"O-{number}" for number in set(range(13)) - poisoned
+    }
+
+
+async def test_poison_is_set_aside_with_everything_that_came_with_it(
+    one: Rig, owner: asyncpg.Connection, fails_on: Fails
+) -> None:
+    fails_on('"u-1"')
+    arrived = result("gateway", payment_order_no="u-1")
+
+    await one.settle(open_account(user_id="u-2"), arrived)
+
+    row = await owner.fetchrow("SELECT * FROM outbox WHERE exchange = $1", WALLET_DEAD_LETTERS)
+    assert row is not None
+    assert (row["routing_key"], row["body"]) == (ROUTING_KEY, arrived.body)
+    properties = unmarshal(row["properties"])
+    headers = dict(properties.headers or {})
+    assert (properties.message_id, properties.reply_to, properties.correlation_id) == (
+        "m-1",
+        "gateway",
+        "c-1",
+    )
+    first_seen = headers.pop("x-wallet-first-seen")
+    assert isinstance(first_seen, str)
+    assert first_seen.endswith("Z")
+    assert headers == {
+        "x-signature": arrived.signature,
+        "x-wallet-reason": "INTERNAL",
+        "x-wallet-detail": 'the wallet failed on it: ZeroDivisionError: bitten by "u-1"',
+        "x-wallet-source": "payment.results",
+        "x-wallet-exchange": "payment.results",
+        "x-wallet-routing-key": ROUTING_KEY,
+        "x-wallet-attempts": 1,
+        "x-wallet-worker": WORKER,
+    }
+
+
+async def test_poison_has_no_outcome_and_may_be_sent_again_when_the_fault_is_mended(
+    one: Rig, owner: asyncpg.Connection, fails_on: Fails, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails_on('"u-1"')
+    await one.settle(*_opened(3))
+    assert await owner.fetchval("SELECT count(*) FROM commands") == 2
+
+    monkeypatch.undo()
+    await one.settle(*_opened(3))
+
+    assert await _users(owner) == {"u-0", "u-1", "u-2"}
+
+
+async def test_what_poison_leaves_undone_is_undone_for_those_after_it(
+    one: Rig, owner: asyncpg.Connection, fails_on: Fails
+) -> None:
+    """The account is not opened, so its recharge is refused, and the result after it finds no order."""
+    fails_on("account.open")
+
+    await one.settle(open_account(), recharge("upstream"), result())
+
+    assert [said["code"] for said in await tables.replies(owner)] == ["ACCOUNT_NOT_FOUND"]
+    assert await owner.fetchval("SELECT count(*) FROM parked_results") == 1
+
+
+async def test_a_failure_after_the_decision_is_the_message_s_too(
+    one: Rig, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Facts that cannot take a decision in leave nothing half done."""
+    apply = Facts.apply
+
+    def apply_or_fail(facts: Facts, decision: Decision) -> None:
+        apply(facts, decision)
+        if decision.opened is not None and decision.opened.user_id == "u-1":
+            raise KeyError("u-1")
+
+    monkeypatch.setattr(Facts, "apply", apply_or_fail)
+
+    await one.settle(*_opened(3))
+
+    assert await _users(owner) == {"u-0", "u-2"}
+    assert [reason for _, reason, _ in await tables.dead_letters(owner)] == ["INTERNAL"]
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_the_log_says_where_the_wallet_failed_and_nothing_of_what_was_in_the_message(
+    capsys: pytest.CaptureFixture[str], log_format: str
+) -> None:
+    logs.configure(log_format, "info")
+    message = open_account(user_id="u-private")
+
+    try:
+        divmod(len(message.body), 0)
+    except ZeroDivisionError:
+        structlog.get_logger().exception("message.failed")
+
+    said = capsys.readouterr().err
+    assert "message.failed" in said
+    assert "divmod(len(message.body), 0)" in said
+    assert "u-private" not in said
+
+
+# The database says no
+
+
+async def test_what_the_database_refuses_is_set_aside_and_the_others_apply(
+    one: Rig, owner: asyncpg.Connection
+) -> None:
+    await owner.execute("ALTER TABLE accounts ADD CONSTRAINT no_two CHECK (user_id NOT IN ('u-2', 'u-4'))")
+    arrived = _opened(7)
+
+    await one.settle(*arrived)
+
+    assert await _users(owner) == {"u-0", "u-1", "u-3", "u-5", "u-6"}
+    found = await tables.dead_letters(owner)
+    assert [(body, reason) for body, reason, _ in found] == [
+        (arrived[2].body, "INTERNAL"),
+        (arrived[4].body, "INTERNAL"),
+    ]
+    assert all("no_two" in detail for _, _, detail in found)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "left"),
+    [
+        ("ALTER TABLE orders ADD CONSTRAINT none CHECK (serial_no <> 'R-2' OR status <> 'succeeded')", "R-2"),
+        ("ALTER TABLE entries ADD CONSTRAINT none CHECK (amount <> 200)", "R-2"),
+        ("ALTER TABLE payment_results ADD CONSTRAINT none CHECK (payment_order_no <> 'R-2')", "R-2"),
+    ],
+)
+async def test_a_result_that_the_database_refuses_leaves_its_order_as_it_was(
+    one: Rig, owner: asyncpg.Connection, constraint: str, left: str
+) -> None:
+    await one.settle(open_account())
+    await one.settle(*(recharge(serial_no=f"R-{number}", amount=f"{number}") for number in (1, 2, 3)))
+    await owner.execute(constraint)
+
+    await one.settle(*(result(payment_order_no=f"R-{number}", amount=f"{number}") for number in (1, 2, 3)))
+
+    pending = await owner.fetch("SELECT serial_no FROM orders WHERE status = 'pending'")
+    assert [row[0] for row in pending] == [left]
+    assert await owner.fetchval("SELECT balance FROM accounts WHERE kind = 'user'") == 400
+    assert len(await tables.dead_letters(owner)) == 1
+
+
+async def test_what_the_database_refuses_does_not_use_up_its_serial_number(
+    one: Rig, owner: asyncpg.Connection
+) -> None:
+    await owner.execute("ALTER TABLE orders ADD CONSTRAINT none CHECK (false)")
+    await one.settle(open_account())
+    await one.settle(recharge())
+    await owner.execute("ALTER TABLE orders DROP CONSTRAINT none")
+
+    await one.settle(recharge())
+
+    assert await owner.fetchval("SELECT count(*) FROM orders") == 1
+
+
+async def test_unreadable_bytes_are_kept_byte_for_byte(one: Rig, owner: asyncpg.Connection) -> None:
+    bodies = [b"", b"\0", b"\xff\xfe{", b"{" * 10_000, b'{"type": "x\\u0000"}', bytes(range(256)) * 200]
+
+    await one.settle(*(command(body) for body in bodies))
+
+    found = await tables.dead_letters(owner)
+    assert [body for body, _, _ in found] == sorted(bodies)
+    assert {reason for _, reason, _ in found} == {"MALFORMED"}
+
+
+# Parked results take the same road
+
+
+async def test_a_parked_result_that_fails_is_set_aside_and_the_others_apply(
+    one: Rig, owner: asyncpg.Connection, fails_on: Fails
+) -> None:
+    numbers = [f"R-{number}" for number in range(5)]
+    await one.settle(*(result(payment_order_no=number) for number in numbers))
+    await one.settle(open_account(), *(recharge(serial_no=number) for number in numbers))
+    fails_on('"R-1"')
+    fails_on('"R-3"')
+
+    await one.sweep()
+
+    assert await owner.fetchval("SELECT balance FROM accounts WHERE kind = 'user'") == 30_000
+    assert await owner.fetchval("SELECT count(*) FROM parked_results") == 0
+    assert [(body, reason) for body, reason, _ in await tables.dead_letters(owner)] == [
+        (result(payment_order_no=number).body, "INTERNAL") for number in ("R-1", "R-3")
+    ]
+
+
+async def test_a_parked_result_that_the_database_refuses_is_set_aside(
+    one: Rig, owner: asyncpg.Connection
+) -> None:
+    await one.settle(result(payment_order_no="R-1"), result(payment_order_no="R-2"))
+    await one.settle(open_account(), recharge(serial_no="R-1"), recharge(serial_no="R-2"))
+    await owner.execute(
+        "ALTER TABLE orders ADD CONSTRAINT none CHECK (serial_no <> 'R-1' OR status = 'pending')"
+    )
+
+    await one.sweep()
+
+    assert await owner.fetchval("SELECT balance FROM accounts WHERE kind = 'user'") == 10_000
+    assert await owner.fetchval("SELECT count(*) FROM parked_results") == 0
+    ((body, reason, detail),) = await tables.dead_letters(owner)
+    assert (body, reason) == (result(payment_order_no="R-1").body, "INTERNAL")
+    assert "none" in detail

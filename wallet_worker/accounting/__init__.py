@@ -1,0 +1,1 @@
+"""Statements and orders as files, and the gateway's settlement file compared with the orders."""

@@ -1,0 +1,229 @@
+"""Statements and orders for accountants: read from one moment of the database, row by row, however many there are."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import IO, Final, TypeAlias
+
+import asyncpg
+
+from wallet_schemas.money import to_text
+from wallet_schemas.values import OrderStatus, OrderType
+from wallet_worker.accounting.table_file import Cell, Format, Sheet, time_text
+from wallet_worker.store import entries
+from wallet_worker.store.errors import mapped
+from wallet_worker.store.snapshot import chunks, snapshot
+
+APPLICATION: Final = "wallet export"
+
+OnProgress: TypeAlias = Callable[[int, int], None]
+"""Is told how many rows are written, of how many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """From when, and until before when; absent: without that end."""
+
+    since: datetime | None = None
+    before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """What was exported of an account: how many lines, and the balances before the first and after the last."""
+
+    account_no: str
+    lines: int
+    opening_balance: str
+    closing_balance: str
+
+
+STATEMENT_COLUMNS: Final = (
+    "line_no", "created_at", "serial_no", "order_type", "direction", "amount", "currency",
+    "balance_before", "balance_after", "account_no",
+)  # fmt: skip
+
+# As `store.accounts` finds the newest; any account of the key if its number is given.
+_ACCOUNT = """
+SELECT account_id, account_no
+FROM accounts
+WHERE kind = 'user' AND user_id = $1 AND account_type = $2 AND currency = $3
+  AND ($4::text IS NULL OR account_no = $4)
+ORDER BY (status <> 'closed') DESC, created_at DESC, account_id DESC
+LIMIT 1
+"""
+
+_LINES_COUNT = """
+SELECT count(*)
+FROM entries
+WHERE account_id = $1
+  AND ($2::timestamptz IS NULL OR created_at >= $2)
+  AND ($3::timestamptz IS NULL OR created_at < $3)
+"""
+
+_LINES = """
+SELECT e.line_no, e.created_at, o.serial_no, o.order_type, e.direction, e.amount, e.balance_before, e.balance_after
+FROM entries e
+JOIN orders o USING (order_id)
+WHERE e.account_id = $1
+  AND ($2::timestamptz IS NULL OR e.created_at >= $2)
+  AND ($3::timestamptz IS NULL OR e.created_at < $3)
+ORDER BY e.line_no
+"""
+
+
+async def statement(
+    dsn: str,
+    out: IO[str],
+    form: Format,
+    *,
+    user_id: str,
+    account_type: str,
+    currency: str,
+    account_no: str | None = None,
+    span: Span,
+    on_progress: OnProgress,
+) -> Statement | None:
+    """Write an account's lines, oldest first; return what was written, or nothing if there is no such account.
+
+    Without `account_no` it is the user's newest account of the type and currency. Raises the errors of `store.errors`,
+    and UnwritableError; what stands in `out` then is not whole.
+    """
+    with mapped():
+        async with snapshot(dsn, APPLICATION) as connection:
+            account = await connection.fetchrow(_ACCOUNT, user_id, account_type, currency, account_no)
+            if account is None:
+                return None
+            account_id, number = account
+            asked = (account_id, span.since, span.before)
+            total = await connection.fetchval(_LINES_COUNT, *asked)
+            left = await entries.balance_before(connection, account_id, line_no=0, since=span.since)
+            opening_minor, closing_minor, lines = left, left, 0
+            sheet = Sheet(out, STATEMENT_COLUMNS, form)
+            async for rows in chunks(connection, _LINES, *asked):
+                sheet.write(_statement_rows(rows, number, currency))
+                lines += len(rows)
+                closing_minor = rows[-1]["balance_after"]
+                on_progress(lines, total)
+    return Statement(
+        account_no=number,
+        lines=lines,
+        opening_balance=to_text(opening_minor, currency),
+        closing_balance=to_text(closing_minor, currency),
+    )
+
+
+def _statement_rows(
+    rows: Sequence[asyncpg.Record], account_no: str, currency: str
+) -> Iterator[Sequence[Cell]]:
+    for line_no, created_at, serial_no, order_type, direction, amount, before, after in rows:
+        yield (
+            line_no,
+            time_text(created_at),
+            serial_no,
+            order_type,
+            direction,
+            to_text(amount, currency),
+            currency,
+            to_text(before, currency),
+            to_text(after, currency),
+            account_no,
+        )
+
+
+ORDER_COLUMNS: Final = (
+    "order_id", "serial_no", "created_at", "user_id", "account_no", "account_type", "order_type", "amount",
+    "currency", "status", "code", "channel", "late", "transacted_at", "updated_at", "expires_at",
+    "original_serial_no", "hold_serial_no", "remaining", "to_user_id", "to_account_no",
+)  # fmt: skip
+
+_ASKED_FOR = """
+FROM orders o
+JOIN accounts a ON a.account_id = o.account_id
+LEFT JOIN accounts payee ON payee.account_id = o.counter_account_id
+WHERE ($1::timestamptz IS NULL OR o.created_at >= $1)
+  AND ($2::timestamptz IS NULL OR o.created_at < $2)
+  AND ($3::text[] IS NULL OR o.order_type = ANY ($3))
+  AND ($4::text[] IS NULL OR o.status = ANY ($4))
+  AND ($5::text IS NULL OR a.user_id = $5 OR payee.user_id = $5)
+"""
+
+_ORDERS_COUNT = f"SELECT count(*) {_ASKED_FOR}"
+
+# An order_id begins with the time when it was made, and there is an index on it: no sort of all orders.
+_ORDERS = f"""
+SELECT o.order_id, o.serial_no, o.created_at, a.user_id, a.account_no, a.account_type, o.order_type, o.amount,
+       o.currency, o.status, o.code, o.channel, o.late, o.transacted_at, o.updated_at, o.expires_at,
+       o.about_serial_no, o.remaining, payee.user_id, payee.account_no
+{_ASKED_FOR}
+ORDER BY o.order_id
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Which orders: made in the span, of these types, standing so now, and paid or received by the user.
+
+    What is empty or absent excludes nothing.
+    """
+
+    span: Span
+    types: Sequence[OrderType] = ()
+    statuses: Sequence[OrderStatus] = ()
+    user_id: str | None = None
+
+
+async def orders(dsn: str, out: IO[str], form: Format, choice: Choice, *, on_progress: OnProgress) -> int:
+    """Write the orders, by the time when they were made; return how many there are.
+
+    Raises the errors of `store.errors`, and UnwritableError; what stands in `out` then is not whole.
+    """
+    asked = (
+        choice.span.since,
+        choice.span.before,
+        [one.value for one in choice.types] or None,
+        [one.value for one in choice.statuses] or None,
+        choice.user_id,
+    )
+    with mapped():
+        async with snapshot(dsn, APPLICATION) as connection:
+            total = await connection.fetchval(_ORDERS_COUNT, *asked)
+            done = 0
+            sheet = Sheet(out, ORDER_COLUMNS, form)
+            async for rows in chunks(connection, _ORDERS, *asked):
+                sheet.write(_order_rows(rows))
+                done += len(rows)
+                on_progress(done, total)
+    return done
+
+
+def _order_rows(rows: Sequence[asyncpg.Record]) -> Iterator[Sequence[Cell]]:
+    for (
+        order_id, serial_no, created_at, user_id, account_no, account_type, order_type, amount,
+        currency, status, code, channel, late, transacted_at, updated_at, expires_at,
+        about_serial_no, remaining, to_user_id, to_account_no,
+    ) in rows:  # fmt: skip
+        is_refund = order_type == OrderType.REFUND
+        yield (
+            str(order_id),
+            serial_no,
+            time_text(created_at),
+            user_id,
+            account_no,
+            account_type,
+            order_type,
+            to_text(amount, currency),
+            currency,
+            status,
+            code,
+            channel or None,
+            late or None,
+            time_text(transacted_at),
+            time_text(updated_at),
+            time_text(expires_at),
+            about_serial_no if is_refund else None,
+            None if is_refund else about_serial_no,
+            None if remaining is None else to_text(remaining, currency),
+            to_user_id,
+            to_account_no,
+        )

@@ -1,0 +1,350 @@
+"""Whether the gateway's books and the orders agree, payment by payment, in memory that does not grow with either.
+
+The file is read once. For some thousand lines at a time the orders are looked up by their serial numbers, all in one
+moment of the database and under the role that can only read: nothing is written there, not even a temporary table,
+so that it works on a standby too. Which numbers were met is kept in a temporary file of SQLite's, on this machine.
+
+What is missing there can only be said of a span of time: an order whose money moved, by the gateway's own word and
+time (`payment_results.occurred_at`), in a span that the file is meant to cover. The wallet's time of the credit would
+not do: it is later, and on either side of midnight.
+"""
+
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import islice
+from types import MappingProxyType
+from typing import Final, Self, TypeAlias
+
+import asyncpg
+
+from wallet_schemas.money import to_text
+from wallet_schemas.values import OrderStatus, OrderType, PaymentKind, PaymentStatus
+from wallet_worker.accounting.export import Span
+from wallet_worker.accounting.settlement_file import Bad, Read, Reader
+from wallet_worker.store.errors import mapped
+from wallet_worker.store.snapshot import chunks, snapshot
+
+APPLICATION: Final = "wallet reconcile"
+BATCH_LINES: Final = 5_000  # more is no faster, and the progress bar moves in these steps
+SHOWN_MAX: Final = 10  # findings of each kind: enough to see a pattern
+
+
+class Verdict(StrEnum):
+    """What came out for a line of the file, or for an order that none is about. `meaning` says it to a person."""
+
+    meaning: str
+
+    MATCHED = "matched", "both sides say the same"
+    MISSING_HERE = "missing_here", "the wallet has no such order"
+    MISSING_THERE = "missing_there", "the order's money moved in that time, and the file has no line about it"
+    DIFFERENT_KIND = "different_kind", "the order is of another kind than the payment"
+    DIFFERENT_AMOUNT = "different_amount", "the order has another amount or currency"
+    DIFFERENT_STATUS = "different_status", "the order stands otherwise than the payment"
+    DIFFERENT_REF = "different_ref", "the order was paid by another payment of the gateway's"
+    DUPLICATE = "duplicate", "an earlier line is about the same order"
+    BAD_LINE = "bad_line", "the line cannot be read"
+
+    def __new__(cls, value: str, meaning: str) -> Self:
+        """Return the member: a string like any other, that knows what it means."""
+        verdict = str.__new__(cls, value)
+        verdict._value_ = value
+        verdict.meaning = meaning
+        return verdict
+
+
+KINDS: Final[Mapping[OrderType, PaymentKind]] = MappingProxyType(
+    {
+        OrderType.RECHARGE: PaymentKind.CHARGE,
+        OrderType.WITHDRAW: PaymentKind.PAYOUT,
+        OrderType.REFUND: PaymentKind.REFUND,
+    }
+)
+"""The orders that the gateway has to do with, and what they are to it."""
+
+AGREEING: Final[Mapping[PaymentStatus, frozenset[OrderStatus]]] = MappingProxyType(
+    {
+        PaymentStatus.SUCCEEDED: frozenset({OrderStatus.SUCCEEDED}),
+        # What the wallet has given up is no money on either side.
+        PaymentStatus.FAILED: frozenset({OrderStatus.FAILED, OrderStatus.EXPIRED}),
+        PaymentStatus.UNKNOWN: frozenset({OrderStatus.PENDING}),
+    }
+)
+"""As what an order may stand when the gateway says that of its payment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """An order as the wallet has it. `gateway_ref` is the gateway's id in the result that moved its money."""
+
+    serial_no: str
+    order_type: OrderType
+    amount_minor: int
+    currency: str
+    status: OrderStatus
+    gateway_ref: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something on which the two sides do not agree. What is absent is not known, or not there."""
+
+    verdict: Verdict
+    detail: str
+    payment_order_no: str | None = None
+    line_no: int | None = None
+    said: Read | None = None
+    order: Order | None = None
+
+    def row(self) -> dict[str, str | int | None]:
+        """Return it as a row of a table."""
+        line = None if self.said is None else self.said.line
+        order = self.order
+        return {
+            "verdict": self.verdict.value,
+            "line_no": self.line_no,
+            "payment_order_no": self.payment_order_no,
+            "kind": None if line is None else line.kind.value,
+            "amount": None if line is None else line.amount,
+            "currency": None if line is None else line.currency,
+            "status": None if line is None else line.status.value,
+            "gateway_ref": None if line is None else line.gateway_ref,
+            "order_type": None if order is None else order.order_type.value,
+            "order_amount": None if order is None else to_text(order.amount_minor, order.currency),
+            "order_currency": None if order is None else order.currency,
+            "order_status": None if order is None else order.status.value,
+            "order_gateway_ref": None if order is None else order.gateway_ref,
+            "detail": self.detail,
+        }
+
+
+COLUMNS: Final = tuple(Finding(verdict=Verdict.BAD_LINE, detail="").row())
+
+OnProgress: TypeAlias = Callable[[int], None]
+"""Is told how many bytes of the file have been compared."""
+OnFindings: TypeAlias = Callable[[Sequence[Finding]], None]
+"""Is told of all findings, some at a time."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What was compared and what was found: `verdicts` counts all, `findings` are the first of each kind."""
+
+    shown_max: int
+    verdicts: Counter[Verdict] = field(default_factory=Counter)
+    findings: list[Finding] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def clean(self) -> bool:
+        """Whether both sides agree on everything."""
+        return set(self.verdicts) <= {Verdict.MATCHED}
+
+    @property
+    def lines(self) -> int:
+        """How many lines the file has, without its first and empty ones."""
+        return self.verdicts.total() - self.verdicts[Verdict.MISSING_THERE]
+
+    def add(self, findings: Iterable[Finding]) -> None:
+        """Count the findings, and keep those that are among the first of their kind."""
+        for finding in findings:
+            self.verdicts[finding.verdict] += 1
+            if self.verdicts[finding.verdict] <= self.shown_max:
+                self.findings.append(finding)
+
+
+async def reconcile(
+    dsn: str,
+    reader: Reader,
+    *,
+    span: Span | None,
+    shown_max: int = SHOWN_MAX,
+    on_progress: OnProgress = lambda _position: None,
+    on_findings: OnFindings = lambda _findings: None,
+) -> Report:
+    """Return how the file and the orders of one moment agree.
+
+    `span`: when the payments of which the file is meant to have all came about; absent: what is missing in the file is
+    not looked for. Raises the errors of `store.errors`, and what `on_findings` raises.
+    """
+    begun = time.monotonic()
+    report = Report(shown_max)
+    with mapped(), closing(Met()) as met:
+        async with snapshot(dsn, APPLICATION) as connection:
+            for batch in _batches(reader):
+                findings = await _compare(connection, met, batch)
+                matched = len(batch) - len(findings)
+                if matched:
+                    report.verdicts[Verdict.MATCHED] += matched
+                report.add(findings)
+                on_findings(findings)
+                on_progress(reader.position)
+            if span is not None:
+                async for rows in chunks(connection, _MOVED, span.since, span.before):
+                    findings = _missing_there(rows, met)
+                    report.add(findings)
+                    on_findings(findings)
+    report.seconds = time.monotonic() - begun
+    return report
+
+
+def _batches(reader: Reader) -> Iterator[list[Read | Bad]]:
+    lines = iter(reader)
+    while batch := list(islice(lines, BATCH_LINES)):
+        yield batch
+
+
+async def _compare(connection: asyncpg.Connection, met: "Met", batch: Sequence[Read | Bad]) -> list[Finding]:
+    """Return what is found on these lines, at most one finding for each; the others match."""
+    findings: list[Finding] = []
+    firsts: list[Read] = []
+    for one in batch:
+        if isinstance(one, Bad):
+            findings.append(Finding(verdict=Verdict.BAD_LINE, line_no=one.line_no, detail=one.reason))
+        elif (earlier := met.meet(one)) is not None:
+            findings.append(_found(Verdict.DUPLICATE, one, None, earlier))
+        else:
+            firsts.append(one)
+    orders = await _orders(connection, [one.line.payment_order_no for one in firsts])
+    findings += filter(None, (_judge(one, orders.get(one.line.payment_order_no)) for one in firsts))
+    findings.sort(key=lambda finding: finding.line_no or 0)
+    return findings
+
+
+def _judge(said: Read, order: Order | None) -> Finding | None:
+    """Return on what a line and its order do not agree, the gravest if on several, or nothing."""
+    line = said.line
+    if order is None:
+        return _found(Verdict.MISSING_HERE, said, None, "there is no order of this number")
+    if KINDS.get(order.order_type) is not line.kind:
+        return _found(Verdict.DIFFERENT_KIND, said, order, f"{line.kind} there, {order.order_type} here")
+    if (said.amount_minor, line.currency) != (order.amount_minor, order.currency):
+        here = f"{to_text(order.amount_minor, order.currency)} {order.currency}"
+        return _found(
+            Verdict.DIFFERENT_AMOUNT, said, order, f"{line.amount} {line.currency} there, {here} here"
+        )
+    if order.status not in AGREEING[line.status]:
+        return _found(Verdict.DIFFERENT_STATUS, said, order, f"{line.status} there, {order.status} here")
+    if order.gateway_ref is not None and order.gateway_ref != line.gateway_ref:
+        detail = f"{line.gateway_ref} there, {order.gateway_ref} here"
+        return _found(Verdict.DIFFERENT_REF, said, order, detail)
+    return None
+
+
+def _found(verdict: Verdict, said: Read, order: Order | None, detail: str) -> Finding:
+    return Finding(
+        verdict=verdict,
+        detail=detail,
+        payment_order_no=said.line.payment_order_no,
+        line_no=said.line_no,
+        said=said,
+        order=order,
+    )
+
+
+# The result that moved the money: one that repeats or contradicts it is noted with another `processing`.
+_ORDERS = """
+SELECT o.serial_no, o.order_type, o.amount, o.currency, o.status,
+       (SELECT r.gateway_ref
+        FROM payment_results r
+        WHERE r.payment_order_no = o.serial_no AND r.status = 'succeeded' AND r.processing = 'processed'
+        LIMIT 1) AS gateway_ref
+FROM orders o
+WHERE o.serial_no = ANY ($1::text[])
+"""
+
+_MOVED = """
+SELECT o.serial_no, o.order_type, o.amount, o.currency, o.status, r.gateway_ref, r.occurred_at
+FROM payment_results r
+JOIN orders o ON o.serial_no = r.payment_order_no
+WHERE r.status = 'succeeded' AND r.processing = 'processed'
+  AND ($1::timestamptz IS NULL OR r.occurred_at >= $1)
+  AND ($2::timestamptz IS NULL OR r.occurred_at < $2)
+ORDER BY o.serial_no
+"""
+
+
+async def _orders(connection: asyncpg.Connection, serial_nos: Sequence[str]) -> dict[str, Order]:
+    return {row["serial_no"]: _order(row) for row in await connection.fetch(_ORDERS, serial_nos)}
+
+
+def _order(row: asyncpg.Record) -> Order:
+    return Order(
+        serial_no=row["serial_no"],
+        order_type=OrderType(row["order_type"]),
+        amount_minor=row["amount"],
+        currency=row["currency"],
+        status=OrderStatus(row["status"]),
+        gateway_ref=row["gateway_ref"],
+    )
+
+
+def _missing_there(rows: Sequence[asyncpg.Record], met: "Met") -> list[Finding]:
+    absent = met.never_met([row["serial_no"] for row in rows])
+    return [
+        Finding(
+            verdict=Verdict.MISSING_THERE,
+            detail=f"the gateway said on {row['occurred_at']:%Y-%m-%d %H:%M:%S}Z that it succeeded",
+            payment_order_no=row["serial_no"],
+            order=_order(row),
+        )
+        for row in rows
+        if row["serial_no"] in absent
+    ]
+
+
+class Met:
+    """The payments that the file has been met with, on the disk as soon as they are many."""
+
+    def __init__(self) -> None:
+        # Without a name it is a file of its own that nobody else sees, and that is gone when it is closed.
+        self._connection = sqlite3.connect("", isolation_level=None)
+        self._connection.executescript(_MET)
+
+    def close(self) -> None:
+        """Forget all of them."""
+        self._connection.close()
+
+    def meet(self, said: Read) -> str | None:
+        """Note that a line is about its payment; return what an earlier line said, if one was, for a person."""
+        line = said.line
+        values = (line.kind.value, said.amount_minor, line.currency, line.status.value, line.gateway_ref)
+        cursor = self._connection.execute(_MEET, (line.payment_order_no, said.line_no, *values))
+        if cursor.rowcount:
+            return None
+        line_no, *earlier = self._connection.execute(_RECALL, (line.payment_order_no,)).fetchone()
+        if tuple(earlier) == values:
+            return f"line {line_no} says the same"
+        kind, amount_minor, currency, status, gateway_ref = earlier
+        return f"line {line_no} says {kind}, {to_text(amount_minor, currency)} {currency}, {status}, {gateway_ref}"
+
+    def never_met(self, numbers: Sequence[str]) -> set[str]:
+        """Return those of the numbers that no line was about."""
+        return {
+            number for number in numbers if self._connection.execute(_RECALL, (number,)).fetchone() is None
+        }
+
+
+_MET: Final = """
+PRAGMA cache_size = -32768;  -- 32 MiB: what is more goes to the disk
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+CREATE TABLE met (
+    payment_order_no TEXT NOT NULL PRIMARY KEY,
+    line_no INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    amount_minor INTEGER NOT NULL,
+    currency TEXT NOT NULL,
+    status TEXT NOT NULL,
+    gateway_ref TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+BEGIN;  -- for good: nothing of it is ever kept
+"""
+_MEET: Final = "INSERT OR IGNORE INTO met VALUES (?, ?, ?, ?, ?, ?, ?)"
+_RECALL: Final = """
+SELECT line_no, kind, amount_minor, currency, status, gateway_ref FROM met WHERE payment_order_no = ?
+"""

@@ -1,0 +1,259 @@
+"""The audit that goes on: new lines are checked as they come, against what the lines before them left.
+
+A whole audit comes first. After it only accounts that have changed are looked at, found by the transaction that
+wrote them: a number that was drawn first may be committed last, so nothing is taken "after the last one seen".
+Every order that has a new line is checked with all of its lines, and with its result and what is refunded of its
+recharge: one that is paid a second time is found too.
+
+No index leads from a transaction to the lines that it wrote, and reading the whole table every time would take longer
+the longer it is. A line that somebody wrote without changing its account is found all the same: each time
+`PROBED_ACCOUNTS` accounts are asked for a line after the one that they believe to be their last, in turns. So it is
+found at once where there are no more accounts than that, and within some minutes where there are a million.
+
+Only a whole audit finds what is changed in lines that are there already, a line of no account at all, and what no line
+tells of: holds and what is reserved, orders that wait or came to nothing, commands without an order, an account that is
+closed and not empty, and numbers that are there twice.
+
+What is kept in memory is the last line and the balance of every account, about 200 bytes each.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import asyncpg
+from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import Counter as Counting
+
+from wallet_worker.audit.report import (
+    APPLICATION,
+    LONG_AGO,
+    SHOWN_MAX,
+    AccountSoFar,
+    Finding,
+    Invariant,
+    OnProgress,
+    Report,
+    audit,
+    check_account,
+    check_line,
+    check_orders,
+    find_stray_lines,
+    find_too_many_refunds,
+    find_unpaid,
+    named,
+)
+from wallet_worker.backoff import Pause, rest
+from wallet_worker.store.errors import LostRaceError, UnavailableError, mapped
+from wallet_worker.store.snapshot import snapshot
+
+EVERY_SECONDS: Final = 2.0
+PROBED_ACCOUNTS: Final = 10_000  # a look into an index for each
+BEFORE_ALL: Final = -(2**63)  # no account_id is below it
+
+T = TypeVar("T")
+
+_MOMENT = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text"
+
+_BASELINE = "SELECT account_id, line_no, balance FROM accounts"
+
+# max() of one account is one look into the index, whatever the statistics say.
+_OUTGROWN = """
+SELECT count(*), max(account_id), array_agg(account_id) FILTER (WHERE found_line_no > line_no)
+FROM (
+    SELECT a.account_id, a.line_no,
+           (SELECT max(e.line_no) FROM entries e WHERE e.account_id = a.account_id) AS found_line_no
+    FROM accounts a
+    WHERE a.account_id > $1
+    ORDER BY a.account_id
+    LIMIT $2
+) AS probed
+"""
+
+# Every transaction that was not over at the moment before has a number that is not before that moment's.
+_CHANGED = """
+SELECT account_id, kind = 'user', currency, balance, reserved, line_no
+FROM accounts
+WHERE age(xmin) <= age($1::text::xid8::xid) OR account_id = ANY ($2::bigint[])
+"""
+
+_NEW_LINES = """
+SELECT e.account_id, e.line_no, e.direction = 'credit', e.amount, e.balance_before, e.balance_after, e.order_id,
+       e.created_at, before.created_at
+FROM unnest($1::bigint[], $2::bigint[]) AS seen (account_id, line_no)
+JOIN entries e ON e.account_id = seen.account_id AND e.line_no > seen.line_no
+LEFT JOIN entries before ON before.account_id = e.account_id AND before.line_no = e.line_no - 1
+ORDER BY e.account_id, e.line_no
+"""
+
+
+class Signals:
+    """What Prometheus sees of an audit that goes on; `registry` is what is to be served."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.lines = Counting(
+            "wallet_audit_lines", "Lines that were checked as they came.", registry=self.registry
+        )
+        self.findings = Gauge(
+            "wallet_audit_findings",
+            "Broken rules that were found. Above zero: call somebody.",
+            registry=self.registry,
+        )
+        self.checked_at = Gauge(
+            "wallet_audit_checked_timestamp_seconds",
+            "When the last check was complete.",
+            registry=self.registry,
+        )
+
+
+@dataclass(slots=True)
+class _Seen:
+    """Where the follower stands: a moment of the database, and each account's last line and balance then.
+
+    `probed_to` is the account at which the last turn of probing ended.
+    """
+
+    moment: str
+    probed_to: int = BEFORE_ALL
+    accounts: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+
+async def follow(
+    dsn: str,
+    stopping: asyncio.Event,
+    signals: Signals,
+    *,
+    every_seconds: float = EVERY_SECONDS,
+    shown_max: int = SHOWN_MAX,
+    on_progress: OnProgress = lambda _progress: None,
+    on_away: Callable[[str], None] = lambda _reason: None,
+) -> Report | None:
+    """Return the first report that is not clean, or that of the last complete check once `stopping` is set.
+
+    It is absent if `stopping` was set before the whole audit was complete: nothing is known then. The report's `lines`
+    are those that were checked, with the whole audit at the beginning. A database that is away is waited for;
+    `on_away` is told why, each time.
+    """
+    seen = await _waited_for(lambda: _begin(dsn), stopping, on_away)
+    report = await _waited_for(
+        lambda: audit(dsn, shown_max=shown_max, on_progress=on_progress), stopping, on_away
+    )
+    if report is None or seen is None:
+        return None
+    check_new = partial(_check_new, dsn, seen, report)
+    while True:
+        signals.findings.set(report.found.total())
+        signals.checked_at.set(time.time())
+        if not report.clean:
+            return report
+        await rest(every_seconds, stopping)
+        new_lines = await _waited_for(check_new, stopping, on_away)
+        if new_lines is None:
+            return report
+        signals.lines.inc(new_lines)
+
+
+async def _waited_for(
+    work: Callable[[], Coroutine[Any, Any, T]], stopping: asyncio.Event, on_away: Callable[[str], None]
+) -> T | None:
+    """Return what the work returns, begun again while the database is away or busy; nothing if stopping came first."""
+    pause = Pause()
+    while not stopping.is_set():
+        try:
+            return await _unless(stopping, work())
+        except (
+            LostRaceError,
+            UnavailableError,
+        ) as exc:  # a lost race: with a lock, or on a standby with its recovery
+            on_away(str(exc))
+            await pause.wait(stopping)
+    return None
+
+
+async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """Return what the work returns, or nothing if stopping came first: the work is then cancelled, and over."""
+    working = asyncio.create_task(work, name="audit.working")
+    told = asyncio.create_task(stopping.wait(), name="audit.told")
+    try:
+        await asyncio.wait({working, told}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        working.cancel()
+        told.cancel()
+        await asyncio.gather(working, told, return_exceptions=True)
+
+
+async def _begin(dsn: str) -> _Seen:
+    """Return where every account stands, before the whole audit: what comes meanwhile is checked by both."""
+    with mapped():
+        async with snapshot(dsn, APPLICATION) as connection:
+            seen = _Seen(await connection.fetchval(_MOMENT))
+            async for account_id, line_no, balance in connection.cursor(_BASELINE, prefetch=10_000):
+                seen.accounts[account_id] = (line_no, balance)
+            return seen
+
+
+async def _check_new(dsn: str, seen: _Seen, report: Report) -> int:
+    """Put what is wrong with the lines since the moment seen into a report that was clean, and move that moment on.
+
+    Return how many lines there were.
+    """
+    checked = Report(report.shown_max)
+    with mapped():
+        async with snapshot(dsn, APPLICATION) as connection:
+            moment = await connection.fetchval(_MOMENT)
+            probed, probed_to, outgrown = await connection.fetchrow(
+                _OUTGROWN, seen.probed_to, PROBED_ACCOUNTS
+            ) or (0, BEFORE_ALL, None)
+            changed = [
+                _so_far(row, seen.accounts.get(row[0], (0, 0)))
+                for row in await connection.fetch(_CHANGED, seen.moment, outgrown or [])
+            ]
+            lines = await connection.fetch(
+                _NEW_LINES,
+                [account.account_id for account in changed],
+                [account.last_line_no for account in changed],
+            )
+            _check_lines(changed, lines, checked)
+            order_ids = list({line["order_id"] for line in lines})
+            await check_orders(connection, order_ids, checked)
+            await find_stray_lines(connection, order_ids, checked)
+            await find_unpaid(connection, order_ids, checked)
+            await find_too_many_refunds(connection, order_ids, checked)
+            checked.findings = await named(connection, checked.findings)
+    # Only now: a check that was cut off is made again from where it began.
+    seen.accounts |= {account.account_id: (account.line_no, account.balance) for account in changed}
+    seen.moment = moment
+    seen.probed_to = probed_to if probed == PROBED_ACCOUNTS else BEFORE_ALL
+    report.lines += len(lines)
+    report.found, report.findings = checked.found, checked.findings
+    return len(lines)
+
+
+def _so_far(row: asyncpg.Record, before: tuple[int, int]) -> AccountSoFar:
+    account_id, is_user, currency, balance, reserved, line_no = row
+    last_line_no, left = before
+    return AccountSoFar(account_id, is_user, currency, balance, reserved, line_no, last_line_no, left, left)
+
+
+def _check_lines(changed: Sequence[AccountSoFar], lines: Sequence[asyncpg.Record], report: Report) -> None:
+    """Find what is wrong with new lines, in the order of their accounts, and with the accounts that have them."""
+    accounts = {account.account_id: account for account in changed}
+    by_currency: Counter[str] = Counter()
+    for account_id, line_no, is_credit, amount, before, after, _order_id, created_at, before_at in lines:
+        account = accounts[account_id]
+        account.last_at = before_at or LONG_AGO
+        signed = amount if is_credit else -amount
+        check_line(account, line_no, signed, before, after, created_at, report)
+        by_currency[account.currency] += signed
+    for account in changed:
+        check_account(account, report)
+    for currency, moved in by_currency.items():
+        if moved:
+            detail = f"new entries in {currency} sum to {moved} minor units"
+            report.add(Finding(invariant=Invariant.CURRENCY_SUM, detail=detail))

@@ -1,0 +1,1 @@
+"""`wallet dlq`: dead letters at a terminal."""

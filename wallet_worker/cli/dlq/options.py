@@ -1,0 +1,193 @@
+"""What the commands of `wallet dlq` have in common: who asks, which letters, and how it ends."""
+
+import os
+import pwd
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from wallet_worker.cli import environment, exits, terminal
+from wallet_worker.cli.exits import Exit
+from wallet_worker.cli.options import read_time
+from wallet_worker.dead_letters.model.records import (
+    COMMAND_LINE,
+    NAME,
+    Actor,
+    Filter,
+    InvalidEditError,
+    LetterState,
+    OperationError,
+)
+from wallet_worker.settings.operators import Role
+
+if TYPE_CHECKING:
+    from wallet_worker.dead_letters.operations import Operations
+    from wallet_worker.settings.settings import Settings
+
+T = TypeVar("T")
+
+As = Annotated[
+    str | None,
+    typer.Option(
+        "--as", metavar="NAME", help="Who you are, for the audit. By default the user of this machine."
+    ),
+]
+Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, for the audit.")]
+Number = Annotated[int, typer.Argument(metavar="NUMBER", min=1, help="The letter's number.")]
+State = Annotated[
+    list[LetterState] | None, typer.Option("--state", help="Only letters that stand there; may be repeated.")
+]
+Reason = Annotated[str | None, typer.Option(metavar="CODE", help="Only letters with this reason.")]
+Source = Annotated[str | None, typer.Option(metavar="QUEUE", help="Only letters from this queue.")]
+Type = Annotated[str | None, typer.Option("--type", help="Only messages of this type.")]
+Serial = Annotated[
+    str | None, typer.Option(metavar="SERIAL", help="Only letters with this serial_no or payment_order_no.")
+]
+OfUser = Annotated[str | None, typer.Option("--user", metavar="USER", help="Only letters of this user.")]
+Ids = Annotated[str | None, typer.Option(metavar="1,2,…", help="Only these letters.")]
+Arrived = Annotated[
+    str | None, typer.Option("--from", metavar="TIME", help="Only those that arrived then or later.")
+]
+ArrivedBefore = Annotated[
+    str | None, typer.Option("--to", metavar="TIME", help="Only those that arrived before.")
+]
+
+SeenUpTo = Annotated[
+    int | None,
+    typer.Option(
+        "--seen-up-to",
+        metavar="NUMBER",
+        min=1,
+        help="Only letters up to this one, the newest that `list` or `groups` has shown you.",
+    ),
+]
+
+
+def filtered(  # noqa: PLR0917 -- the options of a command, in their order
+    state: list[LetterState] | None,
+    reason: str | None,
+    source: str | None,
+    type_: str | None,
+    serial: str | None,
+    user: str | None,
+    ids: str | None,
+    since: str | None,
+    until: str | None,
+    seen_up_to: int | None = None,
+) -> Filter:
+    """Return the filter that options ask for, or end the command."""
+    try:
+        chosen = Filter.from_query({"ids": ids or ""}).ids
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc), param_hint="--ids") from None
+    return Filter(
+        states=tuple(state or ()),
+        reason=reason.upper() if reason else None,
+        source=source,
+        message_type=type_,
+        serial_no=serial,
+        user_id=user,
+        since=read_time("--from", since),
+        until=read_time("--to", until),
+        ids=chosen,
+        seen_up_to=seen_up_to,
+    )
+
+
+def ask(
+    name: str | None,
+    work: "Callable[[Operations, Actor], Awaitable[T]]",
+    *,
+    predicts: bool = False,
+    in_person: bool = False,
+) -> T:
+    """Return what the operations answer, or end the command with the sentence that says why not.
+
+    `predicts`: the answer says what a worker would do. `in_person`: nobody may ask under another name than their own.
+    """
+    settings = environment.desk()
+    actor = _actor(settings, name, in_person=in_person)
+    if predicts and not settings.payment_keys:
+        terminal.say(
+            "WALLET_PAYMENT_KEYS is empty here: payment results are predicted as if all were BAD_SIGNATURE"
+        )
+
+    async def asked() -> T:
+        async with _desk(settings) as operations:
+            return await work(operations, actor)
+
+    try:
+        return exits.run(asked())
+    except InvalidEditError as exc:
+        for fault in exc.faults:
+            terminal.say(f"{fault.field or 'message'}: {fault.message}")
+        exits.end(Exit.FOUND, str(exc))
+    except OperationError as exc:
+        exits.end(Exit.FOUND, str(exc))
+
+
+@asynccontextmanager
+async def _desk(settings: "Settings") -> "AsyncIterator[Operations]":
+    from wallet_worker.dead_letters.operations import Operations
+    from wallet_worker.store.database import Database
+    from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE
+
+    database = Database(
+        settings.database_url.get_secret_value(),
+        role=OPERATOR_ROLE,
+        application="wallet dlq",
+        size_max=2,
+    )
+    await database.open()
+    try:
+        yield Operations(database, settings.rules, settings.keys, settings.dead_letter_limits)
+    finally:
+        await database.close()
+
+
+def _actor(settings: "Settings", name: str | None, *, in_person: bool) -> Actor:
+    """Return who asks. The command line believes the name: whoever has the database's address can do all of this.
+
+    But a second person is not believed: it must be the login's own name, which has a role.
+    """
+    login = _login()
+    name = (name or login).strip()
+    if not NAME.fullmatch(name):
+        exits.end(
+            Exit.MISUSED,
+            f"{terminal.plain(name)[:64]} is no name: --as takes small letters a to z, digits and ._@-, 64 at most, "
+            "a letter or digit first",
+        )
+    if in_person:
+        _vouch(settings, name, login)
+    role = settings.dlq_roles.get(name) if settings.dlq_roles else Role.APPROVER
+    if role is None:
+        exits.end(Exit.FOUND, f"{name} has no role in WALLET_DLQ_ROLES")
+    # Without the machine: each `docker compose run` is a new one, and whoever sits there the same.
+    return Actor(name, role, f"{COMMAND_LINE}{login}")
+
+
+def _vouch(settings: "Settings", name: str, login: str) -> None:
+    """End the command unless this machine knows that whoever asks is called so, and somebody has given them a role."""
+    if not settings.dlq_roles:
+        exits.end(
+            Exit.FOUND,
+            "nobody can approve here while WALLET_DLQ_ROLES is empty, because everybody would be an approver: set who "
+            "may, or approve in the console",
+        )
+    if name != login:
+        exits.end(
+            Exit.FOUND,
+            f"nobody approves in another name: this login is {login}, and not {name}. Approve from your own login, or "
+            "in the console",
+        )
+
+
+def _login() -> str:
+    """Return whose process this is, as the system has it: what the environment says, anybody can write."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user need not have a name
+        return f"uid{os.getuid()}"

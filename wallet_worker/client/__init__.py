@@ -1,0 +1,592 @@
+"""A client for services that use the wallet: call a method, get the outcome.
+
+    async with WalletClient("amqp://user:password@host/") as wallet:
+        outcome = await wallet.recharge("alice", "100.00", "TWD", "card", serial_no="R-1")
+
+Every command can be called again with the same serial number, after whatever went wrong: it has one effect,
+and every call gets the same outcome. Choose the number, and store it, before the first call. A refusal is an
+outcome too: look at `outcome.status`, or let `result_of` raise.
+
+Thousands of calls may be under way on one client, on one connection (`rpc.py`). When it is lost, the calls under
+way fail with what is known about them, and the next call connects anew.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Annotated, Final, Self, TypeVar
+
+from pydantic import Field, TypeAdapter
+
+from wallet_schemas.codes import Code
+from wallet_schemas.commands import (
+    Capture,
+    CloseAccount,
+    Command,
+    FreezeAccount,
+    Hold,
+    OpenAccount,
+    Outcome,
+    Recharge,
+    Refund,
+    Release,
+    Transfer,
+    UnfreezeAccount,
+    Withdraw,
+)
+from wallet_schemas.message import Message, Part
+from wallet_schemas.names import DEFAULT_ACCOUNT_TYPE, WALLET_COMMANDS, WALLET_QUERIES
+from wallet_schemas.queries import (
+    AccountList,
+    GetAccount,
+    GetOrder,
+    GetStatement,
+    OrderDetail,
+    QueryRefused,
+    Statement,
+)
+from wallet_schemas.values import STATEMENT_LINES_DEFAULT, STATEMENT_LINES_MAX, OrderStatus, OutcomeStatus
+from wallet_worker.broker.connection import BrokerUnavailableError
+from wallet_worker.client.rpc import NoReply, NotSent, Rpc
+
+__all__ = [
+    "NotAcceptedError",
+    "NotSettledError",
+    "OutcomeUnknownError",
+    "QueryRefusedError",
+    "RefusedError",
+    "UnansweredError",
+    "WalletClient",
+    "WalletError",
+    "new_serial_no",
+    "result_of",
+]
+
+TIMEOUT_SECONDS: Final = 10.0
+SETTLED_POLL_SECONDS: Final = (
+    0.05  # a card takes about a second; doubled each time, so that hours cost little
+)
+SETTLED_POLL_SECONDS_MAX: Final = 2.0
+
+
+class WalletError(Exception):
+    """The wallet was asked and there is no answer to return; the text is for a person."""
+
+
+class NotAcceptedError(WalletError):
+    """It never reached the wallet, so nothing was done: the broker is away, or did not take it.
+
+    `serial_no` is that of the command, and absent for a query.
+    """
+
+    def __init__(self, message: str, serial_no: str | None = None) -> None:
+        super().__init__(message)
+        self.serial_no = serial_no
+
+
+class OutcomeUnknownError(WalletError):
+    """The command was sent and no outcome came: it may have been applied, may be later, or never.
+
+    Call again with the same `serial_no`, as often as you like, until there is an outcome.
+    """
+
+    def __init__(self, message: str, serial_no: str) -> None:
+        super().__init__(f"{message}; send it again with the same serial number {serial_no}")
+        self.serial_no = serial_no
+
+
+class UnansweredError(WalletError):
+    """A query was sent and no answer came. It changes nothing: ask again."""
+
+
+class QueryRefusedError(WalletError):
+    """The wallet cannot answer the query; `code` says why."""
+
+    def __init__(self, refusal: QueryRefused) -> None:
+        super().__init__(f"{refusal.code}: {refusal.message}")
+        self.code: Code = refusal.code
+
+
+class RefusedError(WalletError):
+    """The wallet refused the command, which is final for its serial number; `outcome` is what it said."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(f"{outcome.serial_no} was refused, {outcome.code}: {outcome.code.meaning}")
+        self.outcome = outcome
+        self.code: Code = outcome.code
+
+
+class NotSettledError(WalletError):
+    """The order still waited for the payment gateway when the time was over; `order` is how it stood."""
+
+    def __init__(self, order: OrderDetail) -> None:
+        super().__init__(f"the order {order.outcome.serial_no} still waits for its payment")
+        self.order = order
+
+
+def new_serial_no() -> str:
+    """Return a serial number that nobody else has; later ones sort after earlier ones."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(6)}"
+
+
+R = TypeVar("R", bound=Part)
+
+
+def result_of(outcome: Outcome, kind: type[R]) -> R:
+    """Return what an applied command made, which is of this kind; raises RefusedError if it was refused.
+
+        order = result_of(await wallet.transfer("alice", "bob", "25.00", "TWD", serial_no="T-1"), OrderView)
+
+    OpenAccountResult of an opening, AccountView of the other commands of accounts, RechargeResult of a recharge,
+    OrderView of the other orders; TypeError for another kind.
+    """
+    if outcome.status is OutcomeStatus.REFUSED:
+        raise RefusedError(outcome)
+    if not isinstance(outcome.result, kind):
+        raise TypeError(f"the result of {outcome.serial_no} is no {kind.__name__}")
+    return outcome.result
+
+
+Answer = TypeVar("Answer", bound=Message)
+
+_OUTCOME: Final = TypeAdapter(Outcome)
+_ACCOUNTS: Final[TypeAdapter[AccountList | QueryRefused]] = TypeAdapter(
+    Annotated[AccountList | QueryRefused, Field(discriminator="type")]
+)
+_ORDER: Final[TypeAdapter[OrderDetail | QueryRefused]] = TypeAdapter(
+    Annotated[OrderDetail | QueryRefused, Field(discriminator="type")]
+)
+_STATEMENT: Final[TypeAdapter[Statement | QueryRefused]] = TypeAdapter(
+    Annotated[Statement | QueryRefused, Field(discriminator="type")]
+)
+
+
+class WalletClient:
+    """Sends commands and queries, and waits for what the wallet says.
+
+    Each call ends within `timeout_seconds`, or within its own. `name` is what operators see in the broker's list.
+    """
+
+    def __init__(
+        self, amqp_url: str, *, timeout_seconds: float = TIMEOUT_SECONDS, name: str = "wallet client"
+    ) -> None:
+        self._rpc = Rpc(amqp_url, name=name)
+        self._timeout_seconds = timeout_seconds
+
+    async def __aenter__(self) -> Self:
+        """Be connected; raises NotAcceptedError, or WrongUrlError for what is no address of a broker."""
+        try:
+            await self._rpc.open()
+        except BrokerUnavailableError as exc:
+            raise NotAcceptedError(str(exc)) from exc
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Calls that are still under way fail with what is known about them."""
+        await self._rpc.close()
+
+    # Commands: each returns the outcome, and raises what `apply` does.
+
+    async def open_account(
+        self,
+        user_id: str,
+        currency: str,
+        account_type: str = DEFAULT_ACCOUNT_TYPE,
+        *,
+        serial_no: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Outcome:
+        """Open an account; the result is an OpenAccountResult."""
+        command = OpenAccount(
+            serial_no=serial_no or new_serial_no(),
+            user_id=user_id,
+            account_type=account_type,
+            currency=currency,
+            metadata=_notes(metadata),
+        )
+        return await self.apply(command, timeout_seconds=timeout_seconds)
+
+    async def freeze_account(
+        self,
+        user_id: str,
+        currency: str,
+        reason: str,
+        account_type: str = DEFAULT_ACCOUNT_TYPE,
+        *,
+        serial_no: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Outcome:
+        """Let no money leave an account any more; the result is an AccountView."""
+        command = FreezeAccount(
+            serial_no=serial_no or new_serial_no(),
+            user_id=user_id,
+            account_type=account_type,
+            currency=currency,
+            reason=reason,
+            metadata=_notes(metadata),
+        )
+        return await self.apply(command, timeout_seconds=timeout_seconds)
+
+    async def unfreeze_account(
+        self,
+        user_id: str,
+        currency: str,
+        reason: str,
+        account_type: str = DEFAULT_ACCOUNT_TYPE,
+        *,
+        serial_no: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Outcome:
+        """Let money leave a frozen account again; the result is an AccountView."""
+        command = UnfreezeAccount(
+            serial_no=serial_no or new_serial_no(),
+            user_id=user_id,
+            account_type=account_type,
+            currency=currency,
+            reason=reason,
+            metadata=_notes(metadata),
+        )
+        return await self.apply(command, timeout_seconds=timeout_seconds)
+
+    async def close_account(
+        self,
+        user_id: str,
+        currency: str,
+        reason: str,
+        account_type: str = DEFAULT_ACCOUNT_TYPE,
+        *,
+        serial_no: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Outcome:
+        """Close an empty account for ever; the result is an AccountView."""
+        command = CloseAccount(
+            serial_no=serial_no or new_serial_no(),
+            user_id=user_id,
+            account_type=account_type,
+            currency=currency,
+            reason=reason,
+            metadata=_notes(metadata),
+        )
+        return await self.apply(command, timeout_seconds=timeout_seconds)
+
+    async def recharge(
+        self,
+        user_id: str,
+        amount: str,
+        currency: str,
+        recharge_type: str,
+        account_type: str = DEFAULT_ACCOUNT_TYPE,
+        *,
+        serial_no: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Outcome:
+        """Order a recharge; the result is a RechargeResult, which says that the order is pending.
+
+        The money comes later: `settled` waits for it, and events tell of it.
+        """
+        command = Recharge(
+            serial_no=serial_no or new_serial_no(),
+            user_id=user_id,
+            account_type=account_type,
+            amount=amount,
+            currency=currency,
+            recharge_type=recharge_type,
+            metadata=_notes(metadata),
+        )
+        return await self.apply(command, timeout_seconds=timeout_seconds)
+
+    async def withdraw(
+        self,
+        user_id: str,
+        amount: str,
+        currency: str,
+        payout_type: str,
+        account_type: str = DEFAULT_ACCOUNT_TYPE,
+        *,
+        serial_no: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Outcome:
+        """Order a withdrawal; the result is an OrderView, pending, and the amount is reserved.
+
+        Whether it was paid out is said later: `settled` waits for it, and events tell of it.
+        """
+        command = Withdraw(
+            serial_no=serial_no or new_serial_no(),
+            user_id=user_id,
+            account_type=account_type,
+            amount=amount,
+            currency=currency,
+            payout_type=payout_type,
+            metadata=_notes(metadata),
+        )
+        return await self.apply(command, timeout_seconds=timeout_seconds)
+
+    async def transfer(
+        self,
+        user_id: str,
+        to_user_id: str,
+        amount: str,
+        currency: str,
+        account_type: str = DEFAULT_ACCOUNT_TYPE,
+        to_account_type: str = DEFAULT_ACCOUNT_TYPE,
+        *,
+        serial_no: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Outcome:
+        """Move money from one account to another, at once; the result is an OrderView."""
+        command = Transfer(
+            serial_no=serial_no or new_serial_no(),
+            user_id=user_id,
+            account_type=account_type,
+            to_user_id=to_user_id,
+            to_account_type=to_account_type,
+            amount=amount,
+            currency=currency,
+            metadata=_notes(metadata),
+        )
+        return await self.apply(command, timeout_seconds=timeout_seconds)
+
+    async def refund(
+        self,
+        original_serial_no: str,
+        amount: str,
+        currency: str,
+        *,
+        serial_no: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Outcome:
+        """Order a refund of a recharge or a part of it; the result is an OrderView, pending, the amount reserved.
+
+        Whether it was given back is said later: `settled` waits for it, and events tell of it.
+        """
+        command = Refund(
+            serial_no=serial_no or new_serial_no(),
+            original_serial_no=original_serial_no,
+            amount=amount,
+            currency=currency,
+            metadata=_notes(metadata),
+        )
+        return await self.apply(command, timeout_seconds=timeout_seconds)
+
+    async def hold(
+        self,
+        user_id: str,
+        amount: str,
+        currency: str,
+        expires_in_seconds: int,
+        account_type: str = DEFAULT_ACCOUNT_TYPE,
+        *,
+        serial_no: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Outcome:
+        """Reserve money, to be captured or released later; the result is an OrderView with `remaining`."""
+        command = Hold(
+            serial_no=serial_no or new_serial_no(),
+            user_id=user_id,
+            account_type=account_type,
+            amount=amount,
+            currency=currency,
+            expires_in_seconds=expires_in_seconds,
+            metadata=_notes(metadata),
+        )
+        return await self.apply(command, timeout_seconds=timeout_seconds)
+
+    async def capture(
+        self,
+        hold_serial_no: str,
+        to_user_id: str,
+        amount: str,
+        currency: str,
+        to_account_type: str = DEFAULT_ACCOUNT_TYPE,
+        *,
+        serial_no: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Outcome:
+        """Move money that a hold reserves to another account, at once; the result is an OrderView."""
+        command = Capture(
+            serial_no=serial_no or new_serial_no(),
+            hold_serial_no=hold_serial_no,
+            amount=amount,
+            currency=currency,
+            to_user_id=to_user_id,
+            to_account_type=to_account_type,
+            metadata=_notes(metadata),
+        )
+        return await self.apply(command, timeout_seconds=timeout_seconds)
+
+    async def release(
+        self,
+        hold_serial_no: str,
+        *,
+        serial_no: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Outcome:
+        """Give back what is left of a hold; the result is an OrderView, whose amount that was."""
+        command = Release(
+            serial_no=serial_no or new_serial_no(),
+            hold_serial_no=hold_serial_no,
+            metadata=_notes(metadata),
+        )
+        return await self.apply(command, timeout_seconds=timeout_seconds)
+
+    async def apply(self, command: Command, *, timeout_seconds: float | None = None) -> Outcome:
+        """Send a command and return its outcome, also where that is a refusal: look at `outcome.status`.
+
+        Raises NotAcceptedError if nothing was done, and OutcomeUnknownError if that is not known. Both have the
+        serial number, with which it is safe to call again. A command that is malformed raises pydantic's
+        ValidationError, a ValueError, when it is made.
+        """
+
+        def read(body: bytes) -> Outcome:
+            outcome = _OUTCOME.validate_json(body)
+            if outcome.serial_no != command.serial_no:
+                raise ValueError("it speaks of another serial number")
+            return outcome
+
+        try:
+            return await self._rpc.call(WALLET_COMMANDS, command, read, self._seconds(timeout_seconds))
+        except NotSent as exc:
+            raise NotAcceptedError(str(exc), command.serial_no) from exc
+        except NoReply as exc:
+            raise OutcomeUnknownError(str(exc), command.serial_no) from exc
+
+    async def submit(self, command: Command, *, timeout_seconds: float | None = None) -> None:
+        """Send a command and return when the broker has it, without waiting for the outcome.
+
+        Raises NotAcceptedError and OutcomeUnknownError, as `apply` does.
+        """
+        try:
+            await self._rpc.send(WALLET_COMMANDS, command, self._seconds(timeout_seconds))
+        except NotSent as exc:
+            raise NotAcceptedError(str(exc), command.serial_no) from exc
+        except NoReply as exc:
+            raise OutcomeUnknownError(str(exc), command.serial_no) from exc
+
+    # Queries: each raises QueryRefusedError, NotAcceptedError or UnansweredError.
+
+    async def account(
+        self,
+        user_id: str,
+        account_type: str | None = None,
+        currency: str | None = None,
+        *,
+        timeout_seconds: float | None = None,
+    ) -> AccountList:
+        """Return the accounts of a user, all or those of one type or currency; perhaps none."""
+        query = GetAccount(user_id=user_id, account_type=account_type, currency=currency)
+        return await self._ask(query, _ACCOUNTS, timeout_seconds)
+
+    async def order(self, serial_no: str, *, timeout_seconds: float | None = None) -> OrderDetail:
+        """Return the outcome of a serial number, and its order as it stands now."""
+        return await self._ask(GetOrder(serial_no=serial_no), _ORDER, timeout_seconds)
+
+    async def statement(
+        self,
+        user_id: str,
+        currency: str,
+        account_type: str = DEFAULT_ACCOUNT_TYPE,
+        *,
+        from_time: datetime | None = None,
+        to_time: datetime | None = None,
+        after_line_no: int | None = None,
+        limit: int = STATEMENT_LINES_DEFAULT,
+        timeout_seconds: float | None = None,
+    ) -> Statement:
+        """Return a page of an account's entries, oldest first, and the balances before and after them."""
+        query = GetStatement(
+            user_id=user_id,
+            account_type=account_type,
+            currency=currency,
+            from_time=from_time,
+            to_time=to_time,
+            after_line_no=after_line_no,
+            limit=limit,
+        )
+        return await self._ask(query, _STATEMENT, timeout_seconds)
+
+    async def statement_pages(
+        self,
+        user_id: str,
+        currency: str,
+        account_type: str = DEFAULT_ACCOUNT_TYPE,
+        *,
+        from_time: datetime | None = None,
+        to_time: datetime | None = None,
+        after_line_no: int | None = None,
+        limit: int = STATEMENT_LINES_MAX,
+        timeout_seconds: float | None = None,
+    ) -> AsyncIterator[Statement]:
+        """Yield the pages of a statement, at least one, until the last line that there was."""
+        while True:
+            page = await self.statement(
+                user_id,
+                currency,
+                account_type,
+                from_time=from_time,
+                to_time=to_time,
+                after_line_no=after_line_no,
+                limit=limit,
+                timeout_seconds=timeout_seconds,
+            )
+            yield page
+            if page.next_after_line_no is None:
+                return
+            after_line_no = page.next_after_line_no
+
+    async def settled(self, serial_no: str, *, timeout_seconds: float | None = None) -> OrderDetail:
+        """Return the order when it no longer waits for the gateway; one that was refused has `order` None.
+
+        It asks again and again, a little less often each time. Events would be quicker by some milliseconds, but
+        one that was published before the subscription is missed, every client would receive everybody's, and
+        it would need a queue of its own; the query tells the truth whenever it is asked.
+        Raises NotSettledError when the time is over (and the query that was under way then is answered), and what
+        `order` raises.
+        """
+        loop = asyncio.get_running_loop()
+        deadline, pause = loop.time() + self._seconds(timeout_seconds), SETTLED_POLL_SECONDS
+        while True:
+            found = await self.order(serial_no)
+            if found.order is None or found.order.status is not OrderStatus.PENDING:
+                return found
+            left = deadline - loop.time()
+            if left <= 0:
+                raise NotSettledError(found)
+            await asyncio.sleep(min(pause, left))
+            pause = min(2 * pause, SETTLED_POLL_SECONDS_MAX)
+
+    async def _ask(
+        self, query: Message, answers: "TypeAdapter[Answer | QueryRefused]", timeout_seconds: float | None
+    ) -> Answer:
+        try:
+            answer = await self._rpc.call(
+                WALLET_QUERIES, query, answers.validate_json, self._seconds(timeout_seconds)
+            )
+        except NotSent as exc:
+            raise NotAcceptedError(str(exc)) from exc
+        except NoReply as exc:
+            raise UnansweredError(str(exc)) from exc
+        if isinstance(answer, QueryRefused):
+            raise QueryRefusedError(answer)
+        return answer
+
+    def _seconds(self, asked: float | None) -> float:
+        return self._timeout_seconds if asked is None else asked
+
+
+def _notes(metadata: Mapping[str, str] | None) -> dict[str, str] | None:
+    return None if metadata is None else dict(metadata)

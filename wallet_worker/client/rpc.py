@@ -1,0 +1,275 @@
+"""Calls to the wallet over the broker: one message sent, and the reply to it.
+
+Thousands of calls may be under way at once. Replies come by RabbitMQ's direct reply-to, which needs no queue
+and no permission to declare one, and are matched by correlation id alone. When the connection is lost, the
+calls under way fail with what is known about them, and the next call connects anew.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, TypeVar
+
+import aiormq
+from aio_pika.abc import AbstractConnection
+from aiormq.abc import DeliveredMessage
+from aiormq.channel import Channel
+from pamqp.commands import Basic
+
+from wallet_schemas.encode import encode
+from wallet_schemas.message import Message
+from wallet_schemas.names import CONTENT_TYPE, WALLET_COMMANDS, WALLET_QUERIES, routing_key
+from wallet_worker.backoff import Pause
+from wallet_worker.broker.connection import (
+    FAILURES,
+    RPC_SECONDS,
+    BrokerUnavailableError,
+    close,
+    connect,
+    open_channel,
+    said,
+)
+
+UNCONFIRMED_MAX: Final = 500  # more buys no speed, and is what is unknown after a lost connection
+_DIRECT_REPLY_TO: Final = "amq.rabbitmq.reply-to"
+_PERSISTENT: Final = 2
+
+# The library speaks as libraries do, so that it asks no logging set-up of the service around it.
+log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer", bound=Message)
+
+
+class NotSent(Exception):  # noqa: N818 -- named after what is known
+    """The broker does not have the message, for sure."""
+
+
+class NoReply(Exception):  # noqa: N818 -- see NotSent
+    """The broker may have the message, and no reply came."""
+
+
+@dataclass(slots=True, eq=False)
+class _Call(Generic[Answer]):
+    """One message that was sent, and the reply to it: absent when the connection was lost before it came.
+
+    `read` raises ValueError for what is no reply to this message.
+    """
+
+    read: Callable[[bytes], Answer]
+    reply: asyncio.Future[Answer | None]
+
+    @property
+    def answer(self) -> Answer | None:
+        """The reply, as far as it has come."""
+        return self.reply.result() if self.reply.done() and not self.reply.cancelled() else None
+
+    def accept(self, body: bytes) -> None:
+        """Have the reply; raises ValueError if it is none."""
+        answer = self.read(body)
+        if not self.reply.done():
+            self.reply.set_result(answer)
+
+    def lose(self) -> None:
+        """Wait no longer."""
+        if not self.reply.done():
+            self.reply.set_result(None)
+
+
+@dataclass(slots=True, eq=False)
+class _Session:
+    """One connection and its channel, and the calls that wait for a reply on it."""
+
+    connection: AbstractConnection
+    channel: Channel
+    waiting: dict[str, _Call[Any]] = field(default_factory=dict)
+
+    async def ready(self) -> None:
+        """Wait while the broker takes nothing, for want of memory or disk: what is not sent is not unknown."""
+        transport = self.connection.transport
+        if transport is not None:
+            await transport.connection.ready()
+
+    async def on_reply(self, delivery: DeliveredMessage) -> None:
+        """Hand the reply to the call that it answers; what answers none is noted and forgotten."""
+        correlation_id = delivery.header.properties.correlation_id
+        call = self.waiting.get(correlation_id or "")
+        if call is None:
+            # Ordinary after a time-out: the outcome came when nobody waited any more.
+            log.info("a reply that nobody waits for was ignored, its correlation_id is %.80r", correlation_id)
+            return
+        try:
+            call.accept(delivery.body)
+        except ValueError as exc:
+            log.warning("a reply that is none was ignored: %.300r", str(exc))
+
+    def on_lost(self, _: object) -> None:
+        """Let every waiting call know that no reply can come any more."""
+        for call in self.waiting.values():
+            call.lose()
+
+
+class Rpc:
+    """Calls on one connection at a time. `name` is what operators see in the broker's list."""
+
+    def __init__(self, amqp_url: str, *, name: str) -> None:
+        self._url = amqp_url
+        self._name = name
+        self._session: _Session | None = None
+        self._connecting = asyncio.Lock()
+        self._unconfirmed = asyncio.Semaphore(UNCONFIRMED_MAX)
+        self._closing = asyncio.Event()
+        self._failure: str | None = None  # why there is no connection, where there is none
+        self._prefix = secrets.token_hex(8)
+        self._calls = 0
+
+    async def open(self) -> None:
+        """Be connected; raises BrokerUnavailableError, or WrongUrlError for what is no address of a broker."""
+        self._closing.clear()
+        await self._connect()
+
+    async def close(self) -> None:
+        """Calls that are still under way fail with what is known about them."""
+        self._closing.set()
+        session, self._session = self._session, None
+        if session is not None:
+            session.on_lost(None)
+            await close(session.connection)
+
+    async def call(
+        self,
+        exchange: str,
+        message: Message,
+        read: Callable[[bytes], Answer],
+        seconds: float,
+    ) -> Answer:
+        """Publish, and return the reply that `read` accepts, within so many seconds; raises NotSent or NoReply."""
+        correlation_id = self._next_id()
+        call = _Call(read, asyncio.get_running_loop().create_future())
+        session: _Session | None = None
+        try:
+            async with asyncio.timeout(seconds):
+                async with self._unconfirmed:
+                    found = await self._open_session()
+                    await found.ready()
+                    session = found
+                    session.waiting[correlation_id] = call
+                    await _publish(session.channel, exchange, message, correlation_id, _DIRECT_REPLY_TO)
+                await call.reply
+        except TimeoutError:
+            if session is None:
+                raise NotSent(self._failure or f"the broker took nothing within {seconds:g} s") from None
+            if call.answer is None:
+                raise NoReply(f"no answer came within {seconds:g} s") from None
+        except NoReply:
+            if call.answer is None:  # else the reply was quicker than the confirm that was lost
+                raise
+        finally:
+            if session is not None:
+                del session.waiting[correlation_id]
+        answer: Answer | None = call.answer
+        if answer is None:
+            raise NoReply("the connection to the broker was lost")
+        return answer
+
+    async def send(self, exchange: str, message: Message, seconds: float) -> None:
+        """Publish, and return once the broker has it; raises NotSent or NoReply."""
+        sent = False
+        try:
+            async with asyncio.timeout(seconds), self._unconfirmed:
+                session = await self._open_session()
+                await session.ready()
+                sent = True
+                await _publish(session.channel, exchange, message, self._next_id(), None)
+        except TimeoutError:
+            if sent:
+                raise NoReply(f"the broker did not confirm within {seconds:g} s") from None
+            raise NotSent(self._failure or f"the broker took nothing within {seconds:g} s") from None
+
+    def _next_id(self) -> str:
+        self._calls += 1
+        return f"{self._prefix}-{self._calls}"
+
+    # The connection
+
+    async def _open_session(self) -> _Session:
+        """Return the session, a new one if the last was lost; tries until the caller's time is over."""
+        session = self._session
+        if session is not None and not session.channel.is_closed:
+            return session
+        async with self._connecting:
+            pause = Pause()
+            while not self._closing.is_set():
+                if self._session is not None and not self._session.channel.is_closed:
+                    return self._session  # another call was waiting for it too
+                try:
+                    return await self._connect()
+                except BrokerUnavailableError as exc:
+                    self._failure = str(exc)
+                    await pause.wait(self._closing)
+        raise NotSent("the client is closed")
+
+    async def _connect(self) -> _Session:
+        """Return a new session, ready for replies; raises WrongUrlError or BrokerUnavailableError."""
+        last, self._session = self._session, None
+        if last is not None:
+            await close(last.connection)
+        connection = await connect(self._url, self._name)
+        try:
+            channel = await open_channel(connection, confirms=True)
+            session = _Session(connection, channel)
+            # Asked for now, because the broker would close the channel with the calls of others on it.
+            async with asyncio.timeout(RPC_SECONDS):
+                for exchange in (WALLET_COMMANDS, WALLET_QUERIES):
+                    await channel.exchange_declare(exchange, passive=True)
+                channel.closing.add_done_callback(session.on_lost)
+                await channel.basic_consume(_DIRECT_REPLY_TO, session.on_reply, no_ack=True)
+        except BaseException as exc:
+            await close(connection)
+            if isinstance(exc, aiormq.exceptions.ChannelNotFoundEntity):
+                msg = f"the broker has no wallet (`wallet topology apply`?): {exc}"
+                raise BrokerUnavailableError(msg) from exc
+            if isinstance(exc, FAILURES):
+                msg = f"the connection to the broker was lost: {said(exc)}"
+                raise BrokerUnavailableError(msg) from exc
+            raise
+        self._session, self._failure = session, None
+        return session
+
+
+async def _publish(
+    channel: Channel, exchange: str, message: Message, correlation_id: str, reply_to: str | None
+) -> None:
+    """Return once the broker has the message; raises NotSent or NoReply."""
+    task = asyncio.current_task()
+    cancellations = task.cancelling() if task else 0
+    try:
+        await channel.basic_publish(
+            encode(message),
+            exchange=exchange,
+            routing_key=routing_key(message.type),
+            properties=Basic.Properties(
+                content_type=CONTENT_TYPE,
+                delivery_mode=_PERSISTENT,
+                # Each call publishes once, so what is unique for the call is unique for the publish.
+                message_id=correlation_id,
+                correlation_id=correlation_id,
+                reply_to=reply_to,
+            ),
+            mandatory=True,
+            wait=False,
+        )
+    except aiormq.exceptions.PublishError as exc:
+        raise NotSent(f"the broker has no queue for it: {said(exc)}") from exc
+    except aiormq.exceptions.DeliveryError as exc:
+        raise NotSent(f"the broker did not take it: {said(exc)}") from exc
+    except aiormq.exceptions.ChannelInvalidStateError as exc:
+        raise NotSent("the connection to the broker was lost") from exc
+    except asyncio.CancelledError as exc:
+        if task is None or task.cancelling() > cancellations:
+            raise
+        # aiormq ends what waits on a lost connection with CancelledError: nobody has cancelled this task.
+        raise NoReply("the connection to the broker was lost") from exc
+    except FAILURES as exc:
+        raise NoReply(f"the connection to the broker was lost: {said(exc)}") from exc

@@ -1,0 +1,52 @@
+"""What a decision needs beside the message and the facts: all of it values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from wallet_schemas.names import DEFAULT_CURRENCIES
+from wallet_worker.core.ids import Draw
+from wallet_worker.core.inbound import Incoming
+from wallet_worker.core.limits import Limits
+
+ASK_AFTER = (
+    timedelta(minutes=1),
+    timedelta(minutes=5),
+    timedelta(minutes=30),
+    timedelta(hours=2),
+    timedelta(hours=12),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a deployment may choose.
+
+    `currencies` are those that an order may be in. A recharge is waited for `recharge_expires_after` long. The
+    gateway is asked about an order when it is as old as each of `ask_after`, or of those of its channel; once the
+    last is past, again and again with that much time between.
+    """
+
+    currencies: frozenset[str] = frozenset(DEFAULT_CURRENCIES)
+    recharge_expires_after: timedelta = timedelta(hours=24)
+    ask_after: tuple[timedelta, ...] = ASK_AFTER
+    ask_after_by_channel: Mapping[str, tuple[timedelta, ...]] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+
+    def asked_at(
+        self, channel: str, created_at: datetime, expires_at: datetime | None, now: datetime
+    ) -> datetime:
+        """Return when to look next at an order that waits for the gateway: to ask, or because it expires."""
+        ages = self.ask_after_by_channel.get(channel, self.ask_after)
+        asked_at = next((time for age in ages if (time := created_at + age) > now), now + ages[-1])
+        return min(asked_at, expires_at) if expires_at else asked_at
+
+
+class Circumstances(NamedTuple):
+    """The rules, how the message arrived, what was drawn at random for it, and the database's time."""
+
+    rules: Rules
+    incoming: Incoming
+    draw: Draw
+    now: datetime

@@ -1,0 +1,118 @@
+"""From bytes to a message that can be trusted, or to the reason why not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import NamedTuple, TypeAlias, cast, get_args
+
+from wallet_schemas.codes import Code
+from wallet_schemas.commands import (
+    Capture,
+    CloseAccount,
+    Fault,
+    FreezeAccount,
+    Hold,
+    OpenAccount,
+    Recharge,
+    Refund,
+    Release,
+    Transfer,
+    UnfreezeAccount,
+    Withdraw,
+)
+from wallet_schemas.names import PAYMENT_RESULTS, WALLET_COMMANDS
+from wallet_schemas.parse import COMMANDS, RESULTS, Malformed, UnsupportedType, parse
+from wallet_schemas.payments import PaymentResult
+from wallet_schemas.signature import BadSignature, verify
+
+
+class Source(StrEnum):
+    """Where a message comes from: the queue, which says what types are accepted, or the wallet's own clock."""
+
+    COMMANDS = WALLET_COMMANDS
+    RESULTS = PAYMENT_RESULTS
+    CLOCK = "clock"
+
+
+_ACCEPTED = MappingProxyType({Source.COMMANDS: COMMANDS, Source.RESULTS: RESULTS})
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """The wallet's word to itself: the time has come to look at the order of this serial number."""
+
+    serial_no: str
+
+
+AnyCommand: TypeAlias = (
+    OpenAccount
+    | FreezeAccount
+    | UnfreezeAccount
+    | CloseAccount
+    | Recharge
+    | Withdraw
+    | Transfer
+    | Refund
+    | Hold
+    | Capture
+    | Release
+)
+Readable: TypeAlias = AnyCommand | PaymentResult | Due
+
+_KNOWN = {*get_args(AnyCommand), PaymentResult}
+if {*COMMANDS.values(), *RESULTS.values()} != _KNOWN:
+    msg = f"accepted by the contract and unknown here, or the other way: {_KNOWN ^ set(COMMANDS.values())}"
+    raise AssertionError(msg)
+
+
+class Incoming(NamedTuple):
+    """One message as it arrived, less what only the broker cares about.
+
+    `signature` is the header as it came, of whatever type. `attempts` counts how often the message
+    was parked before.
+    """
+
+    source: Source
+    body: bytes
+    reply_to: str | None = None
+    correlation_id: str | None = None
+    traceparent: str | None = None
+    signature: object = None
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Why no message could be made of the bytes.
+
+    `serial_no` and `payment_order_no` are there if they could be read all the same, for the reply.
+    """
+
+    code: Code
+    detail: str
+    faults: tuple[Fault, ...] = ()
+    serial_no: str | None = None
+    payment_order_no: str | None = None
+
+
+def read(incoming: Incoming, keys: Mapping[str, str]) -> Readable | Unreadable:
+    """Return the message, or why it is none: MALFORMED, UNSUPPORTED_TYPE or BAD_SIGNATURE, in this order.
+
+    A payment result comes out only if one of `keys` (key id to secret) signed these very bytes. What the clock
+    says is a serial number, and nobody else can say it.
+    """
+    if incoming.source is Source.CLOCK:
+        return Due(incoming.body.decode())
+    try:
+        message = parse(incoming.body, _ACCEPTED[incoming.source])
+    except (Malformed, UnsupportedType) as exc:
+        return Unreadable(exc.code, str(exc), exc.faults, exc.serial_no, exc.payment_order_no)
+    if isinstance(message, PaymentResult):
+        try:
+            verify(incoming.signature, incoming.body, keys)
+        except BadSignature as exc:
+            number = message.payment_order_no
+            return Unreadable(Code.BAD_SIGNATURE, exc.reason, payment_order_no=number)
+        return message
+    return cast("AnyCommand", message)  # nothing else is accepted: see below

@@ -1,0 +1,156 @@
+"""What a payment result does to the order that it is about."""
+
+from datetime import timedelta
+from typing import assert_never
+
+from wallet_schemas import money
+from wallet_schemas.codes import Code
+from wallet_schemas.fingerprint import content, fingerprint
+from wallet_schemas.payments import PaymentProcessed, PaymentResult
+from wallet_schemas.values import AccountStatus, ProcessingStatus
+from wallet_worker.core import ledger, orders, outbound
+from wallet_worker.core.accounts import Account, SystemKey, SystemName
+from wallet_worker.core.commands import No
+from wallet_worker.core.context import Circumstances
+from wallet_worker.core.endings import Ending
+from wallet_worker.core.facts import Decision, Facts, Outgoing, Receipt
+from wallet_worker.core.orders import Effect, Order, Step
+
+PARKED_FOR = (timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=5))
+"""How long a result without an order waits, each time; then it is a dead letter (contract, section 6)."""
+
+
+def settle(result: PaymentResult, facts: Facts, at: Circumstances) -> Decision:
+    """Return what a result that the gateway has signed does."""
+    order = facts.orders.get(result.payment_order_no)
+    if order is None:
+        return _order_not_found(result, at)
+    account = facts.accounts[order.account_id]
+    step = orders.KINDS[order.order_type].on(order.status, result.status)
+    if step is None:
+        # There is an order, and never will be a payment of this number: waiting would be for nothing.
+        return _rejected(result, No(Code.ORDER_NOT_FOUND, f"a {order.order_type} is not paid for"), at)
+    refusal = _mismatch(result, order, account, step)
+    if refusal is not None:
+        return _rejected(result, refusal, at)
+    match step.effect:
+        case Effect.REPEAT | Effect.KEEP:
+            return Decision(
+                Ending.REPEATED,
+                receipt=_receipt(result, step.processing, Code.OK, at),
+                outgoing=_processed(result.payment_order_no, step.processing, Code.OK, at),
+            )
+        case Effect.CLOSE | Effect.GIVE_BACK:
+            return _closed(result, order, account, step, at)
+        case Effect.CREDIT | Effect.CREDIT_LATE | Effect.DEBIT:
+            return _moved(result, order, account, step, facts, at)
+        case Effect.CONTRADICTION | Effect.ASK | Effect.REFUSE:
+            msg = f"a result cannot come to {step.effect} here"
+            raise AssertionError(msg)
+        case _:
+            assert_never(step.effect)
+
+
+def refused(number: str, code: Code, at: Circumstances) -> tuple[Outgoing, ...]:
+    """Return the answer to the gateway about a result that went to the dead letters."""
+    return _processed(number, ProcessingStatus.REFUSED, code, at)
+
+
+def _mismatch(result: PaymentResult, order: Order, account: Account, step: Step) -> No | None:
+    """Return why the result moves nothing and an operator must look; absent if it fits its order."""
+    if step.credits and account.status is AccountStatus.CLOSED:
+        return No(Code.ACCOUNT_CLOSED, "the money arrived after the account was closed")
+    if result.currency != order.currency:
+        return No(
+            Code.CURRENCY_MISMATCH, f"the order is in {order.currency}, the result in {result.currency}"
+        )
+    try:
+        fits = result.amount_minor == order.amount_minor
+    except money.AmountOutOfRange:
+        fits = False
+    if not fits:
+        return No(Code.AMOUNT_MISMATCH, "the amount is not that of the order")
+    if step.effect is Effect.CONTRADICTION:
+        return No(Code.CONTRADICTING_RESULT, f"the order is {order.status}, the result says {result.status}")
+    return None
+
+
+def _order_not_found(result: PaymentResult, at: Circumstances) -> Decision:
+    attempts = at.incoming.attempts
+    why = "no order has this payment_order_no"
+    if attempts < len(PARKED_FOR):
+        return Decision(Ending.PARKED, Code.ORDER_NOT_FOUND, why, due_at=at.now + PARKED_FOR[attempts])
+    return Decision(
+        Ending.REJECTED,
+        Code.ORDER_NOT_FOUND,
+        f"{why}, looked for {attempts + 1} times",
+        outgoing=refused(result.payment_order_no, Code.ORDER_NOT_FOUND, at),
+    )
+
+
+def _rejected(result: PaymentResult, refusal: No, at: Circumstances) -> Decision:
+    return Decision(
+        Ending.REJECTED,
+        refusal.code,
+        refusal.message,
+        receipt=_receipt(result, ProcessingStatus.REFUSED, refusal.code, at),
+        outgoing=refused(result.payment_order_no, refusal.code, at),
+    )
+
+
+def _closed(result: PaymentResult, order: Order, account: Account, step: Step, at: Circumstances) -> Decision:
+    closed = orders.advance(order, step, at.now)
+    gives_back = step.effect is Effect.GIVE_BACK
+    return Decision(
+        Ending.APPLIED,
+        orders=(closed,),
+        changed=(account.reserving(-order.amount_minor, at.now),) if gives_back else (),
+        receipt=_receipt(result, step.processing, Code.OK, at),
+        outgoing=(
+            outbound.order_event(closed, account, at),
+            *_processed(order.serial_no, step.processing, Code.OK, at),
+        ),
+    )
+
+
+def _moved(
+    result: PaymentResult, order: Order, account: Account, step: Step, facts: Facts, at: Circumstances
+) -> Decision:
+    """Return the decision that moves an order's money: from the gateway to the account, or out of its reserve."""
+    gateway = facts.lane(SystemKey(SystemName.CLEARING, order.currency))
+    # No line is older than its order, whatever the clock does.
+    moved_at = max(at.now, order.updated_at)
+    leaves = step.effect is Effect.DEBIT
+    try:
+        posting = ledger.post(
+            debit=account.reserving(-order.amount_minor, moved_at) if leaves else gateway,
+            credit=gateway if leaves else account,
+            amount_minor=order.amount_minor,
+            order_id=order.order_id,
+            at=moved_at,
+        )
+    except ledger.BalanceOverflowError:
+        return _rejected(result, No(Code.AMOUNT_OUT_OF_RANGE, "the balance would leave 64 bits"), at)
+    entry, moved = (posting.debit, posting.debited) if leaves else (posting.credit, posting.credited)
+    succeeded = orders.advance(order, step, entry.created_at)
+    line = ledger.view(entry, moved, order.order_type)
+    return Decision(
+        Ending.APPLIED,
+        orders=(succeeded,),
+        postings=(posting,),
+        receipt=_receipt(result, step.processing, Code.OK, at),
+        outgoing=(
+            outbound.order_event(succeeded, account, at, entries=[line]),
+            *_processed(order.serial_no, step.processing, Code.OK, at),
+        ),
+    )
+
+
+def _receipt(result: PaymentResult, processing: ProcessingStatus, code: Code, at: Circumstances) -> Receipt:
+    return Receipt(result, fingerprint(content(result)), processing, code, at.now)
+
+
+def _processed(number: str, status: ProcessingStatus, code: Code, at: Circumstances) -> tuple[Outgoing, ...]:
+    if at.incoming.reply_to is None:
+        return ()
+    return outbound.reply(PaymentProcessed(payment_order_no=number, processing_status=status, code=code), at)

@@ -1,0 +1,102 @@
+"""Why something is not done, in a sentence for the person who asked."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+
+from wallet_worker.dead_letters import masking
+from wallet_worker.dead_letters.model.records import (
+    ACTS_ON,
+    NAME,
+    Action,
+    Actor,
+    Filter,
+    LetterState,
+    NotAllowedError,
+    NotFoundError,
+    Prediction,
+)
+from wallet_worker.settings.operators import Role
+from wallet_worker.store.dead_letters import letters as letters_table
+from wallet_worker.store.dead_letters import replays as replays_table
+
+
+def may(actor: Actor, role: Role) -> None:
+    """Raise NotAllowedError if the actor's role may not, or what he is called is no name."""
+    if not NAME.fullmatch(actor.name):
+        msg = (
+            f"{masking.readable(actor.name)[:64]!a} is no name: small letters a to z, digits and ._@-, 64 at most, "
+            "a letter or digit first"
+        )
+        raise NotAllowedError(msg)
+    if actor.role < role:
+        msg = f"{actor.name} is {_A[actor.role]}; this needs {_A[role]}"
+        raise NotAllowedError(msg)
+
+
+_A: Final = {Role.VIEWER: "a viewer", Role.OPERATOR: "an operator", Role.APPROVER: "an approver"}
+
+
+def no_plan(token: str) -> NotFoundError:
+    """Return that there is no such plan."""
+    return NotFoundError(f"there is no plan {token[:64]!r}")
+
+
+def no_operation(operation_id: UUID) -> NotFoundError:
+    """Return that there is no such operation."""
+    return NotFoundError(f"there is no operation {operation_id}")
+
+
+async def why_none(
+    connection: asyncpg.Connection,
+    action: Action,
+    which: Filter,
+    found: Sequence[asyncpg.Record],
+    nowhere: Sequence[Prediction] = (),
+) -> str:
+    """Return why an action finds no letter."""
+    if not found:
+        return f"there is no dead letter {which.ids[0]}" if len(which.ids) == 1 else "no letter fits"
+    if len(found) == 1:
+        (letter,) = found
+        for row in await replays_table.outstanding(connection, [letter["letter_id"]]):
+            return _said_of_outstanding(row)
+        if LetterState(letter["state"]) in ACTS_ON[action] and action is not Action.RESTORE:
+            return (
+                f"letter {letter['letter_id']} was replayed {letter['replays']} times and is not replayed any more"
+                if not nowhere
+                else f"letter {letter['letter_id']} {nowhere[0].label}"
+            )
+        return f"letter {letter['letter_id']} is {letter['state']}: there is nothing to {action}"
+    states = Counter(row["state"] for row in found)
+    said = ", ".join(f"{count:,} {state}" for state, count in states.most_common())
+    return f"none of the {len(found):,} letters that fit can be {_DONE[action]}: {said}"
+
+
+_DONE: Final = {
+    Action.REPLAY: "replayed",
+    Action.DISCARD: "discarded",
+    Action.RESTORE: "restored",
+    Action.EDIT: "edited",
+}
+
+
+async def said_of_lost(connection: asyncpg.Connection, lost: Sequence[int]) -> str:
+    """Return what has become of letters since they were planned."""
+    for row in await replays_table.outstanding(connection, lost):
+        return f"{_said_of_outstanding(row)}. {len(lost):,} letters have changed since: plan again."
+    rows = await letters_table.page(connection, letters_table.Fits(ids=lost[:1]), after=None, limit=1)
+    state = rows[0]["state"] if rows else "gone"
+    return f"letter {lost[0]} is {state} now; {len(lost):,} letters have changed since: plan again"
+
+
+def _said_of_outstanding(row: asyncpg.Record) -> str:
+    when = f"{row['ordered_at'].astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
+    return (
+        f"letter {row['letter_id']} is being replayed already: {row['actor']} ordered it at {when} "
+        f"(operation {row['operation_id']})"
+    )

@@ -1,0 +1,172 @@
+"""Letters into their tables, each once, and the replays that have come back to the records that they began with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+
+from wallet_worker.dead_letters.model.records import ReplayState
+from wallet_worker.dead_letters.reasons import UNKNOWN
+from wallet_worker.store.dead_letters import audit, letters, replays
+from wallet_worker.store.dead_letters.audit import Deed
+from wallet_worker.store.dead_letters.letters import Arrival
+from wallet_worker.store.dead_letters.replays import End
+from wallet_worker.store.errors import LostRaceError
+
+KEEPER: Final = "keeper"
+"""Who the audit says has done what nobody ordered."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakenIn:
+    """What became of some letters: how many are new, came back from a replay, or were known already."""
+
+    new: tuple[Arrival, ...]
+    came_back: tuple[Arrival, ...]
+    known: int
+    failed: int
+    """Replays that have ended so: of an edit that came back too, and of none that had failed before."""
+
+
+async def take_in(connection: asyncpg.Connection, arrivals: Sequence[Arrival], now: datetime) -> TakenIn:
+    """Write letters that are not known; the caller commits, and acknowledges only then.
+
+    Raises LostRaceError if another keeper has just written one of them: begin again.
+    """
+    known = await letters.known(connection, [one.key for one in arrivals])
+    fresh: dict[bytes, Arrival] = {}
+    again: list[Arrival] = []
+    for one in arrivals:
+        if one.key in known or one.key in fresh:
+            again.append(one)
+        else:
+            fresh[one.key] = one
+    claims = await _claims(connection, list(fresh.values()))
+    new, returned, failed = await _write(connection, list(fresh.values()), claims, now)
+    if again:
+        await letters.count_again(connection, [one.key for one in again])
+        # What was closed waits again when its sender repeats it; the broker's own repeat is no such wish.
+        await _reopen(
+            connection, [known[one.key] for one in again if one.key in known and not one.redelivered], now
+        )
+    return TakenIn(tuple(new), tuple(returned), len(again), failed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """The replay that a letter really comes from."""
+
+    replay_id: UUID
+    letter_id: int
+    is_edit: bool
+
+
+async def _claims(connection: asyncpg.Connection, arrivals: Sequence[Arrival]) -> dict[bytes, _Claim]:
+    """Return, by key, the replays that letters come from; a replay's id that somebody else wrote is none."""
+    said = {one.replay_id for one in arrivals if one.replay_id is not None}
+    if not said:
+        return {}
+    found = await replays.claimed(connection, said)
+    return {
+        one.key: _Claim(one.replay_id, row["letter_id"], row["is_edit"])
+        for one in arrivals
+        if one.replay_id is not None
+        and (row := found.get(one.replay_id)) is not None
+        and row["body_digest"] == one.body_digest
+    }
+
+
+async def _write(
+    connection: asyncpg.Connection, fresh: Sequence[Arrival], claims: dict[bytes, _Claim], now: datetime
+) -> tuple[list[Arrival], list[Arrival], int]:
+    """Write what is not known; return what made a record, what came back to one, and how many replays have failed."""
+    returned = [one for one in fresh if one.key in claims and not claims[one.key].is_edit]
+    new = [one for one in fresh if one.key not in claims or claims[one.key].is_edit]
+    places = {one.key: claims[one.key].letter_id for one in returned}
+    if new:
+        await letters.claim_ids(connection)
+    if returned:
+        # In the order in which operators lock them too.
+        await letters.lock(connection, set(places.values()))
+    if new:
+        ids = await letters.reserve_ids(connection, len(new))
+        places |= {one.key: letter_id for one, letter_id in zip(new, ids, strict=True)}
+        await letters.insert_all(
+            connection,
+            [(places[one.key], one, claims[one.key].letter_id if one.key in claims else None) for one in new],
+            now,
+        )
+    if not fresh:
+        return [], [], 0
+    attempts = [
+        (places[one.key], one, claims[one.key].replay_id if one.key in claims else None) for one in fresh
+    ]
+    written = await letters.note_attempts(connection, sorted(attempts, key=lambda each: each[1].key), now)
+    if len(written) != len(fresh):
+        msg = "another keeper took in the same letter at the same moment"
+        raise LostRaceError(msg)
+    return new, returned, await _fail_replays(connection, fresh, claims, places, now)
+
+
+async def _fail_replays(
+    connection: asyncpg.Connection,
+    fresh: Sequence[Arrival],
+    claims: dict[bytes, _Claim],
+    places: dict[bytes, int],
+    now: datetime,
+) -> int:
+    """End the replays that came back, and have their letters wait again; return how many have ended."""
+    back = [one for one in fresh if one.key in claims]
+    if not back:
+        return 0
+    ends = {
+        claims[one.key].replay_id: End(claims[one.key].replay_id, ReplayState.FAILED, one.reason, one.detail)
+        for one in back
+    }
+    ended = {row["replay_id"]: row for row in await replays.came_back(connection, list(ends.values()), now)}
+    first: dict[int, Arrival] = {}
+    late: dict[int, Arrival] = {}
+    for one in back:
+        claim = claims[one.key]
+        if not claim.is_edit:
+            (first if claim.replay_id in ended else late).setdefault(places[one.key], one)
+    # A replay that was over, and yet another copy of it comes back: somebody should look. Also when the broker says
+    # that it may have handed this one out before: its key is new, so nobody has taken it in.
+    await _reopen(connection, [letter_id for letter_id in late if letter_id not in first], now)
+    await letters.came_back(connection, list((late | first).items()), now)
+    deeds = [
+        Deed(KEEPER, KEEPER, "", "replay failed", row["code"], row["letter_id"], row["operation_id"])
+        for row in ended.values()
+    ]
+    if deeds:
+        await audit.insert(connection, deeds, now)
+    return len(ended)
+
+
+async def _reopen(connection: asyncpg.Connection, letter_ids: Sequence[int], now: datetime) -> None:
+    if not letter_ids:
+        return
+    reopened = await letters.reopen(connection, set(letter_ids), now)
+    if reopened:
+        deeds = [Deed(KEEPER, KEEPER, "", "reopen", "it arrived again", letter_id) for letter_id in reopened]
+        await audit.insert(connection, deeds, now)
+
+
+def bare(one: Arrival) -> Arrival:
+    """Return a letter with its bytes and nothing that was read of it: what every database takes."""
+    return replace(
+        one,
+        reason=UNKNOWN,
+        detail="what could be read of it cannot be kept; the bytes are",
+        routing_key="",
+        exchange=None,
+        message_type=None,
+        serial_no=None,
+        user_id=None,
+        trace_id=None,
+        worker=None,
+        replay_id=None,
+    )

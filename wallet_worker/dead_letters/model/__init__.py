@@ -1,0 +1,1 @@
+"""What dead letters, plans and filters are: values, and no I/O."""

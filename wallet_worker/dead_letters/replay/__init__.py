@@ -1,0 +1,1 @@
+"""From a planned replay to its outcome: prediction, publishing, lineage of edits."""

@@ -1,0 +1,494 @@
+"""From an order in the database to the broker's confirm, and from there to the outcome.
+
+A replay is a row first. That a copy may be on its way is written down, then it is published, confirmed, to the exchange
+and routing key where the message was published at first, and marked afterwards: whoever is killed in between publishes
+it again, and the serial number keeps its effect single. Its outcome is known when the wallet, asked what the message
+would do, says that it would only repeat; it has failed when the message is back at the keeper, with the replay's id on
+it. The gateway says no such thing of a payment request: that one is handed on when a result has come since, or when it
+was not back for a while; and has failed all the same when it is back later.
+"""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import asyncpg
+import structlog
+from aio_pika.abc import AbstractConnection
+from aiormq.channel import Channel
+
+from wallet_schemas.names import PAYMENT_REQUESTS
+from wallet_worker.broker.amqp.confirms import Publication, publish_all
+from wallet_worker.broker.amqp.properties import marshal
+from wallet_worker.broker.connection import (
+    FAILURES,
+    BrokerUnavailableError,
+    calling,
+    close,
+    connect,
+    open_channel,
+    said,
+)
+from wallet_worker.core.context import Rules
+from wallet_worker.dead_letters.desk.executing import let_go
+from wallet_worker.dead_letters.intake.classify import SOURCES
+from wallet_worker.dead_letters.intake.record import KEEPER
+from wallet_worker.dead_letters.metrics import DeadLetterMetrics
+from wallet_worker.dead_letters.model.records import LetterState, OperationState, ReplayState, Verdict
+from wallet_worker.dead_letters.replay.lineage import Versions
+from wallet_worker.dead_letters.replay.payment_requests import why_not_ours
+from wallet_worker.dead_letters.replay.predict import Replayable, predict
+from wallet_worker.dead_letters.replay.properties import is_too_large, replayed
+from wallet_worker.failpoints import Failpoint, passing
+from wallet_worker.store.database import Database
+from wallet_worker.store.dead_letters import audit, operations, replays
+from wallet_worker.store.dead_letters import letters as dead_letters
+from wallet_worker.store.dead_letters.audit import Deed
+from wallet_worker.store.dead_letters.replays import End, NotTaken
+from wallet_worker.store.errors import InvariantBrokenError, LostRaceError, UnavailableError
+
+PUBLISH_SECONDS = 8.0
+CHUNK_MAX = 200
+CHUNK_SHARE_SECONDS = 0.5  # of the rate: so that a pause is felt at once
+CHUNK_BYTES_MAX = 8 * 2**20
+REFUSED_WAIT = timedelta(seconds=2)
+OUTCOMES_MAX = 500
+HANDED_ON_AFTER = timedelta(seconds=30)  # a gateway that is at work has given it back by then
+JUDGED_AFTER = 10  # outcomes, before the share of failures says anything
+OUT_MAX, OUT_SECONDS = 200, 10.0  # without an outcome: so many, or so long at the rate, whichever is more
+STEP_SECONDS_MAX = 86_400.0  # between two publications, however small a rate is
+LOST_ALONE_MAX = 3  # connections that one message may cost, published alone
+
+log = structlog.get_logger(__name__)
+
+
+class Replayer:
+    """Publishes what is ordered, one chunk of one operation at a time, on a connection of its own."""
+
+    def __init__(self, database: Database, url: str, metrics: DeadLetterMetrics, versions: Versions) -> None:
+        self._database = database
+        self._versions = versions
+        self._url = url
+        self._metrics = metrics
+        self._failed = 0
+        """Replays of the operation in hand that have failed before they were published."""
+        self._stopped = 0
+        """Whether it has stopped by itself."""
+        self._connection: AbstractConnection | None = None
+        self._channel: Channel | None = None
+        self._suspects: dict[UUID, int] = {}
+        """Replays that were unconfirmed when a connection was lost, and how often each was so alone."""
+
+    async def step(self) -> bool:
+        """Bring every open operation one step on; return whether something was published.
+
+        Raises UnavailableError or InvariantBrokenError. A broker that is away is said in each operation, and is no
+        error: it goes on later. An operation with which anything else is wrong is paused, and holds up no other.
+        """
+        async with self._database.connection() as connection:
+            open_ids = await operations.open_ids(connection)
+        moved = False
+        for operation_id in open_ids:
+            self._failed = self._stopped = 0
+            try:
+                moved |= await self._advance(operation_id)
+                # Not before it is committed: what is undone is done again, and would count twice.
+                self._metrics.replays.labels(outcome="failed").inc(self._failed)
+                self._metrics.ended_by_themselves.labels(how="stopped").inc(self._stopped)
+            except BrokerUnavailableError as exc:
+                await self._away(operation_id, str(exc))
+            except LostRaceError:
+                continue  # an operator is at it just now
+            except (UnavailableError, InvariantBrokenError):
+                raise
+            except Exception as exc:
+                log.exception("replay.paused", operation=str(operation_id))
+                await self._hold(operation_id, f"{type(exc).__name__}: {exc}"[:500])
+        return moved
+
+    async def close(self) -> None:
+        """Let the connection go."""
+        connection, self._connection, self._channel = self._connection, None, None
+        if connection is not None:
+            await close(connection)
+
+    async def _away(self, operation_id: UUID, reason: str) -> None:
+        await self.close()
+        log.warning("replay.waiting", operation=str(operation_id), reason=reason)
+        async with self._database.transaction() as connection:
+            await operations.stand(
+                connection, operation_id, f"waiting for the broker, and then going on by itself: {reason}"
+            )
+
+    async def _hold(self, operation_id: UUID, why: str) -> None:
+        """Pause an operation that cannot be carried on, until somebody has looked at it."""
+        async with self._database.transaction() as connection:
+            now: datetime = await connection.fetchval("SELECT clock_timestamp()")
+            paused = await operations.move(
+                connection,
+                operation_id,
+                before=OperationState.RUNNING.value,
+                after=OperationState.PAUSED.value,
+                standing=f"paused by itself, because it fails: {why}",
+                now=now,
+            )
+            if paused:
+                await audit.insert(
+                    connection, [Deed(KEEPER, KEEPER, "", "pause", why, operation_id=operation_id)], now
+                )
+        self._metrics.ended_by_themselves.labels(how="paused").inc(int(paused))
+
+    async def _advance(self, operation_id: UUID) -> bool:
+        async with self._database.transaction() as connection:
+            if not await operations.claim(connection, operation_id):
+                return False
+            row = await operations.by_id(connection, operation_id)
+            if row is None or row["ended_at"] is not None:
+                return False
+            now: datetime = await connection.fetchval("SELECT clock_timestamp()")
+            counts = await replays.progress(connection, operation_id, row["canary"])
+            match OperationState(row["state"]):
+                case OperationState.STOPPED:
+                    await _end_stopped(connection, row, counts, now)
+                    return False
+                case OperationState.PAUSED | OperationState.DONE:
+                    return False
+                case OperationState.RUNNING:
+                    why = _why_stop(row, counts)
+                    if why:
+                        await _stop(connection, operation_id, why, now)
+                        self._stopped = 1
+                        return False
+                    return await self._go_on(connection, row, counts, now)
+
+    async def _go_on(
+        self, connection: asyncpg.Connection, row: asyncpg.Record, counts: asyncpg.Record, now: datetime
+    ) -> bool:
+        """Publish the next chunk of a running operation, if it is time; return whether something was."""
+        operation_id = row["operation_id"]
+        if not counts["ordered"]:
+            await _wait_or_end(connection, operation_id, counts, now)
+            return False
+        if row["publish_at"] > now:
+            return False
+        # What is out says nothing yet of failures: the share of those is to be known before much more follows.
+        room = int(max(OUT_MAX, row["rate"] * OUT_SECONDS)) - counts["published"]
+        if room <= 0:
+            standing = f"waiting for some of {counts['published']:,} outcomes before more is published"
+            await operations.stand(connection, operation_id, standing)
+            return False
+        limit = max(1, min(CHUNK_MAX, room, int(row["rate"] * CHUNK_SHARE_SECONDS)))
+        below = row["canary"] if counts["canaries_out"] else None
+        ordered = await replays.next_ordered(connection, operation_id, below=below, limit=limit)
+        if not ordered:
+            standing = f"waiting for the outcome of the first {row['canary']:,} before the others go"
+            await operations.stand(connection, operation_id, standing)
+            return False
+        chosen = await self._allowed(connection, operation_id, ordered, now)
+        if not chosen:
+            return True
+        gap = timedelta(seconds=min(len(chosen) / row["rate"], STEP_SECONDS_MAX))
+        confirmed, not_taken = await self._publish(chosen)
+        passing(Failpoint.AFTER_REPLAY)
+        after: datetime = await connection.fetchval("SELECT clock_timestamp()")
+        await replays.published(connection, confirmed, after)
+        due = after + gap
+        standing = "publishing"
+        if not_taken:
+            await replays.tried(connection, not_taken)
+            standing = f"the broker does not take all of it, and it is tried again: {not_taken[0].why}"
+            due = max(due, after + REFUSED_WAIT)
+        await operations.stand(connection, operation_id, standing, due)
+        return bool(confirmed)
+
+    async def _allowed(
+        self,
+        connection: asyncpg.Connection,
+        operation_id: UUID,
+        ordered: Sequence[asyncpg.Record],
+        now: datetime,
+    ) -> Sequence[asyncpg.Record]:
+        """Fail those that must not be published, or cannot; return the others that may be published together.
+
+        One that was published perhaps, and must not be again, goes on to its outcome.
+        """
+        requests = [row for row in ordered if row["source"] == PAYMENT_REQUESTS]
+        said = await why_not_ours(connection, [row["body"] for row in requests]) if requests else []
+        not_ours = {row["replay_id"]: why for row, why in zip(requests, said, strict=True)}
+        # Ordered long ago perhaps, and the sender may have repeated the old version since.
+        applied = await self._versions.applied_before(
+            connection, [row for row in ordered if not row["copies"]]
+        )
+        failed: dict[UUID, str] = {}
+        out: set[UUID] = set()
+        for row in ordered:
+            why = not_ours.get(row["replay_id"]) or applied.get(row["replay_id"]) or _why_never(row)
+            if why is not None and row["copies"]:
+                out.add(row["replay_id"])
+                continue
+            if why is None and self._suspects.get(row["replay_id"], 0) >= LOST_ALONE_MAX:
+                why = "the connection to the broker was lost each time that it was published, alone too"
+            if why is not None:
+                failed[row["replay_id"]] = why
+                self._suspects.pop(row["replay_id"], None)
+        if failed:
+            self._failed += await _fail(connection, operation_id, failed, now)
+        if out:
+            await replays.published(connection, out, now)
+        allowed = [row for row in ordered if row["replay_id"] not in failed.keys() | out]
+        sound = [row for row in allowed if row["replay_id"] not in self._suspects]
+        return sound or allowed[:1]
+
+    async def _publish(self, chosen: Sequence[asyncpg.Record]) -> tuple[list[UUID], list[NotTaken]]:
+        """Publish what nobody has stopped; return what the broker confirmed, and what not, with its reason.
+
+        Raises BrokerUnavailableError: then nothing is known of any of them.
+        """
+        confirmed: list[UUID] = []
+        not_taken: list[NotTaken] = []
+        try:
+            with calling():
+                async with asyncio.timeout(PUBLISH_SECONDS):
+                    for group in _groups(chosen):
+                        channel = await self._open()
+                        going = await self._begin(group)
+                        if not going:
+                            continue
+                        sending = await publish_all(channel, [publication for _, publication in going])
+                        try:
+                            await sending.wait()
+                        finally:
+                            ends = sending.end()
+                            is_lost = channel.is_closed
+                            self._note(going, ends, is_lost=is_lost)
+                        for (replay_id, _), why_not in zip(going, ends, strict=True):
+                            if why_not is None:
+                                confirmed.append(replay_id)
+                            else:
+                                not_taken.append(NotTaken(replay_id, why_not, is_certain=not is_lost))
+        except FAILURES as exc:
+            raise BrokerUnavailableError(said(exc)) from exc
+        return confirmed, not_taken
+
+    async def _begin(self, group: Sequence[tuple[UUID, Publication]]) -> list[tuple[UUID, Publication]]:
+        """Note, in a transaction of its own, what is about to be published; return what nobody has stopped meanwhile.
+
+        Whoever dies after that leaves behind that a copy may be on its way.
+        """
+        async with self._database.transaction() as connection:
+            begun = await replays.begin(connection, [replay_id for replay_id, _ in group])
+        return [one for one in group if one[0] in begun]
+
+    def _note(
+        self, group: Sequence[tuple[UUID, Publication]], ends: Sequence[str | None], *, is_lost: bool
+    ) -> None:
+        """Remember which of a group may have cost the connection."""
+        for (replay_id, _), why_not in zip(group, ends, strict=True):
+            if why_not is None or not is_lost:
+                self._suspects.pop(replay_id, None)
+            else:
+                self._suspects[replay_id] = self._suspects.get(replay_id, 0) + (len(group) == 1)
+
+    async def _open(self) -> Channel:
+        if self._connection is None or self._connection.is_closed:
+            self._connection, self._channel = await connect(self._url, "wallet keeper: replays"), None
+        if self._channel is None or self._channel.is_closed:
+            self._channel = await open_channel(self._connection, confirms=True)
+        return self._channel
+
+
+def _groups(chosen: Sequence[asyncpg.Record]) -> Iterator[list[tuple[UUID, Publication]]]:
+    """Give messages that may be unconfirmed together: no message_id twice, and not too many bytes."""
+    group: list[tuple[UUID, Publication]] = []
+    ids: set[str] = set()
+    size = 0
+    for row in chosen:
+        properties = replayed(row["properties"], row["replay_id"], row["number"], is_new=row["is_edit"])
+        message_id = properties.message_id or ""
+        if group and (message_id in ids or size + len(row["body"]) > CHUNK_BYTES_MAX):
+            yield group
+            group, ids, size = [], set(), 0
+        one = Publication(
+            exchange=row["exchange"],
+            routing_key=row["routing_key"],
+            mandatory=True,
+            message_id=message_id,
+            properties=marshal(properties),
+            body=row["body"],
+        )
+        group.append((row["replay_id"], one))
+        ids.add(message_id)
+        size += len(row["body"])
+    if group:
+        yield group
+
+
+def _why_never(row: asyncpg.Record) -> str | None:
+    """Return why a replay must not be published, or cannot be."""
+    if row["exchange"] not in SOURCES:
+        return "it would not go to an exchange that feeds the wallet or its gateway"
+    if is_too_large(row["properties"]):
+        return "its headers, with those of a replay, are larger than the broker takes"
+    return None
+
+
+async def _fail(
+    connection: asyncpg.Connection, operation_id: UUID, failed: Mapping[UUID, str], now: datetime
+) -> int:
+    """End replays that are not published, and have their letters wait again; return how many."""
+    ends = [End(one, ReplayState.FAILED, "", why) for one, why in failed.items()]
+    ended = await replays.end(connection, ends, now)
+    await dead_letters.move(
+        connection,
+        [row["letter_id"] for row in ended],
+        before=(LetterState.REPLAYING.value, LetterState.EDITED.value),
+        after=LetterState.WAITING.value,
+        now=now,
+    )
+    deeds = [
+        Deed(KEEPER, KEEPER, "", "replay failed", failed[row["replay_id"]], row["letter_id"], operation_id)
+        for row in ended
+    ]
+    await audit.insert(connection, deeds, now)
+    return len(ended)
+
+
+def _why_stop(row: asyncpg.Record, counts: asyncpg.Record) -> str | None:
+    """Return why a running operation must not go on, if so."""
+    if row["canary"] and counts["canaries_bad"]:
+        return f"{counts['canaries_bad']:,} of the first {row['canary']:,} went badly, and the others were kept back"
+    ended = counts["resolved"] + counts["failed"]
+    if ended >= JUDGED_AFTER and counts["bad"] > ended * row["stop_ratio"]:
+        return f"{counts['bad']:,} of {ended:,} outcomes were failures, more than {row['stop_ratio']:.0%}"
+    return None
+
+
+async def _stop(connection: asyncpg.Connection, operation_id: UUID, why: str, now: datetime) -> None:
+    """Stop an operation by itself, and have what is not published wait again."""
+    standing = f"it has stopped by itself: {why}"
+    await operations.move(
+        connection,
+        operation_id,
+        before=OperationState.RUNNING.value,
+        after=OperationState.STOPPED.value,
+        standing=standing,
+        now=now,
+    )
+    await let_go(connection, operation_id, standing, now)
+    await audit.insert(connection, [Deed(KEEPER, KEEPER, "", "stop", why, operation_id=operation_id)], now)
+    log.error("replay.stopped", operation=str(operation_id), reason=why)
+
+
+async def _end_stopped(
+    connection: asyncpg.Connection, row: asyncpg.Record, counts: asyncpg.Record, now: datetime
+) -> None:
+    """Have what may be on its way go on to its outcome, and let go of the rest; end it when every outcome is known."""
+    operation_id, stopped = row["operation_id"], OperationState.STOPPED.value
+    released = 0
+    if counts["ordered"]:
+        released = await let_go(connection, operation_id, row["standing"], now)
+        await replays.assume_published(connection, operation_id, now)
+    if counts["ordered"] == released and not counts["published"]:
+        await operations.move(
+            connection,
+            operation_id,
+            before=stopped,
+            after=stopped,
+            standing=row["standing"],
+            now=now,
+            ended=True,
+        )
+
+
+async def _wait_or_end(
+    connection: asyncpg.Connection, operation_id: UUID, counts: asyncpg.Record, now: datetime
+) -> None:
+    if counts["published"]:
+        standing = f"everything is published; waiting for {counts['published']:,} outcomes"
+        await operations.stand(connection, operation_id, standing)
+        return
+    standing = "done: every outcome is known"
+    if counts["cancelled"]:
+        standing = f"done; {counts['cancelled']:,} given up without an outcome"
+    await operations.move(
+        connection,
+        operation_id,
+        before=OperationState.RUNNING.value,
+        after=OperationState.DONE.value,
+        standing=standing,
+        now=now,
+        ended=True,
+    )
+    log.info("replay.done", operation=str(operation_id), resolved=counts["resolved"], failed=counts["failed"])
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """How many published replays were looked at, and how many of them have their outcome now."""
+
+    looked_at: int
+    ended: int
+
+
+async def follow(
+    database: Database, rules: Rules, keys: dict[str, str], metrics: DeadLetterMetrics
+) -> Followed:
+    """Look what has become of published replays, and write the outcomes that are known; raises StoreError.
+
+    The outcome is known when the same message would only repeat it: nothing that it could still do is left. That of a
+    payment request, when the gateway has answered, or has had the time to give it back.
+    """
+    async with database.transaction() as connection:
+        rows = await replays.take_published(connection, OUTCOMES_MAX, quiet_after=HANDED_ON_AFTER)
+        if not rows:
+            return Followed(0, 0)
+        requests = [row for row in rows if row["source"] == PAYMENT_REQUESTS]
+        others = [row for row in rows if row["source"] != PAYMENT_REQUESTS]
+        letters = [Replayable(row["source"], row["body"], row["properties"]) for row in others]
+        ends = [
+            End(row["replay_id"], ReplayState.RESOLVED, found.code, found.detail)
+            for row, found in zip(others, await predict(connection, letters, rules, keys), strict=True)
+            if found.verdict is Verdict.REPEATS
+        ]
+        ends += [
+            End(row["replay_id"], ReplayState.RESOLVED, "OK", why)
+            for row in requests
+            if (why := _why_handed_on(row)) is not None
+        ]
+        now: datetime = await connection.fetchval("SELECT clock_timestamp()")
+        ended = await replays.end(connection, ends, now) if ends else []
+        if ended:
+            await _resolve(connection, ended, now)
+        over = {row["replay_id"] for row in ended}
+        await replays.checked(connection, [row["replay_id"] for row in rows if row["replay_id"] not in over])
+    refused = sum(row["verdict"] == Verdict.WILL_APPLY and row["code"] != "OK" for row in ended)
+    metrics.replays.labels(outcome="refused").inc(refused)
+    metrics.replays.labels(outcome="resolved").inc(len(ended) - refused)
+    return Followed(len(rows), len(ended))
+
+
+def _why_handed_on(row: asyncpg.Record) -> str | None:
+    """Return why a payment request has reached the gateway, as far as anybody here can tell."""
+    if row["answer"] is not None:
+        return f"handed on to the gateway, which has said {row['answer']} of its order since"
+    if row["is_quiet"]:
+        return f"handed on to the gateway, and not back {HANDED_ON_AFTER.total_seconds():.0f} seconds later"
+    return None
+
+
+async def _resolve(connection: asyncpg.Connection, ended: Sequence[asyncpg.Record], now: datetime) -> None:
+    """Close the letters of replays that have their outcome, and say so in the audit."""
+    await dead_letters.move(
+        connection,
+        [row["letter_id"] for row in ended if not row["is_edit"]],
+        before=(LetterState.REPLAYING.value,),
+        after=LetterState.RESOLVED.value,
+        now=now,
+    )
+    deeds = [
+        Deed(KEEPER, KEEPER, "", "replay resolved", row["code"], row["letter_id"], row["operation_id"])
+        for row in ended
+    ]
+    await audit.insert(connection, deeds, now)

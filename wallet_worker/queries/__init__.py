@@ -1,0 +1,1 @@
+"""The read side: answers from one snapshot, and the service that gives them over RabbitMQ."""

@@ -1,0 +1,29 @@
+"""Who operates the wallet, and what may be done without a second person."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Role(IntEnum):
+    """What a person may do; each may all that stands before it."""
+
+    VIEWER = 1
+    """Looks. Personal data is masked."""
+    OPERATOR = 2
+    """Plans, executes, pauses, stops, discards, restores, writes notes; sees payloads whole."""
+    APPROVER = 3
+    """Approves, as the second person, what somebody else has planned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a deployment may choose.
+
+    More than `alone_max` letters need a second person, and an edit always. A plan can be executed for
+    `plan_life_seconds`. A letter that was replayed `replays_max` times is not replayed any more.
+    """
+
+    alone_max: int = 100
+    plan_life_seconds: int = 3_600
+    replays_max: int = 10
+    plan_max: int = 50_000

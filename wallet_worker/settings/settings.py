@@ -1,0 +1,225 @@
+"""Settings from the environment, each with the prefix WALLET_; nothing is read from files."""
+
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from wallet_schemas.money import minor_digits
+from wallet_schemas.names import DEFAULT_CURRENCIES
+from wallet_schemas.values import ChannelType
+from wallet_worker.core.context import ASK_AFTER, Rules
+from wallet_worker.settings.limits import LimitSettings
+from wallet_worker.settings.operators import Limits, Role
+
+_ADDRESSES = {
+    "amqp_url": ({"amqp", "amqps"}, "amqp://user:password@host:5672/vhost"),
+    "database_url": ({"postgresql", "postgres"}, "postgresql://user:password@host:5432/name"),
+}
+
+_AGE_MAX_SECONDS = 366 * 86_400  # what an order waits for longer than a year nobody remembers
+
+_ROLES = {role.name.lower(): role for role in Role}
+
+
+def _ages(seconds: tuple[int, ...]) -> tuple[timedelta, ...]:
+    return tuple(timedelta(seconds=one) for one in seconds)
+
+
+class Settings(BaseSettings):
+    """What a deployment chooses. Reading them raises pydantic's ValidationError, which names each wrong one."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="WALLET_", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
+
+    amqp_url: SecretStr = Field(description="The broker: amqp://user:password@host:5672/vhost")
+    database_url: SecretStr = Field(description="The database: postgresql://user:password@host:5432/name")
+    management_url: SecretStr | None = Field(
+        default=None,
+        description="RabbitMQ's management API, through which bindings are checked; "
+        "by default port 15672 of the broker's host, with the broker's user.",
+    )
+    payment_keys: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description='The gateway\'s signing keys: {"key id": "secret"}. None: every payment result is refused.',
+    )
+    http_host: str = Field(default="0.0.0.0", description="Where /healthz, /readyz and /metrics listen.")  # noqa: S104
+    http_port: int = Field(default=9300, ge=0, le=65_535, description="Their port; 0 takes a free one.")
+    currencies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=DEFAULT_CURRENCIES, description="The currencies that are allowed, separated by commas."
+    )
+    recharge_expires_seconds: int = Field(
+        default=86_400,
+        ge=1,
+        le=_AGE_MAX_SECONDS,
+        description="How long the wallet waits for a recharge's money.",
+    )
+    ask_seconds: Annotated[tuple[int, ...], NoDecode] = Field(
+        default=tuple(int(age.total_seconds()) for age in ASK_AFTER),
+        description="The ages in seconds, separated by commas, at which the gateway is asked about an order that "
+        "waits for its result; once the last is past, again and again with that much time between.",
+    )
+    ask_seconds_by_channel: dict[ChannelType, tuple[int, ...]] = Field(
+        default_factory=dict,
+        description='The same for some channels: {"card": [60, 300]}.',
+    )
+    limits: LimitSettings = Field(
+        default_factory=LimitSettings,
+        description="Limits of orders and balances by account type and currency: see Limits.",
+    )
+    keeper: bool = Field(
+        default=True,
+        description="Whether a worker takes in dead letters, and replays them, too; if not, `wallet keeper` must run.",
+    )
+    dlq_roles: dict[str, Role] = Field(
+        default_factory=dict,
+        description='Who may do what in `wallet dlq`: {"name": "viewer, operator or approver"}. '
+        "None: whoever can reach the database may all of it but approve.",
+    )
+    dlq_alone_max: int = Field(
+        default=100,
+        ge=0,
+        description="How many dead letters one person may replay or discard without a second.",
+    )
+    drain_seconds: float = Field(
+        default=25.0, gt=0, description="How long a stopping worker may take to finish what it has in hand."
+    )
+    console_host: str = Field(
+        default="127.0.0.1",
+        description="Where `wallet console` listens; for more than this machine, set WALLET_CONSOLE_ORIGIN.",
+    )
+    console_port: int = Field(default=9310, ge=0, le=65_535, description="Its port; 0 takes a free one.")
+    console_origin: str | None = Field(
+        default=None,
+        description="Where its people reach it, such as https://console.example; forms from elsewhere are refused.",
+    )
+    console_users: Path = Field(
+        default=Path("wallet-console-users.json"),
+        description="Who may sign in: the file that `wallet console user` writes.",
+    )
+    console_idle_seconds: float = Field(
+        default=1_800.0, gt=0, description="How long somebody stays signed in without doing anything."
+    )
+    console_session_seconds: float = Field(
+        default=43_200.0, gt=0, description="How long somebody stays signed in at all."
+    )
+    console_proxies: Annotated[tuple[str, ...] | None, NoDecode] = Field(
+        default=None,
+        description="Addresses of proxies whose X-Forwarded-For is believed, separated by commas.",
+    )
+    log_format: str = Field(
+        default="auto",
+        pattern="^(auto|json|console)$",
+        description="json, console, or auto: console on a terminal.",
+    )
+    log_level: str = Field(
+        default="info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
+    )
+
+    @field_validator("currencies", "ask_seconds", "console_proxies", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return (
+            tuple(part.strip() for part in value.split(",") if part.strip())
+            if isinstance(value, str)
+            else value
+        )
+
+    @field_validator("dlq_roles", mode="before")
+    @classmethod
+    def _roles_by_name(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        if any(str(role).lower() not in _ROLES for role in value.values()):
+            msg = f"a role is one of {', '.join(_ROLES)}"
+            raise ValueError(msg)
+        return {name: _ROLES[str(role).lower()] for name, role in value.items()}
+
+    @field_validator("currencies")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for currency in value:
+            minor_digits(currency)
+        return value
+
+    @field_validator("console_origin")
+    @classmethod
+    def _is_an_origin(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        try:
+            said = urlsplit(value.lower())
+        except ValueError:
+            said = urlsplit("")
+        is_bare = bool(said.hostname) and "@" not in value and said.path in {"", "/"} and not said.query
+        if said.scheme not in {"https", "http"} or not is_bare:
+            msg = "it should look like https://console.example, without a path"
+            raise ValueError(msg)
+        return f"{said.scheme}://{said.netloc}"
+
+    @field_validator("amqp_url", "database_url")
+    @classmethod
+    def _is_an_address(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        schemes, example = _ADDRESSES[info.field_name or ""]
+        try:
+            scheme = urlsplit(value.get_secret_value()).scheme
+        except ValueError:
+            scheme = ""
+        if scheme not in schemes:
+            msg = f"it should look like {example}"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("ask_seconds", "ask_seconds_by_channel")
+    @classmethod
+    def _ages_grow(
+        cls, value: tuple[int, ...] | dict[str, tuple[int, ...]]
+    ) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
+        for ages in value.values() if isinstance(value, dict) else [value]:
+            if not ages or ages[0] < 1 or any(one >= other for one, other in pairwise(ages)):
+                raise ValueError("it should be seconds, each more than the one before, such as [60, 300]")
+            if ages[-1] > _AGE_MAX_SECONDS:
+                raise ValueError(f"it should be at most {_AGE_MAX_SECONDS} seconds, a year")
+        return value
+
+    @field_validator("payment_keys")
+    @classmethod
+    def _secrets_are_secret(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for key_id, secret in value.items():
+            if not secret.get_secret_value():
+                msg = f"the key {key_id!r} is empty: anyone could sign with it"
+                raise ValueError(msg)
+        return value
+
+    @property
+    def rules(self) -> Rules:
+        """What the core may know of the settings."""
+        return Rules(
+            currencies=frozenset(self.currencies),
+            recharge_expires_after=timedelta(seconds=self.recharge_expires_seconds),
+            ask_after=_ages(self.ask_seconds),
+            ask_after_by_channel={
+                channel: _ages(seconds) for channel, seconds in self.ask_seconds_by_channel.items()
+            },
+            limits=self.limits.limits,
+        )
+
+    @property
+    def dead_letter_limits(self) -> Limits:
+        """What operators may do alone."""
+        return Limits(alone_max=self.dlq_alone_max)
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """The signing keys, in the clear."""
+        return {key_id: secret.get_secret_value() for key_id, secret in self.payment_keys.items()}

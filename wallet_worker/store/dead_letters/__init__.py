@@ -1,0 +1,1 @@
+"""The tables of dead letters, one module a table."""

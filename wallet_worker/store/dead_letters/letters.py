@@ -1,0 +1,460 @@
+"""The tables `dead_letters` and `dead_letter_attempts`: each letter once, and each time that it became one."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from wallet_schemas.names import BODY_BYTES_MAX
+
+OPERATOR_ROLE = "wallet_operator"
+"""The role of keepers and operators: it reads the ledger and writes dead letters, and no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A dead letter as it came from its queue, read as far as it could be.
+
+    `key` is what makes two deliveries the same. `replay_id` is the replay that it says it comes from, which anybody
+    may write. `redelivered` says that the broker may have handed it out before.
+    """
+
+    key: bytes
+    reason: str
+    detail: str
+    source: str
+    exchange: str | None
+    routing_key: str
+    properties: bytes
+    body: bytes
+    body_digest: bytes
+    message_type: str | None
+    serial_no: str | None
+    user_id: str | None
+    trace_id: str | None
+    worker: str | None
+    attempts: int
+    first_seen: datetime
+    replay_id: UUID | None
+    redelivered: bool
+
+
+_KNOWN = "SELECT arrival_key, letter_id FROM dead_letter_attempts WHERE arrival_key = ANY ($1::bytea[])"
+
+
+async def known(connection: asyncpg.Connection, keys: Iterable[bytes]) -> dict[bytes, int]:
+    """Return the letters of those deliveries that were taken in before."""
+    return {row["arrival_key"]: row["letter_id"] for row in await connection.fetch(_KNOWN, list(keys))}
+
+
+# All at once, numbered first, so that each attempt knows its letter: a letter a round trip would be too slow for a
+# hundred thousand.
+_INSERT_NEW = """
+INSERT INTO dead_letters (letter_id, reason, detail, source, exchange, routing_key, properties, body, body_digest,
+                          message_type, serial_no, user_id, trace_id, worker, attempts, edit_of,
+                          first_seen, arrived_at, updated_at)
+SELECT n.*, $18::timestamptz, $18::timestamptz
+FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::bytea[],
+            $9::bytea[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::int[], $16::bigint[],
+            $17::timestamptz[]) AS n
+"""
+
+
+async def insert_all(
+    connection: asyncpg.Connection, letters: Sequence[tuple[int, Arrival, int | None]], now: datetime
+) -> None:
+    """Write new letters under reserved ids, each with the letter in whose place it was sent, if any."""
+    arrivals = [one for _, one, _ in letters]
+    await connection.execute(
+        _INSERT_NEW,
+        [letter_id for letter_id, _, _ in letters],
+        [one.reason for one in arrivals],
+        [one.detail for one in arrivals],
+        [one.source for one in arrivals],
+        [one.exchange for one in arrivals],
+        [one.routing_key for one in arrivals],
+        [one.properties for one in arrivals],
+        [one.body for one in arrivals],
+        [one.body_digest for one in arrivals],
+        [one.message_type for one in arrivals],
+        [one.serial_no for one in arrivals],
+        [one.user_id for one in arrivals],
+        [one.trace_id for one in arrivals],
+        [one.worker for one in arrivals],
+        [one.attempts for one in arrivals],
+        [edit_of for _, _, edit_of in letters],
+        [one.first_seen for one in arrivals],
+        now,
+    )
+
+
+# Ids come from a sequence, and a sequence knows no transaction: a higher one would be seen before a lower one.
+_CLAIM_IDS = "SELECT pg_advisory_xact_lock(hashtextextended('dead letters: ids', 0))"
+
+
+async def claim_ids(connection: asyncpg.Connection) -> None:
+    """Have nobody else reserve ids until the transaction ends, so that letters are seen in the order of their ids.
+
+    Before any letter is locked: nobody waits for each other.
+    """
+    await connection.execute(_CLAIM_IDS)
+
+
+_RESERVE_IDS = """
+SELECT nextval('dead_letters_letter_id_seq') FROM generate_series(1, $1::int)
+"""
+
+
+async def reserve_ids(connection: asyncpg.Connection, count: int) -> list[int]:
+    """Return ids that no letter has, above all that there are, ascending; the caller has claimed them.
+
+    Those that stay unused leave gaps.
+    """
+    return sorted(row[0] for row in await connection.fetch(_RESERVE_IDS, count))
+
+
+_NOTE_ATTEMPTS = """
+INSERT INTO dead_letter_attempts (letter_id, arrival_key, replay_id, reason, detail, worker, attempts, first_seen,
+                                  arrived_at)
+SELECT n.*, $9::timestamptz
+FROM unnest($1::bigint[], $2::bytea[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::int[],
+            $8::timestamptz[]) AS n
+ON CONFLICT ON CONSTRAINT dead_letter_attempts_arrival_key DO NOTHING
+RETURNING arrival_key
+"""
+
+
+async def note_attempts(
+    connection: asyncpg.Connection, attempts: Sequence[tuple[int, Arrival, UUID | None]], now: datetime
+) -> set[bytes]:
+    """Write that these letters arrived; return the keys of those that nobody had written before."""
+    rows = await connection.fetch(
+        _NOTE_ATTEMPTS,
+        [letter_id for letter_id, _, _ in attempts],
+        [one.key for _, one, _ in attempts],
+        [replay_id for _, _, replay_id in attempts],
+        [one.reason for _, one, _ in attempts],
+        [one.detail for _, one, _ in attempts],
+        [one.worker for _, one, _ in attempts],
+        [one.attempts for _, one, _ in attempts],
+        [one.first_seen for _, one, _ in attempts],
+        now,
+    )
+    return {row["arrival_key"] for row in rows}
+
+
+_COUNT_AGAIN = """
+UPDATE dead_letter_attempts a
+SET times = a.times + n.times
+FROM (SELECT key, count(*)::int AS times FROM unnest($1::bytea[]) AS k (key) GROUP BY key) n
+WHERE a.arrival_key = n.key
+"""
+
+
+async def count_again(connection: asyncpg.Connection, keys: Sequence[bytes]) -> None:
+    """Count deliveries of letters that were taken in before."""
+    await connection.execute(_COUNT_AGAIN, keys)
+
+
+# What was closed is looked at again when somebody sends it again; a delivery of the broker's own repeat is no such.
+_REOPEN = """
+UPDATE dead_letters
+SET state = 'waiting', updated_at = $2
+WHERE letter_id = ANY ($1::bigint[]) AND state IN ('resolved', 'discarded')
+RETURNING letter_id
+"""
+
+
+async def reopen(connection: asyncpg.Connection, letter_ids: Iterable[int], now: datetime) -> list[int]:
+    """Have closed letters wait again that somebody has sent once more; return which were closed."""
+    return [row["letter_id"] for row in await connection.fetch(_REOPEN, sorted(letter_ids), now)]
+
+
+# A letter that is being replayed again goes on with that; so does one in whose place a new message was sent.
+_RETURN = """
+UPDATE dead_letters l
+SET state = 'waiting', reason = n.reason, detail = n.detail, worker = n.worker, attempts = n.attempts,
+    updated_at = $6
+FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::int[])
+     AS n (letter_id, reason, detail, worker, attempts)
+WHERE l.letter_id = n.letter_id AND l.state <> 'edited'
+  AND NOT EXISTS (
+      SELECT FROM dead_letter_replays r WHERE r.letter_id = l.letter_id AND r.state IN ('ordered', 'published')
+  )
+"""
+
+
+async def came_back(
+    connection: asyncpg.Connection, letters: Sequence[tuple[int, Arrival]], now: datetime
+) -> None:
+    """Have letters wait again of which a replay came back, for the reason why it did, unless another is outstanding."""
+    await connection.execute(
+        _RETURN,
+        [letter_id for letter_id, _ in letters],
+        [one.reason for _, one in letters],
+        [one.detail for _, one in letters],
+        [one.worker for _, one in letters],
+        [one.attempts for _, one in letters],
+        now,
+    )
+
+
+_LOCK = """
+SELECT letter_id, state, replays
+FROM dead_letters
+WHERE letter_id = ANY ($1::bigint[])
+ORDER BY letter_id
+FOR NO KEY UPDATE
+"""
+
+
+async def lock(connection: asyncpg.Connection, letter_ids: Iterable[int]) -> dict[int, tuple[str, int]]:
+    """Return state and number of replays of letters, locked in the order of their ids."""
+    rows = await connection.fetch(_LOCK, list(letter_ids))
+    return {row["letter_id"]: (row["state"], row["replays"]) for row in rows}
+
+
+_MOVE = """
+UPDATE dead_letters
+SET state = $3, replays = greatest(replays + $5::int, 0), updated_at = $4
+WHERE letter_id = ANY ($1::bigint[]) AND state = ANY ($2::text[])
+"""
+
+
+async def move(
+    connection: asyncpg.Connection,
+    letter_ids: Iterable[int],
+    *,
+    before: Iterable[str],
+    after: str,
+    now: datetime,
+    replays: int = 0,
+) -> int:
+    """Put letters that are in one of the states `before` into the state `after`; return how many were."""
+    status = await connection.execute(_MOVE, sorted(letter_ids), list(before), after, now, replays)
+    return int(status.rpartition(" ")[2])
+
+
+# Everything that may be asked for at once, each part idle where nothing is asked: one statement, static text.
+_FITS = """
+    ($1::text[] IS NULL OR state = ANY ($1))
+    AND ($2::text IS NULL OR reason = $2)
+    AND ($3::text IS NULL OR source = $3)
+    AND ($4::text IS NULL OR message_type = $4)
+    AND ($5::text IS NULL OR serial_no = $5)
+    AND ($6::text IS NULL OR user_id = $6)
+    AND ($7::timestamptz IS NULL OR arrived_at >= $7)
+    AND ($8::timestamptz IS NULL OR arrived_at < $8)
+    AND ($9::bigint[] IS NULL OR letter_id = ANY ($9))
+    AND ($10::bigint IS NULL OR letter_id <= $10)
+"""
+
+_LINE = """
+    letter_id, state, reason, detail, source, message_type, serial_no, user_id, attempts, replays,
+    first_seen, arrived_at, updated_at
+"""
+
+_LIST = f"""
+SELECT {_LINE}
+FROM dead_letters
+WHERE ($11::bigint IS NULL OR letter_id < $11) AND {_FITS}
+ORDER BY letter_id DESC
+LIMIT $12
+"""  # noqa: S608 -- static text
+
+
+@dataclass(frozen=True, slots=True)
+class Fits:
+    """What a letter must be; what is absent does not matter."""
+
+    states: Sequence[str] | None = None
+    reason: str | None = None
+    source: str | None = None
+    message_type: str | None = None
+    serial_no: str | None = None
+    user_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    ids: Sequence[int] | None = None
+    seen_up_to: int | None = None
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """The statement's first ten parameters."""
+        return (
+            self.states,
+            self.reason,
+            self.source,
+            self.message_type,
+            self.serial_no,
+            self.user_id,
+            self.since,
+            self.until,
+            self.ids,
+            self.seen_up_to,
+        )
+
+
+async def page(
+    connection: asyncpg.Connection, fits: Fits, *, after: int | None, limit: int
+) -> list[asyncpg.Record]:
+    """Return the lines of letters, newest first, below `after`."""
+    return await connection.fetch(_LIST, *fits.arguments, after, limit)
+
+
+_WHOLE = f"""
+SELECT {_LINE}, exchange, routing_key, properties, body, worker, trace_id, edit_of
+FROM dead_letters
+WHERE ($11::bigint IS NULL OR letter_id < $11) AND {_FITS}
+ORDER BY letter_id DESC
+LIMIT $12
+"""  # noqa: S608 -- static text
+
+
+async def wholes(
+    connection: asyncpg.Connection, fits: Fits, *, after: int | None, limit: int
+) -> list[asyncpg.Record]:
+    """Return letters with everything that was taken in, newest first, below `after`."""
+    return await connection.fetch(_WHOLE, *fits.arguments, after, limit)
+
+
+_TWINS = """
+SELECT letter_id, serial_no, state
+FROM dead_letters
+WHERE serial_no = ANY ($1::text[]) AND source = $2 AND letter_id <> $3
+ORDER BY letter_id
+"""
+
+
+async def twins(
+    connection: asyncpg.Connection, numbers: Iterable[str], source: str, letter_id: int
+) -> list[asyncpg.Record]:
+    """Return id, number and state of the other letters from this queue that have one of these numbers."""
+    return await connection.fetch(_TWINS, list(numbers), source, letter_id)
+
+
+# A body that no message can have is cut where that is certain: there may be megabytes of it, hundreds of times.
+_REPLAYABLE = """
+SELECT letter_id, serial_no, source, exchange, properties, substring(body FROM 1 FOR $2) AS body
+FROM dead_letters
+WHERE letter_id = ANY ($1::bigint[])
+"""
+
+
+async def replayable(connection: asyncpg.Connection, letter_ids: Sequence[int]) -> list[asyncpg.Record]:
+    """Return what tells what a replay of each would do: bodies are there up to one byte more than is allowed."""
+    return await connection.fetch(_REPLAYABLE, letter_ids, BODY_BYTES_MAX + 1)
+
+
+_COUNT = f"SELECT count(*) FROM dead_letters WHERE {_FITS}"  # noqa: S608 -- static text
+
+
+async def count(connection: asyncpg.Connection, fits: Fits) -> int:
+    """Return how many letters fit."""
+    return int(await connection.fetchval(_COUNT, *fits.arguments))
+
+
+_IDS = f"SELECT letter_id, state, replays FROM dead_letters WHERE {_FITS} ORDER BY letter_id LIMIT $11"  # noqa: S608
+
+
+async def ids(connection: asyncpg.Connection, fits: Fits, limit: int) -> list[asyncpg.Record]:
+    """Return id, state and number of replays of the letters that fit, oldest first."""
+    return await connection.fetch(_IDS, *fits.arguments, limit)
+
+
+# One scan for the counts, and of the arrivals in the stretches only those that are in one.
+_GROUPS = f"""
+WITH fitting AS (
+    SELECT reason, source, state, arrived_at, letter_id
+    FROM dead_letters
+    WHERE {_FITS}
+),
+counted AS (
+    SELECT reason, source, count(*) AS letters, count(*) FILTER (WHERE state = 'waiting') AS waiting,
+           min(arrived_at) AS first_seen, max(arrived_at) AS last_seen, max(letter_id) AS seen_up_to
+    FROM fitting
+    GROUP BY reason, source
+),
+drawn AS (
+    SELECT reason, source, width_bucket(extract(epoch FROM arrived_at), extract(epoch FROM $11::timestamptz),
+                                        extract(epoch FROM $12::timestamptz), $13::int) AS bucket,
+           count(*) AS letters
+    FROM fitting
+    WHERE arrived_at >= $11 AND arrived_at < $12
+    GROUP BY 1, 2, 3
+)
+SELECT c.*, coalesce(d.buckets, '{{}}') AS buckets, coalesce(d.counts, '{{}}') AS counts
+FROM counted c
+LEFT JOIN (
+    SELECT reason, source, array_agg(bucket) AS buckets, array_agg(letters) AS counts FROM drawn GROUP BY 1, 2
+) d USING (reason, source)
+ORDER BY c.waiting DESC, c.letters DESC, c.reason, c.source
+"""  # noqa: S608 -- static text
+
+
+async def groups(
+    connection: asyncpg.Connection, fits: Fits, *, since: datetime, until: datetime, buckets: int
+) -> list[asyncpg.Record]:
+    """Return the letters by reason and source, with their arrivals in `buckets` stretches of a time.
+
+    Buckets are numbered from 1; those that are empty are left out.
+    """
+    return await connection.fetch(_GROUPS, *fits.arguments, since, until, buckets)
+
+
+_STATES = """
+SELECT state, count(*) AS letters, min(arrived_at) AS oldest, max(arrived_at) AS newest
+FROM dead_letters
+GROUP BY state
+"""
+
+
+async def states(connection: asyncpg.Connection) -> list[asyncpg.Record]:
+    """Return how many letters are in each state, and when the oldest and newest of them arrived."""
+    return await connection.fetch(_STATES)
+
+
+_STATES_OF = """
+SELECT state, count(*) AS letters
+FROM dead_letters
+WHERE letter_id = ANY ($1::bigint[])
+GROUP BY state
+ORDER BY letters DESC, state
+"""
+
+
+async def states_of(connection: asyncpg.Connection, letter_ids: Sequence[int]) -> list[asyncpg.Record]:
+    """Return how many of these letters are in each state, most first."""
+    return await connection.fetch(_STATES_OF, letter_ids)
+
+
+_ATTEMPTS = """
+SELECT reason, detail, worker, attempts, first_seen, arrived_at, times, replay_id
+FROM dead_letter_attempts
+WHERE letter_id = $1
+ORDER BY attempt_id
+"""
+
+
+async def attempts(connection: asyncpg.Connection, letter_id: int) -> list[asyncpg.Record]:
+    """Return each time that a letter became one, oldest first."""
+    return await connection.fetch(_ATTEMPTS, letter_id)
+
+
+# A group is new when it had none in the day before: what was there for long wakes nobody.
+_FRESH = """
+SELECT reason, source, count(*) FILTER (WHERE state = 'waiting') AS waiting,
+       min(arrived_at) FILTER (WHERE arrived_at >= clock_timestamp() - $1::interval) AS since,
+       bool_or(arrived_at < clock_timestamp() - $1::interval AND arrived_at >= clock_timestamp() - 2 * $1::interval)
+           AS is_old
+FROM dead_letters
+GROUP BY reason, source
+"""
+
+
+async def fresh_groups(connection: asyncpg.Connection, window: timedelta) -> list[asyncpg.Record]:
+    """Return, by reason and source, how many wait, since when in the last `window`, and if also in the one before."""
+    return await connection.fetch(_FRESH, window)

@@ -1,0 +1,432 @@
+"""The table `dead_letter_replays`: each replay, before it is anything else, and what came of it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import asyncpg
+
+from wallet_schemas.names import BODY_BYTES_MAX, PAYMENT_REQUESTS
+
+CHUNK_BYTES_MAX = 16 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A replay to be made. `body` is there for an edit, whose message is a new one, with a new `serial_no`."""
+
+    replay_id: UUID
+    letter_id: int
+    position: int
+    verdict: str
+    verdict_code: str
+    body: bytes | None = None
+    serial_no: str | None = None
+
+
+# The number is the letter's, which the caller holds locked and has counted up.
+_INSERT = """
+INSERT INTO dead_letter_replays (replay_id, letter_id, operation_id, position, number, verdict, verdict_code,
+                                 body, body_digest, serial_no, ordered_at)
+SELECT n.replay_id, n.letter_id, $1, n.position, l.replays, n.verdict, n.verdict_code,
+       n.body, coalesce(sha256(n.body), l.body_digest), n.serial_no, $2
+FROM unnest($3::uuid[], $4::bigint[], $5::int[], $6::text[], $7::text[], $8::bytea[], $9::text[])
+     AS n (replay_id, letter_id, position, verdict, verdict_code, body, serial_no)
+JOIN dead_letters l USING (letter_id)
+ON CONFLICT (letter_id) WHERE state IN ('ordered', 'published') DO NOTHING
+"""
+
+
+async def insert(
+    connection: asyncpg.Connection, operation_id: UUID, orders: Sequence[Order], now: datetime
+) -> int:
+    """Order replays; return how many: a letter that has one outstanding gets no other."""
+    status = await connection.execute(
+        _INSERT,
+        operation_id,
+        now,
+        [one.replay_id for one in orders],
+        [one.letter_id for one in orders],
+        [one.position for one in orders],
+        [one.verdict for one in orders],
+        [one.verdict_code for one in orders],
+        [one.body for one in orders],
+        [one.serial_no for one in orders],
+    )
+    return int(status.rpartition(" ")[2])
+
+
+# Whoever publishes holds the operation; a stop may come in between, which `begin` finds.
+_NEXT = """
+SELECT r.replay_id, r.letter_id, r.number, r.position, r.tries, r.copies, coalesce(r.body, l.body) AS body,
+       r.body IS NOT NULL AS is_edit, coalesce(r.serial_no, l.serial_no) AS serial_no,
+       l.properties, l.exchange, l.routing_key, l.source
+FROM (
+    SELECT c.replay_id, sum(octet_length(coalesce(c.body, l.body))) OVER (ORDER BY c.tries, c.position) AS bytes,
+           row_number() OVER (ORDER BY c.tries, c.position) AS place
+    FROM (
+        SELECT *
+        FROM dead_letter_replays
+        WHERE operation_id = $1 AND state = 'ordered' AND ($2::int IS NULL OR position < $2)
+        ORDER BY tries, position  -- what the broker would not take stands in nobody's way
+        LIMIT $3
+    ) c
+    JOIN dead_letters l USING (letter_id)
+) n
+JOIN dead_letter_replays r USING (replay_id)
+JOIN dead_letters l USING (letter_id)
+WHERE n.bytes <= $4 OR n.place = 1
+ORDER BY r.tries, r.position
+"""
+
+
+async def next_ordered(
+    connection: asyncpg.Connection, operation_id: UUID, *, below: int | None, limit: int
+) -> list[asyncpg.Record]:
+    """Return the next replays to publish, with what is published; perhaps only those before a position.
+
+    At least one, if there is one, and no more after CHUNK_BYTES_MAX of bodies.
+    """
+    return await connection.fetch(_NEXT, operation_id, below, limit, CHUNK_BYTES_MAX)
+
+
+_BEGIN = """
+UPDATE dead_letter_replays
+SET copies = copies + 1, attempted_at = coalesce(attempted_at, clock_timestamp())
+WHERE replay_id = ANY ($1::uuid[]) AND state = 'ordered'
+RETURNING replay_id
+"""
+
+
+async def begin(connection: asyncpg.Connection, replay_ids: Iterable[UUID]) -> set[UUID]:
+    """Note that a copy of each may be on its way from now on; return those that nobody has stopped meanwhile.
+
+    It must be committed before they are published: a keeper may die of it.
+    """
+    return {row["replay_id"] for row in await connection.fetch(_BEGIN, list(replay_ids))}
+
+
+# One may be back already, and have ended.
+_PUBLISHED = """
+UPDATE dead_letter_replays
+SET state = CASE WHEN state = 'ordered' THEN 'published' ELSE state END, published_at = $2, copies = greatest(copies, 1)
+WHERE replay_id = ANY ($1::uuid[]) AND published_at IS NULL
+"""
+
+
+async def published(connection: asyncpg.Connection, replay_ids: Iterable[UUID], now: datetime) -> None:
+    """Note that the broker has confirmed these."""
+    await connection.execute(_PUBLISHED, list(replay_ids), now)
+
+
+_ASSUME_PUBLISHED = """
+UPDATE dead_letter_replays
+SET state = 'published', published_at = $2
+WHERE operation_id = $1 AND state = 'ordered' AND copies > 0
+"""
+
+
+async def assume_published(connection: asyncpg.Connection, operation_id: UUID, now: datetime) -> None:
+    """Have those go on to their outcome that may be on their way; the caller holds the operation."""
+    await connection.execute(_ASSUME_PUBLISHED, operation_id, now)
+
+
+@dataclass(frozen=True, slots=True)
+class NotTaken:
+    """A replay that the broker has not confirmed. `is_certain`: it has said so; else nobody knows."""
+
+    replay_id: UUID
+    why: str
+    is_certain: bool
+
+
+_TRIED = """
+UPDATE dead_letter_replays
+SET tries = tries + 1, detail = $2, copies = greatest(copies - $3::int, 0),
+    attempted_at = CASE WHEN copies > $3::int THEN attempted_at END
+WHERE replay_id = $1
+"""
+
+
+async def tried(connection: asyncpg.Connection, failures: Sequence[NotTaken]) -> None:
+    """Note which the broker would not take, and why; no copy of those is on its way where that is certain."""
+    await connection.executemany(_TRIED, [(one.replay_id, one.why, int(one.is_certain)) for one in failures])
+
+
+_TO_CHECK = """
+SELECT r.replay_id, r.letter_id, r.operation_id, r.body IS NOT NULL AS is_edit,
+       substring(coalesce(r.body, l.body) FROM 1 FOR $2) AS body,  -- see store.dead_letters.replayable
+       l.properties, l.source, r.verdict, r.published_at < clock_timestamp() - $3::interval AS is_quiet,
+       (SELECT p.status
+        FROM payment_results p
+        WHERE l.source = $4 AND p.payment_order_no = l.serial_no
+          AND p.received_at >= coalesce(r.attempted_at, r.published_at)
+        ORDER BY p.received_at
+        LIMIT 1) AS answer
+FROM dead_letter_replays r
+JOIN dead_letters l USING (letter_id)
+WHERE r.state = 'published'
+  -- Less often, the longer it takes: a result that waits for its order does so for minutes.
+  AND (r.checked_at IS NULL
+       OR r.checked_at < clock_timestamp() - least((clock_timestamp() - r.published_at) / 10, interval '10 seconds'))
+ORDER BY r.checked_at NULLS FIRST
+LIMIT $1
+FOR NO KEY UPDATE OF r SKIP LOCKED
+"""
+
+
+async def take_published(
+    connection: asyncpg.Connection, limit: int, *, quiet_after: timedelta
+) -> list[asyncpg.Record]:
+    """Return replays whose outcome is not known, locked, those that were looked at longest ago first.
+
+    Of a payment request, `answer` is what the gateway has said of its order since, if anything.
+    """
+    return await connection.fetch(_TO_CHECK, limit, BODY_BYTES_MAX + 1, quiet_after, PAYMENT_REQUESTS)
+
+
+_CHECKED = "UPDATE dead_letter_replays SET checked_at = clock_timestamp() WHERE replay_id = ANY ($1::uuid[])"
+
+
+async def checked(connection: asyncpg.Connection, replay_ids: Iterable[UUID]) -> None:
+    """Note that these were looked at, and have no outcome yet."""
+    await connection.execute(_CHECKED, list(replay_ids))
+
+
+_END = """
+UPDATE dead_letter_replays r
+SET state = n.state, code = n.code, detail = n.detail, ended_at = $5
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS n (replay_id, state, code, detail)
+WHERE r.replay_id = n.replay_id AND r.state IN ('ordered', 'published')
+RETURNING r.replay_id, r.letter_id, r.operation_id, r.state, r.verdict, r.code, r.body IS NOT NULL AS is_edit
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """What came of a replay."""
+
+    replay_id: UUID
+    state: str
+    code: str
+    detail: str = ""
+
+
+async def end(connection: asyncpg.Connection, ends: Sequence[End], now: datetime) -> list[asyncpg.Record]:
+    """Write outcomes; return the rows of those that had none yet."""
+    return await connection.fetch(
+        _END,
+        [one.replay_id for one in ends],
+        [one.state for one in ends],
+        [one.code for one in ends],
+        [one.detail for one in ends],
+        now,
+    )
+
+
+# What was over without an outcome has one now. So has a payment request: that it was handed on was no more than likely.
+_CAME_BACK = """
+UPDATE dead_letter_replays r
+SET state = 'failed', code = n.code, detail = n.detail, ended_at = $4
+FROM unnest($1::uuid[], $2::text[], $3::text[]) AS n (replay_id, code, detail), dead_letters l
+WHERE r.replay_id = n.replay_id AND l.letter_id = r.letter_id
+  AND (r.state IN ('ordered', 'published', 'cancelled') OR (r.state = 'resolved' AND l.source = $5))
+RETURNING r.replay_id, r.letter_id, r.operation_id, r.code
+"""
+
+
+async def came_back(
+    connection: asyncpg.Connection, ends: Sequence[End], now: datetime
+) -> list[asyncpg.Record]:
+    """End replays that are back as dead letters; return the rows of those that had no other end for certain."""
+    return await connection.fetch(
+        _CAME_BACK,
+        [one.replay_id for one in ends],
+        [one.code for one in ends],
+        [one.detail for one in ends],
+        now,
+        PAYMENT_REQUESTS,
+    )
+
+
+# What may be on its way is passed over: it goes on to its outcome, and a keeper that holds the operation says so.
+_CANCEL = """
+UPDATE dead_letter_replays
+SET state = 'cancelled', detail = $2, ended_at = $3
+WHERE replay_id IN (
+    SELECT replay_id
+    FROM dead_letter_replays
+    WHERE operation_id = $1 AND state = 'ordered' AND copies = 0
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING letter_id
+"""
+
+
+async def cancel(connection: asyncpg.Connection, operation_id: UUID, detail: str, now: datetime) -> list[int]:
+    """End the replays of an operation of which no copy can be on its way; return their letters."""
+    return [row["letter_id"] for row in await connection.fetch(_CANCEL, operation_id, detail, now)]
+
+
+_GIVE_UP = """
+UPDATE dead_letter_replays
+SET state = 'cancelled', detail = $2, ended_at = $3
+WHERE letter_id = ANY ($1::bigint[]) AND state = 'published'
+"""
+
+
+async def give_up(
+    connection: asyncpg.Connection, letter_ids: Iterable[int], detail: str, now: datetime
+) -> None:
+    """End published replays of which no outcome came."""
+    await connection.execute(_GIVE_UP, list(letter_ids), detail, now)
+
+
+_OUTSTANDING = """
+SELECT r.letter_id, r.state, r.published_at, o.actor, o.operation_id, r.ordered_at
+FROM dead_letter_replays r
+JOIN dead_letter_operations o USING (operation_id)
+WHERE r.letter_id = ANY ($1::bigint[]) AND r.state IN ('ordered', 'published')
+"""
+
+
+async def outstanding(connection: asyncpg.Connection, letter_ids: Iterable[int]) -> list[asyncpg.Record]:
+    """Return the replays of these letters that have not ended, and who ordered them."""
+    return await connection.fetch(_OUTSTANDING, list(letter_ids))
+
+
+# Copies that came back have been noted as attempts: of the letter itself, or of the one that an edit has become.
+_STILL_OUT = """
+SELECT r.letter_id, r.body IS NOT NULL AS is_edit, l.source, l.exchange, l.properties,
+       substring(coalesce(r.body, l.body) FROM 1 FOR $2) AS body  -- see store.dead_letters.replayable
+FROM dead_letter_replays r
+JOIN dead_letters l USING (letter_id)
+WHERE r.letter_id = ANY ($1::bigint[]) AND r.state IN ('failed', 'cancelled')
+  AND r.copies > (SELECT count(*) FROM dead_letter_attempts a WHERE a.replay_id = r.replay_id)
+"""
+
+
+async def still_out(connection: asyncpg.Connection, letter_ids: Iterable[int]) -> list[asyncpg.Record]:
+    """Return the replays of these letters that are over and of which a copy may still be on its way."""
+    return await connection.fetch(_STILL_OUT, list(letter_ids), BODY_BYTES_MAX + 1)
+
+
+_CLAIMED = """
+SELECT replay_id, letter_id, body_digest, body IS NOT NULL AS is_edit
+FROM dead_letter_replays
+WHERE replay_id = ANY ($1::uuid[])
+"""
+
+
+async def claimed(connection: asyncpg.Connection, replay_ids: Iterable[UUID]) -> dict[UUID, asyncpg.Record]:
+    """Return the replays of these ids: letter, digest of what was published, and whether it was an edit."""
+    rows = await connection.fetch(_CLAIMED, list(replay_ids))
+    return {row["replay_id"]: row for row in rows}
+
+
+_OF_LETTER = """
+SELECT replay_id, operation_id, number, body IS NOT NULL AS is_edit, state, verdict, verdict_code, code, detail,
+       serial_no, ordered_at, published_at, ended_at
+FROM dead_letter_replays
+WHERE letter_id = $1
+ORDER BY number, ordered_at
+"""
+
+
+async def of_letter(connection: asyncpg.Connection, letter_id: int) -> list[asyncpg.Record]:
+    """Return the replays of a letter, oldest first."""
+    return await connection.fetch(_OF_LETTER, letter_id)
+
+
+# A refusal is a failure only where something else was promised.
+_PROGRESS = """
+SELECT count(*) FILTER (WHERE state = 'ordered') AS ordered,
+       count(*) FILTER (WHERE state = 'published') AS published,
+       count(*) FILTER (WHERE state = 'resolved') AS resolved,
+       count(*) FILTER (WHERE state = 'failed') AS failed,
+       count(*) FILTER (WHERE state = 'cancelled') AS cancelled,
+       count(*) FILTER (WHERE state = 'failed'
+                           OR state = 'resolved' AND verdict = 'will_apply' AND code <> 'OK') AS bad,
+       count(*) FILTER (WHERE position < $2 AND state IN ('ordered', 'published')) AS canaries_out,
+       count(*) FILTER (WHERE position < $2 AND (state IN ('failed', 'cancelled')
+                           OR state = 'resolved' AND verdict = 'will_apply' AND code <> 'OK')) AS canaries_bad
+FROM dead_letter_replays
+WHERE operation_id = $1
+"""
+
+
+async def progress(connection: asyncpg.Connection, operation_id: UUID, canary: int) -> asyncpg.Record:
+    """Return how many replays of an operation stand where; of the first `canary`, how many are out or went badly."""
+    row = await connection.fetchrow(_PROGRESS, operation_id, canary)
+    if row is None:
+        msg = "an aggregate has a row"
+        raise AssertionError(msg)
+    return row
+
+
+_WAITS = """
+SELECT coalesce(extract(epoch FROM clock_timestamp() - (
+           SELECT min(published_at) FROM dead_letter_replays WHERE state = 'published'
+       )), 0)::float8 AS without_outcome,
+       coalesce(extract(epoch FROM clock_timestamp() - (
+           SELECT min(m.moved_at)
+           FROM dead_letter_operations o
+           CROSS JOIN LATERAL (
+               SELECT greatest(o.started_at, max(published_at), max(ended_at)) AS moved_at
+               FROM dead_letter_replays
+               WHERE operation_id = o.operation_id
+           ) m
+           WHERE o.ended_at IS NULL AND o.state = 'running'
+       )), 0)::float8 AS still
+"""
+
+
+async def waits(connection: asyncpg.Connection) -> asyncpg.Record:
+    """Return for how many seconds, at most, a replay has been without an outcome, and a running operation still."""
+    row = await connection.fetchrow(_WAITS)
+    if row is None:
+        msg = "a query without a table has a row"
+        raise AssertionError(msg)
+    return row
+
+
+# What failed before it was published has sent nothing.
+_EDITS_SENT = """
+SELECT r.replay_id, r.letter_id, l.serial_no AS replaces, r.serial_no, l.source, l.exchange, l.properties,
+       substring(r.body FROM 1 FOR $2) AS body  -- see store.dead_letters.replayable
+FROM dead_letter_replays r
+JOIN dead_letters l USING (letter_id)
+WHERE r.serial_no IS NOT NULL AND (r.state NOT IN ('failed', 'cancelled') OR r.copies > 0)
+  AND (l.serial_no = ANY ($1::text[]) OR r.serial_no = ANY ($1::text[]))
+ORDER BY r.ordered_at, r.replay_id
+"""
+
+
+async def edits_sent(connection: asyncpg.Connection, numbers: Iterable[str]) -> list[asyncpg.Record]:
+    """Return the edits that were sent, or are about to be, of letters with these numbers or under one of them."""
+    return await connection.fetch(_EDITS_SENT, list(numbers), BODY_BYTES_MAX + 1)
+
+
+# One key for all: a replay of ten thousand letters would need more locks than there is room for.
+_HOLD_EDITS = "SELECT pg_advisory_xact_lock(hashtextextended('dead letters: edits', 0))"
+_HOLD_NO_EDITS = "SELECT pg_advisory_xact_lock_shared(hashtextextended('dead letters: edits', 0))"
+
+
+async def claim(connection: asyncpg.Connection, *, edits: bool) -> None:
+    """Have no edit be ordered until the transaction ends; with `edits`, no replay either."""
+    await connection.execute(_HOLD_EDITS if edits else _HOLD_NO_EDITS)
+
+
+_SERIAL_TAKEN = """
+SELECT EXISTS (
+    SELECT FROM dead_letter_replays WHERE serial_no = $1 AND (state <> 'cancelled' OR copies > 0)
+) OR EXISTS (
+    SELECT FROM dead_letters WHERE serial_no = $1
+)
+"""
+
+
+async def serial_taken(connection: asyncpg.Connection, serial_no: str) -> bool:
+    """Return whether a letter has this number, or a message with it was sent, or is about to be, in one's place."""
+    return bool(await connection.fetchval(_SERIAL_TAKEN, serial_no))

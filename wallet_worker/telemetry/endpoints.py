@@ -1,0 +1,53 @@
+"""`/healthz`, `/readyz` and `/metrics`: what orchestrators and Prometheus ask a worker."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from typing_extensions import override
+
+from wallet_worker.telemetry.health import Health
+from wallet_worker.telemetry.metrics import Metrics
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server that leaves the signals to the worker around it."""
+
+    @override
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on, once it does."""
+        return int(self.servers[0].sockets[0].getsockname()[1])
+
+
+def server(host: str, port: int, health: Health, metrics: Metrics) -> Server:
+    """Return a server that is not started yet."""
+
+    def healthz(_: Request) -> Response:
+        return JSONResponse({"status": "alive"})
+
+    def readyz(_: Request) -> Response:
+        status = 200 if health.is_ready else 503
+        return JSONResponse({"ready": health.is_ready, "waiting_for": health.reasons}, status)
+
+    def show_metrics(_: Request) -> Response:
+        metrics.ready.set(int(health.is_ready))
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    app = Starlette(
+        routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", show_metrics)]
+    )
+    config = uvicorn.Config(
+        app, host=host, port=port, log_config=None, access_log=False, lifespan="off", server_header=False
+    )
+    return Server(config)

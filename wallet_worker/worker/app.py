@@ -1,0 +1,267 @@
+"""The worker, put together: opens what it needs, owns every task by name, and drains when told to stop."""
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from typing import Any
+
+import structlog
+import uvloop
+from aiormq.channel import Channel
+
+from wallet_schemas.names import PAYMENT_RESULTS, WALLET_COMMANDS, WALLET_QUERIES
+from wallet_worker.backoff import Pause
+from wallet_worker.broker.amqp.codec import patch_pamqp
+from wallet_worker.broker.amqp.deliveries import Taken, Taker
+from wallet_worker.broker.connection import WrongUrlError, calling
+from wallet_worker.broker.consumer import Consumer
+from wallet_worker.broker.inbox import Inbox, delivery
+from wallet_worker.broker.publisher import Publisher
+from wallet_worker.broker.topology import TopologyError
+from wallet_worker.core.inbound import Source
+from wallet_worker.dead_letters.keeper import Keeper
+from wallet_worker.queries.service import PREFETCH as QUERIES_PREFETCH
+from wallet_worker.queries.service import Queries
+from wallet_worker.settings.settings import Settings
+from wallet_worker.store import accounts
+from wallet_worker.store.database import READONLY_ROLE, WORKER_ROLE, Database
+from wallet_worker.store.errors import InvariantBrokenError, UnavailableError
+from wallet_worker.store.schema_version import current_revision, newest_revision
+from wallet_worker.telemetry import endpoints
+from wallet_worker.telemetry.health import Health
+from wallet_worker.telemetry.metrics import Metrics
+from wallet_worker.worker.batch import BATCH_MAX, Batches
+from wallet_worker.worker.outbox import Outbox
+
+PREFETCH = 2 * BATCH_MAX  # for each queue: one batch in the database, one waiting
+
+# Messages, facts and rows are in no cycles and go as they came. The usual 700 would have the collector look at all
+# of a batch a hundred times while it is made, for a third of the worker's time.
+COLLECT_AFTER = (50_000, 20, 50)
+
+log = structlog.get_logger(__name__)
+
+
+class CannotStartError(Exception):
+    """Something is set up wrongly; the sentence is for a person."""
+
+
+def run(settings: Settings) -> int:
+    """Run a worker until SIGTERM or SIGINT; return its exit status: 0 drained, 1 cannot go on."""
+    patch_pamqp()
+    gc.collect()
+    gc.freeze()  # modules and classes stay until the end and are not looked at again
+    gc.set_threshold(*COLLECT_AFTER)
+    return uvloop.run(_main(settings))
+
+
+async def _main(settings: Settings) -> int:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    failed: tuple[BaseException, ...] = ()
+    try:
+        await Worker(settings).run(stopping)
+    except* (CannotStartError, TopologyError, WrongUrlError) as group:
+        failed = group.exceptions
+        for exc in leaves(group):
+            log.error("worker.cannot_run", reason=str(exc))
+    except* InvariantBrokenError as group:
+        failed = group.exceptions
+        for exc in leaves(group):
+            log.critical("worker.invariant_broken", reason=str(exc))
+    if failed:
+        return 1
+    log.info("worker.stopped")
+    return 0
+
+
+def leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """Return the exceptions of a group, and of the groups in it."""
+    found: list[BaseException] = []
+    for exc in group.exceptions:
+        found += leaves(exc) if isinstance(exc, BaseExceptionGroup) else [exc]
+    return found
+
+
+class Worker:
+    """One worker process: its parts, and the order in which they start and stop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.name = f"{version('wallet-worker')} {socket.gethostname()}:{os.getpid()}"
+        self.health = Health()
+        self.metrics = Metrics()
+        self.health.expect("database", "publisher", "consumer", "queries")
+        dsn, amqp = settings.database_url.get_secret_value(), settings.amqp_url.get_secret_value()
+        management = settings.management_url.get_secret_value() if settings.management_url else None
+        self._database = Database(dsn, role=WORKER_ROLE, application="wallet worker")
+        self._reading = Database(dsn, role=READONLY_ROLE, application="wallet queries", size_max=3)
+        self._publisher = Publisher(amqp, self.health, self.metrics)
+        self._outbox = Outbox(self._database, self._publisher, self.health, self.metrics)
+        self._inbox = Inbox()
+        self._batches = Batches(
+            database=self._database,
+            outbox=self._outbox,
+            rules=settings.rules,
+            keys=settings.keys,
+            worker=self.name,
+            health=self.health,
+            metrics=self.metrics,
+        )
+        self._queries = Queries(self._reading, self.metrics)
+        # Its own health: without a keeper the dead letters wait in their queue, and the worker works.
+        self._keeper = (
+            Keeper(settings, name=self.name, health=Health(), metrics=self.metrics)
+            if settings.keeper
+            else None
+        )
+
+        def into_inbox(source: Source) -> Taker:
+            def put(taken: Taken) -> None:
+                self._inbox.put(delivery(source, taken))
+
+            return put
+
+        def ignore(_: Channel) -> None:
+            pass
+
+        self._consumer = Consumer(
+            part="consumer",
+            url=amqp,
+            management_url=management,
+            takers={
+                WALLET_COMMANDS: into_inbox(Source.COMMANDS),
+                PAYMENT_RESULTS: into_inbox(Source.RESULTS),
+            },
+            prefetch=PREFETCH,
+            on_lost=self._inbox.forget,
+            health=self.health,
+            metrics=self.metrics,
+        )
+        self._asked = Consumer(
+            part="queries",
+            url=amqp,
+            management_url=management,
+            handlers={WALLET_QUERIES: self._queries.on_delivery},
+            prefetch=QUERIES_PREFETCH,
+            on_lost=ignore,
+            health=self.health,
+            metrics=self.metrics,
+        )
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Work until `stopping` is set, then drain.
+
+        Raises a group of CannotStartError, TopologyError, WrongUrlError or InvariantBrokenError.
+        """
+        log.info("worker.starting", worker=self.name)
+        if not self._settings.payment_keys:
+            log.warning("worker.no_payment_keys", detail="every payment result will be refused")
+        async with AsyncExitStack() as stack:
+            web = endpoints.server(
+                self._settings.http_host, self._settings.http_port, self.health, self.metrics
+            )
+            group = await stack.enter_async_context(asyncio.TaskGroup())
+            serving = group.create_task(serve(web), name="http")
+            if await self._open(stopping):
+                stack.push_async_callback(self._close)
+                await self._work(stopping)
+            web.should_exit = True
+            await serving
+
+    async def _work(self, stopping: asyncio.Event) -> None:
+        """Run every task until `stopping`, then stop them in the order in which work flows."""
+        publishing = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            batches = group.create_task(_loud(self._batches.run(self._inbox, stopping)), name="batches")
+            sweep = group.create_task(_loud(self._batches.sweep(stopping)), name="sweep")
+            publisher = group.create_task(_loud(self._publisher.run(publishing)), name="publisher")
+            background = [
+                group.create_task(_loud(self._outbox.publish()), name="outbox publish"),
+                group.create_task(_loud(self._outbox.forget()), name="outbox forget"),
+                group.create_task(_loud(self._outbox.relay()), name="outbox relay"),
+            ]
+            consumers = [
+                group.create_task(self._consumer.run(), name="consumer"),
+                group.create_task(self._asked.run(), name="queries"),
+            ]
+            if self._keeper is not None:
+                group.create_task(_loud(self._keeper.run(stopping)), name="keeper")
+            await stopping.wait()
+            log.info("worker.draining", waiting=len(self._inbox))
+            await asyncio.gather(self._consumer.stop(), self._asked.stop())
+            self._inbox.close()
+            _, late = await asyncio.wait({batches, sweep}, timeout=self._settings.drain_seconds)
+            if late:
+                log.warning("worker.drain_timeout", detail="what is left is delivered again")
+                for task in late:
+                    task.cancel()
+            await self._queries.drain()
+            await self._outbox.drain(self._settings.drain_seconds)
+            for consumer in (self._consumer, self._asked):
+                consumer.release()
+            await asyncio.gather(*consumers)
+            for task in background:
+                task.cancel()
+            publishing.set()
+            await publisher
+            await self._publisher.close()
+
+    async def _open(self, stopping: asyncio.Event) -> bool:
+        """Open the database, waiting for it if it is away; return False if stopping came first.
+
+        Raises CannotStartError if its schema is not the one that this program was written for.
+        """
+        pause = Pause()
+        while not stopping.is_set():
+            try:
+                await self._database.open()
+                await self._reading.open()
+                async with self._database.transaction() as connection:
+                    found, wanted = await current_revision(connection), newest_revision()
+                    if found != wanted:
+                        msg = (
+                            f"the database is at revision {found or 'none'}, this worker needs {wanted}: "
+                            "run `wallet migrate`"
+                        )
+                        raise CannotStartError(msg)
+                    await accounts.ensure_lanes(connection, self._settings.currencies)
+            except UnavailableError as exc:
+                if self.health.unready("database", str(exc)):
+                    log.error("database.lost", reason=str(exc))
+                else:
+                    log.warning("database.waiting", reason=str(exc))
+                await pause.wait(stopping)
+            else:
+                self.health.ready("database")
+                return True
+        return False
+
+    async def _close(self) -> None:
+        await self._database.close()
+        await self._reading.close()
+
+
+async def _loud(work: Coroutine[Any, Any, None]) -> None:
+    """Do a task's work; should it end as cancelled although nobody cancelled it, that is an error.
+
+    A task group takes it for a quiet end, and the worker would go on without one of its hands.
+    """
+    with calling():
+        await work
+
+
+async def serve(web: endpoints.Server) -> None:
+    """Serve until told to exit; a port that is taken is said in a sentence."""
+    try:
+        await web.serve()
+    except SystemExit as exc:  # uvicorn's way of saying that it could not bind
+        msg = f"the port {web.config.port} for /healthz, /readyz and /metrics cannot be opened"
+        raise CannotStartError(msg) from exc

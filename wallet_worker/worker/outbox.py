@@ -1,0 +1,184 @@
+"""From the commit to the broker's confirm: what a batch promised is published, whoever is left to do it.
+
+The worker that wrote a row has it to itself for `store.outbox.RELAY_AFTER` and publishes it while the next
+batch is decided. What is not confirmed by then, for whatever reason, any worker's relay publishes.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from uuid import UUID
+
+import structlog
+
+from wallet_worker.broker.publisher import Publisher
+from wallet_worker.core.facts import Outgoing
+from wallet_worker.failpoints import Failpoint, passing
+from wallet_worker.store import outbox
+from wallet_worker.store.database import Database
+from wallet_worker.store.errors import UnavailableError
+from wallet_worker.telemetry.health import Health
+from wallet_worker.telemetry.metrics import Metrics
+
+BATCHES_WAITING_MAX = 3  # one being published, two waiting: more would only be memory
+STALLED_SECONDS = 1.0
+FORGET_SECONDS = 0.5  # how long confirmed rows wait to be deleted, unless a batch takes them along
+TAKEN_ALONG_MIN = 50  # fewer confirmed rows are not worth a round trip of a batch's
+RELAY_SECONDS = 2.0
+RELAY_BATCH_MAX = 500
+REPLY_ATTEMPTS_MAX = 8  # in about three minutes; nobody waits that long for an answer
+
+log = structlog.get_logger(__name__)
+
+
+class Outbox:
+    """Publishes what batches committed, and forgets what is confirmed."""
+
+    def __init__(self, database: Database, publisher: Publisher, health: Health, metrics: Metrics) -> None:
+        self._database = database
+        self._publisher = publisher
+        self._health = health
+        self._metrics = metrics
+        self._waiting: asyncio.Queue[Sequence[Outgoing]] = asyncio.Queue(BATCHES_WAITING_MAX)
+        self._confirmed: list[UUID] = []
+        self._forgetting = asyncio.Lock()
+        self._stalled = False
+
+    async def offer(self, rows: Sequence[Outgoing]) -> None:
+        """Publish committed rows soon; waits while too much is waiting, unless the broker takes nothing at all.
+
+        While the broker takes nothing (a memory or disk alarm), rows are left to the relay, so that
+        consuming and acknowledging go on.
+        """
+        if not rows:
+            return
+        if self._stalled:
+            if self._waiting.full():
+                return
+            self._waiting.put_nowait(rows)
+            return
+        try:
+            async with asyncio.timeout(STALLED_SECONDS):
+                await self._waiting.put(rows)
+        except TimeoutError:
+            self._stalled = True
+            log.warning(
+                "publisher.stalled", detail="the broker confirms nothing; the outbox keeps what is due"
+            )
+
+    def take_confirmed(self, at_least: int = TAKEN_ALONG_MIN) -> list[UUID]:
+        """Return ids that the caller's transaction is to delete, none if there are fewer; `keep` them if it fails."""
+        if len(self._confirmed) < at_least:
+            return []
+        taken, self._confirmed = self._confirmed, []
+        return taken
+
+    def keep(self, ids: Sequence[UUID]) -> None:
+        """Have ids deleted by somebody else after all."""
+        self._confirmed.extend(ids)
+
+    async def publish(self) -> None:
+        """Publish what is offered, until cancelled."""
+        while True:
+            rows = await self._waiting.get()
+            try:
+                confirmed = await self._publisher.publish(rows)
+                passing(Failpoint.AFTER_PUBLISH)
+                self._confirmed.extend(confirmed)
+                if confirmed:
+                    self._stalled = False
+            finally:
+                self._waiting.task_done()
+
+    async def forget(self) -> None:
+        """Delete confirmed rows that no batch took along, until cancelled."""
+        while True:
+            await asyncio.sleep(FORGET_SECONDS)
+            await self.forget_now()
+
+    async def forget_now(self) -> None:
+        """Delete confirmed rows; while the database is away they are kept in mind.
+
+        On return nothing is being deleted any more, by no other call either: who stops the worker waits for it here.
+        """
+        async with self._forgetting:
+            ids = self.take_confirmed(at_least=1)
+            if not ids:
+                return
+            try:
+                async with self._database.connection() as connection:
+                    await outbox.delete(connection, ids)
+            except UnavailableError:
+                self.keep(ids)
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until all that was offered was tried, and then until what was confirmed is forgotten; `seconds` each."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._waiting.join()
+        except TimeoutError:
+            log.warning("outbox.left", detail="not everything was published in time; the relay will")
+        try:
+            async with asyncio.timeout(seconds):
+                await self.forget_now()
+        except TimeoutError:
+            log.warning(
+                "outbox.kept", detail="what was published is not deleted; the relay publishes it again"
+            )
+
+    async def relay(self) -> None:
+        """Publish what nobody published in time, until cancelled."""
+        while True:
+            try:
+                taken = await self._relay_some()
+                async with self._database.connection() as connection:
+                    waiting, oldest_seconds = await outbox.overdue(connection)
+                self._metrics.outbox_overdue.set(waiting)
+                self._metrics.outbox_oldest_seconds.set(oldest_seconds)
+            except UnavailableError:
+                taken = 0  # the batch says so already
+            if taken < RELAY_BATCH_MAX:
+                await asyncio.sleep(RELAY_SECONDS)
+
+    async def _relay_some(self) -> int:
+        """Publish overdue rows and delete or put them off; return how many there were."""
+        if "publisher" in self._health.reasons:
+            return 0
+        async with self._database.transaction() as connection:
+            rows = await outbox.take_due(connection, RELAY_BATCH_MAX)
+            if not rows:
+                return 0
+            confirmed, failed = await self._publish_apart(rows)
+            passing(Failpoint.AFTER_PUBLISH)
+            hopeless = [
+                row.message_id for row in failed if _is_reply(row) and row.attempts >= REPLY_ATTEMPTS_MAX
+            ]
+            late = [row.message_id for row in failed if row.message_id not in hopeless]
+            if confirmed or hopeless:
+                await outbox.delete(connection, [*confirmed, *hopeless])
+            if late:
+                await outbox.put_off(connection, late)
+        log.warning("outbox.relayed", messages=len(confirmed), failed=len(late))
+        if hopeless:
+            log.error("reply.given_up", messages=len(hopeless), detail="whoever asked may ask again")
+        return len(rows)
+
+    async def _publish_apart(self, rows: Sequence[Outgoing]) -> tuple[set[UUID], list[Outgoing]]:
+        """Return what was confirmed and what was not; some may not have been tried.
+
+        Replies that failed before go last and one by one. Their address is a stranger's, and there are
+        some over which the broker closes the connection, and with it on everything that is not confirmed yet.
+        """
+        doubtful = [row for row in rows if _is_reply(row) and row.attempts]
+        sound = [row for row in rows if not (_is_reply(row) and row.attempts)]
+        confirmed = await self._publisher.publish(sound)
+        failed = [row for row in sound if row.message_id not in confirmed]
+        for row in doubtful:
+            if not await self._publisher.publish([row]):
+                failed.append(row)
+                break  # the connection may have gone with it
+            confirmed.add(row.message_id)
+        return confirmed, failed
+
+
+def _is_reply(row: Outgoing) -> bool:
+    return not row.exchange
