@@ -28,7 +28,7 @@ from wallet_schemas.values import OrderType
 from wallet_worker.accounting.table_file import Format, Sheet, UnwritableError
 from wallet_worker.cli.exits import Exit
 from wallet_worker.core.inbound import Incoming
-from wallet_worker.queries.service import answer
+from wallet_worker.queries.answers import answer
 from wallet_worker.store import snapshot as snapshots
 from wallet_worker.store.database import READONLY_ROLE, Database
 

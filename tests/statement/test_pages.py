@@ -13,7 +13,7 @@ from wallet_schemas.queries import Statement
 from wallet_schemas.values import STATEMENT_LINES_MAX, Direction, OrderType
 from wallet_worker.core.accounts import Account
 from wallet_worker.core.ledger import Entry
-from wallet_worker.queries.service import _longest_page
+from wallet_worker.queries.answers import _longest_page
 from wallet_worker.store.entries import Line
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)

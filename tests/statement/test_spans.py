@@ -15,7 +15,7 @@ from wallet_schemas.encode import encode
 from wallet_schemas.events import EntryView
 from wallet_schemas.names import BODY_BYTES_MAX
 from wallet_schemas.queries import GetStatement, Statement
-from wallet_worker.queries.service import answer
+from wallet_worker.queries.answers import answer
 from wallet_worker.store.database import READONLY_ROLE, Database
 
 BATCHES = 8

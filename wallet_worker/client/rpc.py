@@ -8,9 +8,10 @@ calls under way fail with what is known about them, and the next call connects a
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import aiormq
 from aio_pika.abc import AbstractConnection
@@ -47,7 +48,26 @@ class NotSent(Exception):  # noqa: N818 -- named after what is known
 
 
 class NoReply(Exception):  # noqa: N818 -- see NotSent
-    """The broker may have the message, and no reply came."""
+    """The broker may have the message, and no reply came. `confirmed`: it has the message, on disk."""
+
+    def __init__(self, message: str, *, confirmed: bool = False) -> None:
+        super().__init__(message)
+        self.confirmed = confirmed
+
+
+class Publication(NamedTuple):
+    """A message as it is published: its bytes, its routing key, and the headers beside it."""
+
+    body: bytes
+    routing_key: str
+    headers: Mapping[str, str] | None = None
+
+
+class Depth(NamedTuple):
+    """What waits in a queue, and how many read it."""
+
+    messages: int
+    consumers: int
 
 
 @dataclass(slots=True, eq=False)
@@ -83,6 +103,7 @@ class _Session:
 
     connection: AbstractConnection
     channel: Channel
+    looking: Channel | None = None  # for what closes its channel when it fails
     waiting: dict[str, _Call[Any]] = field(default_factory=dict)
 
     async def ready(self) -> None:
@@ -111,11 +132,21 @@ class _Session:
 
 
 class Rpc:
-    """Calls on one connection at a time. `name` is what operators see in the broker's list."""
+    """Calls on one connection at a time. `name` is what operators see in the broker's list.
 
-    def __init__(self, amqp_url: str, *, name: str) -> None:
+    It connects only where all `exchanges` are there.
+    """
+
+    def __init__(
+        self,
+        amqp_url: str,
+        *,
+        name: str,
+        exchanges: Sequence[str] = (WALLET_COMMANDS, WALLET_QUERIES),
+    ) -> None:
         self._url = amqp_url
         self._name = name
+        self._exchanges = tuple(exchanges)
         self._session: _Session | None = None
         self._connecting = asyncio.Lock()
         self._unconfirmed = asyncio.Semaphore(UNCONFIRMED_MAX)
@@ -137,31 +168,74 @@ class Rpc:
             session.on_lost(None)
             await close(session.connection)
 
+    def stop_waiting(self) -> None:
+        """Calls that wait for a reply fail with what is known about them, at once if the broker has their message."""
+        if self._session is not None:
+            self._session.on_lost(None)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection, as far as it is known."""
+        return self._session is not None and not self._session.channel.is_closed
+
+    @property
+    def failure(self) -> str | None:
+        """Why there is no connection, where the last try has failed."""
+        return self._failure
+
+    async def reconnect(self, seconds: float) -> None:
+        """Be connected, within so many seconds; raises NotSent."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._open_session()
+        except TimeoutError:
+            raise NotSent(self._failure or f"the broker did not answer within {seconds:g} s") from None
+
+    async def depth(self, queue: str, seconds: float = RPC_SECONDS) -> Depth:
+        """Return what waits in a queue; raises BrokerUnavailableError. It needs no permission for the queue."""
+        session = self._session
+        if session is None or session.channel.is_closed:
+            raise BrokerUnavailableError(self._failure or "there is no connection to the broker")
+        try:
+            async with asyncio.timeout(seconds):
+                if session.looking is None or session.looking.is_closed:
+                    session.looking = await open_channel(session.connection, confirms=False)
+                found = await session.looking.queue_declare(queue, passive=True)
+        except FAILURES as exc:
+            raise BrokerUnavailableError(f"the queue {queue} cannot be looked at: {said(exc)}") from exc
+        return Depth(found.message_count or 0, found.consumer_count or 0)
+
     async def call(
         self,
         exchange: str,
-        message: Message,
+        message: Message | Publication,
         read: Callable[[bytes], Answer],
         seconds: float,
+        *,
+        take_seconds: float | None = None,
     ) -> Answer:
-        """Publish, and return the reply that `read` accepts, within so many seconds; raises NotSent or NoReply."""
+        """Publish, and return the reply that `read` accepts, within so many seconds; raises NotSent or NoReply.
+
+        What the broker cannot take within `take_seconds`, where that is given, is not sent.
+        """
         correlation_id = self._next_id()
         call = _Call(read, asyncio.get_running_loop().create_future())
+        publication = _publication(message)
         session: _Session | None = None
+        confirmed = False
         try:
             async with asyncio.timeout(seconds):
-                async with self._unconfirmed:
-                    found = await self._open_session()
-                    await found.ready()
+                async with self._slot(take_seconds) as found:
                     session = found
                     session.waiting[correlation_id] = call
-                    await _publish(session.channel, exchange, message, correlation_id, _DIRECT_REPLY_TO)
+                    await _publish(session.channel, exchange, publication, correlation_id, _DIRECT_REPLY_TO)
+                    confirmed = True
                 await call.reply
         except TimeoutError:
             if session is None:
                 raise NotSent(self._failure or f"the broker took nothing within {seconds:g} s") from None
             if call.answer is None:
-                raise NoReply(f"no answer came within {seconds:g} s") from None
+                raise NoReply(f"no answer came within {seconds:g} s", confirmed=confirmed) from None
         except NoReply:
             if call.answer is None:  # else the reply was quicker than the confirm that was lost
                 raise
@@ -170,22 +244,47 @@ class Rpc:
                 del session.waiting[correlation_id]
         answer: Answer | None = call.answer
         if answer is None:
-            raise NoReply("the connection to the broker was lost")
+            raise NoReply("the connection to the broker was lost", confirmed=confirmed)
         return answer
 
-    async def send(self, exchange: str, message: Message, seconds: float) -> None:
-        """Publish, and return once the broker has it; raises NotSent or NoReply."""
+    async def send(
+        self,
+        exchange: str,
+        message: Message | Publication,
+        seconds: float,
+        *,
+        take_seconds: float | None = None,
+    ) -> None:
+        """Publish, and return once the broker has it; raises NotSent or NoReply. For `take_seconds` see `call`."""
         sent = False
+        publication = _publication(message)
         try:
-            async with asyncio.timeout(seconds), self._unconfirmed:
-                session = await self._open_session()
-                await session.ready()
+            async with asyncio.timeout(seconds), self._slot(take_seconds) as session:
                 sent = True
-                await _publish(session.channel, exchange, message, self._next_id(), None)
+                await _publish(session.channel, exchange, publication, self._next_id(), None)
         except TimeoutError:
             if sent:
                 raise NoReply(f"the broker did not confirm within {seconds:g} s") from None
             raise NotSent(self._failure or f"the broker took nothing within {seconds:g} s") from None
+
+    @asynccontextmanager
+    async def _slot(self, seconds: float | None) -> AsyncIterator[_Session]:
+        """Give a session that takes a message now, for as long as it is not confirmed; raises NotSent after so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._unconfirmed.acquire()
+        except TimeoutError:
+            raise NotSent(f"the broker confirmed nothing within {seconds:g} s") from None
+        try:
+            try:
+                async with asyncio.timeout(seconds):
+                    session = await self._open_session()
+                    await session.ready()
+            except TimeoutError:
+                raise NotSent(self._failure or f"the broker took nothing within {seconds:g} s") from None
+            yield session
+        finally:
+            self._unconfirmed.release()
 
     def _next_id(self) -> str:
         self._calls += 1
@@ -221,7 +320,7 @@ class Rpc:
             session = _Session(connection, channel)
             # Asked for now, because the broker would close the channel with the calls of others on it.
             async with asyncio.timeout(RPC_SECONDS):
-                for exchange in (WALLET_COMMANDS, WALLET_QUERIES):
+                for exchange in self._exchanges:
                     await channel.exchange_declare(exchange, passive=True)
                 channel.closing.add_done_callback(session.on_lost)
                 await channel.basic_consume(_DIRECT_REPLY_TO, session.on_reply, no_ack=True)
@@ -238,17 +337,25 @@ class Rpc:
         return session
 
 
+def _publication(message: Message | Publication) -> Publication:
+    return (
+        message
+        if isinstance(message, Publication)
+        else Publication(encode(message), routing_key(message.type))
+    )
+
+
 async def _publish(
-    channel: Channel, exchange: str, message: Message, correlation_id: str, reply_to: str | None
+    channel: Channel, exchange: str, message: Publication, correlation_id: str, reply_to: str | None
 ) -> None:
     """Return once the broker has the message; raises NotSent or NoReply."""
     task = asyncio.current_task()
     cancellations = task.cancelling() if task else 0
     try:
         await channel.basic_publish(
-            encode(message),
+            message.body,
             exchange=exchange,
-            routing_key=routing_key(message.type),
+            routing_key=message.routing_key,
             properties=Basic.Properties(
                 content_type=CONTENT_TYPE,
                 delivery_mode=_PERSISTENT,
@@ -256,6 +363,7 @@ async def _publish(
                 message_id=correlation_id,
                 correlation_id=correlation_id,
                 reply_to=reply_to,
+                headers=dict(message.headers) if message.headers else None,
             ),
             mandatory=True,
             wait=False,

@@ -1,13 +1,9 @@
-"""Answers to queries, read from one snapshot each, under a role that can only read."""
+"""Queries over RabbitMQ: each is answered to its `reply_to`, under a role that can only read."""
 
 import asyncio
-from bisect import bisect_right
-from collections.abc import Sequence
-from itertools import accumulate
 from typing import cast
 from uuid import uuid4
 
-import asyncpg
 import structlog
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
@@ -15,28 +11,15 @@ from pamqp.commands import Basic
 
 from wallet_schemas.codes import Code
 from wallet_schemas.encode import encode
-from wallet_schemas.events import EntryView, OrderView
 from wallet_schemas.message import Message
-from wallet_schemas.money import to_text
-from wallet_schemas.names import BODY_BYTES_MAX, CONTENT_TYPE, DEFAULT_ACCOUNT_TYPE, TRACEPARENT_HEADER
+from wallet_schemas.names import CONTENT_TYPE, TRACEPARENT_HEADER
 from wallet_schemas.parse import QUERIES, Malformed, UnsupportedType, parse
 from wallet_schemas.queries import (
-    AccountList,
-    AccountListed,
-    GetAccount,
-    GetOrder,
-    GetStatement,
-    OrderDetail,
     QueryRefused,
-    Statement,
 )
 from wallet_worker.broker.connection import FAILURES, BrokerUnavailableError, calling
 from wallet_worker.broker.inbox import ACKNOWLEDGE_SECONDS, traceparent
-from wallet_worker.core import accounts as core_accounts
-from wallet_worker.core import ledger
-from wallet_worker.core import orders as core_orders
-from wallet_worker.core.decide import outcome
-from wallet_worker.store import accounts, commands, entries, orders
+from wallet_worker.queries.answers import answer
 from wallet_worker.store.database import Database
 from wallet_worker.telemetry.metrics import Metrics
 
@@ -109,113 +92,3 @@ class Queries:
             return query.type, QueryRefused(
                 code=Code.INTERNAL, message="the wallet cannot read its database now; ask again"
             )
-
-
-async def answer(connection: asyncpg.Connection, query: Message) -> Message:
-    """Return the answer to a query, from the caller's snapshot."""
-    match query:
-        case GetAccount():
-            return await _account(connection, query)
-        case GetOrder():
-            return await _order(connection, query)
-        case GetStatement():
-            return await _statement(connection, query)
-        case _:
-            msg = f"{query.type} is accepted by the contract and unknown here"
-            raise AssertionError(msg)
-
-
-async def _account(connection: asyncpg.Connection, query: GetAccount) -> AccountList:
-    found = await accounts.of_user(connection, query.user_id, query.account_type, query.currency)
-    return AccountList(
-        accounts=[
-            AccountListed(id=account.account_id, **dict(core_accounts.view(account))) for account in found
-        ]
-    )
-
-
-async def _order(connection: asyncpg.Connection, query: GetOrder) -> OrderDetail | QueryRefused:
-    _, known = await commands.known(connection, [query.serial_no])
-    command = known.get(query.serial_no)
-    if command is None:
-        return QueryRefused(code=Code.ORDER_NOT_FOUND, message="the serial number is not known")
-    order = await orders.by_serial_no(connection, query.serial_no)
-    if order is None:
-        return OrderDetail(outcome=outcome(command, duplicate=False), order=None, entries=[])
-    parties = await accounts.by_id(
-        connection, [order.account_id, order.counter_account_id or order.account_id]
-    )
-    lines = await entries.of_order(connection, order.order_id)
-    payee = parties[order.counter_account_id] if order.counter_account_id else None
-    view = core_orders.view(order, parties[order.account_id], payee=payee)
-    return OrderDetail(
-        outcome=outcome(command, duplicate=False),
-        order=OrderView(**{name: getattr(view, name) for name in OrderView.model_fields}),
-        entries=[ledger.view(line.entry, parties[line.entry.account_id], line.order_type) for line in lines],
-    )
-
-
-async def _statement(connection: asyncpg.Connection, query: GetStatement) -> Statement | QueryRefused:
-    account_type = query.account_type or DEFAULT_ACCOUNT_TYPE
-    found = await accounts.of_user(connection, query.user_id, account_type, query.currency)
-    if not found:
-        return QueryRefused(
-            code=Code.ACCOUNT_NOT_FOUND, message="the user has no account of this type and currency"
-        )
-    (account,) = found
-    after = query.after_line_no or 0
-    # One more than asked for, to know whether there is a next page.
-    lines = await entries.page(
-        connection,
-        account.account_id,
-        after_line_no=after,
-        since=query.from_time,
-        before=query.to_time,
-        limit=query.limit + 1,
-    )
-    if not lines:
-        left_minor = await entries.balance_before(
-            connection, account.account_id, line_no=after, since=query.from_time
-        )
-        return _page(account, [], left_minor, left_minor, next_after=None)
-    return _longest_page(account, lines, limit=query.limit)
-
-
-def _longest_page(account: core_accounts.Account, lines: Sequence[entries.Line], *, limit: int) -> Statement:
-    """Return the page with as many of the lines, `limit` at most, as the body of a message can hold.
-
-    That is one at least: an account and a line together are less than two kilobytes.
-    """
-    views = [ledger.view(line.entry, account, line.order_type) for line in lines[:limit]]
-    # What the first lines take in the body, together with the commas between them.
-    lengths = list(accumulate(len(encode(view)) + 1 for view in views))
-    # What stands around the lines says the last of them, so that its length is known only with their number.
-    for count in range(bisect_right(lengths, BODY_BYTES_MAX), 0, -1):
-        around = _page(
-            account,
-            [],
-            lines[0].entry.balance_before_minor,
-            lines[count - 1].entry.balance_after_minor,
-            next_after=lines[count - 1].entry.line_no if count < len(lines) else None,
-        )
-        if len(encode(around)) + lengths[count - 1] - 1 <= BODY_BYTES_MAX:
-            return around.model_copy(update={"entries": views[:count]})
-    msg = f"line {lines[0].entry.line_no} of account {account.account_no} is longer than a message may be"
-    raise AssertionError(msg)
-
-
-def _page(
-    account: core_accounts.Account,
-    views: list[EntryView],
-    opening_minor: int,
-    closing_minor: int,
-    *,
-    next_after: int | None,
-) -> Statement:
-    return Statement(
-        account=core_accounts.view(account),
-        opening_balance=to_text(opening_minor, account.currency),
-        closing_balance=to_text(closing_minor, account.currency),
-        entries=views,
-        next_after_line_no=next_after,
-    )

@@ -25,7 +25,7 @@ from wallet_worker.console import query_params as asked_for
 from wallet_worker.console.request import Visit, or_sentence
 from wallet_worker.dead_letters import masking
 from wallet_worker.dead_letters.model.records import Filter
-from wallet_worker.queries import service
+from wallet_worker.queries import answers
 
 LINES_A_PAGE = 50
 LETTERS_MAX = 20
@@ -74,7 +74,7 @@ async def accounts(visit: Visit) -> Response:
             fault, status = "No user, type, currency or time looks like this.", 400
         else:
             async with visit.parts.reading.snapshot() as connection:
-                answer = await service.answer(connection, about)
+                answer = await answers.answer(connection, about)
                 shown = answer if isinstance(answer, AccountList) else None
                 if wanted is None and shown and len(shown.accounts) == 1:
                     (only,) = shown.accounts
@@ -85,7 +85,7 @@ async def accounts(visit: Visit) -> Response:
                         limit=LINES_A_PAGE,
                     )
                 if wanted is not None:
-                    found = await service.answer(connection, wanted)
+                    found = await answers.answer(connection, wanted)
                     statement = found if isinstance(found, Statement) else None
                     fault = found.message if isinstance(found, QueryRefused) else None
                 if statement is not None and statement.entries:
@@ -155,7 +155,7 @@ async def order(visit: Visit) -> Response:
             fault="No serial number looks like this.",
         )
     async with visit.parts.reading.snapshot() as connection:
-        answer = await service.answer(connection, query)
+        answer = await answers.answer(connection, query)
         asked = await lookups.asked(connection, serial_no)
         said = await lookups.said(connection, serial_no)
         lines = await lookups.lines(connection, serial_no)

@@ -10,7 +10,7 @@ from wallet_schemas.queries import GetOrder, OrderDetail
 from wallet_worker.core import accounts as core_accounts
 from wallet_worker.dead_letters import masking
 from wallet_worker.dead_letters.model.records import Actor, Truth
-from wallet_worker.queries import service
+from wallet_worker.queries import answers
 from wallet_worker.settings.operators import Role
 from wallet_worker.store import accounts
 from wallet_worker.store.dead_letters.ledger_view import results
@@ -21,7 +21,7 @@ async def truth_of(connection: asyncpg.Connection, row: asyncpg.Record, actor: A
     masks, serial_no = actor.role < Role.OPERATOR, row["serial_no"]
     if serial_no is None:
         return Truth(None, None, None, ())
-    found = await service.answer(connection, GetOrder(serial_no=serial_no))
+    found = await answers.answer(connection, GetOrder(serial_no=serial_no))
     outcome, order = None, None
     if isinstance(found, OrderDetail):
         outcome, order = json.loads(encode(found.outcome)), found.order
