@@ -140,8 +140,8 @@ async def test_a_refused_command_has_a_page_without_an_order(ledger: Ledger) -> 
         ("/accounts?user_id=%F0%9F%92%B8", 400, "looks like this"),
         ("/accounts?user_id=a&currency=TWD&after=x", 400, "looks like this"),
         ("/accounts?user_id=a&currency=TWD&from=yesterday", 400, "looks like this"),
-        ("/find?q=nothing-of-the-kind", 404, "Nothing is called"),
-        ("/find?q=%00", 404, "Nothing is called"),
+        ("/find?q=nothing-of-the-kind", 404, "No results for"),
+        ("/find?q=%00", 404, "No results for"),
     ],
 )
 async def test_what_is_not_there_is_said(ledger: Ledger, path: str, status: int, said: str) -> None:

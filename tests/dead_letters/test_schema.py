@@ -110,6 +110,7 @@ _USUAL = {
         "detail": "'{}'",
     },
     "dead_letter_keepers": {"name": "'k'", "standing": "''", "depths": "'{}'", "seen_at": "now()"},
+    "dead_letter_names": {"letter_id": "1", "kind": "'user'", "name": "'n'"},
 }
 
 
@@ -163,6 +164,9 @@ BREACHES: dict[str, tuple[str, ...]] = {
     "dead_letter_audit_letter_id_fkey": (row("dead_letter_audit", letter_id="4711"),),
     "dead_letter_audit_operation_id_fkey": (row("dead_letter_audit", operation_id=_ID),),
     "dead_letter_keepers_pkey": (row("dead_letter_keepers"), row("dead_letter_keepers")),
+    "dead_letter_names_pkey": (row("dead_letter_names"), row("dead_letter_names")),
+    "dead_letter_names_letter_id_fkey": (row("dead_letter_names", letter_id="4711"),),
+    "dead_letter_names_kind_known": (row("dead_letter_names", kind="'shoe size'"),),
 }
 
 
@@ -201,6 +205,7 @@ _WRITTEN = {
     "dead_letter_attempts": {"times"},
     "dead_letter_audit": set[str](),
     "dead_letter_keepers": {"standing", "depths", "seen_at"},
+    "dead_letter_names": set[str](),
     "dead_letter_operations": {"state", "standing", "publish_at", "ended_at"},
     "dead_letter_plans": {"approved_by", "operation_id"},
     "dead_letter_replays": {

@@ -18,6 +18,8 @@ _FIELDS: Mapping[str, str] = {
     "until": "arrived before",
     "ids": "numbers",
     "seen_up_to": "no newer than letter",
+    "gateway_ref": "gateway's reference",
+    "order_id": "order",
 }
 
 ACTIONS: Mapping[Action, tuple[str, str]] = {

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import asyncpg
 
@@ -202,6 +203,27 @@ _IS_USER = "SELECT EXISTS (SELECT FROM accounts WHERE kind = 'user' AND user_id 
 async def is_user(connection: asyncpg.Connection, user_id: str) -> bool:
     """Return whether a user has, or had, an account."""
     return bool(await connection.fetchval(_IS_USER, user_id))
+
+
+_BY_ORDER_ID = "SELECT serial_no FROM orders WHERE order_id = $1"
+
+_BY_GATEWAY_REF = """
+SELECT payment_order_no
+FROM payment_results
+WHERE gateway_ref = $1
+ORDER BY received_at DESC
+LIMIT 1
+"""
+
+
+async def order_of(connection: asyncpg.Connection, word: str) -> str | None:
+    """Return the serial number of the order that an order_id or a gateway_ref belongs to, the newest of several."""
+    try:
+        found = await connection.fetchval(_BY_ORDER_ID, UUID(word))
+    except ValueError:
+        found = None
+    found = found or await connection.fetchval(_BY_GATEWAY_REF, word)
+    return None if found is None else str(found)
 
 
 @dataclass(frozen=True, slots=True)

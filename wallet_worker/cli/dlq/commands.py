@@ -16,9 +16,11 @@ from wallet_worker.cli.dlq.options import (
     Arrived,
     ArrivedBefore,
     As,
+    GatewayRef,
     Ids,
     Number,
     OfUser,
+    OrderId,
     Reason,
     SeenUpTo,
     Serial,
@@ -79,6 +81,8 @@ def list_(
     type_: Type = None,
     serial: Serial = None,
     user: OfUser = None,
+    gateway_ref: GatewayRef = None,
+    order_id: OrderId = None,
     ids: Ids = None,
     since: Arrived = None,
     until: ArrivedBefore = None,
@@ -92,7 +96,19 @@ def list_(
 
     Example: wallet dlq list --state waiting --reason AMOUNT_MISMATCH
     """
-    which = filtered(state, reason, source, type_, serial, user, ids, since, until)
+    which = filtered(
+        state,
+        reason,
+        source,
+        type_,
+        serial,
+        user,
+        ids,
+        since,
+        until,
+        gateway_ref=gateway_ref,
+        order_id=order_id,
+    )
 
     async def work(operations: "Operations", actor: Actor) -> int | None:
         following = after
@@ -120,6 +136,8 @@ def groups(
     type_: Type = None,
     serial: Serial = None,
     user: OfUser = None,
+    gateway_ref: GatewayRef = None,
+    order_id: OrderId = None,
     since: Arrived = None,
     until: ArrivedBefore = None,
     hours: Annotated[int, typer.Option(min=1, max=24 * 366, help="The time that the chart shows.")] = 24,
@@ -130,7 +148,19 @@ def groups(
 
     Example: wallet dlq groups --state waiting
     """
-    which = filtered(state, reason, source, type_, serial, user, None, since, until)
+    which = filtered(
+        state,
+        reason,
+        source,
+        type_,
+        serial,
+        user,
+        None,
+        since,
+        until,
+        gateway_ref=gateway_ref,
+        order_id=order_id,
+    )
     found = ask(
         who,
         lambda operations, actor: operations.groups(actor, which, span=timedelta(hours=hours), buckets=24),
@@ -190,6 +220,8 @@ def export(
     type_: Type = None,
     serial: Serial = None,
     user: OfUser = None,
+    gateway_ref: GatewayRef = None,
+    order_id: OrderId = None,
     ids: Ids = None,
     since: Arrived = None,
     until: ArrivedBefore = None,
@@ -199,7 +231,19 @@ def export(
 
     Example: wallet dlq export --reason INTERNAL > letters.jsonl
     """
-    which = filtered(state, reason, source, type_, serial, user, ids, since, until)
+    which = filtered(
+        state,
+        reason,
+        source,
+        type_,
+        serial,
+        user,
+        ids,
+        since,
+        until,
+        gateway_ref=gateway_ref,
+        order_id=order_id,
+    )
 
     async def work(operations: "Operations", actor: Actor) -> None:
         async for one in operations.export(actor, which):
@@ -315,6 +359,8 @@ def replay(
     type_: Type = None,
     serial: Serial = None,
     user: OfUser = None,
+    gateway_ref: GatewayRef = None,
+    order_id: OrderId = None,
     ids: Ids = None,
     since: Arrived = None,
     until: ArrivedBefore = None,
@@ -338,7 +384,20 @@ def replay(
 
     Example: wallet dlq replay --reason INTERNAL --canary 5 --why "mended in 1.4.2"
     """
-    which = filtered(state, reason, source, type_, serial, user, ids, since, until, seen_up_to)
+    which = filtered(
+        state,
+        reason,
+        source,
+        type_,
+        serial,
+        user,
+        ids,
+        since,
+        until,
+        seen_up_to,
+        gateway_ref=gateway_ref,
+        order_id=order_id,
+    )
     pace = Pace(canary, rate, stop_at)
     _plan_or_do(Action.REPLAY, execute, which, why, pace, wait=wait, who=who, as_json=as_json)
 
@@ -353,6 +412,8 @@ def discard(
     type_: Type = None,
     serial: Serial = None,
     user: OfUser = None,
+    gateway_ref: GatewayRef = None,
+    order_id: OrderId = None,
     ids: Ids = None,
     since: Arrived = None,
     until: ArrivedBefore = None,
@@ -365,7 +426,20 @@ def discard(
 
     Example: wallet dlq discard --ids 17 --why "paid back by the gateway, ref 90211"
     """
-    which = filtered(state, reason, source, type_, serial, user, ids, since, until, seen_up_to)
+    which = filtered(
+        state,
+        reason,
+        source,
+        type_,
+        serial,
+        user,
+        ids,
+        since,
+        until,
+        seen_up_to,
+        gateway_ref=gateway_ref,
+        order_id=order_id,
+    )
     _plan_or_do(Action.DISCARD, execute, which, why, None, wait=True, who=who, as_json=as_json)
 
 
@@ -379,6 +453,8 @@ def restore(
     type_: Type = None,
     serial: Serial = None,
     user: OfUser = None,
+    gateway_ref: GatewayRef = None,
+    order_id: OrderId = None,
     ids: Ids = None,
     since: Arrived = None,
     until: ArrivedBefore = None,
@@ -394,7 +470,20 @@ def restore(
 
     Example: wallet dlq restore --state discarded --reason INTERNAL --why "the gateway has not paid them back"
     """
-    which = filtered(state, reason, source, type_, serial, user, ids, since, until, seen_up_to)
+    which = filtered(
+        state,
+        reason,
+        source,
+        type_,
+        serial,
+        user,
+        ids,
+        since,
+        until,
+        seen_up_to,
+        gateway_ref=gateway_ref,
+        order_id=order_id,
+    )
     _plan_or_do(Action.RESTORE, execute, which, why, None, wait=True, who=who, as_json=as_json)
 
 

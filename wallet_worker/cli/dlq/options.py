@@ -5,6 +5,7 @@ import pwd
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, TypeVar
+from uuid import UUID
 
 import typer
 
@@ -45,7 +46,22 @@ Type = Annotated[str | None, typer.Option("--type", help="Only messages of this 
 Serial = Annotated[
     str | None, typer.Option(metavar="SERIAL", help="Only letters with this serial_no or payment_order_no.")
 ]
-OfUser = Annotated[str | None, typer.Option("--user", metavar="USER", help="Only letters of this user.")]
+OfUser = Annotated[
+    str | None,
+    typer.Option(
+        "--user", metavar="USER", help="Only letters that name this user, or are about an order of this user."
+    ),
+]
+GatewayRef = Annotated[
+    str | None,
+    typer.Option(
+        "--gateway-ref", metavar="REF", help="Only letters about the payment with this gateway_ref."
+    ),
+]
+OrderId = Annotated[
+    UUID | None,
+    typer.Option("--order-id", metavar="ORDER_ID", help="Only letters about the order with this id."),
+]
 Ids = Annotated[str | None, typer.Option(metavar="1,2,…", help="Only these letters.")]
 Arrived = Annotated[
     str | None, typer.Option("--from", metavar="TIME", help="Only those that arrived then or later.")
@@ -76,6 +92,9 @@ def filtered(  # noqa: PLR0917 -- the options of a command, in their order
     since: str | None,
     until: str | None,
     seen_up_to: int | None = None,
+    *,
+    gateway_ref: str | None = None,
+    order_id: UUID | None = None,
 ) -> Filter:
     """Return the filter that options ask for, or end the command."""
     try:
@@ -93,6 +112,8 @@ def filtered(  # noqa: PLR0917 -- the options of a command, in their order
         until=read_time("--to", until),
         ids=chosen,
         seen_up_to=seen_up_to,
+        gateway_ref=gateway_ref,
+        order_id=order_id,
     )
 
 

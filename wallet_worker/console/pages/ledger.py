@@ -34,28 +34,42 @@ _LETTER_NO = re.compile(r"#?([0-9]{1,18})")
 
 
 async def find(visit: Visit) -> Response:
-    """Lead to what a word names: a letter's number, an account's number, a serial number, a user."""
+    """Lead to what a word names: a letter, an account, an order by one of its three numbers, or a user."""
     word = visit.params.get("q", "").strip()
     if not word:
         return visit.go("/")
     letter = _LETTER_NO.fullmatch(word)
     if letter and word.startswith("#"):
         return visit.go(f"/letters/{int(letter[1])}")
+    found = await _in_ledger(visit, word) or await _in_letters(visit, word)
+    if found is not None:
+        return visit.go(found)
+    if letter:
+        return visit.go(f"/letters/{int(letter[1])}")
+    return visit.show("found_nothing.html", 404, word=word)
+
+
+async def _in_ledger(visit: Visit, word: str) -> str | None:
+    """Return the address of the account or order that a word names."""
     async with visit.parts.reading.snapshot() as connection:
         if _ACCOUNT_NO.fullmatch(word):
             user_id = await lookups.owner(connection, word)
             if user_id is not None and not visit.is_viewer:
-                return visit.go(f"/accounts?user_id={quote(user_id, safe='')}")
+                return f"/accounts?user_id={quote(user_id, safe='')}"
         if await lookups.asked(connection, word) is not None:
-            return visit.go(f"/orders?serial_no={quote(word, safe='')}")
+            return f"/orders?serial_no={quote(word, safe='')}"
         if await lookups.is_user(connection, word):
-            return visit.go(f"/accounts?user_id={quote(word, safe='')}")
-    for which in (Filter(serial_no=word), Filter(user_id=word)):
+            return f"/accounts?user_id={quote(word, safe='')}"
+        serial_no = await lookups.order_of(connection, word)
+        return None if serial_no is None else f"/orders?serial_no={quote(serial_no, safe='')}"
+
+
+async def _in_letters(visit: Visit, word: str) -> str | None:
+    """Return the address of the letters that a word names."""
+    for which in (Filter(serial_no=word), Filter(user_id=word), Filter(gateway_ref=word)):
         if await visit.parts.operations.count(visit.actor, which):
-            return visit.go(f"/letters?{urlencode(which.to_query())}")
-    if letter:
-        return visit.go(f"/letters/{int(letter[1])}")
-    return visit.show("found_nothing.html", 404, word=word)
+            return f"/letters?{urlencode(which.to_query())}"
+    return None
 
 
 async def accounts(visit: Visit) -> Response:

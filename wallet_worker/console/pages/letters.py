@@ -60,6 +60,7 @@ def _list(
         query=which.to_query(),
         all_query=(seen or which).to_query(),
         newest_query=replace(which, seen_up_to=None).to_query(),
+        names_somebody=bool(which.to_query().keys() & {"serial_no", "user_id", "gateway_ref", "order_id"}),
         is_narrowed=bool(which.to_query().keys() - {"states", "ids", "seen_up_to"}),
         params=visit.params,
         found=found,

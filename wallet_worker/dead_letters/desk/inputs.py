@@ -56,6 +56,8 @@ def fits(which: Filter) -> letters_table.Fits:
         until=which.until,
         ids=list(which.ids) or None,
         seen_up_to=which.seen_up_to,
+        gateway_ref=_asked(which.gateway_ref),
+        order_id=which.order_id,
     )
 
 

@@ -47,7 +47,18 @@ _SET_BY_BROKER: Final = frozenset({b"x-delivery-count", b"x-acquired-count"})
 
 _TEXT_MAX: Final = 255
 _NUMBER: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_USER: Final = re.compile(r"[A-Za-z0-9._:@+-]{1,64}")
 _TYPE: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
+_REFERENCE: Final = re.compile(r"[^\0\ud800-\udfff]{1,64}")
+_USERS: Final = ("user_id", "to_user_id")
+_ORDERS: Final = (
+    "serial_no",
+    "payment_order_no",
+    "original_serial_no",
+    "hold_serial_no",
+    "original_payment_order_no",
+)
+_GATEWAY_REFS: Final = ("gateway_ref", "original_gateway_ref")
 _ATTEMPTS_MAX: Final = 2**31 - 1
 
 
@@ -79,14 +90,23 @@ def arrival(
         message_type=_matching(read.get("type"), _TYPE),
         serial_no=_matching(read.get("serial_no"), _NUMBER)
         or _matching(read.get("payment_order_no"), _NUMBER),
-        user_id=_matching(read.get("user_id"), _NUMBER),
+        user_id=_matching(read.get("user_id"), _USER),
         trace_id=trace.split("-")[1] if trace else None,
         worker=why["worker"],
         attempts=why["attempts"],
         first_seen=why["first_seen"] or now,
         replay_id=_uuid(headers.get(REPLAY_ID_HEADER)),
         redelivered=redelivered,
+        users=_names(read, _USERS, _USER),
+        orders=_names(read, _ORDERS, _NUMBER),
+        gateway_refs=_names(read, _GATEWAY_REFS, _REFERENCE),
     )
+
+
+def _names(read: Mapping[str, Any], members: tuple[str, ...], form: re.Pattern[str]) -> frozenset[str]:
+    """Return what some members of a message name, as far as they can be names."""
+    found = (_matching(read.get(member), form) for member in members)
+    return frozenset(name for name in found if name is not None)
 
 
 def _why(queue: str, headers: Mapping[str, FieldValue], exchange: str, routing_key: str) -> dict[str, Any]:

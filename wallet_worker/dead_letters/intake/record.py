@@ -99,6 +99,7 @@ async def _write(
             [(places[one.key], one, claims[one.key].letter_id if one.key in claims else None) for one in new],
             now,
         )
+        await letters.note_names(connection, [(places[one.key], one) for one in new])
     if not fresh:
         return [], [], 0
     attempts = [
@@ -169,4 +170,7 @@ def bare(one: Arrival) -> Arrival:
         trace_id=None,
         worker=None,
         replay_id=None,
+        users=frozenset(),
+        orders=frozenset(),
+        gateway_refs=frozenset(),
     )

@@ -110,9 +110,11 @@ _LABELS: Mapping[Verdict, str] = {
 class Filter:
     """Which letters; everything that is given must fit. Nothing given: all.
 
-    `serial_no` fits a payment's order number too. `ids` are letters by number. `since` and `until` (before) are the
-    time of arrival at the keeper. `seen_up_to` is the newest letter that somebody has seen: an action on what is shown
-    leaves alone what has arrived since. It can be written as a query string and read again, so that a link can be sent.
+    `serial_no` fits a payment's order number too. `user_id` fits every letter about a user: one that names the user,
+    and one about an order of the user. `gateway_ref` and `order_id` fit what is about that payment and that order.
+    `ids` are letters by number. `since` and `until` (before) are the time of arrival at the keeper. `seen_up_to` is the
+    newest letter that somebody has seen: an action on what is shown leaves alone what has arrived since. It can be
+    written as a query string and read again, so that a link can be sent.
     """
 
     states: tuple[LetterState, ...] = ()
@@ -125,6 +127,8 @@ class Filter:
     until: datetime | None = None
     ids: tuple[int, ...] = ()
     seen_up_to: int | None = None
+    gateway_ref: str | None = None
+    order_id: UUID | None = None
 
     def to_query(self) -> dict[str, str]:
         """Return it as names and texts, without what is not given."""
@@ -192,7 +196,16 @@ def _read_time(text: str) -> datetime:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
+def _read_order_id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        msg = "an order_id looks like 019b7d4c-6f2e-7c3a-9d41-52c0e4a7b913"
+        raise ValueError(msg) from None
+
+
 _READERS: Mapping[str, Any] = {
+    "order_id": _read_order_id,
     "states": _read_states,
     "ids": _read_ids,
     "seen_up_to": _read_id,

@@ -40,6 +40,11 @@ class Arrival:
     first_seen: datetime
     replay_id: UUID | None
     redelivered: bool
+    users: frozenset[str] = frozenset()
+    """Every user that the message names."""
+    orders: frozenset[str] = frozenset()
+    """Every serial number and payment_order_no that it names."""
+    gateway_refs: frozenset[str] = frozenset()
 
 
 _KNOWN = "SELECT arrival_key, letter_id FROM dead_letter_attempts WHERE arrival_key = ANY ($1::bytea[])"
@@ -89,6 +94,50 @@ async def insert_all(
         [one.first_seen for one in arrivals],
         now,
     )
+
+
+_NOTE_NAMES = """
+INSERT INTO dead_letter_names (letter_id, kind, name)
+SELECT n.letter_id, n.kind, n.name
+FROM unnest($1::bigint[], $2::text[], $3::text[]) AS n (letter_id, kind, name)
+ON CONFLICT DO NOTHING
+"""
+
+# Whose order, or whose command, it is. A command that was refused has no order, and its content names the user.
+_NOTE_OWNERS = """
+INSERT INTO dead_letter_names (letter_id, kind, name)
+SELECT n.letter_id, 'user', a.user_id
+FROM unnest($1::bigint[], $2::text[]) AS n (letter_id, name)
+JOIN orders o ON o.serial_no = n.name
+JOIN accounts a ON a.account_id IN (o.account_id, o.counter_account_id)
+UNION
+SELECT n.letter_id, 'user', c.content::json ->> 'user_id'
+FROM unnest($1::bigint[], $2::text[]) AS n (letter_id, name)
+JOIN commands c ON c.serial_no = n.name
+WHERE c.content::json ->> 'user_id' IS NOT NULL
+ON CONFLICT DO NOTHING
+"""
+
+
+async def note_names(connection: asyncpg.Connection, letters: Iterable[tuple[int, Arrival]]) -> None:
+    """Write what new letters name, and whose the orders are that they name, so that they are found by it."""
+    arrivals = list(letters)
+    names = [
+        (letter_id, kind, name)
+        for letter_id, arrival in arrivals
+        for kind, found in (
+            ("user", arrival.users),
+            ("order", arrival.orders),
+            ("gateway_ref", arrival.gateway_refs),
+        )
+        for name in sorted(found)
+    ]
+    if not names:
+        return
+    await connection.execute(_NOTE_NAMES, *map(list, zip(*names, strict=True)))
+    orders = [(letter_id, name) for letter_id, kind, name in names if kind == "order"]
+    if orders:
+        await connection.execute(_NOTE_OWNERS, *map(list, zip(*orders, strict=True)))
 
 
 # Ids come from a sequence, and a sequence knows no transaction: a higher one would be seen before a lower one.
@@ -245,24 +294,64 @@ _FITS = """
     AND ($3::text IS NULL OR source = $3)
     AND ($4::text IS NULL OR message_type = $4)
     AND ($5::text IS NULL OR serial_no = $5)
-    AND ($6::text IS NULL OR user_id = $6)
+    AND ($6::text IS NULL OR letter_id IN (
+        SELECT n.letter_id FROM dead_letter_names n WHERE n.kind = 'user' AND n.name = $6
+        UNION ALL  -- an order that was written after its letter had been taken in
+        SELECT n.letter_id
+        FROM accounts a
+        JOIN orders o ON o.account_id = a.account_id
+        JOIN dead_letter_names n ON n.kind = 'order' AND n.name = o.serial_no
+        WHERE a.kind = 'user' AND a.user_id = $6
+        UNION ALL  -- the same order, whose command is a letter itself
+        SELECT n.letter_id
+        FROM dead_letter_names u
+        JOIN dead_letters c ON c.letter_id = u.letter_id
+        JOIN dead_letter_names n ON n.kind = 'order' AND n.name = c.serial_no
+        WHERE u.kind = 'user' AND u.name = $6
+    ))
     AND ($7::timestamptz IS NULL OR arrived_at >= $7)
     AND ($8::timestamptz IS NULL OR arrived_at < $8)
     AND ($9::bigint[] IS NULL OR letter_id = ANY ($9))
     AND ($10::bigint IS NULL OR letter_id <= $10)
+    AND ($11::text IS NULL OR letter_id IN (
+        SELECT n.letter_id FROM dead_letter_names n WHERE n.kind = 'gateway_ref' AND n.name = $11
+        UNION ALL  -- what is about the order that was paid under this reference
+        SELECT n.letter_id
+        FROM payment_results r
+        JOIN dead_letter_names n ON n.kind = 'order' AND n.name = r.payment_order_no
+        WHERE r.gateway_ref = $11
+    ))
+    AND ($12::uuid IS NULL OR letter_id IN (
+        SELECT n.letter_id
+        FROM orders o
+        JOIN dead_letter_names n ON n.kind = 'order' AND n.name = o.serial_no
+        WHERE o.order_id = $12
+    ))
 """
 
+# The user that the message names; else, for what is about an order, the user whose order it is.
 _LINE = """
-    letter_id, state, reason, detail, source, message_type, serial_no, user_id, attempts, replays,
-    first_seen, arrived_at, updated_at
+    letter_id, state, reason, detail, source, message_type, serial_no,
+    coalesce(user_id, (
+        SELECT a.user_id
+        FROM dead_letter_names n
+        JOIN orders o ON o.serial_no = n.name
+        JOIN accounts a ON a.account_id = o.account_id
+        WHERE n.letter_id = dead_letters.letter_id AND n.kind = 'order'
+        ORDER BY n.name = dead_letters.serial_no DESC
+        LIMIT 1
+    ), (
+        SELECT min(n.name) FROM dead_letter_names n WHERE n.letter_id = dead_letters.letter_id AND n.kind = 'user'
+    )) AS user_id,
+    attempts, replays, first_seen, arrived_at, updated_at
 """
 
 _LIST = f"""
 SELECT {_LINE}
 FROM dead_letters
-WHERE ($11::bigint IS NULL OR letter_id < $11) AND {_FITS}
+WHERE ($13::bigint IS NULL OR letter_id < $13) AND {_FITS}
 ORDER BY letter_id DESC
-LIMIT $12
+LIMIT $14
 """  # noqa: S608 -- static text
 
 
@@ -280,10 +369,12 @@ class Fits:
     until: datetime | None = None
     ids: Sequence[int] | None = None
     seen_up_to: int | None = None
+    gateway_ref: str | None = None
+    order_id: UUID | None = None
 
     @property
     def arguments(self) -> tuple[Any, ...]:
-        """The statement's first ten parameters."""
+        """The statement's first twelve parameters."""
         return (
             self.states,
             self.reason,
@@ -295,6 +386,8 @@ class Fits:
             self.until,
             self.ids,
             self.seen_up_to,
+            self.gateway_ref,
+            self.order_id,
         )
 
 
@@ -308,9 +401,9 @@ async def page(
 _WHOLE = f"""
 SELECT {_LINE}, exchange, routing_key, properties, body, worker, trace_id, edit_of
 FROM dead_letters
-WHERE ($11::bigint IS NULL OR letter_id < $11) AND {_FITS}
+WHERE ($13::bigint IS NULL OR letter_id < $13) AND {_FITS}
 ORDER BY letter_id DESC
-LIMIT $12
+LIMIT $14
 """  # noqa: S608 -- static text
 
 
@@ -357,7 +450,7 @@ async def count(connection: asyncpg.Connection, fits: Fits) -> int:
     return int(await connection.fetchval(_COUNT, *fits.arguments))
 
 
-_IDS = f"SELECT letter_id, state, replays FROM dead_letters WHERE {_FITS} ORDER BY letter_id LIMIT $11"  # noqa: S608
+_IDS = f"SELECT letter_id, state, replays FROM dead_letters WHERE {_FITS} ORDER BY letter_id LIMIT $13"  # noqa: S608
 
 
 async def ids(connection: asyncpg.Connection, fits: Fits, limit: int) -> list[asyncpg.Record]:
@@ -379,11 +472,11 @@ counted AS (
     GROUP BY reason, source
 ),
 drawn AS (
-    SELECT reason, source, width_bucket(extract(epoch FROM arrived_at), extract(epoch FROM $11::timestamptz),
-                                        extract(epoch FROM $12::timestamptz), $13::int) AS bucket,
+    SELECT reason, source, width_bucket(extract(epoch FROM arrived_at), extract(epoch FROM $13::timestamptz),
+                                        extract(epoch FROM $14::timestamptz), $15::int) AS bucket,
            count(*) AS letters
     FROM fitting
-    WHERE arrived_at >= $11 AND arrived_at < $12
+    WHERE arrived_at >= $13 AND arrived_at < $14
     GROUP BY 1, 2, 3
 )
 SELECT c.*, coalesce(d.buckets, '{{}}') AS buckets, coalesce(d.counts, '{{}}') AS counts
