@@ -15,7 +15,7 @@ RUN python3 -m venv /opt/wallet \
     && /opt/wallet/bin/pip install --require-hashes --requirement requirements.lock \
     && python3 -m venv /opt/build \
     && /opt/build/bin/pip install --require-hashes --requirement requirements-build.lock
-COPY pyproject.toml LICENSE ./
+COPY pyproject.toml README.md LICENSE ./
 COPY schemas schemas
 COPY payment_simulator payment_simulator
 COPY wallet_worker wallet_worker

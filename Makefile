@@ -65,9 +65,11 @@ imports: env ## Check who imports whom
 	@$(BIN)/lint-imports --no-logo
 
 lock: env ## Resolve the versions anew, within the bounds of pyproject.toml (ARGS=--upgrade for the newest)
-	@$(BIN)/uv pip compile $(LOCK_OPTIONS) $(ARGS) pyproject.toml --output-file requirements.lock
-	@$(BIN)/uv pip compile $(LOCK_OPTIONS) $(ARGS) pyproject.toml --group dev --constraints requirements.lock \
-		--output-file requirements-dev.lock
+	@$(BIN)/uv pip compile $(LOCK_OPTIONS) $(ARGS) pyproject.toml --extra server --output-file requirements.lock
+	@$(BIN)/uv pip compile $(LOCK_OPTIONS) pyproject.toml --constraints requirements.lock \
+		--output-file requirements-client.lock
+	@$(BIN)/uv pip compile $(LOCK_OPTIONS) $(ARGS) pyproject.toml --extra server --group dev \
+		--constraints requirements.lock --output-file requirements-dev.lock
 	@$(BIN)/uv pip compile $(LOCK_OPTIONS) --group build --constraints requirements-dev.lock \
 		--output-file requirements-build.lock
 

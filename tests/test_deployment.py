@@ -1,4 +1,4 @@
-"""What goes to other machines: the wheel, the image, the compose file, the lock files."""
+"""What goes to other machines beside the wheel: the image, the compose file, the lock files."""
 
 import json
 import os
@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 import tomllib
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("schemas", "wallet_worker", "payment_simulator")
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-build.lock")
+LOCKS = ("requirements.lock", "requirements-client.lock", "requirements-dev.lock", "requirements-build.lock")
 OWN_SERVICES = ("setup", "worker", "console", "simulator")
 
 
@@ -68,7 +67,11 @@ def test_what_runs_is_what_was_checked() -> None:
 def test_the_lock_files_satisfy_the_project(project: dict[str, Any]) -> None:
     groups = project["dependency-groups"]
     wanted = {
-        "requirements.lock": project["project"]["dependencies"],
+        "requirements-client.lock": project["project"]["dependencies"],
+        "requirements.lock": [
+            *project["project"]["dependencies"],
+            *project["project"]["optional-dependencies"]["server"],
+        ],
         "requirements-build.lock": groups["build"],
         "requirements-dev.lock": [each for each in groups["dev"] if isinstance(each, str)],
     }
@@ -77,50 +80,6 @@ def test_the_lock_files_satisfy_the_project(project: dict[str, Any]) -> None:
         pins = _pins(lock)
         for requirement in map(Requirement, requirements):
             assert pins[canonicalize_name(requirement.name)] in requirement.specifier
-
-
-# The wheel
-
-
-def test_the_wheel_has_every_file_of_the_packages_and_nothing_else(tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    source.mkdir()
-    for name in ("pyproject.toml", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    for package in FOLDERS:
-        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
-    hatchling = [
-        sys.executable,
-        "-m",
-        "hatchling",
-        "build",
-        "--target",
-        "wheel",
-        "--directory",
-        str(tmp_path),
-    ]
-
-    subprocess.run(hatchling, cwd=source, check=True, capture_output=True)
-
-    (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as content:
-        names = {name for name in content.namelist() if ".dist-info/" not in name}
-        (entry_points,) = (name for name in content.namelist() if name.endswith("entry_points.txt"))
-        commands = content.read(entry_points).decode()
-    there = {
-        re.sub("^schemas/(wallet_schemas/)?", "wallet_schemas/", str(path.relative_to(source)))
-        for package in FOLDERS
-        for path in (source / package).rglob("*")
-        if path.is_file() and "docs" not in path.parts  # pictures, for readers of the repository
-    }
-    assert names == there
-    assert {
-        "wallet_worker/console/templates/layout.html",
-        "wallet_worker/console/assets/console.css",
-    } <= names
-    assert any("/migrations/versions/" in name for name in names)
-    assert "wallet = wallet_worker.cli:main" in commands
-    assert "payment-simulator = payment_simulator.cli:main" in commands
 
 
 # The image

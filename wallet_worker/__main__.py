@@ -1,6 +1,23 @@
-"""`python -m wallet_worker` is the command `wallet`."""
+"""The command `wallet`, also as `python -m wallet_worker`. A client's install lacks its packages."""
 
-from wallet_worker.cli import main
+import sys
+
+OWN = ("wallet_worker", "wallet_schemas")
+
+
+def main() -> None:
+    """Run the command; the process ends with its exit status, or with 2 if a package of the server is missing."""
+    try:
+        from wallet_worker.cli import main as run
+    except ModuleNotFoundError as exc:
+        missing = exc.name or str(exc)
+        if missing.partition(".")[0] in OWN:
+            raise
+        reason = f"wallet: the package {missing} is missing. Install it: pip install 'wallet-worker[server]'"
+        print(reason, file=sys.stderr)  # noqa: T201 -- this is how a command speaks
+        sys.exit(2)
+    run()
+
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,9 @@
 """The gateway's word, signed, as far as these tests need it."""
 
+import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import cast
 
@@ -8,10 +11,11 @@ import aiormq
 from aiormq.channel import Channel
 from pamqp.commands import Basic
 
+from tests.client.impostor import Impostor, impostor
 from tests.workers import KEYS
 from wallet_schemas.encode import encode
-from wallet_schemas.names import PAYMENT_RESULTS, SIGNATURE_HEADER
-from wallet_schemas.payments import PaymentResult
+from wallet_schemas.names import PAYMENT_REQUESTS, PAYMENT_RESULTS, SIGNATURE_HEADER
+from wallet_schemas.payments import PaymentRequest, PaymentResult
 from wallet_schemas.signature import sign
 from wallet_schemas.values import PaymentStatus
 
@@ -46,3 +50,21 @@ async def say(
             ),
             mandatory=True,
         )
+
+
+@asynccontextmanager
+async def everything_is_paid(amqp_url: str) -> AsyncIterator[None]:
+    """Run a gateway for which every payment succeeds."""
+
+    async def pay(taking: Impostor) -> None:
+        while True:
+            asked = PaymentRequest.model_validate_json((await taking.next()).body)
+            await say(amqp_url, asked.payment_order_no, amount=asked.amount, currency=asked.currency)
+
+    async with impostor(amqp_url, PAYMENT_REQUESTS) as taking:
+        paying = asyncio.create_task(pay(taking))
+        try:
+            yield
+        finally:
+            paying.cancel()
+            await asyncio.gather(paying, return_exceptions=True)

@@ -13,8 +13,6 @@ from aio_pika.abc import AbstractConnection
 from aiormq.channel import Channel
 from yarl import URL
 
-from wallet_worker.broker.amqp.deliveries import Deliveries
-
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 5.0
 RPC_SECONDS = 10.0
@@ -65,7 +63,9 @@ def calling() -> Iterator[None]:
         raise BrokerUnavailableError(msg) from exc
 
 
-async def connect(url: str, name: str, deliveries: Deliveries | None = None) -> AbstractConnection:
+async def connect(
+    url: str, name: str, deliveries: aiormq.TransportFactory | None = None
+) -> AbstractConnection:
     """Return a connection that ends when it is lost; whoever owns it connects anew.
 
     `name` is what operators see in the broker's list; `deliveries` is there if some are to be taken out of the
@@ -108,7 +108,7 @@ async def close(connection: AbstractConnection) -> None:
 
 @asynccontextmanager
 async def connected(
-    url: str, name: str, deliveries: Deliveries | None = None
+    url: str, name: str, deliveries: aiormq.TransportFactory | None = None
 ) -> AsyncIterator[AbstractConnection]:
     """Give a connection that is closed in the end."""
     connection = await connect(url, name, deliveries)
