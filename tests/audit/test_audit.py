@@ -13,7 +13,7 @@ from tests.servers.ports import free_ports
 from wallet_worker.audit import report as auditing
 from wallet_worker.audit.report import Invariant, Progress, Report, audit
 from wallet_worker.store import snapshot as snapshots
-from wallet_worker.store.errors import InvariantBrokenError, UnavailableError
+from wallet_worker.store.errors import UnavailableError, UnfitError
 
 CHUNKS = (1, 3, 2_000)
 """Rows come in chunks that end inside accounts and orders, and in one."""
@@ -757,7 +757,7 @@ async def test_the_audit_can_only_read(clean_url: str) -> None:
 
 async def test_a_database_that_was_never_migrated_is_no_clean_one(servers: Servers) -> None:
     async with servers.database() as empty_url:
-        with pytest.raises(InvariantBrokenError, match="accounts"):
+        with pytest.raises(UnfitError, match="accounts"):
             await audit(empty_url)
 
 

@@ -22,7 +22,7 @@ from wallet_worker.accounting import reconcile as reconciling
 from wallet_worker.accounting.export import Span
 from wallet_worker.accounting.reconcile import AGREEING, KINDS, Finding, Report, Verdict, reconcile
 from wallet_worker.core.inbound import Incoming
-from wallet_worker.store.errors import InvariantBrokenError, UnavailableError
+from wallet_worker.store.errors import UnavailableError, UnfitError
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 FEBRUARY = datetime(2026, 2, 1, tzinfo=UTC)
@@ -276,7 +276,7 @@ async def test_nothing_is_written_to_the_database_and_no_privilege_is_needed(
 
 async def test_a_database_that_was_never_migrated_agrees_with_nothing(servers: Servers) -> None:
     async with servers.database() as empty_url:
-        with pytest.raises(InvariantBrokenError, match="orders"):
+        with pytest.raises(UnfitError, match="orders"):
             await reconcile(empty_url, reader(*ALL), span=None)
 
 

@@ -184,7 +184,8 @@ FROM (
                    AND created_at >= lag(created_at, 1, created_at) OVER lines
                ) IS TRUE AS follows
         FROM (
-            SELECT *, CASE direction WHEN 'credit' THEN amount ELSE -amount END AS moved
+            SELECT account_id, line_no, balance_before, balance_after, created_at,
+                   CASE direction WHEN 'credit' THEN amount ELSE -amount END AS moved
             FROM entries
         ) AS entry
         WINDOW lines AS (PARTITION BY account_id ORDER BY line_no)
@@ -193,10 +194,10 @@ FROM (
 ) AS ledger
 FULL JOIN accounts AS a USING (account_id)
 WHERE (
-    coalesce(chained, true)
-    AND a.line_no = coalesce(last_line_no, 0)
-    AND a.balance = coalesce(moved, 0)
-    AND (a.kind <> 'user' OR least(a.balance, lowest) >= 0)
+    coalesce(ledger.chained, true)
+    AND a.line_no = coalesce(ledger.last_line_no, 0)
+    AND a.balance = coalesce(ledger.moved, 0)
+    AND (a.kind <> 'user' OR least(a.balance, ledger.lowest) >= 0)
     AND a.reserved >= 0
     AND (a.reserved = 0 OR a.reserved <= a.balance)
 ) IS NOT TRUE

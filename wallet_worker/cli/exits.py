@@ -98,9 +98,14 @@ def _of_wallet(exc: "WalletError") -> tuple[Exit, str]:
 
 
 def _of_store(exc: "StoreError") -> tuple[Exit, str]:
-    from wallet_worker.store.errors import InvariantBrokenError, UnavailableError
+    from wallet_worker.store.errors import InvariantBrokenError, UnavailableError, UnfitError
 
     match exc:
+        case UnfitError():
+            return (
+                Exit.UNAVAILABLE,
+                f"the database is not as this program needs it (`wallet migrate`?): {exc}",
+            )
         case UnavailableError():
             return Exit.UNAVAILABLE, f"the database cannot be used: {exc}"
         case InvariantBrokenError():

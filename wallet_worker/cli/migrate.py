@@ -23,9 +23,9 @@ def migrate() -> None:
 
 async def _migrate(url: str) -> "Revisions":
     from wallet_worker.store import migrate
-    from wallet_worker.store.errors import InvariantBrokenError, RefusedError
+    from wallet_worker.store.errors import InvariantBrokenError, RefusedError, UnfitError
 
     try:
         return await migrate.migrate(url)
-    except InvariantBrokenError as exc:
+    except (InvariantBrokenError, UnfitError) as exc:
         raise RefusedError(str(exc)) from exc  # here it is the operator's privileges, and nothing of ours

@@ -171,7 +171,7 @@ _SERIAL_NOS = """
 SELECT e.line_no, o.serial_no
 FROM accounts a
 JOIN entries e ON e.account_id = a.account_id
-JOIN orders o USING (order_id)
+JOIN orders o ON o.order_id = e.order_id
 WHERE a.account_no = $1 AND e.line_no BETWEEN $2 AND $3
 """
 

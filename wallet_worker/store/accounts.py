@@ -63,7 +63,7 @@ _FIND_LANES = """
 SELECT w.system_name, a.account_id, a.currency, a.balance, a.line_no, a.updated_at
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w (system_name, currency, position)
 CROSS JOIN LATERAL (
-    SELECT *
+    SELECT l.account_id, l.currency, l.balance, l.line_no, l.updated_at
     FROM accounts l
     WHERE l.system_name = w.system_name AND l.currency = w.currency
     ORDER BY l.lane

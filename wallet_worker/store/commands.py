@@ -11,7 +11,7 @@ from wallet_worker.core.facts import Command
 
 # One row at least, so that the time comes along even where nothing is known.
 _KNOWN = """
-SELECT clock.now, c.*
+SELECT clock.now, c.serial_no, c.command_type, c.fingerprint, c.content, c.status, c.code, c.result, c.created_at
 FROM (SELECT clock_timestamp() AS now) clock
 LEFT JOIN commands c ON c.serial_no = ANY ($1::text[])
 """
@@ -27,8 +27,9 @@ async def known(
 
 _INSERT = """
 INSERT INTO commands (serial_no, command_type, fingerprint, content, status, code, result, created_at)
-SELECT *
+SELECT n.serial_no, n.command_type, n.fingerprint, n.content, n.status, n.code, n.result, n.created_at
 FROM unnest($1::text[], $2::text[], $3::bytea[], $4::json[], $5::text[], $6::text[], $7::json[], $8::timestamptz[])
+     AS n (serial_no, command_type, fingerprint, content, status, code, result, created_at)
 """
 
 

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import cast
 
 import asyncpg
 
-from wallet_worker.store.errors import mapped
+from wallet_worker.store.errors import mapped, waited_for
 
 COMMAND_SECONDS = 30.0  # above the server's own limits, so that the server speaks first while it can
 CONNECT_SECONDS = 5.0
@@ -38,7 +38,7 @@ class Database:
 
     async def open(self) -> None:
         """Connect once, so that a wrong address or password is said at once; raises UnavailableError."""
-        with mapped():
+        with waited_for():
             self._pool = await asyncpg.create_pool(
                 self._dsn,
                 min_size=0,
@@ -68,7 +68,9 @@ class Database:
             msg = "the database was not opened"
             raise RuntimeError(msg)
         with mapped():
-            async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+            async with AsyncExitStack() as stack:
+                with waited_for():
+                    connection = await stack.enter_async_context(self._pool.acquire(timeout=ACQUIRE_SECONDS))
                 # A proxy that gives the connection back; its type says less than it can.
                 yield cast("asyncpg.Connection", connection)
 
@@ -78,16 +80,19 @@ class Database:
 
         When UnavailableError comes out, the commit may or may not have happened.
         """
-        async with self.connection() as connection, connection.transaction():
+        async with self.connection() as connection, AsyncExitStack() as stack:
+            with waited_for():
+                await stack.enter_async_context(connection.transaction())
             yield connection
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[asyncpg.Connection]:
         """Give a connection that sees one state of the database, whatever commits meanwhile, and only reads."""
-        async with (
-            self.connection() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
+        async with self.connection() as connection, AsyncExitStack() as stack:
+            with waited_for():
+                await stack.enter_async_context(
+                    connection.transaction(isolation="repeatable_read", readonly=True)
+                )
             yield connection
 
     async def forget_connections(self) -> None:

@@ -12,9 +12,11 @@ from wallet_worker.core.ledger import Entry
 
 _INSERT = """
 INSERT INTO entries (account_id, line_no, order_id, direction, amount, balance_before, balance_after, created_at)
-SELECT *
+SELECT n.account_id, n.line_no, n.order_id, n.direction, n.amount, n.balance_before, n.balance_after,
+       n.created_at
 FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[],
             $8::timestamptz[])
+     AS n (account_id, line_no, order_id, direction, amount, balance_before, balance_after, created_at)
 """
 
 
@@ -33,23 +35,28 @@ async def insert(connection: asyncpg.Connection, entries: Sequence[Entry]) -> No
     )
 
 
-_OF_ORDER = """
-SELECT e.*, o.order_type
+_COLUMNS = """
+    e.account_id, e.line_no, e.order_id, e.direction, e.amount, e.balance_before, e.balance_after, e.created_at,
+    o.order_type
+"""
+
+_OF_ORDER = f"""
+SELECT {_COLUMNS}
 FROM entries e
 JOIN orders o USING (order_id)
 JOIN accounts a ON a.account_id = e.account_id
 WHERE e.order_id = $1 AND a.kind = 'user'
 ORDER BY e.account_id <> o.account_id, e.line_no
-"""
+"""  # noqa: S608 -- static text
 
-_PAGE = """
-SELECT e.*, o.order_type
+_PAGE = f"""
+SELECT {_COLUMNS}
 FROM entries e
 JOIN orders o USING (order_id)
 WHERE e.account_id = $1 AND e.line_no > $2 AND e.line_no <= $3
 ORDER BY e.line_no
 LIMIT $4
-"""
+"""  # noqa: S608 -- static text
 
 # Times never run backwards along a statement, so the last line before a time is found in the middle, and in the
 # middle again: no index by time is needed, and a span at the end of a million lines is as near as one at the beginning.

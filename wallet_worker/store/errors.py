@@ -1,26 +1,24 @@
-"""What can go wrong with the database, in the three kinds that the wallet acts on, and one more.
+"""What can go wrong with the database, in the kinds that the wallet acts on.
 
-Driver errors become these here and nowhere else, by constraint name and SQLSTATE.
+Errors of the server and of its driver become these here and nowhere else, by the table in `store.sqlstate`.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import asyncpg
 
-_RACES = frozenset(
-    {
-        "commands_pkey",
-        "accounts_open_key",
-        "accounts_account_no_key",
-        "orders_serial_no_key",
-    }
+from wallet_worker.store.sqlstate import Cause, Rule, Verdict, rule_of
+
+_FROM_THE_DRIVER: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+    EOFError,
 )
-"""Constraints that two workers may meet at without either being wrong: the loser reads again."""
-
-
-_BROKEN = frozenset({"entries_pkey"})
-"""Constraints that locked and guarded rows cannot meet at: the ledger is not what it was read as."""
 
 
 class StoreError(Exception):
@@ -35,6 +33,10 @@ class NotLetInError(UnavailableError):
     """The database is there and does not know the user, the password or this machine; somebody may be changing them."""
 
 
+class UnfitError(UnavailableError):
+    """The database is there, and its tables, privileges or settings are not those that this program needs."""
+
+
 class LostRaceError(StoreError):
     """Another worker was first, or both waited for each other: nothing was written, read again."""
 
@@ -47,54 +49,60 @@ class InvariantBrokenError(StoreError):
     """A row was not as it must be: our bug. Stop, and acknowledge nothing."""
 
 
+_WAITING: Final = {
+    Cause.SERVER: UnavailableError,
+    Cause.ACCESS: NotLetInError,
+    Cause.SCHEMA: UnfitError,
+}
+
+
 @contextmanager
 def mapped() -> Iterator[None]:
     """Raise the errors above instead of the driver's."""
     try:
         yield
-    except asyncpg.UniqueViolationError as exc:
-        if exc.constraint_name in _RACES:
-            raise LostRaceError(exc.constraint_name) from exc
-        if exc.constraint_name in _BROKEN:
-            raise InvariantBrokenError(_said(exc)) from exc
-        raise RefusedError(_said(exc)) from exc
-    except (
-        asyncpg.DeadlockDetectedError,
-        asyncpg.SerializationError,
-        asyncpg.LockNotAvailableError,
-    ) as exc:
-        raise LostRaceError(type(exc).__name__) from exc
-    except (
-        asyncpg.PostgresConnectionError,
-        asyncpg.InvalidAuthorizationSpecificationError,
-        asyncpg.InsufficientResourcesError,  # disk full, out of memory, too many connections
-        asyncpg.OperatorInterventionError,  # shutting down, cannot connect now, query cancelled
-        asyncpg.ReadOnlySQLTransactionError,  # still on the old primary after a failover
-        asyncpg.PostgresSystemError,  # the server's own input and output
-        asyncpg.InternalServerError,
-        asyncpg.IdleInTransactionSessionTimeoutError,
-        asyncpg.InvalidCatalogNameError,
-        asyncpg.ObjectNotInPrerequisiteStateError,  # the database takes no connections
-    ) as exc:
-        is_shut_out = isinstance(exc, asyncpg.InvalidAuthorizationSpecificationError)
-        kind = NotLetInError if is_shut_out else UnavailableError
-        raise kind(f"{type(exc).__name__}: {exc}") from exc
-    except asyncpg.SyntaxOrAccessError as exc:
-        # A missing table or privilege is no message's fault: nothing may be set aside for it.
-        raise InvariantBrokenError(_said(exc)) from exc
-    except asyncpg.ClientConfigurationError as exc:
-        raise InvariantBrokenError(f"the address of the database is wrong: {exc}") from exc
-    except asyncpg.PostgresError as exc:
-        raise RefusedError(_said(exc)) from exc
-    except (
-        OSError,
-        TimeoutError,
-        asyncpg.InterfaceError,
-        asyncpg.InternalClientError,  # the server has ended a connection, and the driver is not done reading why
-    ) as exc:
-        raise UnavailableError(f"{type(exc).__name__}: {exc}") from exc
+    except _FROM_THE_DRIVER as exc:
+        raise translated(exc) from exc
 
 
-def _said(exc: asyncpg.PostgresError) -> str:
-    """Return the server's sentence without its DETAIL, which has the row in it, balances and all."""
-    return f"{type(exc).__name__}: {exc.args[0] if exc.args else ''}"
+@contextmanager
+def waited_for() -> Iterator[None]:
+    """Raise the errors above for a step in which no message takes part: connecting, beginning, locking what is due.
+
+    What would be a message's fault elsewhere is the infrastructure's here.
+    """
+    try:
+        with mapped():
+            yield
+    except RefusedError as exc:
+        raise UnfitError(str(exc)) from exc
+
+
+def translated(exc: BaseException) -> StoreError:
+    """Return what an error of the server or of its driver means for the wallet."""
+    rule = rule_of(exc)
+    if rule is None:
+        msg = f"{type(exc).__name__} is no error of the database"
+        raise AssertionError(msg)
+    text = _sentence(rule, exc)
+    match rule.verdict:
+        case Verdict.MESSAGE:
+            return RefusedError(text)
+        case Verdict.BEGIN_AGAIN:
+            return LostRaceError(text)
+        case Verdict.WAIT:
+            return _WAITING[rule.cause](text)
+        case Verdict.STOP:
+            return InvariantBrokenError(text)
+
+
+def _sentence(rule: Rule, exc: BaseException) -> str:
+    """Return what happened, without the server's DETAIL, which has the row in it, balances and all.
+
+    Of a race for a constraint it is the constraint's name, so that races can be counted.
+    """
+    if rule.verdict is Verdict.BEGIN_AGAIN and isinstance(exc, asyncpg.PostgresError) and exc.constraint_name:
+        return str(exc.constraint_name)
+    said = (exc.strerror if isinstance(exc, OSError) else None) or str(exc.args[0] if exc.args else "")
+    code = exc.sqlstate if isinstance(exc, asyncpg.PostgresError) else None
+    return rule.meaning + (f": {said}" if said else "") + (f" (SQLSTATE {code})" if code else "")

@@ -151,10 +151,15 @@ async def by_serial_no(connection: asyncpg.Connection, serial_no: str) -> Order 
 
 _INSERT = f"""
 INSERT INTO orders ({_COLUMNS})
-SELECT *
+SELECT n.order_id, n.serial_no, n.order_type, n.account_id, n.amount, n.currency, n.status, n.code,
+       n.channel, n.late, n.expires_at, n.transacted_at, n.created_at, n.updated_at, n.counter_account_id,
+       n.about_serial_no, n.remaining, n.due_at, n.asked
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::text[],
             $9::text[], $10::boolean[], $11::timestamptz[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[],
             $15::bigint[], $16::text[], $17::bigint[], $18::timestamptz[], $19::int[])
+     AS n (order_id, serial_no, order_type, account_id, amount, currency, status, code, channel, late,
+           expires_at, transacted_at, created_at, updated_at, counter_account_id, about_serial_no,
+           remaining, due_at, asked)
 """  # noqa: S608 -- static text
 
 

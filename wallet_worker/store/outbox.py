@@ -23,8 +23,10 @@ RELAY_BACKOFF_MAX = timedelta(minutes=1)
 _INSERT = """
 INSERT INTO outbox (message_id, exchange, routing_key, correlation_id, traceparent, properties, body,
                     created_at, publish_after)
-SELECT n.*, $8::timestamptz, clock_timestamp() + $9::interval
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::bytea[], $7::bytea[]) AS n
+SELECT n.message_id, n.exchange, n.routing_key, n.correlation_id, n.traceparent, n.properties, n.body,
+       $8::timestamptz, clock_timestamp() + $9::interval
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::bytea[], $7::bytea[])
+     AS n (message_id, exchange, routing_key, correlation_id, traceparent, properties, body)
 """
 
 

@@ -26,9 +26,11 @@ class Parked:
 
 _INSERT = """
 INSERT INTO parked_results (payment_order_no, exchange, routing_key, properties, body, attempts, first_seen, due_at)
-SELECT *
+SELECT n.payment_order_no, n.exchange, n.routing_key, n.properties, n.body, n.attempts, n.first_seen,
+       n.due_at
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bytea[], $6::int[], $7::timestamptz[],
             $8::timestamptz[])
+     AS n (payment_order_no, exchange, routing_key, properties, body, attempts, first_seen, due_at)
 """
 
 
@@ -48,7 +50,7 @@ async def insert(connection: asyncpg.Connection, results: Sequence[Parked]) -> N
 
 
 _TAKE_DUE = """
-SELECT *
+SELECT parked_id, payment_order_no, exchange, routing_key, properties, body, attempts, first_seen, due_at
 FROM parked_results
 WHERE due_at <= (SELECT clock_timestamp())  -- asked once, so that the index can answer
 ORDER BY due_at, parked_id

@@ -9,9 +9,12 @@ from wallet_worker.core.facts import Receipt
 _INSERT = """
 INSERT INTO payment_results (payment_order_no, fingerprint, status, amount, currency, gateway_ref, reason,
                              occurred_at, received_at, processing, code)
-SELECT *
+SELECT n.payment_order_no, n.fingerprint, n.status, n.amount, n.currency, n.gateway_ref, n.reason,
+       n.occurred_at, n.received_at, n.processing, n.code
 FROM unnest($1::text[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
             $8::timestamptz[], $9::timestamptz[], $10::text[], $11::text[])
+     AS n (payment_order_no, fingerprint, status, amount, currency, gateway_ref, reason, occurred_at,
+           received_at, processing, code)
 ON CONFLICT ON CONSTRAINT payment_results_pkey DO NOTHING  -- the first time is the one that is kept
 """
 

@@ -28,8 +28,9 @@ _COLUMNS = "audit_id, at, actor, role, via, action, reason, letter_id, operation
 
 _INSERT = f"""
 INSERT INTO dead_letter_audit (at, actor, role, via, action, reason, letter_id, operation_id, detail)
-SELECT $1, n.*
-FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::uuid[], $9::json[]) AS n
+SELECT $1, n.actor, n.role, n.via, n.action, n.reason, n.letter_id, n.operation_id, n.detail
+FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::uuid[], $9::json[])
+     AS n (actor, role, via, action, reason, letter_id, operation_id, detail)
 RETURNING {_COLUMNS}
 """  # noqa: S608 -- static text
 

@@ -61,10 +61,14 @@ _INSERT_NEW = """
 INSERT INTO dead_letters (letter_id, reason, detail, source, exchange, routing_key, properties, body, body_digest,
                           message_type, serial_no, user_id, trace_id, worker, attempts, edit_of,
                           first_seen, arrived_at, updated_at)
-SELECT n.*, $18::timestamptz, $18::timestamptz
+SELECT n.letter_id, n.reason, n.detail, n.source, n.exchange, n.routing_key, n.properties, n.body,
+       n.body_digest, n.message_type, n.serial_no, n.user_id, n.trace_id, n.worker, n.attempts, n.edit_of,
+       n.first_seen, $18::timestamptz, $18::timestamptz
 FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::bytea[],
             $9::bytea[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::int[], $16::bigint[],
-            $17::timestamptz[]) AS n
+            $17::timestamptz[])
+     AS n (letter_id, reason, detail, source, exchange, routing_key, properties, body, body_digest,
+           message_type, serial_no, user_id, trace_id, worker, attempts, edit_of, first_seen)
 """
 
 
@@ -168,9 +172,10 @@ async def reserve_ids(connection: asyncpg.Connection, count: int) -> list[int]:
 _NOTE_ATTEMPTS = """
 INSERT INTO dead_letter_attempts (letter_id, arrival_key, replay_id, reason, detail, worker, attempts, first_seen,
                                   arrived_at)
-SELECT n.*, $9::timestamptz
+SELECT n.letter_id, n.arrival_key, n.replay_id, n.reason, n.detail, n.worker, n.attempts, n.first_seen, $9::timestamptz
 FROM unnest($1::bigint[], $2::bytea[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::int[],
-            $8::timestamptz[]) AS n
+            $8::timestamptz[])
+     AS n (letter_id, arrival_key, replay_id, reason, detail, worker, attempts, first_seen)
 ON CONFLICT ON CONSTRAINT dead_letter_attempts_arrival_key DO NOTHING
 RETURNING arrival_key
 """
@@ -479,7 +484,8 @@ drawn AS (
     WHERE arrived_at >= $13 AND arrived_at < $14
     GROUP BY 1, 2, 3
 )
-SELECT c.*, coalesce(d.buckets, '{{}}') AS buckets, coalesce(d.counts, '{{}}') AS counts
+SELECT c.reason, c.source, c.letters, c.waiting, c.first_seen, c.last_seen, c.seen_up_to,
+       coalesce(d.buckets, '{{}}') AS buckets, coalesce(d.counts, '{{}}') AS counts
 FROM counted c
 LEFT JOIN (
     SELECT reason, source, array_agg(bucket) AS buckets, array_agg(letters) AS counts FROM drawn GROUP BY 1, 2

@@ -66,7 +66,12 @@ async def insert(connection: asyncpg.Connection, one: NewPlan) -> None:
     )
 
 
-_BY_TOKEN = "SELECT * FROM dead_letter_plans WHERE token = $1"  # noqa: S105 -- no password
+_COLUMNS = """
+    token, action, made_by, made_via, made_at, expires_at, reason, filter, canary, rate, stop_ratio, letter_ids,
+    verdicts, codes, skipped, needs_two, edited_body, differences, approved_by, operation_id
+"""
+
+_BY_TOKEN = f"SELECT {_COLUMNS} FROM dead_letter_plans WHERE token = $1"  # noqa: S608 -- static text
 _LOCK = f"{_BY_TOKEN} FOR NO KEY UPDATE"
 
 
@@ -80,14 +85,14 @@ async def lock(connection: asyncpg.Connection, token: str) -> asyncpg.Record | N
     return await connection.fetchrow(_LOCK, token)
 
 
-_OPEN = """
-SELECT *
+_OPEN = f"""
+SELECT {_COLUMNS}
 FROM dead_letter_plans
 WHERE made_at > $1 AND expires_at > $2 AND operation_id IS NULL
   AND (NOT $3 OR (needs_two AND approved_by IS NULL))
 ORDER BY made_at DESC, token
 LIMIT $4
-"""
+"""  # noqa: S608 -- static text
 
 
 async def open_plans(

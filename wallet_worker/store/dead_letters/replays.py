@@ -66,7 +66,7 @@ FROM (
     SELECT c.replay_id, sum(octet_length(coalesce(c.body, l.body))) OVER (ORDER BY c.tries, c.position) AS bytes,
            row_number() OVER (ORDER BY c.tries, c.position) AS place
     FROM (
-        SELECT *
+        SELECT replay_id, letter_id, body, tries, position
         FROM dead_letter_replays
         WHERE operation_id = $1 AND state = 'ordered' AND ($2::int IS NULL OR position < $2)
         ORDER BY tries, position  -- what the broker would not take stands in nobody's way

@@ -1,0 +1,29 @@
+"""Every statement of the product, as its modules hold it: constants that begin with a verb of SQL."""
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator
+from types import ModuleType
+
+import wallet_worker
+
+VERB = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH|LOCK)\s")
+NOT_FOR_POSTGRESQL = frozenset({"_FIND_LANES", "_MEET", "_RECALL"})
+"""A template, from which others are made, and statements of SQLite's."""
+
+
+def statements() -> dict[str, str]:
+    """Return the text of every statement, by the module and the name that it has there."""
+    found: dict[str, str] = {}
+    for module in _modules():
+        for name, value in vars(module).items():
+            if isinstance(value, str) and VERB.match(value) and name not in NOT_FOR_POSTGRESQL:
+                found.setdefault(f"{module.__name__}.{name}", value)
+    return found
+
+
+def _modules() -> Iterator[ModuleType]:
+    for one in pkgutil.walk_packages(wallet_worker.__path__, "wallet_worker."):
+        if not one.name.startswith(("wallet_worker.store.migrations", "wallet_worker.__main__")):
+            yield importlib.import_module(one.name)
