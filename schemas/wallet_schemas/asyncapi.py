@@ -152,7 +152,9 @@ An order that has no result is asked about: `payment.request.v1` of kind `status
 withdrawal or refund that was sent never ends by itself.
 
 ## Times
-RFC 3339 in UTC with `Z`, with at most six digits after the point. What the wallet writes has six.
+What the wallet writes is RFC 3339 in UTC, with `Z` and six digits after the point. What is sent to it may have any
+offset and any number of digits: it is kept in UTC and cut to six digits, never rounded. The same moment in another
+notation is the same content. A leap second (`23:59:60Z`) is kept as the last microsecond before midnight.
 
 ## Signing a payment result
 The header `{signature_header}` is `t=<unix seconds>,kid=<key id>,v1=<hex>`, where `v1` is HMAC-SHA256,

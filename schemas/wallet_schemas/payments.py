@@ -13,6 +13,7 @@ from wallet_schemas.values import (
     CurrencyText,
     Enumerated,
     GatewayRef,
+    IncomingTimestamp,
     Optionally,
     PaymentKind,
     PaymentStatus,
@@ -128,7 +129,7 @@ class PaymentResult(Message, WithAmount):
     status: Enumerated[PaymentStatus]
     gateway_ref: GatewayRef
     reason: Optionally[Text] = Field(default=None, description="Why, for a person.")
-    occurred_at: Timestamp
+    occurred_at: IncomingTimestamp
 
 
 class PaymentProcessed(Message):

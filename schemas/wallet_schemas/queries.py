@@ -24,11 +24,11 @@ from wallet_schemas.values import (
     BalanceText,
     CurrencyText,
     Enumerated,
+    IncomingTimestamp,
     LineNo,
     Optionally,
     SerialNo,
     Text,
-    Timestamp,
     UserId,
 )
 
@@ -83,10 +83,10 @@ class GetStatement(Message):
     user_id: UserId
     account_type: AccountType = DEFAULT_ACCOUNT_TYPE
     currency: CurrencyText
-    from_time: Optionally[Timestamp] = Field(
+    from_time: Optionally[IncomingTimestamp] = Field(
         default=None, alias="from", description="Only entries made at this time or later."
     )
-    to_time: Optionally[Timestamp] = Field(
+    to_time: Optionally[IncomingTimestamp] = Field(
         default=None, alias="to", description="Only entries made before this time."
     )
     after_line_no: Optionally[Annotated[int, Field(ge=0, le=INTEGER_MAX)]] = Field(

@@ -15,10 +15,10 @@ from wallet_schemas.values import (
     CurrencyText,
     Enumerated,
     GatewayRef,
+    IncomingTimestamp,
     PaymentKind,
     PaymentStatus,
     SerialNo,
-    Timestamp,
 )
 
 
@@ -37,7 +37,7 @@ class SettlementLine(WithAmount):
     currency: CurrencyText
     status: Enumerated[PaymentStatus]
     gateway_ref: Annotated[GatewayRef, StringConstraints(pattern=r"^[^\x00\r\n]*$")]
-    occurred_at: Timestamp
+    occurred_at: IncomingTimestamp
 
 
 COLUMNS: Final = tuple(SettlementLine.model_fields)

@@ -5,11 +5,9 @@ No text has NUL or half a surrogate pair in it, which PostgreSQL and UTF-8 could
 Patterns are written in what JSON Schema, Rust and Python agree on, because each of them reads them.
 """
 
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import lru_cache
 from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import (
@@ -23,6 +21,8 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
+
+from wallet_schemas import times
 
 METADATA_ITEMS_MAX: Final = 20
 METADATA_BYTES_MAX: Final = 2_048
@@ -228,35 +228,45 @@ LineNo = Annotated[
 ]
 
 _TIMESTAMP: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z$"
-_is_timestamp: Final = re.compile(_TIMESTAMP[1:-1]).fullmatch
 
 
 def _read_timestamp(value: object) -> datetime:
-    """Return the instant in UTC that RFC 3339 text with Z, or an aware datetime, stands for."""
+    """Return the moment, in UTC, of text in RFC 3339 or of an aware datetime."""
     if isinstance(value, datetime):
         if value.tzinfo is UTC:
             return value
         if value.tzinfo is not None:
-            return value.astimezone(UTC)
-    elif isinstance(value, str) and _is_timestamp(value):
-        try:
-            return datetime.fromisoformat(value)
-        except ValueError:
-            pass  # such as February 30th, or a leap second, which neither Python nor PostgreSQL can hold
-    raise PydanticCustomError("timestamp", "Input should be a time in RFC 3339, in UTC with Z")
+            return times.in_utc(value)
+    elif isinstance(value, str):
+        return times.parse(value)
+    raise times.NotATimeError(times.NOT_RFC_3339)
 
 
-@lru_cache(maxsize=1_024)  # a batch has one time of its own, and says it several times in every message
-def _write_timestamp(value: datetime) -> str:
-    return value.isoformat(timespec="microseconds")[:26] + "Z"
+def _timestamp(value: object) -> datetime:
+    try:
+        return _read_timestamp(value)
+    except times.NotATimeError as exc:
+        raise PydanticCustomError("timestamp", "{reason}", {"reason": str(exc)}) from None
 
 
 Timestamp = Annotated[
     datetime,
-    BeforeValidator(_read_timestamp),
-    PlainSerializer(_write_timestamp, return_type=str),
+    BeforeValidator(_timestamp),
+    PlainSerializer(times.to_text, return_type=str),
     WithJsonSchema({"type": "string", "format": "date-time", "maxLength": 27, "pattern": _TIMESTAMP}),
     Field(description="RFC 3339 in UTC with Z; what the wallet writes has microseconds."),
+]
+
+# A time that somebody sends to the wallet. It is kept as a Timestamp is.
+IncomingTimestamp = Annotated[
+    datetime,
+    BeforeValidator(_timestamp),
+    PlainSerializer(times.to_text, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": times.PATTERN}),
+    Field(
+        description="RFC 3339 with any offset and any number of digits of a second. It is kept in UTC and cut to "
+        "the microsecond: the same moment in another notation is the same content."
+    ),
 ]
 
 

@@ -163,7 +163,11 @@ async def test_a_closed_account_is_exported_by_its_number(
             "wallet: ACCOUNT_NOT_FOUND: the user has no such account",
         ),
         (("u 1", "TWD"), Exit.MISUSED, "wallet: user_id: String should match pattern"),
-        (("u-1", "TWD", "--from", "yesterday"), Exit.MISUSED, "yesterday is no time like 2026-01-31"),
+        (
+            ("u-1", "TWD", "--from", "yesterday"),
+            Exit.MISUSED,
+            "yesterday: Should be a time such as 2026-01-31",
+        ),
         (
             ("u-1", "TWD", "--from", "2026-02-01", "--to", "2026-01-01"),
             Exit.MISUSED,

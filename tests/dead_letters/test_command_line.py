@@ -174,7 +174,7 @@ async def test_need_14_pause_resume_stop_and_progress(desk: Desk, url: str) -> N
         (("status",), "bob\udcff", Exit.MISUSED, "is no name"),
         (("replay", "--why", "x"), "Otto", Exit.MISUSED, "is no name"),
         (("list", "--ids", "one"), "otto", Exit.MISUSED, "ids are numbers"),
-        (("list", "--from", "yesterday"), "otto", Exit.MISUSED, "is no time like"),
+        (("list", "--from", "yesterday"), "otto", Exit.MISUSED, "Should be a time such as 2026-01-31"),
         (("runbook", "NO_SUCH"), "otto", Exit.MISUSED, "is none of the reasons"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

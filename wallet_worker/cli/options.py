@@ -1,10 +1,11 @@
 """Options and arguments that several commands have in common."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
+from wallet_schemas import times
 from wallet_worker.cli.terminal import plain
 
 User = Annotated[str, typer.Argument(metavar="USER", help="The user's id.")]
@@ -44,9 +45,6 @@ def read_time(option: str, text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        time = datetime.fromisoformat(text)
-        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):  # the latter where the calendar ends, in the year 9999
-        raise typer.BadParameter(
-            f"{plain(text)} is no time like 2026-01-31 or 2026-01-31T12:00:00Z", param_hint=option
-        ) from None
+        return times.parse_typed(text)
+    except times.NotATimeError as exc:
+        raise typer.BadParameter(f"{plain(text)}: {exc}", param_hint=option) from None

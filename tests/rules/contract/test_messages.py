@@ -50,13 +50,11 @@ AMOUNTS_REFUSED: list[object] = [
     *(100, 100.0, 0, -1, None, True, ["100.00"], {"value": "100.00"}),
 ]
 TIMES_REFUSED: list[object] = [
-    *("", "2026-01-02", "2026-01-02T03:04:05", "2026-01-02T03:04:05+00:00", "2026-01-02 03:04:05Z"),
-    *(
-        "2026-01-02t03:04:05z",
-        "2026-01-02T03:04:05.1234567Z",
-        "2026-01-02T03:04:05.Z",
-        "2026-W01-5T00:00:00Z",
-    ),
+    *("", "2026-01-02", "2026-01-02T03:04:05", "2026-01-02 03:04:05Z", "2026-01-02T03:04Z"),
+    *("2026-01-02T03:04:05.Z", "2026-01-02T03:04:05,1Z", "2026-W01-5T00:00:00Z", "20260102T030405Z"),
+    *("2026-01-02T24:00:00Z", "2026-01-02T03:60:00Z", "2026-01-02T03:04:61Z", "2026-01-02T03:04:05 Z"),
+    *("2026-01-02T03:04:05+24:00", "2026-01-02T03:04:05+08:60", "2026-01-02T03:04:05+0800"),
+    *("2026-01-02T03:04:05+8", "2026-01-02T03:04:05+08:00:00", "2026-01-02T03:04:05\u221208:00"),
     *(1767323045, 1767323045.5, True, ["2026-01-02T03:04:05Z"]),
 ]
 METADATA_REFUSED: list[object] = [
@@ -167,7 +165,7 @@ BEYOND_THE_SCHEMA: list[tuple[JsonObject, str, dict[str, object]]] = [
     (bodies.RECHARGE, "amount", {"amount": "1.0001", "currency": "KWD"}),
     (bodies.RESULT, "amount", {"amount": "1.001"}),
     (bodies.RESULT, "amount", {"amount": "1.0", "currency": "JPY"}),
-    (bodies.RESULT, "occurred_at", {"occurred_at": "2016-12-31T23:59:60Z"}),
+    (bodies.RESULT, "occurred_at", {"occurred_at": "2016-12-31T12:00:60Z"}),
     (bodies.RESULT, "occurred_at", {"occurred_at": "0000-01-02T03:04:05Z"}),
     (bodies.RESULT, "occurred_at", {"occurred_at": "2026-02-30T03:04:05Z"}),
     (bodies.RECHARGE, "metadata", {"metadata": {"a": "x" * 2_048}}),
@@ -224,6 +222,9 @@ TAKEN: list[tuple[JsonObject, dict[str, object]]] = [
     (bodies.RESULT, {"reason": "é" * 10_000}),
     (bodies.RESULT, {"gateway_ref": "界" * 64}),
     (bodies.RESULT, {"occurred_at": "2026-01-02T03:04:05.1Z"}),
+    (bodies.RESULT, {"occurred_at": "2026-01-02T03:04:05.1234567Z"}),
+    (bodies.RESULT, {"occurred_at": "2026-01-02T11:04:05.123456789+08:00"}),
+    (bodies.GET_STATEMENT, {"from": "2026-01-01T00:00:00-00:00", "to": "2026-02-01t00:00:00.000000000z"}),
     (bodies.RESULT, {"occurred_at": "2024-02-29T23:59:59.999999Z"}),
     (bodies.GET_ACCOUNT, {"account_type": None, "currency": None}),
     (bodies.GET_ACCOUNT, {"account_type": "basic", "currency": "TWD"}),

@@ -7,11 +7,12 @@ payload) are an attacker's: whoever shows them escapes them.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum, auto
 from typing import Any, Final, Self
 from uuid import UUID
 
+from wallet_schemas import times
 from wallet_schemas.commands import Fault
 from wallet_schemas.events import AccountView, OrderView
 from wallet_worker.settings.operators import Role
@@ -189,11 +190,10 @@ def _read_id(text: str) -> int:
 
 def _read_time(text: str) -> datetime:
     try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
+        return times.parse_typed(text)
+    except times.NotATimeError:
         msg = "a time looks like 2026-01-31 or 2026-01-31T12:00:00Z"
         raise ValueError(msg) from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _read_order_id(text: str) -> UUID:
