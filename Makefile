@@ -7,7 +7,7 @@ ARGS ?=
 JOBS ?= 3
 export KEEP
 
-.PHONY: help env servers browser test demo chaos rows faults fuzz bench lint format types imports pytest run-servers lock clean compose-env
+.PHONY: help env servers browser test rules demo chaos rows faults fuzz bench lint format types imports pytest run-servers lock clean compose-env
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ demo: servers ## Run the whole story: servers, worker, gateway, money moved in e
 	@$(BIN)/python -m tests.demo $(ARGS)
 
 test: lint types imports pytest ## Check everything: style, types, import rules, then all tests (ARGS="-k name" for some)
+
+rules: env ## Check the rules of the contract and of the core, without a server, in under a minute (ARGS="-k refund")
+	@$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile tests/rules $(ARGS)
 
 bench: servers ## Measure against other ways of doing it, on an idle machine for 55 minutes (QUICK=1: two; ONLY=latency)
 	@$(BIN)/python -m tests.benchmarks $(if $(QUICK),--quick) $(ONLY:%=--only %) $(ARGS)
@@ -31,8 +34,8 @@ run-servers: servers ## Start PostgreSQL and RabbitMQ for yourself, until Ctrl-C
 chaos: servers ## Break everything at random under load, and say what was lost or doubled (MINUTES=5 SEED=7)
 	@$(BIN)/python -m tests.faults --minutes $(or $(MINUTES),5) $(SEED:%=--seed %) $(ARGS)
 
-# Of the faults, `make test` has the chaos, the controls, the checker and the harness, and the rows of dead letters; with
-# the other rows of the matrix it would take thirteen minutes, and `make rows` has them all.
+# Of the faults, `make test` has the chaos, the controls, and the rows of dead letters; with the other rows of the
+# matrix it would take thirteen minutes, and `make rows` has them all.
 ROWS := $(addprefix tests/faults/test_,broker_faults.py database_faults.py messages.py worker_deaths.py)
 ROWS_OF_DEAD_LETTERS := tests/dead_letters/test_faults.py
 rows: servers ## Run every fault of the matrix with short limits, in about four minutes (ARGS="-k row_27")

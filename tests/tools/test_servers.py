@@ -22,7 +22,7 @@ from tests.servers import NotControlled, Origin, Servers, ServersUnavailable, __
 from tests.servers.management import Management
 from tests.servers.ports import free_ports
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 GIVEN_AMQP = "amqp://guest:secret@broker.example:5672/"
 GIVEN_DATABASE = "postgresql://postgres:secret@database.example:5432/wallet"
 ENDED_SECONDS = 30
