@@ -23,36 +23,13 @@ from wallet_schemas.commands import (
     UnfreezeAccount,
     Withdraw,
 )
-from wallet_schemas.message import AMOUNT_DIGITS, Message
+from wallet_schemas.faults import FAULTS_MAX, UNKNOWN_FIELD, echo, fault, faults_of, joined
+from wallet_schemas.message import Message
 from wallet_schemas.names import BODY_BYTES_MAX
 from wallet_schemas.payments import PaymentResult
 from wallet_schemas.queries import GetAccount, GetOrder, GetStatement
+from wallet_schemas.values import is_serial_no
 
-FAULTS_MAX: Final = 20  # a person who mends a message needs no more at once
-_ECHO_LENGTH_MAX: Final = 100  # of what a stranger wrote
-_FAULT_LENGTH_MAX: Final = 200
-
-_PATTERN: Final = "string_pattern_mismatch"
-_NAME_FORM: Final = "Should be of letters, digits and . _ : - only"
-_WORD_FORM: Final = "Should be of small letters, digits and _ only, beginning with a letter"
-_FORMS: Final = MappingProxyType(
-    {  # pydantic would show the pattern, which tells few people what to write
-        "amount": "Should be a decimal above zero without sign, exponent or grouping, such as 100.00",
-        "currency": "Should be a code of ISO 4217 in capitals, such as TWD",
-        "serial_no": _NAME_FORM,
-        "payment_order_no": _NAME_FORM,
-        "original_serial_no": _NAME_FORM,
-        "hold_serial_no": _NAME_FORM,
-        "user_id": _NAME_FORM,
-        "to_user_id": _NAME_FORM,
-        "account_type": _WORD_FORM,
-        "to_account_type": _WORD_FORM,
-        "recharge_type": _WORD_FORM,
-        "payout_type": _WORD_FORM,
-    }
-)
-
-_SERIAL_NO: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _FORBIDDEN_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -64,7 +41,7 @@ class Unreadable(Exception):  # noqa: N818 - named after what the body is
     def __init__(
         self, faults: tuple[Fault, ...], serial_no: str | None, payment_order_no: str | None
     ) -> None:
-        super().__init__("; ".join(f"{fault.field}: {fault.message}".removeprefix(": ") for fault in faults))
+        super().__init__(joined(faults))
         self.faults = faults
         self.serial_no = serial_no
         self.payment_order_no = payment_order_no
@@ -82,8 +59,8 @@ class UnsupportedType(Unreadable):
     code = Code.UNSUPPORTED_TYPE
 
     def __init__(self, type_: str, serial_no: str | None, payment_order_no: str | None) -> None:
-        self.type = _echo(type_)
-        super().__init__((_fault("type", f"{self.type} is not accepted here"),), serial_no, payment_order_no)
+        self.type = echo(type_)
+        super().__init__((fault("type", f"{self.type} is not accepted here"),), serial_no, payment_order_no)
 
 
 def _types(*messages: type[Message]) -> Mapping[str, type[Message]]:
@@ -116,10 +93,10 @@ def parse(body: bytes, accepted: Mapping[str, type[Message]]) -> Message:
     try:
         found = _load(body)
     except _NoObjectError as error:
-        raise Malformed((_fault("", str(error)),), *_numbers(_load_leniently(body))) from None
+        raise Malformed((fault("", str(error)),), *_numbers(_load_leniently(body))) from None
     message_type = found.get("type")
     if not isinstance(message_type, str):
-        raise Malformed((_fault("type", "The type is missing or no string"),), *_numbers(found))
+        raise Malformed((fault("type", "The type is missing or no string"),), *_numbers(found))
     message = accepted.get(message_type)
     if message is None:
         raise UnsupportedType(message_type, *_numbers(found))
@@ -190,33 +167,16 @@ def _has_forbidden_text(found: dict[str, Any]) -> bool:
 def _faults(message: type[Message], found: dict[str, Any]) -> tuple[Fault, ...]:
     """Return what is wrong with an object that is not valid, unknown names first."""
     known = {field.alias or name for name, field in message.model_fields.items()}
-    unknown = sorted(found.keys() - known)
-    faults = [_fault(name, "This field is not known") for name in unknown[:FAULTS_MAX]]
+    unknown = sorted(found.keys() - known)[:FAULTS_MAX]
+    wrong = [fault(name, UNKNOWN_FIELD) for name in unknown]
     try:
         # Validated again without the unknown ones, because there may be thousands, and pydantic lists all.
         message.__pydantic_validator__.validate_python(
             {name: value for name, value in found.items() if name in known}, by_name=False
         )
     except ValidationError as invalid:
-        for error in invalid.errors(include_url=False, include_context=False, include_input=False):
-            where = "amount" if error["type"] == AMOUNT_DIGITS else ".".join(map(str, error["loc"]))
-            faults.append(
-                _fault(where, _FORMS.get(where, error["msg"]) if error["type"] == _PATTERN else error["msg"])
-            )
-    return tuple(faults[:FAULTS_MAX])
-
-
-def _fault(field: str, message: str) -> Fault:
-    return Fault(field=_echo(field), message=message[:_FAULT_LENGTH_MAX])
-
-
-def _echo(text: str) -> str:
-    """Return the beginning of a stranger's text, with whatever is not printable escaped."""
-    escaped = (
-        mark if mark.isprintable() else mark.encode("unicode_escape").decode()
-        for mark in text[:_ECHO_LENGTH_MAX]
-    )
-    return "".join(escaped)[:_FAULT_LENGTH_MAX]
+        wrong += faults_of(invalid)
+    return tuple(wrong[:FAULTS_MAX])
 
 
 def _numbers(found: dict[str, Any]) -> tuple[str | None, str | None]:
@@ -225,7 +185,7 @@ def _numbers(found: dict[str, Any]) -> tuple[str | None, str | None]:
 
 
 def _number(value: object) -> str | None:
-    return value if isinstance(value, str) and _SERIAL_NO.fullmatch(value) else None
+    return value if isinstance(value, str) and is_serial_no(value) else None
 
 
 def _load_leniently(body: bytes) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The gateway's settlement file: what became of its payments, by its own books, to compare the orders with.
 
-CSV as RFC 4180 has it, in UTF-8: a first line with the names of `COLUMNS`, then one line a payment. No value has
-a line end in it, so that one wrong quotation mark spoils its own line and no other.
+CSV as RFC 4180 has it, in UTF-8: a first line with the names of `COLUMNS`, then one record a payment. None of these
+values has a line end in it; those of other columns may.
 """
 
 from typing import Annotated, Final
@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from wallet_schemas.message import WithAmount
 from wallet_schemas.values import (
+    ONE_LINE,
     AmountText,
     CurrencyText,
     Enumerated,
@@ -36,7 +37,7 @@ class SettlementLine(WithAmount):
     amount: AmountText
     currency: CurrencyText
     status: Enumerated[PaymentStatus]
-    gateway_ref: Annotated[GatewayRef, StringConstraints(pattern=r"^[^\x00\r\n]*$")]
+    gateway_ref: Annotated[GatewayRef, StringConstraints(pattern=ONE_LINE)]
     occurred_at: IncomingTimestamp
 
 

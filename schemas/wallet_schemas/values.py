@@ -5,6 +5,7 @@ No text has NUL or half a surrogate pair in it, which PostgreSQL and UTF-8 could
 Patterns are written in what JSON Schema, Rust and Python agree on, because each of them reads them.
 """
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -121,8 +122,20 @@ WhereItApplies = Annotated[_T | SkipJsonSchema[None], Field(exclude_if=_is_none)
 # A field of what the wallet is told that may be left out; null is the same as left out.
 Optionally = Annotated[_T | None, Field(exclude_if=_is_none)]
 
-_NO_NUL: Final = r"^[^\x00]*$"
-Text = Annotated[str, StringConstraints(pattern=_NO_NUL)]
+# The patterns of strings; `faults` has for each what it asks for, in a sentence.
+NAME: Final = r"^[A-Za-z0-9._:-]+$"
+WORD: Final = r"^[a-z][a-z0-9_]{0,31}$"
+CURRENCY: Final = r"^[A-Z]{3}$"
+ACCOUNT_NUMBER: Final = r"^[0-9]{19}$"
+# More than zero: a digit other than 0 stands before the point or after it.
+AMOUNT: Final = r"^(0*[1-9][0-9]*(\.[0-9]+)?|0+\.[0-9]*[1-9][0-9]*)$"
+BALANCE: Final = r"^[0-9]+(\.[0-9]+)?$"
+UUID: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+UUID_7: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
+NO_NUL: Final = r"^[^\x00]*$"
+ONE_LINE: Final = r"^[^\x00\r\n]*$"
+
+Text = Annotated[str, StringConstraints(pattern=NO_NUL)]
 
 Reason = Annotated[
     Text,
@@ -132,28 +145,36 @@ Reason = Annotated[
 
 SerialNo = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._:-]+$"),
+    StringConstraints(min_length=1, max_length=64, pattern=NAME),
     Field(
         description="The order serial number: chosen by the sender of the command and unique for ever. "
         "Sending the same command again is safe and answers with the stored outcome."
     ),
 ]
 
+_serial_no: Final = re.compile(f"{NAME[1:-2]}{{1,64}}").fullmatch
+
+
+def is_serial_no(text: str) -> bool:
+    """Whether a text can be a serial number."""
+    return _serial_no(text) is not None
+
+
 UserId = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._:-]+$"),
+    StringConstraints(min_length=1, max_length=64, pattern=NAME),
     Field(description="The user, by the upstream service's own id."),
 ]
 
 AccountType = Annotated[
     str,
-    StringConstraints(max_length=32, pattern=r"^[a-z][a-z0-9_]{0,31}$"),
+    StringConstraints(max_length=32, pattern=WORD),
     Field(description="The kind of account: a user has one account for each account type and currency."),
 ]
 
 AccountNo = Annotated[
     str,
-    StringConstraints(min_length=19, max_length=19, pattern=r"^[0-9]{19}$"),
+    StringConstraints(min_length=19, max_length=19, pattern=ACCOUNT_NUMBER),
     Field(
         description="The account's public identifier, made by the wallet: "
         "the date YYYYMMDD, 10 random digits and a Luhn check digit."
@@ -162,7 +183,7 @@ AccountNo = Annotated[
 
 CurrencyText = Annotated[
     str,
-    StringConstraints(min_length=3, max_length=3, pattern=r"^[A-Z]{3}$"),
+    StringConstraints(min_length=3, max_length=3, pattern=CURRENCY),
     Field(
         description="ISO 4217 alphabetic code. "
         "One that the deployment does not allow is refused with CURRENCY_NOT_SUPPORTED."
@@ -174,8 +195,7 @@ AmountText = Annotated[
     StringConstraints(
         min_length=1,
         max_length=AMOUNT_LENGTH_MAX,
-        # More than zero: a digit other than 0 stands before the point or after it.
-        pattern=r"^(0*[1-9][0-9]*(\.[0-9]+)?|0+\.[0-9]*[1-9][0-9]*)$",
+        pattern=AMOUNT,
     ),
     Field(
         description="A decimal string greater than zero, without sign, exponent or grouping, and with at "
@@ -187,13 +207,13 @@ AmountText = Annotated[
 
 BalanceText = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=AMOUNT_LENGTH_MAX, pattern=r"^[0-9]+(\.[0-9]+)?$"),
+    StringConstraints(min_length=1, max_length=AMOUNT_LENGTH_MAX, pattern=BALANCE),
     Field(description="A decimal string with exactly the currency's digits after the point; it may be zero."),
 ]
 
 ChannelType = Annotated[
     str,
-    StringConstraints(max_length=32, pattern=r"^[a-z][a-z0-9_]{0,31}$"),
+    StringConstraints(max_length=32, pattern=WORD),
     Field(
         description="The way of payment: `card`, `bank_transfer`, `convenience_store` or another like them."
     ),
@@ -205,18 +225,15 @@ GatewayRef = Annotated[
     Field(description="The payment gateway's own id of the payment."),
 ]
 
-_UUID: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
-_UUID_7: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
-
 OrderId = Annotated[
     str,
-    StringConstraints(min_length=36, max_length=36, pattern=_UUID),
+    StringConstraints(min_length=36, max_length=36, pattern=UUID),
     Field(description="The wallet's own id of the order: a UUID."),
 ]
 
 EventId = Annotated[
     str,
-    StringConstraints(min_length=36, max_length=36, pattern=_UUID_7),
+    StringConstraints(min_length=36, max_length=36, pattern=UUID_7),
     Field(description="A UUIDv7. The same event may arrive more than once, and has the same event_id then."),
 ]
 
@@ -293,8 +310,8 @@ Metadata = Annotated[
             "description": f"The sender's own notes: at most {METADATA_ITEMS_MAX} strings, names and values "
             f"together at most {METADATA_BYTES_MAX} bytes of UTF-8. Stored and echoed, never interpreted.",
             "maxProperties": METADATA_ITEMS_MAX,
-            "propertyNames": {"pattern": _NO_NUL},
-            "additionalProperties": {"type": "string", "pattern": _NO_NUL},
+            "propertyNames": {"pattern": NO_NUL},
+            "additionalProperties": {"type": "string", "pattern": NO_NUL},
         }
     ),
 ]

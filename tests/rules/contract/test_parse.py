@@ -16,11 +16,11 @@ from tests.rules.contract.bodies import RECHARGE, RESULT, JsonObject
 from wallet_schemas.codes import Code
 from wallet_schemas.commands import NoResult, Outcome, Recharge
 from wallet_schemas.encode import encode
+from wallet_schemas.faults import FAULTS_MAX
 from wallet_schemas.message import Message
 from wallet_schemas.names import BODY_BYTES_MAX
 from wallet_schemas.parse import (
     COMMANDS,
-    FAULTS_MAX,
     QUERIES,
     RESULTS,
     Malformed,
