@@ -125,7 +125,7 @@ class Gateway:
                 await _wait(stop, pause)
         log.info("simulator.stopped", answers_sent=self._answers_sent, **self.report().requests)
 
-    async def _work(self, link: broker.Link, stop: asyncio.Event) -> None:
+    async def _work(self, link: broker.BrokerLink, stop: asyncio.Event) -> None:
         """Requests were taken and answers sent over this link until `stop`.
 
         Raises Unavailable or StateUnusable.
@@ -144,11 +144,13 @@ class Gateway:
                 for task in (watch, intake, sender):
                     task.cancel()
         except BaseExceptionGroup as group:
-            raise _gravest(group) from group
+            raise _first_serious(group) from group
         finally:
             self._consuming = False
 
-    async def _drain(self, link: broker.Link, intake: asyncio.Task[None], sender: asyncio.Task[None]) -> None:
+    async def _drain(
+        self, link: broker.BrokerLink, intake: asyncio.Task[None], sender: asyncio.Task[None]
+    ) -> None:
         """What had arrived is committed, and what was due is sent, or time was up."""
         log.info("simulator.draining")
         try:
@@ -161,7 +163,7 @@ class Gateway:
         except TimeoutError:
             log.warning("simulator.drain_cut_short", after_seconds=DRAIN_TIMEOUT_SECONDS)
 
-    async def _intake(self, link: broker.Link) -> None:
+    async def _intake(self, link: broker.BrokerLink) -> None:
         """All requests were taken, batch by batch, until consuming was stopped."""
         while batch := await link.batch(BATCH_MAX):
             arrivals = [delivery.arrival for delivery in batch]
@@ -176,7 +178,7 @@ class Gateway:
             self._earlier.set()
             self._count(receipts)
 
-    async def _sender(self, link: broker.Link) -> None:
+    async def _sender(self, link: broker.BrokerLink) -> None:
         """All answers were sent when they were due, until `_draining` is set and none is due any more."""
         while True:
             self._earlier.clear()
@@ -195,7 +197,7 @@ class Gateway:
         """Return the answers that are due, and when the first of all that are not sent is due."""
         return self._state.due(_now(), SENDING_MAX), self._state.next_due_at()
 
-    async def _send(self, link: broker.Link, due: list[DueAnswer]) -> None:
+    async def _send(self, link: broker.BrokerLink, due: list[DueAnswer]) -> None:
         """The answers were published, and those that the broker confirmed are marked as sent."""
         published = await link.publish(due, self._settings.keys)
         if published.confirmed:
@@ -237,7 +239,7 @@ async def _wait(event: asyncio.Event, seconds: float | None) -> None:
         pass
 
 
-def _gravest(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def _first_serious(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """Return one exception for a group: any other before Unavailable, which only means to try again."""
     _, others = group.split(broker.Unavailable)
     found: BaseException = others or group

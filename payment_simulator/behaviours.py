@@ -24,7 +24,7 @@ LATE_SECONDS: Final = (
 )
 
 
-class Mood(StrEnum):
+class Behaviour(StrEnum):
     """How the gateway treats one payment. The channel `sandbox_<mood>` asks for it, as a test card does.
 
     A refund has the channel of its recharge. So there are channels on which charges succeed and refunds have
@@ -101,64 +101,64 @@ class Row:
 
 _SUCCEEDED: Final = Step(PaymentStatus.SUCCEEDED)
 
-_CHARGES: Final[Mapping[Mood, Row]] = {
-    Mood.SUCCEEDED: Row(
+_CHARGES: Final[Mapping[Behaviour, Row]] = {
+    Behaviour.SUCCEEDED: Row(
         (_SUCCEEDED,),
         gateway="succeeds after a delay; ordinary channels do the same unless the scenario says otherwise",
         wallet="succeeded",
     ),
-    Mood.DECLINED: Row(
+    Behaviour.DECLINED: Row(
         (Step(PaymentStatus.FAILED, reason="declined by the issuer"),),
         gateway="fails after a delay",
         wallet="failed",
     ),
-    Mood.UNKNOWN_THEN_SUCCEEDED: Row(
+    Behaviour.UNKNOWN_THEN_SUCCEEDED: Row(
         (Step(PaymentStatus.UNKNOWN, reason="no answer from the issuer yet"), _SUCCEEDED),
         gateway="says unknown, and succeeds after another delay",
         wallet="succeeded",
     ),
-    Mood.DUPLICATE: Row(
+    Behaviour.DUPLICATE: Row(
         # Two at once may meet on two workers, the third finds the order settled.
         (Step(PaymentStatus.SUCCEEDED, told=(0, 0, 1)),),
         gateway="succeeds and says so three times: twice at once, and again after a delay",
         wallet="succeeded, credited once",
     ),
-    Mood.CONTRADICTION: Row(
+    Behaviour.CONTRADICTION: Row(
         (_SUCCEEDED, Step(PaymentStatus.FAILED, reason="reversed by the issuer")),
         gateway="succeeds, and after another delay says that the same payment (same gateway_ref) failed",
         wallet="succeeded; a dead letter CONTRADICTING_RESULT",
     ),
-    Mood.WRONG_AMOUNT: Row(
+    Behaviour.WRONG_AMOUNT: Row(
         (Step(PaymentStatus.SUCCEEDED, flaw=Flaw.AMOUNT),),
         gateway="succeeds with one minor unit too much, and insists on it when asked",
         wallet="pending until it expires; dead letters AMOUNT_MISMATCH",
     ),
-    Mood.WRONG_CURRENCY: Row(
+    Behaviour.WRONG_CURRENCY: Row(
         (Step(PaymentStatus.SUCCEEDED, flaw=Flaw.CURRENCY),),
         gateway="succeeds in another currency, and insists on it when asked",
         wallet="pending until it expires; dead letters CURRENCY_MISMATCH",
     ),
-    Mood.BAD_SIGNATURE: Row(
+    Behaviour.BAD_SIGNATURE: Row(
         (Step(PaymentStatus.SUCCEEDED, forged=True),),
         gateway="succeeds, but the result carries a signature that does not fit; asked, it answers properly",
         wallet="a dead letter BAD_SIGNATURE; succeeded when it asks, else expired",
     ),
-    Mood.SILENT: Row(
+    Behaviour.SILENT: Row(
         (Step(PaymentStatus.SUCCEEDED, told=()),),
         gateway="succeeds after a delay and tells nobody until it is asked",
         wallet="succeeded when it asks, else expired",
     ),
-    Mood.LATE: Row(
+    Behaviour.LATE: Row(
         (Step(PaymentStatus.SUCCEEDED, wait=Wait.EXPIRY),),
         gateway="succeeds after expires_at (or after late_after_seconds); asked before, says unknown",
         wallet="expired, then succeeded and marked late",
     ),
-    Mood.FAILED_THEN_SUCCEEDED: Row(
+    Behaviour.FAILED_THEN_SUCCEEDED: Row(
         (Step(PaymentStatus.FAILED, reason="declined by the issuer"), _SUCCEEDED),
         gateway="fails, and after another delay says that the same payment (same gateway_ref) succeeded",
         wallet="failed, then succeeded and marked late",
     ),
-    Mood.LOST: Row(
+    Behaviour.LOST: Row(
         (Step(PaymentStatus.UNKNOWN, reason="no trace of it", told=()),),
         gateway="never knows what became of it: says nothing, and unknown whenever it is asked",
         wallet="pending until it expires",
@@ -167,25 +167,25 @@ _CHARGES: Final[Mapping[Mood, Row]] = {
 
 # A payout or a refund has the same moods. What is different is the wallet: the amount is reserved until the
 # gateway has spoken, and what may be on its way never expires.
-_OUTGOING: Final[Mapping[Mood, Row]] = {
+_OUTGOING: Final[Mapping[Behaviour, Row]] = {
     mood: replace(_CHARGES[mood], wallet=wallet)
     for mood, wallet in {
-        Mood.SUCCEEDED: "succeeded, debited",
-        Mood.DECLINED: "failed, the reserve returned",
-        Mood.UNKNOWN_THEN_SUCCEEDED: "succeeded; reserved until then",
-        Mood.DUPLICATE: "succeeded, debited once",
-        Mood.CONTRADICTION: "succeeded; a dead letter CONTRADICTING_RESULT",
-        Mood.WRONG_AMOUNT: "pending and reserved; dead letters AMOUNT_MISMATCH",
-        Mood.WRONG_CURRENCY: "pending and reserved; dead letters CURRENCY_MISMATCH",
-        Mood.BAD_SIGNATURE: "a dead letter BAD_SIGNATURE; succeeded when it asks",
-        Mood.SILENT: "succeeded when it asks",
-        Mood.LATE: "succeeded; reserved until then",
-        Mood.FAILED_THEN_SUCCEEDED: "failed; a dead letter CONTRADICTING_RESULT",
-        Mood.LOST: "pending and reserved until an operator decides",
+        Behaviour.SUCCEEDED: "succeeded, debited",
+        Behaviour.DECLINED: "failed, the reserve returned",
+        Behaviour.UNKNOWN_THEN_SUCCEEDED: "succeeded; reserved until then",
+        Behaviour.DUPLICATE: "succeeded, debited once",
+        Behaviour.CONTRADICTION: "succeeded; a dead letter CONTRADICTING_RESULT",
+        Behaviour.WRONG_AMOUNT: "pending and reserved; dead letters AMOUNT_MISMATCH",
+        Behaviour.WRONG_CURRENCY: "pending and reserved; dead letters CURRENCY_MISMATCH",
+        Behaviour.BAD_SIGNATURE: "a dead letter BAD_SIGNATURE; succeeded when it asks",
+        Behaviour.SILENT: "succeeded when it asks",
+        Behaviour.LATE: "succeeded; reserved until then",
+        Behaviour.FAILED_THEN_SUCCEEDED: "failed; a dead letter CONTRADICTING_RESULT",
+        Behaviour.LOST: "pending and reserved until an operator decides",
     }.items()
 }
 
-TABLE: Final[Mapping[PaymentKind, Mapping[Mood, Row]]] = MappingProxyType(
+TABLE: Final[Mapping[PaymentKind, Mapping[Behaviour, Row]]] = MappingProxyType(
     {
         PaymentKind.CHARGE: MappingProxyType(_CHARGES),
         PaymentKind.PAYOUT: MappingProxyType(_OUTGOING),
@@ -197,16 +197,16 @@ TABLE: Final[Mapping[PaymentKind, Mapping[Mood, Row]]] = MappingProxyType(
 if set(TABLE) != set(PaymentKind) - {PaymentKind.STATUS}:
     raise AssertionError("a kind of payment is missing in the table of moods")
 for _kind, _rows in TABLE.items():
-    if set(_rows) != set(Mood) or not all(row.steps for row in _rows.values()):
+    if set(_rows) != set(Behaviour) or not all(row.steps for row in _rows.values()):
         raise AssertionError(f"a mood is missing in the table of moods, or has no step: {_kind}")
 
 
-_BY_CHANNEL: Final = MappingProxyType({mood.channel: mood for mood in Mood})
-_BY_REFUND_CHANNEL: Final = MappingProxyType({mood.refund_channel: mood for mood in Mood})
+_BY_CHANNEL: Final = MappingProxyType({mood.channel: mood for mood in Behaviour})
+_BY_REFUND_CHANNEL: Final = MappingProxyType({mood.refund_channel: mood for mood in Behaviour})
 
 
-def asked_for_by(channel: str, kind: PaymentKind) -> Mood | None:
+def asked_for_by(channel: str, kind: PaymentKind) -> Behaviour | None:
     """Return the mood that a sandbox channel asks for, None for an ordinary channel or an unknown one."""
     if channel in _BY_REFUND_CHANNEL:
-        return _BY_REFUND_CHANNEL[channel] if kind is PaymentKind.REFUND else Mood.SUCCEEDED
+        return _BY_REFUND_CHANNEL[channel] if kind is PaymentKind.REFUND else Behaviour.SUCCEEDED
     return _BY_CHANNEL.get(channel)

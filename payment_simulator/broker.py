@@ -73,7 +73,7 @@ class Published:
     refusals: list[str]
 
 
-class Link:
+class BrokerLink:
     """Both connections, while both are up. Made by `connect`."""
 
     def __init__(self, consuming: AbstractConnection, publishing: AbstractConnection) -> None:
@@ -209,12 +209,12 @@ def parse_url(text: str) -> URL:
 
 
 @asynccontextmanager
-async def connect(url: URL) -> AsyncIterator[Link]:
+async def connect(url: URL) -> AsyncIterator[BrokerLink]:
     """Inside, both connections are up and requests are delivered; raises Unavailable or TopologyMissing."""
     async with AsyncExitStack() as stack:
         consuming = await _open(url, "payment-simulator requests", stack)
         publishing = await _open(url, "payment-simulator results", stack)
-        link = Link(consuming, publishing)
+        link = BrokerLink(consuming, publishing)
         await call(link.start())
         yield link
 

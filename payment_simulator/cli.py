@@ -14,10 +14,10 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from payment_simulator import broker, logs, scenario
-from payment_simulator.behaviours import TABLE, Mood
+from payment_simulator.behaviours import TABLE, Behaviour
 from payment_simulator.scenario import Scenario, ScenarioUnusable, Share
 from payment_simulator.settlement import Difference, Span, settled, write
-from payment_simulator.state import StateUnusable, books
+from payment_simulator.state import StateUnusable, settled_payments
 from wallet_schemas import signature
 from wallet_schemas.values import PaymentKind
 
@@ -209,7 +209,7 @@ def settlement(
     span = Span(*(None if time is None else time.replace(tzinfo=UTC) for time in (since, until)))
     try:
         with (
-            books(state, datetime.now(UTC)) as found,
+            settled_payments(state, datetime.now(UTC)) as found,
             nullcontext(sys.stdout)
             if output is None
             else output.open("w", encoding="utf-8", newline="") as file,
@@ -329,14 +329,14 @@ def _print_tables() -> None:
         table.add_row(mood.channel, row.gateway, row.wallet, TABLE[PaymentKind.PAYOUT][mood].wallet)
     console.print(table)
     console.print(
-        f"A refund has the channel of its recharge. On {Mood.DECLINED.refund_channel} and so on "
+        f"A refund has the channel of its recharge. On {Behaviour.DECLINED.refund_channel} and so on "
         "(without _then_succeeded), the recharge succeeds and its refunds have the mood."
     )
     table = Table("ordinary channels meet", box=box.SIMPLE, title="Scenarios")
     for name in scenario.NAMED:
         table.add_column(name, justify="right")
-    for mood in Mood:
-        if mood is not Mood.SUCCEEDED:
+    for mood in Behaviour:
+        if mood is not Behaviour.SUCCEEDED:
             table.add_row(
                 mood.value, *(f"{named.rates.get(mood, 0):.1%}" for named in scenario.NAMED.values())
             )

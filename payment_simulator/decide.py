@@ -15,8 +15,8 @@ from payment_simulator.behaviours import (
     CHANNEL_PREFIX,
     LATE_SECONDS,
     TABLE,
+    Behaviour,
     Flaw,
-    Mood,
     Step,
     Wait,
     asked_for_by,
@@ -68,7 +68,7 @@ class Payment:
     amount: str
     currency: str
     channel: str
-    mood: Mood
+    mood: Behaviour
     gateway_ref: str
     received_at: datetime
     plan: tuple[Answer, ...]
@@ -129,7 +129,7 @@ def plan(request: PaymentRequest, received_at: datetime, scenario: Scenario) -> 
         mood = asked_for_by(request.channel, request.kind) or _mood(scenario, draws)
         steps = TABLE[request.kind][mood].steps
     else:
-        mood = Mood.DECLINED
+        mood = Behaviour.DECLINED
         steps = (Step(PaymentStatus.FAILED, reason=refusal),)
     gateway_ref = draws.reference("sim")
     answers: list[Answer] = []
@@ -199,14 +199,14 @@ def _refusal(request: PaymentRequest) -> str | None:
     return None
 
 
-def _mood(scenario: Scenario, draws: Draws) -> Mood:
+def _mood(scenario: Scenario, draws: Draws) -> Behaviour:
     """Return the mood of a payment on an ordinary channel."""
     point = draws.fraction("mood")
-    for mood in Mood:  # in the order of the enumeration, not of the file: a file's order means nothing
+    for mood in Behaviour:  # in the order of the enumeration, not of the file: a file's order means nothing
         point -= scenario.rates.get(mood, 0.0)
         if point < 0:
             return mood
-    return Mood.SUCCEEDED
+    return Behaviour.SUCCEEDED
 
 
 def _occurrence(

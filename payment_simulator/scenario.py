@@ -12,7 +12,7 @@ from typing import Annotated, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from payment_simulator.behaviours import TABLE, Mood
+from payment_simulator.behaviours import TABLE, Behaviour
 from wallet_schemas.values import PaymentKind
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -23,7 +23,7 @@ class ScenarioUnusable(ValueError):  # noqa: N818 - named after what is wrong
     """It is neither a known name nor a file with a scenario in it; the text is for people."""
 
 
-class Deviation(BaseModel):
+class Override(BaseModel):
     """What is otherwise for one kind of payment; what is absent is as the scenario has it for all."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -32,7 +32,7 @@ class Deviation(BaseModel):
     delay_max_seconds: DelaySeconds | None = None
     late_after_seconds: DelaySeconds | None = None
     reordering_rate: Share | None = None
-    rates: Mapping[Annotated[Mood, Field(strict=False)], Share] | None = None
+    rates: Mapping[Annotated[Behaviour, Field(strict=False)], Share] | None = None
 
 
 class Scenario(BaseModel):
@@ -53,9 +53,9 @@ class Scenario(BaseModel):
     delay_max_seconds: DelaySeconds = 0.5
     late_after_seconds: DelaySeconds | None = None
     reordering_rate: Share = 0.0
-    rates: Mapping[Annotated[Mood, Field(strict=False)], Share] = Field(default_factory=dict)
-    payout: Deviation | None = None
-    refund: Deviation | None = None
+    rates: Mapping[Annotated[Behaviour, Field(strict=False)], Share] = Field(default_factory=dict)
+    payout: Override | None = None
+    refund: Override | None = None
 
     @model_validator(mode="after")
     def _can_happen(self) -> Self:
@@ -86,11 +86,11 @@ NAMED: Final[Mapping[str, Scenario]] = MappingProxyType(
             delay_max_seconds=3,
             reordering_rate=0.02,
             rates={
-                Mood.DECLINED: 0.05,
-                Mood.UNKNOWN_THEN_SUCCEEDED: 0.01,
-                Mood.DUPLICATE: 0.02,
-                Mood.SILENT: 0.002,
-                Mood.LATE: 0.002,
+                Behaviour.DECLINED: 0.05,
+                Behaviour.UNKNOWN_THEN_SUCCEEDED: 0.01,
+                Behaviour.DUPLICATE: 0.02,
+                Behaviour.SILENT: 0.002,
+                Behaviour.LATE: 0.002,
             },
         ),
         "rough": Scenario(
@@ -98,15 +98,15 @@ NAMED: Final[Mapping[str, Scenario]] = MappingProxyType(
             delay_max_seconds=2,
             reordering_rate=0.3,
             rates={
-                Mood.DECLINED: 0.15,
-                Mood.UNKNOWN_THEN_SUCCEEDED: 0.05,
-                Mood.DUPLICATE: 0.10,
-                Mood.CONTRADICTION: 0.02,
-                Mood.WRONG_AMOUNT: 0.02,
-                Mood.WRONG_CURRENCY: 0.01,
-                Mood.BAD_SIGNATURE: 0.02,
-                Mood.SILENT: 0.03,
-                Mood.LATE: 0.02,
+                Behaviour.DECLINED: 0.15,
+                Behaviour.UNKNOWN_THEN_SUCCEEDED: 0.05,
+                Behaviour.DUPLICATE: 0.10,
+                Behaviour.CONTRADICTION: 0.02,
+                Behaviour.WRONG_AMOUNT: 0.02,
+                Behaviour.WRONG_CURRENCY: 0.01,
+                Behaviour.BAD_SIGNATURE: 0.02,
+                Behaviour.SILENT: 0.03,
+                Behaviour.LATE: 0.02,
             },
         ),
     }

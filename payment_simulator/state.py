@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Self, TextIO
 
-from payment_simulator.behaviours import Mood
+from payment_simulator.behaviours import Behaviour
 from payment_simulator.decide import Answer, Cause, Payment
 from wallet_schemas.values import PaymentKind, PaymentStatus
 
@@ -156,7 +156,7 @@ class State:
                 amount=amount,
                 currency=currency,
                 channel=channel,
-                mood=Mood(mood),
+                mood=Behaviour(mood),
                 gateway_ref=gateway_ref,
                 received_at=_time(received_at_us),
                 plan=tuple(plans[number]),
@@ -223,7 +223,7 @@ class State:
 
 
 @contextmanager
-def books(path: Path, now: datetime) -> Iterator[Iterator[tuple[PaymentKind, bytes]]]:
+def settled_payments(path: Path, now: datetime) -> Iterator[Iterator[tuple[PaymentKind, bytes]]]:
     """Give the kind of each payment and the result that says the state it is in now, by payment_order_no.
 
     All of one moment, also while a gateway works on the memory. Payments in no state yet are left out.

@@ -48,7 +48,7 @@ def test_the_limits_of_the_readme_can_be_set(monkeypatch: pytest.MonkeyPatch) ->
     bonus = limits.accounts["bonus", "TWD"].orders[OrderType.WITHDRAW]
     assert bonus.amount_max_minor == 0
     assert limits.accounts["*", "JPY"].balance_max_minor == 5_000_000
-    assert limits.count_days
+    assert limits.has_daily_limits
 
 
 def test_the_pictures_of_orders_and_accounts_are_those_of_the_tables() -> None:

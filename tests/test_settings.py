@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from wallet_schemas.values import OrderType
-from wallet_worker.core.context import ASK_AFTER
+from wallet_worker.core.context import INQUIRY_AGES
 from wallet_worker.core.limits import ANY_TYPE, AccountLimits, OrderLimits
 from wallet_worker.settings.settings import Settings
 
@@ -67,13 +67,13 @@ def test_no_secret_is_shown_by_the_settings_themselves(monkeypatch: pytest.Monke
 def test_the_ages_at_which_the_gateway_is_asked_are_separated_by_commas(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert Settings().rules.ask_after == ASK_AFTER
+    assert Settings().rules.inquiry_ages == INQUIRY_AGES
 
     monkeypatch.setenv("WALLET_ASK_SECONDS", "1, 60,3600")
     monkeypatch.setenv("WALLET_ASK_SECONDS_BY_CHANNEL", '{"card": [30], "bank_transfer": [600, 86400]}')
 
     rules = Settings().rules
-    assert rules.ask_after == (timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1))
+    assert rules.inquiry_ages == (timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1))
     assert rules.ask_after_by_channel == {
         "card": (timedelta(seconds=30),),
         "bank_transfer": (timedelta(minutes=10), timedelta(days=1)),

@@ -8,14 +8,14 @@ FIRST_SECONDS = 0.1
 MAX_SECONDS = 5.0
 
 
-async def rest(seconds: float, stopping: asyncio.Event) -> None:
+async def sleep_unless(seconds: float, stopping: asyncio.Event) -> None:
     """Wait so long, or until `stopping` is set."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await stopping.wait()
 
 
-class Pause:
+class Backoff:
     """Exponential waits with full jitter, up to five seconds, so that a server that returns is not stormed."""
 
     def __init__(self) -> None:
@@ -29,4 +29,4 @@ class Pause:
         """Wait for the next attempt, or until `stopping` is set."""
         bound = min(MAX_SECONDS, FIRST_SECONDS * 2**self._attempt)
         self._attempt += 1
-        await rest(bound * random.uniform(0.5, 1), stopping)
+        await sleep_unless(bound * random.uniform(0.5, 1), stopping)

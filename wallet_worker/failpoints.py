@@ -81,5 +81,5 @@ def _read_here() -> Callable[[Failpoint], None]:
         raise SystemExit(2) from None
 
 
-passing = _read_here()
+failpoint = _read_here()
 """Called by the worker in each of the places."""

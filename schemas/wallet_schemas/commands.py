@@ -13,8 +13,8 @@ from wallet_schemas.events import (
     OrderView,
     OrderWithEntries,
 )
-from wallet_schemas.fingerprint import content, differing, fingerprint
-from wallet_schemas.message import Message, Part, WithAmount
+from wallet_schemas.fingerprint import changed_fields, content, fingerprint
+from wallet_schemas.message import JsonObject, Message, MoneyFields
 from wallet_schemas.names import DEFAULT_ACCOUNT_TYPE
 from wallet_schemas.values import (
     HOLD_SECONDS_MAX,
@@ -25,14 +25,14 @@ from wallet_schemas.values import (
     CurrencyText,
     Enumerated,
     Metadata,
-    Optionally,
+    OmittedIfNone,
+    OptionalIn,
     OrderStatus,
     OutcomeStatus,
     Reason,
     SerialNo,
     Text,
     UserId,
-    WhereItApplies,
 )
 
 __all__ = [
@@ -53,8 +53,8 @@ __all__ = [
     "Transfer",
     "UnfreezeAccount",
     "Withdraw",
+    "changed_fields",
     "content",
-    "differing",
     "fingerprint",
 ]
 
@@ -91,10 +91,10 @@ class OpenAccount(Command):
     user_id: UserId
     account_type: AccountType = DEFAULT_ACCOUNT_TYPE
     currency: CurrencyText
-    metadata: Optionally[Metadata] = None
+    metadata: OptionalIn[Metadata] = None
 
 
-class Recharge(Command, WithAmount):
+class Recharge(Command, MoneyFields):
     """Put money into an account, once the payment gateway has collected it.
 
     The outcome says that the order is pending. How it ends is told by the events order.succeeded,
@@ -125,7 +125,7 @@ class Recharge(Command, WithAmount):
     amount: AmountText
     currency: CurrencyText
     recharge_type: ChannelType
-    metadata: Optionally[Metadata] = None
+    metadata: OptionalIn[Metadata] = None
 
 
 def _account_example(command_type: str, serial_no: str, reason: str) -> ConfigDict:
@@ -161,7 +161,7 @@ class FreezeAccount(Command):
     account_type: AccountType = DEFAULT_ACCOUNT_TYPE
     currency: CurrencyText
     reason: Reason
-    metadata: Optionally[Metadata] = None
+    metadata: OptionalIn[Metadata] = None
 
 
 class UnfreezeAccount(Command):
@@ -175,7 +175,7 @@ class UnfreezeAccount(Command):
     account_type: AccountType = DEFAULT_ACCOUNT_TYPE
     currency: CurrencyText
     reason: Reason
-    metadata: Optionally[Metadata] = None
+    metadata: OptionalIn[Metadata] = None
 
 
 class CloseAccount(Command):
@@ -192,10 +192,10 @@ class CloseAccount(Command):
     account_type: AccountType = DEFAULT_ACCOUNT_TYPE
     currency: CurrencyText
     reason: Reason
-    metadata: Optionally[Metadata] = None
+    metadata: OptionalIn[Metadata] = None
 
 
-class Withdraw(Command, WithAmount):
+class Withdraw(Command, MoneyFields):
     """Pay money out of an account, through the payment gateway.
 
     The amount is reserved at once: `available` falls, `balance` stays. The gateway's result debits it or gives
@@ -222,10 +222,10 @@ class Withdraw(Command, WithAmount):
     amount: AmountText
     currency: CurrencyText
     payout_type: ChannelType
-    metadata: Optionally[Metadata] = None
+    metadata: OptionalIn[Metadata] = None
 
 
-class Transfer(Command, WithAmount):
+class Transfer(Command, MoneyFields):
     """Move money from one user's account to another account of the same currency, at once."""
 
     model_config = _example(
@@ -250,10 +250,10 @@ class Transfer(Command, WithAmount):
     to_account_type: AccountType = DEFAULT_ACCOUNT_TYPE
     amount: AmountText
     currency: CurrencyText
-    metadata: Optionally[Metadata] = None
+    metadata: OptionalIn[Metadata] = None
 
 
-class Refund(Command, WithAmount):
+class Refund(Command, MoneyFields):
     """Give back a recharge that succeeded, or a part of it, the way it came, through the payment gateway.
 
     The amount is reserved at once, as for a withdrawal. All refunds of a recharge that have not failed are
@@ -276,10 +276,10 @@ class Refund(Command, WithAmount):
     original_serial_no: SerialNo = Field(description="The serial number of the recharge.")
     amount: AmountText
     currency: CurrencyText
-    metadata: Optionally[Metadata] = None
+    metadata: OptionalIn[Metadata] = None
 
 
-class Hold(Command, WithAmount):
+class Hold(Command, MoneyFields):
     """Reserve money of an account, to be captured or released later. No money moves."""
 
     model_config = _example(
@@ -306,10 +306,10 @@ class Hold(Command, WithAmount):
         le=HOLD_SECONDS_MAX,
         description="After how many seconds the hold lets go of what is left of it; at most a year.",
     )
-    metadata: Optionally[Metadata] = None
+    metadata: OptionalIn[Metadata] = None
 
 
-class Capture(Command, WithAmount):
+class Capture(Command, MoneyFields):
     """Move money that a hold reserved to another account. Several captures may use up one hold."""
 
     model_config = _example(
@@ -332,7 +332,7 @@ class Capture(Command, WithAmount):
     currency: CurrencyText
     to_user_id: UserId = Field(description="Who receives the money.")
     to_account_type: AccountType = DEFAULT_ACCOUNT_TYPE
-    metadata: Optionally[Metadata] = None
+    metadata: OptionalIn[Metadata] = None
 
 
 class Release(Command):
@@ -350,10 +350,10 @@ class Release(Command):
     type: Literal["order.release.v1"] = "order.release.v1"
     serial_no: SerialNo
     hold_serial_no: SerialNo = Field(description="The serial number of the hold.")
-    metadata: Optionally[Metadata] = None
+    metadata: OptionalIn[Metadata] = None
 
 
-class OpenAccountResult(Part):
+class OpenAccountResult(JsonObject):
     """The account that was opened."""
 
     user_id: UserId
@@ -362,7 +362,7 @@ class OpenAccountResult(Part):
     account_no: AccountNo
 
 
-class RechargeResult(WithAmount):
+class RechargeResult(MoneyFields):
     """The order that was accepted; it waits for the payment gateway."""
 
     user_id: UserId
@@ -374,11 +374,11 @@ class RechargeResult(WithAmount):
     order_status: Enumerated[OrderStatus]
 
 
-class NoResult(Part):
+class NoResult(JsonObject):
     """The empty result of a refusal."""
 
 
-_KINDS: Final[dict[type[Part], str]] = {
+_KINDS: Final[dict[type[JsonObject], str]] = {
     OpenAccountResult: "opened",
     RechargeResult: "recharge",
     OrderView: "order",
@@ -413,7 +413,7 @@ Result = Annotated[
 ]
 
 
-class Fault(Part):
+class Fault(JsonObject):
     """One thing that is wrong with a malformed message."""
 
     field: Text = Field(
@@ -518,10 +518,10 @@ class Outcome(Message):
         "other account commands the account, of order.recharge the order in short, of the other orders the "
         "order. Empty for a refusal."
     )
-    different: WhereItApplies[list[Text]] = Field(
+    different: OmittedIfNone[list[Text]] = Field(
         default=None,
         description="With SERIAL_CONFLICT: the fields in which the command differs from the first one.",
     )
-    faults: WhereItApplies[list[Fault]] = Field(
+    faults: OmittedIfNone[list[Fault]] = Field(
         default=None, description="With MALFORMED and UNSUPPORTED_TYPE: what is wrong with the message."
     )

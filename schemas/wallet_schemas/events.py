@@ -5,7 +5,7 @@ from typing import Any, Final, Literal
 from pydantic import ConfigDict, Field
 
 from wallet_schemas.codes import Code
-from wallet_schemas.message import Message, Part
+from wallet_schemas.message import JsonObject, Message
 from wallet_schemas.values import (
     AccountNo,
     AccountStatus,
@@ -17,6 +17,7 @@ from wallet_schemas.values import (
     Enumerated,
     EventId,
     LineNo,
+    OmittedIfNone,
     OrderId,
     OrderStatus,
     OrderType,
@@ -24,7 +25,6 @@ from wallet_schemas.values import (
     Text,
     Timestamp,
     UserId,
-    WhereItApplies,
 )
 
 _OPENED_AT: Final = "2026-01-02T03:04:05.000006Z"
@@ -167,7 +167,7 @@ def _examples(event_type: str, *told: tuple[str, str, dict[str, Any]]) -> Config
     )
 
 
-class AccountView(Part):
+class AccountView(JsonObject):
     """An account as it stands."""
 
     user_id: UserId
@@ -181,7 +181,7 @@ class AccountView(Part):
     updated_at: Timestamp
 
 
-class OrderView(Part):
+class OrderView(JsonObject):
     """An order as it stands."""
 
     order_id: OrderId
@@ -196,28 +196,28 @@ class OrderView(Part):
     transacted_at: Timestamp | None = Field(description="When money moved, or null.")
     created_at: Timestamp
     updated_at: Timestamp
-    late: WhereItApplies[Literal[True]] = Field(
+    late: OmittedIfNone[Literal[True]] = Field(
         default=None, description="True where the money came after the order had failed or expired."
     )
-    original_serial_no: WhereItApplies[SerialNo] = Field(
+    original_serial_no: OmittedIfNone[SerialNo] = Field(
         default=None, description="Of a refund: the serial number of the recharge that is refunded."
     )
-    hold_serial_no: WhereItApplies[SerialNo] = Field(
+    hold_serial_no: OmittedIfNone[SerialNo] = Field(
         default=None, description="Of a capture or release: the serial number of the hold."
     )
-    remaining: WhereItApplies[BalanceText] = Field(
+    remaining: OmittedIfNone[BalanceText] = Field(
         default=None, description="Of a hold: what is still reserved."
     )
-    to_user_id: WhereItApplies[UserId] = Field(default=None, description="Who receives the money.")
-    to_account_no: WhereItApplies[AccountNo] = Field(
+    to_user_id: OmittedIfNone[UserId] = Field(default=None, description="Who receives the money.")
+    to_account_no: OmittedIfNone[AccountNo] = Field(
         default=None, description="The account that receives the money."
     )
-    expires_at: WhereItApplies[Timestamp] = Field(
+    expires_at: OmittedIfNone[Timestamp] = Field(
         default=None, description="When the order expires by itself."
     )
 
 
-class EntryView(Part):
+class EntryView(JsonObject):
     """One line of an account's statement. A gap in `line_no` means that an event was missed."""
 
     account_no: AccountNo
@@ -234,10 +234,10 @@ class EntryView(Part):
 class OrderWithEntries(OrderView):
     """An order, with the entries that it made if money moved."""
 
-    entries: WhereItApplies[list[EntryView]] = None
+    entries: OmittedIfNone[list[EntryView]] = None
 
 
-class Refusal(Part):
+class Refusal(JsonObject):
     """What was refused, and why."""
 
     command_type: Text = Field(description="The type of the command, such as `order.recharge.v1`.")

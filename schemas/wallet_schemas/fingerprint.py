@@ -6,12 +6,12 @@ from typing import TypeAlias
 from pydantic_core import to_json
 
 from wallet_schemas import money
-from wallet_schemas.message import Part, WithAmount
+from wallet_schemas.message import JsonObject, MoneyFields
 
 Content: TypeAlias = dict[str, str | int | dict[str, str]]
 
 
-def content(message: Part) -> Content:
+def content(message: JsonObject) -> Content:
     """Return what the message says: defaults filled in, absent fields left out, amounts in one spelling.
 
     So `"100.0"` and `"100.00"` are the same content, and so are an account type left out and its default, and
@@ -20,7 +20,7 @@ def content(message: Part) -> Content:
     said: Content = message.__pydantic_serializer__.to_python(message, mode="json")
     if not said.get("metadata", True):
         del said["metadata"]
-    if isinstance(message, WithAmount):
+    if isinstance(message, MoneyFields):
         said["amount"] = money.canonical(message.amount, message.currency)
     return said
 
@@ -42,6 +42,6 @@ def fingerprint(said: Content | bytes) -> bytes:
     return hashlib.sha256(said if isinstance(said, bytes) else canonical(said)).digest()
 
 
-def differing(one: Content, other: Content) -> list[str]:
+def changed_fields(one: Content, other: Content) -> list[str]:
     """Return the sorted names of the fields in which two contents differ."""
     return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))

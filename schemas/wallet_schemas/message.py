@@ -12,7 +12,7 @@ from wallet_schemas import money
 AMOUNT_DIGITS: Final = "amount_digits"
 
 
-class Part(BaseModel):
+class JsonObject(BaseModel):
     """A JSON object inside a message."""
 
     model_config = ConfigDict(
@@ -26,7 +26,7 @@ class Part(BaseModel):
     )
 
 
-class Message(Part):
+class Message(JsonObject):
     """A whole message: its class has the field `type` with the one value that it may have."""
 
     TYPE: ClassVar[str]
@@ -49,7 +49,7 @@ class Message(Part):
         return list(cast("list[dict[str, Any]]", extra["examples"]))
 
 
-class WithAmount(Part):
+class MoneyFields(JsonObject):
     """A part with an amount, spelt as its sender likes, in a currency; the part itself has the two fields."""
 
     if TYPE_CHECKING:

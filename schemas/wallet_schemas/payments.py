@@ -5,8 +5,8 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from wallet_schemas.codes import Code
-from wallet_schemas.fingerprint import content, differing, fingerprint
-from wallet_schemas.message import Message, WithAmount
+from wallet_schemas.fingerprint import changed_fields, content, fingerprint
+from wallet_schemas.message import Message, MoneyFields
 from wallet_schemas.values import (
     AmountText,
     ChannelType,
@@ -14,7 +14,7 @@ from wallet_schemas.values import (
     Enumerated,
     GatewayRef,
     IncomingTimestamp,
-    Optionally,
+    OptionalIn,
     PaymentKind,
     PaymentStatus,
     ProcessingStatus,
@@ -23,10 +23,10 @@ from wallet_schemas.values import (
     Timestamp,
 )
 
-__all__ = ["PaymentProcessed", "PaymentRequest", "PaymentResult", "content", "differing", "fingerprint"]
+__all__ = ["PaymentProcessed", "PaymentRequest", "PaymentResult", "changed_fields", "content", "fingerprint"]
 
 
-class PaymentRequest(Message, WithAmount):
+class PaymentRequest(Message, MoneyFields):
     """Collect, pay out or give back money, or say how a payment stands.
 
     The same request may arrive more than once: payment_order_no and kind tell. A gateway answers each with a
@@ -90,7 +90,7 @@ class PaymentRequest(Message, WithAmount):
     )
 
 
-class PaymentResult(Message, WithAmount):
+class PaymentResult(Message, MoneyFields):
     """How a payment ended, signed in the header `x-signature`.
 
     Amount and currency must be those of the order, else nothing moves and the message becomes a dead letter.
@@ -128,7 +128,7 @@ class PaymentResult(Message, WithAmount):
     currency: CurrencyText
     status: Enumerated[PaymentStatus]
     gateway_ref: GatewayRef
-    reason: Optionally[Text] = Field(default=None, description="Why, for a person.")
+    reason: OptionalIn[Text] = Field(default=None, description="Why, for a person.")
     occurred_at: IncomingTimestamp
 
 

@@ -26,7 +26,7 @@ from wallet_schemas.values import (
     Enumerated,
     IncomingTimestamp,
     LineNo,
-    Optionally,
+    OptionalIn,
     SerialNo,
     Text,
     UserId,
@@ -44,8 +44,8 @@ class GetAccount(Message):
 
     type: Literal["account.get.v1"] = "account.get.v1"
     user_id: UserId
-    account_type: Optionally[AccountType] = None
-    currency: Optionally[CurrencyText] = None
+    account_type: OptionalIn[AccountType] = None
+    currency: OptionalIn[CurrencyText] = None
 
 
 class GetOrder(Message):
@@ -83,13 +83,13 @@ class GetStatement(Message):
     user_id: UserId
     account_type: AccountType = DEFAULT_ACCOUNT_TYPE
     currency: CurrencyText
-    from_time: Optionally[IncomingTimestamp] = Field(
+    from_time: OptionalIn[IncomingTimestamp] = Field(
         default=None, alias="from", description="Only entries made at this time or later."
     )
-    to_time: Optionally[IncomingTimestamp] = Field(
+    to_time: OptionalIn[IncomingTimestamp] = Field(
         default=None, alias="to", description="Only entries made before this time."
     )
-    after_line_no: Optionally[Annotated[int, Field(ge=0, le=INTEGER_MAX)]] = Field(
+    after_line_no: OptionalIn[Annotated[int, Field(ge=0, le=INTEGER_MAX)]] = Field(
         default=None, description="Only entries after this line: the next_after_line_no of the page before."
     )
     limit: int = Field(

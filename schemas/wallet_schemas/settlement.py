@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from wallet_schemas.message import WithAmount
+from wallet_schemas.message import MoneyFields
 from wallet_schemas.values import (
     ONE_LINE,
     AmountText,
@@ -29,7 +29,7 @@ def _is_a_payment(kind: PaymentKind) -> PaymentKind:
     return kind
 
 
-class SettlementLine(WithAmount):
+class SettlementLine(MoneyFields):
     """One payment as the gateway has it in its books."""
 
     payment_order_no: SerialNo

@@ -117,10 +117,10 @@ def _is_none(value: object) -> bool:
 Enumerated = Annotated[_T, Strict(strict=False)]
 
 # A field of what the wallet says that is left out, not null, where it does not apply.
-WhereItApplies = Annotated[_T | SkipJsonSchema[None], Field(exclude_if=_is_none)]
+OmittedIfNone = Annotated[_T | SkipJsonSchema[None], Field(exclude_if=_is_none)]
 
 # A field of what the wallet is told that may be left out; null is the same as left out.
-Optionally = Annotated[_T | None, Field(exclude_if=_is_none)]
+OptionalIn = Annotated[_T | None, Field(exclude_if=_is_none)]
 
 # The patterns of strings; `faults` has for each what it asks for, in a sentence.
 NAME: Final = r"^[A-Za-z0-9._:-]+$"

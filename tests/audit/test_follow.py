@@ -15,10 +15,10 @@ from tests.audit import ledger
 from tests.faults.proxy import Proxy
 from tests.servers.ports import free_ports
 from wallet_worker.audit import follow as following
-from wallet_worker.audit.follow import Signals, follow
+from wallet_worker.audit.follow import FollowMetrics, follow
 from wallet_worker.audit.report import Invariant, Report
 from wallet_worker.cli.exits import Exit
-from wallet_worker.store.errors import LostRaceError
+from wallet_worker.store.errors import ConflictError
 
 PATIENCE_SECONDS = 30.0
 
@@ -104,7 +104,7 @@ class Following:
     """A follower that is running."""
 
     def __init__(self, url: str) -> None:
-        self.signals = Signals()
+        self.signals = FollowMetrics()
         self.stopping = asyncio.Event()
         self.away = asyncio.Event()
         self.task = asyncio.create_task(
@@ -305,11 +305,11 @@ async def test_stopping_during_the_whole_audit_ends_it_at_once_and_nothing_is_kn
 
 async def test_a_table_that_is_locked_is_waited_for() -> None:
     reasons: list[str] = []
-    answers = iter([LostRaceError("LockNotAvailableError"), "checked"])
+    answers = iter([ConflictError("LockNotAvailableError"), "checked"])
 
     async def work() -> str:
         answer = next(answers)
-        if isinstance(answer, LostRaceError):
+        if isinstance(answer, ConflictError):
             raise answer
         return str(answer)
 

@@ -16,7 +16,7 @@ from tests.benchmarks.workloads import KEYS, USERS, Load, parcels
 from tests.servers import Servers
 from wallet_schemas.names import PAYMENT_RESULTS, WALLET_COMMANDS, WALLET_EVENTS
 from wallet_worker.broker import topology
-from wallet_worker.core.context import Rules
+from wallet_worker.core.context import Policy
 from wallet_worker.store import accounts
 from wallet_worker.store.migrate import migrate
 
@@ -73,7 +73,7 @@ async def furnished(servers: Servers, *, users: int = USERS, orders_each: int = 
         await migrate(url)
         connection = await asyncpg.connect(url, command_timeout=3_600)
         try:
-            await accounts.ensure_lanes(connection, Rules().currencies)
+            await accounts.ensure_lanes(connection, Policy().currencies)
             await state.add_users(connection, users, orders_each=orders_each)
             await state.settle_down(connection)
         finally:

@@ -10,8 +10,8 @@ import aio_pika
 import aiormq
 import pytest
 
-from wallet_worker.backoff import rest
-from wallet_worker.broker.connection import connect, connected, open_channel
+from wallet_worker.backoff import sleep_unless
+from wallet_worker.broker.connection import connect, open_channel, open_connection
 
 SOON_SECONDS = 20.0
 
@@ -55,7 +55,7 @@ async def test_while_opening_a_channel(amqp_url: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr(aio_pika.Channel, "initialize", cancelling(initialize, tasks))
 
     async def work() -> None:
-        async with connected(amqp_url, "cancelled") as connection:
+        async with open_connection(amqp_url, "cancelled") as connection:
             await open_channel(connection)
             await asyncio.sleep(0.1)
 
@@ -68,7 +68,7 @@ async def test_while_resting() -> None:
     stopping = asyncio.Event()
 
     async def work() -> None:
-        await rest(SOON_SECONDS, stopping)
+        await sleep_unless(SOON_SECONDS, stopping)
         await asyncio.sleep(0.1)
 
     task = asyncio.create_task(work())

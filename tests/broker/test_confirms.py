@@ -9,7 +9,7 @@ from pamqp.commands import Basic
 from wallet_schemas.names import CONTENT_TYPE, TRACEPARENT_HEADER
 from wallet_worker.broker.amqp.confirms import Publication, fresh_message_id, publish_all
 from wallet_worker.broker.amqp.properties import marshal, outgoing
-from wallet_worker.broker.connection import connected, open_channel
+from wallet_worker.broker.connection import open_channel, open_connection
 
 TRACEPARENT = f"00-{'a' * 32}-{'b' * 16}-01"
 QUEUE = "somewhere"
@@ -18,7 +18,7 @@ QUEUE = "somewhere"
 @pytest.fixture
 async def channel(bare_url: str) -> AsyncIterator[Channel]:
     """Give a channel that confirms, on a vhost with one queue."""
-    async with connected(bare_url, "tests") as connection:
+    async with open_connection(bare_url, "tests") as connection:
         channel = await open_channel(connection, confirms=True)
         await channel.queue_declare(QUEUE)
         yield channel
@@ -53,7 +53,7 @@ async def test_each_message_arrives_as_it_was(channel: Channel) -> None:
     sending = await publish_all(channel, [message(body) for body in bodies])
     await sending.wait()
 
-    assert sending.end() == [None] * len(bodies)
+    assert sending.failures() == [None] * len(bodies)
     for body in bodies:
         arrived = await channel.basic_get(QUEUE)
         assert arrived.body == body
@@ -67,7 +67,7 @@ async def test_message_that_goes_nowhere_is_the_only_one_that_is_not_confirmed(c
     sending = await publish_all(channel, [*messages, message(b"4", to="nowhere")])
     await sending.wait()
 
-    first, second, third, fourth = sending.end()
+    first, second, third, fourth = sending.failures()
     assert (first, third, fourth) == (None, None, None)
     assert second is not None
     assert "NO_ROUTE" in second
@@ -78,17 +78,17 @@ async def test_channel_that_is_lost_leaves_nobody_waiting(channel: Channel) -> N
     sending = await publish_all(channel, [message(b"1", exchange="there is none")])
     await sending.wait()
 
-    (why_not,) = sending.end()
+    (why_not,) = sending.failures()
     assert why_not is not None
     assert "no exchange" in why_not
 
 
 async def test_answer_that_comes_after_it_was_given_up_is_ignored(channel: Channel) -> None:
     given_up = await publish_all(channel, [message(b"1"), message(b"2", to="nowhere", mandatory=True)])
-    assert given_up.end() == ["no confirm in time"] * 2
+    assert given_up.failures() == ["no confirm in time"] * 2
 
     sending = await publish_all(channel, [message(b"3")])
     await sending.wait()
 
-    assert sending.end() == [None]
+    assert sending.failures() == [None]
     assert not channel.confirmations

@@ -17,7 +17,7 @@ from tests.servers import Servers
 from wallet_schemas.names import WALLET_COMMANDS, WALLET_DEAD_LETTERS, WALLET_EVENTS, WALLET_UNROUTED
 from wallet_worker.broker import connection as connection_module
 from wallet_worker.broker import consumer, topology
-from wallet_worker.broker.amqp.deliveries import Taken
+from wallet_worker.broker.amqp.deliveries import RawDelivery
 from wallet_worker.broker.connection import BrokerUnavailableError
 from wallet_worker.broker.consumer import Consumer
 from wallet_worker.telemetry.health import Health
@@ -34,7 +34,7 @@ class Watched:
     management_url: str
     health: Health = field(default_factory=Health)
     metrics: Metrics = field(default_factory=Metrics)
-    received: list[Taken] = field(default_factory=list)
+    received: list[RawDelivery] = field(default_factory=list)
     lost: list[Channel] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     consumer: Consumer = field(init=False)
@@ -52,7 +52,7 @@ class Watched:
             metrics=self.metrics,
         )
 
-    def _put(self, taken: Taken) -> None:
+    def _put(self, taken: RawDelivery) -> None:
         self.received.append(taken)
         self.changed.set()
 

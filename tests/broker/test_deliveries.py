@@ -20,9 +20,9 @@ from pamqp.frame import FrameTypes
 from pamqp.header import ContentHeader, ProtocolHeader
 from pamqp.heartbeat import Heartbeat
 
-from wallet_worker.broker.amqp.deliveries import Deliveries, Taken, _Stream
+from wallet_worker.broker.amqp.deliveries import InterceptingTransport, RawDelivery, _Stream
 from wallet_worker.broker.amqp.properties import marshal
-from wallet_worker.broker.connection import connected, open_channel
+from wallet_worker.broker.connection import open_channel, open_connection
 
 OURS, THEIRS = "ours", "theirs"
 QUEUE = "somewhere"
@@ -53,9 +53,9 @@ class Wire:
     """A stream whose deliveries to `ours` on channel 1 are taken; bytes go in as a transport hands them over."""
 
     def __init__(self) -> None:
-        self.taken: list[Taken] = []
-        self.deliveries = Deliveries()
-        self.deliveries.take(cast("Channel", Numbered()), {OURS: self.taken.append})
+        self.taken: list[RawDelivery] = []
+        self.deliveries = InterceptingTransport()
+        self.deliveries.intercept(cast("Channel", Numbered()), {OURS: self.taken.append})
         self.reader = asyncio.StreamReader()
         self.stream = _Stream(self.reader, asyncio.get_running_loop(), self.deliveries._channels)
 
@@ -168,17 +168,17 @@ async def _left_alone(message: DeliveredMessage) -> None:
 
 async def test_it_is_what_aiormq_makes_of_it(bare_url: str, publishing: AbstractChannel) -> None:
     """Both are told the same messages, by a broker that cuts their bodies into frames."""
-    taken: asyncio.Queue[Taken] = asyncio.Queue()
+    taken: asyncio.Queue[RawDelivery] = asyncio.Queue()
     given_: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
-    deliveries = Deliveries()
-    async with connected(bare_url, "tests", deliveries) as connection, asyncio.timeout(SOON_SECONDS):
+    deliveries = InterceptingTransport()
+    async with open_connection(bare_url, "tests", deliveries) as connection, asyncio.timeout(SOON_SECONDS):
         channel = await open_channel(connection)
         most = channel.max_content_size
         bodies = [b"", b"{}", *(b"x" * size for size in (most - 1, most, most + 1, 3 * most)), b"last"]
         for body in bodies:
             properties = Basic.Properties(message_id=str(len(body)), headers={"a": "b"}, reply_to="r")
             await publishing.basic_publish(body, routing_key=QUEUE, properties=properties)
-        deliveries.take(channel, {OURS: taken.put_nowait})
+        deliveries.intercept(channel, {OURS: taken.put_nowait})
         await channel.basic_consume(QUEUE, _left_alone, consumer_tag=OURS)
         ours = [await taken.get() for _ in bodies]
         await channel.basic_cancel(OURS)
@@ -198,15 +198,18 @@ async def test_it_is_what_aiormq_makes_of_it(bare_url: str, publishing: Abstract
 async def test_a_delivery_that_cannot_be_taken_ends_the_connection(
     bare_url: str, publishing: AbstractChannel, run: Run
 ) -> None:
-    def refuse(one: Taken) -> None:
+    def refuse(one: RawDelivery) -> None:
         raise LookupError(one.body)
 
     async def lose() -> BaseException | None:
-        deliveries = Deliveries()
+        deliveries = InterceptingTransport()
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # asyncio would print it
-        async with connected(bare_url, "tests", deliveries) as connection, asyncio.timeout(SOON_SECONDS):
+        async with (
+            open_connection(bare_url, "tests", deliveries) as connection,
+            asyncio.timeout(SOON_SECONDS),
+        ):
             channel = await open_channel(connection)
-            deliveries.take(channel, {OURS: refuse})
+            deliveries.intercept(channel, {OURS: refuse})
             await channel.basic_consume(QUEUE, _left_alone, consumer_tag=OURS)
             async with aiormq.connect(bare_url) as another:
                 await (await another.channel()).basic_publish(b"{}", routing_key=QUEUE)

@@ -7,7 +7,7 @@ import pytest
 from aiormq.channel import Channel
 from pamqp.commands import Basic
 
-from wallet_worker.broker.amqp.deliveries import Taken
+from wallet_worker.broker.amqp.deliveries import RawDelivery
 from wallet_worker.broker.inbox import Delivery, Inbox, acknowledge, delivery
 from wallet_worker.core.inbound import Source
 
@@ -20,7 +20,7 @@ def delivered(
     """Return a delivery as it is taken out of the stream."""
     kept = Basic.Properties(**properties)
     return delivery(
-        Source.COMMANDS, Taken(channel, tag, redelivered, "wallet.commands", routing_key, kept, b"{}")
+        Source.COMMANDS, RawDelivery(channel, tag, redelivered, "wallet.commands", routing_key, kept, b"{}")
     )
 
 

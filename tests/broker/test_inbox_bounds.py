@@ -7,7 +7,7 @@ from aiormq.channel import Channel
 from pamqp.commands import Basic
 
 from wallet_schemas.names import TRACEPARENT_HEADER
-from wallet_worker.broker.inbox import TAKEN_BYTES_MAX, Delivery, Inbox, letter, traceparent
+from wallet_worker.broker.inbox import TAKEN_BYTES_MAX, Delivery, Inbox, envelope, traceparent
 from wallet_worker.core.inbound import Source
 
 CHANNEL = cast("Channel", object())
@@ -16,7 +16,7 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 def delivery(tag: int, body: bytes) -> Delivery:
     return Delivery(
-        letter(Source.COMMANDS, body, Basic.Properties(), exchange="", routing_key=""), tag, CHANNEL
+        envelope(Source.COMMANDS, body, Basic.Properties(), exchange="", routing_key=""), tag, CHANNEL
     )
 
 

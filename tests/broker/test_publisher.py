@@ -11,7 +11,7 @@ from aiormq.abc import AbstractChannel
 from tests.journeys import wire
 from wallet_schemas.names import PAYMENT_REQUESTS, WALLET_DEAD_LETTERS, WALLET_EVENTS, WALLET_UNROUTED
 from wallet_worker.broker.publisher import Publisher
-from wallet_worker.core.facts import Outgoing
+from wallet_worker.core.facts import OutboxMessage
 from wallet_worker.telemetry.health import Health
 from wallet_worker.telemetry.metrics import Metrics
 
@@ -44,8 +44,8 @@ async def publisher(amqp_url: str) -> AsyncIterator[Publisher]:
 
 def row(
     exchange: str, *, letter: bytes | None = None, routing_key: str = "k", body: bytes = b"{}"
-) -> Outgoing:
-    return Outgoing(uuid4(), exchange, routing_key, body, properties=letter)
+) -> OutboxMessage:
+    return OutboxMessage(uuid4(), exchange, routing_key, body, properties=letter)
 
 
 def letter(message_id: bytes) -> bytes:

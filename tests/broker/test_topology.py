@@ -12,7 +12,7 @@ from pamqp.common import FieldTable
 from tests.servers import Servers
 from tests.servers.management import Management
 from wallet_worker.broker import topology
-from wallet_worker.broker.connection import connected
+from wallet_worker.broker.connection import open_connection
 
 EXCHANGES = {
     "wallet.commands": "topic",
@@ -66,9 +66,9 @@ async def there(servers: Servers, url: str, kind: str) -> list[dict[str, Any]]:
 
 async def faults(servers: Servers, url: str) -> tuple[str, ...]:
     """Return what `check` finds."""
-    async with connected(url, "tests") as connection:
+    async with open_connection(url, "tests") as connection:
         report = await topology.check(connection, url, servers.management_url)
-    assert report.unseen == ()
+    assert report.unverified == ()
     return report.faults
 
 
@@ -94,7 +94,7 @@ async def test_apply_makes_what_the_contract_lists_and_nothing_else(servers: Ser
 
 async def test_queues_have_the_arguments_that_lose_nothing(servers: Servers, bare_url: str) -> None:
     await topology.apply(bare_url)
-    async with connected(bare_url, "tests") as connection:
+    async with open_connection(bare_url, "tests") as connection:
         version = topology._version(connection)
 
     queues = await there(servers, bare_url, "queues")
@@ -294,11 +294,11 @@ async def test_check_says_what_is_wrong_in_a_sentence_and_changes_nothing(
 async def test_check_without_the_management_api_says_what_it_could_not_see(bare_url: str) -> None:
     await topology.apply(bare_url)
 
-    async with connected(bare_url, "tests") as connection:
+    async with open_connection(bare_url, "tests") as connection:
         report = await topology.check(connection, bare_url, "http://127.0.0.1:1")
 
     assert report.faults == ()
-    (sentence,) = report.unseen
+    (sentence,) = report.unverified
     assert sentence.startswith(
         "The bindings were not checked: the management API does not answer as it should"
     )

@@ -24,11 +24,11 @@ from wallet_worker.dead_letters.model.records import (
     LetterState,
     Operation,
     OperationState,
-    Pace,
     Plan,
     PlanState,
+    ReplayPace,
 )
-from wallet_worker.settings.operators import Limits, Role
+from wallet_worker.settings.operators import ApprovalLimits, Role
 
 ROLES = json.dumps({"one": "operator", "anna": "approver", "bob": "approver"})
 CONSOLE = Actor("ann", Role.OPERATOR, "console")
@@ -72,7 +72,7 @@ async def planned(desk: Desk, who: Actor = CONSOLE) -> Plan:
 
 
 async def test_one_login_is_one_person_on_whatever_machine(database_url: str, sits: Sits) -> None:
-    async with a_desk(database_url, Limits(alone_max=0)) as desk:
+    async with a_desk(database_url, ApprovalLimits(single_person_max=0)) as desk:
         await desk.take_in(arrived(open_account("user-1")))
         sits("anna", machine="3c1b5e7f0a92")  # as each `docker compose run` has another
         made = await dlq(database_url, "replay", "--why", "a test", "--as", "one", "--json")
@@ -87,7 +87,7 @@ async def test_one_login_is_one_person_on_whatever_machine(database_url: str, si
 
 
 async def test_an_approver_at_their_own_login_is_a_second_person(database_url: str, sits: Sits) -> None:
-    async with a_desk(database_url, Limits(alone_max=0)) as desk:
+    async with a_desk(database_url, ApprovalLimits(single_person_max=0)) as desk:
         plan = await planned(desk)
         sits("anna")
 
@@ -162,7 +162,7 @@ def test_the_exit_status_says_whether_every_letter_has_its_outcome(
         approved_by=None,
         reason="a test",
         filter=Filter(),
-        pace=Pace(),
+        pace=ReplayPace(),
         total=3,
         ordered=0,
         published=0,

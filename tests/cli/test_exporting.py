@@ -25,9 +25,9 @@ from tests.worker.rig import Rig, rig
 from wallet_schemas.events import EntryView, OrderView
 from wallet_schemas.queries import GetOrder, GetStatement, OrderDetail, Statement
 from wallet_schemas.values import OrderType
-from wallet_worker.accounting.table_file import Format, Sheet, UnwritableError
+from wallet_worker.accounting.table_file import Format, TableWriter, UnwritableError
 from wallet_worker.cli.exits import Exit
-from wallet_worker.core.inbound import Incoming
+from wallet_worker.core.inbound import InboundMessage
 from wallet_worker.queries.answers import answer
 from wallet_worker.store import snapshot as snapshots
 from wallet_worker.store.database import READONLY_ROLE, Database
@@ -214,15 +214,15 @@ async def test_a_file_is_replaced_only_by_a_whole_one(
     monkeypatch.setattr(snapshots, "CHUNK_ROWS", 2)
     written: list[int] = []
 
-    def full(self: Sheet, table: object) -> None:
+    def full(self: TableWriter, table: object) -> None:
         written.append(1)
         if len(written) > 1:
             raise UnwritableError("No space left on device")
         original(self, table)  # type: ignore[arg-type]
 
-    original = Sheet.write
+    original = TableWriter.write
     with monkeypatch.context() as patch:
-        patch.setattr(Sheet, "write", full)
+        patch.setattr(TableWriter, "write", full)
         broken = await wallet(*STATEMENT, "-o", str(file), WALLET_DATABASE_URL=paid_url)
     left = (file.read_text(), names(tmp_path))
     whole = await wallet(*STATEMENT, "-o", str(file), WALLET_DATABASE_URL=paid_url)
@@ -288,7 +288,7 @@ async def orders_url(worker: Rig, database_url: str) -> str:
     return database_url
 
 
-def asked(good: bodies.JsonObject, **changes: str) -> Incoming:
+def asked(good: bodies.JsonObject, **changes: str) -> InboundMessage:
     """Return a command as it arrives."""
     return command(changed(good, changes))
 
@@ -378,8 +378,8 @@ async def test_a_status_that_is_none_is_misused(orders_url: str) -> None:
 def test_no_cell_of_a_sheet_begins_a_formula_and_none_is_lost(cell: str) -> None:
     as_csv, as_json = StringIO(newline=""), StringIO()
 
-    Sheet(as_csv, ["a", "b"], Format.CSV).write([(cell, 1)])
-    Sheet(as_json, ["a", "b"], Format.JSONL).write([(cell, None)])
+    TableWriter(as_csv, ["a", "b"], Format.CSV).write([(cell, 1)])
+    TableWriter(as_json, ["a", "b"], Format.JSONL).write([(cell, None)])
 
     ((_, _), (read, number)) = csv.reader(StringIO(as_csv.getvalue(), newline=""))
     assert read == "" or read[0] not in "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"

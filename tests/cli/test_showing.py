@@ -33,7 +33,7 @@ async def paid(running_url: str, user: str, serial_no: str) -> str:
             one = f"{serial_no}-{number}"
             await client.recharge(user, "100.00", "TWD", "card", serial_no=one)
             await gateway.say(running_url, one)
-            await client.settled(one)
+            await client.wait_until_settled(one)
     return user
 
 

@@ -20,7 +20,7 @@ async def main() -> None:
             ordered = await wallet.recharge("alice", "100.00", "TWD", "card", serial_no=unknown.serial_no)
         print(ordered.status, ordered.duplicate)
 
-        order = (await wallet.settled("recharge-1", timeout_seconds=60)).order
+        order = (await wallet.wait_until_settled("recharge-1", timeout_seconds=60)).order
         print(order and order.status)  # succeeded, once the payment gateway has said so
 
         await wallet.open_account("bob", "TWD", serial_no="open-bob")

@@ -117,7 +117,7 @@ async def test_a_statement_comes_in_pages_without_a_gap(running_url: str, user: 
             one = f"{serial_no}-{number}"
             await wallet.recharge(user, "100.00", "TWD", "card", serial_no=one)
             await gateway.say(running_url, one)
-            await wallet.settled(one)
+            await wallet.wait_until_settled(one)
 
         pages = [page async for page in wallet.statement_pages(user, "TWD", limit=2)]
         rest = await wallet.statement(user, "TWD", after_line_no=3)
@@ -155,7 +155,7 @@ async def test_settled_returns_when_the_gateway_has_spoken(
     async with WalletClient(running_url) as wallet:
         await wallet.open_account(user, "TWD")
         await wallet.recharge(user, "100.00", "TWD", "card", serial_no=serial_no)
-        waiting = asyncio.create_task(wallet.settled(serial_no))
+        waiting = asyncio.create_task(wallet.wait_until_settled(serial_no))
         await gateway.say(running_url, serial_no, status=PaymentStatus.FAILED)
         failed = await waiting
 
@@ -170,7 +170,7 @@ async def test_settled_ends_with_what_there_is_when_the_time_is_over(
         await wallet.open_account(user, "TWD")
         await wallet.recharge(user, "100.00", "TWD", "card", serial_no=serial_no)
         with pytest.raises(NotSettledError) as late:
-            await wallet.settled(serial_no, timeout_seconds=MOMENT_SECONDS)
+            await wallet.wait_until_settled(serial_no, timeout_seconds=MOMENT_SECONDS)
 
     assert late.value.order.order is not None
     assert late.value.order.order.status is OrderStatus.PENDING
@@ -179,7 +179,7 @@ async def test_settled_ends_with_what_there_is_when_the_time_is_over(
 async def test_what_cannot_be_settled_is_settled(running_url: str) -> None:
     async with WalletClient(running_url) as wallet:
         refused = await wallet.recharge("nobody", "1.00", "TWD", "card")
-        found = await wallet.settled(refused.serial_no)
+        found = await wallet.wait_until_settled(refused.serial_no)
 
     assert (found.order, found.outcome.code) == (None, Code.ACCOUNT_NOT_FOUND)
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from typing_extensions import override
 
 from wallet_schemas.events import ACCOUNT_EXAMPLE, PENDING_ORDER_EXAMPLE, AccountView, OrderView
-from wallet_worker.core.context import Rules
+from wallet_worker.core.context import Policy
 from wallet_worker.dead_letters.model.records import (
     Action,
     Actor,
@@ -19,28 +19,28 @@ from wallet_worker.dead_letters.model.records import (
     Difference,
     Filter,
     Group,
+    LedgerView,
+    LetterContent,
     LetterDetail,
-    LetterLine,
     LetterState,
-    LetterWhole,
+    LetterSummary,
     NotAllowedError,
     NotFoundError,
     Operation,
     OperationState,
     Overview,
-    Pace,
     Page,
     Plan,
-    Planned,
+    PlannedLetter,
     PlanState,
+    PredictedOutcome,
     Prediction,
     Replay,
+    ReplayPace,
     ReplayState,
     RunbookLine,
-    Truth,
-    Verdict,
 )
-from wallet_worker.dead_letters.operations import PAGE_LETTERS, Operations
+from wallet_worker.dead_letters.operations import PAGE_LETTERS, DeadLetterDesk
 from wallet_worker.settings.operators import Role
 from wallet_worker.store.database import READONLY_ROLE, Database
 
@@ -54,9 +54,9 @@ BODY = (
 )
 
 
-def line(letter_id: int = 1, **changes: object) -> LetterLine:
+def line(letter_id: int = 1, **changes: object) -> LetterSummary:
     """Return a line of the list."""
-    usual = LetterLine(
+    usual = LetterSummary(
         letter_id=letter_id,
         state=LetterState.WAITING,
         reason="AMOUNT_MISMATCH",
@@ -74,11 +74,11 @@ def line(letter_id: int = 1, **changes: object) -> LetterLine:
     return replace(usual, **changes)  # type: ignore[arg-type]
 
 
-def whole(body: bytes = BODY, pretty: str | None = "", **changes: object) -> LetterWhole:
+def whole(body: bytes = BODY, pretty: str | None = "", **changes: object) -> LetterContent:
     """Return a letter as it was taken in."""
     import json
 
-    usual = LetterWhole(
+    usual = LetterContent(
         line=line(),
         exchange="payment.results",
         routing_key="payment.result",
@@ -109,10 +109,10 @@ def audit_row(audit_id: int, action: str, reason: str = "", **changes: object) -
     return replace(usual, **changes)  # type: ignore[arg-type]
 
 
-PREDICTION = Prediction(Verdict.COMES_BACK, "AMOUNT_MISMATCH", "the amount is not that of the order")
+PREDICTION = Prediction(PredictedOutcome.COMES_BACK, "AMOUNT_MISMATCH", "the amount is not that of the order")
 
 
-def detail(shown: LetterWhole | None = None) -> LetterDetail:
+def detail(shown: LetterContent | None = None) -> LetterDetail:
     """Return all about one letter."""
     shown = shown or whole()
     return LetterDetail(
@@ -136,7 +136,7 @@ def detail(shown: LetterWhole | None = None) -> LetterDetail:
                 ended_at=NOW,
             ),
         ),
-        truth=Truth(
+        truth=LedgerView(
             outcome={"status": "applied", "code": "OK"},
             order=OrderView.model_validate(PENDING_ORDER_EXAMPLE),
             account=AccountView.model_validate(ACCOUNT_EXAMPLE),
@@ -167,12 +167,12 @@ def plan(**changes: object) -> Plan:
         total=128,
         skipped=2,
         counts=(
-            (Prediction(Verdict.WILL_APPLY), 117),
-            (Prediction(Verdict.COMES_BACK, "AMOUNT_MISMATCH"), 9),
-            (Prediction(Verdict.REPEATS), 2),
+            (Prediction(PredictedOutcome.WILL_APPLY), 117),
+            (Prediction(PredictedOutcome.COMES_BACK, "AMOUNT_MISMATCH"), 9),
+            (Prediction(PredictedOutcome.REPEATS), 2),
         ),
-        sample=tuple(Planned(number, f"R-{number}", PREDICTION) for number in range(1, 4)),
-        pace=Pace(canary=5),
+        sample=tuple(PlannedLetter(number, f"R-{number}", PREDICTION) for number in range(1, 4)),
+        pace=ReplayPace(canary=5),
         approved_by=None,
         operation_id=None,
     )
@@ -185,8 +185,8 @@ EDIT = plan(
     skipped=0,
     state=PlanState.NEEDS_APPROVAL,
     filter=Filter(ids=(1,)),
-    counts=((Prediction(Verdict.WILL_APPLY), 1),),
-    sample=(Planned(1, "R-1", Prediction(Verdict.WILL_APPLY)),),
+    counts=((Prediction(PredictedOutcome.WILL_APPLY), 1),),
+    sample=(PlannedLetter(1, "R-1", Prediction(PredictedOutcome.WILL_APPLY)),),
     differences=(
         Difference("amount", "1.0", "1.00"),
         Difference("serial_no", "R-1", "R-1-mended"),
@@ -206,7 +206,7 @@ def operation(**changes: object) -> Operation:
         approved_by="bob",
         reason="the gateway has corrected its amounts",
         filter=Filter(states=(LetterState.WAITING,), reason="AMOUNT_MISMATCH"),
-        pace=Pace(canary=5),
+        pace=ReplayPace(canary=5),
         total=128,
         ordered=60,
         published=12,
@@ -220,16 +220,16 @@ def operation(**changes: object) -> Operation:
     return replace(usual, **changes)  # type: ignore[arg-type]
 
 
-class Canned(Operations):
+class Canned(DeadLetterDesk):
     """Answers with its attributes, and keeps what was asked of it in `asked`."""
 
     def __init__(self) -> None:
         super().__init__(
             Database("postgresql://nobody@127.0.0.1:1/none", role=READONLY_ROLE, application="test"),
-            Rules.__new__(Rules),
+            Policy.__new__(Policy),
             {},
         )
-        self.lines: tuple[LetterLine, ...] = tuple(line(number) for number in range(1, 4))
+        self.lines: tuple[LetterSummary, ...] = tuple(line(number) for number in range(1, 4))
         self.detail = detail()
         self.shown_plan = plan()
         self.shown_operation = operation()
@@ -321,7 +321,7 @@ class Canned(Operations):
 
     @override
     async def plan(
-        self, actor: Actor, action: Action, which: Filter, *, reason: str, pace: Pace | None = None
+        self, actor: Actor, action: Action, which: Filter, *, reason: str, pace: ReplayPace | None = None
     ) -> Plan:
         self._note("plan", (actor.name, action, which, reason, pace))
         if actor.role < Role.OPERATOR:
@@ -385,7 +385,7 @@ class Canned(Operations):
         return self.rows[0]
 
     @override
-    async def export(self, actor: Actor, which: Filter) -> AsyncIterator[LetterWhole]:
+    async def export(self, actor: Actor, which: Filter) -> AsyncIterator[LetterContent]:
         self._note("export", which)
         yield self.detail.whole
 

@@ -22,7 +22,7 @@ from tests.console.stage import PASSWORDS, make_users
 from tests.dead_letters.conftest import OTTO, Wallet, a_wallet
 from tests.journeys.messages import recharge, result, transfer
 from tests.servers import start_servers
-from wallet_worker.dead_letters.model.records import Action, Filter, Pace
+from wallet_worker.dead_letters.model.records import Action, Filter, ReplayPace
 from wallet_worker.store.migrate import migrate
 
 FOLDER = Path(__file__).parents[2] / "wallet_worker" / "console" / "docs"
@@ -98,7 +98,7 @@ async def tell(wallet: Wallet) -> dict[str, str]:
         Action.REPLAY,
         Filter(reason="INTERNAL"),
         reason="the fault is mended in 0.4.2, ticket 4711",
-        pace=Pace(canary=3, rate_per_second=1.0),
+        pace=ReplayPace(canary=3, rate_per_second=1.0),
     )
     running = await wallet.operations.execute(OTTO, slow.token)
     ready = await wallet.operations.plan(

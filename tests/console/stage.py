@@ -11,13 +11,13 @@ import httpx2
 from tests.console.canned import Canned
 from wallet_worker.console import rendering
 from wallet_worker.console.app import app
-from wallet_worker.console.dependencies import Parts
+from wallet_worker.console.dependencies import AppState
 from wallet_worker.console.queues import Queues
 from wallet_worker.console.security.guard import Origin
 from wallet_worker.console.security.login_throttle import Attempts
 from wallet_worker.console.security.sessions import Sessions
 from wallet_worker.console.security.users import Users, UsersFile, change
-from wallet_worker.dead_letters.operations import Operations
+from wallet_worker.dead_letters.operations import DeadLetterDesk
 from wallet_worker.settings.operators import Role
 from wallet_worker.store.database import READONLY_ROLE, Database
 
@@ -53,14 +53,14 @@ class Stage:
         users: Path,
         *,
         origin: str | None = None,
-        operations: Operations | None = None,
+        operations: DeadLetterDesk | None = None,
         reading: Database = NOWHERE,
         amqp_url: str = "amqp://guest:guest@127.0.0.1:1/",
     ) -> None:
         self.clock = Clock()
         self.operations = Canned()
         self.address = origin or ADDRESS
-        self.parts = Parts(
+        self.parts = AppState(
             operations=operations or self.operations,
             operating=NOWHERE,
             reading=reading,

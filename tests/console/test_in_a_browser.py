@@ -19,7 +19,7 @@ from tests.console.stage import PASSWORDS
 from tests.dead_letters.conftest import OTTO, Wallet
 from tests.journeys.messages import fresh, recharge
 from tests.workers import until
-from wallet_worker.dead_letters.model.records import Action, Filter, Pace
+from wallet_worker.dead_letters.model.records import Action, Filter, ReplayPace
 
 Scheme = Literal["light", "dark"]
 WIDE, NARROW = (1360, 860), (390, 800)
@@ -393,7 +393,7 @@ async def test_need_17_axe_finds_nothing_on_the_main_pages(
 
 async def running(wallet: Wallet, *letter_ids: int) -> UUID:
     """Return a replay of which one letter has its outcome, and the next is published much later."""
-    which, pace = Filter(ids=letter_ids), Pace(rate_per_second=0.01)
+    which, pace = Filter(ids=letter_ids), ReplayPace(rate_per_second=0.01)
     plan = await wallet.operations.plan(OTTO, Action.REPLAY, which, reason="a test", pace=pace)
     operation = await wallet.operations.execute(OTTO, plan.token)
     resolved = "SELECT count(*) FROM dead_letter_replays WHERE operation_id = $1 AND state = 'resolved'"

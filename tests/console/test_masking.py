@@ -11,12 +11,12 @@ from wallet_worker.dead_letters.model import rows
 from wallet_worker.dead_letters.model.records import (
     Actor,
     Attempt,
+    LedgerView,
     LetterDetail,
     LetterState,
+    PredictedOutcome,
     Prediction,
     RunbookLine,
-    Truth,
-    Verdict,
 )
 from wallet_worker.settings.operators import Role
 
@@ -122,8 +122,8 @@ def test_need_13_attempts_and_the_prediction_say_what_their_code_means() -> None
         whole=None,  # type: ignore[arg-type]
         attempts=(Attempt("MALFORMED", WHO, None, 1, NOW, NOW, 1, None),),
         replays=(),
-        truth=Truth(None, None, None, ()),
-        prediction=Prediction(Verdict.STILL_MALFORMED, "MALFORMED", WHO),
+        truth=LedgerView(None, None, None, ()),
+        prediction=Prediction(PredictedOutcome.STILL_MALFORMED, "MALFORMED", WHO),
         runbook=RunbookLine("MALFORMED", "", "", ""),
         audit=(),
     )

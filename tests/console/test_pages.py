@@ -23,15 +23,15 @@ from wallet_worker.dead_letters.model.records import (
     InvalidEditError,
     LetterState,
     NotPossibleError,
-    Pace,
-    Planned,
+    PlannedLetter,
     PlanState,
+    PredictedOutcome,
     Prediction,
+    ReplayPace,
     StaleError,
-    Verdict,
 )
 from wallet_worker.settings.operators import Role
-from wallet_worker.store.errors import InvariantBrokenError, LostRaceError, UnavailableError
+from wallet_worker.store.errors import ConflictError, InvariantBrokenError, UnavailableError
 
 PAGES = (
     "/",
@@ -97,7 +97,7 @@ def hostile(stage: Stage) -> Stage:
         outcome=MappingProxyType({"status": readable, "code": readable}),
         results=({"status": readable},),
     )
-    prediction = Prediction(Verdict.COMES_BACK, readable, readable)
+    prediction = Prediction(PredictedOutcome.COMES_BACK, readable, readable)
     stage.operations.lines = (line,)
     stage.operations.detail = replace(detail, audit=(row,), truth=truth, prediction=prediction)
     stage.operations.rows = (row,)
@@ -106,7 +106,7 @@ def hostile(stage: Stage) -> Stage:
         reason=readable,
         filter=Filter(reason=readable, serial_no=readable),
         counts=((prediction, 1),),
-        sample=(Planned(1, readable, prediction),),
+        sample=(PlannedLetter(1, readable, prediction),),
         differences=(Difference(readable, readable, readable),),
         edited_body=body,
     )
@@ -227,7 +227,7 @@ async def test_a_plan_is_made_of_the_filter_and_the_pace_that_were_asked_for(sta
     which = Filter(states=(LetterState.WAITING,), reason="AMOUNT_MISMATCH")
     assert stage.operations.asked[-1] == (
         "plan",
-        ("ann", Action.REPLAY, which, "corrected", Pace(5, 10.0, 0.4)),
+        ("ann", Action.REPLAY, which, "corrected", ReplayPace(5, 10.0, 0.4)),
     )
 
 
@@ -568,7 +568,7 @@ async def test_of_a_large_letter_64_kib_of_bytes_are_shown_at_most(stage: Stage)
 async def test_a_lost_race_is_said_to_be_one(stage: Stage, deed: str) -> None:
     browser = await signed_in(stage, "bob")
     csrf = (await browser.get("/plans")).text.partition('name="csrf" value="')[2].partition('"')[0]
-    stage.operations.raises = LostRaceError("LockNotAvailableError")
+    stage.operations.raises = ConflictError("LockNotAvailableError")
 
     answer = await browser.post(deed, {"why": "x"}, csrf=csrf)
 

@@ -120,10 +120,10 @@ def test_a_proxy_that_is_not_named_is_warned_of_at_the_start(
 async def test_a_database_without_its_roles_does_not_keep_the_console_from_starting(
     stage: Stage, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from wallet_worker.store.errors import RefusedError
+    from wallet_worker.store.errors import StatementRejectedError
 
     async def refuse() -> None:
-        raise RefusedError("role does not exist")
+        raise StatementRejectedError("role does not exist")
 
     monkeypatch.setattr(stage.parts.reading, "open", refuse)
 

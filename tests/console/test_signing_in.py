@@ -12,7 +12,7 @@ from wallet_worker.console.app import parts_of
 from wallet_worker.console.security import login_throttle
 from wallet_worker.console.security.users import Users, change
 from wallet_worker.settings.operators import Role
-from wallet_worker.store.errors import NotLetInError, UnavailableError, mapped
+from wallet_worker.store.errors import AccessDeniedError, UnavailableError, translate_errors
 
 
 async def test_need_13_nothing_is_shown_before_signing_in(stage: Stage) -> None:
@@ -364,7 +364,7 @@ async def test_need_13_a_database_that_does_not_take_the_password_is_not_said_to
 ) -> None:
     browser = stage.browser()
     await browser.sign_in("ann")
-    stage.operations.raises = NotLetInError("InvalidPasswordError: password authentication failed")
+    stage.operations.raises = AccessDeniedError("InvalidPasswordError: password authentication failed")
 
     answer = await browser.get("/plans")
 
@@ -376,9 +376,9 @@ async def test_need_13_a_database_that_does_not_take_the_password_is_not_said_to
 
 def test_need_13_only_a_password_or_a_machine_that_the_server_refuses_is_one_that_is_not_let_in() -> None:
     for kind in (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError):
-        with pytest.raises(NotLetInError), mapped():
+        with pytest.raises(AccessDeniedError), translate_errors():
             raise kind("as the driver would say")
-    with pytest.raises(UnavailableError) as caught, mapped():
+    with pytest.raises(UnavailableError) as caught, translate_errors():
         raise asyncpg.CannotConnectNowError("as the driver would say")
     assert caught.type is UnavailableError
 

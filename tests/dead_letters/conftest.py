@@ -16,19 +16,19 @@ from tests.servers import Servers
 from tests.servers.management import Management
 from tests.workers import KEYS, WorkerProcess, Workers, until
 from wallet_worker.broker import topology
-from wallet_worker.core.context import Rules
+from wallet_worker.core.context import Policy
 from wallet_worker.dead_letters.intake.record import TakenIn, take_in
 from wallet_worker.dead_letters.model.records import Action, Actor, Filter
-from wallet_worker.dead_letters.operations import Operations
-from wallet_worker.dead_letters.replay.lineage import Versions
-from wallet_worker.settings.operators import Limits, Role
+from wallet_worker.dead_letters.operations import DeadLetterDesk
+from wallet_worker.dead_letters.replay.lineage import Lineage
+from wallet_worker.settings.operators import ApprovalLimits, Role
 from wallet_worker.store.database import Database
 from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE, Arrival
 
 VERA = Actor("vera", Role.VIEWER, "tests")
 OTTO = Actor("otto", Role.OPERATOR, "tests")
 ANNA = Actor("anna", Role.APPROVER, "tests")
-VERSIONS = Versions(Rules(), KEYS)
+VERSIONS = Lineage(Policy(), KEYS)
 NOWHERE = "amqp://nobody@127.0.0.1:1/"
 
 
@@ -37,7 +37,7 @@ class Desk:
     """What operators sit at: the operations, on one database, under the role that they have."""
 
     database: Database
-    operations: Operations
+    operations: DeadLetterDesk
     owner: asyncpg.Connection
     everything: Filter = field(default_factory=Filter)
 
@@ -60,13 +60,13 @@ class Desk:
 
 
 @asynccontextmanager
-async def a_desk(database_url: str, limits: Limits | None = None) -> AsyncIterator[Desk]:
+async def a_desk(database_url: str, limits: ApprovalLimits | None = None) -> AsyncIterator[Desk]:
     """Give a desk on a migrated database."""
     database = Database(database_url, role=OPERATOR_ROLE, application="wallet tests")
     await database.open()
     owner = await asyncpg.connect(database_url)
     try:
-        yield Desk(database, Operations(database, Rules(), KEYS, limits), owner)
+        yield Desk(database, DeadLetterDesk(database, Policy(), KEYS, limits), owner)
     finally:
         await owner.close()
         await database.close()

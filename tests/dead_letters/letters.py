@@ -8,7 +8,7 @@ from pamqp.commands import Basic
 from pamqp.common import FieldValue
 
 from tests.journeys.messages import Json, encoded
-from wallet_worker.broker.amqp.codec import Table, entries
+from wallet_worker.broker.amqp.codec import RawTable, entries
 from wallet_worker.dead_letters.intake.classify import arrival
 from wallet_worker.store.dead_letters.letters import Arrival
 
@@ -40,7 +40,7 @@ def headers(
 
 def properties(said: Mapping[str, FieldValue], **more: object) -> Basic.Properties:
     """Return persistent properties with these headers."""
-    return Basic.Properties(delivery_mode=2, headers=Table(entries(said)), **more)  # type: ignore[arg-type]
+    return Basic.Properties(delivery_mode=2, headers=RawTable(entries(said)), **more)  # type: ignore[arg-type]
 
 
 def arrived(

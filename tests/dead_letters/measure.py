@@ -65,20 +65,20 @@ async def _explain(desk: Desk) -> None:
     now = await desk.owner.fetchval("SELECT now()")
     day = await desk.owner.fetchval("SELECT now() - interval '1 day'")
     pages = {
-        "first page": (dead_letters.Fits(), None),
-        "a page in the middle": (dead_letters.Fits(), middle),
-        "waiting, one reason": (dead_letters.Fits(states=["waiting"], reason="MALFORMED"), None),
-        "nothing fits": (dead_letters.Fits(states=["resolved"]), None),
-        "one serial number": (dead_letters.Fits(serial_no="R-none"), None),
-        "one user": (dead_letters.Fits(user_id="user-17"), None),
+        "first page": (dead_letters.RowFilter(), None),
+        "a page in the middle": (dead_letters.RowFilter(), middle),
+        "waiting, one reason": (dead_letters.RowFilter(states=["waiting"], reason="MALFORMED"), None),
+        "nothing fits": (dead_letters.RowFilter(states=["resolved"]), None),
+        "one serial number": (dead_letters.RowFilter(serial_no="R-none"), None),
+        "one user": (dead_letters.RowFilter(user_id="user-17"), None),
     }
     for what, (fits, after) in pages.items():
         await _say(desk.owner, what, dead_letters._LIST, *fits.arguments, after, 51)
-    grouped = (*dead_letters.Fits().arguments, day, now, 24)
+    grouped = (*dead_letters.RowFilter().arguments, day, now, 24)
     await _say(desk.owner, "groups", dead_letters._GROUPS, *grouped)
-    grouped = (*dead_letters.Fits(states=["waiting"]).arguments, day, now, 24)
+    grouped = (*dead_letters.RowFilter(states=["waiting"]).arguments, day, now, 24)
     await _say(desk.owner, "groups of what waits", dead_letters._GROUPS, *grouped)
-    await _say(desk.owner, "count", dead_letters._COUNT, *dead_letters.Fits().arguments)
+    await _say(desk.owner, "count", dead_letters._COUNT, *dead_letters.RowFilter().arguments)
 
 
 async def _say(connection: asyncpg.Connection, what: str, query: str, *arguments: Any) -> None:

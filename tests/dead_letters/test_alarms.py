@@ -15,9 +15,9 @@ from tests.dead_letters.conftest import ANNA, NOWHERE, OTTO, VERSIONS, Desk, Wal
 from tests.dead_letters.letters import arrived, headers
 from tests.journeys.messages import encoded, open_account, recharge, result
 from tests.workers import WorkerProcess, until
-from wallet_worker.audit.follow import Signals
+from wallet_worker.audit.follow import FollowMetrics
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
-from wallet_worker.dead_letters.model.records import ACTS_ON, Action, Filter, OperationState, Pace
+from wallet_worker.dead_letters.model.records import ACTS_ON, Action, Filter, OperationState, ReplayPace
 from wallet_worker.dead_letters.reasons import REASONS
 from wallet_worker.dead_letters.replay.replayer import Replayer
 from wallet_worker.dead_letters.runbook import page
@@ -36,7 +36,7 @@ def known() -> dict[str, set[str]]:
     metrics = Metrics()
     DeadLetterMetrics(metrics.registry)
     found: dict[str, set[str]] = {}
-    for registry in (metrics.registry, Signals().registry):
+    for registry in (metrics.registry, FollowMetrics().registry):
         assert isinstance(registry, CollectorRegistry)
         for collector, names in registry._collector_to_names.items():
             labels = set(getattr(collector, "_labelnames", ()))
@@ -142,7 +142,9 @@ async def test_need_15_a_refusal_of_what_was_to_be_applied_is_no_success(wallet:
 async def test_need_15_an_operation_that_stops_by_itself_is_counted_once(desk: Desk) -> None:
     metrics = DeadLetterMetrics(CollectorRegistry())
     await desk.take_in(*(arrived(open_account(f"user-{number}")) for number in range(2)))
-    plan = await desk.operations.plan(OTTO, Action.REPLAY, Filter(), reason="a test", pace=Pace(canary=1))
+    plan = await desk.operations.plan(
+        OTTO, Action.REPLAY, Filter(), reason="a test", pace=ReplayPace(canary=1)
+    )
     operation = await desk.operations.execute(OTTO, plan.token)
     await desk.owner.execute(
         """

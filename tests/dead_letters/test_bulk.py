@@ -16,7 +16,7 @@ from wallet_worker.dead_letters.model.records import (
     PlanState,
     StaleError,
 )
-from wallet_worker.settings.operators import Limits, Role
+from wallet_worker.settings.operators import ApprovalLimits, Role
 
 ONE, OTHER, ELSEWHERE, CONSOLE = (
     Actor("one", Role.OPERATOR, "cli, root"),
@@ -42,7 +42,7 @@ async def executed_at_once(desk: Desk, plans: dict[Actor, list[int]]) -> set[typ
 
 
 async def test_need_13_another_name_at_the_same_login_is_no_other_person(database_url: str) -> None:
-    async with a_desk(database_url, Limits(alone_max=3)) as desk:
+    async with a_desk(database_url, ApprovalLimits(single_person_max=3)) as desk:
         await desk.take_in(*(arrived(recharge("user-1")) for _ in range(6)))
         ids = await desk.ids()
         first, second = await planned(desk, ONE, ids[:2]), await planned(desk, OTHER, ids[2:4])
@@ -64,7 +64,7 @@ AT_HER_LOGIN = Actor("bob", Role.OPERATOR, "cli, alice")
 async def test_need_13_whoever_has_signed_in_is_no_other_person_at_their_login(
     database_url: str, first: Actor, second: Actor
 ) -> None:
-    async with a_desk(database_url, Limits(alone_max=2)) as desk:
+    async with a_desk(database_url, ApprovalLimits(single_person_max=2)) as desk:
         await desk.take_in(*(arrived(recharge("user-1")) for _ in range(4)))
         ids = await desk.ids()
         plans = [await planned(desk, first, ids[:2]), await planned(desk, second, ids[2:])]
@@ -79,7 +79,7 @@ async def test_need_13_whoever_has_signed_in_is_no_other_person_at_their_login(
 async def test_need_13_in_console_and_shell_at_once_one_person_does_not_do_twice_as_much(
     database_url: str,
 ) -> None:
-    async with a_desk(database_url, Limits(alone_max=2)) as desk:
+    async with a_desk(database_url, ApprovalLimits(single_person_max=2)) as desk:
         await desk.take_in(*(arrived(recharge("user-1")) for _ in range(4)))
         ids = await desk.ids()
 
@@ -89,7 +89,7 @@ async def test_need_13_in_console_and_shell_at_once_one_person_does_not_do_twice
 
 
 async def test_need_13_two_names_of_one_login_at_once_do_not_both_fit(database_url: str) -> None:
-    async with a_desk(database_url, Limits(alone_max=3)) as desk:
+    async with a_desk(database_url, ApprovalLimits(single_person_max=3)) as desk:
         await desk.take_in(*(arrived(recharge("user-1")) for _ in range(4)))
         ids = await desk.ids()
 

@@ -16,7 +16,7 @@ from wallet_worker.cli.dlq import commands as cli_dlq
 from wallet_worker.cli.dlq import options
 from wallet_worker.cli.exits import Exit
 from wallet_worker.dead_letters.model.records import Operation
-from wallet_worker.dead_letters.operations import Operations
+from wallet_worker.dead_letters.operations import DeadLetterDesk
 from wallet_worker.store.errors import UnavailableError
 
 ROLES = json.dumps({"vera": "viewer", "otto": "operator", "olga": "operator", "anna": "approver"})
@@ -225,7 +225,7 @@ async def test_need_16_a_database_that_goes_away_as_it_is_executed_leaves_unknow
 
     await desk.take_in(arrived(recharge("user-1")))
     plan = await said(url, "replay", "--why", "mended")
-    monkeypatch.setattr(Operations, "execute", away)
+    monkeypatch.setattr(DeadLetterDesk, "execute", away)
 
     begun = await dlq(url, "replay", "--execute", plan["token"])
 

@@ -15,7 +15,7 @@ from tests.journeys.messages import encoded, recharge, result, signed, transfer
 from tests.journeys.upstream import Received
 from tests.workers import WorkerProcess, until
 from wallet_worker.audit.report import audit
-from wallet_worker.dead_letters.model.records import Action, Actor, Filter, Pace, StaleError
+from wallet_worker.dead_letters.model.records import Action, Actor, Filter, ReplayPace, StaleError
 from wallet_worker.settings.operators import Role
 
 OLGA = Actor("olga", Role.OPERATOR, "tests")
@@ -177,7 +177,7 @@ async def test_row_21_a_result_that_was_paid_meanwhile_credits_once(wallet: Wall
 async def test_need_1_many_replays_killed_half_way_go_on_and_every_effect_is_once(wallet: Wallet) -> None:
     worker = await wallet.start()
     made = await Transfers.set_aside(wallet, LETTERS)
-    pace = Pace(canary=3, rate_per_second=10_000)
+    pace = ReplayPace(canary=3, rate_per_second=10_000)
     plan = await wallet.operations.plan(OTTO, Action.REPLAY, Filter(), reason="mended", pace=pace)
     await wallet.operations.approve(ANNA, plan.token, reason="seen")
     operation = await wallet.operations.execute(OTTO, plan.token)
@@ -277,7 +277,7 @@ async def test_need_16_the_broker_is_lost_in_the_middle_of_a_replay(wallet: Wall
         await wallet.start(WALLET_AMQP_URL=proxy.url)
         made = await Transfers.set_aside(wallet, 90)
         plan = await wallet.operations.plan(
-            OTTO, Action.REPLAY, Filter(), reason="x", pace=Pace(rate_per_second=30)
+            OTTO, Action.REPLAY, Filter(), reason="x", pace=ReplayPace(rate_per_second=30)
         )
         operation = await wallet.operations.execute(OTTO, plan.token)
 
@@ -298,7 +298,7 @@ async def test_need_16_the_database_is_lost_in_the_middle_of_a_replay(wallet: Wa
         worker = await wallet.start(WALLET_DATABASE_URL=proxy.url)
         made = await Transfers.set_aside(wallet, 90)
         plan = await wallet.operations.plan(
-            OTTO, Action.REPLAY, Filter(), reason="x", pace=Pace(rate_per_second=30)
+            OTTO, Action.REPLAY, Filter(), reason="x", pace=ReplayPace(rate_per_second=30)
         )
         operation = await wallet.operations.execute(OTTO, plan.token)
 

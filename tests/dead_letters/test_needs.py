@@ -36,12 +36,12 @@ from wallet_worker.dead_letters.model.records import (
     OperationState,
     Plan,
     PlanState,
+    PredictedOutcome,
     StaleError,
-    Verdict,
 )
 from wallet_worker.dead_letters.reasons import REASONS
 from wallet_worker.dead_letters.runbook import RUNBOOK
-from wallet_worker.settings.operators import Limits, Role
+from wallet_worker.settings.operators import ApprovalLimits, Role
 from wallet_worker.store import database
 from wallet_worker.store.dead_letters import replays
 from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE
@@ -210,13 +210,13 @@ async def test_need_3_reason_detail_attempts_worker_and_trace(desk: Desk) -> Non
 
 async def test_need_4_what_a_replay_would_do_is_predicted_and_nothing_is_written(desk: Desk) -> None:
     letters = {
-        Verdict.WILL_BE_REFUSED: arrived(recharge("user-1")),
-        Verdict.WILL_APPLY: arrived(open_account("user-1")),
-        Verdict.STILL_MALFORMED: arrived(b"no JSON"),
-        Verdict.WILL_WAIT: arrived(
+        PredictedOutcome.WILL_BE_REFUSED: arrived(recharge("user-1")),
+        PredictedOutcome.WILL_APPLY: arrived(open_account("user-1")),
+        PredictedOutcome.STILL_MALFORMED: arrived(b"no JSON"),
+        PredictedOutcome.WILL_WAIT: arrived(
             body := encoded(result("R-1")), headers(source="payment.results", x_signature=_signed(body))
         ),
-        Verdict.NOWHERE: arrived(
+        PredictedOutcome.NOWHERE: arrived(
             {"type": "payment.request.v1"}, {"x-death": [_death("payment.requests", "rejected")]}
         ),
     }
@@ -363,9 +363,9 @@ async def test_need_7_a_plan_has_counts_by_prediction_a_sample_and_a_token(desk:
     ]
     assert plan.total == 10
     assert {one.prediction.verdict for one in plan.sample} == {
-        Verdict.WILL_APPLY,
-        Verdict.WILL_BE_REFUSED,
-        Verdict.STILL_MALFORMED,
+        PredictedOutcome.WILL_APPLY,
+        PredictedOutcome.WILL_BE_REFUSED,
+        PredictedOutcome.STILL_MALFORMED,
     }
     assert plan.state is PlanState.READY
     assert await desk.owner.fetchval("SELECT count(*) FROM dead_letter_replays") == 0
@@ -398,7 +398,7 @@ async def test_need_7_execution_refuses_when_a_letter_has_changed(desk: Desk) ->
 
 
 async def test_need_7_an_old_token_executes_nothing(database_url: str) -> None:
-    async with a_desk(database_url, Limits(plan_life_seconds=0)) as desk:
+    async with a_desk(database_url, ApprovalLimits(plan_life_seconds=0)) as desk:
         letter_id = await one_letter(desk)
         plan = await desk.operations.plan(OTTO, Action.REPLAY, Filter(), reason="a test")
 
@@ -643,7 +643,7 @@ async def test_need_13_a_viewer_sees_no_personal_data_in_plans_operations_and_au
 async def test_need_13_many_letters_at_once_need_a_second_person_who_is_somebody_else(
     database_url: str,
 ) -> None:
-    async with a_desk(database_url, Limits(alone_max=2)) as desk:
+    async with a_desk(database_url, ApprovalLimits(single_person_max=2)) as desk:
         await desk.take_in(*(arrived(recharge("user-1")) for _ in range(3)))
         boss = Actor("boss", Role.APPROVER, "tests")
         plan = await desk.operations.plan(boss, Action.REPLAY, Filter(), reason="a test")
@@ -720,7 +720,7 @@ async def test_a_group_of_letters_can_be_given_up_when_no_outcome_comes(desk: De
 
 
 async def test_need_13_another_name_at_the_same_login_is_no_second_person(database_url: str) -> None:
-    async with a_desk(database_url, Limits(alone_max=0)) as desk:
+    async with a_desk(database_url, ApprovalLimits(single_person_max=0)) as desk:
         await one_letter(desk)
         one, other = (Actor(name, Role.APPROVER, "cli, root") for name in ("one", "other"))
         plan = await desk.operations.plan(one, Action.REPLAY, Filter(), reason="a test")
@@ -745,7 +745,7 @@ async def test_need_13_another_name_at_the_same_login_is_no_second_person(databa
 async def test_need_13_a_second_person_approves_from_wherever_they_are(
     database_url: str, made_via: str, approved_via: str
 ) -> None:
-    async with a_desk(database_url, Limits(alone_max=0)) as desk:
+    async with a_desk(database_url, ApprovalLimits(single_person_max=0)) as desk:
         await one_letter(desk)
         plan = await desk.operations.plan(
             Actor("one", Role.APPROVER, made_via), Action.REPLAY, Filter(), reason="a test"
@@ -764,7 +764,7 @@ async def test_need_13_whoever_planned_in_the_console_cannot_approve_at_a_shell_
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(options, "_login", lambda: "one")
-    async with a_desk(database_url, Limits(alone_max=0)) as desk:
+    async with a_desk(database_url, ApprovalLimits(single_person_max=0)) as desk:
         await one_letter(desk)
         one = Actor("one", Role.OPERATOR, "console")
         plan = await desk.operations.plan(one, Action.REPLAY, Filter(), reason="a test")
@@ -784,7 +784,7 @@ async def test_need_13_whoever_planned_in_the_console_cannot_approve_at_a_shell_
 
 
 async def test_need_13_many_letters_in_small_plans_need_a_second_person_too(database_url: str) -> None:
-    async with a_desk(database_url, Limits(alone_max=3)) as desk:
+    async with a_desk(database_url, ApprovalLimits(single_person_max=3)) as desk:
         ids = [await one_letter(desk) for _ in range(6)]
 
         async def planned(who: Actor, *several: int) -> Plan:
@@ -809,7 +809,7 @@ async def test_need_13_many_letters_in_small_plans_need_a_second_person_too(data
 
 
 async def test_need_7_an_approval_refuses_when_a_prediction_has_changed(database_url: str) -> None:
-    async with a_desk(database_url, Limits(alone_max=0)) as desk:
+    async with a_desk(database_url, ApprovalLimits(single_person_max=0)) as desk:
         await one_letter(desk, open_account("user-1", serial_no="O-1"))
         plan = await desk.operations.plan(OTTO, Action.REPLAY, Filter(), reason="a test")
         await desk.owner.execute(

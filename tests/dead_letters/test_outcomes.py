@@ -11,7 +11,7 @@ from tests.dead_letters.conftest import ANNA, NOWHERE, OTTO, VERSIONS, Desk, Wal
 from tests.dead_letters.letters import arrived, headers
 from tests.journeys.messages import Json, encoded, fresh, open_account, recharge
 from tests.workers import KEYS
-from wallet_worker.core.context import Rules
+from wallet_worker.core.context import Policy
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
 from wallet_worker.dead_letters.model.records import (
     Action,
@@ -24,9 +24,9 @@ from wallet_worker.dead_letters.model.records import (
     Replay,
     ReplayState,
 )
-from wallet_worker.dead_letters.replay.replayer import Replayer, follow
+from wallet_worker.dead_letters.replay.replayer import Replayer, resolve_outcomes
 from wallet_worker.store.dead_letters import replays
-from wallet_worker.store.dead_letters.replays import End, NotTaken
+from wallet_worker.store.dead_letters.replays import PublishFailure, ReplayEnd
 
 
 async def one_letter(desk: Desk, content: Json | bytes) -> int:
@@ -81,7 +81,7 @@ async def now(desk: Desk) -> datetime:
 async def resolved(desk: Desk, replay_id: UUID) -> None:
     """Have a replay its outcome, and its letter be closed."""
     async with desk.database.transaction() as connection:
-        end = End(replay_id, ReplayState.RESOLVED, "OK")
+        end = ReplayEnd(replay_id, ReplayState.RESOLVED, "OK")
         assert len(await replays.end(connection, [end], await now(desk))) == 1
     await desk.owner.execute("UPDATE dead_letters SET state = 'resolved'")
 
@@ -125,7 +125,9 @@ async def test_need_9_a_request_that_comes_back_after_it_was_handed_on_has_faile
     desk: Desk, *, redelivered: bool
 ) -> None:
     letter_id, replay_id = await handed_on(desk)
-    assert (await follow(desk.database, Rules(), KEYS, DeadLetterMetrics(CollectorRegistry()))).ended == 1
+    assert (
+        await resolve_outcomes(desk.database, Policy(), KEYS, DeadLetterMetrics(CollectorRegistry()))
+    ).ended == 1
     body = (await desk.operations.letter(OTTO, letter_id)).whole.body
     assert body is not None
 
@@ -184,10 +186,10 @@ async def test_need_9_a_request_is_handed_on_when_the_gateway_has_answered_since
     await desk.owner.execute(just_now)
     await desk.owner.execute(says, b"1", "unknown", 60)
 
-    before = await follow(desk.database, Rules(), KEYS, metrics)
+    before = await resolve_outcomes(desk.database, Policy(), KEYS, metrics)
     await desk.owner.execute(says, b"2", "failed", 0)
     await desk.owner.execute("UPDATE dead_letter_replays SET checked_at = NULL")
-    after = await follow(desk.database, Rules(), KEYS, metrics)
+    after = await resolve_outcomes(desk.database, Policy(), KEYS, metrics)
 
     assert (before.looked_at, before.ended, after.ended) == (1, 0, 1)
     replay = await only_replay(desk, letter_id)
@@ -199,7 +201,7 @@ async def test_need_9_a_request_is_handed_on_when_the_gateway_has_answered_since
 async def test_need_9_a_request_that_is_not_back_after_a_while_was_handed_on(desk: Desk) -> None:
     letter_id, _ = await handed_on(desk)
 
-    await follow(desk.database, Rules(), KEYS, DeadLetterMetrics(CollectorRegistry()))
+    await resolve_outcomes(desk.database, Policy(), KEYS, DeadLetterMetrics(CollectorRegistry()))
 
     replay = await only_replay(desk, letter_id)
     assert replay.detail == "handed on to the gateway, and not back 30 seconds later"
@@ -289,7 +291,7 @@ async def test_need_11_an_edit_with_an_outcome_stays_closed(desk: Desk) -> None:
     await edited(desk, letter_id, open_account("user-1", account_type="savings"))
     replay_id = await published(desk, letter_id)
     async with desk.database.transaction() as connection:
-        await replays.end(connection, [End(replay_id, ReplayState.RESOLVED, "OK")], await now(desk))
+        await replays.end(connection, [ReplayEnd(replay_id, ReplayState.RESOLVED, "OK")], await now(desk))
 
     with pytest.raises(NotPossibleError, match=f"letter {letter_id} is edited: there is nothing to restore"):
         await desk.operations.plan(OTTO, Action.RESTORE, Filter(ids=(letter_id,)), reason="x")
@@ -328,7 +330,7 @@ async def test_need_1_what_the_broker_has_refused_is_not_on_its_way(
     replay_id = (await only_replay(desk, letter_id)).replay_id
     async with desk.database.transaction() as connection:
         await replays.begin(connection, [replay_id])
-        await replays.tried(connection, [NotTaken(replay_id, "no route", is_certain=is_certain)])
+        await replays.tried(connection, [PublishFailure(replay_id, "no route", is_certain=is_certain)])
 
     await desk.operations.stop(OTTO, operation.operation_id, reason="enough")
 
@@ -341,7 +343,7 @@ async def test_need_8_an_operation_says_how_many_were_given_up(desk: Desk) -> No
     given_up, ended = [(one, await published(desk, one)) for one in ids]
     await restored(desk, given_up[0])
     async with desk.database.transaction() as connection:
-        await replays.end(connection, [End(ended[1], ReplayState.RESOLVED, "OK")], await now(desk))
+        await replays.end(connection, [ReplayEnd(ended[1], ReplayState.RESOLVED, "OK")], await now(desk))
 
     await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), VERSIONS).step()
 

@@ -14,7 +14,7 @@ from tests.journeys.messages import open_account
 from tests.servers import Servers
 from wallet_worker.broker import topology
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
-from wallet_worker.dead_letters.model.records import Action, Filter, NotPossibleError, Operation, Pace
+from wallet_worker.dead_letters.model.records import Action, Filter, NotPossibleError, Operation, ReplayPace
 from wallet_worker.dead_letters.replay import predict, properties
 from wallet_worker.dead_letters.replay import replayer as replaying
 from wallet_worker.dead_letters.replay.replayer import OUT_MAX, Replayer
@@ -32,12 +32,12 @@ class Publishing(Desk):
         await self.take_in(arrived(open_account("user-1"), said))
         return (await self.ids())[-1]
 
-    async def ordered(self, ids: Sequence[int], pace: Pace | None = None) -> Operation:
+    async def ordered(self, ids: Sequence[int], pace: ReplayPace | None = None) -> Operation:
         """Return the operation that replays these letters, not begun."""
         plan = await self.operations.plan(
             OTTO, Action.REPLAY, Filter(ids=tuple(ids)), reason="a test", pace=pace
         )
-        if plan.total > self.operations.limits.alone_max:
+        if plan.total > self.operations.limits.single_person_max:
             await self.operations.approve(ANNA, plan.token, reason="a test")
         return await self.operations.execute(OTTO, plan.token)
 
@@ -71,7 +71,7 @@ async def test_need_8_a_rate_that_is_none_is_refused(desk: Publishing, rate: flo
     letter_id = await desk.letter()
 
     with pytest.raises(NotPossibleError, match=r"a rate is from 0\.01 to 10,000 a second"):
-        await desk.ordered([letter_id], Pace(rate_per_second=rate))
+        await desk.ordered([letter_id], ReplayPace(rate_per_second=rate))
 
 
 async def test_need_8_a_rate_of_next_to_nothing_publishes_once(desk: Publishing) -> None:
@@ -104,7 +104,7 @@ async def test_need_8_an_operation_that_fails_is_paused_and_holds_up_no_other(de
 
 async def test_need_8_no_more_is_published_than_can_be_without_an_outcome(desk: Publishing) -> None:
     await desk.take_in(*(arrived(open_account(f"user-{number}")) for number in range(OUT_MAX + 20)))
-    operation = await desk.ordered(await desk.ids(), Pace(rate_per_second=20))
+    operation = await desk.ordered(await desk.ids(), ReplayPace(rate_per_second=20))
     for _ in range(OUT_MAX):
         await desk.owner.execute("UPDATE dead_letter_operations SET publish_at = started_at")
         await desk.replayer.step()
@@ -144,7 +144,7 @@ async def test_need_1_one_that_costs_the_connection_is_found_out_and_failed(
     before = [await desk.letter() for _ in range(3)]
     culprit = await desk.letter(large(properties.PROPERTIES_BYTES_MAX + 10_000))
     after = [await desk.letter() for _ in range(3)]
-    await desk.ordered([*before, culprit, *after], Pace(stop_ratio=1))
+    await desk.ordered([*before, culprit, *after], ReplayPace(stop_ratio=1))
 
     for _ in range(20):
         await desk.owner.execute("UPDATE dead_letter_operations SET publish_at = started_at")

@@ -24,8 +24,8 @@ from wallet_worker.dead_letters.model.records import (
     LetterState,
     NotPossibleError,
     OperationState,
-    Pace,
-    Verdict,
+    PredictedOutcome,
+    ReplayPace,
 )
 from wallet_worker.settings.operators import Role
 
@@ -109,7 +109,7 @@ async def test_need_2_what_the_broker_set_aside_is_taken_in_with_its_reason_and_
     assert (found.whole.line.reason, found.whole.line.source) == ("BROKER_REJECTED", "payment.requests")
     assert (found.whole.exchange, found.whole.routing_key) == ("payment.requests", "payment.request")
     assert found.whole.body is not None
-    assert found.prediction.verdict is Verdict.HANDED_ON
+    assert found.prediction.verdict is PredictedOutcome.HANDED_ON
     again = await rejected(wallet, "payment.requests", order["serial_no"])
     assert "x-death" not in again
     assert again["x-wallet-replay-count"] == 1
@@ -210,7 +210,7 @@ async def test_a_payment_request_that_no_order_says_is_never_handed_on(wallet: W
 
     found = await wallet.operations.letter(OTTO, letter_id)
 
-    assert found.prediction.verdict is Verdict.NOWHERE
+    assert found.prediction.verdict is PredictedOutcome.NOWHERE
     with pytest.raises(NotPossibleError, match="cannot be replayed: it"):
         await wallet.operations.plan(OTTO, Action.REPLAY, Filter(ids=(letter_id,)), reason="x")
     # Also if it was ordered: whoever publishes looks again.
@@ -247,7 +247,7 @@ async def test_what_became_of_an_order_may_be_asked_whatever_became_of_it(wallet
 
     letter_id = await until_request(wallet, order)
 
-    assert (await wallet.operations.letter(OTTO, letter_id)).prediction.verdict is Verdict.HANDED_ON
+    assert (await wallet.operations.letter(OTTO, letter_id)).prediction.verdict is PredictedOutcome.HANDED_ON
 
 
 async def ended(wallet: Wallet, order: Json, status: str) -> None:
@@ -342,19 +342,19 @@ async def test_need_4_every_prediction_comes_true(wallet: Wallet) -> None:
     done = recharge(user)
     await wallet.upstream.outcome(done)
     body = encoded(result(done["serial_no"]))
-    contents: list[tuple[Json | bytes, dict[str, str], Verdict, tuple[str, str]]] = [
-        (recharge(user), {}, Verdict.WILL_APPLY, ("resolved", "OK")),
-        (done, {}, Verdict.REPEATS, ("resolved", "OK")),
-        (open_account(user), {}, Verdict.WILL_BE_REFUSED, ("resolved", "ACCOUNT_EXISTS")),
-        (done | {"amount": "7.00"}, {}, Verdict.CONFLICT, ("waiting", "SERIAL_CONFLICT")),
-        (b'{"type": "order.recharge.v1"}', {}, Verdict.STILL_MALFORMED, ("waiting", "MALFORMED")),
+    contents: list[tuple[Json | bytes, dict[str, str], PredictedOutcome, tuple[str, str]]] = [
+        (recharge(user), {}, PredictedOutcome.WILL_APPLY, ("resolved", "OK")),
+        (done, {}, PredictedOutcome.REPEATS, ("resolved", "OK")),
+        (open_account(user), {}, PredictedOutcome.WILL_BE_REFUSED, ("resolved", "ACCOUNT_EXISTS")),
+        (done | {"amount": "7.00"}, {}, PredictedOutcome.CONFLICT, ("waiting", "SERIAL_CONFLICT")),
+        (b'{"type": "order.recharge.v1"}', {}, PredictedOutcome.STILL_MALFORMED, ("waiting", "MALFORMED")),
         (
             body,
             {"source": "payment.results", "x_signature": signed(body)},
-            Verdict.WILL_APPLY,
+            PredictedOutcome.WILL_APPLY,
             ("resolved", "OK"),
         ),
-        (body, {"source": "payment.results"}, Verdict.STILL_MALFORMED, ("waiting", "BAD_SIGNATURE")),
+        (body, {"source": "payment.results"}, PredictedOutcome.STILL_MALFORMED, ("waiting", "BAD_SIGNATURE")),
     ]
     for content, said, verdict, (state, code) in contents:
         (letter_id,) = await wallet.set_aside(content, **said)
@@ -375,7 +375,7 @@ async def test_need_8_the_rest_waits_for_the_canary_and_stays_when_it_fails(wall
     ids = await wallet.set_aside(*bad, *good)
 
     plan = await wallet.operations.plan(
-        OTTO, Action.REPLAY, Filter(ids=tuple(ids)), reason="a test", pace=Pace(canary=2)
+        OTTO, Action.REPLAY, Filter(ids=tuple(ids)), reason="a test", pace=ReplayPace(canary=2)
     )
     operation = await wallet.operations.execute(OTTO, plan.token)
 
@@ -396,7 +396,7 @@ async def test_need_8_the_rest_goes_on_when_the_canary_is_good(wallet: Wallet) -
     ids = await wallet.set_aside(*(recharge(user) for _ in range(6)))
 
     plan = await wallet.operations.plan(
-        OTTO, Action.REPLAY, Filter(ids=tuple(ids)), reason="a test", pace=Pace(canary=1)
+        OTTO, Action.REPLAY, Filter(ids=tuple(ids)), reason="a test", pace=ReplayPace(canary=1)
     )
     operation = await wallet.operations.execute(OTTO, plan.token)
 
@@ -416,7 +416,7 @@ async def test_need_8_it_stops_by_itself_when_too_many_fail(wallet: Wallet) -> N
         Action.REPLAY,
         Filter(ids=tuple(ids)),
         reason="a test",
-        pace=Pace(rate_per_second=20, stop_ratio=0.5),
+        pace=ReplayPace(rate_per_second=20, stop_ratio=0.5),
     )
     operation = await wallet.operations.execute(OTTO, plan.token)
 
@@ -431,7 +431,7 @@ async def test_need_8_a_pause_holds_what_is_not_published_and_a_rate_is_kept(wal
     user = await wallet.upstream.opened()
     ids = await wallet.set_aside(*(recharge(user) for _ in range(20)))
     plan = await wallet.operations.plan(
-        OTTO, Action.REPLAY, Filter(ids=tuple(ids)), reason="a test", pace=Pace(rate_per_second=4)
+        OTTO, Action.REPLAY, Filter(ids=tuple(ids)), reason="a test", pace=ReplayPace(rate_per_second=4)
     )
     operation = await wallet.operations.execute(OTTO, plan.token)
     number = operation.operation_id
@@ -467,7 +467,7 @@ async def test_need_8_a_rate_is_kept_from_the_first_to_the_last(wallet: Wallet) 
     user = await wallet.upstream.opened()
     ids = await wallet.set_aside(*(recharge(user) for _ in range(25)))
     plan = await wallet.operations.plan(
-        rita, Action.REPLAY, Filter(ids=tuple(ids)), reason="a test", pace=Pace(rate_per_second=10)
+        rita, Action.REPLAY, Filter(ids=tuple(ids)), reason="a test", pace=ReplayPace(rate_per_second=10)
     )
 
     operation = await wallet.operations.execute(rita, plan.token)

@@ -25,11 +25,11 @@ from wallet_worker.dead_letters.model.records import (
     NotPossibleError,
     Operation,
     Plan,
+    PredictedOutcome,
     ReplayState,
     StaleError,
-    Verdict,
 )
-from wallet_worker.dead_letters.replay.lineage import Versions
+from wallet_worker.dead_letters.replay.lineage import Lineage
 from wallet_worker.dead_letters.replay.replayer import Replayer
 from wallet_worker.store.dead_letters import replays
 
@@ -134,7 +134,7 @@ async def test_need_11_a_command_that_is_repeated_after_its_edit_is_sent_in_neit
 
     again = await letter_of(desk, command("O-1"))
 
-    assert (await desk.operations.letter(OTTO, again)).prediction.verdict is Verdict.NOWHERE
+    assert (await desk.operations.letter(OTTO, again)).prediction.verdict is PredictedOutcome.NOWHERE
     with pytest.raises(NotPossibleError, match=f"cannot be replayed: edited as O-1b in letter {one}"):
         await desk.operations.plan(OTTO, Action.REPLAY, Filter(ids=(again,)), reason="x")
     with pytest.raises(
@@ -173,7 +173,7 @@ async def test_need_11_what_an_edit_has_sent_can_be_replayed_and_edited_and_noth
     await done(desk, Action.DISCARD, twin)
     await edited(desk, one, command("O-1b", "savings"))
     second = await sent_and_back(desk, one)
-    assert (await desk.operations.letter(OTTO, second)).prediction.verdict is Verdict.WILL_APPLY
+    assert (await desk.operations.letter(OTTO, second)).prediction.verdict is PredictedOutcome.WILL_APPLY
     await edited(desk, second, command("O-1c", "third"))
     third = await sent_and_back(desk, second)
     again = await letter_of(desk, command("O-1b", "savings"))
@@ -183,9 +183,9 @@ async def test_need_11_what_an_edit_has_sent_can_be_replayed_and_edited_and_noth
         number: (await desk.operations.letter(OTTO, number)).prediction for number in (third, again, twin)
     }
 
-    assert said[third].verdict is Verdict.WILL_APPLY
+    assert said[third].verdict is PredictedOutcome.WILL_APPLY
     assert said[again].label == f"cannot be replayed: edited as O-1c in letter {second}"
-    assert said[twin].verdict is Verdict.NOWHERE
+    assert said[twin].verdict is PredictedOutcome.NOWHERE
 
 
 async def test_need_11_a_number_that_belongs_to_something_else_holds_up_no_edit(desk: Desk) -> None:
@@ -308,13 +308,13 @@ async def test_need_11_an_edit_sees_what_was_applied_while_it_looked_at_the_twin
     one = await letter_of(desk, command("O-1"))
     plan = await approved(desk, one, command("O-1b", "savings"))
     await done(desk, Action.REPLAY, await letter_of(desk, command("O-1")))
-    refuse_another = Versions.refuse_another
+    refuse_another = Lineage.ensure_only_version
 
     async def just_before(*said: Any) -> None:
         await applied(desk, command("O-1"))
         await refuse_another(*said)
 
-    monkeypatch.setattr(Versions, "refuse_another", just_before)
+    monkeypatch.setattr(Lineage, "ensure_only_version", just_before)
 
     with pytest.raises(NotPossibleError, match=r"has an outcome already \(OK\): an edit would send both"):
         await desk.operations.execute(OTTO, plan.token)
@@ -357,8 +357,8 @@ class Halted:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.is_there, self.may_go = asyncio.Event(), asyncio.Event()
-        self._carry_out = executing.carry_out
-        monkeypatch.setattr(operations, "carry_out", self._halting)
+        self._carry_out = executing.apply_plan
+        monkeypatch.setattr(operations, "apply_plan", self._halting)
 
     async def _halting(self, *said: Any) -> None:
         if not self.is_there.is_set():

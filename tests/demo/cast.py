@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from payment_simulator.behaviours import Mood
+from payment_simulator.behaviours import Behaviour
 from tests.demo.fates import OUTGOING
 from tests.demo.plan import Account, Act, Sending, good, recharge, refused
 from wallet_schemas.codes import Code
@@ -40,13 +40,13 @@ def scenes(round_no: int, other: Account) -> Mapping[Act, list[Sending]]:
 
     cold: Account = (f"cold-{round_no:04}", CURRENCY)
     gone: Account = (f"gone-{round_no:04}", CURRENCY)
-    succeeded = OUTGOING[Mood.SUCCEEDED]
+    succeeded = OUTGOING[Behaviour.SUCCEEDED]
     return {
         Act.OPEN: [
             good(OpenAccount(serial_no=number(f"OPEN-{user_id[:4]}"), user_id=user_id, currency=CURRENCY))
             for user_id, _ in (cold, gone)
         ],
-        Act.RECHARGE: [recharge(number("PAID"), cold, 10_000, Mood.SUCCEEDED.channel)],
+        Act.RECHARGE: [recharge(number("PAID"), cold, 10_000, Behaviour.SUCCEEDED.channel)],
         Act.SPEND: [
             good(
                 FreezeAccount(
@@ -61,7 +61,7 @@ def scenes(round_no: int, other: Account) -> Mapping[Act, list[Sending]]:
         Act.USE: [
             refused(_withdrawal(number("FROZEN"), cold, "10.00"), Code.ACCOUNT_FROZEN),
             refused(_transfer(number("FROZEN-TO"), cold, gone, "10.00"), Code.ACCOUNT_FROZEN),
-            recharge(number("THAWING"), cold, 5_000, Mood.SUCCEEDED.channel),  # money still arrives
+            recharge(number("THAWING"), cold, 5_000, Behaviour.SUCCEEDED.channel),  # money still arrives
         ],
         Act.END: [
             good(

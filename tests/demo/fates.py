@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from payment_simulator.behaviours import Mood
+from payment_simulator.behaviours import Behaviour
 from wallet_schemas.codes import Code
 from wallet_schemas.values import OrderStatus
 
@@ -19,7 +19,14 @@ LATE_AFTER_SECONDS: Final = 10.0  # of a recharge: after it has expired
 OUTGOING_LATE_AFTER_SECONDS: Final = 2.0
 NEVER_SECONDS: Final = 3_600  # long after the demo
 ASKED_MOODS: Final = frozenset(
-    {Mood.SILENT, Mood.BAD_SIGNATURE, Mood.LOST, Mood.LATE, Mood.WRONG_AMOUNT, Mood.WRONG_CURRENCY}
+    {
+        Behaviour.SILENT,
+        Behaviour.BAD_SIGNATURE,
+        Behaviour.LOST,
+        Behaviour.LATE,
+        Behaviour.WRONG_AMOUNT,
+        Behaviour.WRONG_CURRENCY,
+    }
 )
 """The moods in which the wallet hears nothing that it believes, or hears it late."""
 
@@ -30,7 +37,7 @@ SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
         "WALLET_ASK_SECONDS_BY_CHANNEL": json.dumps(
             {
                 channel: [1, 3, NEVER_SECONDS]
-                for mood in Mood
+                for mood in Behaviour
                 if mood in ASKED_MOODS
                 for channel in (mood.channel, mood.refund_channel)
             }
@@ -82,51 +89,53 @@ _SUCCEEDED, _FAILED, _EXPIRED, _PENDING = (
     OrderStatus.PENDING,
 )
 
-RECHARGES: Final[Mapping[Mood, Fate]] = MappingProxyType(
+RECHARGES: Final[Mapping[Behaviour, Fate]] = MappingProxyType(
     {
-        Mood.SUCCEEDED: Fate(_SUCCEEDED),
-        Mood.DECLINED: Fate(_FAILED),
-        Mood.UNKNOWN_THEN_SUCCEEDED: Fate(_SUCCEEDED),
-        Mood.DUPLICATE: Fate(_SUCCEEDED),
-        Mood.CONTRADICTION: Fate(_SUCCEEDED, Code.CONTRADICTING_RESULT, difference="different_status"),
-        Mood.WRONG_AMOUNT: Fate(
+        Behaviour.SUCCEEDED: Fate(_SUCCEEDED),
+        Behaviour.DECLINED: Fate(_FAILED),
+        Behaviour.UNKNOWN_THEN_SUCCEEDED: Fate(_SUCCEEDED),
+        Behaviour.DUPLICATE: Fate(_SUCCEEDED),
+        Behaviour.CONTRADICTION: Fate(_SUCCEEDED, Code.CONTRADICTING_RESULT, difference="different_status"),
+        Behaviour.WRONG_AMOUNT: Fate(
             _EXPIRED, Code.AMOUNT_MISMATCH, insists=True, asked=True, difference="different_amount"
         ),
-        Mood.WRONG_CURRENCY: Fate(
+        Behaviour.WRONG_CURRENCY: Fate(
             _EXPIRED, Code.CURRENCY_MISMATCH, insists=True, asked=True, difference="different_amount"
         ),
-        Mood.BAD_SIGNATURE: Fate(_SUCCEEDED, Code.BAD_SIGNATURE, asked=True),
-        Mood.SILENT: Fate(_SUCCEEDED, asked=True),
-        Mood.LATE: Fate(_SUCCEEDED, asked=True, is_late=True),
-        Mood.FAILED_THEN_SUCCEEDED: Fate(_SUCCEEDED, is_late=True),
-        Mood.LOST: Fate(_EXPIRED, asked=True),
+        Behaviour.BAD_SIGNATURE: Fate(_SUCCEEDED, Code.BAD_SIGNATURE, asked=True),
+        Behaviour.SILENT: Fate(_SUCCEEDED, asked=True),
+        Behaviour.LATE: Fate(_SUCCEEDED, asked=True, is_late=True),
+        Behaviour.FAILED_THEN_SUCCEEDED: Fate(_SUCCEEDED, is_late=True),
+        Behaviour.LOST: Fate(_EXPIRED, asked=True),
     }
 )
 
-OUTGOING: Final[Mapping[Mood, Fate]] = MappingProxyType(
+OUTGOING: Final[Mapping[Behaviour, Fate]] = MappingProxyType(
     {
-        Mood.SUCCEEDED: Fate(_SUCCEEDED),
-        Mood.DECLINED: Fate(_FAILED),
-        Mood.UNKNOWN_THEN_SUCCEEDED: Fate(_SUCCEEDED),
-        Mood.DUPLICATE: Fate(_SUCCEEDED),
-        Mood.CONTRADICTION: Fate(_SUCCEEDED, Code.CONTRADICTING_RESULT, difference="different_status"),
-        Mood.WRONG_AMOUNT: Fate(
+        Behaviour.SUCCEEDED: Fate(_SUCCEEDED),
+        Behaviour.DECLINED: Fate(_FAILED),
+        Behaviour.UNKNOWN_THEN_SUCCEEDED: Fate(_SUCCEEDED),
+        Behaviour.DUPLICATE: Fate(_SUCCEEDED),
+        Behaviour.CONTRADICTION: Fate(_SUCCEEDED, Code.CONTRADICTING_RESULT, difference="different_status"),
+        Behaviour.WRONG_AMOUNT: Fate(
             _PENDING, Code.AMOUNT_MISMATCH, insists=True, asked=True, difference="different_amount"
         ),
-        Mood.WRONG_CURRENCY: Fate(
+        Behaviour.WRONG_CURRENCY: Fate(
             _PENDING, Code.CURRENCY_MISMATCH, insists=True, asked=True, difference="different_amount"
         ),
-        Mood.BAD_SIGNATURE: Fate(_SUCCEEDED, Code.BAD_SIGNATURE, asked=True),
-        Mood.SILENT: Fate(_SUCCEEDED, asked=True),
-        Mood.LATE: Fate(_SUCCEEDED, asked=True),
-        Mood.FAILED_THEN_SUCCEEDED: Fate(_FAILED, Code.CONTRADICTING_RESULT, difference="different_status"),
-        Mood.LOST: Fate(_PENDING, asked=True),
+        Behaviour.BAD_SIGNATURE: Fate(_SUCCEEDED, Code.BAD_SIGNATURE, asked=True),
+        Behaviour.SILENT: Fate(_SUCCEEDED, asked=True),
+        Behaviour.LATE: Fate(_SUCCEEDED, asked=True),
+        Behaviour.FAILED_THEN_SUCCEEDED: Fate(
+            _FAILED, Code.CONTRADICTING_RESULT, difference="different_status"
+        ),
+        Behaviour.LOST: Fate(_PENDING, asked=True),
     }
 )
 """Withdrawals and refunds: what was sent never ends by itself."""
 
 for _fates in (RECHARGES, OUTGOING):
-    if set(_fates) != set(Mood):
+    if set(_fates) != set(Behaviour):
         raise AssertionError("a mood of the gateway has no fate here")
     if {mood for mood, fate in _fates.items() if fate.asked} != ASKED_MOODS:
         raise AssertionError("what must be asked about is not asked about, or the other way round")

@@ -19,7 +19,7 @@ from wallet_schemas.names import (
     WALLET_UNROUTED,
 )
 from wallet_schemas.values import OrderStatus
-from wallet_worker.broker.connection import RPC_SECONDS, connected, open_channel
+from wallet_worker.broker.connection import RPC_SECONDS, open_channel, open_connection
 
 WORK_QUEUES: Final = (WALLET_COMMANDS, PAYMENT_REQUESTS, PAYMENT_RESULTS)
 BROKERS_REASON: Final = "set aside by the broker"
@@ -53,7 +53,7 @@ async def dead_letters(amqp_url: str, labels: Collection[str]) -> Counter[tuple[
     A letter whose message_id is one of the labels is about that label: it may say nothing of itself.
     """
     letters: Counter[tuple[str, str]] = Counter()
-    async with connected(amqp_url, "wallet demo: dead letters") as connection:
+    async with open_connection(amqp_url, "wallet demo: dead letters") as connection:
         # Never acknowledged: the broker takes all of them back when the channel is closed.
         channel = await open_channel(connection)
         while True:

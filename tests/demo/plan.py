@@ -9,7 +9,7 @@ from enum import StrEnum
 from itertools import accumulate, count, cycle, islice
 from typing import Any, Final, TypeAlias
 
-from payment_simulator.behaviours import Mood, asked_for_by
+from payment_simulator.behaviours import Behaviour, asked_for_by
 from tests.demo.fates import RECHARGES, Fate
 from wallet_schemas.codes import Code
 from wallet_schemas.commands import (
@@ -32,7 +32,10 @@ from wallet_schemas.values import OrderStatus, PaymentKind
 
 CURRENCIES: Final = {"TWD": 40, "USD": 25, "EUR": 15, "JPY": 12, "KWD": 8}  # and their shares, in per cent
 ORDINARY_CHANNELS: Final = ("card", "bank_transfer", "convenience_store")
-SANDBOX_CHANNELS: Final = (*(mood.channel for mood in Mood), *(mood.refund_channel for mood in Mood))
+SANDBOX_CHANNELS: Final = (
+    *(mood.channel for mood in Behaviour),
+    *(mood.refund_channel for mood in Behaviour),
+)
 SANDBOX_SHARE: Final = 0.1  # of all recharges; the channels take turns, so that each is met
 AMOUNT_MINOR_MAX: Final = 500_000
 MINOR_MIN: Final = 1_000  # enough to be given back in parts
@@ -231,9 +234,9 @@ def refused(command: AnyCommand, code: Code) -> Sending:
     return Sending(label=command.serial_no, body=encode(command), command=command, answer=Answer(code))
 
 
-def mood(channel: str, kind: PaymentKind) -> Mood:
+def mood(channel: str, kind: PaymentKind) -> Behaviour:
     """Return how the gateway treats a payment; the demo's scenario lets ordinary channels succeed."""
-    return asked_for_by(channel, kind) or Mood.SUCCEEDED
+    return asked_for_by(channel, kind) or Behaviour.SUCCEEDED
 
 
 def _reference(one: Sending) -> str:

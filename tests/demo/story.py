@@ -25,11 +25,11 @@ from wallet_schemas.events import AccountView, EntryView
 from wallet_schemas.names import CONTENT_TYPE, WALLET_COMMANDS
 from wallet_schemas.values import OrderStatus, OutcomeStatus
 from wallet_worker.broker.connection import (
-    FAILURES,
+    CONNECTION_ERRORS,
     RPC_SECONDS,
     BrokerUnavailableError,
-    connected,
     open_channel,
+    open_connection,
 )
 from wallet_worker.client import WalletClient, WalletError
 
@@ -80,7 +80,13 @@ async def play(plan: Plan, here: Place, screen: Screen, workers: Sequence[Member
             watching = group.create_task(_watch([*workers, gateway], screen), name="watch")
             seen = await _play(plan, here, screen, gateway)
             watching.cancel()
-    except* (ServerFailed, WalletError, BrokerUnavailableError, asyncpg.PostgresError, *FAILURES) as group:
+    except* (
+        ServerFailed,
+        WalletError,
+        BrokerUnavailableError,
+        asyncpg.PostgresError,
+        *CONNECTION_ERRORS,
+    ) as group:
         broken = sorted({str(error) for error in _leaves(group)})
     if seen is None:
         raise StoryBroken("\n".join(broken))
@@ -101,7 +107,7 @@ async def _play(plan: Plan, here: Place, screen: Screen, gateway: Gateway) -> Se
     latencies: list[float] = []
     async with (
         WalletClient(here.amqp_url, timeout_seconds=ANSWER_SECONDS, name="wallet demo") as wallet,
-        connected(here.amqp_url, "wallet demo: bad input") as connection,
+        open_connection(here.amqp_url, "wallet demo: bad input") as connection,
         _database(here.database_url) as database,
     ):
         channel = await open_channel(connection, confirms=True)

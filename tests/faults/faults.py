@@ -23,19 +23,19 @@ from tests.servers import Server
 from tests.workers import KEYS
 from wallet_schemas.names import WALLET_COMMANDS
 from wallet_worker.broker import topology
-from wallet_worker.core.context import Rules
+from wallet_worker.core.context import Policy
 from wallet_worker.dead_letters.model.records import (
     Action,
     Actor,
     BusyError,
     Filter,
     NotPossibleError,
-    Pace,
+    ReplayPace,
     StaleError,
 )
-from wallet_worker.dead_letters.operations import Operations
+from wallet_worker.dead_letters.operations import DeadLetterDesk
 from wallet_worker.failpoints import Failpoint
-from wallet_worker.settings.operators import Limits, Role
+from wallet_worker.settings.operators import ApprovalLimits, Role
 from wallet_worker.store.database import Database
 from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE
 from wallet_worker.store.errors import StoreError
@@ -332,8 +332,10 @@ LIMIT $2
 async def _replay(world: World) -> None:
     """Order what an operator may order: the replay of some commands that nobody can read, which all come back."""
     database = Database(world.database_url, role=OPERATOR_ROLE, application="wallet storm")
-    operations = Operations(database, Rules(), KEYS, Limits(alone_max=1_000_000, replays_max=1_000_000))
-    pace = Pace(rate_per_second=2, stop_ratio=1)
+    operations = DeadLetterDesk(
+        database, Policy(), KEYS, ApprovalLimits(single_person_max=1_000_000, replays_max=1_000_000)
+    )
+    pace = ReplayPace(rate_per_second=2, stop_ratio=1)
     # A fault beside this one may be in the way, or a replay that is not over.
     with suppress(StoreError, BusyError, NotPossibleError, StaleError, *DATABASE_LOST):
         try:

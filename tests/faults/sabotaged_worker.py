@@ -21,9 +21,9 @@ from typing_extensions import override
 from wallet_worker.broker import connection, consumer, inbox, publisher
 from wallet_worker.core import decide, inbound, payment_results
 from wallet_worker.core.facts import Changes, Facts
-from wallet_worker.core.inbound import Incoming, Unreadable
+from wallet_worker.core.inbound import InboundMessage, InvalidMessage
 from wallet_worker.store import database, facts, outbox
-from wallet_worker.store.errors import RefusedError
+from wallet_worker.store.errors import StatementRejectedError
 from wallet_worker.worker import batch
 
 CRASHING: Final = b"CRASHES-"
@@ -98,7 +98,7 @@ def crashes() -> None:
     """Die, as C code does, of messages with certain bytes in them."""
     real = inbound.read
 
-    def read(incoming: Incoming, keys: Any) -> Any:
+    def read(incoming: InboundMessage, keys: Any) -> Any:
         if CRASHING in incoming.body:
             ctypes.string_at(0)
         return real(incoming, keys)
@@ -118,7 +118,7 @@ def fails() -> None:
 
     async def save(connection: asyncpg.Connection, changes: Changes, now: datetime) -> None:
         if any(REFUSED.decode() in command.serial_no for command in changes.commands):
-            raise RefusedError("the database will not have this")
+            raise StatementRejectedError("the database will not have this")
         await real_save(connection, changes, now)
 
     put(batch, "decide", failing)
@@ -173,7 +173,7 @@ def acknowledges_first() -> None:
     """Acknowledge a batch before it is applied, and die in between, the third time."""
     taken = 0
 
-    async def run(self: batch.Batches, box: inbox.Inbox, _: asyncio.Event) -> None:
+    async def run(self: batch.BatchProcessor, box: inbox.Inbox, _: asyncio.Event) -> None:
         nonlocal taken
         while letters := await box.take(batch.BATCH_MAX):
             await inbox.acknowledge(letters)
@@ -183,7 +183,7 @@ def acknowledges_first() -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
             await self._settle([one.letter for one in letters])
 
-    put(batch.Batches, "run", run)
+    put(batch.BatchProcessor, "run", run)
 
 
 @sabotage
@@ -196,15 +196,17 @@ def ignores_returns() -> None:
 def poisons_the_batch() -> None:
     """Set all of a batch aside for the one message that cannot be read."""
 
-    async def divide(self: batch.Batches, letters: Sequence[inbox.Letter]) -> list[batch.Ended]:
-        if any(isinstance(inbound.read(one.incoming, self._keys), Unreadable) for one in letters):
+    async def divide(
+        self: batch.BatchProcessor, letters: Sequence[inbox.Envelope]
+    ) -> list[batch.MessageResult]:
+        if any(isinstance(inbound.read(one.incoming, self._keys), InvalidMessage) for one in letters):
             return [
                 each for one in letters for each in await self._set_aside(one, "one of the batch was bad")
             ]
         return await real_divide(self, letters)
 
-    real_divide = batch.Batches._divide
-    put(batch.Batches, "_divide", divide)
+    real_divide = batch.BatchProcessor._apply_or_bisect
+    put(batch.BatchProcessor, "_divide", divide)
 
 
 def main(names: str) -> None:

@@ -9,9 +9,9 @@ from tests.faults.proxy import Proxy, Way
 from tests.rules.core.world import NOW
 from wallet_schemas.names import WALLET_COMMANDS, WALLET_EVENTS
 from wallet_worker.broker import connection
-from wallet_worker.broker.connection import BrokerUnavailableError, calling, connect, open_channel
+from wallet_worker.broker.connection import BrokerUnavailableError, connect, open_channel, translate_errors
 from wallet_worker.broker.publisher import Publisher
-from wallet_worker.core.facts import Outgoing
+from wallet_worker.core.facts import OutboxMessage
 from wallet_worker.core.ids import uuid7
 from wallet_worker.telemetry.health import Health
 from wallet_worker.telemetry.metrics import Metrics
@@ -31,7 +31,7 @@ async def test_a_call_that_waits_is_lost_and_its_task_was_not_cancelled(broker: 
     channel = await open_channel(line, confirms=True)
     broker.black_hole()
 
-    with pytest.raises(BrokerUnavailableError, match="lost"), calling():
+    with pytest.raises(BrokerUnavailableError, match="lost"), translate_errors():
         await channel.queue_declare(WALLET_COMMANDS, passive=True, timeout=SILENCE_SECONDS)
 
     current = asyncio.current_task()
@@ -56,7 +56,7 @@ async def test_a_channel_of_a_connection_that_has_just_been_lost_is_lost_with_it
 
 async def test_a_task_that_is_cancelled_is_cancelled() -> None:
     async def wait() -> None:
-        with calling():
+        with translate_errors():
             await asyncio.sleep(SILENCE_SECONDS)
 
     task = asyncio.create_task(wait())
@@ -68,7 +68,7 @@ async def test_a_task_that_is_cancelled_is_cancelled() -> None:
 
 
 async def test_a_time_limit_is_a_time_limit() -> None:
-    with pytest.raises(TimeoutError), calling():
+    with pytest.raises(TimeoutError), translate_errors():
         async with asyncio.timeout(0.01):
             await asyncio.sleep(SILENCE_SECONDS)
 
@@ -77,7 +77,9 @@ async def test_publishing_into_silence_returns_what_was_confirmed_and_is_not_can
     publisher = Publisher(broker.url, Health(), Metrics())
     stopping = asyncio.Event()
     running = asyncio.create_task(publisher.run(stopping))
-    rows = [Outgoing(uuid7(NOW, bytes([number] * 10)), WALLET_EVENTS, "a.key", b"{}") for number in range(50)]
+    rows = [
+        OutboxMessage(uuid7(NOW, bytes([number] * 10)), WALLET_EVENTS, "a.key", b"{}") for number in range(50)
+    ]
     await _published(publisher, rows[:1])
     broker.black_hole(Way.TO_CLIENT)
 
@@ -92,7 +94,7 @@ async def test_publishing_into_silence_returns_what_was_confirmed_and_is_not_can
     await publisher.close()
 
 
-async def _published(publisher: Publisher, rows: list[Outgoing]) -> None:
+async def _published(publisher: Publisher, rows: list[OutboxMessage]) -> None:
     """Publish until all is confirmed: the connection may not be up yet."""
     async with asyncio.timeout(SILENCE_SECONDS):
         while await publisher.publish(rows) != {row.message_id for row in rows}:  # noqa: ASYNC110

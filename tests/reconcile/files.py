@@ -5,7 +5,7 @@ from io import BytesIO, StringIO
 from typing import Any
 
 from wallet_schemas.settlement import COLUMNS
-from wallet_worker.accounting.settlement_file import Reader
+from wallet_worker.accounting.settlement_file import SettlementReader
 
 GOOD = {
     "payment_order_no": "R-1",
@@ -30,6 +30,6 @@ def joined(values: Any, **style: Any) -> str:
     return out.getvalue()
 
 
-def reader(*lines: str) -> Reader:
+def reader(*lines: str) -> SettlementReader:
     """Return a reader of a file with these lines after the first."""
-    return Reader(BytesIO("\n".join([",".join(COLUMNS), *lines]).encode()))
+    return SettlementReader(BytesIO("\n".join([",".join(COLUMNS), *lines]).encode()))

@@ -13,12 +13,18 @@ from typing_extensions import override
 from tests.reconcile.files import GOOD, joined, line, reader
 from tests.rules.core.mixtures import UNHURRIED
 from wallet_schemas.settlement import COLUMNS
-from wallet_worker.accounting.settlement_file import LINE_BYTES_MAX, Bad, Read, Reader, WrongFileError
+from wallet_worker.accounting.settlement_file import (
+    LINE_BYTES_MAX,
+    InvalidLine,
+    ParsedLine,
+    SettlementReader,
+    WrongFileError,
+)
 
 HEADER = ",".join(COLUMNS)
 
 
-def only(*lines: str) -> Read | Bad:
+def only(*lines: str) -> ParsedLine | InvalidLine:
     (read,) = reader(*lines)
     return read
 
@@ -26,8 +32,8 @@ def only(*lines: str) -> Read | Bad:
 def test_a_line_is_read_with_its_number_and_its_amount_in_minor_units() -> None:
     first, second = reader(line(), line(payment_order_no="R-2", amount="5", currency="JPY"))
 
-    assert isinstance(first, Read)
-    assert isinstance(second, Read)
+    assert isinstance(first, ParsedLine)
+    assert isinstance(second, ParsedLine)
     assert (first.line_no, first.amount_minor, first.line.payment_order_no) == (2, 10_000, "R-1")
     assert (second.line_no, second.amount_minor) == (3, 5)
 
@@ -62,16 +68,16 @@ def test_a_line_is_read_with_its_number_and_its_amount_in_minor_units() -> None:
     ],
 )
 def test_files_of_many_kinds_say_the_same(text: bytes) -> None:
-    (read,) = Reader(BytesIO(text))
+    (read,) = SettlementReader(BytesIO(text))
 
-    assert isinstance(read, Read)
+    assert isinstance(read, ParsedLine)
     assert read.line.model_dump(mode="json") == GOOD | {"occurred_at": "2026-01-02T03:04:05.000000Z"}
 
 
 def test_a_quoted_value_may_have_commas_and_quotation_marks() -> None:
     read = only(line(gateway_ref='a "b", c'))
 
-    assert isinstance(read, Read)
+    assert isinstance(read, ParsedLine)
     assert read.line.gateway_ref == 'a "b", c'
 
 
@@ -106,17 +112,17 @@ def test_a_quoted_value_may_have_commas_and_quotation_marks() -> None:
 def test_a_bad_line_is_named_with_its_reason_and_the_rest_is_read(text: str, reason: str) -> None:
     before, bad, after = reader(line(), text, line())
 
-    assert isinstance(bad, Bad)
+    assert isinstance(bad, InvalidLine)
     assert (before.line_no, bad.line_no, after.line_no) == (2, 3, 4)
     assert reason in bad.reason
-    assert isinstance(before, Read)
-    assert isinstance(after, Read)
+    assert isinstance(before, ParsedLine)
+    assert isinstance(after, ParsedLine)
 
 
 def test_a_line_in_another_encoding_is_bad() -> None:
-    (bad,) = Reader(BytesIO(f"{HEADER}\n".encode() + line(gateway_ref="\xe9").encode("latin-1")))
+    (bad,) = SettlementReader(BytesIO(f"{HEADER}\n".encode() + line(gateway_ref="\xe9").encode("latin-1")))
 
-    assert isinstance(bad, Bad)
+    assert isinstance(bad, InvalidLine)
     assert "can't decode" in bad.reason
 
 
@@ -147,7 +153,7 @@ def test_a_line_in_another_encoding_is_bad() -> None:
 )
 def test_a_file_without_the_right_first_line_is_none(text: bytes, said: str) -> None:
     with pytest.raises(WrongFileError, match=said):
-        Reader(BytesIO(text))
+        SettlementReader(BytesIO(text))
 
 
 @UNHURRIED
@@ -163,13 +169,13 @@ def test_a_file_without_the_right_first_line_is_none(text: bytes, said: str) -> 
 )
 def test_whatever_stands_in_it_each_line_is_read_or_bad(lines: list[bytes]) -> None:
     text = b"\n".join([HEADER.encode(), *lines])
-    file = Reader(BytesIO(text))
+    file = SettlementReader(BytesIO(text))
 
     read = list(file)
 
     numbers = [number for number, raw in enumerate(lines, start=2) if raw.strip()]
     assert [one.line_no for one in read] == numbers
-    good = [one.line_no for one in read if isinstance(one, Read)]
+    good = [one.line_no for one in read if isinstance(one, ParsedLine)]
     assert good == [number for number, raw in enumerate(lines, start=2) if raw == line().encode()]
     assert file.position == len(text)
 
@@ -197,14 +203,14 @@ class Endless(io.RawIOBase):
 
 
 def test_a_line_without_an_end_takes_no_memory() -> None:
-    file = Reader(io.BufferedReader(Endless(20_000_000)))
+    file = SettlementReader(io.BufferedReader(Endless(20_000_000)))
     tracemalloc.start()
 
     (bad,) = file
 
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert isinstance(bad, Bad)
+    assert isinstance(bad, InvalidLine)
     assert peak < 1_000_000
 
 
@@ -216,7 +222,7 @@ def test_a_disk_that_fails_is_said_so() -> None:
                 return super().readinto(buffer)
             raise OSError(5, "Input/output error")
 
-    file = Reader(io.BufferedReader(Failing(1)))
+    file = SettlementReader(io.BufferedReader(Failing(1)))
 
     with pytest.raises(WrongFileError, match="it cannot be read: Input/output error"):
         list(file)

@@ -19,14 +19,14 @@ from tests.servers.ports import free_ports
 from tests.worker.rig import rig
 from wallet_schemas.values import OrderStatus, OrderType, PaymentKind, PaymentStatus
 from wallet_worker.accounting import reconcile as reconciling
-from wallet_worker.accounting.export import Span
-from wallet_worker.accounting.reconcile import AGREEING, KINDS, Finding, Report, Verdict, reconcile
-from wallet_worker.core.inbound import Incoming
+from wallet_worker.accounting.export import TimeRange
+from wallet_worker.accounting.reconcile import AGREEING, KINDS, Comparison, Finding, Report, reconcile
+from wallet_worker.core.inbound import InboundMessage
 from wallet_worker.store.errors import UnavailableError, UnfitError
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 FEBRUARY = datetime(2026, 2, 1, tzinfo=UTC)
-ALWAYS = Span()
+ALWAYS = TimeRange()
 
 
 @pytest.fixture
@@ -39,11 +39,11 @@ async def orders_url(database_url: str, owner: asyncpg.Connection) -> str:
     async with rig(database_url) as wallet:
         await wallet.settle(*(open_account(serial_no=f"O-{user}", user_id=user) for user in ("u-1", "u-2")))
         await wallet.settle(*(recharge(serial_no=one) for one in numbers))
-        await wallet.settle(*(_paid(one) for one in numbers[:3]), _paid("R-4", status="failed"))
+        await wallet.settle(*(_move_now(one) for one in numbers[:3]), _move_now("R-4", status="failed"))
         # It contradicts, and changes nothing.
-        await wallet.settle(_paid("R-1", status="failed", gateway_ref="gw-other"))
+        await wallet.settle(_move_now("R-1", status="failed", gateway_ref="gw-other"))
         # It repeats what is known, by another payment, and changes nothing either.
-        await wallet.settle(_paid("R-3", gateway_ref="gw-another"))
+        await wallet.settle(_move_now("R-3", gateway_ref="gw-another"))
         await wallet.settle(
             asked(bodies.WITHDRAW, serial_no="W-1", amount="30.00"),
             asked(bodies.WITHDRAW, serial_no="W-2", amount="30.00"),
@@ -51,20 +51,20 @@ async def orders_url(database_url: str, owner: asyncpg.Connection) -> str:
             asked(bodies.TRANSFER, serial_no="T-1"),
         )
         await wallet.settle(
-            _paid("W-1", amount="30.00"),
-            _paid("W-2", amount="30.00", status="failed"),
-            _paid("F-1", amount="30.00"),
+            _move_now("W-1", amount="30.00"),
+            _move_now("W-2", amount="30.00", status="failed"),
+            _move_now("F-1", amount="30.00"),
         )
     await owner.execute("UPDATE orders SET status = 'expired', due_at = NULL WHERE serial_no = 'R-6'")
     return database_url
 
 
-def asked(good: bodies.JsonObject, **changes: str) -> Incoming:
+def asked(good: bodies.JsonObject, **changes: str) -> InboundMessage:
     """Return a command as it arrives."""
     return command(changed(good, changes))
 
 
-def _paid(number: str, **changes: str) -> Incoming:
+def _move_now(number: str, **changes: str) -> InboundMessage:
     facts: dict[str, Any] = {"amount": "100.00", "currency": "TWD", "gateway_ref": f"gw-{number}"}
     return result(payment_order_no=number, occurred_at="2026-01-02T03:04:05Z", **(facts | changes))
 
@@ -88,12 +88,12 @@ ALL = [
 ]
 
 
-async def compared(url: str, *lines: str, span: Span | None = None) -> tuple[Report, list[Finding]]:
+async def compared(url: str, *lines: str, span: TimeRange | None = None) -> tuple[Report, list[Finding]]:
     """Return the report on a file with these lines, and all its findings."""
     findings: list[Finding] = []
     report = await reconcile(url, reader(*lines), span=span, on_findings=findings.extend)
     assert report.lines == len(lines)
-    assert report.verdicts.total() == report.verdicts[Verdict.MATCHED] + len(findings)
+    assert report.verdicts.total() == report.verdicts[Comparison.MATCHED] + len(findings)
     return report, findings
 
 
@@ -101,7 +101,7 @@ async def test_both_sides_agree(orders_url: str) -> None:
     report, findings = await compared(orders_url, *ALL, span=ALWAYS)
 
     assert (report.clean, findings) == (True, [])
-    assert report.verdicts == {Verdict.MATCHED: len(ALL)}
+    assert report.verdicts == {Comparison.MATCHED: len(ALL)}
 
 
 async def test_an_empty_file_agrees_with_no_span(orders_url: str) -> None:
@@ -113,43 +113,43 @@ async def test_an_empty_file_agrees_with_no_span(orders_url: str) -> None:
 @pytest.mark.parametrize(
     ("text", "verdict", "detail"),
     [
-        (said(9), Verdict.MISSING_HERE, "there is no order of this number"),
-        (said("O-u-1"), Verdict.MISSING_HERE, "there is no order of this number"),
-        (said("r-1"), Verdict.MISSING_HERE, "there is no order of this number"),
-        (said(1, kind="payout", amount="1.00"), Verdict.DIFFERENT_KIND, "payout there, recharge here"),
-        (said("T-1"), Verdict.DIFFERENT_KIND, "charge there, transfer here"),
-        (said("W-1", amount="30.00"), Verdict.DIFFERENT_KIND, "charge there, withdraw here"),
+        (said(9), Comparison.MISSING_HERE, "there is no order of this number"),
+        (said("O-u-1"), Comparison.MISSING_HERE, "there is no order of this number"),
+        (said("r-1"), Comparison.MISSING_HERE, "there is no order of this number"),
+        (said(1, kind="payout", amount="1.00"), Comparison.DIFFERENT_KIND, "payout there, recharge here"),
+        (said("T-1"), Comparison.DIFFERENT_KIND, "charge there, transfer here"),
+        (said("W-1", amount="30.00"), Comparison.DIFFERENT_KIND, "charge there, withdraw here"),
         (
             said("W-2", kind="payout", amount="30.00"),
-            Verdict.DIFFERENT_STATUS,
+            Comparison.DIFFERENT_STATUS,
             "succeeded there, failed here",
         ),
         (
             said("F-1", kind="refund", amount="40.00"),
-            Verdict.DIFFERENT_AMOUNT,
+            Comparison.DIFFERENT_AMOUNT,
             "40.00 TWD there, 30.00 TWD here",
         ),
         (
             said(1, amount="100.01", status="failed"),
-            Verdict.DIFFERENT_AMOUNT,
+            Comparison.DIFFERENT_AMOUNT,
             "100.01 TWD there, 100.00 TWD here",
         ),
-        (said(1, currency="USD"), Verdict.DIFFERENT_AMOUNT, "100.00 USD there, 100.00 TWD here"),
-        (said(1, status="failed"), Verdict.DIFFERENT_STATUS, "failed there, succeeded here"),
-        (said(5), Verdict.DIFFERENT_STATUS, "succeeded there, pending here"),
-        (said(6), Verdict.DIFFERENT_STATUS, "succeeded there, expired here"),
-        (said(5, status="failed"), Verdict.DIFFERENT_STATUS, "failed there, pending here"),
-        (said(1, gateway_ref="gw-9"), Verdict.DIFFERENT_REF, "gw-9 there, gw-R-1 here"),
-        ("nonsense", Verdict.BAD_LINE, "it has 1 values, and the first line names 7"),
+        (said(1, currency="USD"), Comparison.DIFFERENT_AMOUNT, "100.00 USD there, 100.00 TWD here"),
+        (said(1, status="failed"), Comparison.DIFFERENT_STATUS, "failed there, succeeded here"),
+        (said(5), Comparison.DIFFERENT_STATUS, "succeeded there, pending here"),
+        (said(6), Comparison.DIFFERENT_STATUS, "succeeded there, expired here"),
+        (said(5, status="failed"), Comparison.DIFFERENT_STATUS, "failed there, pending here"),
+        (said(1, gateway_ref="gw-9"), Comparison.DIFFERENT_REF, "gw-9 there, gw-R-1 here"),
+        ("nonsense", Comparison.BAD_LINE, "it has 1 values, and the first line names 7"),
     ],
 )
 async def test_a_difference_is_found_and_the_rest_is_compared(
-    orders_url: str, text: str, verdict: Verdict, detail: str
+    orders_url: str, text: str, verdict: Comparison, detail: str
 ) -> None:
     report, (finding,) = await compared(orders_url, said(2), text, said(3))
 
     assert (finding.verdict, finding.line_no, finding.detail) == (verdict, 3, detail)
-    assert report.verdicts == {Verdict.MATCHED: 2, verdict: 1}
+    assert report.verdicts == {Comparison.MATCHED: 2, verdict: 1}
     assert report.findings == [finding]
     assert not report.clean
 
@@ -171,24 +171,24 @@ async def test_a_second_line_about_a_payment_is_found_wherever_it_stands(
 
         report, (finding,) = await compared(orders_url, said(1), said(2), again)
 
-        assert (finding.verdict, finding.line_no, finding.detail) == (Verdict.DUPLICATE, 4, detail)
-        assert report.verdicts[Verdict.MATCHED] == 2
+        assert (finding.verdict, finding.line_no, finding.detail) == (Comparison.DUPLICATE, 4, detail)
+        assert report.verdicts[Comparison.MATCHED] == 2
 
 
 async def test_what_moved_in_the_span_and_is_not_in_the_file_is_missing_there(orders_url: str) -> None:
-    async def missing(span: Span | None) -> list[str | None]:
+    async def missing(span: TimeRange | None) -> list[str | None]:
         _, findings = await compared(orders_url, said(2), span=span)
         assert {(finding.verdict, finding.detail) for finding in findings} <= {
-            (Verdict.MISSING_THERE, "the gateway said on 2026-01-02 03:04:05Z that it succeeded")
+            (Comparison.MISSING_THERE, "the gateway said on 2026-01-02 03:04:05Z that it succeeded")
         }
         return [finding.payment_order_no for finding in findings]
 
     assert await missing(None) == []
     assert await missing(ALWAYS) == ["F-1", "R-1", "R-3", "W-1"]
-    assert await missing(Span(since=NEW_YEAR, before=FEBRUARY)) == ["F-1", "R-1", "R-3", "W-1"]
+    assert await missing(TimeRange(since=NEW_YEAR, before=FEBRUARY)) == ["F-1", "R-1", "R-3", "W-1"]
     # It is the gateway's own time that counts, and not when the wallet heard of it.
-    assert await missing(Span(since=FEBRUARY)) == []
-    assert await missing(Span(before=NEW_YEAR)) == []
+    assert await missing(TimeRange(since=FEBRUARY)) == []
+    assert await missing(TimeRange(before=NEW_YEAR)) == []
 
 
 def test_every_kind_of_payment_and_every_status_is_judged() -> None:
@@ -236,7 +236,7 @@ async def test_only_the_first_of_each_kind_are_kept(orders_url: str) -> None:
         orders_url, reader(*(said(number) for number in range(10, 40)), "bad"), span=None, shown_max=2
     )
 
-    assert report.verdicts == {Verdict.MISSING_HERE: 30, Verdict.BAD_LINE: 1}
+    assert report.verdicts == {Comparison.MISSING_HERE: 30, Comparison.BAD_LINE: 1}
     assert [finding.line_no for finding in report.findings] == [2, 3, 32]
 
 

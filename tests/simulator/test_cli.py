@@ -8,7 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 from typer.testing import CliRunner
 
-from payment_simulator.behaviours import Mood
+from payment_simulator.behaviours import Behaviour
 from payment_simulator.cli import app
 from payment_simulator.scenario import NAMED
 from tests.simulator.world import Wallet, gateway
@@ -20,7 +20,7 @@ def test_the_moods_are_printed_for_people() -> None:
     printed = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["moods"])
 
     assert printed.exit_code == 0
-    for expected in [mood.channel for mood in Mood] + list(NAMED):
+    for expected in [mood.channel for mood in Behaviour] + list(NAMED):
         assert expected in printed.output
 
 
@@ -28,7 +28,7 @@ def test_the_moods_are_printed_for_programs() -> None:
     printed = CliRunner().invoke(app, ["moods", "--json"])
 
     catalogue = json.loads(printed.output)
-    assert [mood["channel"] for mood in catalogue["moods"]] == [mood.channel for mood in Mood]
+    assert [mood["channel"] for mood in catalogue["moods"]] == [mood.channel for mood in Behaviour]
     assert catalogue["scenarios"]["rough"]["rates"]["declined"] == 0.15
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from payment_simulator.behaviours import Mood
+from payment_simulator.behaviours import Behaviour
 from payment_simulator.decide import Ending, Payment, plan
 from payment_simulator.intake import Arrival, take
 from payment_simulator.scenario import NAMED
@@ -22,7 +22,7 @@ ROUGH = NAMED["rough"]
 STEADY = ROUGH.model_copy(update={"late_after_seconds": 60.0})
 HOUR = timedelta(hours=1)
 
-type_of_fate = tuple[Mood, str, tuple[tuple[str, timedelta, timedelta | None, bool], ...]]
+type_of_fate = tuple[Behaviour, str, tuple[tuple[str, timedelta, timedelta | None, bool], ...]]
 
 
 def test_a_fate_is_the_same_in_every_release() -> None:
@@ -30,7 +30,7 @@ def test_a_fate_is_the_same_in_every_release() -> None:
     payment = plan(request("R-20260102-000001"), NOON, ROUGH.model_copy(update={"seed": 7}))
 
     assert payment.gateway_ref == "sim_a54b08e54dd7cce9c84a74cc"
-    assert payment.mood is Mood.SUCCEEDED
+    assert payment.mood is Behaviour.SUCCEEDED
     assert [answer.due_at for answer in payment.plan] == [NOON + timedelta(microseconds=1_975_186)]
 
 
@@ -92,7 +92,7 @@ def test_the_rates_are_those_of_the_scenario() -> None:
     for mood, rate in ROUGH.rates.items():
         # Three standard deviations are at most 0.76 % here; and the draw is always the same.
         assert met[mood] / payments == pytest.approx(rate, abs=0.008), mood
-    assert met[Mood.SUCCEEDED] / payments == pytest.approx(1 - sum(ROUGH.rates.values()), abs=0.01)
+    assert met[Behaviour.SUCCEEDED] / payments == pytest.approx(1 - sum(ROUGH.rates.values()), abs=0.01)
 
 
 def test_another_seed_is_another_fate() -> None:
@@ -104,7 +104,7 @@ def test_another_seed_is_another_fate() -> None:
 def test_a_sandbox_channel_has_its_mood_in_every_scenario() -> None:
     moods = {plan(request(f"R-{n}", channel="sandbox_late"), NOON, ROUGH).mood for n in range(100)}
 
-    assert moods == {Mood.LATE}
+    assert moods == {Behaviour.LATE}
 
 
 def _fate(payment: Payment) -> type_of_fate:

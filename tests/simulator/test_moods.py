@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from payment_simulator.behaviours import LATE_SECONDS, TABLE, Mood, asked_for_by
+from payment_simulator.behaviours import LATE_SECONDS, TABLE, Behaviour, asked_for_by
 from payment_simulator.decide import Answer, Payment, plan
 from payment_simulator.scenario import NAMED, Scenario
 from tests.simulator.requests import HALF_PAST, NOON, request
@@ -21,37 +21,37 @@ TICKING = Scenario(delay_min_seconds=1, delay_max_seconds=1)
 
 # mood: what is told, as (seconds after the request, status, amount, currency, forged); 1800 is the expiry
 TOLD = {
-    Mood.SUCCEEDED: [(1, "succeeded", "100.00", "TWD", False)],
-    Mood.DECLINED: [(1, "failed", "100.00", "TWD", False)],
-    Mood.UNKNOWN_THEN_SUCCEEDED: [
+    Behaviour.SUCCEEDED: [(1, "succeeded", "100.00", "TWD", False)],
+    Behaviour.DECLINED: [(1, "failed", "100.00", "TWD", False)],
+    Behaviour.UNKNOWN_THEN_SUCCEEDED: [
         (1, "unknown", "100.00", "TWD", False),
         (2, "succeeded", "100.00", "TWD", False),
     ],
-    Mood.DUPLICATE: [
+    Behaviour.DUPLICATE: [
         (1, "succeeded", "100.00", "TWD", False),
         (1, "succeeded", "100.00", "TWD", False),
         (2, "succeeded", "100.00", "TWD", False),
     ],
-    Mood.CONTRADICTION: [
+    Behaviour.CONTRADICTION: [
         (1, "succeeded", "100.00", "TWD", False),
         (2, "failed", "100.00", "TWD", False),
     ],
-    Mood.WRONG_AMOUNT: [(1, "succeeded", "100.01", "TWD", False)],
-    Mood.WRONG_CURRENCY: [(1, "succeeded", "100.00", "USD", False)],
-    Mood.BAD_SIGNATURE: [(1, "succeeded", "100.00", "TWD", True)],
-    Mood.SILENT: [],
-    Mood.LATE: [(1801, "succeeded", "100.00", "TWD", False)],
-    Mood.FAILED_THEN_SUCCEEDED: [
+    Behaviour.WRONG_AMOUNT: [(1, "succeeded", "100.01", "TWD", False)],
+    Behaviour.WRONG_CURRENCY: [(1, "succeeded", "100.00", "USD", False)],
+    Behaviour.BAD_SIGNATURE: [(1, "succeeded", "100.00", "TWD", True)],
+    Behaviour.SILENT: [],
+    Behaviour.LATE: [(1801, "succeeded", "100.00", "TWD", False)],
+    Behaviour.FAILED_THEN_SUCCEEDED: [
         (1, "failed", "100.00", "TWD", False),
         (2, "succeeded", "100.00", "TWD", False),
     ],
-    Mood.LOST: [],
+    Behaviour.LOST: [],
 }
 
 
 @pytest.mark.parametrize("kind", list(TABLE))
-@pytest.mark.parametrize("mood", list(Mood))
-def test_a_mood_tells_what_its_row_says(kind: PaymentKind, mood: Mood) -> None:
+@pytest.mark.parametrize("mood", list(Behaviour))
+def test_a_mood_tells_what_its_row_says(kind: PaymentKind, mood: Behaviour) -> None:
     payment = plan(request(kind=kind, channel=mood.channel), NOON, TICKING)
 
     told = [
@@ -62,8 +62,8 @@ def test_a_mood_tells_what_its_row_says(kind: PaymentKind, mood: Mood) -> None:
     assert payment.mood is mood
 
 
-@pytest.mark.parametrize("mood", list(Mood))
-def test_everything_that_is_told_of_a_payment_has_its_number_and_one_gateway_ref(mood: Mood) -> None:
+@pytest.mark.parametrize("mood", list(Behaviour))
+def test_everything_that_is_told_of_a_payment_has_its_number_and_one_gateway_ref(mood: Behaviour) -> None:
     payment = plan(request("R-7", channel=mood.channel), NOON, TICKING)
 
     results = [_result(answer) for answer in payment.plan]
@@ -122,7 +122,7 @@ def test_what_no_gateway_can_do_is_declined_with_the_reason(fields: dict[str, st
     payment = plan(request(**fields), NOON, TICKING)
 
     (answer,) = payment.plan
-    assert payment.mood is Mood.DECLINED
+    assert payment.mood is Behaviour.DECLINED
     assert (answer.status, _result(answer).reason) == ("failed", reason)
 
 
@@ -175,7 +175,7 @@ def test_reordering_works_without_delays_too() -> None:
 
 @settings(deadline=None)  # the machine may be busy with servers
 @given(
-    mood=st.sampled_from(Mood),
+    mood=st.sampled_from(Behaviour),
     number=st.from_regex(r"\A[A-Za-z0-9._:-]{1,64}\Z"),
     scenario=st.builds(
         Scenario,
@@ -189,7 +189,7 @@ def test_reordering_works_without_delays_too() -> None:
     minor=st.integers(1, money.AMOUNT_MAX_MINOR),
 )
 def test_whatever_is_told_is_well_formed_and_has_happened(
-    mood: Mood, number: str, scenario: Scenario, currency: str, minor: int
+    mood: Behaviour, number: str, scenario: Scenario, currency: str, minor: int
 ) -> None:
     charge = request(number, channel=mood.channel, currency=currency, amount=money.to_text(minor, currency))
 
@@ -206,7 +206,7 @@ def test_whatever_is_told_is_well_formed_and_has_happened(
 
 
 def test_each_mood_has_a_channel_that_the_contract_allows() -> None:
-    for mood in Mood:
+    for mood in Behaviour:
         assert asked_for_by(request(channel=mood.channel).channel, PaymentKind.CHARGE) is mood
 
 
@@ -216,19 +216,19 @@ def test_ordinary_channels_ask_for_no_mood(kind: PaymentKind) -> None:
     assert asked_for_by("declined", kind) is None
 
 
-@pytest.mark.parametrize("mood", list(Mood))
-def test_a_refund_can_have_another_mood_than_its_recharge(mood: Mood) -> None:
+@pytest.mark.parametrize("mood", list(Behaviour))
+def test_a_refund_can_have_another_mood_than_its_recharge(mood: Behaviour) -> None:
     channel = request(channel=mood.refund_channel).channel
 
     charge = plan(request("R-1", channel=channel), NOON, NAMED["rough"])
     refund = plan(request("F-1", kind=PaymentKind.REFUND, channel=channel), NOON, NAMED["rough"])
 
-    assert (charge.mood, refund.mood) == (Mood.SUCCEEDED, mood)
+    assert (charge.mood, refund.mood) == (Behaviour.SUCCEEDED, mood)
 
 
 @pytest.mark.parametrize("kind", [PaymentKind.PAYOUT, PaymentKind.REFUND])
 def test_what_never_expires_is_late_after_a_time_of_its_own(kind: PaymentKind) -> None:
-    outgoing = request(kind=kind, channel=Mood.LATE.channel, expires_at=None)
+    outgoing = request(kind=kind, channel=Behaviour.LATE.channel, expires_at=None)
 
     (answer,) = plan(outgoing, NOON, TICKING).plan
     (told,) = plan(outgoing, NOON, TICKING.model_copy(update={"late_after_seconds": 7.0})).plan

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from payment_simulator.behaviours import Mood
+from payment_simulator.behaviours import Behaviour
 from payment_simulator.decide import plan
 from payment_simulator.scenario import DEFAULT, NAMED, Scenario, ScenarioUnusable, load
 from tests.simulator.requests import NOON, request
@@ -38,7 +38,7 @@ def test_a_file_is_a_scenario(tmp_path: Path) -> None:
         delay_max_seconds=1.5,
         late_after_seconds=30,
         reordering_rate=0.1,
-        rates={Mood.DECLINED: 0.25, Mood.SILENT: 0.01},
+        rates={Behaviour.DECLINED: 0.25, Behaviour.SILENT: 0.01},
     )
 
 
@@ -72,7 +72,7 @@ def test_what_is_neither_a_name_nor_a_file_is_refused_with_the_names() -> None:
 
 
 def test_rates_may_add_up_to_exactly_one() -> None:
-    tenths = dict.fromkeys(list(Mood)[:10], 0.1)  # as floats, their sum is not 1
+    tenths = dict.fromkeys(list(Behaviour)[:10], 0.1)  # as floats, their sum is not 1
 
     assert Scenario(rates=tenths).rates == tenths
 
@@ -103,9 +103,9 @@ def test_payouts_and_refunds_may_be_otherwise(tmp_path: Path) -> None:
     assert scenario.of(PaymentKind.CHARGE) == scenario
     payout, refund = scenario.of(PaymentKind.PAYOUT), scenario.of(PaymentKind.REFUND)
     assert (payout.seed, payout.delay_max_seconds, payout.late_after_seconds) == (7, 60, 30)
-    assert payout.rates == {Mood.DECLINED: 0.25}
-    assert (refund.delay_max_seconds, refund.rates) == (1.5, {Mood.SILENT: 1})
-    assert plan(request(kind=PaymentKind.REFUND), NOON, scenario).mood is Mood.SILENT
+    assert payout.rates == {Behaviour.DECLINED: 0.25}
+    assert (refund.delay_max_seconds, refund.rates) == (1.5, {Behaviour.SILENT: 1})
+    assert plan(request(kind=PaymentKind.REFUND), NOON, scenario).mood is Behaviour.SILENT
 
 
 @pytest.mark.parametrize(

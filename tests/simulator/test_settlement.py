@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from payment_simulator.behaviours import Mood
+from payment_simulator.behaviours import Behaviour
 from payment_simulator.cli import app
 from payment_simulator.intake import Arrival, take
 from payment_simulator.scenario import Scenario
 from payment_simulator.settlement import Difference, Span, settled, write
-from payment_simulator.state import State, StateUnusable, books
+from payment_simulator.state import State, StateUnusable, settled_payments
 from tests.simulator.requests import NOON, body
 from wallet_schemas.settlement import COLUMNS, SettlementLine
 
@@ -43,7 +43,7 @@ def asked(state: State, *bodies: bytes) -> None:
 
 def rows(path: Path, after: timedelta, span: Span | None = None) -> list[tuple[str, ...]]:
     """Return the lines of the file, as it is written that long after noon, without those that are the same."""
-    with books(path, NOON + after) as found:
+    with settled_payments(path, NOON + after) as found:
         return [
             (line.payment_order_no, line.kind, line.amount, line.currency, line.status)
             for line in settled(found, span or Span())
@@ -54,7 +54,7 @@ def spoilt(path: Path, **shares: float) -> tuple[list[str], dict[str, int]]:
     """Return the lines of a file with differences, without the first, and how often which difference is in it."""
     out = StringIO()
     wanted = {Difference(name): share for name, share in shares.items()}
-    with books(path, NOON + HOUR) as found:
+    with settled_payments(path, NOON + HOUR) as found:
         payments, differences = write(settled(found, Span()), out, shares=wanted, seed=7)
     header, *lines = out.getvalue().removesuffix("\r\n").split("\r\n")
     assert header == ",".join(COLUMNS)
@@ -65,9 +65,9 @@ def spoilt(path: Path, **shares: float) -> tuple[list[str], dict[str, int]]:
 def test_each_payment_stands_in_it_once_with_the_state_that_it_is_in(state: State, path: Path) -> None:
     asked(
         state,
-        *(body(f"C-{mood}", channel=mood.channel) for mood in Mood),
+        *(body(f"C-{mood}", channel=mood.channel) for mood in Behaviour),
         body("P-1", kind="payout", expires_at=None),
-        body("R-1", kind="refund", channel=Mood.DECLINED.channel, expires_at=None),
+        body("R-1", kind="refund", channel=Behaviour.DECLINED.channel, expires_at=None),
     )
 
     assert rows(path, timedelta(0)) == []
@@ -89,7 +89,7 @@ def test_each_payment_stands_in_it_once_with_the_state_that_it_is_in(state: Stat
 
 
 def test_it_follows_a_payment_through_its_states(state: State, path: Path) -> None:
-    asked(state, body("C-1", channel=Mood.FAILED_THEN_SUCCEEDED.channel))
+    asked(state, body("C-1", channel=Behaviour.FAILED_THEN_SUCCEEDED.channel))
 
     told = [[status for *_, status in rows(path, seconds * SECOND)] for seconds in (0, 1, 2, 3)]
 
@@ -97,7 +97,7 @@ def test_it_follows_a_payment_through_its_states(state: State, path: Path) -> No
 
 
 def test_a_span_is_that_of_the_time_when_the_state_was_reached(state: State, path: Path) -> None:
-    asked(state, body("C-1"), body("C-2", channel=Mood.UNKNOWN_THEN_SUCCEEDED.channel))
+    asked(state, body("C-1"), body("C-2", channel=Behaviour.UNKNOWN_THEN_SUCCEEDED.channel))
 
     assert [number for number, *_ in rows(path, HOUR, Span(since=NOON + SECOND * 2))] == ["C-2"]
     assert [number for number, *_ in rows(path, HOUR, Span(before=NOON + SECOND * 2))] == ["C-1"]
@@ -189,5 +189,8 @@ def test_what_is_wrong_is_said_in_one_line(
 def test_books_of_another_version_are_not_read(state: State, path: Path) -> None:
     state._connection.execute("UPDATE schema_version SET version = 99")
 
-    with pytest.raises(StateUnusable, match="cannot be read: it has schema version 99"), books(path, NOON):
+    with (
+        pytest.raises(StateUnusable, match="cannot be read: it has schema version 99"),
+        settled_payments(path, NOON),
+    ):
         pass

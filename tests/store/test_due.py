@@ -100,7 +100,7 @@ async def test_an_order_is_put_off_unless_it_has_ended(database: Database) -> No
 
     async with database.transaction() as connection:
         for serial_no in ("R-1", "R-2", "R-9"):
-            await orders.put_off(connection, serial_no, timedelta(hours=1))
+            await orders.reschedule(connection, serial_no, timedelta(hours=1))
 
     async with _taken(database) as found:
         assert found == []
@@ -117,7 +117,7 @@ async def test_an_order_is_put_off_unless_it_has_ended(database: Database) -> No
 async def test_an_order_may_be_asked_about_for_years(database: Database) -> None:
     """Every minute for a month is more than 16 bits hold, and a withdrawal never ends by itself."""
     await _write(database, due(1))
-    asked = replace(due(1), asked=1_000_000)
+    asked = replace(due(1), inquiries=1_000_000)
 
     async with database.transaction() as connection:
         await orders.advance(connection, [(due(1), asked)])
@@ -133,7 +133,7 @@ def _refund(number: int, about: str, amount_minor: int, status: OrderStatus) -> 
     return replace(
         order(number, f"F-{number}"),
         order_type=OrderType.REFUND,
-        about_serial_no=about,
+        parent_serial_no=about,
         amount_minor=amount_minor,
         status=status,
         expires_at=None,
@@ -165,7 +165,7 @@ async def test_the_refunds_of_an_order_that_have_not_failed_are_summed_up(databa
 async def test_what_is_captured_of_a_hold_is_no_refund_of_it(database: Database) -> None:
     held = _of_type(1, OrderType.HOLD, OrderStatus.ACTIVE)
     captured = replace(
-        _of_type(2, OrderType.CAPTURE, OrderStatus.SUCCEEDED), about_serial_no="R-1", counter_account_id=2
+        _of_type(2, OrderType.CAPTURE, OrderStatus.SUCCEEDED), parent_serial_no="R-1", counter_account_id=2
     )
     await _write(database, held, captured, users=2)
 
@@ -279,14 +279,14 @@ async def test_an_order_of_every_type_comes_back_as_it_was_written(database: Dat
         replace(
             _of_type(4, OrderType.CAPTURE, OrderStatus.SUCCEEDED),
             amount_minor=40,
-            about_serial_no="R-3",
+            parent_serial_no="R-3",
             counter_account_id=2,
         ),
         replace(
-            _of_type(5, OrderType.RELEASE, OrderStatus.SUCCEEDED), about_serial_no="R-3", transacted_at=None
+            _of_type(5, OrderType.RELEASE, OrderStatus.SUCCEEDED), parent_serial_no="R-3", transacted_at=None
         ),
         replace(_of_type(6, OrderType.TRANSFER, OrderStatus.SUCCEEDED), counter_account_id=2, channel=""),
-        replace(_of_type(7, OrderType.WITHDRAW, OrderStatus.PENDING), asked=3),
+        replace(_of_type(7, OrderType.WITHDRAW, OrderStatus.PENDING), inquiries=3),
     ]
     await _write(database, *made, users=2)
 
@@ -298,12 +298,12 @@ async def test_an_order_of_every_type_comes_back_as_it_was_written(database: Dat
 
 async def test_what_is_overdue_and_the_oldest_payout_are_counted(database: Database) -> None:
     async with database.transaction() as connection:
-        assert await orders.standing(connection) == (0, 0)
+        assert await orders.overdue_stats(connection) == (0, 0)
     payout = replace(_of_type(2, OrderType.WITHDRAW, OrderStatus.PENDING), due_at=FAR_OFF)
     await _write(database, due(1), due(3, FAR_OFF), payout)
 
     async with database.transaction() as connection:
-        overdue, oldest_seconds = await orders.standing(connection)
+        overdue, oldest_seconds = await orders.overdue_stats(connection)
         age = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp() - $1)::float8", AT)
 
     assert overdue == 1

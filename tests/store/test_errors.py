@@ -11,13 +11,13 @@ from tests.servers import Servers
 from tests.servers.ports import free_ports
 from wallet_worker.store.database import READONLY_ROLE, WORKER_ROLE, Database
 from wallet_worker.store.errors import (
+    ConflictError,
     InvariantBrokenError,
-    LostRaceError,
-    RefusedError,
+    StatementRejectedError,
     StoreError,
     UnavailableError,
     UnfitError,
-    mapped,
+    translate_errors,
 )
 
 A_USER = """
@@ -51,7 +51,7 @@ async def test_a_race_for_an_account_is_lost_by_the_name_of_its_constraint(datab
     same_number = await _raised(database, A_USER, "1" * 19, "u-2", 0)
 
     for raised, constraint in ((same_key, "accounts_open_key"), (same_number, "accounts_account_no_key")):
-        assert type(raised) is LostRaceError
+        assert type(raised) is ConflictError
         assert constraint in str(raised)
     assert isinstance(same_key.__cause__, asyncpg.UniqueViolationError)
 
@@ -64,7 +64,7 @@ async def test_another_unique_violation_is_no_race(database: Database) -> None:
 
     refused = await _raised(database, outbox, message_id)
 
-    assert type(refused) is RefusedError
+    assert type(refused) is StatementRejectedError
     assert "outbox_pkey" in str(refused)
 
 
@@ -82,7 +82,7 @@ async def test_another_unique_violation_is_no_race(database: Database) -> None:
 async def test_what_no_repetition_mends_is_refused(
     database: Database, statement: str, arguments: tuple[object, ...]
 ) -> None:
-    assert type(await _raised(database, statement, *arguments)) is RefusedError
+    assert type(await _raised(database, statement, *arguments)) is StatementRejectedError
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ async def test_a_lock_that_is_not_given_in_time_is_a_lost_race(
         await sweeper.execute("SELECT FROM accounts FOR UPDATE")
         lost = await _raised(database, "SELECT FROM accounts FOR UPDATE", first="SET LOCAL lock_timeout = 50")
 
-    assert type(lost) is LostRaceError
+    assert type(lost) is ConflictError
     assert str(lost) == (
         "a lock was not given in time: canceling statement due to lock timeout (SQLSTATE 55P03)"
     )
@@ -142,7 +142,7 @@ async def test_a_deadlock_is_a_lost_race_for_one_and_no_matter_for_the_other(
     ended = await asyncio.gather(take("u-1", "u-2"), take("u-2", "u-1"), return_exceptions=True)
 
     (lost,) = (one for one in ended if one is not None)
-    assert type(lost) is LostRaceError
+    assert type(lost) is ConflictError
     assert "deadlock detected" in str(lost)
 
 
@@ -156,7 +156,7 @@ async def test_a_serialization_failure_is_a_lost_race(database: Database) -> Non
             await _execute(database, "UPDATE accounts SET balance = 1")
             await connection.execute("UPDATE accounts SET balance = 2")
 
-    with pytest.raises(LostRaceError, match="could not serialize access"):
+    with pytest.raises(ConflictError, match="could not serialize access"):
         await change_what_another_has_changed_since()
 
 
@@ -264,20 +264,20 @@ def _all(kind: type[BaseException]) -> list[type[BaseException]]:
     ],
 )
 def test_no_error_of_the_driver_passes_unmapped(kind: type[BaseException]) -> None:
-    with pytest.raises(StoreError), mapped():
+    with pytest.raises(StoreError), translate_errors():
         raise kind("as the driver would say")
 
 
 def test_what_is_ours_passes_as_it_is() -> None:
     for kind in (
         UnavailableError,
-        LostRaceError,
-        RefusedError,
+        ConflictError,
+        StatementRejectedError,
         InvariantBrokenError,
         KeyError,
         asyncio.CancelledError,
     ):
-        with pytest.raises(kind), mapped():
+        with pytest.raises(kind), translate_errors():
             raise kind("said")
 
 

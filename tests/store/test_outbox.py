@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from wallet_worker.core.facts import Outgoing
+from wallet_worker.core.facts import OutboxMessage
 from wallet_worker.store import outbox
 from wallet_worker.store.database import Database
 from wallet_worker.store.outbox import RELAY_AFTER, RELAY_BACKOFF_MAX
@@ -16,11 +16,11 @@ from wallet_worker.store.outbox import RELAY_AFTER, RELAY_BACKOFF_MAX
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-def row(number: int, body: bytes = b"{}") -> Outgoing:
-    return Outgoing(UUID(int=number), "wallet.events", "order.pending", body, f"c-{number}", None)
+def row(number: int, body: bytes = b"{}") -> OutboxMessage:
+    return OutboxMessage(UUID(int=number), "wallet.events", "order.pending", body, f"c-{number}", None)
 
 
-async def _promised(database: Database, sweeper: asyncpg.Connection, *rows: Outgoing) -> None:
+async def _promised(database: Database, sweeper: asyncpg.Connection, *rows: OutboxMessage) -> None:
     """Write rows that are overdue, the first the longest."""
     async with database.transaction() as connection:
         await outbox.insert(connection, rows, NOW)
@@ -41,10 +41,10 @@ async def _taken(database: Database, limit: int = 500) -> AsyncIterator[list[int
 
 async def test_a_row_comes_back_as_it_was_written(database: Database, sweeper: asyncpg.Connection) -> None:
     rows = [
-        Outgoing(
+        OutboxMessage(
             UUID(int=1), "", "amq.rabbitmq.reply-to.x", b"\0\xff", "c\0\udcff", "00-ab-cd-01", b"\x80\0props"
         ),
-        Outgoing(UUID(int=2), "wallet.events", "é", b""),
+        OutboxMessage(UUID(int=2), "wallet.events", "é", b""),
     ]
 
     await _promised(database, sweeper, *rows)

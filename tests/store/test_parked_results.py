@@ -123,11 +123,11 @@ async def test_what_was_let_go_can_be_held_again_unless_another_has_it(database:
         (found,) = await parked_results.take_due(connection, 1)
 
     async with database.transaction() as one, database.transaction() as other:
-        assert await parked_results.hold(one, found.parked_id)
-        assert not await parked_results.hold(other, found.parked_id)
+        assert await parked_results.lock(one, found.parked_id)
+        assert not await parked_results.lock(other, found.parked_id)
         await parked_results.delete(one, [found.parked_id])
     async with database.transaction() as connection:
-        assert not await parked_results.hold(connection, found.parked_id)
+        assert not await parked_results.lock(connection, found.parked_id)
 
 
 async def test_changing_what_is_not_there_is_a_broken_invariant(database: Database) -> None:

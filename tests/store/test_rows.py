@@ -13,16 +13,16 @@ from wallet_schemas.codes import Code
 from wallet_schemas.payments import PaymentResult
 from wallet_schemas.values import AccountStatus, OrderStatus, OrderType, OutcomeStatus, ProcessingStatus
 from wallet_worker.core.accounts import Account, AccountKey, opened
-from wallet_worker.core.facts import Command, Receipt
+from wallet_worker.core.facts import StoredCommand, StoredResult
 from wallet_worker.core.ids import account_no
 from wallet_worker.core.orders import Order
 from wallet_worker.store import accounts, commands, orders, payment_results
 from wallet_worker.store.database import Database
-from wallet_worker.store.errors import InvariantBrokenError, LostRaceError
+from wallet_worker.store.errors import ConflictError, InvariantBrokenError
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
 KEY = AccountKey("u-1", "basic", "TWD")
-COMMAND = Command(
+COMMAND = StoredCommand(
     "R-1",
     "order.recharge.v1",
     bytes(32),
@@ -226,7 +226,7 @@ async def test_an_order_comes_back_as_it_was_written(database: Database) -> None
 async def test_an_order_advances_only_from_the_status_that_was_read(database: Database) -> None:
     await _with_order(database)
     succeeded = replace(order(1, "R-1"), status=OrderStatus.SUCCEEDED, transacted_at=AT, late=True)
-    succeeded = replace(succeeded, due_at=None, asked=2)
+    succeeded = replace(succeeded, due_at=None, inquiries=2)
     async with database.transaction() as connection:
         await orders.advance(connection, [(order(1, "R-1"), succeeded)])
 
@@ -248,7 +248,7 @@ async def test_the_loser_of_a_race_for_a_serial_number_has_written_nothing(
             await accounts.insert(connection, [account(2, AccountKey("u-2", "basic", "TWD"))])
             await commands.insert(connection, [COMMAND])
 
-    with pytest.raises(LostRaceError, match="commands_pkey"):
+    with pytest.raises(ConflictError, match="commands_pkey"):
         await lose()
 
     assert await sweeper.fetchval("SELECT count(*) FROM accounts") == 1
@@ -261,7 +261,7 @@ async def test_of_a_result_that_comes_again_the_first_receipt_is_kept(
     database: Database, sweeper: asyncpg.Connection
 ) -> None:
     result = PaymentResult.model_validate(RESULT)
-    first = Receipt(result, bytes(32), ProcessingStatus.PROCESSED, Code.OK, AT)
+    first = StoredResult(result, bytes(32), ProcessingStatus.PROCESSED, Code.OK, AT)
     again = first._replace(processing=ProcessingStatus.DUPLICATE, received_at=AT + timedelta(days=1))
     other = again._replace(fingerprint=bytes(31) + b"\1", code=Code.AMOUNT_MISMATCH)
 

@@ -10,8 +10,8 @@ import pytest
 
 from wallet_worker.core.facts import Changes
 from wallet_worker.store import facts
-from wallet_worker.store.errors import LostRaceError, RefusedError
-from wallet_worker.store.facts import Saving
+from wallet_worker.store.errors import ConflictError, StatementRejectedError
+from wallet_worker.store.facts import PipelinedWriter
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 CONNECTION = cast("asyncpg.Connection", None)
@@ -54,12 +54,12 @@ def writing(monkeypatch: pytest.MonkeyPatch) -> Writing:
 
 
 async def test_a_part_is_written_while_something_else_is_done(writing: Writing) -> None:
-    async with Saving(CONNECTION, NOW) as saving:
-        await saving.give_way()
+    async with PipelinedWriter(CONNECTION, NOW) as saving:
+        await saving.yield_control()
         one, two, last = writing.part("one"), writing.part("two"), writing.part("last")
         await saving.begin(one)
         writing.log.append("decided")
-        await saving.give_way()
+        await saving.yield_control()
         writing.log.append("decided")
         await saving.begin(two)
         await saving.end(last)
@@ -77,28 +77,28 @@ async def test_a_part_is_written_while_something_else_is_done(writing: Writing) 
 
 
 async def test_what_cannot_be_written_comes_out_of_the_next_call(writing: Writing) -> None:
-    writing.failing["one"] = RefusedError("no")
+    writing.failing["one"] = StatementRejectedError("no")
     one, two = writing.part("one"), writing.part("two")
 
     async def save() -> None:
-        async with Saving(CONNECTION, NOW) as saving:
+        async with PipelinedWriter(CONNECTION, NOW) as saving:
             await saving.begin(one)
             await saving.end(two)
 
-    with pytest.raises(RefusedError):
+    with pytest.raises(StatementRejectedError):
         await save()
     assert writing.log == ["one begins"]
 
 
 async def test_what_cannot_be_written_comes_out_where_the_block_is_left(writing: Writing) -> None:
-    writing.failing["one"] = LostRaceError("commands_pkey")
+    writing.failing["one"] = ConflictError("commands_pkey")
     one = writing.part("one")
 
     async def save() -> None:
-        async with Saving(CONNECTION, NOW) as saving:
+        async with PipelinedWriter(CONNECTION, NOW) as saving:
             await saving.begin(one)
 
-    with pytest.raises(LostRaceError):
+    with pytest.raises(ConflictError):
         await save()
 
 
@@ -108,13 +108,13 @@ async def test_a_failure_beside_the_writing_is_the_one_that_counts_and_waits_for
 ) -> None:
     """The connection is in use until then: whoever rolls back must not meet the writing."""
     if fails_too:
-        writing.failing["one"] = RefusedError("no")
+        writing.failing["one"] = StatementRejectedError("no")
     one = writing.part("one")
 
     async def save() -> None:
-        async with Saving(CONNECTION, NOW) as saving:
+        async with PipelinedWriter(CONNECTION, NOW) as saving:
             await saving.begin(one)
-            await saving.give_way()
+            await saving.yield_control()
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -133,9 +133,9 @@ async def test_when_the_worker_is_cut_off_the_writing_is_too(
     one = writing.part("one")
 
     async def save() -> None:
-        async with Saving(CONNECTION, NOW) as saving:
+        async with PipelinedWriter(CONNECTION, NOW) as saving:
             await saving.begin(one)
-            await saving.give_way()
+            await saving.yield_control()
             if after_a_failure:
                 raise ZeroDivisionError
             await asyncio.Event().wait()

@@ -10,12 +10,12 @@ from asyncpg.exceptions import _base
 from tests.servers.postgres import find_binaries
 from tests.servers.server import ServersUnavailable
 from wallet_worker.store.errors import (
+    ConflictError,
     InvariantBrokenError,
-    LostRaceError,
-    RefusedError,
+    StatementRejectedError,
     StoreError,
     UnavailableError,
-    mapped,
+    translate_errors,
     translated,
     waited_for,
 )
@@ -80,13 +80,13 @@ def test_every_error_of_the_server_comes_out_as_what_the_table_says(
     if not issubclass(kind, asyncpg.PostgresError):
         return  # a warning, which the server sends beside an answer
     wanted = {
-        Verdict.MESSAGE: RefusedError,
-        Verdict.BEGIN_AGAIN: LostRaceError,
+        Verdict.MESSAGE: StatementRejectedError,
+        Verdict.BEGIN_AGAIN: ConflictError,
         Verdict.WAIT: UnavailableError,
         Verdict.STOP: InvariantBrokenError,
     }[rule_of_code(sqlstate).verdict]
 
-    with pytest.raises(wanted, match=sqlstate), mapped():
+    with pytest.raises(wanted, match=sqlstate), translate_errors():
         raise kind("as the server would say")
 
 
@@ -94,7 +94,7 @@ def test_every_error_of_the_server_comes_out_as_what_the_table_says(
     "kind", [*OF_THE_DRIVER, OSError, TimeoutError, ConnectionResetError, EOFError, ssl.SSLError]
 )
 def test_no_error_of_the_driver_passes_as_it_is(kind: type[BaseException]) -> None:
-    with pytest.raises(StoreError), mapped():
+    with pytest.raises(StoreError), translate_errors():
         raise kind("as the driver would say")
 
 
@@ -157,7 +157,7 @@ def test_a_plan_that_a_change_of_the_schema_has_made_invalid_is_begun_again() ->
     )
     other = asyncpg.PostgresError.new({"C": "0A000", "M": "no such thing on a standby", "R": "Else"})
 
-    assert type(translated(stale)) is LostRaceError
+    assert type(translated(stale)) is ConflictError
     assert isinstance(translated(other), UnavailableError)
 
 

@@ -17,7 +17,7 @@ import asyncpg
 import psutil
 import pytest
 
-from payment_simulator.behaviours import Mood
+from payment_simulator.behaviours import Behaviour
 from tests.demo import place
 from tests.demo.accounting import Found, complaints, statement_faults, unaccounted
 from tests.demo.drawing import draw
@@ -69,10 +69,10 @@ def test_a_small_plan_meets_every_mood_and_every_currency_with_other_digits(plan
 
     assert set(SANDBOX_CHANNELS) <= set(channels.values())
     assert {"JPY", "KWD", "TWD"} <= {command.currency for command in recharges}
-    assert {mood.channel for mood in Mood} <= {
+    assert {mood.channel for mood in Behaviour} <= {
         command.payout_type for command in commands if isinstance(command, Withdraw)
     }
-    assert {mood.refund_channel for mood in Mood} <= {
+    assert {mood.refund_channel for mood in Behaviour} <= {
         channels[command.original_serial_no] for command in commands if isinstance(command, Refund)
     }
 

@@ -15,8 +15,8 @@ from wallet_worker.failpoints import Failpoint, UnknownFailpointError, read
 def test_without_the_variable_every_place_is_the_same_empty_function() -> None:
     assert "WALLET_FAILPOINT" not in os.environ
 
-    assert read({}) is read({"WALLET_FAILPOINT": ""}) is failpoints.passing
-    assert [failpoints.passing(place) for place in Failpoint] == [None] * len(Failpoint)
+    assert read({}) is read({"WALLET_FAILPOINT": ""}) is failpoints.failpoint
+    assert [failpoints.failpoint(place) for place in Failpoint] == [None] * len(Failpoint)
 
 
 @pytest.mark.parametrize("wanted", ["before_comit", "after_commit:often", ":3"])

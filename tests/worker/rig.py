@@ -14,17 +14,17 @@ from typing_extensions import override
 
 from tests.workers import KEYS
 from wallet_schemas.names import SIGNATURE_HEADER
-from wallet_worker.broker.inbox import Delivery, Inbox, Letter, letter
+from wallet_worker.broker.inbox import Delivery, Envelope, Inbox, envelope
 from wallet_worker.broker.publisher import Publisher
-from wallet_worker.core.context import Rules
-from wallet_worker.core.facts import Outgoing
-from wallet_worker.core.inbound import Incoming
+from wallet_worker.core.context import Policy
+from wallet_worker.core.facts import OutboxMessage
+from wallet_worker.core.inbound import InboundMessage
 from wallet_worker.store import accounts
 from wallet_worker.store.database import WORKER_ROLE, Database
 from wallet_worker.telemetry.health import Health
 from wallet_worker.telemetry.metrics import Metrics
 from wallet_worker.worker import batch
-from wallet_worker.worker.batch import Batches
+from wallet_worker.worker.batch import BatchProcessor
 from wallet_worker.worker.outbox import Outbox
 
 WORKER = "0.0.0 test:1"
@@ -35,7 +35,7 @@ class _Silent(Publisher):
     """Publishes nothing, so nothing is confirmed and every promise can be looked at in the outbox."""
 
     @override
-    async def publish(self, rows: Sequence[Outgoing]) -> set[UUID]:
+    async def publish(self, rows: Sequence[OutboxMessage]) -> set[UUID]:
         return set()
 
 
@@ -57,15 +57,15 @@ class Rig:
     """One worker, less its broker."""
 
     database: Database
-    batches: Batches
+    batches: BatchProcessor
     health: Health
     metrics: Metrics
 
-    async def settle(self, *arrived: Incoming, deliveries: int = 0) -> None:
+    async def settle(self, *arrived: InboundMessage, deliveries: int = 0) -> None:
         """Apply what has arrived as one batch."""
         await self.batches._settle([as_letter(one, deliveries) for one in arrived])
 
-    async def settle_each(self, *arrived: Incoming) -> None:
+    async def settle_each(self, *arrived: InboundMessage) -> None:
         """Apply what has arrived one by one."""
         for one in arrived:
             await self.settle(one)
@@ -75,7 +75,7 @@ class Rig:
         await self.batches._sweep_all(asyncio.Event())
 
     async def run(
-        self, *arrived: Incoming, channel: Acknowledged, stopping: asyncio.Event, deliveries: int = 0
+        self, *arrived: InboundMessage, channel: Acknowledged, stopping: asyncio.Event, deliveries: int = 0
     ) -> None:
         """Take what has arrived from an inbox and end when it is empty, as a worker that drains does."""
         inbox = Inbox()
@@ -89,7 +89,7 @@ class Rig:
         return self.metrics.registry.get_sample_value("wallet_lost_races_total") or 0.0
 
 
-def as_letter(one: Incoming, deliveries: int = 0) -> Letter:
+def as_letter(one: InboundMessage, deliveries: int = 0) -> Envelope:
     """Return what has arrived with the properties that a broker would hand over."""
     properties = Basic.Properties(
         message_id="m-1",
@@ -97,7 +97,7 @@ def as_letter(one: Incoming, deliveries: int = 0) -> Letter:
         correlation_id=one.correlation_id,
         headers={} if one.signature is None else {SIGNATURE_HEADER: str(one.signature)},
     )
-    return letter(
+    return envelope(
         one.source,
         one.body,
         properties,
@@ -110,13 +110,13 @@ def as_letter(one: Incoming, deliveries: int = 0) -> Letter:
 @asynccontextmanager
 async def rig(database_url: str) -> AsyncIterator[Rig]:
     """Give a worker without a broker, on a database that has the system accounts of the default rules."""
-    health, metrics, rules = Health(), Metrics(), Rules()
+    health, metrics, rules = Health(), Metrics(), Policy()
     database = Database(database_url, role=WORKER_ROLE, application="wallet tests")
     await database.open()
     async with database.connection() as connection:
         await accounts.ensure_lanes(connection, rules.currencies)
     outbox = Outbox(database, _Silent("amqp://nowhere/", health, metrics), health, metrics)
-    batches = Batches(
+    batches = BatchProcessor(
         database=database,
         outbox=outbox,
         rules=rules,
@@ -127,8 +127,8 @@ async def rig(database_url: str) -> AsyncIterator[Rig]:
     )
     publishing = asyncio.create_task(outbox.publish(), name="outbox publish")
     patch = pytest.MonkeyPatch()
-    patch.setattr(batch, "PART_MAX", 2)  # so that there are parts in the small batches of tests,
-    patch.setattr(batch, "STEP", 1)  # and something is decided while they are being written
+    patch.setattr(batch, "FLUSH_EVERY", 2)  # so that there are parts in the small batches of tests,
+    patch.setattr(batch, "YIELD_EVERY", 1)  # and something is decided while they are being written
     try:
         yield Rig(database, batches, health, metrics)
     finally:

@@ -14,7 +14,7 @@ from tests.worker import tables
 from tests.worker.rig import Rig
 from tests.worker.test_poison import Fails, fails_on
 from tests.worker.test_unavailable import Waiting, far, proxy, waiting
-from wallet_worker.worker.batch import PUT_OFF, _take_due
+from wallet_worker.worker.batch import RETRY_AFTER, _take_due
 
 __all__ = ["fails_on", "far", "proxy", "waiting"]  # fixtures
 
@@ -156,7 +156,7 @@ async def test_an_order_that_fails_is_put_off_and_its_neighbours_are_looked_at(
         "SELECT serial_no, due_at - now() AS by, asked FROM orders WHERE due_at > now() + interval '50 minutes'"
     )
     assert [row["serial_no"] for row in off] == bad
-    assert all(abs(row["by"] - PUT_OFF) < MINUTE and row["asked"] == 0 for row in off)
+    assert all(abs(row["by"] - RETRY_AFTER) < MINUTE and row["asked"] == 0 for row in off)
     # It is no letter of anybody's, so there is nothing to keep for an operator but the log.
     assert await tables.dead_letters(owner) == []
 
@@ -175,7 +175,7 @@ async def test_an_order_that_was_put_off_is_looked_at_again_when_the_fault_is_me
     monkeypatch.undo()
     await one.sweep()
     assert await _asked(owner) == {}
-    await tables.let_pass(owner, PUT_OFF)
+    await tables.let_pass(owner, RETRY_AFTER)
     await one.sweep()
 
     assert await _asked(owner) == {number: 1}

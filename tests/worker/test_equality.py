@@ -22,8 +22,8 @@ from tests.rules.core.world import (
 )
 from tests.worker.rig import Rig
 from tests.worker.tables import assert_sound, empty, let_pass, snapshot
-from wallet_worker.core.context import Rules
-from wallet_worker.core.inbound import Incoming
+from wallet_worker.core.context import Policy
+from wallet_worker.core.inbound import InboundMessage
 
 A_WHOLE_ORDER = [
     recharge(serial_no="S-1", user_id="u-hot"),
@@ -61,11 +61,11 @@ A_HOLD_TO_ITS_END = [
 
 
 @given(arrived=mixtures(max_size=25), rules=RULES, passing=st.sampled_from(MOMENTS))
-@example(A_WHOLE_ORDER, Rules(), timedelta())
-@example(PAID_IN_NO_CURRENCY, Rules(), timedelta())
+@example(A_WHOLE_ORDER, Policy(), timedelta())
+@example(PAID_IN_NO_CURRENCY, Policy(), timedelta())
 @example(PAID_BEFORE_IT_WAS_ASKED, LIMITED, MOMENTS[-1])
-@example(PAID_OUT_BEFORE_IT_WAS_ASKED, Rules(), MOMENTS[-1])
-@example(A_HOLD_TO_ITS_END, Rules(), MOMENTS[-1])
+@example(PAID_OUT_BEFORE_IT_WAS_ASKED, Policy(), MOMENTS[-1])
+@example(A_HOLD_TO_ITS_END, Policy(), MOMENTS[-1])
 @settings(
     max_examples=30,  # each writes some thirty transactions
     deadline=None,
@@ -77,8 +77,8 @@ async def test_a_batch_equals_the_same_messages_one_by_one(
     elsewhere: Rig,
     owner: asyncpg.Connection,
     second_owner: asyncpg.Connection,
-    arrived: list[Incoming],
-    rules: Rules,
+    arrived: list[InboundMessage],
+    rules: Policy,
     passing: timedelta,
 ) -> None:
     for connection in (owner, second_owner):

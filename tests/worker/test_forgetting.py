@@ -30,13 +30,13 @@ def test_a_batch_takes_confirmed_rows_along_when_they_are_worth_a_round_trip() -
     )
     ids = [uuid4() for _ in range(TAKEN_ALONG_MIN)]
 
-    outbox.keep(ids[:-1])
+    outbox.give_back(ids[:-1])
 
-    assert outbox.take_confirmed() == []  # left to `forget`, and not lost:
-    assert outbox.take_confirmed(at_least=1) == ids[:-1]
-    outbox.keep(ids)
-    assert outbox.take_confirmed() == ids
-    assert outbox.take_confirmed(at_least=1) == []
+    assert outbox.claim_confirmed() == []  # left to `forget`, and not lost:
+    assert outbox.claim_confirmed(at_least=1) == ids[:-1]
+    outbox.give_back(ids)
+    assert outbox.claim_confirmed() == ids
+    assert outbox.claim_confirmed(at_least=1) == []
 
 
 async def test_a_worker_that_stops_waits_for_what_is_being_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +51,7 @@ async def test_a_worker_that_stops_waits_for_what_is_being_forgotten(monkeypatch
 
     monkeypatch.setattr(outbox_table, "delete", delete)
     ids = [uuid4()]
-    outbox.keep(ids)
+    outbox.give_back(ids)
     begun = asyncio.create_task(outbox.forget_now())
     await asyncio.sleep(0)
 

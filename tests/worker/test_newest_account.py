@@ -7,12 +7,12 @@ import asyncpg
 from tests.rules.core.world import close, open_account, recharge, result, transfer
 from tests.worker.rig import Rig
 from tests.worker.tables import assert_sound
-from wallet_worker.core.inbound import Incoming, Source
+from wallet_worker.core.inbound import InboundMessage, Source
 
 
-def command(message_type: str, serial_no: str, **fields: str) -> Incoming:
+def command(message_type: str, serial_no: str, **fields: str) -> InboundMessage:
     body = {"type": message_type, "serial_no": serial_no, "user_id": "alice", "currency": "TWD", **fields}
-    return Incoming(Source.COMMANDS, json.dumps(body).encode())
+    return InboundMessage(Source.COMMANDS, json.dumps(body).encode())
 
 
 async def test_an_account_that_was_opened_again_is_the_newest_whatever_its_id(

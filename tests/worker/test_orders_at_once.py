@@ -26,7 +26,7 @@ from tests.worker import tables
 from tests.worker.rig import Rig
 from tests.worker.test_races import ROUNDS, Meet, lost_races, meet
 from tests.workers import until
-from wallet_worker.core.inbound import Incoming
+from wallet_worker.core.inbound import InboundMessage
 
 __all__ = ["meet"]  # a fixture
 
@@ -41,13 +41,13 @@ PAIR = (
 """Two users, with 100.00 each."""
 
 
-def _pays(number: int, payer: str, payee: str, amount: str = "1") -> Incoming:
+def _pays(number: int, payer: str, payee: str, amount: str = "1") -> InboundMessage:
     return transfer(
         "upstream", serial_no=f"T-{payer}-{number}", user_id=payer, to_user_id=payee, amount=amount
     )
 
 
-async def _at_once(one: Rig, other: Rig, mine: list[Incoming], theirs: list[Incoming]) -> None:
+async def _at_once(one: Rig, other: Rig, mine: list[InboundMessage], theirs: list[InboundMessage]) -> None:
     async with asyncio.timeout(30):
         await asyncio.gather(one.settle(*mine), other.settle(*theirs))
 
@@ -137,7 +137,9 @@ async def _hold(wallet: Rig) -> None:
     await wallet.settle(hold(amount="100"))
 
 
-ONLY_ONE: dict[str, tuple[Callable[[Rig], Awaitable[None]], Callable[..., Incoming], dict[str, Any], str]] = {
+ONLY_ONE: dict[
+    str, tuple[Callable[[Rig], Awaitable[None]], Callable[..., InboundMessage], dict[str, Any], str]
+] = {
     "refunds of more than half": (
         _everything,
         refund,
@@ -161,7 +163,7 @@ async def test_of_two_at_once_that_do_not_both_fit_one_is_refused(  # noqa: PLR0
     owner: asyncpg.Connection,
     meet: Meet,
     before: Callable[[Rig], Awaitable[None]],
-    message: Callable[..., Incoming],
+    message: Callable[..., InboundMessage],
     said: dict[str, Any],
     refused: str,
     is_one_batch: bool,  # noqa: FBT001
@@ -227,7 +229,7 @@ RICH = (
 )
 
 # what two workers are told, and the codes that may come of it
-MEETINGS: dict[str, tuple[Incoming, Incoming, set[tuple[str, str]]]] = {
+MEETINGS: dict[str, tuple[InboundMessage, InboundMessage, set[tuple[str, str]]]] = {
     "freeze and close": (
         freeze(serial_no="S-0"),
         close(serial_no="S-1"),
@@ -273,8 +275,8 @@ async def test_what_meets_an_account_that_is_just_changing_comes_before_or_after
     other: Rig,
     owner: asyncpg.Connection,
     meet: Meet,
-    mine: Incoming,
-    theirs: Incoming,
+    mine: InboundMessage,
+    theirs: InboundMessage,
     allowed: set[tuple[str, str]],
     is_turned: bool,  # noqa: FBT001
 ) -> None:

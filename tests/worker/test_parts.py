@@ -11,10 +11,10 @@ from tests.rules.core.world import open_account, recharge
 from tests.worker import tables
 from tests.worker.rig import Rig
 from tests.workers import until
-from wallet_worker.core.context import Circumstances
+from wallet_worker.core.context import DecisionContext
 from wallet_worker.core.decide import decide
 from wallet_worker.core.facts import Decision, Facts
-from wallet_worker.core.inbound import Readable, Unreadable
+from wallet_worker.core.inbound import InvalidMessage, Message
 from wallet_worker.worker import batch
 
 USERS = [f"u-{number}" for number in range(5)]
@@ -60,9 +60,9 @@ async def test_later_messages_are_decided_while_a_part_hangs(
 ) -> None:
     decided: list[str] = []
 
-    def noted(message: Readable | Unreadable, facts: Facts, at: Circumstances) -> Decision:
+    def noted(message: Message | InvalidMessage, facts: Facts, context: DecisionContext) -> Decision:
         decided.append(getattr(message, "serial_no", ""))
-        return decide(message, facts, at)
+        return decide(message, facts, context)
 
     monkeypatch.setattr(batch, "decide", noted)
     async with held(database_url):
@@ -82,11 +82,11 @@ async def test_a_message_that_fails_while_a_part_hangs_is_set_aside_and_the_othe
 ) -> None:
     failed = asyncio.Event()
 
-    def decide_or_fail(message: Readable | Unreadable, facts: Facts, at: Circumstances) -> Decision:
+    def decide_or_fail(message: Message | InvalidMessage, facts: Facts, context: DecisionContext) -> Decision:
         if getattr(message, "serial_no", "") == "R-u-3":
             failed.set()
             raise ZeroDivisionError
-        return decide(message, facts, at)
+        return decide(message, facts, context)
 
     monkeypatch.setattr(batch, "decide", decide_or_fail)
     async with held(database_url):

@@ -11,10 +11,10 @@ from tests.worker import tables
 from tests.worker.rig import ROUTING_KEY, WORKER, Rig
 from wallet_schemas.names import WALLET_DEAD_LETTERS
 from wallet_worker.broker.amqp.properties import unmarshal
-from wallet_worker.core.context import Circumstances
+from wallet_worker.core.context import DecisionContext
 from wallet_worker.core.decide import decide
 from wallet_worker.core.facts import Decision, Facts
-from wallet_worker.core.inbound import Incoming, Readable, Unreadable
+from wallet_worker.core.inbound import InboundMessage, InvalidMessage, Message
 from wallet_worker.telemetry import logs
 from wallet_worker.worker import batch
 
@@ -26,17 +26,17 @@ def fails_on(monkeypatch: pytest.MonkeyPatch) -> Fails:
     """Give a switch that has the wallet fail on each message whose body has a text in it."""
     poison: list[str] = []
 
-    def decide_or_fail(message: Readable | Unreadable, facts: Facts, at: Circumstances) -> Decision:
+    def decide_or_fail(message: Message | InvalidMessage, facts: Facts, context: DecisionContext) -> Decision:
         for text in poison:
-            if text.encode() in at.incoming.body:
+            if text.encode() in context.incoming.body:
                 raise ZeroDivisionError(f"bitten by {text}")
-        return decide(message, facts, at)
+        return decide(message, facts, context)
 
     monkeypatch.setattr(batch, "decide", decide_or_fail)
     return poison.append
 
 
-def _opened(count: int) -> list[Incoming]:
+def _opened(count: int) -> list[InboundMessage]:
     return [
         open_account("upstream", serial_no=f"O-{number}", user_id=f"u-{number}") for number in range(count)
     ]

@@ -17,7 +17,7 @@ from tests.worker import tables
 from tests.worker.rig import Rig
 from tests.workers import until
 from wallet_worker.core.decide import decide
-from wallet_worker.core.inbound import Incoming
+from wallet_worker.core.inbound import InboundMessage
 from wallet_worker.store import facts
 from wallet_worker.worker import batch
 from wallet_worker.worker.batch import _take_parked
@@ -47,7 +47,7 @@ def meet(monkeypatch: pytest.MonkeyPatch) -> Meet:
     return meet
 
 
-async def _at_once(one: Rig, other: Rig, mine: list[Incoming], theirs: list[Incoming]) -> None:
+async def _at_once(one: Rig, other: Rig, mine: list[InboundMessage], theirs: list[InboundMessage]) -> None:
     async with asyncio.timeout(30):
         await asyncio.gather(one.settle(*mine), other.settle(*theirs))
 
@@ -210,7 +210,11 @@ async def test_a_result_and_its_command_at_once_find_each_other(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 async def test_whatever_two_workers_are_told_at_once_the_ledger_is_sound(
-    one: Rig, other: Rig, owner: asyncpg.Connection, arrived: list[Incoming], theirs: list[Incoming]
+    one: Rig,
+    other: Rig,
+    owner: asyncpg.Connection,
+    arrived: list[InboundMessage],
+    theirs: list[InboundMessage],
 ) -> None:
     await tables.empty(owner)
     await one.settle(*BEFORE)
@@ -258,10 +262,10 @@ VALUES ('user', '1111111111111111111', 'u-4', 'basic', 'TWD', 'active', 0, 0, 0,
 class Meeting(NamedTuple):
     """Two batches that come from opposite ends to a row that somebody holds."""
 
-    before: list[list[Incoming]]
+    before: list[list[InboundMessage]]
     hold: str
-    mine: list[Incoming]
-    theirs: list[Incoming]
+    mine: list[InboundMessage]
+    theirs: list[InboundMessage]
     lost: dict[str, int]
 
 

@@ -11,7 +11,7 @@ from tests.rules.core.world import open_account
 from tests.worker import tables
 from tests.worker.rig import Acknowledged, Rig, as_letter
 from wallet_worker.broker.inbox import Delivery, Inbox
-from wallet_worker.core.inbound import Incoming
+from wallet_worker.core.inbound import InboundMessage
 from wallet_worker.store import facts
 from wallet_worker.store.errors import UnavailableError
 from wallet_worker.worker import batch
@@ -29,7 +29,7 @@ async def transactions(owner: asyncpg.Connection) -> int:
 
 async def accuse(owner: asyncpg.Connection, times: int) -> None:
     """Leave it as after so many deaths with the guilty message in hand."""
-    mark = batch._mark(as_letter(GUILTY))
+    mark = batch._fingerprint(as_letter(GUILTY))
     await owner.execute("INSERT INTO suspects VALUES ($1, $2, now())", mark, times)
 
 
@@ -71,7 +71,7 @@ async def test_what_workers_died_of_too_often_is_set_aside_untouched_and_its_nei
 
 @pytest.mark.parametrize("letters", [(GUILTY,), (FIRST, GUILTY)])
 async def test_a_fault_of_the_database_is_no_death_however_often_it_comes(
-    one: Rig, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, letters: tuple[Incoming, ...]
+    one: Rig, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, letters: tuple[InboundMessage, ...]
 ) -> None:
     async def full(*_: object) -> None:
         raise UnavailableError("the disk is full")

@@ -14,7 +14,7 @@ from tests.servers import Servers
 from tests.worker import tables
 from tests.worker.rig import Acknowledged, Rig, rig
 from wallet_worker.store import facts
-from wallet_worker.store.errors import LostRaceError, UnavailableError
+from wallet_worker.store.errors import ConflictError, UnavailableError
 from wallet_worker.worker import batch
 
 ARRIVED = (open_account("upstream"), recharge("upstream"), result("gateway"), recharge(amount=1))
@@ -45,7 +45,7 @@ class Waiting:
 def waiting(monkeypatch: pytest.MonkeyPatch) -> Waiting:
     """Give the signals by which a batch that waits and the test know of each other."""
     found = Waiting()
-    monkeypatch.setattr(batch, "Pause", found)
+    monkeypatch.setattr(batch, "Backoff", found)
     return found
 
 
@@ -240,7 +240,7 @@ async def test_a_batch_that_loses_every_race_waits_and_has_no_ending(
     async def lose(*_: Any) -> None:
         nonlocal lost
         lost += 1
-        raise LostRaceError("commands_pkey")
+        raise ConflictError("commands_pkey")
 
     monkeypatch.setattr(facts, "save", lose)
 

@@ -9,9 +9,9 @@ import asyncpg
 
 from wallet_schemas.money import to_text
 from wallet_schemas.values import OrderStatus, OrderType
-from wallet_worker.accounting.table_file import Cell, Format, Sheet, time_text
+from wallet_worker.accounting.table_file import Cell, Format, TableWriter, time_text
 from wallet_worker.store import entries
-from wallet_worker.store.errors import mapped
+from wallet_worker.store.errors import translate_errors
 from wallet_worker.store.snapshot import chunks, snapshot
 
 APPLICATION: Final = "wallet export"
@@ -21,7 +21,7 @@ OnProgress: TypeAlias = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
+class TimeRange:
     """From when, and until before when; absent: without that end."""
 
     since: datetime | None = None
@@ -81,7 +81,7 @@ async def statement(
     account_type: str,
     currency: str,
     account_no: str | None = None,
-    span: Span,
+    span: TimeRange,
     on_progress: OnProgress,
 ) -> Statement | None:
     """Write an account's lines, oldest first; return what was written, or nothing if there is no such account.
@@ -89,7 +89,7 @@ async def statement(
     Without `account_no` it is the user's newest account of the type and currency. Raises the errors of `store.errors`,
     and UnwritableError; what stands in `out` then is not whole.
     """
-    with mapped():
+    with translate_errors():
         async with snapshot(dsn, APPLICATION) as connection:
             account = await connection.fetchrow(_ACCOUNT, user_id, account_type, currency, account_no)
             if account is None:
@@ -99,7 +99,7 @@ async def statement(
             total = await connection.fetchval(_LINES_COUNT, *asked)
             left = await entries.balance_before(connection, account_id, line_no=0, since=span.since)
             opening_minor, closing_minor, lines = left, left, 0
-            sheet = Sheet(out, STATEMENT_COLUMNS, form)
+            sheet = TableWriter(out, STATEMENT_COLUMNS, form)
             async for rows in chunks(connection, _LINES, *asked):
                 sheet.write(_statement_rows(rows, number, currency))
                 lines += len(rows)
@@ -161,19 +161,21 @@ ORDER BY o.order_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class OrderFilter:
     """Which orders: made in the span, of these types, standing so now, and paid or received by the user.
 
     What is empty or absent excludes nothing.
     """
 
-    span: Span
+    span: TimeRange
     types: Sequence[OrderType] = ()
     statuses: Sequence[OrderStatus] = ()
     user_id: str | None = None
 
 
-async def orders(dsn: str, out: IO[str], form: Format, choice: Choice, *, on_progress: OnProgress) -> int:
+async def orders(
+    dsn: str, out: IO[str], form: Format, choice: OrderFilter, *, on_progress: OnProgress
+) -> int:
     """Write the orders, by the time when they were made; return how many there are.
 
     Raises the errors of `store.errors`, and UnwritableError; what stands in `out` then is not whole.
@@ -185,11 +187,11 @@ async def orders(dsn: str, out: IO[str], form: Format, choice: Choice, *, on_pro
         [one.value for one in choice.statuses] or None,
         choice.user_id,
     )
-    with mapped():
+    with translate_errors():
         async with snapshot(dsn, APPLICATION) as connection:
             total = await connection.fetchval(_ORDERS_COUNT, *asked)
             done = 0
-            sheet = Sheet(out, ORDER_COLUMNS, form)
+            sheet = TableWriter(out, ORDER_COLUMNS, form)
             async for rows in chunks(connection, _ORDERS, *asked):
                 sheet.write(_order_rows(rows))
                 done += len(rows)

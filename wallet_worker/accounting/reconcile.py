@@ -24,9 +24,9 @@ import asyncpg
 
 from wallet_schemas.money import to_text
 from wallet_schemas.values import OrderStatus, OrderType, PaymentKind, PaymentStatus
-from wallet_worker.accounting.export import Span
-from wallet_worker.accounting.settlement_file import Bad, Read, Reader
-from wallet_worker.store.errors import mapped
+from wallet_worker.accounting.export import TimeRange
+from wallet_worker.accounting.settlement_file import InvalidLine, ParsedLine, SettlementReader
+from wallet_worker.store.errors import translate_errors
 from wallet_worker.store.snapshot import chunks, snapshot
 
 APPLICATION: Final = "wallet reconcile"
@@ -34,7 +34,7 @@ BATCH_LINES: Final = 5_000  # more is no faster, and the progress bar moves in t
 SHOWN_MAX: Final = 10  # findings of each kind: enough to see a pattern
 
 
-class Verdict(StrEnum):
+class Comparison(StrEnum):
     """What came out for a line of the file, or for an order that none is about. `meaning` says it to a person."""
 
     meaning: str
@@ -93,11 +93,11 @@ class Order:
 class Finding:
     """Something on which the two sides do not agree. What is absent is not known, or not there."""
 
-    verdict: Verdict
+    verdict: Comparison
     detail: str
     payment_order_no: str | None = None
     line_no: int | None = None
-    said: Read | None = None
+    said: ParsedLine | None = None
     order: Order | None = None
 
     def row(self) -> dict[str, str | int | None]:
@@ -122,7 +122,7 @@ class Finding:
         }
 
 
-COLUMNS: Final = tuple(Finding(verdict=Verdict.BAD_LINE, detail="").row())
+COLUMNS: Final = tuple(Finding(verdict=Comparison.BAD_LINE, detail="").row())
 
 OnProgress: TypeAlias = Callable[[int], None]
 """Is told how many bytes of the file have been compared."""
@@ -135,19 +135,19 @@ class Report:
     """What was compared and what was found: `verdicts` counts all, `findings` are the first of each kind."""
 
     shown_max: int
-    verdicts: Counter[Verdict] = field(default_factory=Counter)
+    verdicts: Counter[Comparison] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
     def clean(self) -> bool:
         """Whether both sides agree on everything."""
-        return set(self.verdicts) <= {Verdict.MATCHED}
+        return set(self.verdicts) <= {Comparison.MATCHED}
 
     @property
     def lines(self) -> int:
         """How many lines the file has, without its first and empty ones."""
-        return self.verdicts.total() - self.verdicts[Verdict.MISSING_THERE]
+        return self.verdicts.total() - self.verdicts[Comparison.MISSING_THERE]
 
     def add(self, findings: Iterable[Finding]) -> None:
         """Count the findings, and keep those that are among the first of their kind."""
@@ -159,9 +159,9 @@ class Report:
 
 async def reconcile(
     dsn: str,
-    reader: Reader,
+    reader: SettlementReader,
     *,
-    span: Span | None,
+    span: TimeRange | None,
     shown_max: int = SHOWN_MAX,
     on_progress: OnProgress = lambda _position: None,
     on_findings: OnFindings = lambda _findings: None,
@@ -173,13 +173,13 @@ async def reconcile(
     """
     begun = time.monotonic()
     report = Report(shown_max)
-    with mapped(), closing(Met()) as met:
+    with translate_errors(), closing(SeenPayments()) as met:
         async with snapshot(dsn, APPLICATION) as connection:
             for batch in _batches(reader):
                 findings = await _compare(connection, met, batch)
                 matched = len(batch) - len(findings)
                 if matched:
-                    report.verdicts[Verdict.MATCHED] += matched
+                    report.verdicts[Comparison.MATCHED] += matched
                 report.add(findings)
                 on_findings(findings)
                 on_progress(reader.position)
@@ -192,50 +192,52 @@ async def reconcile(
     return report
 
 
-def _batches(reader: Reader) -> Iterator[list[Read | Bad]]:
+def _batches(reader: SettlementReader) -> Iterator[list[ParsedLine | InvalidLine]]:
     lines = iter(reader)
     while batch := list(islice(lines, BATCH_LINES)):
         yield batch
 
 
-async def _compare(connection: asyncpg.Connection, met: "Met", batch: Sequence[Read | Bad]) -> list[Finding]:
+async def _compare(
+    connection: asyncpg.Connection, met: "SeenPayments", batch: Sequence[ParsedLine | InvalidLine]
+) -> list[Finding]:
     """Return what is found on these lines, at most one finding for each; the others match."""
     findings: list[Finding] = []
-    firsts: list[Read] = []
+    firsts: list[ParsedLine] = []
     for one in batch:
-        if isinstance(one, Bad):
-            findings.append(Finding(verdict=Verdict.BAD_LINE, line_no=one.line_no, detail=one.reason))
-        elif (earlier := met.meet(one)) is not None:
-            findings.append(_found(Verdict.DUPLICATE, one, None, earlier))
+        if isinstance(one, InvalidLine):
+            findings.append(Finding(verdict=Comparison.BAD_LINE, line_no=one.line_no, detail=one.reason))
+        elif (earlier := met.record(one)) is not None:
+            findings.append(_found(Comparison.DUPLICATE, one, None, earlier))
         else:
             firsts.append(one)
     orders = await _orders(connection, [one.line.payment_order_no for one in firsts])
-    findings += filter(None, (_judge(one, orders.get(one.line.payment_order_no)) for one in firsts))
+    findings += filter(None, (_compare_line(one, orders.get(one.line.payment_order_no)) for one in firsts))
     findings.sort(key=lambda finding: finding.line_no or 0)
     return findings
 
 
-def _judge(said: Read, order: Order | None) -> Finding | None:
+def _compare_line(said: ParsedLine, order: Order | None) -> Finding | None:
     """Return on what a line and its order do not agree, the gravest if on several, or nothing."""
     line = said.line
     if order is None:
-        return _found(Verdict.MISSING_HERE, said, None, "there is no order of this number")
+        return _found(Comparison.MISSING_HERE, said, None, "there is no order of this number")
     if KINDS.get(order.order_type) is not line.kind:
-        return _found(Verdict.DIFFERENT_KIND, said, order, f"{line.kind} there, {order.order_type} here")
+        return _found(Comparison.DIFFERENT_KIND, said, order, f"{line.kind} there, {order.order_type} here")
     if (said.amount_minor, line.currency) != (order.amount_minor, order.currency):
         here = f"{to_text(order.amount_minor, order.currency)} {order.currency}"
         return _found(
-            Verdict.DIFFERENT_AMOUNT, said, order, f"{line.amount} {line.currency} there, {here} here"
+            Comparison.DIFFERENT_AMOUNT, said, order, f"{line.amount} {line.currency} there, {here} here"
         )
     if order.status not in AGREEING[line.status]:
-        return _found(Verdict.DIFFERENT_STATUS, said, order, f"{line.status} there, {order.status} here")
+        return _found(Comparison.DIFFERENT_STATUS, said, order, f"{line.status} there, {order.status} here")
     if order.gateway_ref is not None and order.gateway_ref != line.gateway_ref:
         detail = f"{line.gateway_ref} there, {order.gateway_ref} here"
-        return _found(Verdict.DIFFERENT_REF, said, order, detail)
+        return _found(Comparison.DIFFERENT_REF, said, order, detail)
     return None
 
 
-def _found(verdict: Verdict, said: Read, order: Order | None, detail: str) -> Finding:
+def _found(verdict: Comparison, said: ParsedLine, order: Order | None, detail: str) -> Finding:
     return Finding(
         verdict=verdict,
         detail=detail,
@@ -283,11 +285,11 @@ def _order(row: asyncpg.Record) -> Order:
     )
 
 
-def _missing_there(rows: Sequence[asyncpg.Record], met: "Met") -> list[Finding]:
-    absent = met.never_met([row["serial_no"] for row in rows])
+def _missing_there(rows: Sequence[asyncpg.Record], met: "SeenPayments") -> list[Finding]:
+    absent = met.unseen([row["serial_no"] for row in rows])
     return [
         Finding(
-            verdict=Verdict.MISSING_THERE,
+            verdict=Comparison.MISSING_THERE,
             detail=f"the gateway said on {row['occurred_at']:%Y-%m-%d %H:%M:%S}Z that it succeeded",
             payment_order_no=row["serial_no"],
             order=_order(row),
@@ -297,7 +299,7 @@ def _missing_there(rows: Sequence[asyncpg.Record], met: "Met") -> list[Finding]:
     ]
 
 
-class Met:
+class SeenPayments:
     """The payments that the file has been met with, on the disk as soon as they are many."""
 
     def __init__(self) -> None:
@@ -309,7 +311,7 @@ class Met:
         """Forget all of them."""
         self._connection.close()
 
-    def meet(self, said: Read) -> str | None:
+    def record(self, said: ParsedLine) -> str | None:
         """Note that a line is about its payment; return what an earlier line said, if one was, for a person."""
         line = said.line
         values = (line.kind.value, said.amount_minor, line.currency, line.status.value, line.gateway_ref)
@@ -322,7 +324,7 @@ class Met:
         kind, amount_minor, currency, status, gateway_ref = earlier
         return f"line {line_no} says {kind}, {to_text(amount_minor, currency)} {currency}, {status}, {gateway_ref}"
 
-    def never_met(self, numbers: Sequence[str]) -> set[str]:
+    def unseen(self, numbers: Sequence[str]) -> set[str]:
         """Return those of the numbers that no line was about."""
         return {
             number for number in numbers if self._connection.execute(_RECALL, (number,)).fetchone() is None

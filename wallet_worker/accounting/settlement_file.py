@@ -23,7 +23,7 @@ class WrongFileError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class ParsedLine:
     """A line that can be read, with the amount in minor units."""
 
     line_no: int
@@ -32,14 +32,14 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
-class Bad:
+class InvalidLine:
     """A line that cannot be read, and why."""
 
     line_no: int
     reason: str
 
 
-class Reader:
+class SettlementReader:
     """The lines of an open file, which may be a pipe. `position` is how many bytes are read.
 
     Raises WrongFileError, at any time, if it cannot be read any further.
@@ -55,7 +55,7 @@ class Reader:
             raise WrongFileError("it is empty")
         self._width, self._places = _columns(header.removeprefix(_BOM))
 
-    def __iter__(self) -> Iterator[Read | Bad]:
+    def __iter__(self) -> Iterator[ParsedLine | InvalidLine]:
         """Yield what is on each line after the first; empty lines are passed over."""
         while (raw := self._next()) is not None:
             if raw.strip():
@@ -77,7 +77,7 @@ class Reader:
         self.position += len(some)
         return some
 
-    def _read(self, raw: bytes) -> Read | Bad:
+    def _read(self, raw: bytes) -> ParsedLine | InvalidLine:
         try:
             values = _values(raw)
             if len(values) != self._width:
@@ -85,7 +85,7 @@ class Reader:
             line = SettlementLine.model_validate(
                 {name: values[place] for name, place in zip(COLUMNS, self._places, strict=True)}
             )
-            return Read(self._line_no, line, line.amount_minor)
+            return ParsedLine(self._line_no, line, line.amount_minor)
         except ValidationError as exc:
             return self._bad(
                 "; ".join(
@@ -96,8 +96,8 @@ class Reader:
         except (UnicodeDecodeError, csv.Error, AmountOutOfRange, UnknownCurrency, _TooLongError) as exc:
             return self._bad(str(exc))
 
-    def _bad(self, reason: str) -> Bad:
-        return Bad(self._line_no, reason)
+    def _bad(self, reason: str) -> InvalidLine:
+        return InvalidLine(self._line_no, reason)
 
 
 class _TooLongError(Exception):

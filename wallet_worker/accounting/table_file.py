@@ -31,7 +31,7 @@ class UnwritableError(Exception):
 
 
 @contextmanager
-def writing() -> Iterator[None]:
+def translate_write_errors() -> Iterator[None]:
     """Raise UnwritableError where a file or standard output cannot be written.
 
     It is no OSError, which around a database means that the database is away.
@@ -42,7 +42,7 @@ def writing() -> Iterator[None]:
         raise UnwritableError(exc.strerror or str(exc)) from exc
 
 
-class Sheet:
+class TableWriter:
     """A file whose rows all have the same columns; CSV begins with their names. Absent values are empty, or null."""
 
     def __init__(self, out: IO[str], columns: Sequence[str], form: Format) -> None:
@@ -53,15 +53,15 @@ class Sheet:
             out, lineterminator="\r\n"
         )  # RFC 4180; with another, "\r" in a cell is not quoted
         if form is Format.CSV:
-            with writing():
+            with translate_write_errors():
                 self._csv.writerow(columns)
 
     def write(self, rows: Iterable[Sequence[Cell]]) -> None:
         """Add the rows, whose cells are in the order of the columns; raises UnwritableError."""
-        with writing():
+        with translate_write_errors():
             match self._form:
                 case Format.CSV:
-                    self._csv.writerows([harmless(cell) for cell in row] for row in rows)
+                    self._csv.writerows([escape_formula(cell) for cell in row] for row in rows)
                 case Format.JSONL:
                     self._out.writelines(self._object(row) for row in rows)
 
@@ -69,7 +69,7 @@ class Sheet:
         return json.dumps(dict(zip(self._columns, row, strict=True)), separators=(",", ":")) + "\n"
 
 
-def harmless(cell: Cell) -> Cell:
+def escape_formula(cell: Cell) -> Cell:
     """Return the cell so that a spreadsheet takes it for what it is."""
     if isinstance(cell, str) and cell and cell[0] in _STEERING:
         return f"'{cell}"

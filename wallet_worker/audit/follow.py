@@ -33,11 +33,11 @@ from wallet_worker.audit.report import (
     APPLICATION,
     LONG_AGO,
     SHOWN_MAX,
-    AccountSoFar,
     Finding,
     Invariant,
     OnProgress,
     Report,
+    RunningAccount,
     audit,
     check_account,
     check_line,
@@ -45,10 +45,10 @@ from wallet_worker.audit.report import (
     find_stray_lines,
     find_too_many_refunds,
     find_unpaid,
-    named,
+    with_names,
 )
-from wallet_worker.backoff import Pause, rest
-from wallet_worker.store.errors import LostRaceError, UnavailableError, mapped
+from wallet_worker.backoff import Backoff, sleep_unless
+from wallet_worker.store.errors import ConflictError, UnavailableError, translate_errors
 from wallet_worker.store.snapshot import snapshot
 
 EVERY_SECONDS: Final = 2.0
@@ -91,7 +91,7 @@ ORDER BY e.account_id, e.line_no
 """
 
 
-class Signals:
+class FollowMetrics:
     """What Prometheus sees of an audit that goes on; `registry` is what is to be served."""
 
     def __init__(self) -> None:
@@ -112,7 +112,7 @@ class Signals:
 
 
 @dataclass(slots=True)
-class _Seen:
+class _Checkpoint:
     """Where the follower stands: a moment of the database, and each account's last line and balance then.
 
     `probed_to` is the account at which the last turn of probing ended.
@@ -126,7 +126,7 @@ class _Seen:
 async def follow(
     dsn: str,
     stopping: asyncio.Event,
-    signals: Signals,
+    signals: FollowMetrics,
     *,
     every_seconds: float = EVERY_SECONDS,
     shown_max: int = SHOWN_MAX,
@@ -151,7 +151,7 @@ async def follow(
         signals.checked_at.set(time.time())
         if not report.clean:
             return report
-        await rest(every_seconds, stopping)
+        await sleep_unless(every_seconds, stopping)
         new_lines = await _waited_for(check_new, stopping, on_away)
         if new_lines is None:
             return report
@@ -162,12 +162,12 @@ async def _waited_for(
     work: Callable[[], Coroutine[Any, Any, T]], stopping: asyncio.Event, on_away: Callable[[str], None]
 ) -> T | None:
     """Return what the work returns, begun again while the database is away or busy; nothing if stopping came first."""
-    pause = Pause()
+    pause = Backoff()
     while not stopping.is_set():
         try:
-            return await _unless(stopping, work())
+            return await _run_unless(stopping, work())
         except (
-            LostRaceError,
+            ConflictError,
             UnavailableError,
         ) as exc:  # a lost race: with a lock, or on a standby with its recovery
             on_away(str(exc))
@@ -175,7 +175,7 @@ async def _waited_for(
     return None
 
 
-async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+async def _run_unless(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
     """Return what the work returns, or nothing if stopping came first: the work is then cancelled, and over."""
     working = asyncio.create_task(work, name="audit.working")
     told = asyncio.create_task(stopping.wait(), name="audit.told")
@@ -188,23 +188,23 @@ async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | 
         await asyncio.gather(working, told, return_exceptions=True)
 
 
-async def _begin(dsn: str) -> _Seen:
+async def _begin(dsn: str) -> _Checkpoint:
     """Return where every account stands, before the whole audit: what comes meanwhile is checked by both."""
-    with mapped():
+    with translate_errors():
         async with snapshot(dsn, APPLICATION) as connection:
-            seen = _Seen(await connection.fetchval(_MOMENT))
+            seen = _Checkpoint(await connection.fetchval(_MOMENT))
             async for account_id, line_no, balance in connection.cursor(_BASELINE, prefetch=10_000):
                 seen.accounts[account_id] = (line_no, balance)
             return seen
 
 
-async def _check_new(dsn: str, seen: _Seen, report: Report) -> int:
+async def _check_new(dsn: str, seen: _Checkpoint, report: Report) -> int:
     """Put what is wrong with the lines since the moment seen into a report that was clean, and move that moment on.
 
     Return how many lines there were.
     """
     checked = Report(report.shown_max)
-    with mapped():
+    with translate_errors():
         async with snapshot(dsn, APPLICATION) as connection:
             moment = await connection.fetchval(_MOMENT)
             probed, probed_to, outgrown = await connection.fetchrow(
@@ -225,7 +225,7 @@ async def _check_new(dsn: str, seen: _Seen, report: Report) -> int:
             await find_stray_lines(connection, order_ids, checked)
             await find_unpaid(connection, order_ids, checked)
             await find_too_many_refunds(connection, order_ids, checked)
-            checked.findings = await named(connection, checked.findings)
+            checked.findings = await with_names(connection, checked.findings)
     # Only now: a check that was cut off is made again from where it began.
     seen.accounts |= {account.account_id: (account.line_no, account.balance) for account in changed}
     seen.moment = moment
@@ -235,13 +235,13 @@ async def _check_new(dsn: str, seen: _Seen, report: Report) -> int:
     return len(lines)
 
 
-def _so_far(row: asyncpg.Record, before: tuple[int, int]) -> AccountSoFar:
+def _so_far(row: asyncpg.Record, before: tuple[int, int]) -> RunningAccount:
     account_id, is_user, currency, balance, reserved, line_no = row
     last_line_no, left = before
-    return AccountSoFar(account_id, is_user, currency, balance, reserved, line_no, last_line_no, left, left)
+    return RunningAccount(account_id, is_user, currency, balance, reserved, line_no, last_line_no, left, left)
 
 
-def _check_lines(changed: Sequence[AccountSoFar], lines: Sequence[asyncpg.Record], report: Report) -> None:
+def _check_lines(changed: Sequence[RunningAccount], lines: Sequence[asyncpg.Record], report: Report) -> None:
     """Find what is wrong with new lines, in the order of their accounts, and with the accounts that have them."""
     accounts = {account.account_id: account for account in changed}
     by_currency: Counter[str] = Counter()

@@ -22,7 +22,7 @@ import asyncpg
 from wallet_schemas.money import MINOR_DIGITS, UnknownCurrency, to_text
 from wallet_schemas.values import OrderStatus, OrderType
 from wallet_worker.core.accounts import SystemName
-from wallet_worker.store.errors import mapped
+from wallet_worker.store.errors import translate_errors
 from wallet_worker.store.snapshot import chunks, snapshot
 
 APPLICATION: Final = "wallet audit"
@@ -138,7 +138,7 @@ async def audit(
     """
     begun = time.monotonic()
     report = Report(shown_max)
-    with mapped():
+    with translate_errors():
         async with snapshot(dsn, APPLICATION, WHOLE_TABLES) as connection:
             counts = await connection.fetchrow(_COUNTS)
             report.accounts, report.orders, report.commands, report.lines = counts or (0, 0, 0, 0)
@@ -154,7 +154,7 @@ async def audit(
             await _find_wrong_reserves(connection, report)
             await _find_wrong_holds(connection, report)
             await find_too_many_refunds(connection, None, report)
-            report.findings = await named(connection, report.findings)
+            report.findings = await with_names(connection, report.findings)
     report.seconds = time.monotonic() - begun
     return report
 
@@ -270,7 +270,7 @@ ORDER BY a.account_id, e.line_no
 
 
 @dataclass(slots=True)
-class AccountSoFar:
+class RunningAccount:
     """An account, and what its lines have come to so far. Amounts are minor units."""
 
     account_id: int
@@ -302,9 +302,9 @@ async def _check_all_accounts(connection: asyncpg.Connection, report: Report) ->
 
 async def _accounts_with_lines_checked(
     connection: asyncpg.Connection, account_ids: Sequence[int] | None, report: Report
-) -> AsyncIterator[AccountSoFar]:
+) -> AsyncIterator[RunningAccount]:
     """Yield these accounts, or all, each after its lines were checked."""
-    account: AccountSoFar | None = None
+    account: RunningAccount | None = None
     async for rows in chunks(connection, _BY_ACCOUNT, account_ids):
         for (
             account_id, is_user, currency, balance, reserved, last_line_no,
@@ -313,7 +313,7 @@ async def _accounts_with_lines_checked(
             if account is None or account.account_id != account_id:
                 if account is not None:
                     yield account
-                account = AccountSoFar(account_id, is_user, currency, balance, reserved, last_line_no)
+                account = RunningAccount(account_id, is_user, currency, balance, reserved, last_line_no)
             if line_no is not None:
                 signed = amount if is_credit else -amount
                 check_line(account, line_no, signed, before, after, created_at, report)
@@ -322,7 +322,7 @@ async def _accounts_with_lines_checked(
 
 
 def check_line(
-    account: AccountSoFar,
+    account: RunningAccount,
     line_no: int,
     signed: int,
     before: int,
@@ -355,7 +355,7 @@ def check_line(
     account.moved += signed
 
 
-def check_account(account: AccountSoFar, report: Report) -> None:
+def check_account(account: RunningAccount, report: Report) -> None:
     """Find what is wrong with an account, all of whose lines were seen."""
 
     def text(minor: int) -> str:
@@ -760,7 +760,7 @@ SELECT order_id, serial_no FROM orders WHERE order_id = ANY ($1::uuid[])
 """
 
 
-async def named(connection: asyncpg.Connection, findings: Iterable[Finding]) -> list[Finding]:
+async def with_names(connection: asyncpg.Connection, findings: Iterable[Finding]) -> list[Finding]:
     """Return the findings with the names by which people know accounts and orders: for a few, not for every row."""
     found = list(findings)
     account_ids = [one.account_id for one in found if one.account_id is not None]

@@ -18,7 +18,7 @@ CLOSE_SECONDS = 5.0
 RPC_SECONDS = 10.0
 HEARTBEAT_SECONDS = 10  # a dead peer is found after three of them; the default of 60 would take three minutes
 
-FAILURES = (
+CONNECTION_ERRORS = (
     aiormq.exceptions.AMQPError,
     aiormq.exceptions.ChannelInvalidStateError,  # no AMQPError: the channel was closed before the call
     OSError,
@@ -36,13 +36,13 @@ class WrongUrlError(Exception):
     """The address is none; trying again changes nothing."""
 
 
-def shown(url: str) -> str:
+def redact_url(url: str) -> str:
     """Return an address without its password, for people and logs."""
     return re.sub(r"(//[^:/@]*):[^@/]*@", r"\1@", url).partition("?")[0]
 
 
 @contextmanager
-def calling() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Raise BrokerUnavailableError where a call ends because its connection did, and the library says so badly.
 
     aiormq ends calls whose peer fell silent, or whose connection is closed meanwhile, with CancelledError, as if
@@ -74,14 +74,14 @@ async def connect(
     try:
         address = URL(url)
         if address.scheme not in {"amqp", "amqps"} or not address.host:
-            msg = f"{shown(url)!r} is no address of a broker: it should look like amqp://user:password@host:5672/"
+            msg = f"{redact_url(url)!r} is no address of a broker: it should look like amqp://user:password@host:5672/"
             raise WrongUrlError(msg)
         address = address.update_query({"heartbeat": str(HEARTBEAT_SECONDS), "name": name})
     except ValueError as exc:
-        msg = f"{shown(url)!r} is no address of a broker: {exc}"
+        msg = f"{redact_url(url)!r} is no address of a broker: {exc}"
         raise WrongUrlError(msg) from exc
     try:
-        with calling():
+        with translate_errors():
             connection = aio_pika.Connection(address)
             if deliveries is not None:
                 connection.kwargs["transport_factory"] = deliveries
@@ -89,25 +89,25 @@ async def connect(
                 await connection.connect()
             return connection
     except ssl.SSLError as exc:
-        msg = f"the broker at {shown(url)} does not speak TLS as it should: {exc}"
+        msg = f"the broker at {redact_url(url)} does not speak TLS as it should: {exc}"
         raise BrokerUnavailableError(msg) from exc
     except aiormq.exceptions.InvalidFrameError as exc:
-        msg = f"the broker at {shown(url)} does not open the virtual host: is there one of this name?"
+        msg = f"the broker at {redact_url(url)} does not open the virtual host: is there one of this name?"
         raise BrokerUnavailableError(msg) from exc
-    except FAILURES as exc:
-        msg = f"the broker at {shown(url)} cannot be reached: {said(exc)}"
+    except CONNECTION_ERRORS as exc:
+        msg = f"the broker at {redact_url(url)} cannot be reached: {describe(exc)}"
         raise BrokerUnavailableError(msg) from exc
 
 
 async def close(connection: AbstractConnection) -> None:
     """Close, and do not wait for a peer that no longer answers."""
-    with suppress(BrokerUnavailableError, *FAILURES), calling():
+    with suppress(BrokerUnavailableError, *CONNECTION_ERRORS), translate_errors():
         async with asyncio.timeout(CLOSE_SECONDS):
             await connection.close()
 
 
 @asynccontextmanager
-async def connected(
+async def open_connection(
     url: str, name: str, deliveries: aiormq.TransportFactory | None = None
 ) -> AsyncIterator[AbstractConnection]:
     """Give a connection that is closed in the end."""
@@ -125,13 +125,16 @@ async def open_channel(connection: AbstractConnection, *, confirms: bool = False
     message went nowhere. Raises BrokerUnavailableError.
     """
     try:
-        with calling():
+        with translate_errors():
             channel = connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
             async with asyncio.timeout(RPC_SECONDS):
                 await channel.initialize()
                 return cast("Channel", await channel.get_underlay_channel())
-    except (RuntimeError, *FAILURES) as exc:  # a bare RuntimeError for a connection that has just been lost
-        msg = f"no channel could be opened: {said(exc)}"
+    except (
+        RuntimeError,
+        *CONNECTION_ERRORS,
+    ) as exc:  # a bare RuntimeError for a connection that has just been lost
+        msg = f"no channel could be opened: {describe(exc)}"
         raise BrokerUnavailableError(msg) from exc
 
 
@@ -145,7 +148,7 @@ def server_version(connection: AbstractConnection) -> str:
     return version.decode() if isinstance(version, bytes) else str(version)
 
 
-def said(exc: BaseException) -> str:
+def describe(exc: BaseException) -> str:
     """Return an exception as one line for a person."""
     text = str(exc).strip()
     return f"{type(exc).__name__}: {text}" if text else type(exc).__name__

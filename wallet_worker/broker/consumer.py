@@ -11,24 +11,24 @@ from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 
 from wallet_schemas.names import WALLET_DEAD_LETTERS, WALLET_UNROUTED
-from wallet_worker.backoff import Pause
+from wallet_worker.backoff import Backoff
 from wallet_worker.broker import topology
-from wallet_worker.broker.amqp.deliveries import Deliveries, Taker
+from wallet_worker.broker.amqp.deliveries import DeliveryHandler, InterceptingTransport
 from wallet_worker.broker.connection import (
     CLOSE_SECONDS,
-    FAILURES,
+    CONNECTION_ERRORS,
     RPC_SECONDS,
     BrokerUnavailableError,
-    calling,
-    connected,
+    describe,
     open_channel,
-    said,
+    open_connection,
+    translate_errors,
 )
 from wallet_worker.telemetry.health import Health
 from wallet_worker.telemetry.metrics import Metrics
 
 WATCH_SECONDS = 10.0
-DEAD_ENDS = (WALLET_DEAD_LETTERS, WALLET_UNROUTED)
+DEAD_LETTER_QUEUES = (WALLET_DEAD_LETTERS, WALLET_UNROUTED)
 """Queues that every consumer tells the depth of: where no keeper runs, nobody else would."""
 
 TOPOLOGY_GRACE_SECONDS = 30.0
@@ -57,7 +57,7 @@ class Consumer:
         part: str,
         url: str,
         management_url: str | None,
-        takers: Mapping[str, Taker] | None = None,
+        takers: Mapping[str, DeliveryHandler] | None = None,
         handlers: Mapping[str, Handler] | None = None,
         prefetch: int,
         on_lost: Callable[[Channel], None],
@@ -81,19 +81,19 @@ class Consumer:
 
     async def run(self) -> None:
         """Consume until `release`; raises topology.TopologyError when the broker is not set up as needed."""
-        pause = Pause()
+        pause = Backoff()
         clock = asyncio.get_running_loop().time
         while not self._stopping.is_set():
             try:
-                with calling():
+                with translate_errors():
                     await self._session(pause)
             except topology.TopologyError as exc:
                 self._wrong_since = self._wrong_since or clock()
                 if not self._was_right or clock() - self._wrong_since > TOPOLOGY_GRACE_SECONDS:
                     raise
                 self._lost(str(exc))
-            except (BrokerUnavailableError, ConsumerLostError, *FAILURES) as exc:
-                self._lost(said(exc) if not isinstance(exc, BrokerUnavailableError) else str(exc))
+            except (BrokerUnavailableError, ConsumerLostError, *CONNECTION_ERRORS) as exc:
+                self._lost(describe(exc) if not isinstance(exc, BrokerUnavailableError) else str(exc))
             await pause.wait(self._stopping)
         self._stopped.set()
 
@@ -106,23 +106,23 @@ class Consumer:
         """Let the connection go."""
         self._released.set()
 
-    async def _session(self, pause: Pause) -> None:
-        deliveries = Deliveries()
-        async with connected(self._url, f"wallet worker: {self._part}", deliveries) as connection:
+    async def _session(self, pause: Backoff) -> None:
+        deliveries = InterceptingTransport()
+        async with open_connection(self._url, f"wallet worker: {self._part}", deliveries) as connection:
             report = await topology.check(connection, self._url, self._management_url)
             if report.faults:
                 raise topology.TopologyError(report.faults)
-            for sentence in report.unseen:
+            for sentence in report.unverified:
                 log.warning("topology.unseen", detail=sentence)
             channel = await open_channel(connection)
             try:
-                deliveries.take(channel, self._takers)
+                deliveries.intercept(channel, self._takers)
                 await self._consume(connection, channel, pause)
             finally:
                 deliveries.stop()
                 self._on_lost(channel)
 
-    async def _consume(self, connection: AbstractConnection, channel: Channel, pause: Pause) -> None:
+    async def _consume(self, connection: AbstractConnection, channel: Channel, pause: Backoff) -> None:
         cancelled: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
         def on_cancel(frame: object) -> None:
@@ -130,7 +130,7 @@ class Consumer:
                 cancelled.set_result(str(getattr(frame, "consumer_tag", "")))
 
         channel.on_consumer_cancel_callbacks.add(on_cancel)
-        queues = {**self._handlers, **dict.fromkeys(self._takers, _taken_before)}
+        queues = {**self._handlers, **dict.fromkeys(self._takers, _never_called)}
         async with asyncio.timeout(RPC_SECONDS):
             await channel.basic_qos(prefetch_count=self._prefetch)
             for queue, handler in queues.items():
@@ -164,7 +164,7 @@ class Consumer:
     async def _drain(self, channel: Channel, queues: Sequence[str]) -> None:
         """Stop the deliveries and keep the channel for the acknowledgements of those that were made."""
         self._health.unready(self._part, "stopping")
-        with suppress(BrokerUnavailableError, *FAILURES), calling():
+        with suppress(BrokerUnavailableError, *CONNECTION_ERRORS), translate_errors():
             async with asyncio.timeout(RPC_SECONDS):
                 for queue in queues:
                     await channel.basic_cancel(queue)
@@ -183,15 +183,17 @@ class Consumer:
                 if not answer.consumer_count or queue not in channel.consumers:
                     msg = f"the queue {queue} has no consumer any more"
                     raise ConsumerLostError(msg)
-            await self._look_beside(connection, [queue for queue in DEAD_ENDS if queue not in queues])
+            await self._measure_other_queues(
+                connection, [queue for queue in DEAD_LETTER_QUEUES if queue not in queues]
+            )
 
-    async def _look_beside(self, connection: AbstractConnection, queues: Sequence[str]) -> None:
+    async def _measure_other_queues(self, connection: AbstractConnection, queues: Sequence[str]) -> None:
         """Note the depths of queues that somebody else consumes, or nobody, as far as the broker tells them in time.
 
         One that is not there has none. Whatever goes wrong here ends nothing: a connection that is lost is found by the
         next look at the consumer's own queues.
         """
-        with suppress(BrokerUnavailableError, *FAILURES), calling():
+        with suppress(BrokerUnavailableError, *CONNECTION_ERRORS), translate_errors():
             async with asyncio.timeout(RPC_SECONDS):
                 looking = await open_channel(connection)
                 try:
@@ -211,10 +213,10 @@ def _why(channel: Channel) -> str:
     if closing.cancelled():
         return "it was cancelled"
     exc = closing.exception()
-    return said(exc) if exc else "no reason was given"
+    return describe(exc) if exc else "no reason was given"
 
 
-async def _taken_before(message: DeliveredMessage) -> None:
+async def _never_called(message: DeliveredMessage) -> None:
     """What aiormq is told to call for a consumer whose deliveries it never sees."""
     msg = f"a delivery was not taken out of the stream: {message.delivery!r}"
     raise AssertionError(msg)

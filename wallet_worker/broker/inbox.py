@@ -11,9 +11,9 @@ from aiormq.channel import Channel
 from pamqp.commands import Basic
 
 from wallet_schemas.names import SIGNATURE_HEADER, TRACEPARENT_HEADER
-from wallet_worker.broker.amqp.deliveries import Taken
-from wallet_worker.broker.connection import FAILURES, BrokerUnavailableError, calling
-from wallet_worker.core.inbound import Incoming, Source
+from wallet_worker.broker.amqp.deliveries import RawDelivery
+from wallet_worker.broker.connection import CONNECTION_ERRORS, BrokerUnavailableError, translate_errors
+from wallet_worker.core.inbound import InboundMessage, Source
 
 DELIVERY_COUNT_HEADER = "x-delivery-count"
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]{0,200})?")
@@ -23,13 +23,13 @@ TAKEN_BYTES_MAX = 32 * 2**20
 ACKNOWLEDGE_SECONDS = 35.0  # when a dead peer is found; the client's own queue could be waited for longer
 
 
-class Letter(NamedTuple):
+class Envelope(NamedTuple):
     """One message with everything that came with it, from the broker or from the parked results.
 
     `deliveries` counts how often the broker has handed it out before.
     """
 
-    incoming: Incoming
+    incoming: InboundMessage
     exchange: str
     routing_key: str
     properties: Basic.Properties
@@ -41,15 +41,15 @@ class Letter(NamedTuple):
 class Delivery(NamedTuple):
     """A letter that this channel, and no other, can acknowledge."""
 
-    letter: Letter
+    letter: Envelope
     tag: int
     channel: Channel
 
 
-def delivery(source: Source, taken: Taken) -> Delivery:
+def delivery(source: Source, taken: RawDelivery) -> Delivery:
     """Return what was taken out of the stream as one of ours."""
     return Delivery(
-        letter(
+        envelope(
             source,
             taken.body,
             taken.properties,
@@ -62,7 +62,7 @@ def delivery(source: Source, taken: Taken) -> Delivery:
     )
 
 
-def letter(
+def envelope(
     source: Source,
     body: bytes,
     properties: Basic.Properties,
@@ -73,11 +73,11 @@ def letter(
     attempts: int = 0,
     first_seen: datetime | None = None,
     parked_id: int | None = None,
-) -> Letter:
+) -> Envelope:
     """Return a message with what the core may know of its properties."""
     headers = properties.headers or {}
-    return Letter(
-        Incoming(
+    return Envelope(
+        InboundMessage(
             source=source,
             body=body,
             reply_to=_address(properties.reply_to),
@@ -117,7 +117,7 @@ def _shown(text: str) -> str:
     return readable.encode()[:_NAME_BYTES_MAX].decode(errors="ignore")
 
 
-def _deliveries(taken: Taken) -> int:
+def _deliveries(taken: RawDelivery) -> int:
     """Return how often the message was handed out before; a quorum queue counts, others only flag it."""
     if not taken.redelivered:
         return 0  # whatever a sender has written into the header
@@ -183,8 +183,8 @@ async def acknowledge(batch: list[Delivery]) -> None:
     """
     last = batch[-1]
     try:
-        with calling():
+        with translate_errors():
             async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
                 await last.channel.basic_ack(last.tag, multiple=True, wait=False)
-    except (BrokerUnavailableError, *FAILURES):
+    except (BrokerUnavailableError, *CONNECTION_ERRORS):
         return

@@ -11,19 +11,19 @@ from aio_pika.abc import AbstractConnection
 from aiormq.channel import Channel
 
 from wallet_schemas.names import PAYMENT_REQUESTS, WALLET_DEAD_LETTERS
-from wallet_worker.backoff import Pause
+from wallet_worker.backoff import Backoff
 from wallet_worker.broker.amqp.confirms import Publication, fresh_message_id, publish_all
 from wallet_worker.broker.amqp.properties import marshal, outgoing, unmarshal
 from wallet_worker.broker.connection import (
-    FAILURES,
+    CONNECTION_ERRORS,
     BrokerUnavailableError,
-    calling,
     close,
     connect,
+    describe,
     open_channel,
-    said,
+    translate_errors,
 )
-from wallet_worker.core.facts import Outgoing
+from wallet_worker.core.facts import OutboxMessage
 from wallet_worker.telemetry.health import Health
 from wallet_worker.telemetry.metrics import Metrics
 
@@ -55,7 +55,7 @@ class Publisher:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Keep the connection up until `stopping` is set; then it is left open for `close`."""
-        pause = Pause()
+        pause = Backoff()
         while not stopping.is_set():
             try:
                 connection = await connect(self._url, "wallet worker: publisher")
@@ -82,12 +82,12 @@ class Publisher:
         if self._connection is not None:
             await close(self._connection)
 
-    async def publish(self, rows: Sequence[Outgoing]) -> set[UUID]:
+    async def publish(self, rows: Sequence[OutboxMessage]) -> set[UUID]:
         """Return the ids of those that the broker has confirmed; of the others nothing is known.
 
         Takes at most about PUBLISH_SECONDS. Never raises: what is not confirmed stays in the outbox.
         """
-        by_exchange: defaultdict[str, list[Outgoing]] = defaultdict(list)
+        by_exchange: defaultdict[str, list[OutboxMessage]] = defaultdict(list)
         for row in rows:
             by_exchange[row.exchange].append(row)
         published = await asyncio.gather(
@@ -95,17 +95,17 @@ class Publisher:
         )
         return set().union(*published)
 
-    async def _publish_to(self, exchange: str, rows: Sequence[Outgoing]) -> set[UUID]:
+    async def _publish_to(self, exchange: str, rows: Sequence[OutboxMessage]) -> set[UUID]:
         confirmed: set[UUID] = set()
         failure: str | None = None
         alone = self._alone if rows[0].properties is not None else nullcontext()
         try:
-            with calling():
+            with translate_errors():
                 async with asyncio.timeout(PUBLISH_SECONDS), alone:
                     for chunk in _chunks(rows):
                         failure = await self._publish_chunk(exchange, chunk, confirmed) or failure
-        except (BrokerUnavailableError, *FAILURES) as exc:
-            failure = said(exc)
+        except (BrokerUnavailableError, *CONNECTION_ERRORS) as exc:
+            failure = describe(exc)
         self._metrics.published.labels(exchange=exchange).inc(len(confirmed))
         if failure is not None:
             missing = len(rows) - len(confirmed)
@@ -114,7 +114,7 @@ class Publisher:
         return confirmed
 
     async def _publish_chunk(
-        self, exchange: str, rows: Sequence[Outgoing], confirmed: set[UUID]
+        self, exchange: str, rows: Sequence[OutboxMessage], confirmed: set[UUID]
     ) -> str | None:
         """Publish, adding to `confirmed` also when it is cut off; return why some were not, if so."""
         channel = await self._channel(exchange)
@@ -123,7 +123,7 @@ class Publisher:
         try:
             await sending.wait()
         finally:
-            for row, why_not in zip(rows, sending.end(), strict=True):
+            for row, why_not in zip(rows, sending.failures(), strict=True):
                 if why_not is None:
                     confirmed.add(row.message_id)
                 else:
@@ -146,7 +146,7 @@ class Publisher:
             log.error("publisher.lost", reason=reason)
 
 
-def _chunks(rows: Sequence[Outgoing]) -> list[Sequence[Outgoing]]:
+def _chunks(rows: Sequence[OutboxMessage]) -> list[Sequence[OutboxMessage]]:
     """Return the rows in parts that may be unconfirmed at the same time.
 
     A dead letter keeps the message_id that a stranger gave it, and a returned message is matched by its
@@ -157,7 +157,7 @@ def _chunks(rows: Sequence[Outgoing]) -> list[Sequence[Outgoing]]:
     return [rows[start : start + UNCONFIRMED_MAX] for start in range(0, len(rows), UNCONFIRMED_MAX)]
 
 
-def _publication(row: Outgoing) -> Publication:
+def _publication(row: OutboxMessage) -> Publication:
     """Return one attempt to publish a row; ours have a fresh message_id, because returns are matched by it."""
     if row.properties is None:
         message_id = fresh_message_id()

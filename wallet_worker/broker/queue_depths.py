@@ -5,14 +5,14 @@ import asyncio
 from aio_pika.abc import AbstractConnection
 
 from wallet_worker.broker.connection import (
-    FAILURES,
+    CONNECTION_ERRORS,
     RPC_SECONDS,
     BrokerUnavailableError,
-    calling,
     close,
     connect,
+    describe,
     open_channel,
-    said,
+    translate_errors,
 )
 from wallet_worker.broker.topology import QUEUES
 
@@ -27,12 +27,12 @@ class Depths:
     async def look(self) -> dict[str, int]:
         """Return the depth of each queue; one that is not there is left out. Raises BrokerUnavailableError."""
         try:
-            with calling():
+            with translate_errors():
                 async with asyncio.timeout(RPC_SECONDS):
                     return await self._look()
-        except FAILURES as exc:
+        except CONNECTION_ERRORS as exc:
             await self.close()
-            msg = f"the broker does not say how full its queues are: {said(exc)}"
+            msg = f"the broker does not say how full its queues are: {describe(exc)}"
             raise BrokerUnavailableError(msg) from exc
         except BrokerUnavailableError:
             await self.close()

@@ -28,12 +28,12 @@ from wallet_schemas.names import (
     WALLET_UNROUTED,
 )
 from wallet_worker.broker.connection import (
-    FAILURES,
+    CONNECTION_ERRORS,
     RPC_SECONDS,
     BrokerUnavailableError,
-    connected,
+    describe,
     open_channel,
-    said,
+    open_connection,
     server_version,
 )
 
@@ -116,7 +116,7 @@ class Report:
     """What `check` found: sentences for people. `unseen` is what could not be looked at or set, and is no fault."""
 
     faults: tuple[str, ...]
-    unseen: tuple[str, ...] = ()
+    unverified: tuple[str, ...] = ()
 
 
 async def apply(url: str) -> None:
@@ -124,7 +124,7 @@ async def apply(url: str) -> None:
 
     Raises BrokerUnavailableError, or TopologyError with a sentence for each thing that is in the way.
     """
-    async with connected(url, "wallet topology") as connection:
+    async with open_connection(url, "wallet topology") as connection:
         version = _version(connection)
         faults = _version_faults(version)
         if not faults:
@@ -153,11 +153,11 @@ async def check(connection: AbstractConnection, url: str, management_url: str | 
     types: dict[str, str] = {}
     bound = {(queue.name, queue.name) for queue in QUEUES}
     try:
-        types, bound = await asyncio.to_thread(_seen, url, management_url)
+        types, bound = await asyncio.to_thread(_management_state, url, management_url)
     except (OSError, ValueError, LookupError, TypeError, HTTPException) as exc:
         # Whatever listens there need not be RabbitMQ.
         unseen.append(
-            f"The bindings were not checked: the management API does not answer as it should ({said(exc)}). "
+            f"The bindings were not checked: the management API does not answer as it should ({describe(exc)}). "
             "Set WALLET_MANAGEMENT_URL to have them checked."
         )
     for what in (*EXCHANGES, *QUEUES):
@@ -167,7 +167,7 @@ async def check(connection: AbstractConnection, url: str, management_url: str | 
             )
             continue
         fault = await _fault(connection, what, version)
-        if fault is not None and isinstance(what, Queue) and await _made_before_4(connection, what, version):
+        if fault is not None and isinstance(what, Queue) and await _declared_by_3x(connection, what, version):
             unseen.append(
                 f"The queue {what.name} was made on RabbitMQ 3 and has no delivery limit of its own, so the broker "
                 "drops what is returned 20 times: set a policy for it with delivery-limit -1."
@@ -201,7 +201,7 @@ async def _declare_all(connection: AbstractConnection, version: tuple[int, ...])
         faults += [fault] if fault else []
     for queue in QUEUES:
         fault = await _declared(connection, queue, version)
-        if fault and await _made_before_4(connection, queue, version):
+        if fault and await _declared_by_3x(connection, queue, version):
             fault = None  # `check` says what is to be done, and it cannot be done here
         faults += [fault] if fault else []
         if not fault:
@@ -241,8 +241,8 @@ async def _declared(
         return f"The {_kind(what)} {what.name} is not as the wallet needs it: {_reason(exc)}."
     except aiormq.exceptions.ChannelAccessRefused as exc:
         return f"The {_kind(what)} {what.name} may not be looked at by this user: {_reason(exc)}."
-    except FAILURES as exc:
-        msg = f"the connection was lost while declaring {what.name}: {said(exc)}"
+    except CONNECTION_ERRORS as exc:
+        msg = f"the connection was lost while declaring {what.name}: {describe(exc)}"
         raise BrokerUnavailableError(msg) from exc
     await channel.close()
     return None
@@ -257,7 +257,7 @@ async def _fault(
     )
 
 
-async def _made_before_4(connection: AbstractConnection, queue: Queue, version: tuple[int, ...]) -> bool:
+async def _declared_by_3x(connection: AbstractConnection, queue: Queue, version: tuple[int, ...]) -> bool:
     """Return whether a queue that is not as it should be is as it should have been on the broker's last release."""
     older = queue.arguments(VERSION_MIN)
     return (
@@ -276,7 +276,7 @@ def _reason(exc: BaseException) -> str:
     return str(exc).removeprefix("PRECONDITION_FAILED - ").removeprefix("ACCESS_REFUSED - ")
 
 
-def _seen(url: str, management_url: str | None) -> tuple[dict[str, str], set[tuple[str, str]]]:
+def _management_state(url: str, management_url: str | None) -> tuple[dict[str, str], set[tuple[str, str]]]:
     """Return the type of every queue, and (exchange, queue) of every binding that takes all routing keys.
 
     Raises what a stranger's answer does.

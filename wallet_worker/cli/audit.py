@@ -59,13 +59,13 @@ async def _follow(
 ) -> "Report | None":
     from prometheus_client import start_http_server
 
-    from wallet_worker.audit.follow import Signals, follow
-    from wallet_worker.backoff import rest
+    from wallet_worker.audit.follow import FollowMetrics, follow
+    from wallet_worker.backoff import sleep_unless
 
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    signals = Signals()
+    signals = FollowMetrics()
     if metrics_port is not None:
         try:
             start_http_server(metrics_port, registry=signals.registry)
@@ -79,11 +79,11 @@ async def _follow(
         signals,
         every_seconds=every_seconds,
         shown_max=shown_max,
-        on_away=lambda reason: terminal.say(f"waiting for the database: {reason}"),
+        on_away=lambda reason: terminal.print_status(f"waiting for the database: {reason}"),
     )
     if report is not None and not report.clean and metrics_port is not None:
-        terminal.say(f"a rule is broken; the metric says so for {linger_seconds:g} s more")
-        await rest(linger_seconds, stopping)
+        terminal.print_status(f"a rule is broken; the metric says so for {linger_seconds:g} s more")
+        await sleep_unless(linger_seconds, stopping)
     return report
 
 
@@ -118,7 +118,7 @@ def _tell(report: "Report") -> None:
         f"{report.commands:,} commands in {report.seconds:.1f} s"
     )
     if report.clean:
-        terminal.tell(f"everything is in order: {looked_at}")
+        terminal.print_result(f"everything is in order: {looked_at}")
         return
     terminal.tell_table(
         f"{report.found.total():,} findings in {looked_at}",

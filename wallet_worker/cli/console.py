@@ -89,7 +89,7 @@ def add(
 
     password = _password(from_stdin=password_stdin)
     _change(file, lambda users: users.added(name, Role[role.name.upper()], password))
-    terminal.tell(f"{name.strip().lower()} may sign in as {role.value}")
+    terminal.print_result(f"{name.strip().lower()} may sign in as {role.value}")
 
 
 @user_app.command(name="list")
@@ -122,7 +122,7 @@ def remove(name: Name, *, file: UsersFile = DEFAULT_FILE) -> None:
     Example: wallet console user remove ann
     """
     _change(file, lambda users: users.removed(name))
-    terminal.tell(f"{name.strip().lower()} may no longer sign in")
+    terminal.print_result(f"{name.strip().lower()} may no longer sign in")
 
 
 @user_app.command()
@@ -133,7 +133,7 @@ def passwd(name: Name, *, file: UsersFile = DEFAULT_FILE, password_stdin: FromSt
     """
     password = _password(from_stdin=password_stdin)
     _change(file, lambda users: users.with_password(name, password))
-    terminal.tell(f"{name.strip().lower()} has a new password")
+    terminal.print_result(f"{name.strip().lower()} has a new password")
 
 
 @user_app.command()
@@ -152,7 +152,7 @@ def role(
     from wallet_worker.settings.operators import Role
 
     _change(file, lambda users: users.with_role(name, Role[role.name.upper()]))
-    terminal.tell(f"{name.strip().lower()} is {role.value} now")
+    terminal.print_result(f"{name.strip().lower()} is {role.value} now")
 
 
 def _change(file: Path, make: "Callable[[Users], Users]") -> None:

@@ -10,7 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from wallet_schemas.message import AMOUNT_DIGITS
-from wallet_worker.cli.terminal import say
+from wallet_worker.cli.terminal import print_status
 
 if TYPE_CHECKING:
     from wallet_worker.client import WalletError
@@ -42,7 +42,7 @@ EXIT_STATUSES = (
 
 def end(status: Exit, reason: str) -> NoReturn:
     """End the command with one line on standard error."""
-    say(reason)
+    print_status(reason)
     raise typer.Exit(status)
 
 
@@ -60,12 +60,12 @@ def end_misused(exc: ValidationError) -> NoReturn:
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Return what the coroutine returns, or end the command with the one line that says why not."""
-    with told():
+    with translate_errors():
         return asyncio.run(work)
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """End the command, with one line and its exit status, for the failures that are nobody's bug."""
     from wallet_worker.broker.connection import BrokerUnavailableError, WrongUrlError
     from wallet_worker.client import WalletError

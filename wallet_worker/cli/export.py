@@ -14,10 +14,10 @@ from wallet_worker.accounting.table_file import Format
 from wallet_worker.cli import environment, exits, terminal
 from wallet_worker.cli.exits import Exit
 from wallet_worker.cli.options import Currency, Json, Since, Type, Until, User, read_span
-from wallet_worker.cli.output import Form, OnProgress, Output, progress, written
+from wallet_worker.cli.output import Form, OnProgress, Output, output_file, progress
 
 if TYPE_CHECKING:
-    from wallet_worker.accounting.export import Choice, Statement
+    from wallet_worker.accounting.export import OrderFilter, Statement
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -64,7 +64,7 @@ def statement(
         )
     except ValidationError as exc:
         exits.end_misused(exc)
-    with written(output) as out, progress("lines", shown=output is not None) as moved:
+    with output_file(output) as out, progress("lines", shown=output is not None) as moved:
         found = exits.run(_statement(url, out, form, asked, account_no, moved))
         if found is None:
             exits.end(Exit.FOUND, f"{Code.ACCOUNT_NOT_FOUND}: the user has no such account")
@@ -73,7 +73,7 @@ def statement(
     if terminal.wants_json(as_json):
         terminal.tell_json({"file": str(output), **asdict(found)})
     else:
-        terminal.tell(
+        terminal.print_result(
             f"{output}: {found.lines:,} lines of account {found.account_no}, "
             f"{found.opening_balance} {currency} before them, {found.closing_balance} {currency} after"
         )
@@ -107,26 +107,26 @@ def orders(
     Example: wallet export orders --from 2026-01-01 --to 2026-02-01 --type withdraw --status pending -o waiting.csv
     """
     url = environment.database_url()
-    from wallet_worker.accounting.export import Choice, Span
+    from wallet_worker.accounting.export import OrderFilter, TimeRange
 
     begin, end = read_span(since, until)
-    choice = Choice(
-        span=Span(since=begin, before=end),
+    choice = OrderFilter(
+        span=TimeRange(since=begin, before=end),
         types=order_type or (),
         statuses=status or (),
         user_id=user_id,
     )
-    with written(output) as out, progress("orders", shown=output is not None) as moved:
+    with output_file(output) as out, progress("orders", shown=output is not None) as moved:
         count = exits.run(_orders(url, out, form, choice, moved))
     if output is None:
         return
     if terminal.wants_json(as_json):
         terminal.tell_json({"file": str(output), "orders": count})
     else:
-        terminal.tell(f"{output}: {count:,} orders")
+        terminal.print_result(f"{output}: {count:,} orders")
 
 
-async def _orders(url: str, out: IO[str], form: Format, choice: "Choice", moved: OnProgress) -> int:
+async def _orders(url: str, out: IO[str], form: Format, choice: "OrderFilter", moved: OnProgress) -> int:
     from wallet_worker.accounting.export import orders
 
     return await orders(url, out, form, choice, on_progress=moved)
@@ -135,7 +135,7 @@ async def _orders(url: str, out: IO[str], form: Format, choice: "Choice", moved:
 async def _statement(
     url: str, out: IO[str], form: Format, asked: GetStatement, account_no: str | None, moved: OnProgress
 ) -> "Statement | None":
-    from wallet_worker.accounting.export import Span, statement
+    from wallet_worker.accounting.export import TimeRange, statement
 
     return await statement(
         url,
@@ -145,6 +145,6 @@ async def _statement(
         account_type=asked.account_type,
         currency=asked.currency,
         account_no=account_no,
-        span=Span(since=asked.from_time, before=asked.to_time),
+        span=TimeRange(since=asked.from_time, before=asked.to_time),
         on_progress=moved,
     )

@@ -16,16 +16,18 @@ def migrate() -> None:
     url = environment.database_url()
     before, after = exits.run(_migrate(url))
     if before == after:
-        terminal.tell(f"the database was at revision {after} already")
+        terminal.print_result(f"the database was at revision {after} already")
     else:
-        terminal.tell(f"the database went from revision {before or 'none'} to {after}")
+        terminal.print_result(f"the database went from revision {before or 'none'} to {after}")
 
 
 async def _migrate(url: str) -> "Revisions":
     from wallet_worker.store import migrate
-    from wallet_worker.store.errors import InvariantBrokenError, RefusedError, UnfitError
+    from wallet_worker.store.errors import InvariantBrokenError, StatementRejectedError, UnfitError
 
     try:
         return await migrate.migrate(url)
     except (InvariantBrokenError, UnfitError) as exc:
-        raise RefusedError(str(exc)) from exc  # here it is the operator's privileges, and nothing of ours
+        raise StatementRejectedError(
+            str(exc)
+        ) from exc  # here it is the operator's privileges, and nothing of ours

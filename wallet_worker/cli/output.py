@@ -10,7 +10,7 @@ from typing import IO, Annotated, Protocol
 
 import typer
 
-from wallet_worker.accounting.table_file import Format, UnwritableError, writing
+from wallet_worker.accounting.table_file import Format, UnwritableError, translate_write_errors
 from wallet_worker.cli import exits
 from wallet_worker.cli.exits import Exit
 
@@ -29,14 +29,14 @@ class OnProgress(Protocol):
 
 
 @contextmanager
-def written(path: Path | None) -> Iterator[IO[str]]:
+def output_file(path: Path | None) -> Iterator[IO[str]]:
     """Give what the product is written to: standard output, or a file that is in its place only when it is whole.
 
     Until then it has another name beside it, and its owner alone can read it, then and later. If it cannot be
     written, the command ends with one line; if nobody reads standard output any more, with none.
     """
     try:
-        with writing():
+        with translate_write_errors():
             yield from _opened(path)
     except UnwritableError as exc:
         if isinstance(exc.__cause__, BrokenPipeError):

@@ -14,10 +14,10 @@ import typer
 from wallet_worker.cli import environment, exits, terminal
 from wallet_worker.cli.exits import Exit
 from wallet_worker.cli.options import Json, read_span
-from wallet_worker.cli.output import progress, written
+from wallet_worker.cli.output import output_file, progress
 
 if TYPE_CHECKING:
-    from wallet_worker.accounting.export import Span
+    from wallet_worker.accounting.export import TimeRange
     from wallet_worker.accounting.reconcile import Finding, Report
 
 STANDARD_INPUT = "-"
@@ -73,13 +73,13 @@ def reconcile(
         raise typer.Exit(Exit.FOUND)
 
 
-def _span(since: str | None, until: str | None) -> "Span | None":
-    from wallet_worker.accounting.export import Span
+def _span(since: str | None, until: str | None) -> "TimeRange | None":
+    from wallet_worker.accounting.export import TimeRange
 
     if since is None and until is None:
         return None
     begin, end = read_span(since, until)
-    return Span(since=begin, before=end)
+    return TimeRange(since=begin, before=end)
 
 
 @contextmanager
@@ -96,14 +96,14 @@ def _opened(file: str) -> Iterator[BinaryIO]:
 
 
 def _compared(
-    url: str, lines: BinaryIO, name: str, span: "Span | None", shown_max: int, output: Path | None
+    url: str, lines: BinaryIO, name: str, span: "TimeRange | None", shown_max: int, output: Path | None
 ) -> "Report":
     from wallet_worker.accounting.reconcile import reconcile
-    from wallet_worker.accounting.settlement_file import Reader, WrongFileError
+    from wallet_worker.accounting.settlement_file import SettlementReader, WrongFileError
 
     size = _size(lines)
     try:
-        reader = Reader(lines)
+        reader = SettlementReader(lines)
         with _all_findings(output) as noted, progress("read", shown=True, in_bytes=True) as moved:
             return exits.run(
                 reconcile(
@@ -137,10 +137,10 @@ def _all_findings(output: Path | None) -> "Iterator[Any]":
         yield lambda _findings: None
         return
     from wallet_worker.accounting.reconcile import COLUMNS
-    from wallet_worker.accounting.table_file import Format, Sheet
+    from wallet_worker.accounting.table_file import Format, TableWriter
 
-    with written(output) as out:
-        sheet = Sheet(out, COLUMNS, Format.CSV)
+    with output_file(output) as out:
+        sheet = TableWriter(out, COLUMNS, Format.CSV)
 
         def note(findings: "Sequence[Finding]") -> None:
             sheet.write(tuple(finding.row().values()) for finding in findings)
@@ -148,14 +148,14 @@ def _all_findings(output: Path | None) -> "Iterator[Any]":
         yield note
 
 
-def _tell(report: "Report", span: "Span | None") -> None:
-    from wallet_worker.accounting.reconcile import Verdict
+def _tell(report: "Report", span: "TimeRange | None") -> None:
+    from wallet_worker.accounting.reconcile import Comparison
 
     looked_at = f"{report.lines:,} lines in {report.seconds:.1f} s"
     if span is None:
         looked_at += "; what is missing in the file was not looked for (--from, --to)"
     if report.clean:
-        terminal.tell(f"both sides agree: {looked_at}")
+        terminal.print_result(f"both sides agree: {looked_at}")
         return
     terminal.tell_table(
         f"differences in {looked_at}",
@@ -176,15 +176,15 @@ def _tell(report: "Report", span: "Span | None") -> None:
         ("what", "times", "which means that"),
         (
             (verdict.value, f"{report.verdicts[verdict]:,}", verdict.meaning)
-            for verdict in Verdict
+            for verdict in Comparison
             if report.verdicts[verdict]
         ),
         right=("times",),
     )
 
 
-def _document(report: "Report", span: "Span | None") -> dict[str, Any]:
-    from wallet_worker.accounting.reconcile import Verdict
+def _document(report: "Report", span: "TimeRange | None") -> dict[str, Any]:
+    from wallet_worker.accounting.reconcile import Comparison
     from wallet_worker.accounting.table_file import time_text
 
     return {
@@ -195,9 +195,9 @@ def _document(report: "Report", span: "Span | None") -> dict[str, Any]:
         "seconds": round(report.seconds, 3),
         "verdicts": {
             verdict.value: report.verdicts[verdict]
-            for verdict in Verdict
+            for verdict in Comparison
             # What was not looked for is not nought.
-            if verdict is not Verdict.MISSING_THERE or span is not None
+            if verdict is not Comparison.MISSING_THERE or span is not None
         },
         "findings": [finding.row() for finding in report.findings],
     }

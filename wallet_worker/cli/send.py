@@ -52,7 +52,7 @@ HOLD_SECONDS: Final = 86_400  # a day, because whoever types a hold means to com
 P = ParamSpec("P")
 
 
-class Asked:
+class CommandFields:
     """A command that was asked for: its class, and its fields but for the serial number and the notes."""
 
     def __init__(self, kind: type[Command], **fields: object) -> None:
@@ -92,12 +92,12 @@ def _settling(
     """The options of the commands whose orders wait for the payment gateway."""
 
 
-def _sends(*, settles: bool = False) -> Callable[[Callable[P, Asked]], Callable[P, Asked]]:
+def _sends(*, settles: bool = False) -> Callable[[Callable[P, CommandFields]], Callable[P, CommandFields]]:
     """Have the function's arguments and the common options on the command line, and send what it returns."""
     shared: list[Callable[..., None]] = [_common, _settling] if settles else [_common]
     options = [one for each in shared for one in inspect.signature(each).parameters.values()]
 
-    def register(asked: Callable[P, Asked]) -> Callable[P, Asked]:
+    def register(asked: Callable[P, CommandFields]) -> Callable[P, CommandFields]:
         def run(**given: Any) -> None:
             common = {option.name: given.pop(option.name) for option in options}
             _send(asked(**given), **common)  # type: ignore[call-arg]  # typer gives what the signature says
@@ -116,34 +116,38 @@ def _sends(*, settles: bool = False) -> Callable[[Callable[P, Asked]], Callable[
 
 
 @_sends()
-def open_account(user_id: User, currency: Currency, *, account_type: Type = DEFAULT_ACCOUNT_TYPE) -> Asked:
+def open_account(
+    user_id: User, currency: Currency, *, account_type: Type = DEFAULT_ACCOUNT_TYPE
+) -> CommandFields:
     """Open an account for a user.
 
     Example: wallet send open alice TWD
     """
-    return Asked(OpenAccount, user_id=user_id, account_type=account_type, currency=currency)
+    return CommandFields(OpenAccount, user_id=user_id, account_type=account_type, currency=currency)
 
 
 @_sends()
 def freeze_account(
     user_id: User, currency: Currency, reason: Reason, *, account_type: Type = DEFAULT_ACCOUNT_TYPE
-) -> Asked:
+) -> CommandFields:
     """Let no money leave an account any more. Money still arrives.
 
     Example: wallet send freeze alice TWD "chargeback reported"
     """
-    return Asked(FreezeAccount, user_id=user_id, account_type=account_type, currency=currency, reason=reason)
+    return CommandFields(
+        FreezeAccount, user_id=user_id, account_type=account_type, currency=currency, reason=reason
+    )
 
 
 @_sends()
 def unfreeze_account(
     user_id: User, currency: Currency, reason: Reason, *, account_type: Type = DEFAULT_ACCOUNT_TYPE
-) -> Asked:
+) -> CommandFields:
     """Let money leave a frozen account again.
 
     Example: wallet send unfreeze alice TWD "chargeback settled"
     """
-    return Asked(
+    return CommandFields(
         UnfreezeAccount, user_id=user_id, account_type=account_type, currency=currency, reason=reason
     )
 
@@ -151,12 +155,14 @@ def unfreeze_account(
 @_sends()
 def close_account(
     user_id: User, currency: Currency, reason: Reason, *, account_type: Type = DEFAULT_ACCOUNT_TYPE
-) -> Asked:
+) -> CommandFields:
     """Close an account for ever. Its balance must be zero, nothing reserved, and no order waiting.
 
     Example: wallet send close alice TWD "asked for by the user"
     """
-    return Asked(CloseAccount, user_id=user_id, account_type=account_type, currency=currency, reason=reason)
+    return CommandFields(
+        CloseAccount, user_id=user_id, account_type=account_type, currency=currency, reason=reason
+    )
 
 
 # Orders that wait for the payment gateway
@@ -170,7 +176,7 @@ def recharge(
     *,
     via: Annotated[str, typer.Option(help="The way of payment: card, bank_transfer, …")] = "card",
     account_type: Type = DEFAULT_ACCOUNT_TYPE,
-) -> Asked:
+) -> CommandFields:
     """Put money into an account. The outcome says that the order is pending; the money comes with the payment.
 
     With --until-settled the order is asked for until it is pending no more, and printed as well; the exit status
@@ -178,7 +184,7 @@ def recharge(
 
     Example: wallet send recharge alice 100.00 TWD --via card --until-settled
     """
-    return Asked(
+    return CommandFields(
         Recharge,
         user_id=user_id,
         account_type=account_type,
@@ -196,7 +202,7 @@ def withdraw(
     *,
     via: Annotated[str, typer.Option(help="The way of payment: bank_transfer, …")] = "bank_transfer",
     account_type: Type = DEFAULT_ACCOUNT_TYPE,
-) -> Asked:
+) -> CommandFields:
     """Pay money out of an account. It is reserved at once, and gone when the payment gateway has paid it out.
 
     With --until-settled the order is asked for until it is pending no more, and printed as well; the exit status
@@ -204,7 +210,7 @@ def withdraw(
 
     Example: wallet send withdraw alice 40.00 TWD --via bank_transfer --until-settled
     """
-    return Asked(
+    return CommandFields(
         Withdraw,
         user_id=user_id,
         account_type=account_type,
@@ -221,7 +227,7 @@ def refund(
     ],
     amount: Amount,
     currency: Currency,
-) -> Asked:
+) -> CommandFields:
     """Give back a recharge that succeeded, or a part of it, the way it came.
 
     With --until-settled the order is asked for until it is pending no more, and printed as well; the exit status
@@ -229,7 +235,7 @@ def refund(
 
     Example: wallet send refund R-20260102-000001 60.00 TWD --until-settled
     """
-    return Asked(Refund, original_serial_no=original_serial_no, amount=amount, currency=currency)
+    return CommandFields(Refund, original_serial_no=original_serial_no, amount=amount, currency=currency)
 
 
 # Orders that are done at once
@@ -244,12 +250,12 @@ def transfer(
     *,
     account_type: Type = DEFAULT_ACCOUNT_TYPE,
     to_account_type: ToType = DEFAULT_ACCOUNT_TYPE,
-) -> Asked:
+) -> CommandFields:
     """Move money from one user's account to another account.
 
     Example: wallet send transfer alice bob 25.00 TWD
     """
-    return Asked(
+    return CommandFields(
         Transfer,
         user_id=user_id,
         account_type=account_type,
@@ -273,12 +279,12 @@ def hold(
         ),
     ] = HOLD_SECONDS,
     account_type: Type = DEFAULT_ACCOUNT_TYPE,
-) -> Asked:
+) -> CommandFields:
     """Reserve money of an account, to be captured or released later.
 
     Example: wallet send hold alice 50.00 TWD --expires-in 3600
     """
-    return Asked(
+    return CommandFields(
         Hold,
         user_id=user_id,
         account_type=account_type,
@@ -296,12 +302,12 @@ def capture(
     currency: Currency,
     *,
     to_account_type: ToType = DEFAULT_ACCOUNT_TYPE,
-) -> Asked:
+) -> CommandFields:
     """Move money that a hold reserves to another account. It may be less than all of it, and several times.
 
     Example: wallet send capture H-20260102-000001 shop 30.00 TWD
     """
-    return Asked(
+    return CommandFields(
         Capture,
         hold_serial_no=hold_serial_no,
         to_user_id=to_user_id,
@@ -312,16 +318,16 @@ def capture(
 
 
 @_sends()
-def release(hold_serial_no: HoldSerial) -> Asked:
+def release(hold_serial_no: HoldSerial) -> CommandFields:
     """Give back what is left of a hold.
 
     Example: wallet send release H-20260102-000001
     """
-    return Asked(Release, hold_serial_no=hold_serial_no)
+    return CommandFields(Release, hold_serial_no=hold_serial_no)
 
 
 def _send(
-    asked: Asked,
+    asked: CommandFields,
     *,
     serial: str | None,
     metadata: list[str] | None,
@@ -338,10 +344,10 @@ def _send(
     url = environment.amqp_url()
     if serial is None:
         # Before it is sent, so that whatever happens now, a person can send it again.
-        terminal.say(f"serial number {command.serial_no}")
+        terminal.print_status(f"serial number {command.serial_no}")
     if not wait:
         exits.run(_submit(url, command, timeout))
-        terminal.say(f"sent; its outcome: wallet show order {command.serial_no}")
+        terminal.print_status(f"sent; its outcome: wallet show order {command.serial_no}")
         return
     good = exits.run(
         _apply(
@@ -356,7 +362,7 @@ def _send(
         raise typer.Exit(Exit.FOUND)
 
 
-def _made(asked: Asked, serial: str | None, metadata: list[str] | None) -> Command:
+def _made(asked: CommandFields, serial: str | None, metadata: list[str] | None) -> Command:
     """Return the command, or end with a line for each field that is wrong."""
     from wallet_worker.client import new_serial_no
 
@@ -397,7 +403,7 @@ async def _apply(
             return False
         if settle_seconds is None:
             return True
-        detail = await wallet.settled(command.serial_no, timeout_seconds=settle_seconds)
+        detail = await wallet.wait_until_settled(command.serial_no, timeout_seconds=settle_seconds)
     tell_order(detail, as_json=as_json)
     return _succeeded(detail)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from pydantic import ValidationError
 
-from wallet_schemas.message import Part
+from wallet_schemas.message import JsonObject
 from wallet_schemas.names import DEFAULT_ACCOUNT_TYPE
 from wallet_schemas.queries import AccountList, OrderDetail, Statement
 from wallet_schemas.values import STATEMENT_LINES_DEFAULT, STATEMENT_LINES_MAX, Direction, OutcomeStatus
@@ -133,7 +133,7 @@ def tell_order(detail: OrderDetail, *, as_json: bool) -> None:
         _tell_entries("entries", detail.entries, of_one_account=False)
 
 
-def rows(part: Part) -> list[tuple[str, str]]:
+def rows(part: JsonObject) -> list[tuple[str, str]]:
     """Return the names and values of the fields that apply, as a person reads them."""
     return [
         (name, _time(value) if isinstance(value, datetime) else str(value))
@@ -167,7 +167,7 @@ async def _statement(url: str, seconds: float, *, all_pages: bool, as_json: bool
             if not all_pages:
                 break
     if page.next_after_line_no is not None:
-        terminal.say(f"there is more: --after {page.next_after_line_no}, or --all")
+        terminal.print_status(f"there is more: --after {page.next_after_line_no}, or --all")
 
 
 def _tell_page(page: Statement, *, as_json: bool) -> None:

@@ -26,12 +26,12 @@ def plain(text: str) -> str:
     )
 
 
-def say(text: str) -> None:
+def print_status(text: str) -> None:
     """Have one line on standard error: for a person, beside the command's product."""
     print(f"wallet: {plain(text)}", file=sys.stderr, flush=True)  # noqa: T201 -- this is how a command speaks
 
 
-def tell(text: str) -> None:
+def print_result(text: str) -> None:
     """Have one line on standard output: the command's product."""
     print(plain(text), flush=True)  # noqa: T201 -- see say
 

@@ -26,7 +26,7 @@ def apply() -> None:
         exits.run(topology.apply(url))
     except topology.TopologyError as exc:
         _end(exc.faults)
-    terminal.tell("the broker has every exchange, queue and binding")
+    terminal.print_result("the broker has every exchange, queue and binding")
 
 
 @app.command()
@@ -37,22 +37,22 @@ def check() -> None:
     """
     url, management_url = environment.amqp_url(), environment.management_url()
     report = exits.run(_check(url, management_url))
-    for sentence in report.unseen:
-        terminal.say(sentence)
+    for sentence in report.unverified:
+        terminal.print_status(sentence)
     if report.faults:
         _end(report.faults)
-    terminal.tell("the broker is set up as the wallet needs it")
+    terminal.print_result("the broker is set up as the wallet needs it")
 
 
 async def _check(url: str, management_url: str | None) -> "Report":
     from wallet_worker.broker import topology
-    from wallet_worker.broker.connection import connected
+    from wallet_worker.broker.connection import open_connection
 
-    async with connected(url, "wallet topology check") as connection:
+    async with open_connection(url, "wallet topology check") as connection:
         return await topology.check(connection, url, management_url)
 
 
 def _end(faults: Sequence[str]) -> NoReturn:
     for fault in faults:
-        terminal.say(fault)
+        terminal.print_status(fault)
     raise typer.Exit(exits.Exit.FOUND)

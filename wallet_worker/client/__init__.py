@@ -36,7 +36,7 @@ from wallet_schemas.commands import (
     UnfreezeAccount,
     Withdraw,
 )
-from wallet_schemas.message import Message, Part
+from wallet_schemas.message import JsonObject, Message
 from wallet_schemas.names import DEFAULT_ACCOUNT_TYPE, WALLET_COMMANDS, WALLET_QUERIES
 from wallet_schemas.queries import (
     AccountList,
@@ -49,7 +49,7 @@ from wallet_schemas.queries import (
 )
 from wallet_schemas.values import STATEMENT_LINES_DEFAULT, STATEMENT_LINES_MAX, OrderStatus, OutcomeStatus
 from wallet_worker.broker.connection import BrokerUnavailableError
-from wallet_worker.client.rpc import NoReply, NotSent, Rpc
+from wallet_worker.client.rpc import PublishFailed, ReplyTimeout, Rpc
 
 __all__ = [
     "NotAcceptedError",
@@ -131,7 +131,7 @@ def new_serial_no() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(6)}"
 
 
-R = TypeVar("R", bound=Part)
+R = TypeVar("R", bound=JsonObject)
 
 
 def result_of(outcome: Outcome, kind: type[R]) -> R:
@@ -207,7 +207,7 @@ class WalletClient:
             user_id=user_id,
             account_type=account_type,
             currency=currency,
-            metadata=_notes(metadata),
+            metadata=_metadata(metadata),
         )
         return await self.apply(command, timeout_seconds=timeout_seconds)
 
@@ -229,7 +229,7 @@ class WalletClient:
             account_type=account_type,
             currency=currency,
             reason=reason,
-            metadata=_notes(metadata),
+            metadata=_metadata(metadata),
         )
         return await self.apply(command, timeout_seconds=timeout_seconds)
 
@@ -251,7 +251,7 @@ class WalletClient:
             account_type=account_type,
             currency=currency,
             reason=reason,
-            metadata=_notes(metadata),
+            metadata=_metadata(metadata),
         )
         return await self.apply(command, timeout_seconds=timeout_seconds)
 
@@ -273,7 +273,7 @@ class WalletClient:
             account_type=account_type,
             currency=currency,
             reason=reason,
-            metadata=_notes(metadata),
+            metadata=_metadata(metadata),
         )
         return await self.apply(command, timeout_seconds=timeout_seconds)
 
@@ -300,7 +300,7 @@ class WalletClient:
             amount=amount,
             currency=currency,
             recharge_type=recharge_type,
-            metadata=_notes(metadata),
+            metadata=_metadata(metadata),
         )
         return await self.apply(command, timeout_seconds=timeout_seconds)
 
@@ -327,7 +327,7 @@ class WalletClient:
             amount=amount,
             currency=currency,
             payout_type=payout_type,
-            metadata=_notes(metadata),
+            metadata=_metadata(metadata),
         )
         return await self.apply(command, timeout_seconds=timeout_seconds)
 
@@ -353,7 +353,7 @@ class WalletClient:
             to_account_type=to_account_type,
             amount=amount,
             currency=currency,
-            metadata=_notes(metadata),
+            metadata=_metadata(metadata),
         )
         return await self.apply(command, timeout_seconds=timeout_seconds)
 
@@ -376,7 +376,7 @@ class WalletClient:
             original_serial_no=original_serial_no,
             amount=amount,
             currency=currency,
-            metadata=_notes(metadata),
+            metadata=_metadata(metadata),
         )
         return await self.apply(command, timeout_seconds=timeout_seconds)
 
@@ -400,7 +400,7 @@ class WalletClient:
             amount=amount,
             currency=currency,
             expires_in_seconds=expires_in_seconds,
-            metadata=_notes(metadata),
+            metadata=_metadata(metadata),
         )
         return await self.apply(command, timeout_seconds=timeout_seconds)
 
@@ -424,7 +424,7 @@ class WalletClient:
             currency=currency,
             to_user_id=to_user_id,
             to_account_type=to_account_type,
-            metadata=_notes(metadata),
+            metadata=_metadata(metadata),
         )
         return await self.apply(command, timeout_seconds=timeout_seconds)
 
@@ -440,7 +440,7 @@ class WalletClient:
         command = Release(
             serial_no=serial_no or new_serial_no(),
             hold_serial_no=hold_serial_no,
-            metadata=_notes(metadata),
+            metadata=_metadata(metadata),
         )
         return await self.apply(command, timeout_seconds=timeout_seconds)
 
@@ -460,9 +460,9 @@ class WalletClient:
 
         try:
             return await self._rpc.call(WALLET_COMMANDS, command, read, self._seconds(timeout_seconds))
-        except NotSent as exc:
+        except PublishFailed as exc:
             raise NotAcceptedError(str(exc), command.serial_no) from exc
-        except NoReply as exc:
+        except ReplyTimeout as exc:
             raise OutcomeUnknownError(str(exc), command.serial_no) from exc
 
     async def submit(self, command: Command, *, timeout_seconds: float | None = None) -> None:
@@ -472,9 +472,9 @@ class WalletClient:
         """
         try:
             await self._rpc.send(WALLET_COMMANDS, command, self._seconds(timeout_seconds))
-        except NotSent as exc:
+        except PublishFailed as exc:
             raise NotAcceptedError(str(exc), command.serial_no) from exc
-        except NoReply as exc:
+        except ReplyTimeout as exc:
             raise OutcomeUnknownError(str(exc), command.serial_no) from exc
 
     # Queries: each raises QueryRefusedError, NotAcceptedError or UnansweredError.
@@ -548,7 +548,9 @@ class WalletClient:
                 return
             after_line_no = page.next_after_line_no
 
-    async def settled(self, serial_no: str, *, timeout_seconds: float | None = None) -> OrderDetail:
+    async def wait_until_settled(
+        self, serial_no: str, *, timeout_seconds: float | None = None
+    ) -> OrderDetail:
         """Return the order when it no longer waits for the gateway; one that was refused has `order` None.
 
         It asks again and again, a little less often each time. Events would be quicker by some milliseconds, but
@@ -576,9 +578,9 @@ class WalletClient:
             answer = await self._rpc.call(
                 WALLET_QUERIES, query, answers.validate_json, self._seconds(timeout_seconds)
             )
-        except NotSent as exc:
+        except PublishFailed as exc:
             raise NotAcceptedError(str(exc)) from exc
-        except NoReply as exc:
+        except ReplyTimeout as exc:
             raise UnansweredError(str(exc)) from exc
         if isinstance(answer, QueryRefused):
             raise QueryRefusedError(answer)
@@ -588,5 +590,5 @@ class WalletClient:
         return self._timeout_seconds if asked is None else asked
 
 
-def _notes(metadata: Mapping[str, str] | None) -> dict[str, str] | None:
+def _metadata(metadata: Mapping[str, str] | None) -> dict[str, str] | None:
     return None if metadata is None else dict(metadata)

@@ -22,15 +22,15 @@ from pamqp.commands import Basic
 from wallet_schemas.encode import encode
 from wallet_schemas.message import Message
 from wallet_schemas.names import CONTENT_TYPE, WALLET_COMMANDS, WALLET_QUERIES, routing_key
-from wallet_worker.backoff import Pause
+from wallet_worker.backoff import Backoff
 from wallet_worker.broker.connection import (
-    FAILURES,
+    CONNECTION_ERRORS,
     RPC_SECONDS,
     BrokerUnavailableError,
     close,
     connect,
+    describe,
     open_channel,
-    said,
 )
 
 UNCONFIRMED_MAX: Final = 500  # more buys no speed, and is what is unknown after a lost connection
@@ -43,11 +43,11 @@ log = logging.getLogger(__name__)
 Answer = TypeVar("Answer", bound=Message)
 
 
-class NotSent(Exception):  # noqa: N818 -- named after what is known
+class PublishFailed(Exception):  # noqa: N818 -- named after what is known
     """The broker does not have the message, for sure."""
 
 
-class NoReply(Exception):  # noqa: N818 -- see NotSent
+class ReplyTimeout(Exception):  # noqa: N818 -- see PublishFailed
     """The broker may have the message, and no reply came. `confirmed`: it has the message, on disk."""
 
     def __init__(self, message: str, *, confirmed: bool = False) -> None:
@@ -184,12 +184,12 @@ class Rpc:
         return self._failure
 
     async def reconnect(self, seconds: float) -> None:
-        """Be connected, within so many seconds; raises NotSent."""
+        """Be connected, within so many seconds; raises PublishFailed."""
         try:
             async with asyncio.timeout(seconds):
                 await self._open_session()
         except TimeoutError:
-            raise NotSent(self._failure or f"the broker did not answer within {seconds:g} s") from None
+            raise PublishFailed(self._failure or f"the broker did not answer within {seconds:g} s") from None
 
     async def depth(self, queue: str, seconds: float = RPC_SECONDS) -> Depth:
         """Return what waits in a queue; raises BrokerUnavailableError. It needs no permission for the queue."""
@@ -201,8 +201,8 @@ class Rpc:
                 if session.looking is None or session.looking.is_closed:
                     session.looking = await open_channel(session.connection, confirms=False)
                 found = await session.looking.queue_declare(queue, passive=True)
-        except FAILURES as exc:
-            raise BrokerUnavailableError(f"the queue {queue} cannot be looked at: {said(exc)}") from exc
+        except CONNECTION_ERRORS as exc:
+            raise BrokerUnavailableError(f"the queue {queue} cannot be looked at: {describe(exc)}") from exc
         return Depth(found.message_count or 0, found.consumer_count or 0)
 
     async def call(
@@ -214,7 +214,7 @@ class Rpc:
         *,
         take_seconds: float | None = None,
     ) -> Answer:
-        """Publish, and return the reply that `read` accepts, within so many seconds; raises NotSent or NoReply.
+        """Publish, and return the reply that `read` accepts, in time; raises PublishFailed or ReplyTimeout.
 
         What the broker cannot take within `take_seconds`, where that is given, is not sent.
         """
@@ -233,10 +233,12 @@ class Rpc:
                 await call.reply
         except TimeoutError:
             if session is None:
-                raise NotSent(self._failure or f"the broker took nothing within {seconds:g} s") from None
+                raise PublishFailed(
+                    self._failure or f"the broker took nothing within {seconds:g} s"
+                ) from None
             if call.answer is None:
-                raise NoReply(f"no answer came within {seconds:g} s", confirmed=confirmed) from None
-        except NoReply:
+                raise ReplyTimeout(f"no answer came within {seconds:g} s", confirmed=confirmed) from None
+        except ReplyTimeout:
             if call.answer is None:  # else the reply was quicker than the confirm that was lost
                 raise
         finally:
@@ -244,7 +246,7 @@ class Rpc:
                 del session.waiting[correlation_id]
         answer: Answer | None = call.answer
         if answer is None:
-            raise NoReply("the connection to the broker was lost", confirmed=confirmed)
+            raise ReplyTimeout("the connection to the broker was lost", confirmed=confirmed)
         return answer
 
     async def send(
@@ -255,7 +257,10 @@ class Rpc:
         *,
         take_seconds: float | None = None,
     ) -> None:
-        """Publish, and return once the broker has it; raises NotSent or NoReply. For `take_seconds` see `call`."""
+        """Publish, and return once the broker has it; raises PublishFailed or ReplyTimeout.
+
+        For `take_seconds` see `call`.
+        """
         sent = False
         publication = _publication(message)
         try:
@@ -264,24 +269,26 @@ class Rpc:
                 await _publish(session.channel, exchange, publication, self._next_id(), None)
         except TimeoutError:
             if sent:
-                raise NoReply(f"the broker did not confirm within {seconds:g} s") from None
-            raise NotSent(self._failure or f"the broker took nothing within {seconds:g} s") from None
+                raise ReplyTimeout(f"the broker did not confirm within {seconds:g} s") from None
+            raise PublishFailed(self._failure or f"the broker took nothing within {seconds:g} s") from None
 
     @asynccontextmanager
     async def _slot(self, seconds: float | None) -> AsyncIterator[_Session]:
-        """Give a session that takes a message now, for as long as it is not confirmed; raises NotSent after so long."""
+        """Give a session that takes a message now, until it is confirmed; raises PublishFailed after so long."""
         try:
             async with asyncio.timeout(seconds):
                 await self._unconfirmed.acquire()
         except TimeoutError:
-            raise NotSent(f"the broker confirmed nothing within {seconds:g} s") from None
+            raise PublishFailed(f"the broker confirmed nothing within {seconds:g} s") from None
         try:
             try:
                 async with asyncio.timeout(seconds):
                     session = await self._open_session()
                     await session.ready()
             except TimeoutError:
-                raise NotSent(self._failure or f"the broker took nothing within {seconds:g} s") from None
+                raise PublishFailed(
+                    self._failure or f"the broker took nothing within {seconds:g} s"
+                ) from None
             yield session
         finally:
             self._unconfirmed.release()
@@ -298,7 +305,7 @@ class Rpc:
         if session is not None and not session.channel.is_closed:
             return session
         async with self._connecting:
-            pause = Pause()
+            pause = Backoff()
             while not self._closing.is_set():
                 if self._session is not None and not self._session.channel.is_closed:
                     return self._session  # another call was waiting for it too
@@ -307,7 +314,7 @@ class Rpc:
                 except BrokerUnavailableError as exc:
                     self._failure = str(exc)
                     await pause.wait(self._closing)
-        raise NotSent("the client is closed")
+        raise PublishFailed("the client is closed")
 
     async def _connect(self) -> _Session:
         """Return a new session, ready for replies; raises WrongUrlError or BrokerUnavailableError."""
@@ -318,7 +325,7 @@ class Rpc:
         try:
             channel = await open_channel(connection, confirms=True)
             session = _Session(connection, channel)
-            # Asked for now, because the broker would close the channel with the calls of others on it.
+            # SentCommand for now, because the broker would close the channel with the calls of others on it.
             async with asyncio.timeout(RPC_SECONDS):
                 for exchange in self._exchanges:
                     await channel.exchange_declare(exchange, passive=True)
@@ -329,8 +336,8 @@ class Rpc:
             if isinstance(exc, aiormq.exceptions.ChannelNotFoundEntity):
                 msg = f"the broker has no wallet (`wallet topology apply`?): {exc}"
                 raise BrokerUnavailableError(msg) from exc
-            if isinstance(exc, FAILURES):
-                msg = f"the connection to the broker was lost: {said(exc)}"
+            if isinstance(exc, CONNECTION_ERRORS):
+                msg = f"the connection to the broker was lost: {describe(exc)}"
                 raise BrokerUnavailableError(msg) from exc
             raise
         self._session, self._failure = session, None
@@ -348,7 +355,7 @@ def _publication(message: Message | Publication) -> Publication:
 async def _publish(
     channel: Channel, exchange: str, message: Publication, correlation_id: str, reply_to: str | None
 ) -> None:
-    """Return once the broker has the message; raises NotSent or NoReply."""
+    """Return once the broker has the message; raises PublishFailed or ReplyTimeout."""
     task = asyncio.current_task()
     cancellations = task.cancelling() if task else 0
     try:
@@ -369,15 +376,15 @@ async def _publish(
             wait=False,
         )
     except aiormq.exceptions.PublishError as exc:
-        raise NotSent(f"the broker has no queue for it: {said(exc)}") from exc
+        raise PublishFailed(f"the broker has no queue for it: {describe(exc)}") from exc
     except aiormq.exceptions.DeliveryError as exc:
-        raise NotSent(f"the broker did not take it: {said(exc)}") from exc
+        raise PublishFailed(f"the broker did not take it: {describe(exc)}") from exc
     except aiormq.exceptions.ChannelInvalidStateError as exc:
-        raise NotSent("the connection to the broker was lost") from exc
+        raise PublishFailed("the connection to the broker was lost") from exc
     except asyncio.CancelledError as exc:
         if task is None or task.cancelling() > cancellations:
             raise
         # aiormq ends what waits on a lost connection with CancelledError: nobody has cancelled this task.
-        raise NoReply("the connection to the broker was lost") from exc
-    except FAILURES as exc:
-        raise NoReply(f"the connection to the broker was lost: {said(exc)}") from exc
+        raise ReplyTimeout("the connection to the broker was lost") from exc
+    except CONNECTION_ERRORS as exc:
+        raise ReplyTimeout(f"the connection to the broker was lost: {describe(exc)}") from exc

@@ -23,7 +23,7 @@ from starlette.types import ASGIApp
 from typing_extensions import override
 
 from wallet_worker.console import rendering
-from wallet_worker.console.dependencies import Parts
+from wallet_worker.console.dependencies import AppState
 from wallet_worker.console.pages import (
     audit,
     ledger,
@@ -35,12 +35,12 @@ from wallet_worker.console.pages import (
     sign_in,
 )
 from wallet_worker.console.queues import Queues
-from wallet_worker.console.request import Deed, Page, does, of_person, page, shows
+from wallet_worker.console.request import FormHandler, Page, form_endpoint, of_person, page, page_endpoint
 from wallet_worker.console.security.guard import ALIVE, ASSETS, LOOPBACK, Guard, Origin
 from wallet_worker.console.security.login_throttle import Attempts
 from wallet_worker.console.security.sessions import Sessions
 from wallet_worker.console.security.users import UsersError, UsersFile
-from wallet_worker.dead_letters.operations import Operations
+from wallet_worker.dead_letters.operations import DeadLetterDesk
 from wallet_worker.settings.settings import Settings
 from wallet_worker.store.database import READONLY_ROLE, Database
 from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE
@@ -79,7 +79,7 @@ _PAGES: Mapping[str, Page] = {
     "/health": queue_health.health,
 }
 
-_DEEDS: Mapping[str, Deed] = {
+FORMS: Mapping[str, FormHandler] = {
     "/letters/{letter_id:int}/notes": letters.note,
     "/letters/{letter_id:int}/edit": plans.make_edit,
     "/plans": plans.make,
@@ -91,7 +91,7 @@ _DEEDS: Mapping[str, Deed] = {
     "/sign-out": sign_in.sign_out,
 }
 
-_OpenPage: TypeAlias = Callable[[Parts, Request], Awaitable[Response]]
+_OpenPage: TypeAlias = Callable[[AppState, Request], Awaitable[Response]]
 _OPEN: tuple[tuple[str, str, _OpenPage], ...] = (
     ("GET", "/sign-in", sign_in.form),
     ("POST", "/sign-in", sign_in.sign_in),
@@ -99,12 +99,12 @@ _OPEN: tuple[tuple[str, str, _OpenPage], ...] = (
 )
 
 
-def app(parts: Parts) -> ASGIApp:
+def app(parts: AppState) -> ASGIApp:
     """Return the console's pages, guarded: Starlette's own answers to what fails or is too large, too."""
     # Deeds first: where a page has the same address, the method decides.
     routes: list[BaseRoute] = [
-        *(Route(path, does(parts, deed), methods=["POST"]) for path, deed in _DEEDS.items()),
-        *(Route(path, shows(parts, read), methods=["GET"]) for path, read in _PAGES.items()),
+        *(Route(path, form_endpoint(parts, deed), methods=["POST"]) for path, deed in FORMS.items()),
+        *(Route(path, page_endpoint(parts, read), methods=["GET"]) for path, read in _PAGES.items()),
         *(Route(path, _open(parts, serve), methods=[method]) for method, path, serve in _OPEN),
         Route(ALIVE, _alive),
         Route(ASSETS + "{name}", _asset),
@@ -117,7 +117,7 @@ def app(parts: Parts) -> ASGIApp:
     return Guard(pages, parts.origin)
 
 
-def _open(parts: Parts, serve: _OpenPage) -> Callable[[Request], Awaitable[Response]]:
+def _open(parts: AppState, serve: _OpenPage) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         return await serve(parts, request)
 
@@ -140,7 +140,7 @@ async def _asset(request: Request) -> Response:
     return FileResponse(path, headers={"cache-control": kept})
 
 
-def _refusal(parts: Parts) -> Callable[[Request, Exception], Awaitable[Response]]:
+def _refusal(parts: AppState) -> Callable[[Request, Exception], Awaitable[Response]]:
     async def refuse(request: Request, exc: Exception) -> Response:
         status = exc.status_code if isinstance(exc, HTTPException) else 500
         title, sentence = _REFUSALS.get(status, ("This cannot be done", ""))
@@ -173,7 +173,7 @@ async def _failure(request: Request, exc: Exception) -> Response:
     )
 
 
-def parts_of(settings: Settings) -> Parts:
+def parts_of(settings: Settings) -> AppState:
     """Return what a console is made from; raises CannotServeError where it would be open to what it should not be."""
     origin = Origin(settings.console_origin)
     if origin.given is None and settings.console_host not in LOOPBACK:
@@ -188,8 +188,8 @@ def parts_of(settings: Settings) -> Parts:
         dsn, role=OPERATOR_ROLE, application="wallet console", size_max=OPERATIONS_CONNECTIONS
     )
     reading = Database(dsn, role=READONLY_ROLE, application="wallet console", size_max=READING_CONNECTIONS)
-    return Parts(
-        operations=Operations(operating, settings.rules, settings.keys, settings.dead_letter_limits),
+    return AppState(
+        operations=DeadLetterDesk(operating, settings.rules, settings.keys, settings.dead_letter_limits),
         operating=operating,
         reading=reading,
         queues=Queues(settings.amqp_url.get_secret_value(), time.monotonic),
@@ -236,7 +236,7 @@ def _warn_of_readable(users: Path) -> None:
             )
 
 
-async def open_databases(parts: Parts) -> None:
+async def open_databases(parts: AppState) -> None:
     """Have both pools; a database that is away is connected to when a page asks for it."""
     for database in (parts.operating, parts.reading):
         try:
@@ -247,7 +247,7 @@ async def open_databases(parts: Parts) -> None:
             log.error("database.unfit", reason=str(exc), detail="has `wallet migrate` been run?")
 
 
-async def close_databases(parts: Parts) -> None:
+async def close_databases(parts: AppState) -> None:
     """Leave no connection open."""
     for database in (parts.operating, parts.reading):
         await database.close()
@@ -285,7 +285,7 @@ class _Server(uvicorn.Server):
             log.info("console.ready", address=f"http://{name}:{port}/")
 
 
-async def _serve(settings: Settings, parts: Parts) -> int:
+async def _serve(settings: Settings, parts: AppState) -> int:
     config = uvicorn.Config(
         app(parts),
         host=settings.console_host,

@@ -10,17 +10,17 @@ from wallet_worker.console.security.guard import Origin
 from wallet_worker.console.security.login_throttle import Attempts
 from wallet_worker.console.security.sessions import Sessions
 from wallet_worker.console.security.users import UsersFile
-from wallet_worker.dead_letters.operations import Operations
+from wallet_worker.dead_letters.operations import DeadLetterDesk
 from wallet_worker.store.database import Database
 
 HASHED_AT_ONCE_MAX = 2  # each takes 64 MiB and a processor: a flood of sign-ins waits, and does not end us
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class AppState:
     """One console. The databases may be away; pages say so, and ask again with the next click."""
 
-    operations: Operations
+    operations: DeadLetterDesk
     operating: Database
     """What the operations use."""
     reading: Database

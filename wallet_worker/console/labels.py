@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from enum import Enum
 
-from wallet_worker.dead_letters.model.records import ACTS_ON, Action, Filter, Verdict
+from wallet_worker.dead_letters.model.records import ACTS_ON, Action, Filter, PredictedOutcome
 
 TARGET_IDS_MAX = 12
 
@@ -38,17 +38,17 @@ ACTIONS: Mapping[Action, tuple[str, str]] = {
     ),
 }
 
-_CLASSES: Mapping[Verdict, str] = {
-    Verdict.WILL_APPLY: "moves",
-    Verdict.REPEATS: "still",
-    Verdict.WILL_BE_REFUSED: "refused",
-    Verdict.CONFLICT: "bad",
-    Verdict.STILL_MALFORMED: "bad",
-    Verdict.COMES_BACK: "bad",
-    Verdict.WILL_WAIT: "waits",
-    Verdict.HANDED_ON: "moves",
-    Verdict.FAILS: "bad",
-    Verdict.NOWHERE: "bad",
+_CLASSES: Mapping[PredictedOutcome, str] = {
+    PredictedOutcome.WILL_APPLY: "moves",
+    PredictedOutcome.REPEATS: "still",
+    PredictedOutcome.WILL_BE_REFUSED: "refused",
+    PredictedOutcome.CONFLICT: "bad",
+    PredictedOutcome.STILL_MALFORMED: "bad",
+    PredictedOutcome.COMES_BACK: "bad",
+    PredictedOutcome.WILL_WAIT: "waits",
+    PredictedOutcome.HANDED_ON: "moves",
+    PredictedOutcome.FAILS: "bad",
+    PredictedOutcome.NOWHERE: "bad",
 }
 
 
@@ -63,12 +63,12 @@ def field_name(name: str) -> str:
     return _FIELDS.get(name, name.replace("_", " "))
 
 
-def is_hopeless(verdict: Verdict) -> bool:
+def is_hopeless(verdict: PredictedOutcome) -> bool:
     """Return whether a letter with this prediction is one again after its replay."""
     return _CLASSES[verdict] == "bad"
 
 
-def verdict_class(verdict: Verdict) -> str:
+def verdict_class(verdict: PredictedOutcome) -> str:
     """Return the kind of a verdict, for its colour and its mark."""
     return _CLASSES[verdict]
 

@@ -17,7 +17,7 @@ OUTBOX_LOOKED_AT_MAX = 2_000
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SentCommand:
     """The command as it was sent."""
 
     type: str
@@ -34,18 +34,18 @@ WHERE serial_no = $1
 """
 
 
-async def asked(connection: asyncpg.Connection, serial_no: str) -> Asked | None:
+async def asked(connection: asyncpg.Connection, serial_no: str) -> SentCommand | None:
     """Return the command of a serial number, if it has an outcome."""
     row = await connection.fetchrow(_ASKED, serial_no)
     if row is None:
         return None
-    return Asked(
+    return SentCommand(
         row["command_type"], json.loads(row["content"]), row["status"], row["code"], row["created_at"]
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class GatewayResult:
     """One thing that the gateway said of an order, and what came of it."""
 
     status: str
@@ -67,9 +67,9 @@ ORDER BY received_at, gateway_ref
 """
 
 
-async def said(connection: asyncpg.Connection, serial_no: str) -> list[Said]:
+async def said(connection: asyncpg.Connection, serial_no: str) -> list[GatewayResult]:
     """Return every different result of an order, in the order in which they came."""
-    return [Said(**row) for row in await connection.fetch(_SAID, serial_no)]
+    return [GatewayResult(**row) for row in await connection.fetch(_SAID, serial_no)]
 
 
 class Parked(NamedTuple):
@@ -137,7 +137,7 @@ async def lines(connection: asyncpg.Connection, serial_no: str) -> list[Line]:
     ]
 
 
-class Promised(NamedTuple):
+class OverdueMessage(NamedTuple):
     """A message of an order that should have been published by now."""
 
     exchange: str
@@ -162,9 +162,11 @@ ORDER BY created_at
 """
 
 
-async def promised(connection: asyncpg.Connection, serial_no: str) -> list[Promised]:
+async def promised(connection: asyncpg.Connection, serial_no: str) -> list[OverdueMessage]:
     """Return what should have been published of an order by now, among the oldest rows of the outbox."""
-    return [Promised(**row) for row in await connection.fetch(_PROMISED, serial_no, OUTBOX_LOOKED_AT_MAX)]
+    return [
+        OverdueMessage(**row) for row in await connection.fetch(_PROMISED, serial_no, OUTBOX_LOOKED_AT_MAX)
+    ]
 
 
 _SERIAL_NOS = """
@@ -227,7 +229,7 @@ async def order_of(connection: asyncpg.Connection, word: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class DatabaseHealth:
     """How the database is doing, in numbers."""
 
     revision: str
@@ -257,11 +259,11 @@ SELECT (SELECT version_num FROM alembic_version) AS revision,
 """
 
 
-async def condition(connection: asyncpg.Connection) -> Condition:
+async def condition(connection: asyncpg.Connection) -> DatabaseHealth:
     """Return how the database is doing."""
     row = await connection.fetchrow(_CONDITION)
     if row is None:
         msg = "a SELECT without FROM has one row"
         raise AssertionError(msg)
     overdue, oldest_seconds = await outbox.overdue(connection)
-    return Condition(**row, overdue=overdue, overdue_oldest_seconds=oldest_seconds)
+    return DatabaseHealth(**row, overdue=overdue, overdue_oldest_seconds=oldest_seconds)

@@ -8,14 +8,14 @@ import aiormq
 from aio_pika.abc import AbstractConnection
 
 from wallet_worker.broker.connection import (
-    FAILURES,
+    CONNECTION_ERRORS,
     RPC_SECONDS,
     BrokerUnavailableError,
     WrongUrlError,
-    calling,
-    connected,
+    describe,
     open_channel,
-    said,
+    open_connection,
+    translate_errors,
 )
 from wallet_worker.broker.topology import QUEUES
 
@@ -64,19 +64,19 @@ class Queues:
 
     async def _look(self) -> Depths:
         try:
-            async with connected(self._url, "wallet console") as connection:
+            async with open_connection(self._url, "wallet console") as connection:
                 return Depths(tuple([await _depth(connection, queue.name) for queue in QUEUES]))
         except (BrokerUnavailableError, WrongUrlError) as exc:
             return Depths((), f"The broker cannot be reached: {exc}.")
-        except FAILURES as exc:
-            return Depths((), f"The broker cannot be reached: {said(exc)}.")
+        except CONNECTION_ERRORS as exc:
+            return Depths((), f"The broker cannot be reached: {describe(exc)}.")
 
 
 async def _depth(connection: AbstractConnection, name: str) -> Depth:
     """Return what waits in one queue. A channel of its own: where there is none, the refusal closes it."""
     channel = await open_channel(connection)
     try:
-        with calling():
+        with translate_errors():
             async with asyncio.timeout(RPC_SECONDS):
                 declared = await channel.queue_declare(name, passive=True)
     except aiormq.exceptions.ChannelNotFoundEntity:

@@ -10,13 +10,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from wallet_worker.console.dependencies import Parts
+from wallet_worker.console.dependencies import AppState
 from wallet_worker.console.query_params import NUMBER_MAX
 from wallet_worker.console.security.sessions import Session
 from wallet_worker.console.security.users import User, UsersError
 from wallet_worker.dead_letters.model.records import Actor, NotAllowedError, NotFoundError, OperationError
 from wallet_worker.settings.operators import Role
-from wallet_worker.store.errors import LostRaceError, NotLetInError, StoreError, UnavailableError
+from wallet_worker.store.errors import AccessDeniedError, ConflictError, StoreError, UnavailableError
 
 COOKIE = "wallet_console"
 THEME_COOKIE = "wallet_console_theme"
@@ -71,10 +71,10 @@ async def read_form(request: Request) -> Form:
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
+class PageContext:
     """One request of somebody who is signed in."""
 
-    parts: Parts
+    parts: AppState
     request: Request
     session: Session
     user: User
@@ -127,7 +127,7 @@ class Visit:
         return RedirectResponse(address, 303)
 
 
-def letter_id(visit: Visit) -> int:
+def letter_id(visit: PageContext) -> int:
     """Return the letter's number of the address; raises NotFoundError for one that no letter can have."""
     number: int = visit.request.path_params["letter_id"]
     if not 0 < number <= NUMBER_MAX:
@@ -136,18 +136,20 @@ def letter_id(visit: Visit) -> int:
     return number
 
 
-Page: TypeAlias = Callable[[Visit], Awaitable[Response]]
-Deed: TypeAlias = Callable[[Visit, Form], Awaitable[Response]]
+Page: TypeAlias = Callable[[PageContext], Awaitable[Response]]
+FormHandler: TypeAlias = Callable[[PageContext, Form], Awaitable[Response]]
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
-def page(parts: Parts, request: Request, template: str, status: int, values: Mapping[str, Any]) -> Response:
+def page(
+    parts: AppState, request: Request, template: str, status: int, values: Mapping[str, Any]
+) -> Response:
     """Return a rendered page, in the colours that its reader has chosen."""
     theme = request.cookies.get(cookie_name(parts, THEME_COOKIE), "auto")
     html = parts.templates.get_template(template).render(
         {
             "path": request.url.path,
-            "here": here(request),
+            "here": current_url(request),
             "theme": theme if theme in THEMES else "auto",
             "params": {},
             "visit": None,
@@ -158,12 +160,12 @@ def page(parts: Parts, request: Request, template: str, status: int, values: Map
     return HTMLResponse(html, status)
 
 
-def here(request: Request) -> str:
+def current_url(request: Request) -> str:
     """Return the address of this page, to come back to."""
     return request.url.path + (f"?{request.url.query}" if request.url.query else "")
 
 
-def local(address: str) -> str:
+def safe_redirect(address: str) -> str:
     """Return an address if it is one of the console's own pages, else the first page: links must not lead elsewhere."""
     try:
         said = urlsplit(address)
@@ -173,12 +175,12 @@ def local(address: str) -> str:
     return address if is_own and "\\" not in address and address.isprintable() else "/"
 
 
-def cookie_name(parts: Parts, name: str) -> str:
+def cookie_name(parts: AppState, name: str) -> str:
     """Return what a cookie is called: behind https a name that only this very host could have set."""
     return f"__Host-{name}" if parts.origin.is_secure else name
 
 
-def set_cookie(parts: Parts, response: Response, name: str, value: str, **more: Any) -> None:
+def set_cookie(parts: AppState, response: Response, name: str, value: str, **more: Any) -> None:
     """Have the browser keep something that no script can read and no other site can send in a form."""
     response.set_cookie(
         cookie_name(parts, name),
@@ -191,7 +193,7 @@ def set_cookie(parts: Parts, response: Response, name: str, value: str, **more: 
     )
 
 
-def of_person(parts: Parts, request: Request) -> Visit | None:
+def of_person(parts: AppState, request: Request) -> PageContext | None:
     """Return the visit of whoever sent this, if they are signed in and still may be; raises UsersError."""
     token = request.cookies.get(cookie_name(parts, COOKIE))
     if not token:
@@ -203,26 +205,26 @@ def of_person(parts: Parts, request: Request) -> Visit | None:
     if user is None or user.hash != session.password_hash:
         parts.sessions.end(session)  # removed, or has a new password
         return None
-    return Visit(parts, request, session, user)
+    return PageContext(parts, request, session, user)
 
 
-def shows(parts: Parts, read: Page) -> Endpoint:
+def page_endpoint(parts: AppState, read: Page) -> Endpoint:
     """Return the endpoint of a page for people who are signed in."""
 
     async def endpoint(request: Request) -> Response:
         visit = _visit(parts, request)
-        return await _said(visit, read(visit)) if isinstance(visit, Visit) else visit
+        return await _said(visit, read(visit)) if isinstance(visit, PageContext) else visit
 
     return endpoint
 
 
-def does(parts: Parts, deed: Deed) -> Endpoint:
+def form_endpoint(parts: AppState, deed: FormHandler) -> Endpoint:
     """Return the endpoint of a form for people who are signed in, sent by one of our pages in this session."""
 
     async def endpoint(request: Request) -> Response:
         form = await read_form(request)
         visit = _visit(parts, request)
-        if not isinstance(visit, Visit):
+        if not isinstance(visit, PageContext):
             return visit
         if not visit.session.fits(form.get(CSRF_FIELD)):
             log.warning("console.forged_form", user=visit.user.name, path=request.url.path)
@@ -236,7 +238,7 @@ def does(parts: Parts, deed: Deed) -> Endpoint:
     return endpoint
 
 
-def _visit(parts: Parts, request: Request) -> Visit | Response:
+def _visit(parts: AppState, request: Request) -> PageContext | Response:
     try:
         visit = of_person(parts, request)
     except UsersError as exc:
@@ -244,11 +246,11 @@ def _visit(parts: Parts, request: Request) -> Visit | Response:
         visit = None
     if visit is not None:
         return visit
-    back = here(request) if request.method == "GET" else "/"
+    back = current_url(request) if request.method == "GET" else "/"
     return RedirectResponse(f"/sign-in?next={quote(back, safe='')}" if back != "/" else "/sign-in", 303)
 
 
-async def _said(visit: Visit, answer: Awaitable[Response], *, is_deed: bool = False) -> Response:
+async def _said(visit: PageContext, answer: Awaitable[Response], *, is_deed: bool = False) -> Response:
     """Return the answer, or the page that says in a sentence why there is none."""
     try:
         return await answer
@@ -258,12 +260,14 @@ async def _said(visit: Visit, answer: Awaitable[Response], *, is_deed: bool = Fa
         return visit.refuse(404, "There is no such thing", str(exc))
     except OperationError as exc:
         return visit.refuse(409, "Nothing was done", str(exc))
-    except LostRaceError as exc:
+    except ConflictError as exc:
         log.info("console.lost_race", path=visit.request.url.path, reason=str(exc))
         return visit.refuse(409, "Nothing was done", _LOST)
     except StoreError as exc:
         log.warning("console.database", path=visit.request.url.path, reason=str(exc))
-        title = "The database lets nobody in" if isinstance(exc, NotLetInError) else "The database is away"
+        title = (
+            "The database lets nobody in" if isinstance(exc, AccessDeniedError) else "The database is away"
+        )
         return visit.refuse(503, title, _of_store(exc, is_deed=is_deed))
 
 
@@ -272,11 +276,11 @@ _LOST = "Somebody else is at these letters; nothing was done. Look at them again
 
 def _of_store(exc: StoreError, *, is_deed: bool) -> str:
     """Return what a person can do about the database."""
-    if isinstance(exc, LostRaceError):
+    if isinstance(exc, ConflictError):
         return _LOST
     if not isinstance(exc, UnavailableError):
         return f"The database is not as this program needs it (has `wallet migrate` been run?): {exc}"
-    if isinstance(exc, NotLetInError):
+    if isinstance(exc, AccessDeniedError):
         return (
             "It is there, and does not take the user or the password of WALLET_DATABASE_URL, or nobody from this "
             "machine. Whoever runs the console can mend it. Dead letters are safe in their queue meanwhile."
@@ -289,7 +293,7 @@ def _of_store(exc: StoreError, *, is_deed: bool) -> str:
     return "It cannot be reached now. Dead letters are safe in their queue meanwhile. Reload this page to try again."
 
 
-async def or_sentence(asked: Awaitable[T]) -> tuple[T | None, str | None]:
+async def result_or_error(asked: Awaitable[T]) -> tuple[T | None, str | None]:
     """Return what was asked for, or the sentence why it is not there: for pages of several parts."""
     try:
         return await asked, None

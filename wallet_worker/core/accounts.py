@@ -101,7 +101,7 @@ class Account:
         )
 
 
-class Turn(StrEnum):
+class StatusChange(StrEnum):
     """What may be asked of an account that is there."""
 
     FREEZE = "account.freeze"
@@ -109,17 +109,17 @@ class Turn(StrEnum):
     CLOSE = "account.close"
 
 
-LIFE: Mapping[tuple[AccountStatus, Turn], AccountStatus | None] = MappingProxyType(
+ACCOUNT_TRANSITIONS: Mapping[tuple[AccountStatus, StatusChange], AccountStatus | None] = MappingProxyType(
     {
-        (AccountStatus.ACTIVE, Turn.FREEZE): AccountStatus.FROZEN,
-        (AccountStatus.ACTIVE, Turn.UNFREEZE): AccountStatus.ACTIVE,
-        (AccountStatus.ACTIVE, Turn.CLOSE): AccountStatus.CLOSED,
-        (AccountStatus.FROZEN, Turn.FREEZE): AccountStatus.FROZEN,
-        (AccountStatus.FROZEN, Turn.UNFREEZE): AccountStatus.ACTIVE,
-        (AccountStatus.FROZEN, Turn.CLOSE): AccountStatus.CLOSED,
-        (AccountStatus.CLOSED, Turn.FREEZE): None,
-        (AccountStatus.CLOSED, Turn.UNFREEZE): None,
-        (AccountStatus.CLOSED, Turn.CLOSE): None,
+        (AccountStatus.ACTIVE, StatusChange.FREEZE): AccountStatus.FROZEN,
+        (AccountStatus.ACTIVE, StatusChange.UNFREEZE): AccountStatus.ACTIVE,
+        (AccountStatus.ACTIVE, StatusChange.CLOSE): AccountStatus.CLOSED,
+        (AccountStatus.FROZEN, StatusChange.FREEZE): AccountStatus.FROZEN,
+        (AccountStatus.FROZEN, StatusChange.UNFREEZE): AccountStatus.ACTIVE,
+        (AccountStatus.FROZEN, StatusChange.CLOSE): AccountStatus.CLOSED,
+        (AccountStatus.CLOSED, StatusChange.FREEZE): None,
+        (AccountStatus.CLOSED, StatusChange.UNFREEZE): None,
+        (AccountStatus.CLOSED, StatusChange.CLOSE): None,
     }
 )
 """The life of an account: where each turn leads, or None where nothing leads out any more.
@@ -128,13 +128,13 @@ What is frozen already may be frozen again, for another reason: the state that w
 that is closed stays closed; opening the same again makes another account.
 """
 
-if set(LIFE) != {(status, turn) for status in AccountStatus for turn in Turn}:
+if set(ACCOUNT_TRANSITIONS) != {(status, turn) for status in AccountStatus for turn in StatusChange}:
     raise AssertionError("the life of an account is not total")
 
 
-def turned(account: Account, turn: Turn, at: datetime) -> Account | None:
+def transition(account: Account, turn: StatusChange, at: datetime) -> Account | None:
     """Return the account after a turn, or None if it is closed. Whether it may close is decided before."""
-    status = LIFE[account.status, turn]
+    status = ACCOUNT_TRANSITIONS[account.status, turn]
     if status is None:
         return None
     return replace(account, status=status, updated_at=max(at, account.updated_at))
@@ -143,7 +143,7 @@ def turned(account: Account, turn: Turn, at: datetime) -> Account | None:
 def diagram() -> str:
     """Return the life of an account as a mermaid state diagram, as it stands in ARCHITECTURE.md."""
     lines = ["stateDiagram-v2", "    [*] --> active: account.open"]
-    lines += [f"    {status} --> {to}: {turn}" for (status, turn), to in LIFE.items() if to]
+    lines += [f"    {status} --> {to}: {turn}" for (status, turn), to in ACCOUNT_TRANSITIONS.items() if to]
     return "\n".join(lines)
 
 

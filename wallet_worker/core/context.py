@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from wallet_schemas.names import DEFAULT_CURRENCIES
-from wallet_worker.core.ids import Draw
-from wallet_worker.core.inbound import Incoming
+from wallet_worker.core.ids import FreshIds
+from wallet_worker.core.inbound import InboundMessage
 from wallet_worker.core.limits import Limits
 
-ASK_AFTER = (
+INQUIRY_AGES = (
     timedelta(minutes=1),
     timedelta(minutes=5),
     timedelta(minutes=30),
@@ -20,33 +20,33 @@ ASK_AFTER = (
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class Policy:
     """What a deployment may choose.
 
     `currencies` are those that an order may be in. A recharge is waited for `recharge_expires_after` long. The
-    gateway is asked about an order when it is as old as each of `ask_after`, or of those of its channel; once the
+    gateway is asked about an order when it is as old as each of `inquiry_ages`, or of those of its channel; once the
     last is past, again and again with that much time between.
     """
 
     currencies: frozenset[str] = frozenset(DEFAULT_CURRENCIES)
     recharge_expires_after: timedelta = timedelta(hours=24)
-    ask_after: tuple[timedelta, ...] = ASK_AFTER
+    inquiry_ages: tuple[timedelta, ...] = INQUIRY_AGES
     ask_after_by_channel: Mapping[str, tuple[timedelta, ...]] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
 
-    def asked_at(
+    def next_inquiry_at(
         self, channel: str, created_at: datetime, expires_at: datetime | None, now: datetime
     ) -> datetime:
         """Return when to look next at an order that waits for the gateway: to ask, or because it expires."""
-        ages = self.ask_after_by_channel.get(channel, self.ask_after)
+        ages = self.ask_after_by_channel.get(channel, self.inquiry_ages)
         asked_at = next((time for age in ages if (time := created_at + age) > now), now + ages[-1])
         return min(asked_at, expires_at) if expires_at else asked_at
 
 
-class Circumstances(NamedTuple):
+class DecisionContext(NamedTuple):
     """The rules, how the message arrived, what was drawn at random for it, and the database's time."""
 
-    rules: Rules
-    incoming: Incoming
-    draw: Draw
+    rules: Policy
+    incoming: InboundMessage
+    draw: FreshIds
     now: datetime

@@ -9,51 +9,51 @@ from typing import assert_never
 
 from wallet_schemas.values import PaymentKind
 from wallet_worker.core import orders, outbound
-from wallet_worker.core.context import Circumstances
+from wallet_worker.core.context import DecisionContext
 from wallet_worker.core.endings import Ending
 from wallet_worker.core.facts import Decision, Facts
-from wallet_worker.core.inbound import Due
-from wallet_worker.core.orders import KINDS, Clock, Effect, Order
+from wallet_worker.core.inbound import DueOrder
+from wallet_worker.core.orders import ORDER_SPECS, Effect, Order, Timer
 
 
-def pass_by(due: Due, facts: Facts, at: Circumstances) -> Decision:
+def on_due(due: DueOrder, facts: Facts, context: DecisionContext) -> Decision:
     """Return what the time does to an order: it is asked about, it expires, or nothing if it is not due."""
     order = facts.orders.get(due.serial_no)
-    if order is None or order.due_at is None or order.due_at > at.now:
+    if order is None or order.due_at is None or order.due_at > context.now:
         return Decision(Ending.REPEATED)
-    kind = KINDS[order.order_type]
-    over = order.expires_at is not None and order.expires_at <= at.now
-    step = kind.on(order.status, Clock.EXPIRE if over else Clock.ASK)
+    kind = ORDER_SPECS[order.order_type]
+    over = order.expires_at is not None and order.expires_at <= context.now
+    step = kind.transition(order.status, Timer.EXPIRE if over else Timer.ASK)
     if step is None:
         msg = f"a {order.order_type} that is {order.status} is due, and nothing can come of it"
         raise AssertionError(msg)
     account = facts.accounts[order.account_id]
     match step.effect:
-        case Effect.ASK:
-            return _asked(order, at)
+        case Effect.INQUIRE:
+            return _inquire(order, context)
         case Effect.CLOSE:
-            expired = replace(orders.advance(order, step, at.now), asked=order.asked + 1)
-            asking = outbound.request(order, PaymentKind.STATUS, at)
+            expired = replace(orders.advance(order, step, context.now), inquiries=order.inquiries + 1)
+            asking = outbound.payment_request(order, PaymentKind.STATUS, context)
             return Decision(
                 Ending.APPLIED,
                 orders=(expired,),
-                outgoing=(outbound.order_event(expired, account, at), asking),
+                outgoing=(outbound.order_event(expired, account, context), asking),
             )
-        case Effect.GIVE_BACK:
+        case Effect.RELEASE_RESERVE:
             remaining_minor = order.remaining_minor or 0
-            expired = orders.use(order, step, remaining_minor, at.now)
+            expired = orders.draw_down(order, step, remaining_minor, context.now)
             return Decision(
                 Ending.APPLIED,
                 orders=(expired,),
-                changed=(account.reserving(-remaining_minor, at.now),),
-                outgoing=(outbound.order_event(expired, account, at),),
+                changed=(account.reserving(-remaining_minor, context.now),),
+                outgoing=(outbound.order_event(expired, account, context),),
             )
         case (
             Effect.CREDIT
             | Effect.CREDIT_LATE
             | Effect.DEBIT
-            | Effect.REPEAT
-            | Effect.KEEP
+            | Effect.DUPLICATE
+            | Effect.NO_CHANGE
             | Effect.CONTRADICTION
             | Effect.REFUSE
         ):
@@ -63,10 +63,12 @@ def pass_by(due: Due, facts: Facts, at: Circumstances) -> Decision:
             assert_never(step.effect)
 
 
-def _asked(order: Order, at: Circumstances) -> Decision:
+def _inquire(order: Order, context: DecisionContext) -> Decision:
     """Return the decision that asks the gateway, and looks again later. To the world the order is as it was."""
-    due_at = at.rules.asked_at(order.channel, order.created_at, order.expires_at, at.now)
-    asked = replace(order, asked=order.asked + 1, due_at=due_at)
+    due_at = context.rules.next_inquiry_at(order.channel, order.created_at, order.expires_at, context.now)
+    asked = replace(order, inquiries=order.inquiries + 1, due_at=due_at)
     return Decision(
-        Ending.APPLIED, orders=(asked,), outgoing=(outbound.request(order, PaymentKind.STATUS, at),)
+        Ending.APPLIED,
+        orders=(asked,),
+        outgoing=(outbound.payment_request(order, PaymentKind.STATUS, context),),
     )

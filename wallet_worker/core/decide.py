@@ -26,27 +26,27 @@ from wallet_schemas.commands import (
     Withdraw,
 )
 from wallet_schemas.events import CommandRefused, Refusal
-from wallet_schemas.fingerprint import canonical, content, differing, fingerprint
-from wallet_schemas.message import Part
+from wallet_schemas.fingerprint import canonical, changed_fields, content, fingerprint
+from wallet_schemas.message import JsonObject
 from wallet_schemas.payments import PaymentResult
 from wallet_schemas.values import OutcomeStatus
 from wallet_worker.core import commands, deadlines, outbound, payment_results
-from wallet_worker.core.commands import Made, No
-from wallet_worker.core.context import Circumstances
+from wallet_worker.core.commands import Accepted, Refused
+from wallet_worker.core.context import DecisionContext
 from wallet_worker.core.endings import Ending
-from wallet_worker.core.facts import Command, Decision, Facts, Outgoing
-from wallet_worker.core.inbound import AnyCommand, Due, Readable, Source, Unreadable
+from wallet_worker.core.facts import Decision, Facts, OutboxMessage, StoredCommand
+from wallet_worker.core.inbound import AnyCommand, DueOrder, InvalidMessage, Message, Source
 
 
-def decide(message: Readable | Unreadable, facts: Facts, at: Circumstances) -> Decision:
+def decide(message: Message | InvalidMessage, facts: Facts, context: DecisionContext) -> Decision:
     """Return what the message does. The same arguments always give the same decision; nothing is changed."""
     # By type and not by `match`, which would ask each of a dozen classes in turn, for every message.
-    return _DECIDERS.get(type(message), _command)(message, facts, at)
+    return _DECIDERS.get(type(message), _command)(message, facts, context)
 
 
-def _unreadable(message: Unreadable, _facts: Facts, at: Circumstances) -> Decision:
-    replies: tuple[Outgoing, ...] = ()
-    match at.incoming.source:
+def _unreadable(message: InvalidMessage, _facts: Facts, context: DecisionContext) -> Decision:
+    replies: tuple[OutboxMessage, ...] = ()
+    match context.incoming.source:
         case Source.COMMANDS if message.serial_no is not None:
             replies = outbound.reply(
                 Outcome(
@@ -57,28 +57,28 @@ def _unreadable(message: Unreadable, _facts: Facts, at: Circumstances) -> Decisi
                     result=NoResult(),
                     faults=list(message.faults),
                 ),
-                at,
+                context,
             )
         case Source.RESULTS if message.payment_order_no is not None:
-            replies = payment_results.refused(message.payment_order_no, message.code, at)
+            replies = payment_results.refused(message.payment_order_no, message.code, context)
         case _:
             pass  # nobody can be told what it is about
     return Decision(Ending.REJECTED, message.code, message.detail, outgoing=replies)
 
 
-def _command(message: AnyCommand, facts: Facts, at: Circumstances) -> Decision:
+def _command(message: AnyCommand, facts: Facts, context: DecisionContext) -> Decision:
     said = content(message)
     text = canonical(said)
     mark = fingerprint(text)
     known = facts.commands.get(message.serial_no)
     if known is None:
-        made = _COMMANDS[type(message)](message, facts, at)
-        return _with_outcome(message, made, text.decode(), mark, at)
+        made = _COMMANDS[type(message)](message, facts, context)
+        return _conclude(message, made, text.decode(), mark, context)
     if known.fingerprint == mark:
-        return Decision(Ending.REPEATED, known.code, outgoing=_answer(known, at, duplicate=True))
-    different = differing(said, json.loads(known.content))
+        return Decision(Ending.REPEATED, known.code, outgoing=_reply(known, context, duplicate=True))
+    different = changed_fields(said, json.loads(known.content))
     return Decision(
-        Ending.CONFLICTED,
+        Ending.CONFLICT,
         Code.SERIAL_CONFLICT,
         f"the serial number was used before with different {', '.join(different)}",
         outgoing=outbound.reply(
@@ -90,29 +90,29 @@ def _command(message: AnyCommand, facts: Facts, at: Circumstances) -> Decision:
                 result=NoResult(),
                 different=different,
             ),
-            at,
+            context,
         ),
     )
 
 
-def _with_outcome(
-    message: AnyCommand, made: Made | No, said: str, mark: bytes, at: Circumstances
+def _conclude(
+    message: AnyCommand, made: Accepted | Refused, said: str, mark: bytes, context: DecisionContext
 ) -> Decision:
     """Return the decision that stores the outcome, tells the world, and answers whoever asked."""
-    if isinstance(made, No):
+    if isinstance(made, Refused):
         told = Refusal(command_type=message.type, code=made.code, message=made.message)
-        command = _remembered(message, OutcomeStatus.REFUSED, made.code, NoResult(), said, mark, at)
+        command = _to_stored(message, OutcomeStatus.REFUSED, made.code, NoResult(), said, mark, context)
         return Decision(
             Ending.REFUSED,
             made.code,
             made.message,
             command=command,
             outgoing=(
-                outbound.event(CommandRefused, message.serial_no, told, at),
-                *_answer(command, at, duplicate=False),
+                outbound.event_message(CommandRefused, message.serial_no, told, context),
+                *_reply(command, context, duplicate=False),
             ),
         )
-    command = _remembered(message, OutcomeStatus.APPLIED, Code.OK, made.result, said, mark, at)
+    command = _to_stored(message, OutcomeStatus.APPLIED, Code.OK, made.result, said, mark, context)
     return Decision(
         Ending.APPLIED,
         command=command,
@@ -120,20 +120,20 @@ def _with_outcome(
         orders=made.orders,
         changed=made.changed,
         postings=made.postings,
-        outgoing=made.outgoing + _answer(command, at, duplicate=False),
+        outgoing=made.outgoing + _reply(command, context, duplicate=False),
     )
 
 
-def _remembered(
+def _to_stored(
     message: AnyCommand,
     status: OutcomeStatus,
     code: Code,
-    result: Part,
+    result: JsonObject,
     said: str,
     mark: bytes,
-    at: Circumstances,
-) -> Command:
-    return Command(
+    context: DecisionContext,
+) -> StoredCommand:
+    return StoredCommand(
         serial_no=message.serial_no,
         command_type=message.type,
         fingerprint=mark,
@@ -141,11 +141,11 @@ def _remembered(
         status=status,
         code=code,
         result=result.__pydantic_serializer__.to_json(result).decode(),
-        created_at=at.now,
+        created_at=context.now,
     )
 
 
-def outcome(command: Command, *, duplicate: bool) -> Outcome:
+def outcome(command: StoredCommand, *, duplicate: bool) -> Outcome:
     """Return the stored outcome of a serial number as the contract shows it."""
     return Outcome.model_validate(
         {
@@ -158,18 +158,18 @@ def outcome(command: Command, *, duplicate: bool) -> Outcome:
     )
 
 
-def _answer(command: Command, at: Circumstances, *, duplicate: bool) -> tuple[Outgoing, ...]:
-    if at.incoming.reply_to is None:
+def _reply(command: StoredCommand, context: DecisionContext, *, duplicate: bool) -> tuple[OutboxMessage, ...]:
+    if context.incoming.reply_to is None:
         return ()
-    return outbound.reply(outcome(command, duplicate=duplicate), at)
+    return outbound.reply(outcome(command, duplicate=duplicate), context)
 
 
-_COMMANDS: Mapping[type, Callable[[Any, Facts, Circumstances], Made | No]] = MappingProxyType(
+_COMMANDS: Mapping[type, Callable[[Any, Facts, DecisionContext], Accepted | Refused]] = MappingProxyType(
     {
         OpenAccount: commands.open_account,
-        FreezeAccount: commands.turn_account,
-        UnfreezeAccount: commands.turn_account,
-        CloseAccount: commands.turn_account,
+        FreezeAccount: commands.change_status,
+        UnfreezeAccount: commands.change_status,
+        CloseAccount: commands.change_status,
         Recharge: commands.recharge,
         Withdraw: commands.withdraw,
         Transfer: commands.transfer,
@@ -183,7 +183,7 @@ if set(_COMMANDS) != set(get_args(AnyCommand)):
     msg = f"nobody decides {set(get_args(AnyCommand)) ^ set(_COMMANDS)}"
     raise AssertionError(msg)
 
-_DECIDERS: Mapping[type, Callable[[Any, Facts, Circumstances], Decision]] = MappingProxyType(
-    {PaymentResult: payment_results.settle, Unreadable: _unreadable, Due: deadlines.pass_by}
+_DECIDERS: Mapping[type, Callable[[Any, Facts, DecisionContext], Decision]] = MappingProxyType(
+    {PaymentResult: payment_results.apply_result, InvalidMessage: _unreadable, DueOrder: deadlines.on_due}
 )
 """Who decides what is no command."""

@@ -18,13 +18,13 @@ class Ending(StrEnum):
     """A business no; it is the stored outcome from now on."""
     REPEATED = auto()
     """It was answered before, or says what is known already: nothing moved."""
-    CONFLICTED = auto()
+    CONFLICT = "conflicted"  # the value is a label of metrics, which keep their names
     """It reuses a serial number for something else: nothing moved, an operator is told."""
     REJECTED = auto()
     """No outcome can be given to it: malformed, forged, contradicting, not matching its order."""
     PARKED = auto()
     """It came before what it speaks of, and is looked at again later."""
-    SET_ASIDE = auto()
+    QUARANTINED = "set_aside"  # likewise
     """The wallet failed on it, repeatedly and on it alone."""
 
 
@@ -44,10 +44,10 @@ DISPOSITIONS: Mapping[Ending, Disposition] = MappingProxyType(
         Ending.APPLIED: Disposition.ACKNOWLEDGE,
         Ending.REFUSED: Disposition.ACKNOWLEDGE,
         Ending.REPEATED: Disposition.ACKNOWLEDGE,
-        Ending.CONFLICTED: Disposition.DEAD_LETTER,
+        Ending.CONFLICT: Disposition.DEAD_LETTER,
         Ending.REJECTED: Disposition.DEAD_LETTER,
         Ending.PARKED: Disposition.RETRY_LATER,
-        Ending.SET_ASIDE: Disposition.DEAD_LETTER,
+        Ending.QUARANTINED: Disposition.DEAD_LETTER,
     }
 )
 

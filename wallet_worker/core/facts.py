@@ -20,7 +20,7 @@ from wallet_worker.core.ledger import Entry, Posting
 from wallet_worker.core.orders import UNSUCCESSFUL, Order
 
 
-class Command(NamedTuple):
+class StoredCommand(NamedTuple):
     """One row of the memory: what was asked under a serial number, and the outcome it has for ever.
 
     `content` and `result` are JSON texts, repeated as they are. `fingerprint` is of the content.
@@ -36,7 +36,7 @@ class Command(NamedTuple):
     created_at: datetime
 
 
-class Receipt(NamedTuple):
+class StoredResult(NamedTuple):
     """A payment result as it was received, and what came of it."""
 
     result: PaymentResult
@@ -46,7 +46,7 @@ class Receipt(NamedTuple):
     received_at: datetime
 
 
-class Outgoing(NamedTuple):
+class OutboxMessage(NamedTuple):
     """A message that the wallet has promised to publish, once this is committed: a row of the outbox.
 
     `message_id` is the outbox's own; the AMQP message_id is fresh for each attempt. `properties` are marshalled AMQP
@@ -74,13 +74,13 @@ class Decision(NamedTuple):
     ending: Ending
     code: Code = Code.OK
     detail: str = ""
-    command: Command | None = None
+    command: StoredCommand | None = None
     opened: Account | None = None
     orders: tuple[Order, ...] = ()
     changed: tuple[Account, ...] = ()
     postings: tuple[Posting, ...] = ()
-    receipt: Receipt | None = None
-    outgoing: tuple[Outgoing, ...] = ()
+    receipt: StoredResult | None = None
+    outgoing: tuple[OutboxMessage, ...] = ()
     due_at: datetime | None = None
 
 
@@ -88,14 +88,14 @@ class Decision(NamedTuple):
 class Changes:
     """What was decided and is to be written. What was there before is in pairs: as it was read, and as it is now."""
 
-    commands: list[Command] = field(default_factory=list)
+    commands: list[StoredCommand] = field(default_factory=list)
     accounts_new: dict[int, Account] = field(default_factory=dict)
     accounts_moved: dict[int, tuple[Account, Account]] = field(default_factory=dict)
     orders_new: dict[str, Order] = field(default_factory=dict)
     orders_moved: dict[str, tuple[Order, Order]] = field(default_factory=dict)
     entries: list[Entry] = field(default_factory=list)
-    receipts: list[Receipt] = field(default_factory=list)
-    outgoing: list[Outgoing] = field(default_factory=list)
+    receipts: list[StoredResult] = field(default_factory=list)
+    outgoing: list[OutboxMessage] = field(default_factory=list)
 
     def add(self, others: "Changes") -> None:
         """Have others written with these; what was moved in both is not foreseen."""
@@ -123,37 +123,37 @@ class Facts:
     Without a `day_start` nobody asks what was spent.
     """
 
-    commands: dict[str, Command] = field(default_factory=dict)
+    commands: dict[str, StoredCommand] = field(default_factory=dict)
     orders: dict[str, Order] = field(default_factory=dict)
     accounts: dict[int, Account] = field(default_factory=dict)
     newest: dict[AccountKey, int] = field(default_factory=dict)
     lanes: dict[SystemKey, int] = field(default_factory=dict)
-    refunded: dict[str, int] = field(default_factory=dict)
-    waiting: dict[int, int] = field(default_factory=dict)
-    spent: dict[tuple[int, OrderType], int] = field(default_factory=dict)
-    expected: dict[int, int] = field(default_factory=dict)
+    refund_totals: dict[str, int] = field(default_factory=dict)
+    pending_orders: dict[int, int] = field(default_factory=dict)
+    daily_totals: dict[tuple[int, OrderType], int] = field(default_factory=dict)
+    pending_recharges: dict[int, int] = field(default_factory=dict)
     day_start: datetime | None = None
 
-    part: Changes = field(default_factory=Changes)
-    rest: Changes = field(default_factory=Changes)
+    flushable: Changes = field(default_factory=Changes)
+    deferred: Changes = field(default_factory=Changes)
 
-    def take_part(self) -> Changes:
+    def take_flushable(self) -> Changes:
         """Return what may be written before the batch is decided: rows that nobody else can be writing.
 
         They are locked, or of orders whose account this transaction has locked: only who has it makes such orders.
         """
-        taken, self.part = self.part, Changes()
+        taken, self.flushable = self.flushable, Changes()
         return taken
 
-    def take_rest(self) -> Changes:
+    def take_remaining(self) -> Changes:
         """Return everything that is left, once the batch is decided.
 
         What had nothing to lock is in it, so that of all of a batch it can be written in order: accounts that are
         opened, commands that name none, and whatever stands on these.
         """
-        taken = self.take_part()
-        taken.add(self.rest)
-        self.rest = Changes()
+        taken = self.take_flushable()
+        taken.add(self.deferred)
+        self.deferred = Changes()
         return taken
 
     def add_accounts(self, accounts: Iterable[Account]) -> None:
@@ -181,9 +181,9 @@ class Facts:
     def apply(self, decision: Decision) -> None:
         """Let the decision be true for the messages after it, and be written."""
         if decision.opened is not None:
-            self.rest.accounts_new[decision.opened.account_id] = decision.opened
+            self.deferred.accounts_new[decision.opened.account_id] = decision.opened
             self._put_opened(decision.opened)
-        changes = self.rest if self._stands_on_rest(decision) else self.part
+        changes = self.deferred if self._depends_on_deferred(decision) else self.flushable
         if decision.command is not None:
             self.commands[decision.command.serial_no] = decision.command
             changes.commands.append(decision.command)
@@ -197,23 +197,23 @@ class Facts:
             changes.entries += (posting.debit, posting.credit)
         if decision.receipt is not None:
             changes.receipts.append(decision.receipt)
-        self.promise(*decision.outgoing)
+        self.enqueue(*decision.outgoing)
 
-    def promise(self, *messages: Outgoing) -> None:
+    def enqueue(self, *messages: OutboxMessage) -> None:
         """Have messages published once the batch is committed."""
-        self.part.outgoing += messages
+        self.flushable.outgoing += messages
 
-    def _stands_on_rest(self, decision: Decision) -> bool:
+    def _depends_on_deferred(self, decision: Decision) -> bool:
         """Return whether something of the decision has to be written with, or after, what waits for the end.
 
         An order stands on its accounts. What is about another order (a refund, a capture) has the account of that.
         """
         if decision.command is not None and not decision.orders:
             return True  # whatever it names need not be there, and so need not be locked
-        opened, receipt = self.rest.accounts_new, decision.receipt
+        opened, receipt = self.deferred.accounts_new, decision.receipt
         if not opened:
             return False
-        if receipt is not None and receipt.result.payment_order_no in self.rest.orders_new:
+        if receipt is not None and receipt.result.payment_order_no in self.deferred.orders_new:
             return True
         return any(
             order.account_id in opened or order.counter_account_id in opened for order in decision.orders
@@ -221,14 +221,16 @@ class Facts:
 
     def _put_opened(self, account: Account) -> None:
         before = self.newest.get(account.key)
-        for (account_id, order_type), spent_minor in list(self.spent.items()) if before is not None else ():
+        for (account_id, order_type), spent_minor in (
+            list(self.daily_totals.items()) if before is not None else ()
+        ):
             if account_id == before:
-                self.spent[account.account_id, order_type] = spent_minor
-        self.waiting[account.account_id] = 0
+                self.daily_totals[account.account_id, order_type] = spent_minor
+        self.pending_orders[account.account_id] = 0
         self.add_accounts((account,))
 
     def _put_order(self, order: Order, changes: Changes) -> None:
-        before, moved = self.orders.get(order.serial_no), self.part.orders_moved
+        before, moved = self.orders.get(order.serial_no), self.flushable.orders_moved
         if order.serial_no in moved:
             moved[order.serial_no] = (moved[order.serial_no][0], order)
         elif before is None or order.serial_no in changes.orders_new:
@@ -244,26 +246,26 @@ class Facts:
         waits = (after.status is OrderStatus.PENDING) - (
             before is not None and before.status is OrderStatus.PENDING
         )
-        if after.account_id in self.waiting:
-            self.waiting[after.account_id] += waits
+        if after.account_id in self.pending_orders:
+            self.pending_orders[after.account_id] += waits
         if waits and after.order_type is OrderType.RECHARGE:
-            known = self.expected.get(after.account_id, 0)
-            self.expected[after.account_id] = known + waits * after.amount_minor
+            known = self.pending_recharges.get(after.account_id, 0)
+            self.pending_recharges[after.account_id] = known + waits * after.amount_minor
         counted = 0 if before is None or before.status in UNSUCCESSFUL else before.amount_minor
         counts = 0 if after.status in UNSUCCESSFUL else after.amount_minor
         if counts == counted:
             return
-        if after.order_type is OrderType.REFUND and after.about_serial_no is not None:
-            refunded = self.refunded.get(after.about_serial_no, 0)
-            self.refunded[after.about_serial_no] = refunded + counts - counted
+        if after.order_type is OrderType.REFUND and after.parent_serial_no is not None:
+            refunded = self.refund_totals.get(after.parent_serial_no, 0)
+            self.refund_totals[after.parent_serial_no] = refunded + counts - counted
         if self.day_start is not None and after.created_at >= self.day_start:
             key = (after.account_id, after.order_type)
-            self.spent[key] = self.spent.get(key, 0) + counts - counted
+            self.daily_totals[key] = self.daily_totals.get(key, 0) + counts - counted
 
     def _put_account(self, account: Account) -> None:
-        account_id, moved = account.account_id, self.part.accounts_moved
-        if account_id in self.rest.accounts_new:
-            self.rest.accounts_new[account_id] = account
+        account_id, moved = account.account_id, self.flushable.accounts_moved
+        if account_id in self.deferred.accounts_new:
+            self.deferred.accounts_new[account_id] = account
         else:
             read = moved[account_id][0] if account_id in moved else self.accounts[account_id]
             moved[account_id] = (read, account)

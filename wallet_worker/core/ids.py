@@ -16,7 +16,7 @@ _RANDOM_BITS = (1 << 80) - 1 & ~(0xF << 76) & ~(0x3 << 62)
 _ACCOUNT_DIGITS = 10
 
 
-class Draw(NamedTuple):
+class FreshIds(NamedTuple):
     """Everything that is fresh about one message: `ENTROPY_BYTES` random bytes and a spare account id.
 
     `account_id` comes from the database's sequence, ahead of time, because an account that a batch

@@ -39,7 +39,7 @@ _ACCEPTED = MappingProxyType({Source.COMMANDS: COMMANDS, Source.RESULTS: RESULTS
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class DueOrder:
     """The wallet's word to itself: the time has come to look at the order of this serial number."""
 
     serial_no: str
@@ -58,7 +58,7 @@ AnyCommand: TypeAlias = (
     | Capture
     | Release
 )
-Readable: TypeAlias = AnyCommand | PaymentResult | Due
+Message: TypeAlias = AnyCommand | PaymentResult | DueOrder
 
 _KNOWN = {*get_args(AnyCommand), PaymentResult}
 if {*COMMANDS.values(), *RESULTS.values()} != _KNOWN:
@@ -66,7 +66,7 @@ if {*COMMANDS.values(), *RESULTS.values()} != _KNOWN:
     raise AssertionError(msg)
 
 
-class Incoming(NamedTuple):
+class InboundMessage(NamedTuple):
     """One message as it arrived, less what only the broker cares about.
 
     `signature` is the header as it came, of whatever type. `attempts` counts how often the message
@@ -83,7 +83,7 @@ class Incoming(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class InvalidMessage:
     """Why no message could be made of the bytes.
 
     `serial_no` and `payment_order_no` are there if they could be read all the same, for the reply.
@@ -96,23 +96,23 @@ class Unreadable:
     payment_order_no: str | None = None
 
 
-def read(incoming: Incoming, keys: Mapping[str, str]) -> Readable | Unreadable:
+def read(incoming: InboundMessage, keys: Mapping[str, str]) -> Message | InvalidMessage:
     """Return the message, or why it is none: MALFORMED, UNSUPPORTED_TYPE or BAD_SIGNATURE, in this order.
 
     A payment result comes out only if one of `keys` (key id to secret) signed these very bytes. What the clock
     says is a serial number, and nobody else can say it.
     """
     if incoming.source is Source.CLOCK:
-        return Due(incoming.body.decode())
+        return DueOrder(incoming.body.decode())
     try:
         message = parse(incoming.body, _ACCEPTED[incoming.source])
     except (Malformed, UnsupportedType) as exc:
-        return Unreadable(exc.code, str(exc), exc.faults, exc.serial_no, exc.payment_order_no)
+        return InvalidMessage(exc.code, str(exc), exc.faults, exc.serial_no, exc.payment_order_no)
     if isinstance(message, PaymentResult):
         try:
             verify(incoming.signature, incoming.body, keys)
         except BadSignature as exc:
             number = message.payment_order_no
-            return Unreadable(Code.BAD_SIGNATURE, exc.reason, payment_order_no=number)
+            return InvalidMessage(Code.BAD_SIGNATURE, exc.reason, payment_order_no=number)
         return message
     return cast("AnyCommand", message)  # nothing else is accepted: see below

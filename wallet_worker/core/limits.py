@@ -52,7 +52,7 @@ class Limits:
         return found or self.accounts.get((ANY_TYPE, account.currency))
 
     @property
-    def count_days(self) -> bool:
+    def has_daily_limits(self) -> bool:
         """Whether anything is limited by the day."""
         return bool(self.counted_types)
 
@@ -66,7 +66,7 @@ class Limits:
             if one.day_max_minor is not None
         )
 
-    def bounded(self, accounts: Iterable[Account]) -> list[int]:
+    def with_balance_limit(self, accounts: Iterable[Account]) -> list[int]:
         """Return the ids of those accounts that may not hold more than so much."""
         return [
             account.account_id
@@ -74,7 +74,7 @@ class Limits:
             if account.user_id and (limits := self.of(account)) and limits.balance_max_minor is not None
         ]
 
-    def counting(self, accounts: Iterable[Account]) -> list[int]:
+    def with_daily_limit(self, accounts: Iterable[Account]) -> list[int]:
         """Return the ids of those accounts whose orders of the day have to be summed up."""
         return [
             account.account_id
@@ -89,7 +89,7 @@ class Limits:
         today = now.astimezone(self.time_zone).date()
         return datetime.combine(today, time.min, self.time_zone).astimezone(UTC)
 
-    def broken_by_order(
+    def check_order(
         self, order_type: OrderType, amount_minor: int, account: Account, spent_minor: int
     ) -> str | None:
         """Return which limit an order of this account would break, in a sentence; nothing if none.
@@ -112,7 +112,7 @@ class Limits:
             return f"the {order_type} orders of a day are at most {text(limits.day_max_minor)}"
         return None
 
-    def broken_by_balance(self, account: Account, amount_minor: int, expected_minor: int = 0) -> str | None:
+    def check_balance(self, account: Account, amount_minor: int, expected_minor: int = 0) -> str | None:
         """Return which limit an account would break if it received that much, in a sentence; nothing if none.
 
         `expected_minor` is what it may receive already: its recharges that wait for the gateway.

@@ -20,7 +20,7 @@ from wallet_schemas.commands import (
 )
 from wallet_schemas.payments import PaymentResult
 from wallet_worker.core.accounts import AccountKey
-from wallet_worker.core.inbound import Due, Readable
+from wallet_worker.core.inbound import DueOrder, Message
 
 OfAnAccount: TypeAlias = (
     OpenAccount | FreezeAccount | UnfreezeAccount | CloseAccount | Recharge | Withdraw | Transfer | Hold
@@ -28,7 +28,7 @@ OfAnAccount: TypeAlias = (
 
 
 @dataclass(slots=True)
-class Named:
+class Lookups:
     """The serial numbers, orders and accounts that messages name.
 
     `orders` are serial numbers of orders that must be there already: `paid` are those of which a result speaks, and
@@ -45,12 +45,12 @@ class Named:
     currencies: set[str] = field(default_factory=set)
 
 
-def named(messages: Sequence[Readable]) -> Named:
+def lookups_for(messages: Sequence[Message]) -> Lookups:
     """Return what the messages name."""
-    found = Named()
+    found = Lookups()
     for message in messages:
         # By type and not by `match`, which would ask each of a dozen classes in turn, for every message.
-        _NAMERS[type(message)](message, found)
+        LOOKUPS[type(message)](message, found)
     found.orders |= found.paid
     if found.paid:
         found.currencies = {
@@ -61,54 +61,54 @@ def named(messages: Sequence[Readable]) -> Named:
     return found
 
 
-def _of_a_result(message: PaymentResult, found: Named) -> None:
+def _of_a_result(message: PaymentResult, found: Lookups) -> None:
     found.paid.add(message.payment_order_no)
 
 
-def _of_the_time(message: Due, found: Named) -> None:
+def _for_due_order(message: DueOrder, found: Lookups) -> None:
     found.orders.add(message.serial_no)
 
 
-def _of_a_release(message: Release, found: Named) -> None:
+def _of_a_release(message: Release, found: Lookups) -> None:
     found.serial_nos.add(message.serial_no)
     found.orders.add(message.hold_serial_no)
 
 
-def _of_a_capture(message: Capture, found: Named) -> None:
+def _of_a_capture(message: Capture, found: Lookups) -> None:
     found.serial_nos.add(message.serial_no)
     found.orders.add(message.hold_serial_no)
     found.keys.add(AccountKey(message.to_user_id, message.to_account_type, message.currency))
 
 
-def _of_a_refund(message: Refund, found: Named) -> None:
+def _of_a_refund(message: Refund, found: Lookups) -> None:
     found.serial_nos.add(message.serial_no)
     found.orders.add(message.original_serial_no)
     found.refunded.add(message.original_serial_no)
 
 
-def _of_a_transfer(message: Transfer, found: Named) -> None:
+def _of_a_transfer(message: Transfer, found: Lookups) -> None:
     _of_an_account(message, found)
     found.keys.add(AccountKey(message.to_user_id, message.to_account_type, message.currency))
 
 
-def _of_a_closing(message: CloseAccount, found: Named) -> None:
+def _for_close(message: CloseAccount, found: Lookups) -> None:
     _of_an_account(message, found)
     found.closing.add(AccountKey(message.user_id, message.account_type, message.currency))
 
 
-def _of_an_account(message: OfAnAccount, found: Named) -> None:
+def _of_an_account(message: OfAnAccount, found: Lookups) -> None:
     found.serial_nos.add(message.serial_no)
     found.keys.add(AccountKey(message.user_id, message.account_type, message.currency))
 
 
-_NAMERS: Mapping[type, Callable[[Any, Named], None]] = MappingProxyType(
+LOOKUPS: Mapping[type, Callable[[Any, Lookups], None]] = MappingProxyType(
     {
         PaymentResult: _of_a_result,
-        Due: _of_the_time,
+        DueOrder: _for_due_order,
         OpenAccount: _of_an_account,
         FreezeAccount: _of_an_account,
         UnfreezeAccount: _of_an_account,
-        CloseAccount: _of_a_closing,
+        CloseAccount: _for_close,
         Recharge: _of_an_account,
         Withdraw: _of_an_account,
         Transfer: _of_a_transfer,
@@ -118,6 +118,6 @@ _NAMERS: Mapping[type, Callable[[Any, Named], None]] = MappingProxyType(
         Release: _of_a_release,
     }
 )
-if set(_NAMERS) != set(get_args(Readable)):
-    msg = f"nobody knows what is named by {set(get_args(Readable)) ^ set(_NAMERS)}"
+if set(LOOKUPS) != set(get_args(Message)):
+    msg = f"nobody knows what is named by {set(get_args(Message)) ^ set(LOOKUPS)}"
     raise AssertionError(msg)

@@ -32,7 +32,7 @@ class Order:
     """One movement that was asked for. `amount_minor` is above zero, in minor units of `currency`.
 
     `account_id` is whose money it is about: the account that is recharged, and the one that pays in every other
-    order. `counter_account_id` is the payee of a transfer or a capture. `about_serial_no` is the recharge that
+    order. `counter_account_id` is the payee of a transfer or a capture. `parent_serial_no` is the recharge that
     is given back, or the hold that is captured or released. `channel` is how it is paid, by the gateway or to it,
     and empty where no gateway has a part. `remaining_minor` is what a hold still reserves.
 
@@ -56,13 +56,13 @@ class Order:
     transacted_at: datetime | None = None
     late: bool = False
     counter_account_id: int | None = None
-    about_serial_no: str | None = None
+    parent_serial_no: str | None = None
     remaining_minor: int | None = None
     due_at: datetime | None = None
-    asked: int = 0
+    inquiries: int = 0
 
 
-class Use(StrEnum):
+class HoldAction(StrEnum):
     """What a command does with a hold."""
 
     CAPTURE = "capture of a part"
@@ -70,14 +70,14 @@ class Use(StrEnum):
     RELEASE = "release"
 
 
-class Clock(StrEnum):
+class Timer(StrEnum):
     """What the time says of an order."""
 
     ASK = "pending for long"
     EXPIRE = "expires_at"
 
 
-Happening: TypeAlias = PaymentStatus | Use | Clock
+Signal: TypeAlias = PaymentStatus | HoldAction | Timer
 
 
 class Effect(StrEnum):
@@ -91,13 +91,13 @@ class Effect(StrEnum):
     """The money has left: debit the account, out of its reserve."""
     CLOSE = "close"
     """The order ends without money."""
-    GIVE_BACK = "return the reserve"
+    RELEASE_RESERVE = "return the reserve"
     """The money stays: what was reserved, or is left of it, is available again."""
-    ASK = "ask"
+    INQUIRE = "ask"
     """Nothing is known yet: the gateway is asked."""
-    REPEAT = "repeat"
+    DUPLICATE = "repeat"
     """The order says the same already: nothing moves."""
-    KEEP = "keep"
+    NO_CHANGE = "keep"
     """Nothing new is known: nothing moves."""
     CONTRADICTION = "contradiction"
     """Both cannot be true: nothing moves and an operator decides."""
@@ -105,11 +105,11 @@ class Effect(StrEnum):
     """It is too late for that: nothing moves, and whoever asked is told."""
 
 
-_CHANGES = frozenset({Effect.CREDIT, Effect.CREDIT_LATE, Effect.DEBIT, Effect.CLOSE, Effect.GIVE_BACK})
+_CHANGES = frozenset({Effect.CREDIT, Effect.CREDIT_LATE, Effect.DEBIT, Effect.CLOSE, Effect.RELEASE_RESERVE})
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Transition:
     """The answer of a table: what to do, and the status afterwards."""
 
     effect: Effect
@@ -130,7 +130,7 @@ class Step:
         return ProcessingStatus.DUPLICATE
 
 
-Table: TypeAlias = Mapping[tuple[OrderStatus, Happening], Step]
+Table: TypeAlias = Mapping[tuple[OrderStatus, Signal], Transition]
 
 _PENDING, _SUCCEEDED, _FAILED, _EXPIRED, _ACTIVE, _CAPTURED, _RELEASED = (
     OrderStatus.PENDING,
@@ -144,109 +144,109 @@ _PENDING, _SUCCEEDED, _FAILED, _EXPIRED, _ACTIVE, _CAPTURED, _RELEASED = (
 
 RECHARGE: Table = MappingProxyType(
     {
-        (_PENDING, PaymentStatus.SUCCEEDED): Step(Effect.CREDIT, _SUCCEEDED),
-        (_PENDING, PaymentStatus.FAILED): Step(Effect.CLOSE, _FAILED),
-        (_PENDING, PaymentStatus.UNKNOWN): Step(Effect.KEEP, _PENDING),
-        (_PENDING, Clock.ASK): Step(Effect.ASK, _PENDING),
-        (_PENDING, Clock.EXPIRE): Step(Effect.CLOSE, _EXPIRED),
-        (_SUCCEEDED, PaymentStatus.SUCCEEDED): Step(Effect.REPEAT, _SUCCEEDED),
-        (_SUCCEEDED, PaymentStatus.FAILED): Step(Effect.CONTRADICTION, _SUCCEEDED),
-        (_SUCCEEDED, PaymentStatus.UNKNOWN): Step(Effect.KEEP, _SUCCEEDED),
-        (_SUCCEEDED, Clock.ASK): Step(Effect.KEEP, _SUCCEEDED),
-        (_SUCCEEDED, Clock.EXPIRE): Step(Effect.KEEP, _SUCCEEDED),
-        (_FAILED, PaymentStatus.SUCCEEDED): Step(Effect.CREDIT_LATE, _SUCCEEDED),
-        (_FAILED, PaymentStatus.FAILED): Step(Effect.REPEAT, _FAILED),
-        (_FAILED, PaymentStatus.UNKNOWN): Step(Effect.KEEP, _FAILED),
-        (_FAILED, Clock.ASK): Step(Effect.KEEP, _FAILED),
-        (_FAILED, Clock.EXPIRE): Step(Effect.KEEP, _FAILED),
-        (_EXPIRED, PaymentStatus.SUCCEEDED): Step(Effect.CREDIT_LATE, _SUCCEEDED),
-        (_EXPIRED, PaymentStatus.FAILED): Step(Effect.KEEP, _EXPIRED),
-        (_EXPIRED, PaymentStatus.UNKNOWN): Step(Effect.KEEP, _EXPIRED),
-        (_EXPIRED, Clock.ASK): Step(Effect.KEEP, _EXPIRED),
-        (_EXPIRED, Clock.EXPIRE): Step(Effect.KEEP, _EXPIRED),
+        (_PENDING, PaymentStatus.SUCCEEDED): Transition(Effect.CREDIT, _SUCCEEDED),
+        (_PENDING, PaymentStatus.FAILED): Transition(Effect.CLOSE, _FAILED),
+        (_PENDING, PaymentStatus.UNKNOWN): Transition(Effect.NO_CHANGE, _PENDING),
+        (_PENDING, Timer.ASK): Transition(Effect.INQUIRE, _PENDING),
+        (_PENDING, Timer.EXPIRE): Transition(Effect.CLOSE, _EXPIRED),
+        (_SUCCEEDED, PaymentStatus.SUCCEEDED): Transition(Effect.DUPLICATE, _SUCCEEDED),
+        (_SUCCEEDED, PaymentStatus.FAILED): Transition(Effect.CONTRADICTION, _SUCCEEDED),
+        (_SUCCEEDED, PaymentStatus.UNKNOWN): Transition(Effect.NO_CHANGE, _SUCCEEDED),
+        (_SUCCEEDED, Timer.ASK): Transition(Effect.NO_CHANGE, _SUCCEEDED),
+        (_SUCCEEDED, Timer.EXPIRE): Transition(Effect.NO_CHANGE, _SUCCEEDED),
+        (_FAILED, PaymentStatus.SUCCEEDED): Transition(Effect.CREDIT_LATE, _SUCCEEDED),
+        (_FAILED, PaymentStatus.FAILED): Transition(Effect.DUPLICATE, _FAILED),
+        (_FAILED, PaymentStatus.UNKNOWN): Transition(Effect.NO_CHANGE, _FAILED),
+        (_FAILED, Timer.ASK): Transition(Effect.NO_CHANGE, _FAILED),
+        (_FAILED, Timer.EXPIRE): Transition(Effect.NO_CHANGE, _FAILED),
+        (_EXPIRED, PaymentStatus.SUCCEEDED): Transition(Effect.CREDIT_LATE, _SUCCEEDED),
+        (_EXPIRED, PaymentStatus.FAILED): Transition(Effect.NO_CHANGE, _EXPIRED),
+        (_EXPIRED, PaymentStatus.UNKNOWN): Transition(Effect.NO_CHANGE, _EXPIRED),
+        (_EXPIRED, Timer.ASK): Transition(Effect.NO_CHANGE, _EXPIRED),
+        (_EXPIRED, Timer.EXPIRE): Transition(Effect.NO_CHANGE, _EXPIRED),
     }
 )
 
 PAYOUT: Table = MappingProxyType(
     {
-        (_PENDING, PaymentStatus.SUCCEEDED): Step(Effect.DEBIT, _SUCCEEDED),
-        (_PENDING, PaymentStatus.FAILED): Step(Effect.GIVE_BACK, _FAILED),
-        (_PENDING, PaymentStatus.UNKNOWN): Step(Effect.KEEP, _PENDING),
-        (_PENDING, Clock.ASK): Step(Effect.ASK, _PENDING),
-        (_PENDING, Clock.EXPIRE): Step(Effect.KEEP, _PENDING),
-        (_SUCCEEDED, PaymentStatus.SUCCEEDED): Step(Effect.REPEAT, _SUCCEEDED),
-        (_SUCCEEDED, PaymentStatus.FAILED): Step(Effect.CONTRADICTION, _SUCCEEDED),
-        (_SUCCEEDED, PaymentStatus.UNKNOWN): Step(Effect.KEEP, _SUCCEEDED),
-        (_SUCCEEDED, Clock.ASK): Step(Effect.KEEP, _SUCCEEDED),
-        (_SUCCEEDED, Clock.EXPIRE): Step(Effect.KEEP, _SUCCEEDED),
-        (_FAILED, PaymentStatus.SUCCEEDED): Step(Effect.CONTRADICTION, _FAILED),
-        (_FAILED, PaymentStatus.FAILED): Step(Effect.REPEAT, _FAILED),
-        (_FAILED, PaymentStatus.UNKNOWN): Step(Effect.KEEP, _FAILED),
-        (_FAILED, Clock.ASK): Step(Effect.KEEP, _FAILED),
-        (_FAILED, Clock.EXPIRE): Step(Effect.KEEP, _FAILED),
+        (_PENDING, PaymentStatus.SUCCEEDED): Transition(Effect.DEBIT, _SUCCEEDED),
+        (_PENDING, PaymentStatus.FAILED): Transition(Effect.RELEASE_RESERVE, _FAILED),
+        (_PENDING, PaymentStatus.UNKNOWN): Transition(Effect.NO_CHANGE, _PENDING),
+        (_PENDING, Timer.ASK): Transition(Effect.INQUIRE, _PENDING),
+        (_PENDING, Timer.EXPIRE): Transition(Effect.NO_CHANGE, _PENDING),
+        (_SUCCEEDED, PaymentStatus.SUCCEEDED): Transition(Effect.DUPLICATE, _SUCCEEDED),
+        (_SUCCEEDED, PaymentStatus.FAILED): Transition(Effect.CONTRADICTION, _SUCCEEDED),
+        (_SUCCEEDED, PaymentStatus.UNKNOWN): Transition(Effect.NO_CHANGE, _SUCCEEDED),
+        (_SUCCEEDED, Timer.ASK): Transition(Effect.NO_CHANGE, _SUCCEEDED),
+        (_SUCCEEDED, Timer.EXPIRE): Transition(Effect.NO_CHANGE, _SUCCEEDED),
+        (_FAILED, PaymentStatus.SUCCEEDED): Transition(Effect.CONTRADICTION, _FAILED),
+        (_FAILED, PaymentStatus.FAILED): Transition(Effect.DUPLICATE, _FAILED),
+        (_FAILED, PaymentStatus.UNKNOWN): Transition(Effect.NO_CHANGE, _FAILED),
+        (_FAILED, Timer.ASK): Transition(Effect.NO_CHANGE, _FAILED),
+        (_FAILED, Timer.EXPIRE): Transition(Effect.NO_CHANGE, _FAILED),
     }
 )
 """A withdrawal, and a refund: both are reserved first, and both leave through the gateway."""
 
 HOLD: Table = MappingProxyType(
     {
-        (_ACTIVE, Use.CAPTURE): Step(Effect.DEBIT, _ACTIVE),
-        (_ACTIVE, Use.CAPTURE_ALL): Step(Effect.DEBIT, _CAPTURED),
-        (_ACTIVE, Use.RELEASE): Step(Effect.GIVE_BACK, _RELEASED),
-        (_ACTIVE, Clock.EXPIRE): Step(Effect.GIVE_BACK, _EXPIRED),
-        (_CAPTURED, Use.CAPTURE): Step(Effect.REFUSE, _CAPTURED),
-        (_CAPTURED, Use.CAPTURE_ALL): Step(Effect.REFUSE, _CAPTURED),
-        (_CAPTURED, Use.RELEASE): Step(Effect.REFUSE, _CAPTURED),
-        (_CAPTURED, Clock.EXPIRE): Step(Effect.KEEP, _CAPTURED),
-        (_RELEASED, Use.CAPTURE): Step(Effect.REFUSE, _RELEASED),
-        (_RELEASED, Use.CAPTURE_ALL): Step(Effect.REFUSE, _RELEASED),
-        (_RELEASED, Use.RELEASE): Step(Effect.REFUSE, _RELEASED),
-        (_RELEASED, Clock.EXPIRE): Step(Effect.KEEP, _RELEASED),
-        (_EXPIRED, Use.CAPTURE): Step(Effect.REFUSE, _EXPIRED),
-        (_EXPIRED, Use.CAPTURE_ALL): Step(Effect.REFUSE, _EXPIRED),
-        (_EXPIRED, Use.RELEASE): Step(Effect.REFUSE, _EXPIRED),
-        (_EXPIRED, Clock.EXPIRE): Step(Effect.KEEP, _EXPIRED),
+        (_ACTIVE, HoldAction.CAPTURE): Transition(Effect.DEBIT, _ACTIVE),
+        (_ACTIVE, HoldAction.CAPTURE_ALL): Transition(Effect.DEBIT, _CAPTURED),
+        (_ACTIVE, HoldAction.RELEASE): Transition(Effect.RELEASE_RESERVE, _RELEASED),
+        (_ACTIVE, Timer.EXPIRE): Transition(Effect.RELEASE_RESERVE, _EXPIRED),
+        (_CAPTURED, HoldAction.CAPTURE): Transition(Effect.REFUSE, _CAPTURED),
+        (_CAPTURED, HoldAction.CAPTURE_ALL): Transition(Effect.REFUSE, _CAPTURED),
+        (_CAPTURED, HoldAction.RELEASE): Transition(Effect.REFUSE, _CAPTURED),
+        (_CAPTURED, Timer.EXPIRE): Transition(Effect.NO_CHANGE, _CAPTURED),
+        (_RELEASED, HoldAction.CAPTURE): Transition(Effect.REFUSE, _RELEASED),
+        (_RELEASED, HoldAction.CAPTURE_ALL): Transition(Effect.REFUSE, _RELEASED),
+        (_RELEASED, HoldAction.RELEASE): Transition(Effect.REFUSE, _RELEASED),
+        (_RELEASED, Timer.EXPIRE): Transition(Effect.NO_CHANGE, _RELEASED),
+        (_EXPIRED, HoldAction.CAPTURE): Transition(Effect.REFUSE, _EXPIRED),
+        (_EXPIRED, HoldAction.CAPTURE_ALL): Transition(Effect.REFUSE, _EXPIRED),
+        (_EXPIRED, HoldAction.RELEASE): Transition(Effect.REFUSE, _EXPIRED),
+        (_EXPIRED, Timer.EXPIRE): Transition(Effect.NO_CHANGE, _EXPIRED),
     }
 )
 
-_AT_ONCE: Table = MappingProxyType({})
+IMMEDIATE: Table = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class OrderSpec:
     """What the wallet knows of a type of order: all that differs between types, less the deciding itself.
 
     `begins` is its first status, and `table` what may happen to it after that: empty where it has ended with its
     command. `payment` is what the gateway is asked for, if it is asked.
     """
 
-    begins: OrderStatus
+    initial_status: OrderStatus
     table: Table
     payment: PaymentKind | None = None
 
     @property
     def statuses(self) -> frozenset[OrderStatus]:
         """Every status that such an order can have."""
-        return frozenset({self.begins} | {status for status, _ in self.table})
+        return frozenset({self.initial_status} | {status for status, _ in self.table})
 
-    def on(self, status: OrderStatus, happening: Happening) -> Step | None:
+    def transition(self, status: OrderStatus, happening: Signal) -> Transition | None:
         """Return what happens to such an order, or nothing if that cannot happen to its type."""
         return self.table.get((status, happening))
 
 
-KINDS: Mapping[OrderType, Kind] = MappingProxyType(
+ORDER_SPECS: Mapping[OrderType, OrderSpec] = MappingProxyType(
     {
-        OrderType.RECHARGE: Kind(_PENDING, RECHARGE, PaymentKind.CHARGE),
-        OrderType.WITHDRAW: Kind(_PENDING, PAYOUT, PaymentKind.PAYOUT),
-        OrderType.REFUND: Kind(_PENDING, PAYOUT, PaymentKind.REFUND),
-        OrderType.TRANSFER: Kind(_SUCCEEDED, _AT_ONCE),
-        OrderType.HOLD: Kind(_ACTIVE, HOLD),
-        OrderType.CAPTURE: Kind(_SUCCEEDED, _AT_ONCE),
-        OrderType.RELEASE: Kind(_SUCCEEDED, _AT_ONCE),
+        OrderType.RECHARGE: OrderSpec(_PENDING, RECHARGE, PaymentKind.CHARGE),
+        OrderType.WITHDRAW: OrderSpec(_PENDING, PAYOUT, PaymentKind.PAYOUT),
+        OrderType.REFUND: OrderSpec(_PENDING, PAYOUT, PaymentKind.REFUND),
+        OrderType.TRANSFER: OrderSpec(_SUCCEEDED, IMMEDIATE),
+        OrderType.HOLD: OrderSpec(_ACTIVE, HOLD),
+        OrderType.CAPTURE: OrderSpec(_SUCCEEDED, IMMEDIATE),
+        OrderType.RELEASE: OrderSpec(_SUCCEEDED, IMMEDIATE),
     }
 )
 
-WAITING = frozenset({_PENDING, _ACTIVE})
+OPEN = frozenset({_PENDING, _ACTIVE})
 """The statuses in which an order is looked at again by itself."""
 
 UNSUCCESSFUL = frozenset({_FAILED, _EXPIRED, _RELEASED})
@@ -254,13 +254,13 @@ UNSUCCESSFUL = frozenset({_FAILED, _EXPIRED, _RELEASED})
 
 
 def _check_total() -> None:
-    if set(KINDS) != set(OrderType):
-        msg = f"nothing is known of {set(OrderType) - set(KINDS)}"
+    if set(ORDER_SPECS) != set(OrderType):
+        msg = f"nothing is known of {set(OrderType) - set(ORDER_SPECS)}"
         raise AssertionError(msg)
     for name, table, happenings in (
-        ("recharge", RECHARGE, {*PaymentStatus, *Clock}),
-        ("payout", PAYOUT, {*PaymentStatus, *Clock}),
-        ("hold", HOLD, {*Use, Clock.EXPIRE}),
+        ("recharge", RECHARGE, {*PaymentStatus, *Timer}),
+        ("payout", PAYOUT, {*PaymentStatus, *Timer}),
+        ("hold", HOLD, {*HoldAction, Timer.EXPIRE}),
     ):
         statuses = {status for status, _ in table} | {step.to for step in table.values()}
         wanted = {(status, happening) for status in statuses for happening in happenings}
@@ -268,7 +268,7 @@ def _check_total() -> None:
             msg = f"the {name} table is not total: {sorted(set(table) ^ wanted)}"
             raise AssertionError(msg)
         for (status, happening), step in table.items():
-            part = happening is Use.CAPTURE and status in WAITING
+            part = happening is HoldAction.CAPTURE and status in OPEN
             if (step.effect in _CHANGES and not part) != (step.to is not status):
                 msg = f"{status} on {happening}: {step.effect} cannot end in {step.to}"
                 raise AssertionError(msg)
@@ -277,7 +277,7 @@ def _check_total() -> None:
 _check_total()
 
 
-def advance(order: Order, step: Step, at: datetime) -> Order:
+def advance(order: Order, step: Transition, at: datetime) -> Order:
     """Return the order after a step that changes it; its times never run backwards, whatever the clock does."""
     at = max(at, order.updated_at)
     moved = step.credits or (step.effect is Effect.DEBIT and order.order_type is not OrderType.HOLD)
@@ -298,17 +298,17 @@ def advance(order: Order, step: Step, at: datetime) -> Order:
         transacted_at=at if moved else order.transacted_at,
         late=order.late or step.effect is Effect.CREDIT_LATE,
         counter_account_id=order.counter_account_id,
-        about_serial_no=order.about_serial_no,
+        parent_serial_no=order.parent_serial_no,
         remaining_minor=order.remaining_minor,
-        due_at=order.due_at if step.to in WAITING else None,
-        asked=order.asked,
+        due_at=order.due_at if step.to in OPEN else None,
+        inquiries=order.inquiries,
     )
 
 
-def use(hold: Order, step: Step, amount_minor: int, at: datetime) -> Order:
+def draw_down(hold: Order, step: Transition, amount_minor: int, at: datetime) -> Order:
     """Return a hold after `amount_minor` of it was captured, or after the rest was given back."""
     remaining = (hold.remaining_minor or 0) - amount_minor
-    return replace(advance(hold, step, at), remaining_minor=remaining if step.to in WAITING else 0)
+    return replace(advance(hold, step, at), remaining_minor=remaining if step.to in OPEN else 0)
 
 
 def view(
@@ -333,8 +333,8 @@ def view(
         created_at=order.created_at,
         updated_at=order.updated_at,
         late=True if order.late else None,
-        original_serial_no=None if about_hold else order.about_serial_no,
-        hold_serial_no=order.about_serial_no if about_hold else None,
+        original_serial_no=None if about_hold else order.parent_serial_no,
+        hold_serial_no=order.parent_serial_no if about_hold else None,
         remaining=None if order.remaining_minor is None else to_text(order.remaining_minor, order.currency),
         to_user_id=payee.user_id if payee else None,
         to_account_no=payee.account_no if payee else None,
@@ -346,12 +346,12 @@ def view(
 def diagram(kinds: Iterable[OrderType]) -> str:
     """Return the table of orders that share one, as a mermaid state diagram, as it stands in ARCHITECTURE.md."""
     names = list(kinds)
-    kind = KINDS[names[0]]
+    kind = ORDER_SPECS[names[0]]
     asked = " or ".join(f"order.{name}.v1" for name in names)
-    lines = ["stateDiagram-v2", f"    [*] --> {kind.begins}: {asked}"]
+    lines = ["stateDiagram-v2", f"    [*] --> {kind.initial_status}: {asked}"]
     for (status, happening), step in kind.table.items():
         # What the time leaves as it is happens to nobody: an order that has ended is never due.
-        if step.effect is not Effect.KEEP or isinstance(happening, PaymentStatus):
+        if step.effect is not Effect.NO_CHANGE or isinstance(happening, PaymentStatus):
             lines.append(f"    {status} --> {step.to}: {happening} / {step.effect}")
     return "\n".join(lines)
 
@@ -359,7 +359,7 @@ def diagram(kinds: Iterable[OrderType]) -> str:
 def diagrams() -> dict[str, str]:
     """Return every diagram by the name that it has in ARCHITECTURE.md."""
     shared: dict[int, list[OrderType]] = {}
-    for order_type, kind in KINDS.items():
+    for order_type, kind in ORDER_SPECS.items():
         if kind.table:
             shared.setdefault(id(kind.table), []).append(order_type)
     return {" and ".join(kinds): diagram(kinds) for kinds in shared.values()}

@@ -20,15 +20,15 @@ from wallet_schemas.events import (
     OrderReleased,
     OrderSucceeded,
 )
-from wallet_schemas.message import Message, Part
+from wallet_schemas.message import JsonObject, Message
 from wallet_schemas.money import to_text
 from wallet_schemas.names import PAYMENT_REQUESTS, WALLET_EVENTS, routing_key
 from wallet_schemas.payments import PaymentProcessed, PaymentRequest
 from wallet_schemas.values import OrderStatus, PaymentKind
 from wallet_worker.core import orders
 from wallet_worker.core.accounts import Account
-from wallet_worker.core.context import Circumstances
-from wallet_worker.core.facts import Outgoing
+from wallet_worker.core.context import DecisionContext
+from wallet_worker.core.facts import OutboxMessage
 from wallet_worker.core.orders import Order
 
 MakeEvent: TypeAlias = Callable[..., Event]
@@ -49,28 +49,30 @@ if set(_ORDER_EVENTS) != set(OrderStatus):
     raise AssertionError(msg)
 
 
-def event(kind: MakeEvent, serial_no: str, data: Part, at: Circumstances, number: int = 0) -> Outgoing:
+def event_message(
+    kind: MakeEvent, serial_no: str, data: JsonObject, context: DecisionContext, number: int = 0
+) -> OutboxMessage:
     """Return an event about a serial number; `data` is what this kind of event tells."""
-    event_id = at.draw.event_id(at.now, number)
-    message = kind(event_id=str(event_id), occurred_at=at.now, serial_no=serial_no, data=data)
-    return _outgoing(message, event_id, WALLET_EVENTS, at)
+    event_id = context.draw.event_id(context.now, number)
+    message = kind(event_id=str(event_id), occurred_at=context.now, serial_no=serial_no, data=data)
+    return _outgoing(message, event_id, WALLET_EVENTS, context)
 
 
 def order_event(
     order: Order,
     account: Account,
-    at: Circumstances,
+    context: DecisionContext,
     *,
     entries: list[EntryView] | None = None,
     payee: Account | None = None,
     number: int = 0,
-) -> Outgoing:
+) -> OutboxMessage:
     """Return the event that tells the status which an order has come to."""
     data = orders.view(order, account, entries, payee)
-    return event(_ORDER_EVENTS[order.status], order.serial_no, data, at, number)
+    return event_message(_ORDER_EVENTS[order.status], order.serial_no, data, context, number)
 
 
-def request(order: Order, kind: PaymentKind, at: Circumstances) -> Outgoing:
+def payment_request(order: Order, kind: PaymentKind, context: DecisionContext) -> OutboxMessage:
     """Return what the payment gateway is asked about an order."""
     message = PaymentRequest(
         payment_order_no=order.serial_no,
@@ -78,32 +80,32 @@ def request(order: Order, kind: PaymentKind, at: Circumstances) -> Outgoing:
         amount=to_text(order.amount_minor, order.currency),
         currency=order.currency,
         channel=order.channel,
-        requested_at=at.now,
+        requested_at=context.now,
         expires_at=order.expires_at,
     )
-    return _outgoing(message, at.draw.event_id(at.now, 1), PAYMENT_REQUESTS, at)
+    return _outgoing(message, context.draw.event_id(context.now, 1), PAYMENT_REQUESTS, context)
 
 
-def reply(message: Outcome | PaymentProcessed, at: Circumstances) -> tuple[Outgoing, ...]:
+def reply(message: Outcome | PaymentProcessed, context: DecisionContext) -> tuple[OutboxMessage, ...]:
     """Return the answer to whoever asked for one, on the default exchange."""
-    if at.incoming.reply_to is None:
+    if context.incoming.reply_to is None:
         return ()
-    answer = Outgoing(
-        message_id=at.draw.event_id(at.now, 2),
+    answer = OutboxMessage(
+        message_id=context.draw.event_id(context.now, 2),
         exchange="",
-        routing_key=at.incoming.reply_to,
+        routing_key=context.incoming.reply_to,
         body=encode(message),
-        correlation_id=at.incoming.correlation_id,
-        traceparent=at.incoming.traceparent,
+        correlation_id=context.incoming.correlation_id,
+        traceparent=context.incoming.traceparent,
     )
     return (answer,)
 
 
-def _outgoing(message: Message, message_id: UUID, exchange: str, at: Circumstances) -> Outgoing:
-    return Outgoing(
+def _outgoing(message: Message, message_id: UUID, exchange: str, context: DecisionContext) -> OutboxMessage:
+    return OutboxMessage(
         message_id=message_id,
         exchange=exchange,
         routing_key=routing_key(message.type),
         body=encode(message),
-        traceparent=at.incoming.traceparent,
+        traceparent=context.incoming.traceparent,
     )

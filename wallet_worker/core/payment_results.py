@@ -10,58 +10,60 @@ from wallet_schemas.payments import PaymentProcessed, PaymentResult
 from wallet_schemas.values import AccountStatus, ProcessingStatus
 from wallet_worker.core import ledger, orders, outbound
 from wallet_worker.core.accounts import Account, SystemKey, SystemName
-from wallet_worker.core.commands import No
-from wallet_worker.core.context import Circumstances
+from wallet_worker.core.commands import Refused
+from wallet_worker.core.context import DecisionContext
 from wallet_worker.core.endings import Ending
-from wallet_worker.core.facts import Decision, Facts, Outgoing, Receipt
-from wallet_worker.core.orders import Effect, Order, Step
+from wallet_worker.core.facts import Decision, Facts, OutboxMessage, StoredResult
+from wallet_worker.core.orders import Effect, Order, Transition
 
-PARKED_FOR = (timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=5))
+PARK_DELAYS = (timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=5))
 """How long a result without an order waits, each time; then it is a dead letter (contract, section 6)."""
 
 
-def settle(result: PaymentResult, facts: Facts, at: Circumstances) -> Decision:
+def apply_result(result: PaymentResult, facts: Facts, context: DecisionContext) -> Decision:
     """Return what a result that the gateway has signed does."""
     order = facts.orders.get(result.payment_order_no)
     if order is None:
-        return _order_not_found(result, at)
+        return _order_not_found(result, context)
     account = facts.accounts[order.account_id]
-    step = orders.KINDS[order.order_type].on(order.status, result.status)
+    step = orders.ORDER_SPECS[order.order_type].transition(order.status, result.status)
     if step is None:
         # There is an order, and never will be a payment of this number: waiting would be for nothing.
-        return _rejected(result, No(Code.ORDER_NOT_FOUND, f"a {order.order_type} is not paid for"), at)
+        return _rejected(
+            result, Refused(Code.ORDER_NOT_FOUND, f"a {order.order_type} is not paid for"), context
+        )
     refusal = _mismatch(result, order, account, step)
     if refusal is not None:
-        return _rejected(result, refusal, at)
+        return _rejected(result, refusal, context)
     match step.effect:
-        case Effect.REPEAT | Effect.KEEP:
+        case Effect.DUPLICATE | Effect.NO_CHANGE:
             return Decision(
                 Ending.REPEATED,
-                receipt=_receipt(result, step.processing, Code.OK, at),
-                outgoing=_processed(result.payment_order_no, step.processing, Code.OK, at),
+                receipt=_receipt(result, step.processing, Code.OK, context),
+                outgoing=_processed(result.payment_order_no, step.processing, Code.OK, context),
             )
-        case Effect.CLOSE | Effect.GIVE_BACK:
-            return _closed(result, order, account, step, at)
+        case Effect.CLOSE | Effect.RELEASE_RESERVE:
+            return _close_order(result, order, account, step, context)
         case Effect.CREDIT | Effect.CREDIT_LATE | Effect.DEBIT:
-            return _moved(result, order, account, step, facts, at)
-        case Effect.CONTRADICTION | Effect.ASK | Effect.REFUSE:
+            return _post_money(result, order, account, step, facts, context)
+        case Effect.CONTRADICTION | Effect.INQUIRE | Effect.REFUSE:
             msg = f"a result cannot come to {step.effect} here"
             raise AssertionError(msg)
         case _:
             assert_never(step.effect)
 
 
-def refused(number: str, code: Code, at: Circumstances) -> tuple[Outgoing, ...]:
+def refused(number: str, code: Code, context: DecisionContext) -> tuple[OutboxMessage, ...]:
     """Return the answer to the gateway about a result that went to the dead letters."""
-    return _processed(number, ProcessingStatus.REFUSED, code, at)
+    return _processed(number, ProcessingStatus.REFUSED, code, context)
 
 
-def _mismatch(result: PaymentResult, order: Order, account: Account, step: Step) -> No | None:
+def _mismatch(result: PaymentResult, order: Order, account: Account, step: Transition) -> Refused | None:
     """Return why the result moves nothing and an operator must look; absent if it fits its order."""
     if step.credits and account.status is AccountStatus.CLOSED:
-        return No(Code.ACCOUNT_CLOSED, "the money arrived after the account was closed")
+        return Refused(Code.ACCOUNT_CLOSED, "the money arrived after the account was closed")
     if result.currency != order.currency:
-        return No(
+        return Refused(
             Code.CURRENCY_MISMATCH, f"the order is in {order.currency}, the result in {result.currency}"
         )
     try:
@@ -69,57 +71,66 @@ def _mismatch(result: PaymentResult, order: Order, account: Account, step: Step)
     except money.AmountOutOfRange:
         fits = False
     if not fits:
-        return No(Code.AMOUNT_MISMATCH, "the amount is not that of the order")
+        return Refused(Code.AMOUNT_MISMATCH, "the amount is not that of the order")
     if step.effect is Effect.CONTRADICTION:
-        return No(Code.CONTRADICTING_RESULT, f"the order is {order.status}, the result says {result.status}")
+        return Refused(
+            Code.CONTRADICTING_RESULT, f"the order is {order.status}, the result says {result.status}"
+        )
     return None
 
 
-def _order_not_found(result: PaymentResult, at: Circumstances) -> Decision:
-    attempts = at.incoming.attempts
+def _order_not_found(result: PaymentResult, context: DecisionContext) -> Decision:
+    attempts = context.incoming.attempts
     why = "no order has this payment_order_no"
-    if attempts < len(PARKED_FOR):
-        return Decision(Ending.PARKED, Code.ORDER_NOT_FOUND, why, due_at=at.now + PARKED_FOR[attempts])
+    if attempts < len(PARK_DELAYS):
+        return Decision(Ending.PARKED, Code.ORDER_NOT_FOUND, why, due_at=context.now + PARK_DELAYS[attempts])
     return Decision(
         Ending.REJECTED,
         Code.ORDER_NOT_FOUND,
         f"{why}, looked for {attempts + 1} times",
-        outgoing=refused(result.payment_order_no, Code.ORDER_NOT_FOUND, at),
+        outgoing=refused(result.payment_order_no, Code.ORDER_NOT_FOUND, context),
     )
 
 
-def _rejected(result: PaymentResult, refusal: No, at: Circumstances) -> Decision:
+def _rejected(result: PaymentResult, refusal: Refused, context: DecisionContext) -> Decision:
     return Decision(
         Ending.REJECTED,
         refusal.code,
         refusal.message,
-        receipt=_receipt(result, ProcessingStatus.REFUSED, refusal.code, at),
-        outgoing=refused(result.payment_order_no, refusal.code, at),
+        receipt=_receipt(result, ProcessingStatus.REFUSED, refusal.code, context),
+        outgoing=refused(result.payment_order_no, refusal.code, context),
     )
 
 
-def _closed(result: PaymentResult, order: Order, account: Account, step: Step, at: Circumstances) -> Decision:
-    closed = orders.advance(order, step, at.now)
-    gives_back = step.effect is Effect.GIVE_BACK
+def _close_order(
+    result: PaymentResult, order: Order, account: Account, step: Transition, context: DecisionContext
+) -> Decision:
+    closed = orders.advance(order, step, context.now)
+    gives_back = step.effect is Effect.RELEASE_RESERVE
     return Decision(
         Ending.APPLIED,
         orders=(closed,),
-        changed=(account.reserving(-order.amount_minor, at.now),) if gives_back else (),
-        receipt=_receipt(result, step.processing, Code.OK, at),
+        changed=(account.reserving(-order.amount_minor, context.now),) if gives_back else (),
+        receipt=_receipt(result, step.processing, Code.OK, context),
         outgoing=(
-            outbound.order_event(closed, account, at),
-            *_processed(order.serial_no, step.processing, Code.OK, at),
+            outbound.order_event(closed, account, context),
+            *_processed(order.serial_no, step.processing, Code.OK, context),
         ),
     )
 
 
-def _moved(
-    result: PaymentResult, order: Order, account: Account, step: Step, facts: Facts, at: Circumstances
+def _post_money(
+    result: PaymentResult,
+    order: Order,
+    account: Account,
+    step: Transition,
+    facts: Facts,
+    context: DecisionContext,
 ) -> Decision:
     """Return the decision that moves an order's money: from the gateway to the account, or out of its reserve."""
     gateway = facts.lane(SystemKey(SystemName.CLEARING, order.currency))
     # No line is older than its order, whatever the clock does.
-    moved_at = max(at.now, order.updated_at)
+    moved_at = max(context.now, order.updated_at)
     leaves = step.effect is Effect.DEBIT
     try:
         posting = ledger.post(
@@ -130,7 +141,9 @@ def _moved(
             at=moved_at,
         )
     except ledger.BalanceOverflowError:
-        return _rejected(result, No(Code.AMOUNT_OUT_OF_RANGE, "the balance would leave 64 bits"), at)
+        return _rejected(
+            result, Refused(Code.AMOUNT_OUT_OF_RANGE, "the balance would leave 64 bits"), context
+        )
     entry, moved = (posting.debit, posting.debited) if leaves else (posting.credit, posting.credited)
     succeeded = orders.advance(order, step, entry.created_at)
     line = ledger.view(entry, moved, order.order_type)
@@ -138,19 +151,25 @@ def _moved(
         Ending.APPLIED,
         orders=(succeeded,),
         postings=(posting,),
-        receipt=_receipt(result, step.processing, Code.OK, at),
+        receipt=_receipt(result, step.processing, Code.OK, context),
         outgoing=(
-            outbound.order_event(succeeded, account, at, entries=[line]),
-            *_processed(order.serial_no, step.processing, Code.OK, at),
+            outbound.order_event(succeeded, account, context, entries=[line]),
+            *_processed(order.serial_no, step.processing, Code.OK, context),
         ),
     )
 
 
-def _receipt(result: PaymentResult, processing: ProcessingStatus, code: Code, at: Circumstances) -> Receipt:
-    return Receipt(result, fingerprint(content(result)), processing, code, at.now)
+def _receipt(
+    result: PaymentResult, processing: ProcessingStatus, code: Code, context: DecisionContext
+) -> StoredResult:
+    return StoredResult(result, fingerprint(content(result)), processing, code, context.now)
 
 
-def _processed(number: str, status: ProcessingStatus, code: Code, at: Circumstances) -> tuple[Outgoing, ...]:
-    if at.incoming.reply_to is None:
+def _processed(
+    number: str, status: ProcessingStatus, code: Code, context: DecisionContext
+) -> tuple[OutboxMessage, ...]:
+    if context.incoming.reply_to is None:
         return ()
-    return outbound.reply(PaymentProcessed(payment_order_no=number, processing_status=status, code=code), at)
+    return outbound.reply(
+        PaymentProcessed(payment_order_no=number, processing_status=status, code=code), context
+    )

@@ -15,26 +15,26 @@ import structlog
 from aiormq.channel import Channel
 
 from wallet_schemas.names import WALLET_DEAD_LETTERS, WALLET_UNROUTED
-from wallet_worker.backoff import Pause, rest
-from wallet_worker.broker.amqp.deliveries import Taken, Taker
-from wallet_worker.broker.connection import FAILURES, BrokerUnavailableError, calling
+from wallet_worker.backoff import Backoff, sleep_unless
+from wallet_worker.broker.amqp.deliveries import DeliveryHandler, RawDelivery
+from wallet_worker.broker.connection import CONNECTION_ERRORS, BrokerUnavailableError, translate_errors
 from wallet_worker.broker.consumer import Consumer
 from wallet_worker.broker.inbox import ACKNOWLEDGE_SECONDS
 from wallet_worker.broker.queue_depths import Depths
 from wallet_worker.dead_letters.intake.classify import arrival
 from wallet_worker.dead_letters.intake.record import bare, take_in
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
-from wallet_worker.dead_letters.replay.lineage import Versions
-from wallet_worker.dead_letters.replay.replayer import Replayer, follow
-from wallet_worker.failpoints import Failpoint, passing
+from wallet_worker.dead_letters.replay.lineage import Lineage
+from wallet_worker.dead_letters.replay.replayer import Replayer, resolve_outcomes
+from wallet_worker.failpoints import Failpoint, failpoint
 from wallet_worker.settings.settings import Settings
 from wallet_worker.store.database import Database
 from wallet_worker.store.dead_letters import keepers
 from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE, Arrival
 from wallet_worker.store.errors import (
+    ConflictError,
     InvariantBrokenError,
-    LostRaceError,
-    RefusedError,
+    StatementRejectedError,
     UnavailableError,
 )
 from wallet_worker.store.schema_version import current_revision, newest_revision
@@ -60,7 +60,7 @@ class _Delivery(NamedTuple):
     """A letter that this channel, and no other, can acknowledge, and the queue that it came from."""
 
     queue: str
-    taken: Taken
+    taken: RawDelivery
 
 
 class _Waiting:
@@ -71,10 +71,10 @@ class _Waiting:
         self._changed = asyncio.Event()
         self._closed = False
 
-    def from_queue(self, queue: str) -> Taker:
+    def from_queue(self, queue: str) -> DeliveryHandler:
         """Return what puts a queue's deliveries here."""
 
-        def put(taken: Taken) -> None:
+        def put(taken: RawDelivery) -> None:
             self._waiting.append(_Delivery(queue, taken))
             self._changed.set()
 
@@ -128,7 +128,7 @@ class Keeper:
             application="wallet keeper",
             size_max=4,
         )
-        self._replayer = Replayer(self._database, amqp, self._metrics, Versions(self._rules, self._keys))
+        self._replayer = Replayer(self._database, amqp, self._metrics, Lineage(self._rules, self._keys))
         self._depths = Depths(amqp)
         self._look_at = 0.0
         self._waiting = _Waiting()
@@ -157,11 +157,11 @@ class Keeper:
                 consuming = group.create_task(self._consumer.run(), name="keeper consumer")
                 taking = group.create_task(self._take_all(stopping), name="keeper take in")
                 background = [
-                    group.create_task(self._again(part, step, seconds, stopping), name=part)
+                    group.create_task(self._run_periodically(part, step, seconds, stopping), name=part)
                     for part, step, seconds in (
                         ("keeper replay", self._replay, REPLAY_SECONDS),
                         ("keeper follow", self._follow, FOLLOW_SECONDS),
-                        ("keeper beat", self._beat, BEAT_SECONDS),
+                        ("keeper beat", self._heartbeat, BEAT_SECONDS),
                     )
                 ]
                 await stopping.wait()
@@ -179,7 +179,7 @@ class Keeper:
 
     async def _open(self, stopping: asyncio.Event) -> bool:
         """Open the database, waiting for it if it is away; return False if stopping came first."""
-        pause = Pause()
+        pause = Backoff()
         while not stopping.is_set():
             try:
                 await self._database.open()
@@ -189,7 +189,7 @@ class Keeper:
                 self._lost(_DATABASE, exc)
                 await pause.wait(stopping)
                 continue
-            except RefusedError as exc:  # such as a role that is not there
+            except StatementRejectedError as exc:  # such as a role that is not there
                 msg = f"the database lets no keeper in (`wallet migrate`?): {exc}"
                 raise InvariantBrokenError(msg) from exc
             if found != wanted:
@@ -207,12 +207,12 @@ class Keeper:
             arrivals = [_arrival(one) for one in batch]
             if not await self._while_away(arrivals, stopping):
                 return  # not acknowledged: they come again
-            passing(Failpoint.AFTER_TAKING_IN)
+            failpoint(Failpoint.AFTER_TAKING_IN)
             await _acknowledge(batch[-1].taken)
 
     async def _while_away(self, arrivals: Sequence[Arrival], stopping: asyncio.Event) -> bool:
         """Take letters in, again and again while that fails; return False if stopping came first."""
-        pause = Pause()
+        pause = Backoff()
         while True:
             try:
                 await self._take(arrivals)
@@ -233,9 +233,9 @@ class Keeper:
                 async with self._database.transaction() as connection:
                     now = await connection.fetchval("SELECT clock_timestamp()")
                     taken = await take_in(connection, arrivals, now)
-            except LostRaceError:
+            except ConflictError:
                 await asyncio.sleep(0.01 * race)
-            except RefusedError:
+            except StatementRejectedError:
                 if len(arrivals) > 1:
                     middle = len(arrivals) // 2
                     await self._take(arrivals[:middle])
@@ -261,9 +261,9 @@ class Keeper:
         return await self._replayer.step()
 
     async def _follow(self) -> bool:
-        return (await follow(self._database, self._rules, self._keys, self._metrics)).ended > 0
+        return (await resolve_outcomes(self._database, self._rules, self._keys, self._metrics)).ended > 0
 
-    async def _beat(self) -> bool:
+    async def _heartbeat(self) -> bool:
         """Say that this keeper is at work, and have the metrics show what there is."""
         depths: dict[str, int] = {}
         try:
@@ -282,15 +282,15 @@ class Keeper:
         self._metrics.keeper_working.set(int(self._health.is_ready))
         return False
 
-    async def _again(
+    async def _run_periodically(
         self, part: str, step: Callable[[], Awaitable[bool]], seconds: float, stopping: asyncio.Event
     ) -> None:
         """Do a step, at once again while it moves something, until `stopping`; what goes wrong is tried again."""
-        pause = Pause()
+        pause = Backoff()
         while not stopping.is_set():
             try:
                 moved = await step()
-            except LostRaceError:
+            except ConflictError:
                 moved = False
             except Exception as exc:  # noqa: BLE001 -- a task's outermost frame: no letter may end a worker
                 self._metrics.keeper_working.set(0)
@@ -301,7 +301,7 @@ class Keeper:
             self._found(part)
             pause.reset()
             if not moved:
-                await rest(seconds, stopping)
+                await sleep_unless(seconds, stopping)
 
     def _lost(self, part: str, exc: BaseException) -> None:
         """Note that a part of the work fails; say so once."""
@@ -329,11 +329,11 @@ def _arrival(one: _Delivery) -> Arrival:
     )
 
 
-async def _acknowledge(last: Taken) -> None:
+async def _acknowledge(last: RawDelivery) -> None:
     """Tell the broker to forget a batch; a channel that is gone is no loss, because what is known is known."""
     try:
-        with calling():
+        with translate_errors():
             async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
                 await last.channel.basic_ack(last.delivery_tag, multiple=True, wait=False)
-    except (BrokerUnavailableError, *FAILURES):
+    except (BrokerUnavailableError, *CONNECTION_ERRORS):
         return

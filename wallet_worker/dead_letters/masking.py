@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn, TypeVar
 from pamqp.commands import Basic
 
 from wallet_schemas import names
-from wallet_schemas.message import Part
+from wallet_schemas.message import JsonObject
 from wallet_worker.broker.amqp.properties import unmarshal
 
 _DEPTH_MAX: Final = 64
@@ -102,7 +102,7 @@ _NAMES: Final = (
     "cluster_id",
 )
 
-P = TypeVar("P", bound=Part)
+P = TypeVar("P", bound=JsonObject)
 
 
 def masked(text: str | None) -> str | None:

@@ -30,22 +30,28 @@ import asyncpg
 from wallet_schemas.codes import Code
 from wallet_schemas.commands import Command
 from wallet_schemas.names import WALLET_COMMANDS
-from wallet_worker.core.context import Rules
+from wallet_worker.core.context import Policy
 from wallet_worker.core.ids import uuid7
 from wallet_worker.dead_letters import runbook
 from wallet_worker.dead_letters.desk.edits import differences, edited
-from wallet_worker.dead_letters.desk.executing import carry_out, let_go
+from wallet_worker.dead_letters.desk.executing import apply_plan, cancel_unpublished
 from wallet_worker.dead_letters.desk.inputs import (
     audit_fits,
     audit_query,
-    clean,
     fits,
-    paced,
-    reason_of,
-    token_of,
+    normalise_token,
+    storable_text,
+    validate_pace,
+    validate_reason,
 )
 from wallet_worker.dead_letters.desk.ledger_view import truth_of
-from wallet_worker.dead_letters.desk.refusals import may, no_operation, no_plan, said_of_lost, why_none
+from wallet_worker.dead_letters.desk.refusals import (
+    explain_empty,
+    explain_stale,
+    no_operation,
+    no_plan,
+    require_role,
+)
 from wallet_worker.dead_letters.model import rows as shown_rows
 from wallet_worker.dead_letters.model.records import (
     ACTS_ON,
@@ -61,27 +67,27 @@ from wallet_worker.dead_letters.model.records import (
     Filter,
     Group,
     InvalidEditError,
+    LetterContent,
     LetterDetail,
     LetterState,
-    LetterWhole,
     NotAllowedError,
     NotFoundError,
     NotPossibleError,
     Operation,
     OperationState,
     Overview,
-    Pace,
     Page,
     Plan,
-    Planned,
+    PlannedLetter,
     PlanState,
+    PredictedOutcome,
     Prediction,
+    ReplayPace,
     StaleError,
-    Verdict,
 )
-from wallet_worker.dead_letters.replay.lineage import Versions
+from wallet_worker.dead_letters.replay.lineage import Lineage
 from wallet_worker.dead_letters.replay.predict import MOVES_NOTHING, Replayable, predict
-from wallet_worker.settings.operators import Limits, Role
+from wallet_worker.settings.operators import ApprovalLimits, Role
 from wallet_worker.store import commands
 from wallet_worker.store.database import Database
 from wallet_worker.store.dead_letters import audit as audit_table
@@ -90,8 +96,8 @@ from wallet_worker.store.dead_letters import letters as letters_table
 from wallet_worker.store.dead_letters import operations as operations_table
 from wallet_worker.store.dead_letters import plans as plans_table
 from wallet_worker.store.dead_letters import replays as replays_table
-from wallet_worker.store.dead_letters.audit import Deed
-from wallet_worker.store.errors import LostRaceError
+from wallet_worker.store.dead_letters.audit import AuditEntry
+from wallet_worker.store.errors import ConflictError
 
 PAGE_LETTERS = 50
 PAGE_LETTERS_MAX = 500
@@ -100,7 +106,7 @@ PLANS_MAX = 100
 STUCK_AFTER = timedelta(minutes=15)
 """A published replay may be given up then: a result that waits for its order comes back within six minutes."""
 
-ALONE_WITHIN = timedelta(hours=1)
+FOUR_EYES_WINDOW = timedelta(hours=1)
 """What one person does to letters within this time counts as one."""
 
 _EDIT_OUT = "an edit of it was given up without an outcome, and may still be applied"
@@ -116,16 +122,16 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _tried_again(
-    work: Callable[Concatenate["Operations", P], Awaitable[T]],
-) -> Callable[Concatenate["Operations", P], Coroutine[Any, Any, T]]:
+def retry_on_conflict(
+    work: Callable[Concatenate["DeadLetterDesk", P], Awaitable[T]],
+) -> Callable[Concatenate["DeadLetterDesk", P], Coroutine[Any, Any, T]]:
     """Return work that begins again when somebody else was first; raises BusyError when that does not end."""
 
-    async def tried(self: "Operations", /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def tried(self: "DeadLetterDesk", /, *args: P.args, **kwargs: P.kwargs) -> T:
         for race in range(_RACES_MAX):
             try:
                 return await work(self, *args, **kwargs)
-            except LostRaceError:
+            except ConflictError:
                 await asyncio.sleep(_RACE_SECONDS * race)
         msg = "somebody else is at these letters; nothing was done. Try it again in a moment"
         raise BusyError(msg)
@@ -134,20 +140,20 @@ def _tried_again(
     return tried
 
 
-class Operations:
+class DeadLetterDesk:
     """What operators do. `database` is opened under `store.dead_letters.OPERATOR_ROLE`, and closed by its opener.
 
     `rules` and `keys` are the worker's own: predictions are made with them.
     """
 
     def __init__(
-        self, database: Database, rules: Rules, keys: Mapping[str, str], limits: Limits | None = None
+        self, database: Database, rules: Policy, keys: Mapping[str, str], limits: ApprovalLimits | None = None
     ) -> None:
         self._database = database
         self._rules = rules
         self._keys = keys
-        self._versions = Versions(rules, keys)
-        self.limits = limits or Limits()
+        self._versions = Lineage(rules, keys)
+        self.limits = limits or ApprovalLimits()
 
     # Looking
 
@@ -156,14 +162,14 @@ class Operations:
     ) -> Page:
         """Return letters, newest first; `after` is a page's `next_after`."""
         limit = min(max(limit, 1), PAGE_LETTERS_MAX)
-        async with self._looking() as connection:
+        async with self._snapshot() as connection:
             rows = await letters_table.page(connection, fits(which), after=after, limit=limit + 1)
         shown = tuple(shown_rows.line(row, actor) for row in rows[:limit])
         return Page(shown, shown[-1].letter_id if len(rows) > limit else None)
 
     async def count(self, actor: Actor, which: Filter) -> int:  # noqa: ARG002 -- everybody who may look may count
         """Return how many letters fit."""
-        async with self._looking() as connection:
+        async with self._snapshot() as connection:
             return await letters_table.count(connection, fits(which))
 
     async def groups(
@@ -178,7 +184,7 @@ class Operations:
 
         Each has its arrivals in the last `span`, in `buckets` stretches.
         """
-        async with self._looking() as connection:
+        async with self._snapshot() as connection:
             until = await _now(connection)
             rows = await letters_table.groups(
                 connection, fits(which), since=until - span, until=until, buckets=buckets
@@ -187,7 +193,7 @@ class Operations:
 
     async def overview(self, actor: Actor) -> Overview:  # noqa: ARG002 -- see groups
         """Return depths, ages and what is going on."""
-        async with self._looking() as connection:
+        async with self._snapshot() as connection:
             now = await _now(connection)
             states = {LetterState(row["state"]): row for row in await letters_table.states(connection)}
             keeper = await keepers_table.newest(connection)
@@ -214,7 +220,7 @@ class Operations:
 
         Raises NotFoundError.
         """
-        async with self._looking() as connection:
+        async with self._snapshot() as connection:
             row = await self._row(connection, letter_id)
             attempts = await letters_table.attempts(connection, letter_id)
             replays = await replays_table.of_letter(connection, letter_id)
@@ -226,7 +232,8 @@ class Operations:
             same = 0
             if row["serial_no"] is not None:
                 same = (
-                    await letters_table.count(connection, letters_table.Fits(serial_no=row["serial_no"])) - 1
+                    await letters_table.count(connection, letters_table.RowFilter(serial_no=row["serial_no"]))
+                    - 1
                 )
         return shown_rows.seen_by(
             actor,
@@ -242,7 +249,7 @@ class Operations:
             ),
         )
 
-    async def export(self, actor: Actor, which: Filter) -> AsyncIterator[LetterWhole]:
+    async def export(self, actor: Actor, which: Filter) -> AsyncIterator[LetterContent]:
         """Give every letter that fits, newest first, whole; masked for viewers. The audit tells it first."""
         after: int | None = None
         async with self._database.transaction() as connection:
@@ -251,7 +258,7 @@ class Operations:
             detail = {"filter": which.to_query(), "letters": fitting}
             await _note_deeds(connection, [_deed(actor, "export", "", detail=detail)])
         while True:
-            async with self._looking() as connection:
+            async with self._snapshot() as connection:
                 rows = await letters_table.wholes(connection, fits(which), after=after, limit=_EXPORTED)
             for row in rows:
                 yield shown_rows.whole(row, actor)
@@ -264,7 +271,7 @@ class Operations:
 
         Raises NotAllowedError for viewers, and NotFoundError.
         """
-        may(actor, Role.OPERATOR)
+        require_role(actor, Role.OPERATOR)
         async with self._database.transaction() as connection:
             row = await self._row(connection, letter_id)
             detail = {"bytes": len(row["body"])}
@@ -274,64 +281,66 @@ class Operations:
 
     # Planning
 
-    @_tried_again
+    @retry_on_conflict
     async def plan(
-        self, actor: Actor, action: Action, which: Filter, *, reason: str, pace: Pace | None = None
+        self, actor: Actor, action: Action, which: Filter, *, reason: str, pace: ReplayPace | None = None
     ) -> Plan:
         """Return what a replay, discard or restore of the letters that fit now would do; nothing is done.
 
         The plan is of these very letters, whatever arrives later. Raises NotAllowedError for viewers, and
         NotPossibleError if there is none, there are too many, or `reason` is empty.
         """
-        may(actor, Role.OPERATOR)
+        require_role(actor, Role.OPERATOR)
         if action is Action.EDIT:
             msg = "an edit is planned with the new message, for one letter"
             raise NotPossibleError(msg)
-        reason, pace = reason_of(reason), paced(pace or Pace())
+        reason, pace = validate_reason(reason), validate_pace(pace or ReplayPace())
         async with self._database.transaction() as connection:
             await _custom_plans(connection)
             found = await letters_table.ids(connection, fits(which), self.limits.plan_max + 1)
             if len(found) > self.limits.plan_max:
                 msg = f"more than {self.limits.plan_max:,} letters fit: narrow the filter"
                 raise NotPossibleError(msg)
-            ids = await self._fitting(connection, action, found)
+            ids = await self._eligible(connection, action, found)
             predicted = await self._predicted(connection, ids)
-            nowhere = [one for one in predicted.values() if one.verdict is Verdict.NOWHERE]
+            nowhere = [one for one in predicted.values() if one.verdict is PredictedOutcome.NOWHERE]
             if action is Action.REPLAY:
                 predicted = {
-                    one: said for one, said in predicted.items() if said.verdict is not Verdict.NOWHERE
+                    one: said
+                    for one, said in predicted.items()
+                    if said.verdict is not PredictedOutcome.NOWHERE
                 }
             if not predicted:
-                raise NotPossibleError(await why_none(connection, action, which, found, nowhere))
-            return await self._keep(
+                raise NotPossibleError(await explain_empty(connection, action, which, found, nowhere))
+            return await self._store_plan(
                 connection, actor, action, which, reason, pace, predicted, skipped=len(found) - len(predicted)
             )
 
-    @_tried_again
+    @retry_on_conflict
     async def plan_edit(self, actor: Actor, letter_id: int, body: bytes, *, reason: str) -> Plan:
         """Return the plan of sending `body` as a new message in the place of a letter.
 
         The body must be a command that the schema allows, with a serial number that nobody has used. A payment result
         cannot be edited: the gateway's signature would not fit. Raises InvalidEditError, and what `plan` does.
         """
-        may(actor, Role.OPERATOR)
-        reason = reason_of(reason)
+        require_role(actor, Role.OPERATOR)
+        reason = validate_reason(reason)
         message = edited(body)
         async with self._database.transaction() as connection:
             row = await self._row(connection, letter_id)
             await self._editable(connection, row, message)
             new = Replayable(row["source"], body, row["properties"])
             (prediction,) = await predict(connection, [new], self._rules, self._keys)
-            if prediction.verdict is Verdict.NOWHERE:
+            if prediction.verdict is PredictedOutcome.NOWHERE:
                 raise NotPossibleError(f"letter {letter_id} cannot be edited: {prediction.detail}")
             which = Filter(ids=(letter_id,))
-            return await self._keep(
+            return await self._store_plan(
                 connection,
                 actor,
                 Action.EDIT,
                 which,
                 reason,
-                Pace(),
+                ReplayPace(),
                 {letter_id: prediction},
                 edited_body=body,
                 differences=differences(row["body"], message),
@@ -339,15 +348,15 @@ class Operations:
 
     async def plan_of(self, actor: Actor, token: str) -> Plan:
         """Return a plan by its token; raises NotFoundError."""
-        async with self._looking() as connection:
-            row = await plans_table.by_token(connection, token_of(token))
+        async with self._snapshot() as connection:
+            row = await plans_table.by_token(connection, normalise_token(token))
             if row is None:
                 raise no_plan(token)
             return await self._plan(connection, row, actor)
 
     async def plans(self, actor: Actor, *, awaiting_approval: bool = False) -> list[Plan]:
         """Return the plans that can still be executed, newest first, perhaps only those that need somebody's yes."""
-        async with self._looking() as connection:
+        async with self._snapshot() as connection:
             now = await _now(connection)
             rows = await plans_table.open_plans(
                 connection,
@@ -358,17 +367,17 @@ class Operations:
             )
             return [await self._plan(connection, row, actor) for row in rows]
 
-    @_tried_again
+    @retry_on_conflict
     async def approve(self, actor: Actor, token: str, *, reason: str) -> Plan:
         """Note that a second person agrees; returns the plan, ready now.
 
         Raises NotAllowedError if the actor is no approver, made the plan, or sits at the login that made it; StaleError
         if a letter or a prediction has changed since it was planned; NotFoundError.
         """
-        may(actor, Role.APPROVER)
-        reason, token = reason_of(reason), token_of(token)
+        require_role(actor, Role.APPROVER)
+        reason, token = validate_reason(reason), normalise_token(token)
         async with self._database.transaction() as connection:
-            row = await self._usable(connection, token)
+            row = await self._lock_usable_plan(connection, token)
             if _same_person(row["made_by"], actor.name):
                 msg = "a second person must approve, and this plan is your own"
                 raise NotAllowedError(msg)
@@ -382,7 +391,7 @@ class Operations:
                 raise NotPossibleError(msg)
             if row["approved_by"] is None:
                 # What is agreed to is what would happen now.
-                await self._unchanged(connection, row, Action(row["action"]), list(row["letter_ids"]))
+                await self._verify_unchanged(connection, row, Action(row["action"]), list(row["letter_ids"]))
             if not await plans_table.approve(connection, token, actor.name):
                 msg = f"{row['approved_by']} has approved this plan already"
                 raise StaleError(msg)
@@ -397,7 +406,7 @@ class Operations:
 
     # Acting
 
-    @_tried_again
+    @retry_on_conflict
     async def execute(self, actor: Actor, token: str) -> Operation:
         """Do what was planned, once: it is written down in one transaction, and keepers carry it out.
 
@@ -405,23 +414,23 @@ class Operations:
         or the token is old or used; ApprovalNeededError; NotAllowedError; NotFoundError. The same token executed
         twice, at once or later, is done once; the second is told who did it and when.
         """
-        may(actor, Role.OPERATOR)
-        token = token_of(token)
+        require_role(actor, Role.OPERATOR)
+        token = normalise_token(token)
         async with self._database.transaction() as connection:
-            plan = await self._usable(connection, token)
+            plan = await self._lock_usable_plan(connection, token)
             if plan["needs_two"] and plan["approved_by"] is None:
                 msg = f"a second person must approve the plan {token} first (`wallet dlq approve {token}`)"
                 raise ApprovalNeededError(msg)
             action, ids = Action(plan["action"]), list(plan["letter_ids"])
             now = await _now(connection)
             if not plan["needs_two"]:
-                await self._alone(connection, actor, len(ids), now)
+                await self._check_four_eyes(connection, actor, len(ids), now)
             if action in {Action.REPLAY, Action.EDIT}:
                 await replays_table.claim(connection, edits=action is Action.EDIT)
-            await self._unchanged(connection, plan, action, ids)
+            await self._verify_unchanged(connection, plan, action, ids)
             operation_id = uuid7(now, os.urandom(10))
-            await self._begin(connection, actor, plan, operation_id, now)
-            await carry_out(connection, plan, action, ids, operation_id, now)
+            await self._start_operation(connection, actor, plan, operation_id, now)
+            await apply_plan(connection, plan, action, ids, operation_id, now)
             row = await operations_table.by_id(connection, operation_id)
             if row is None:
                 raise no_operation(operation_id)
@@ -429,13 +438,13 @@ class Operations:
 
     async def pause(self, actor: Actor, operation_id: UUID, *, reason: str) -> Operation:
         """Publish nothing more of it for now; raises NotPossibleError if it is not running."""
-        return await self._steer(
+        return await self._change_state(
             actor, operation_id, reason, "pause", (OperationState.RUNNING,), OperationState.PAUSED
         )
 
     async def resume(self, actor: Actor, operation_id: UUID, *, reason: str) -> Operation:
         """Go on with what was paused; raises NotPossibleError if it is not."""
-        return await self._steer(
+        return await self._change_state(
             actor, operation_id, reason, "resume", (OperationState.PAUSED,), OperationState.RUNNING
         )
 
@@ -444,7 +453,7 @@ class Operations:
 
         Raises NotPossibleError if it has ended.
         """
-        return await self._steer(
+        return await self._change_state(
             actor,
             operation_id,
             reason,
@@ -455,7 +464,7 @@ class Operations:
 
     async def operation(self, actor: Actor, operation_id: UUID) -> Operation:
         """Return how far an operation is; raises NotFoundError."""
-        async with self._looking() as connection:
+        async with self._snapshot() as connection:
             row = await operations_table.by_id(connection, operation_id)
             if row is None:
                 raise no_operation(operation_id)
@@ -463,15 +472,15 @@ class Operations:
 
     async def operations(self, actor: Actor, *, limit: int = 50) -> list[Operation]:
         """Return the operations, newest first."""
-        async with self._looking() as connection:
+        async with self._snapshot() as connection:
             rows = await operations_table.newest(connection, limit)
             return [await _operation(connection, row, actor) for row in rows]
 
-    @_tried_again
+    @retry_on_conflict
     async def note(self, actor: Actor, letter_id: int, text: str) -> AuditRow:
         """Keep a note with a letter; raises NotAllowedError for viewers, NotFoundError, NotPossibleError if empty."""
-        may(actor, Role.OPERATOR)
-        text = clean(text)
+        require_role(actor, Role.OPERATOR)
+        text = storable_text(text)
         if not text or len(text) > _NOTE_MAX:
             msg = f"a note has 1 to {_NOTE_MAX:,} characters"
             raise NotPossibleError(msg)
@@ -487,7 +496,7 @@ class Operations:
     ) -> AuditPage:
         """Return audit rows, newest first; `after` is a page's `next_after`."""
         limit = min(max(limit, 1), PAGE_LETTERS_MAX)
-        async with self._looking() as connection:
+        async with self._snapshot() as connection:
             rows = await audit_table.newest(connection, audit_fits(which), after=after, limit=limit + 1)
         shown = tuple(shown_rows.audit_row(row, actor) for row in rows[:limit])
         return AuditPage(shown, shown[-1].audit_id if len(rows) > limit else None)
@@ -499,7 +508,7 @@ class Operations:
             detail = {"filter": audit_query(which)}
             await _note_deeds(connection, [_deed(actor, "export audit", "", detail=detail)])
         while True:
-            async with self._looking() as connection:
+            async with self._snapshot() as connection:
                 rows = await audit_table.oldest(connection, audit_fits(which), after=after, limit=_CHUNK)
             for row in rows:
                 yield shown_rows.audit_row(row, actor)
@@ -510,7 +519,7 @@ class Operations:
     # Inside
 
     @asynccontextmanager
-    async def _looking(self) -> AsyncIterator[asyncpg.Connection]:
+    async def _snapshot(self) -> AsyncIterator[asyncpg.Connection]:
         """Give a snapshot."""
         async with self._database.snapshot() as connection:
             await _custom_plans(connection)
@@ -521,28 +530,30 @@ class Operations:
 
     async def _row(self, connection: asyncpg.Connection, letter_id: int) -> asyncpg.Record:
         rows = await letters_table.wholes(
-            connection, letters_table.Fits(ids=[letter_id]), after=None, limit=1
+            connection, letters_table.RowFilter(ids=[letter_id]), after=None, limit=1
         )
         if not rows:
             msg = f"there is no dead letter {letter_id}"
             raise NotFoundError(msg)
         return rows[0]
 
-    async def _lately(self, connection: asyncpg.Connection, actor: Actor, now: datetime) -> int:
+    async def _recent_actions(self, connection: asyncpg.Connection, actor: Actor, now: datetime) -> int:
         """Return to how many letters the actor has done something lately without a second person.
 
         So has whoever sits at the same login under whatever name, and who has signed in as the login is called.
         """
         names = _names(actor)
         vias = {f"{COMMAND_LINE}{name}" for name in names}
-        return await operations_table.done_alone(connection, names, vias, now - ALONE_WITHIN)
+        return await operations_table.done_alone(connection, names, vias, now - FOUR_EYES_WINDOW)
 
-    async def _alone(self, connection: asyncpg.Connection, actor: Actor, letters: int, now: datetime) -> None:
+    async def _check_four_eyes(
+        self, connection: asyncpg.Connection, actor: Actor, letters: int, now: datetime
+    ) -> None:
         """Raise StaleError if these letters are too many for the actor alone, with what was done lately."""
         login = _login(actor)
         await operations_table.claim_actor(connection, _names(actor))  # two at once do not both fit
-        lately = await self._lately(connection, actor, now)
-        if lately + letters > self.limits.alone_max:
+        lately = await self._recent_actions(connection, actor, now)
+        if lately + letters > self.limits.single_person_max:
             who = (
                 actor.name
                 if login is None
@@ -550,11 +561,11 @@ class Operations:
             )
             msg = (
                 f"{who} has acted on {lately:,} letters alone within the hour, and with these {letters:,} "
-                f"that is more than {self.limits.alone_max:,}: plan again, and a second person approves"
+                f"that is more than {self.limits.single_person_max:,}: plan again, and a second person approves"
             )
             raise StaleError(msg)
 
-    async def _fitting(
+    async def _eligible(
         self, connection: asyncpg.Connection, action: Action, found: Sequence[asyncpg.Record]
     ) -> list[int]:
         """Return those of the letters to which the action can be done."""
@@ -583,20 +594,20 @@ class Operations:
             said = await self._versions.predicted(connection, rows)
             found |= {row["letter_id"]: one for row, one in zip(rows, said, strict=True)}
             moving = [row for row in rows if found[row["letter_id"]].verdict not in MOVES_NOTHING]
-            found |= await self._versions.sent_otherwise(connection, moving)
-            for row in await self._versions.still_out(connection, some):
+            found |= await self._versions.superseded(connection, moving)
+            for row in await self._versions.in_flight(connection, some):
                 if row["is_edit"]:
-                    found[row["letter_id"]] = Prediction(Verdict.NOWHERE, "", _EDIT_OUT)
+                    found[row["letter_id"]] = Prediction(PredictedOutcome.NOWHERE, "", _EDIT_OUT)
         return {one: found[one] for one in ids if one in found}
 
-    async def _keep(
+    async def _store_plan(
         self,
         connection: asyncpg.Connection,
         actor: Actor,
         action: Action,
         which: Filter,
         reason: str,
-        pace: Pace,
+        pace: ReplayPace,
         predicted: Mapping[int, Prediction],
         *,
         skipped: int = 0,
@@ -612,7 +623,7 @@ class Operations:
                 token=token,
                 action=action.value,
                 made_by=actor.name,
-                made_via=clean(actor.via),
+                made_via=storable_text(actor.via),
                 made_at=now,
                 expires_at=now + timedelta(seconds=self.limits.plan_life_seconds),
                 reason=reason,
@@ -625,7 +636,8 @@ class Operations:
                 codes=[one.code for one in predicted.values()],
                 skipped=skipped,
                 needs_two=action is Action.EDIT
-                or len(predicted) + await self._lately(connection, actor, now) > self.limits.alone_max,
+                or len(predicted) + await self._recent_actions(connection, actor, now)
+                > self.limits.single_person_max,
                 edited_body=edited_body,
                 differences=[asdict(one) for one in differences],
             ),
@@ -640,7 +652,7 @@ class Operations:
     async def _plan(self, connection: asyncpg.Connection, row: asyncpg.Record, actor: Actor) -> Plan:
         now = await _now(connection)
         predictions = [
-            Prediction(Verdict(verdict), code)
+            Prediction(PredictedOutcome(verdict), code)
             for verdict, code in zip(row["verdicts"], row["codes"], strict=True)
         ]
         taken: Counter[Prediction] = Counter()
@@ -650,7 +662,7 @@ class Operations:
             if taken[prediction] <= _SAMPLES:
                 sampled[letter_id] = prediction
         lines = await letters_table.page(
-            connection, letters_table.Fits(ids=list(sampled)), after=None, limit=len(sampled)
+            connection, letters_table.RowFilter(ids=list(sampled)), after=None, limit=len(sampled)
         )
         numbers = {line["letter_id"]: line["serial_no"] for line in lines}
         states = await letters_table.states_of(connection, row["letter_ids"])
@@ -667,10 +679,10 @@ class Operations:
             skipped=row["skipped"],
             counts=tuple(taken.most_common()),
             sample=tuple(
-                Planned(letter_id, numbers.get(letter_id), prediction)
+                PlannedLetter(letter_id, numbers.get(letter_id), prediction)
                 for letter_id, prediction in sampled.items()
             ),
-            pace=Pace(row["canary"], row["rate"], row["stop_ratio"]),
+            pace=ReplayPace(row["canary"], row["rate"], row["stop_ratio"]),
             approved_by=row["approved_by"],
             operation_id=row["operation_id"],
             differences=shown_rows.differences(row["differences"], actor),
@@ -678,7 +690,7 @@ class Operations:
             states=tuple((LetterState(one["state"]), one["letters"]) for one in states),
         )
 
-    async def _usable(self, connection: asyncpg.Connection, token: str) -> asyncpg.Record:
+    async def _lock_usable_plan(self, connection: asyncpg.Connection, token: str) -> asyncpg.Record:
         """Return a plan, locked, that nobody has executed and that is not too old."""
         row = await plans_table.lock(connection, token)
         if row is None:
@@ -694,7 +706,7 @@ class Operations:
             raise StaleError(msg)
         return row
 
-    async def _unchanged(
+    async def _verify_unchanged(
         self, connection: asyncpg.Connection, plan: asyncpg.Record, action: Action, ids: Sequence[int]
     ) -> None:
         """Lock the letters of a plan; raise StaleError if one of them, or its prediction, is not as it was planned."""
@@ -703,10 +715,10 @@ class Operations:
             {"letter_id": letter_id, "state": state, "replays": replays}
             for letter_id, (state, replays) in held.items()
         ]
-        fitting = set(await self._fitting(connection, action, found))  # type: ignore[arg-type]
+        fitting = set(await self._eligible(connection, action, found))  # type: ignore[arg-type]
         lost = [one for one in ids if one not in fitting]
         if lost:
-            raise StaleError(await said_of_lost(connection, lost))
+            raise StaleError(await explain_stale(connection, lost))
         if action is Action.EDIT:
             row = await self._row(connection, ids[0])
             await self._editable(connection, row, edited(plan["edited_body"]))
@@ -715,7 +727,7 @@ class Operations:
         else:
             predicted = await self._predicted(connection, ids)
         changed = [
-            (one, Prediction(Verdict(verdict), code), predicted[one])
+            (one, Prediction(PredictedOutcome(verdict), code), predicted[one])
             for one, verdict, code in zip(ids, plan["verdicts"], plan["codes"], strict=True)
             if (predicted[one].verdict.value, predicted[one].code) != (verdict, code)
         ]
@@ -727,7 +739,7 @@ class Operations:
             )
             raise StaleError(msg)
 
-    async def _begin(
+    async def _start_operation(
         self,
         connection: asyncpg.Connection,
         actor: Actor,
@@ -746,7 +758,7 @@ class Operations:
                 action=action.value,
                 state=(OperationState.DONE if at_once else OperationState.RUNNING).value,
                 actor=actor.name,
-                via=clean(actor.via),
+                via=storable_text(actor.via),
                 approved_by=plan["approved_by"],
                 reason=plan["reason"],
                 filter=json.loads(plan["filter"]),
@@ -797,24 +809,24 @@ class Operations:
         if LetterState(row["state"]) not in ACTS_ON[Action.EDIT]:
             msg = f"letter {letter_id} is {row['state']}, and only one that is waiting can be edited"
             raise NotPossibleError(msg)
-        out = await self._versions.still_out(connection, [letter_id])
+        out = await self._versions.in_flight(connection, [letter_id])
         if any(one["is_edit"] for one in out):
             msg = (
                 f"letter {letter_id} was edited before, without an outcome so far, and that may still be applied: an "
                 "edit would send both versions. Edit the letter that it comes back as"
             )
             raise NotPossibleError(msg)
-        await self._versions.refuse_another(connection, row)
+        await self._versions.ensure_only_version(connection, row)
         # After the twins: each statement sees what was committed before it, and one of them may just have been applied.
         (before,) = await self._versions.predicted(connection, [row])
-        if before.verdict is Verdict.REPEATS:
+        if before.verdict is PredictedOutcome.REPEATS:
             msg = (
                 f"letter {letter_id} has an outcome already ({before.code}): an edit would send both versions"
             )
             raise NotPossibleError(msg)
         numbers = {message.serial_no, row["serial_no"]} - {None}
         _, known = await commands.known(connection, numbers)
-        mended = known.get(row["serial_no"]) if before.verdict is Verdict.STILL_MALFORMED else None
+        mended = known.get(row["serial_no"]) if before.verdict is PredictedOutcome.STILL_MALFORMED else None
         if mended is not None and mended.code is Code.OK:
             msg = (
                 f"letter {letter_id} cannot be read, and the mended message was applied as {row['serial_no']}: an edit "
@@ -832,8 +844,8 @@ class Operations:
             msg = f"the serial number {message.serial_no} is used already: an edit is a new message with a new one"
             raise InvalidEditError(msg)
 
-    @_tried_again
-    async def _steer(
+    @retry_on_conflict
+    async def _change_state(
         self,
         actor: Actor,
         operation_id: UUID,
@@ -842,8 +854,8 @@ class Operations:
         before: tuple[OperationState, ...],
         after: OperationState,
     ) -> Operation:
-        may(actor, Role.OPERATOR)
-        reason = reason_of(reason)
+        require_role(actor, Role.OPERATOR)
+        reason = validate_reason(reason)
         async with self._database.transaction() as connection:
             row = await operations_table.lock(connection, operation_id)
             if row is None:
@@ -860,7 +872,7 @@ class Operations:
             )
             await _note_deeds(connection, [_deed(actor, verb, reason, operation_id=operation_id)], now)
             if after is OperationState.STOPPED:
-                await let_go(connection, operation_id, standing, now)
+                await cancel_unpublished(connection, operation_id, standing, now)
             row = await operations_table.by_id(connection, operation_id)
             if row is None:
                 raise no_operation(operation_id)
@@ -879,7 +891,7 @@ async def _custom_plans(connection: asyncpg.Connection) -> None:
 
 
 async def _note_deeds(
-    connection: asyncpg.Connection, deeds: Sequence[Deed], now: datetime | None = None
+    connection: asyncpg.Connection, deeds: Sequence[AuditEntry], now: datetime | None = None
 ) -> list[asyncpg.Record]:
     return await audit_table.insert(connection, deeds, now or await _now(connection))
 
@@ -892,11 +904,11 @@ def _deed(
     letter_id: int | None = None,
     operation_id: UUID | None = None,
     detail: Mapping[str, Any] | None = None,
-) -> Deed:
-    return Deed(
-        clean(actor.name),
+) -> AuditEntry:
+    return AuditEntry(
+        storable_text(actor.name),
         actor.role.name.lower(),
-        clean(actor.via),
+        storable_text(actor.via),
         action,
         reason,
         letter_id,
@@ -907,7 +919,7 @@ def _deed(
 
 def _login(actor: Actor) -> str | None:
     """Return where at the command line an actor sits, as it is kept; nothing for whoever has signed in elsewhere."""
-    via = clean(actor.via)
+    via = storable_text(actor.via)
     return via if via.startswith(COMMAND_LINE) else None
 
 
@@ -943,7 +955,7 @@ async def _operation(connection: asyncpg.Connection, row: asyncpg.Record, actor:
         approved_by=row["approved_by"],
         reason=row["reason"],
         filter=shown_rows.asked(row["filter"], actor),
-        pace=Pace(row["canary"], row["rate"], row["stop_ratio"]),
+        pace=ReplayPace(row["canary"], row["rate"], row["stop_ratio"]),
         total=row["total"],
         ordered=counts["ordered"],
         published=counts["published"],

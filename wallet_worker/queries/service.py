@@ -17,7 +17,7 @@ from wallet_schemas.parse import QUERIES, Malformed, UnsupportedType, parse
 from wallet_schemas.queries import (
     QueryRefused,
 )
-from wallet_worker.broker.connection import FAILURES, BrokerUnavailableError, calling
+from wallet_worker.broker.connection import CONNECTION_ERRORS, BrokerUnavailableError, translate_errors
 from wallet_worker.broker.inbox import ACKNOWLEDGE_SECONDS, traceparent
 from wallet_worker.queries.answers import answer
 from wallet_worker.store.database import Database
@@ -29,7 +29,7 @@ AT_ONCE_MAX = 3  # connections of the pool that queries may hold; the rest wait 
 log = structlog.get_logger(__name__)
 
 
-class Queries:
+class QueryService:
     """Answers each query to its `reply_to`, several at a time. A query is never set aside: it lives 30 s."""
 
     def __init__(self, database: Database, metrics: Metrics) -> None:
@@ -54,10 +54,10 @@ class Queries:
         code = reply.code if isinstance(reply, QueryRefused) else Code.OK
         self._metrics.queries.labels(type=kind, code=code.value).inc()
         try:
-            with calling():
+            with translate_errors():
                 async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
                     await self._tell(message, channel, reply)
-        except (BrokerUnavailableError, *FAILURES):
+        except (BrokerUnavailableError, *CONNECTION_ERRORS):
             log.debug("query.unanswered", type=kind)  # whoever asked asks again, or has gone
 
     async def _tell(self, message: DeliveredMessage, channel: Channel, reply: Message) -> None:

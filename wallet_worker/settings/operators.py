@@ -16,14 +16,14 @@ class Role(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ApprovalLimits:
     """What a deployment may choose.
 
-    More than `alone_max` letters need a second person, and an edit always. A plan can be executed for
+    More than `single_person_max` letters need a second person, and an edit always. A plan can be executed for
     `plan_life_seconds`. A letter that was replayed `replays_max` times is not replayed any more.
     """
 
-    alone_max: int = 100
+    single_person_max: int = 100
     plan_life_seconds: int = 3_600
     replays_max: int = 10
     plan_max: int = 50_000

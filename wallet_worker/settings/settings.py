@@ -17,9 +17,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from wallet_schemas.money import minor_digits
 from wallet_schemas.names import DEFAULT_CURRENCIES
 from wallet_schemas.values import ChannelType
-from wallet_worker.core.context import ASK_AFTER, Rules
+from wallet_worker.core.context import INQUIRY_AGES, Policy
 from wallet_worker.settings.limits import LimitSettings
-from wallet_worker.settings.operators import Limits, Role
+from wallet_worker.settings.operators import ApprovalLimits, Role
 
 _ADDRESSES = {
     "amqp_url": ({"amqp", "amqps"}, "amqp://user:password@host:5672/vhost"),
@@ -65,7 +65,7 @@ class Settings(BaseSettings):
         description="How long the wallet waits for a recharge's money.",
     )
     ask_seconds: Annotated[tuple[int, ...], NoDecode] = Field(
-        default=tuple(int(age.total_seconds()) for age in ASK_AFTER),
+        default=tuple(int(age.total_seconds()) for age in INQUIRY_AGES),
         description="The ages in seconds, separated by commas, at which the gateway is asked about an order that "
         "waits for its result; once the last is past, again and again with that much time between.",
     )
@@ -202,12 +202,12 @@ class Settings(BaseSettings):
         return value
 
     @property
-    def rules(self) -> Rules:
+    def rules(self) -> Policy:
         """What the core may know of the settings."""
-        return Rules(
+        return Policy(
             currencies=frozenset(self.currencies),
             recharge_expires_after=timedelta(seconds=self.recharge_expires_seconds),
-            ask_after=_ages(self.ask_seconds),
+            inquiry_ages=_ages(self.ask_seconds),
             ask_after_by_channel={
                 channel: _ages(seconds) for channel, seconds in self.ask_seconds_by_channel.items()
             },
@@ -215,9 +215,9 @@ class Settings(BaseSettings):
         )
 
     @property
-    def dead_letter_limits(self) -> Limits:
+    def dead_letter_limits(self) -> ApprovalLimits:
         """What operators may do alone."""
-        return Limits(alone_max=self.dlq_alone_max)
+        return ApprovalLimits(single_person_max=self.dlq_alone_max)
 
     @property
     def keys(self) -> dict[str, str]:

@@ -7,7 +7,7 @@ import asyncpg
 
 from wallet_schemas.codes import Code
 from wallet_schemas.values import OutcomeStatus
-from wallet_worker.core.facts import Command
+from wallet_worker.core.facts import StoredCommand
 
 # One row at least, so that the time comes along even where nothing is known.
 _KNOWN = """
@@ -19,7 +19,7 @@ LEFT JOIN commands c ON c.serial_no = ANY ($1::text[])
 
 async def known(
     connection: asyncpg.Connection, serial_nos: Iterable[str]
-) -> tuple[datetime, dict[str, Command]]:
+) -> tuple[datetime, dict[str, StoredCommand]]:
     """Return the database's time, and the commands that are known under these serial numbers."""
     rows = await connection.fetch(_KNOWN, list(serial_nos))
     return rows[0]["now"], {row["serial_no"]: _command(row) for row in rows if row["serial_no"] is not None}
@@ -33,7 +33,7 @@ FROM unnest($1::text[], $2::text[], $3::bytea[], $4::json[], $5::text[], $6::tex
 """
 
 
-async def insert(connection: asyncpg.Connection, commands: Sequence[Command]) -> None:
+async def insert(connection: asyncpg.Connection, commands: Sequence[StoredCommand]) -> None:
     """Write new outcomes; another worker's outcome of the same serial number comes out as LostRaceError."""
     await connection.execute(
         _INSERT,
@@ -48,8 +48,8 @@ async def insert(connection: asyncpg.Connection, commands: Sequence[Command]) ->
     )
 
 
-def _command(row: asyncpg.Record) -> Command:
-    return Command(
+def _command(row: asyncpg.Record) -> StoredCommand:
+    return StoredCommand(
         serial_no=row["serial_no"],
         command_type=row["command_type"],
         fingerprint=row["fingerprint"],

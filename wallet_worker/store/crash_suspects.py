@@ -7,7 +7,7 @@ import asyncpg
 _NOTED = "SELECT fingerprint FROM suspects WHERE fingerprint = ANY ($1::bytea[])"
 
 
-async def noted(connection: asyncpg.Connection, fingerprints: Collection[bytes]) -> set[bytes]:
+async def seen(connection: asyncpg.Connection, fingerprints: Collection[bytes]) -> set[bytes]:
     """Return those of them that were in hand before, and have not ended since."""
     return {row["fingerprint"] for row in await connection.fetch(_NOTED, list(fingerprints))}
 
@@ -24,7 +24,7 @@ RETURNING s.fingerprint, s.attempts
 """
 
 
-async def accuse(connection: asyncpg.Connection, fingerprints: Collection[bytes]) -> dict[bytes, int]:
+async def count_attempt(connection: asyncpg.Connection, fingerprints: Collection[bytes]) -> dict[bytes, int]:
     """Note, before they are tried, that these are in hand; return how often each was, this time included."""
     rows = await connection.fetch(_ACCUSE, list(fingerprints))
     return {row["fingerprint"]: row["attempts"] for row in rows}
@@ -42,6 +42,6 @@ WHERE fingerprint IN (
 """
 
 
-async def acquit(connection: asyncpg.Connection, fingerprints: Collection[bytes]) -> None:
+async def clear(connection: asyncpg.Connection, fingerprints: Collection[bytes]) -> None:
     """Forget the counts of messages that have ended."""
     await connection.execute(_ACQUIT, list(fingerprints))

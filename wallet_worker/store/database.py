@@ -7,7 +7,7 @@ from typing import cast
 
 import asyncpg
 
-from wallet_worker.store.errors import mapped, waited_for
+from wallet_worker.store.errors import translate_errors, waited_for
 
 COMMAND_SECONDS = 30.0  # above the server's own limits, so that the server speaks first while it can
 CONNECT_SECONDS = 5.0
@@ -67,7 +67,7 @@ class Database:
         if self._pool is None:
             msg = "the database was not opened"
             raise RuntimeError(msg)
-        with mapped():
+        with translate_errors():
             async with AsyncExitStack() as stack:
                 with waited_for():
                     connection = await stack.enter_async_context(self._pool.acquire(timeout=ACQUIRE_SECONDS))

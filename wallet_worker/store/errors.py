@@ -29,7 +29,7 @@ class UnavailableError(StoreError):
     """The database is away, too slow, or read-only: pause and try again. Nothing is known of a commit."""
 
 
-class NotLetInError(UnavailableError):
+class AccessDeniedError(UnavailableError):
     """The database is there and does not know the user, the password or this machine; somebody may be changing them."""
 
 
@@ -37,11 +37,11 @@ class UnfitError(UnavailableError):
     """The database is there, and its tables, privileges or settings are not those that this program needs."""
 
 
-class LostRaceError(StoreError):
+class ConflictError(StoreError):
     """Another worker was first, or both waited for each other: nothing was written, read again."""
 
 
-class RefusedError(StoreError):
+class StatementRejectedError(StoreError):
     """The database will not have this: nothing was written, and trying again changes nothing."""
 
 
@@ -51,13 +51,13 @@ class InvariantBrokenError(StoreError):
 
 _WAITING: Final = {
     Cause.SERVER: UnavailableError,
-    Cause.ACCESS: NotLetInError,
+    Cause.ACCESS: AccessDeniedError,
     Cause.SCHEMA: UnfitError,
 }
 
 
 @contextmanager
-def mapped() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Raise the errors above instead of the driver's."""
     try:
         yield
@@ -72,9 +72,9 @@ def waited_for() -> Iterator[None]:
     What would be a message's fault elsewhere is the infrastructure's here.
     """
     try:
-        with mapped():
+        with translate_errors():
             yield
-    except RefusedError as exc:
+    except StatementRejectedError as exc:
         raise UnfitError(str(exc)) from exc
 
 
@@ -87,9 +87,9 @@ def translated(exc: BaseException) -> StoreError:
     text = _sentence(rule, exc)
     match rule.verdict:
         case Verdict.MESSAGE:
-            return RefusedError(text)
+            return StatementRejectedError(text)
         case Verdict.BEGIN_AGAIN:
-            return LostRaceError(text)
+            return ConflictError(text)
         case Verdict.WAIT:
             return _WAITING[rule.cause](text)
         case Verdict.STOP:

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from wallet_worker.store.database import CONNECT_SECONDS
-from wallet_worker.store.errors import mapped
+from wallet_worker.store.errors import translate_errors
 
 _LOCK_KEY = 7_239_815_604_411
 """Any number that nobody else locks: two migrations at once take turns."""
@@ -36,7 +36,7 @@ async def migrate(dsn: str) -> Revisions:
         poolclass=NullPool,
     )
     try:
-        with mapped(), _unwrapped():
+        with translate_errors(), _unwrapped():
             async with engine.connect() as connection:
                 return await connection.run_sync(_upgrade)
     finally:

@@ -55,7 +55,7 @@ WHERE due_at IS NOT NULL
 """
 
 
-async def standing(connection: asyncpg.Connection) -> tuple[int, float]:
+async def overdue_stats(connection: asyncpg.Connection) -> tuple[int, float]:
     """Return how many orders are overdue, and the age in seconds of the oldest payout that waits, 0 if none does."""
     row = await connection.fetchrow(_STANDING)
     return (0, 0.0) if row is None else (row[0], max(0.0, row[1]))
@@ -68,7 +68,7 @@ WHERE serial_no = $1 AND due_at IS NOT NULL
 """
 
 
-async def put_off(connection: asyncpg.Connection, serial_no: str, by: timedelta) -> None:
+async def reschedule(connection: asyncpg.Connection, serial_no: str, by: timedelta) -> None:
     """Have an order looked at again later, unless it has ended meanwhile."""
     await connection.execute(_PUT_OFF, serial_no, by)
 
@@ -182,10 +182,10 @@ async def insert(connection: asyncpg.Connection, orders: Sequence[Order]) -> Non
         [o.created_at for o in orders],
         [o.updated_at for o in orders],
         [o.counter_account_id for o in orders],
-        [o.about_serial_no for o in orders],
+        [o.parent_serial_no for o in orders],
         [o.remaining_minor for o in orders],
         [o.due_at for o in orders],
-        [o.asked for o in orders],
+        [o.inquiries for o in orders],
     )
 
 
@@ -215,7 +215,7 @@ async def advance(connection: asyncpg.Connection, changes: Sequence[tuple[Order,
         [order.updated_at for _, order in changes],
         [order.remaining_minor for _, order in changes],
         [order.due_at for _, order in changes],
-        [order.asked for _, order in changes],
+        [order.inquiries for _, order in changes],
         [before.remaining_minor for before, _ in changes],
     )
     if status != f"UPDATE {len(changes)}":
@@ -240,8 +240,8 @@ def _order(row: asyncpg.Record) -> Order:
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         counter_account_id=row["counter_account_id"],
-        about_serial_no=row["about_serial_no"],
+        parent_serial_no=row["about_serial_no"],
         remaining_minor=row["remaining"],
         due_at=row["due_at"],
-        asked=row["asked"],
+        inquiries=row["asked"],
     )

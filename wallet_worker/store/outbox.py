@@ -6,7 +6,7 @@ from uuid import UUID
 
 import asyncpg
 
-from wallet_worker.core.facts import Outgoing
+from wallet_worker.core.facts import OutboxMessage
 
 RELAY_AFTER = timedelta(seconds=10)
 """How long a row is left to the worker that wrote it: longer than a publish may take (`PUBLISH_SECONDS`).
@@ -30,7 +30,7 @@ FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::byt
 """
 
 
-async def insert(connection: asyncpg.Connection, rows: Sequence[Outgoing], now: datetime) -> None:
+async def insert(connection: asyncpg.Connection, rows: Sequence[OutboxMessage], now: datetime) -> None:
     """Promise these messages; after RELAY_AFTER, any worker may publish what is still there."""
     await connection.execute(
         _INSERT,
@@ -80,7 +80,7 @@ ORDER BY publish_after
 """
 
 
-async def take_due(connection: asyncpg.Connection, limit: int) -> list[Outgoing]:
+async def take_due(connection: asyncpg.Connection, limit: int) -> list[OutboxMessage]:
     """Return messages that nobody has published in time, locked, the longest overdue first.
 
     At most `limit`, and no more after RELAY_BYTES_MAX of bodies: a dead letter may be as large as the broker allows.
@@ -95,7 +95,7 @@ async def take_due(connection: asyncpg.Connection, limit: int) -> list[Outgoing]
     if not chosen:
         return []
     return [
-        Outgoing(**{**row, "correlation_id": _text(row["correlation_id"])})
+        OutboxMessage(**{**row, "correlation_id": _text(row["correlation_id"])})
         for row in await connection.fetch(_TAKE, chosen)
     ]
 

@@ -99,7 +99,7 @@ async def put_off(connection: asyncpg.Connection, results: Sequence[Parked]) -> 
 _HOLD = "SELECT true FROM parked_results WHERE parked_id = $1 FOR UPDATE SKIP LOCKED"
 
 
-async def hold(connection: asyncpg.Connection, parked_id: int) -> bool:
+async def lock(connection: asyncpg.Connection, parked_id: int) -> bool:
     """Lock a result that was let go before; return False if another worker has it in hand, or has ended it."""
     return bool(await connection.fetchval(_HOLD, parked_id))
 

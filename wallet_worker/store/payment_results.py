@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from wallet_worker.core.facts import Receipt
+from wallet_worker.core.facts import StoredResult
 
 _INSERT = """
 INSERT INTO payment_results (payment_order_no, fingerprint, status, amount, currency, gateway_ref, reason,
@@ -19,7 +19,7 @@ ON CONFLICT ON CONSTRAINT payment_results_pkey DO NOTHING  -- the first time is 
 """
 
 
-async def insert(connection: asyncpg.Connection, receipts: Sequence[Receipt]) -> None:
+async def insert(connection: asyncpg.Connection, receipts: Sequence[StoredResult]) -> None:
     """Write what was received and is not known yet."""
     results = [receipt.result for receipt in receipts]
     await connection.execute(

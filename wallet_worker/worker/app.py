@@ -15,10 +15,10 @@ import uvloop
 from aiormq.channel import Channel
 
 from wallet_schemas.names import PAYMENT_RESULTS, WALLET_COMMANDS, WALLET_QUERIES
-from wallet_worker.backoff import Pause
+from wallet_worker.backoff import Backoff
 from wallet_worker.broker.amqp.codec import patch_pamqp
-from wallet_worker.broker.amqp.deliveries import Taken, Taker
-from wallet_worker.broker.connection import WrongUrlError, calling
+from wallet_worker.broker.amqp.deliveries import DeliveryHandler, RawDelivery
+from wallet_worker.broker.connection import WrongUrlError, translate_errors
 from wallet_worker.broker.consumer import Consumer
 from wallet_worker.broker.inbox import Inbox, delivery
 from wallet_worker.broker.publisher import Publisher
@@ -26,7 +26,7 @@ from wallet_worker.broker.topology import TopologyError
 from wallet_worker.core.inbound import Source
 from wallet_worker.dead_letters.keeper import Keeper
 from wallet_worker.queries.service import PREFETCH as QUERIES_PREFETCH
-from wallet_worker.queries.service import Queries
+from wallet_worker.queries.service import QueryService
 from wallet_worker.settings.settings import Settings
 from wallet_worker.store import accounts
 from wallet_worker.store.database import READONLY_ROLE, WORKER_ROLE, Database
@@ -35,7 +35,7 @@ from wallet_worker.store.schema_version import current_revision, newest_revision
 from wallet_worker.telemetry import endpoints
 from wallet_worker.telemetry.health import Health
 from wallet_worker.telemetry.metrics import Metrics
-from wallet_worker.worker.batch import BATCH_MAX, Batches
+from wallet_worker.worker.batch import BATCH_MAX, BatchProcessor
 from wallet_worker.worker.outbox import Outbox
 
 PREFETCH = 2 * BATCH_MAX  # for each queue: one batch in the database, one waiting
@@ -70,11 +70,11 @@ async def _main(settings: Settings) -> int:
         await Worker(settings).run(stopping)
     except* (CannotStartError, TopologyError, WrongUrlError) as group:
         failed = group.exceptions
-        for exc in leaves(group):
+        for exc in flatten(group):
             log.error("worker.cannot_run", reason=str(exc))
     except* InvariantBrokenError as group:
         failed = group.exceptions
-        for exc in leaves(group):
+        for exc in flatten(group):
             log.critical("worker.invariant_broken", reason=str(exc))
     if failed:
         return 1
@@ -82,11 +82,11 @@ async def _main(settings: Settings) -> int:
     return 0
 
 
-def leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+def flatten(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     """Return the exceptions of a group, and of the groups in it."""
     found: list[BaseException] = []
     for exc in group.exceptions:
-        found += leaves(exc) if isinstance(exc, BaseExceptionGroup) else [exc]
+        found += flatten(exc) if isinstance(exc, BaseExceptionGroup) else [exc]
     return found
 
 
@@ -106,7 +106,7 @@ class Worker:
         self._publisher = Publisher(amqp, self.health, self.metrics)
         self._outbox = Outbox(self._database, self._publisher, self.health, self.metrics)
         self._inbox = Inbox()
-        self._batches = Batches(
+        self._batches = BatchProcessor(
             database=self._database,
             outbox=self._outbox,
             rules=settings.rules,
@@ -115,7 +115,7 @@ class Worker:
             health=self.health,
             metrics=self.metrics,
         )
-        self._queries = Queries(self._reading, self.metrics)
+        self._queries = QueryService(self._reading, self.metrics)
         # Its own health: without a keeper the dead letters wait in their queue, and the worker works.
         self._keeper = (
             Keeper(settings, name=self.name, health=Health(), metrics=self.metrics)
@@ -123,8 +123,8 @@ class Worker:
             else None
         )
 
-        def into_inbox(source: Source) -> Taker:
-            def put(taken: Taken) -> None:
+        def into_inbox(source: Source) -> DeliveryHandler:
+            def put(taken: RawDelivery) -> None:
                 self._inbox.put(delivery(source, taken))
 
             return put
@@ -180,20 +180,26 @@ class Worker:
         """Run every task until `stopping`, then stop them in the order in which work flows."""
         publishing = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            batches = group.create_task(_loud(self._batches.run(self._inbox, stopping)), name="batches")
-            sweep = group.create_task(_loud(self._batches.sweep(stopping)), name="sweep")
-            publisher = group.create_task(_loud(self._publisher.run(publishing)), name="publisher")
+            batches = group.create_task(
+                _forbid_silent_cancel(self._batches.run(self._inbox, stopping)), name="batches"
+            )
+            sweep = group.create_task(_forbid_silent_cancel(self._batches.sweep(stopping)), name="sweep")
+            publisher = group.create_task(
+                _forbid_silent_cancel(self._publisher.run(publishing)), name="publisher"
+            )
             background = [
-                group.create_task(_loud(self._outbox.publish()), name="outbox publish"),
-                group.create_task(_loud(self._outbox.forget()), name="outbox forget"),
-                group.create_task(_loud(self._outbox.relay()), name="outbox relay"),
+                group.create_task(_forbid_silent_cancel(self._outbox.publish()), name="outbox publish"),
+                group.create_task(
+                    _forbid_silent_cancel(self._outbox.delete_confirmed()), name="outbox forget"
+                ),
+                group.create_task(_forbid_silent_cancel(self._outbox.relay()), name="outbox relay"),
             ]
             consumers = [
                 group.create_task(self._consumer.run(), name="consumer"),
                 group.create_task(self._asked.run(), name="queries"),
             ]
             if self._keeper is not None:
-                group.create_task(_loud(self._keeper.run(stopping)), name="keeper")
+                group.create_task(_forbid_silent_cancel(self._keeper.run(stopping)), name="keeper")
             await stopping.wait()
             log.info("worker.draining", waiting=len(self._inbox))
             await asyncio.gather(self._consumer.stop(), self._asked.stop())
@@ -219,7 +225,7 @@ class Worker:
 
         Raises CannotStartError if its schema is not the one that this program was written for.
         """
-        pause = Pause()
+        pause = Backoff()
         while not stopping.is_set():
             try:
                 await self._database.open()
@@ -249,12 +255,12 @@ class Worker:
         await self._reading.close()
 
 
-async def _loud(work: Coroutine[Any, Any, None]) -> None:
+async def _forbid_silent_cancel(work: Coroutine[Any, Any, None]) -> None:
     """Do a task's work; should it end as cancelled although nobody cancelled it, that is an error.
 
     A task group takes it for a quiet end, and the worker would go on without one of its hands.
     """
-    with calling():
+    with translate_errors():
         await work
 
 

@@ -34,22 +34,22 @@ from wallet_schemas.codes import Code
 from wallet_schemas.commands import OpenAccount
 from wallet_schemas.names import WALLET_DEAD_LETTERS
 from wallet_schemas.payments import PaymentResult
-from wallet_worker.backoff import Pause, rest
+from wallet_worker.backoff import Backoff, sleep_unless
 from wallet_worker.broker.amqp.properties import dead_letter, marshal, unmarshal
-from wallet_worker.broker.inbox import Inbox, Letter, acknowledge, letter
-from wallet_worker.core.context import Circumstances, Rules
+from wallet_worker.broker.inbox import Envelope, Inbox, acknowledge, envelope
+from wallet_worker.core.context import DecisionContext, Policy
 from wallet_worker.core.decide import decide
 from wallet_worker.core.endings import DISPOSITIONS, Disposition, Ending
-from wallet_worker.core.facts import Changes, Decision, Facts, Outgoing
-from wallet_worker.core.ids import ENTROPY_BYTES, Draw, uuid7
-from wallet_worker.core.inbound import Readable, Source, Unreadable, read
-from wallet_worker.failpoints import Failpoint, passing
+from wallet_worker.core.facts import Changes, Decision, Facts, OutboxMessage
+from wallet_worker.core.ids import ENTROPY_BYTES, FreshIds, uuid7
+from wallet_worker.core.inbound import InvalidMessage, Message, Source, read
+from wallet_worker.failpoints import Failpoint, failpoint
 from wallet_worker.store import accounts, crash_suspects, facts, orders, outbox, parked_results
 from wallet_worker.store.database import Database
 from wallet_worker.store.errors import (
+    ConflictError,
     InvariantBrokenError,
-    LostRaceError,
-    RefusedError,
+    StatementRejectedError,
     StoreError,
     UnavailableError,
 )
@@ -60,8 +60,8 @@ from wallet_worker.worker.outbox import Outbox
 
 # A thousand do 4 to 7 % more, alone; two workers then wait for each other's accounts half of the time.
 BATCH_MAX = 500
-PART_MAX = 125  # of a batch, written while the next part is decided: smaller ones are more statements
-STEP = (
+FLUSH_EVERY = 125  # of a batch, written while the next part is decided: smaller ones are more statements
+YIELD_EVERY = (
     6  # messages decided, in a third of a millisecond, before the part that is being written is looked after
 )
 RACES_MAX = 20  # that one message loses in a row; then somebody holds a lock for good, and waiting is right
@@ -69,7 +69,7 @@ BATCH_RACES_MAX = 5  # that a batch loses in a row before it is halved
 CRASHES_MAX = 3  # times that a worker dies with a suspect in hand, before that is set aside
 SWEEP_SECONDS = 1.0
 MEASURE_SECONDS = 15.0
-PUT_OFF = timedelta(hours=1)  # an order that the wallet failed on when it was due
+RETRY_AFTER = timedelta(hours=1)  # an order that the wallet failed on when it was due
 ACCOUNT_IDS_RESERVED = 1_000  # a round trip for every thousand accounts opened
 
 log = structlog.get_logger(__name__)
@@ -79,10 +79,10 @@ class MessageFailedError(Exception):
     """Our own code failed on a message. Nothing was written."""
 
 
-class Ended(NamedTuple):
+class MessageResult(NamedTuple):
     """A message, what became of it, and why."""
 
-    letter: Letter
+    letter: Envelope
     ending: Ending
     code: Code
     detail: str
@@ -90,11 +90,11 @@ class Ended(NamedTuple):
 
 
 @dataclass(slots=True)
-class Applied:
+class BatchResult:
     """What a batch came to: every ending, what is to be published, and the orders that it made."""
 
-    ended: list[Ended] = field(default_factory=list)
-    outgoing: list[Outgoing] = field(default_factory=list)
+    ended: list[MessageResult] = field(default_factory=list)
+    outgoing: list[OutboxMessage] = field(default_factory=list)
     orders_new: list[str] = field(default_factory=list)
 
     def note(self, changes: Changes) -> None:
@@ -103,11 +103,11 @@ class Applied:
         self.orders_new += changes.orders_new
 
 
-Take: TypeAlias = Callable[[asyncpg.Connection, int], Awaitable[list[Letter]]]
+TakeDue: TypeAlias = Callable[[asyncpg.Connection, int], Awaitable[list[Envelope]]]
 """Takes letters that are due from a table, locked, at most so many."""
 
 
-class Batches:
+class BatchProcessor:
     """Applies batches, from the inbox, from the parked results and from the orders that are due, until stopped."""
 
     def __init__(
@@ -115,7 +115,7 @@ class Batches:
         *,
         database: Database,
         outbox: Outbox,
-        rules: Rules,
+        rules: Policy,
         keys: Mapping[str, str],
         worker: str,
         health: Health,
@@ -129,7 +129,7 @@ class Batches:
         self._health = health
         self._metrics = metrics
         self._account_ids: list[int] = []
-        self._accused: dict[bytes, int] = {}
+        self._attempt_counts: dict[bytes, int] = {}
         """What this process has counted and not finished: a fault of the database counts nothing twice."""
 
     async def run(self, inbox: Inbox, stopping: asyncio.Event) -> None:
@@ -137,14 +137,14 @@ class Batches:
         while batch := await inbox.take(BATCH_MAX):
             letters = [one.letter for one in batch]
 
-            async def settle(letters: Sequence[Letter] = letters) -> None:
+            async def settle(letters: Sequence[Envelope] = letters) -> None:
                 await self._settle(letters)
 
             if not await self._while_available(settle, stopping):
                 return
-            passing(Failpoint.AFTER_COMMIT)
+            failpoint(Failpoint.AFTER_COMMIT)
             await acknowledge(batch)
-            passing(Failpoint.AFTER_ACKNOWLEDGE)
+            failpoint(Failpoint.AFTER_ACKNOWLEDGE)
 
     async def sweep(self, stopping: asyncio.Event) -> None:
         """Look at parked results and at orders when they are due, until stopping."""
@@ -154,12 +154,12 @@ class Batches:
                 return
             if time.monotonic() - measured_at > MEASURE_SECONDS:
                 measured_at = time.monotonic()
-                await self._measure()
-            await rest(SWEEP_SECONDS, stopping)
+                await self._update_gauges()
+            await sleep_unless(SWEEP_SECONDS, stopping)
 
     async def _while_available(self, action: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> bool:
         """Do it, again and again while the database is away; return False if stopping came first."""
-        pause = Pause()
+        pause = Backoff()
         while True:
             try:
                 await action()
@@ -175,123 +175,127 @@ class Batches:
                     log.info("database.back")
                 return True
 
-    async def _settle(self, letters: Sequence[Letter]) -> None:
+    async def _settle(self, letters: Sequence[Envelope]) -> None:
         """Apply a batch; return when every letter of it has its ending in the database."""
         begun = time.monotonic()
-        ended = await (self._interrogate(letters) if letters[0].deliveries else self._divide(letters))
-        self._tell(ended, time.monotonic() - begun)
+        ended = await (
+            self._process_redelivered(letters) if letters[0].deliveries else self._apply_or_bisect(letters)
+        )
+        self._report(ended, time.monotonic() - begun)
 
-    async def _interrogate(self, letters: Sequence[Letter]) -> list[Ended]:
+    async def _process_redelivered(self, letters: Sequence[Envelope]) -> list[MessageResult]:
         """Apply letters that were handed out before: one of them may be what a worker died of.
 
         Each is noted before it is touched and forgotten when it has ended, so that what is noted already was
         in hand when a worker died. That one goes alone; the others, however often a dying worker had them
         waiting, go together.
         """
-        marks = [_mark(one) for one in letters]
+        marks = [_fingerprint(one) for one in letters]
         async with self._database.connection() as connection:
             # Those that this very process noted were interrupted by a fault of the database: nobody died of them.
-            noted = await crash_suspects.noted(connection, marks) - self._accused.keys()
-        ended: list[Ended] = []
-        together: list[Letter] = []
+            noted = await crash_suspects.seen(connection, marks) - self._attempt_counts.keys()
+        ended: list[MessageResult] = []
+        together: list[Envelope] = []
         for one, mark in zip(letters, marks, strict=True):
             if mark in noted:
-                ended += await self._try_suspects(together)
-                ended += await self._try_suspects([one])
+                ended += await self._process_counted(together)
+                ended += await self._process_counted([one])
                 together = []
             else:
                 together.append(one)
-        return ended + await self._try_suspects(together)
+        return ended + await self._process_counted(together)
 
-    async def _try_suspects(self, letters: Sequence[Letter]) -> list[Ended]:
+    async def _process_counted(self, letters: Sequence[Envelope]) -> list[MessageResult]:
         """Apply letters of which a worker may die, counting before they are touched."""
         if not letters:
             return []
-        marks = {_mark(one) for one in letters}
+        marks = {_fingerprint(one) for one in letters}
         try:
-            if uncounted := marks - self._accused.keys():
+            if uncounted := marks - self._attempt_counts.keys():
                 async with self._database.connection() as connection:
-                    self._accused |= await crash_suspects.accuse(connection, uncounted)
-            deaths = self._accused[_mark(letters[0])] - 1
+                    self._attempt_counts |= await crash_suspects.count_attempt(connection, uncounted)
+            deaths = self._attempt_counts[_fingerprint(letters[0])] - 1
             if len(letters) == 1 and deaths >= CRASHES_MAX:
                 ended = await self._set_aside(letters[0], f"a worker died of it {deaths} times")
             else:
-                ended = await self._divide(letters)
+                ended = await self._apply_or_bisect(letters)
             async with self._database.connection() as connection:
-                await crash_suspects.acquit(connection, marks)
-        except LostRaceError as exc:
+                await crash_suspects.clear(connection, marks)
+        except ConflictError as exc:
             msg = f"the suspects are locked: {exc}"
             raise UnavailableError(msg) from exc
         except (InvariantBrokenError, asyncio.CancelledError):
             # The worker ends in order, by its own will: it does not die of these.
             with suppress(StoreError):
                 async with self._database.connection() as connection:
-                    await crash_suspects.acquit(connection, marks)
+                    await crash_suspects.clear(connection, marks)
             raise
         for mark in marks:
-            del self._accused[mark]
+            del self._attempt_counts[mark]
         return ended
 
-    async def _divide(self, letters: Sequence[Letter]) -> list[Ended]:
+    async def _apply_or_bisect(self, letters: Sequence[Envelope]) -> list[MessageResult]:
         """Apply the letters in one transaction, or halves of them in several, if one of them is at fault.
 
         So too if they lose every race: a smaller batch holds fewer locks, and meets fewer others, or itself.
         """
         try:
-            return await self._attempt(letters)
-        except (RefusedError, MessageFailedError) as exc:
+            return await self._apply_with_retries(letters)
+        except (StatementRejectedError, MessageFailedError) as exc:
             if len(letters) == 1:
                 log.exception("message.failed", source=letters[0].incoming.source.value)
                 return await self._set_aside(letters[0], f"the wallet failed on it: {exc}")
-        except LostRaceError as exc:
+        except ConflictError as exc:
             if len(letters) == 1:
                 msg = f"a message lost {RACES_MAX} races in a row"
                 raise UnavailableError(msg) from exc
         middle = len(letters) // 2
-        return await self._divide(letters[:middle]) + await self._divide(letters[middle:])
+        return await self._apply_or_bisect(letters[:middle]) + await self._apply_or_bisect(letters[middle:])
 
-    async def _attempt(self, letters: Sequence[Letter]) -> list[Ended]:
+    async def _apply_with_retries(self, letters: Sequence[Envelope]) -> list[MessageResult]:
         """Apply the letters in one transaction, begun again after a lost race, but not for ever."""
         messages = [read(one.incoming, self._keys) for one in letters]
         races_max = RACES_MAX if len(letters) == 1 else BATCH_RACES_MAX
         for race in range(races_max):
-            forgettable = self._outbox.take_confirmed()
+            forgettable = self._outbox.claim_confirmed()
             try:
                 async with self._database.transaction() as connection:
                     applied = await self._apply(connection, letters, messages)
                     if forgettable:
                         await outbox.delete(connection, forgettable)
-                    passing(Failpoint.BEFORE_COMMIT)
-            except LostRaceError as exc:
-                self._outbox.keep(forgettable)
+                    failpoint(Failpoint.BEFORE_COMMIT)
+            except ConflictError as exc:
+                self._outbox.give_back(forgettable)
                 self._metrics.races.inc()
                 log.info("batch.race_lost", size=len(letters), race=race + 1, reason=str(exc))
                 if race + 1 == races_max:
                     raise
                 await asyncio.sleep(random.uniform(0, 0.005) * (race + 1))
             except BaseException:
-                self._outbox.keep(forgettable)
+                self._outbox.give_back(forgettable)
                 raise
             else:
-                await self._outbox.offer(applied.outgoing)
-                await self._wake(applied.orders_new)  # it may wait for another worker, and nobody for it
+                await self._outbox.enqueue(applied.outgoing)
+                await self._wake_parked(
+                    applied.orders_new
+                )  # it may wait for another worker, and nobody for it
                 return applied.ended
         msg = "every race was won or lost"
         raise AssertionError(msg)
 
-    async def _wake(self, serial_nos: Collection[str]) -> None:
+    async def _wake_parked(self, serial_nos: Collection[str]) -> None:
         """Have what was parked for these orders looked at now; if that fails, it is when it is due."""
         if serial_nos:
-            with suppress(UnavailableError, LostRaceError):
+            with suppress(UnavailableError, ConflictError):
                 async with self._database.connection() as connection:
                     await parked_results.wake(connection, serial_nos)
 
     async def _apply(
         self,
         connection: asyncpg.Connection,
-        letters: Sequence[Letter],
-        messages: Sequence[Readable | Unreadable],
-    ) -> Applied:
+        letters: Sequence[Envelope],
+        messages: Sequence[Message | InvalidMessage],
+    ) -> BatchResult:
         """Load, decide, save; the caller commits.
 
         A part of a large batch is written while the next is decided, so that neither the database nor this process
@@ -299,20 +303,20 @@ class Batches:
         """
         now, known = await facts.load(
             connection,
-            [message for message in messages if not isinstance(message, Unreadable)],
+            [message for message in messages if not isinstance(message, InvalidMessage)],
             self._rules,
         )
         await self._reserve_account_ids(connection, messages)
         entropy = os.urandom(ENTROPY_BYTES * len(letters))
-        applied = Applied()
+        applied = BatchResult()
         waiting: list[Parked] = []
-        async with facts.Saving(connection, now) as saving:
+        async with facts.PipelinedWriter(connection, now) as saving:
             for position, (one, message) in enumerate(zip(letters, messages, strict=True)):
-                if position and position % PART_MAX == 0:
-                    applied.note(part := known.take_part())
+                if position and position % FLUSH_EVERY == 0:
+                    applied.note(part := known.take_flushable())
                     await saving.begin(part)
-                elif position % STEP == 0:
-                    await saving.give_way()
+                elif position % YIELD_EVERY == 0:
+                    await saving.yield_control()
                 decision = self._decide(one, message, known, now, entropy, position)
                 number = _number(message)
                 match DISPOSITIONS[decision.ending]:
@@ -320,19 +324,21 @@ class Batches:
                         pass
                     case Disposition.DEAD_LETTER:
                         dead = self._dead_letter(one, decision.code, decision.detail, now)
-                        known.promise(dead)
+                        known.enqueue(dead)
                     case Disposition.RETRY_LATER:
                         waiting.append(_parked(one, number, decision, now))
-                applied.ended.append(Ended(one, decision.ending, decision.code, decision.detail, number))
-            applied.note(rest := known.take_rest())
+                applied.ended.append(
+                    MessageResult(one, decision.ending, decision.code, decision.detail, number)
+                )
+            applied.note(rest := known.take_remaining())
             await saving.end(rest)
         await _save_parked(connection, applied.ended, waiting)
         return applied
 
     def _decide(
         self,
-        letter: Letter,
-        message: Readable | Unreadable,
+        letter: Envelope,
+        message: Message | InvalidMessage,
         known: Facts,
         now: datetime,
         entropy: bytes,
@@ -340,9 +346,9 @@ class Batches:
     ) -> Decision:
         account_id = self._account_ids.pop() if isinstance(message, OpenAccount) else 0
         start = position * ENTROPY_BYTES
-        draw = Draw(entropy[start : start + ENTROPY_BYTES], account_id)
+        draw = FreshIds(entropy[start : start + ENTROPY_BYTES], account_id)
         try:
-            decision = decide(message, known, Circumstances(self._rules, letter.incoming, draw, now))
+            decision = decide(message, known, DecisionContext(self._rules, letter.incoming, draw, now))
             known.apply(decision)
         except Exception as exc:
             # The one place where a bug of ours is a message's fault: its neighbours must not pay for it.
@@ -351,7 +357,7 @@ class Batches:
         return decision
 
     async def _reserve_account_ids(
-        self, connection: asyncpg.Connection, messages: Sequence[Readable | Unreadable]
+        self, connection: asyncpg.Connection, messages: Sequence[Message | InvalidMessage]
     ) -> None:
         wanted = sum(isinstance(message, OpenAccount) for message in messages)
         if len(self._account_ids) < wanted:
@@ -359,7 +365,7 @@ class Batches:
             # Popped from the end: the smallest first.
             self._account_ids = sorted(await accounts.reserve_ids(connection, count), reverse=True)
 
-    async def _set_aside(self, letter: Letter, detail: str) -> list[Ended]:
+    async def _set_aside(self, letter: Envelope, detail: str) -> list[MessageResult]:
         """Send one letter to the dead letters, in a transaction of its own.
 
         Nothing is done with a parked one that another worker has taken since this one failed on it. An order that
@@ -367,20 +373,24 @@ class Batches:
         """
         if letter.incoming.source is Source.CLOCK:
             async with self._database.transaction() as connection:
-                await orders.put_off(connection, letter.incoming.body.decode(), PUT_OFF)
-            return [Ended(letter, Ending.SET_ASIDE, Code.INTERNAL, detail, letter.incoming.body.decode())]
+                await orders.reschedule(connection, letter.incoming.body.decode(), RETRY_AFTER)
+            return [
+                MessageResult(
+                    letter, Ending.QUARANTINED, Code.INTERNAL, detail, letter.incoming.body.decode()
+                )
+            ]
         async with self._database.transaction() as connection:
-            if letter.parked_id is not None and not await parked_results.hold(connection, letter.parked_id):
+            if letter.parked_id is not None and not await parked_results.lock(connection, letter.parked_id):
                 return []
             now = await connection.fetchval("SELECT clock_timestamp()")
             row = self._dead_letter(letter, Code.INTERNAL, detail, now)
             await outbox.insert(connection, [row], now)
             if letter.parked_id is not None:
                 await parked_results.delete(connection, [letter.parked_id])
-        await self._outbox.offer([row])
-        return [Ended(letter, Ending.SET_ASIDE, Code.INTERNAL, detail, "")]
+        await self._outbox.enqueue([row])
+        return [MessageResult(letter, Ending.QUARANTINED, Code.INTERNAL, detail, "")]
 
-    def _dead_letter(self, letter: Letter, code: Code, detail: str, now: datetime) -> Outgoing:
+    def _dead_letter(self, letter: Envelope, code: Code, detail: str, now: datetime) -> OutboxMessage:
         properties = dead_letter(
             letter.properties,
             code=code,
@@ -392,7 +402,7 @@ class Batches:
             first_seen=letter.first_seen or now,
             worker=self._worker,
         )
-        return Outgoing(
+        return OutboxMessage(
             message_id=uuid7(now, os.urandom(10)),
             exchange=WALLET_DEAD_LETTERS,
             routing_key=letter.routing_key,
@@ -408,18 +418,18 @@ class Batches:
             while await self._sweep_some(take, BATCH_MAX) and not stopping.is_set():
                 pass
 
-    async def _measure(self) -> None:
+    async def _update_gauges(self) -> None:
         """Let the metrics say how the orders stand that wait; if the database is away, they say what they said."""
-        with suppress(UnavailableError, LostRaceError):
+        with suppress(UnavailableError, ConflictError):
             async with self._database.connection() as connection:
-                overdue, oldest_seconds = await orders.standing(connection)
+                overdue, oldest_seconds = await orders.overdue_stats(connection)
             self._metrics.orders_overdue.set(overdue)
             self._metrics.payouts_oldest_seconds.set(oldest_seconds)
 
-    async def _sweep_some(self, take: Take, limit: int) -> int:
+    async def _sweep_some(self, take: TakeDue, limit: int) -> int:
         """Apply what is due; return how many were taken."""
         begun = time.monotonic()
-        letters: list[Letter] = []
+        letters: list[Envelope] = []
         try:
             async with self._database.transaction() as connection:
                 letters += await take(connection, limit)
@@ -427,24 +437,24 @@ class Batches:
                     return 0
                 messages = [read(one.incoming, self._keys) for one in letters]
                 applied = await self._apply(connection, letters, messages)
-                passing(Failpoint.BEFORE_COMMIT)
-        except LostRaceError:
+                failpoint(Failpoint.BEFORE_COMMIT)
+        except ConflictError:
             self._metrics.races.inc()
             await asyncio.sleep(random.uniform(0, 0.05))
             return limit  # still there, and looked at again at once
-        except (RefusedError, MessageFailedError) as exc:
+        except (StatementRejectedError, MessageFailedError) as exc:
             if len(letters) > 1:
                 log.info("sweep.divided", size=len(letters), reason=str(exc))
                 return await self._sweep_some(take, len(letters) // 2)
             log.exception("message.failed", source=letters[0].incoming.source.value)
             if ended := await self._set_aside(letters[0], f"the wallet failed on it: {exc}"):
-                self._tell(ended, 0)
+                self._report(ended, 0)
             return 1
-        await self._outbox.offer(applied.outgoing)
-        self._tell(applied.ended, time.monotonic() - begun)
+        await self._outbox.enqueue(applied.outgoing)
+        self._report(applied.ended, time.monotonic() - begun)
         return len(applied.ended)
 
-    def _tell(self, ended: Sequence[Ended], seconds: float) -> None:
+    def _report(self, ended: Sequence[MessageResult], seconds: float) -> None:
         """One line for the batch, and one for each message that an operator may want to look at."""
         counts: Counter[tuple[str, str, str]] = Counter()
         for one in ended:
@@ -468,7 +478,7 @@ class Batches:
         log.info("batch.settled", size=len(ended), ms=round(seconds * 1000, 1), **endings)
 
 
-def _mark(one: Letter) -> bytes:
+def _fingerprint(one: Envelope) -> bytes:
     """Return what a letter is known by among the suspects.
 
     Its sender's message_id is part of it: the same body, sent often and in the hands of many workers, is no
@@ -478,10 +488,10 @@ def _mark(one: Letter) -> bytes:
     return hashlib.sha256(sent.encode(errors="surrogateescape") + one.incoming.body).digest()
 
 
-def _number(message: Readable | Unreadable) -> str:
+def _number(message: Message | InvalidMessage) -> str:
     """Return the serial number that a message is about, empty if it could not be read."""
     match message:
-        case Unreadable():
+        case InvalidMessage():
             return message.serial_no or message.payment_order_no or ""
         case PaymentResult():
             return message.payment_order_no
@@ -489,7 +499,7 @@ def _number(message: Readable | Unreadable) -> str:
             return message.serial_no
 
 
-def _parked(letter: Letter, number: str, decision: Decision, now: datetime) -> Parked:
+def _parked(letter: Envelope, number: str, decision: Decision, now: datetime) -> Parked:
     return Parked(
         payment_order_no=number,
         exchange=letter.exchange,
@@ -503,8 +513,8 @@ def _parked(letter: Letter, number: str, decision: Decision, now: datetime) -> P
     )
 
 
-def _letter(one: Parked) -> Letter:
-    return letter(
+def _envelope(one: Parked) -> Envelope:
+    return envelope(
         Source.RESULTS,
         one.body,
         unmarshal(one.properties),
@@ -516,19 +526,19 @@ def _letter(one: Parked) -> Letter:
     )
 
 
-async def _take_parked(connection: asyncpg.Connection, limit: int) -> list[Letter]:
-    return [_letter(one) for one in await parked_results.take_due(connection, limit)]
+async def _take_parked(connection: asyncpg.Connection, limit: int) -> list[Envelope]:
+    return [_envelope(one) for one in await parked_results.take_due(connection, limit)]
 
 
-async def _take_due(connection: asyncpg.Connection, limit: int) -> list[Letter]:
+async def _take_due(connection: asyncpg.Connection, limit: int) -> list[Envelope]:
     return [
-        letter(Source.CLOCK, serial_no.encode(), Basic.Properties(), exchange="", routing_key="")
+        envelope(Source.CLOCK, serial_no.encode(), Basic.Properties(), exchange="", routing_key="")
         for serial_no in await orders.take_due(connection, limit)
     ]
 
 
 async def _save_parked(
-    connection: asyncpg.Connection, ended: Sequence[Ended], waiting: Sequence[Parked]
+    connection: asyncpg.Connection, ended: Sequence[MessageResult], waiting: Sequence[Parked]
 ) -> None:
     """Write which results wait, for how long, and which no longer do."""
     fresh = [one for one in waiting if not one.parked_id]

@@ -18,7 +18,7 @@ from wallet_worker.store.errors import InvariantBrokenError
 from wallet_worker.telemetry import endpoints
 from wallet_worker.telemetry.health import Health
 from wallet_worker.telemetry.metrics import Metrics
-from wallet_worker.worker.app import CannotStartError, leaves, serve
+from wallet_worker.worker.app import CannotStartError, flatten, serve
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +39,7 @@ async def _main(settings: Settings) -> int:
         await _keep(settings, stopping)
     except* (CannotStartError, TopologyError, WrongUrlError, InvariantBrokenError) as group:
         failed = group.exceptions
-        for exc in leaves(group):
+        for exc in flatten(group):
             log.error("keeper.cannot_run", reason=str(exc))
     if failed:
         return 1

@@ -11,8 +11,8 @@ from uuid import UUID
 import structlog
 
 from wallet_worker.broker.publisher import Publisher
-from wallet_worker.core.facts import Outgoing
-from wallet_worker.failpoints import Failpoint, passing
+from wallet_worker.core.facts import OutboxMessage
+from wallet_worker.failpoints import Failpoint, failpoint
 from wallet_worker.store import outbox
 from wallet_worker.store.database import Database
 from wallet_worker.store.errors import UnavailableError
@@ -38,12 +38,12 @@ class Outbox:
         self._publisher = publisher
         self._health = health
         self._metrics = metrics
-        self._waiting: asyncio.Queue[Sequence[Outgoing]] = asyncio.Queue(BATCHES_WAITING_MAX)
+        self._waiting: asyncio.Queue[Sequence[OutboxMessage]] = asyncio.Queue(BATCHES_WAITING_MAX)
         self._confirmed: list[UUID] = []
         self._forgetting = asyncio.Lock()
         self._stalled = False
 
-    async def offer(self, rows: Sequence[Outgoing]) -> None:
+    async def enqueue(self, rows: Sequence[OutboxMessage]) -> None:
         """Publish committed rows soon; waits while too much is waiting, unless the broker takes nothing at all.
 
         While the broker takes nothing (a memory or disk alarm), rows are left to the relay, so that
@@ -65,14 +65,14 @@ class Outbox:
                 "publisher.stalled", detail="the broker confirms nothing; the outbox keeps what is due"
             )
 
-    def take_confirmed(self, at_least: int = TAKEN_ALONG_MIN) -> list[UUID]:
+    def claim_confirmed(self, at_least: int = TAKEN_ALONG_MIN) -> list[UUID]:
         """Return ids that the caller's transaction is to delete, none if there are fewer; `keep` them if it fails."""
         if len(self._confirmed) < at_least:
             return []
         taken, self._confirmed = self._confirmed, []
         return taken
 
-    def keep(self, ids: Sequence[UUID]) -> None:
+    def give_back(self, ids: Sequence[UUID]) -> None:
         """Have ids deleted by somebody else after all."""
         self._confirmed.extend(ids)
 
@@ -82,14 +82,14 @@ class Outbox:
             rows = await self._waiting.get()
             try:
                 confirmed = await self._publisher.publish(rows)
-                passing(Failpoint.AFTER_PUBLISH)
+                failpoint(Failpoint.AFTER_PUBLISH)
                 self._confirmed.extend(confirmed)
                 if confirmed:
                     self._stalled = False
             finally:
                 self._waiting.task_done()
 
-    async def forget(self) -> None:
+    async def delete_confirmed(self) -> None:
         """Delete confirmed rows that no batch took along, until cancelled."""
         while True:
             await asyncio.sleep(FORGET_SECONDS)
@@ -101,14 +101,14 @@ class Outbox:
         On return nothing is being deleted any more, by no other call either: who stops the worker waits for it here.
         """
         async with self._forgetting:
-            ids = self.take_confirmed(at_least=1)
+            ids = self.claim_confirmed(at_least=1)
             if not ids:
                 return
             try:
                 async with self._database.connection() as connection:
                     await outbox.delete(connection, ids)
             except UnavailableError:
-                self.keep(ids)
+                self.give_back(ids)
 
     async def drain(self, seconds: float) -> None:
         """Wait until all that was offered was tried, and then until what was confirmed is forgotten; `seconds` each."""
@@ -147,8 +147,8 @@ class Outbox:
             rows = await outbox.take_due(connection, RELAY_BATCH_MAX)
             if not rows:
                 return 0
-            confirmed, failed = await self._publish_apart(rows)
-            passing(Failpoint.AFTER_PUBLISH)
+            confirmed, failed = await self._publish_isolating_replies(rows)
+            failpoint(Failpoint.AFTER_PUBLISH)
             hopeless = [
                 row.message_id for row in failed if _is_reply(row) and row.attempts >= REPLY_ATTEMPTS_MAX
             ]
@@ -162,7 +162,9 @@ class Outbox:
             log.error("reply.given_up", messages=len(hopeless), detail="whoever asked may ask again")
         return len(rows)
 
-    async def _publish_apart(self, rows: Sequence[Outgoing]) -> tuple[set[UUID], list[Outgoing]]:
+    async def _publish_isolating_replies(
+        self, rows: Sequence[OutboxMessage]
+    ) -> tuple[set[UUID], list[OutboxMessage]]:
         """Return what was confirmed and what was not; some may not have been tried.
 
         Replies that failed before go last and one by one. Their address is a stranger's, and there are
@@ -180,5 +182,5 @@ class Outbox:
         return confirmed, failed
 
 
-def _is_reply(row: Outgoing) -> bool:
+def _is_reply(row: OutboxMessage) -> bool:
     return not row.exchange

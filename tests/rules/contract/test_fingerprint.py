@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.rules.contract import bodies
 from tests.rules.contract.bodies import JsonObject
-from wallet_schemas.fingerprint import Content, content, differing, fingerprint
+from wallet_schemas.fingerprint import Content, changed_fields, content, fingerprint
 from wallet_schemas.message import Message
 from wallet_schemas.parse import COMMANDS, RESULTS, parse
 from wallet_schemas.payments import PaymentResult
@@ -52,7 +52,7 @@ def test_another_spelling_is_the_same_content(good: JsonObject, changes: JsonObj
     one, other = said(good), said(good, **changes)
 
     assert fingerprint(one) == fingerprint(other)
-    assert differing(one, other) == []
+    assert changed_fields(one, other) == []
 
 
 @pytest.mark.parametrize(
@@ -85,15 +85,15 @@ def test_another_content_has_another_fingerprint_and_is_named(good: JsonObject, 
     one, other = said(good), said(good, **changes)
 
     assert fingerprint(one) != fingerprint(other)
-    assert differing(one, other) == differing(other, one) == sorted(changes)
+    assert changed_fields(one, other) == changed_fields(other, one) == sorted(changes)
 
 
 def test_a_freeze_and_an_unfreeze_differ() -> None:
-    assert differing(said(bodies.FREEZE), said(bodies.UNFREEZE, serial_no="F-1")) == ["type"]
+    assert changed_fields(said(bodies.FREEZE), said(bodies.UNFREEZE, serial_no="F-1")) == ["type"]
 
 
 def test_another_command_with_the_same_serial_number_differs_in_its_fields() -> None:
-    assert differing(said(bodies.OPEN), said(bodies.RECHARGE)) == [
+    assert changed_fields(said(bodies.OPEN), said(bodies.RECHARGE)) == [
         "amount",
         "recharge_type",
         "serial_no",

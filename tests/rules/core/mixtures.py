@@ -25,8 +25,8 @@ from tests.rules.core.world import (
     withdraw,
 )
 from wallet_schemas.values import OrderType
-from wallet_worker.core.context import Rules
-from wallet_worker.core.inbound import Incoming, Source
+from wallet_worker.core.context import Policy
+from wallet_worker.core.inbound import InboundMessage, Source
 from wallet_worker.core.limits import ANY_TYPE, AccountLimits, Limits, OrderLimits
 
 # Weighted by repetition: most of what arrives is in order, or there would be nothing to collide with.
@@ -71,7 +71,7 @@ MOMENTS = tuple(
 )
 """How long after a mixture something may be due."""
 
-LIMITED = Rules(
+LIMITED = Policy(
     limits=Limits(
         {
             ("basic", "TWD"): AccountLimits(
@@ -91,13 +91,13 @@ LIMITED = Rules(
 )
 """Rules under which much of a mixture is too much."""
 
-RULES = st.sampled_from([Rules(), LIMITED])
+RULES = st.sampled_from([Policy(), LIMITED])
 
 UNREADABLE: list[JsonObject] = [{"colour": "red"}, {"type": "order.recharge.v2"}, {"user_id": "u 1"}]
 
 
 @st.composite
-def opened(draw: st.DrawFn) -> Incoming:
+def opened(draw: st.DrawFn) -> InboundMessage:
     """Give a command to open an account."""
     return open_account(
         draw(REPLY_TO),
@@ -109,9 +109,9 @@ def opened(draw: st.DrawFn) -> Incoming:
 
 
 @st.composite
-def turned(draw: st.DrawFn) -> Incoming:
+def turned(draw: st.DrawFn) -> InboundMessage:
     """Give a command to freeze, unfreeze or close an account."""
-    turn: Callable[..., Incoming] = draw(st.sampled_from([freeze, unfreeze, unfreeze, close, close]))
+    turn: Callable[..., InboundMessage] = draw(st.sampled_from([freeze, unfreeze, unfreeze, close, close]))
     return turn(
         draw(REPLY_TO),
         serial_no=draw(SERIAL_NOS),
@@ -122,7 +122,7 @@ def turned(draw: st.DrawFn) -> Incoming:
 
 
 @st.composite
-def recharged(draw: st.DrawFn) -> Incoming:
+def recharged(draw: st.DrawFn) -> InboundMessage:
     """Give a command to recharge."""
     return recharge(
         draw(REPLY_TO),
@@ -135,9 +135,9 @@ def recharged(draw: st.DrawFn) -> Incoming:
 
 
 @st.composite
-def spent(draw: st.DrawFn) -> Incoming:
+def spent(draw: st.DrawFn) -> InboundMessage:
     """Give a command that takes money out of an account, or reserves it: withdraw, transfer or hold."""
-    kind: Callable[..., Incoming] = draw(st.sampled_from([withdraw, transfer, transfer, hold]))
+    kind: Callable[..., InboundMessage] = draw(st.sampled_from([withdraw, transfer, transfer, hold]))
     more: dict[str, Any] = {}
     if kind is transfer:
         more = {"to_user_id": draw(PAYEES), "to_account_type": draw(ACCOUNT_TYPES)}
@@ -155,7 +155,7 @@ def spent(draw: st.DrawFn) -> Incoming:
 
 
 @st.composite
-def refunded(draw: st.DrawFn) -> Incoming:
+def refunded(draw: st.DrawFn) -> InboundMessage:
     """Give a command to give a recharge back, or what is none."""
     return refund(
         draw(REPLY_TO),
@@ -167,7 +167,7 @@ def refunded(draw: st.DrawFn) -> Incoming:
 
 
 @st.composite
-def used(draw: st.DrawFn) -> Incoming:
+def used(draw: st.DrawFn) -> InboundMessage:
     """Give a command to capture or release a hold, or what is none."""
     if draw(st.booleans()):
         return release(draw(REPLY_TO), serial_no=draw(SERIAL_NOS), hold_serial_no=draw(HOLDS))
@@ -183,7 +183,7 @@ def used(draw: st.DrawFn) -> Incoming:
 
 
 @st.composite
-def paid(draw: st.DrawFn) -> Incoming:
+def paid(draw: st.DrawFn) -> InboundMessage:
     """Give a payment result, seldom forged."""
     keys: dict[str, Any] = {"keys": {}} if draw(st.integers(0, 9)) == 0 else {}
     return result(
@@ -198,7 +198,7 @@ def paid(draw: st.DrawFn) -> Incoming:
 
 
 @st.composite
-def unreadable(draw: st.DrawFn) -> Incoming:
+def unreadable(draw: st.DrawFn) -> InboundMessage:
     """Give bytes that are no message."""
     if draw(st.booleans()):
         return recharge(draw(REPLY_TO), serial_no=draw(SERIAL_NOS), **draw(st.sampled_from(UNREADABLE)))
@@ -207,17 +207,17 @@ def unreadable(draw: st.DrawFn) -> Incoming:
     )
     if draw(st.booleans()):
         return command(body, draw(REPLY_TO))
-    return Incoming(Source.RESULTS, body, reply_to=draw(REPLY_TO))
+    return InboundMessage(Source.RESULTS, body, reply_to=draw(REPLY_TO))
 
 
 @st.composite
-def ticked(draw: st.DrawFn) -> Incoming:
+def ticked(draw: st.DrawFn) -> InboundMessage:
     """Give a word of the clock about an order that is due, or is not, or is none."""
     return tick(draw(NUMBERS))
 
 
 @st.composite
-def mixtures(draw: st.DrawFn, max_size: int = 30, *, with_ticks: bool = False) -> list[Incoming]:
+def mixtures(draw: st.DrawFn, max_size: int = 30, *, with_ticks: bool = False) -> list[InboundMessage]:
     """Give messages of all kinds, in any order, with repeats; the clock's among them only if that is wanted."""
     kinds = [recharged(), paid(), paid(), paid(), spent(), spent(), spent(), refunded(), refunded()]
     kinds += [used(), used(), turned(), opened(), unreadable()]

@@ -19,37 +19,37 @@ from tests.rules.core.world import (
 )
 from wallet_schemas.codes import Code
 from wallet_schemas.values import AccountStatus, OrderType
-from wallet_worker.core.accounts import LIFE, Turn, diagram
-from wallet_worker.core.inbound import Incoming
-from wallet_worker.core.orders import KINDS
+from wallet_worker.core.accounts import ACCOUNT_TRANSITIONS, StatusChange, diagram
+from wallet_worker.core.inbound import InboundMessage
+from wallet_worker.core.orders import ORDER_SPECS
 
 ACTIVE, FROZEN, CLOSED = AccountStatus.ACTIVE, AccountStatus.FROZEN, AccountStatus.CLOSED
 
 # account is, what is asked: account becomes, the code, the event
 TABLE = [
-    (ACTIVE, Turn.FREEZE, FROZEN, Code.OK, "account.frozen.v1"),
-    (ACTIVE, Turn.UNFREEZE, ACTIVE, Code.OK, "account.unfrozen.v1"),
-    (ACTIVE, Turn.CLOSE, CLOSED, Code.OK, "account.closed.v1"),
-    (FROZEN, Turn.FREEZE, FROZEN, Code.OK, "account.frozen.v1"),
-    (FROZEN, Turn.UNFREEZE, ACTIVE, Code.OK, "account.unfrozen.v1"),
-    (FROZEN, Turn.CLOSE, CLOSED, Code.OK, "account.closed.v1"),
-    *((CLOSED, turn, CLOSED, Code.ACCOUNT_CLOSED, "command.refused.v1") for turn in Turn),
+    (ACTIVE, StatusChange.FREEZE, FROZEN, Code.OK, "account.frozen.v1"),
+    (ACTIVE, StatusChange.UNFREEZE, ACTIVE, Code.OK, "account.unfrozen.v1"),
+    (ACTIVE, StatusChange.CLOSE, CLOSED, Code.OK, "account.closed.v1"),
+    (FROZEN, StatusChange.FREEZE, FROZEN, Code.OK, "account.frozen.v1"),
+    (FROZEN, StatusChange.UNFREEZE, ACTIVE, Code.OK, "account.unfrozen.v1"),
+    (FROZEN, StatusChange.CLOSE, CLOSED, Code.OK, "account.closed.v1"),
+    *((CLOSED, turn, CLOSED, Code.ACCOUNT_CLOSED, "command.refused.v1") for turn in StatusChange),
 ]
-SAID: dict[Turn, Incoming] = {
-    Turn.FREEZE: freeze("upstream", serial_no="S-1"),
-    Turn.UNFREEZE: unfreeze("upstream", serial_no="S-1"),
-    Turn.CLOSE: close("upstream", serial_no="S-1"),
+SAID: dict[StatusChange, InboundMessage] = {
+    StatusChange.FREEZE: freeze("upstream", serial_no="S-1"),
+    StatusChange.UNFREEZE: unfreeze("upstream", serial_no="S-1"),
+    StatusChange.CLOSE: close("upstream", serial_no="S-1"),
 }
 
 
 def test_the_table_here_has_a_row_for_every_status_and_every_turn() -> None:
-    assert len(TABLE) == len(LIFE)
-    assert {(status, turn) for status, turn, *_ in TABLE} == set(LIFE)
+    assert len(TABLE) == len(ACCOUNT_TRANSITIONS)
+    assert {(status, turn) for status, turn, *_ in TABLE} == set(ACCOUNT_TRANSITIONS)
 
 
 @pytest.mark.parametrize(("status", "turn", "becomes", "code", "event"), TABLE)
 def test_an_account_becomes_what_was_asked_for_unless_it_is_closed(
-    status: AccountStatus, turn: Turn, becomes: AccountStatus, code: Code, event: str
+    status: AccountStatus, turn: StatusChange, becomes: AccountStatus, code: Code, event: str
 ) -> None:
     world = World()
     before = world.with_account(status)
@@ -74,7 +74,7 @@ def test_the_diagram_has_an_arrow_for_every_turn_that_leads_somewhere() -> None:
     lines = diagram().splitlines()
 
     assert lines[:2] == ["stateDiagram-v2", "    [*] --> active: account.open"]
-    assert len(lines) == 2 + sum(to is not None for to in LIFE.values())
+    assert len(lines) == 2 + sum(to is not None for to in ACCOUNT_TRANSITIONS.values())
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_only_what_is_empty_and_waits_for_nothing_is_closed(
     world = World()
     account = world.with_account(status, balance_minor=balance_minor)
     if order_type is not None:
-        world.with_order(KINDS[order_type].begins, account, order_type=order_type)
+        world.with_order(ORDER_SPECS[order_type].initial_status, account, order_type=order_type)
 
     assert world.tell_one(close()).code is code
 

@@ -19,7 +19,7 @@ from tests.rules.core.world import (
 )
 from wallet_schemas.names import PAYMENT_REQUESTS
 from wallet_schemas.values import OrderStatus, OrderType
-from wallet_worker.core.context import ASK_AFTER, Rules
+from wallet_worker.core.context import INQUIRY_AGES, Policy
 from wallet_worker.core.endings import Ending
 from wallet_worker.core.facts import Decision
 
@@ -29,9 +29,9 @@ HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 
 
-def _world(rules: Rules | None = None) -> World:
+def _world(rules: Policy | None = None) -> World:
     """Return a wallet with a user who has 300.00, a recharge that is done, and nothing that waits."""
-    world = World(rules=rules or Rules())
+    world = World(rules=rules or Policy())
     world.tell(open_account(), recharge(amount="300"), result(amount="300"))
     world.outgoing.clear()
     return world
@@ -52,9 +52,9 @@ def test_the_gateway_is_asked_at_each_age_and_a_last_time_when_the_recharge_expi
 
     ages = _asked(world, NOW + 3 * DAY)
 
-    assert ages == [*ASK_AFTER, DAY]
+    assert ages == [*INQUIRY_AGES, DAY]
     order = world.orders["R-2"]
-    assert (order.status, order.asked, order.due_at) == (OrderStatus.EXPIRED, 6, None)
+    assert (order.status, order.inquiries, order.due_at) == (OrderStatus.EXPIRED, 6, None)
 
 
 @pytest.mark.parametrize("order_type", [OrderType.WITHDRAW, OrderType.REFUND])
@@ -68,12 +68,12 @@ def test_after_the_last_age_a_payout_is_asked_about_again_and_again(order_type: 
     assert ages[:5] == [10 * MINUTE, 30 * MINUTE, 2 * HOUR, 12 * HOUR, 24 * HOUR]
     assert ages[5:] == [36 * HOUR, 48 * HOUR, 60 * HOUR, 72 * HOUR]
     assert world.orders["W-1"].status is OrderStatus.PENDING
-    assert world.orders["W-1"].asked == len(ages)
+    assert world.orders["W-1"].inquiries == len(ages)
 
 
 def test_a_deployment_chooses_the_ages_and_others_for_a_channel() -> None:
-    rules = Rules(
-        ask_after=(10 * MINUTE, 20 * MINUTE),
+    rules = Policy(
+        inquiry_ages=(10 * MINUTE, 20 * MINUTE),
         ask_after_by_channel={"bank_transfer": (HOUR,), "card": (MINUTE, 3 * MINUTE)},
     )
     world = _world(rules)
@@ -126,7 +126,7 @@ def test_a_worker_that_was_away_until_the_end_asks_once_and_expires_the_recharge
 
 
 def test_an_order_is_looked_at_when_it_expires_even_if_it_would_be_asked_about_later() -> None:
-    world = _world(Rules(recharge_expires_after=7 * MINUTE))
+    world = _world(Policy(recharge_expires_after=7 * MINUTE))
     world.tell(recharge(serial_no="R-2"))
 
     assert _asked(world, NOW + HOUR) == [MINUTE, 5 * MINUTE, 7 * MINUTE]
@@ -134,7 +134,7 @@ def test_an_order_is_looked_at_when_it_expires_even_if_it_would_be_asked_about_l
 
 
 def test_what_expires_before_the_first_age_is_asked_about_all_the_same() -> None:
-    world = _world(Rules(recharge_expires_after=SECOND))
+    world = _world(Policy(recharge_expires_after=SECOND))
     world.tell(recharge(serial_no="R-2"))
 
     (decision,) = world.sweep(NOW + SECOND)

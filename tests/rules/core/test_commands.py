@@ -24,11 +24,11 @@ from wallet_schemas.codes import Code
 from wallet_schemas.names import PAYMENT_REQUESTS, WALLET_EVENTS
 from wallet_schemas.values import AccountStatus, OrderStatus, OrderType, PaymentStatus
 from wallet_worker.core import accounts, orders
-from wallet_worker.core.context import Rules
+from wallet_worker.core.context import Policy
 from wallet_worker.core.endings import Ending
 from wallet_worker.core.facts import Facts
 from wallet_worker.core.ids import is_account_no
-from wallet_worker.core.inbound import Incoming
+from wallet_worker.core.inbound import InboundMessage
 from wallet_worker.core.orders import Effect
 
 SAID_AT = "2026-01-02T03:04:05.000006Z"
@@ -222,7 +222,7 @@ def test_amounts_are_told_with_the_digits_of_their_currency(currency: str, amoun
 
 
 def test_a_deployment_chooses_how_long_a_recharge_is_waited_for() -> None:
-    world = World(rules=Rules(recharge_expires_after=timedelta(minutes=30)))
+    world = World(rules=Policy(recharge_expires_after=timedelta(minutes=30)))
     world.tell(open_account())
 
     decision = world.tell_one(recharge())
@@ -232,7 +232,7 @@ def test_a_deployment_chooses_how_long_a_recharge_is_waited_for() -> None:
 
 
 def test_a_deployment_chooses_its_currencies() -> None:
-    world = World(rules=Rules(currencies=frozenset({"CHF"})))
+    world = World(rules=Policy(currencies=frozenset({"CHF"})))
 
     assert world.tell_one(open_account(currency="CHF")).code is Code.OK
     assert world.tell_one(open_account(serial_no="O-2")).code is Code.CURRENCY_NOT_SUPPORTED
@@ -260,7 +260,7 @@ def test_an_account_type_that_is_left_out_is_basic() -> None:
         result(reason="\0"),
     ],
 )
-def test_nobody_is_answered_who_did_not_ask(arrived: Incoming) -> None:
+def test_nobody_is_answered_who_did_not_ask(arrived: InboundMessage) -> None:
     world = _world()
     world.tell(recharge())
 
@@ -370,7 +370,7 @@ def test_other_content_under_a_used_serial_number_is_a_conflict_that_names_the_f
 
     decision = world.tell_one(recharge("upstream", **other))
 
-    assert (decision.ending, decision.code) == (Ending.CONFLICTED, Code.SERIAL_CONFLICT)
+    assert (decision.ending, decision.code) == (Ending.CONFLICT, Code.SERIAL_CONFLICT)
     (reply,) = told(decision)
     assert (reply.exchange, reply.routing_key) == ("", "upstream")
     assert reply.body == {
@@ -390,7 +390,7 @@ def test_another_type_under_a_used_serial_number_is_a_conflict() -> None:
 
     decision = world.tell_one(recharge("upstream", serial_no="O-1"))
 
-    assert decision.ending is Ending.CONFLICTED
+    assert decision.ending is Ending.CONFLICT
     assert replies(decision)[0]["different"] == ["amount", "recharge_type", "type"]
     assert world.orders == {}
 
@@ -411,7 +411,7 @@ def test_a_refused_serial_number_can_be_in_conflict_too() -> None:
 
     decision = world.tell_one(recharge("upstream", amount="7"))
 
-    assert decision.ending is Ending.CONFLICTED
+    assert decision.ending is Ending.CONFLICT
     assert replies(decision)[0]["different"] == ["amount"]
 
 
@@ -567,7 +567,7 @@ def test_the_diagram_has_an_arrow_for_every_row_of_the_table() -> None:
         told = [
             row
             for row, step in table.items()
-            if isinstance(row[1], PaymentStatus) or step.effect is not Effect.KEEP
+            if isinstance(row[1], PaymentStatus) or step.effect is not Effect.NO_CHANGE
         ]
         assert len(lines) == 2 + len(told)
     assert list(orders.diagrams()) == ["recharge", "withdraw and refund", "hold"]

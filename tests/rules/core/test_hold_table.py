@@ -9,8 +9,8 @@ from wallet_schemas.codes import Code
 from wallet_schemas.values import AccountStatus, OrderStatus, OrderType
 from wallet_worker.core import orders
 from wallet_worker.core.endings import Ending
-from wallet_worker.core.inbound import Incoming
-from wallet_worker.core.orders import HOLD, Clock, Happening, Use
+from wallet_worker.core.inbound import InboundMessage
+from wallet_worker.core.orders import HOLD, HoldAction, Signal, Timer
 
 ACTIVE, CAPTURED, RELEASED, EXPIRED = (
     OrderStatus.ACTIVE,
@@ -23,23 +23,31 @@ A_PART = capture(amount="40.00")
 THE_REST = capture(amount="100.00")
 
 # hold is, what happens: hold becomes, what is left of it, what payer and payee have then, the events
-TABLE: list[tuple[OrderStatus, Happening, OrderStatus, int, int, int, list[str]]] = [
-    (ACTIVE, Use.CAPTURE, ACTIVE, 6_000, 26_000, 4_000, ["order.succeeded.v1"]),
-    (ACTIVE, Use.CAPTURE_ALL, CAPTURED, 0, 20_000, 10_000, ["order.succeeded.v1", "order.captured.v1"]),
-    (ACTIVE, Use.RELEASE, RELEASED, 0, 30_000, 0, ["order.succeeded.v1", "order.released.v1"]),
-    (ACTIVE, Clock.EXPIRE, EXPIRED, 0, 30_000, 0, ["order.expired.v1"]),
+TABLE: list[tuple[OrderStatus, Signal, OrderStatus, int, int, int, list[str]]] = [
+    (ACTIVE, HoldAction.CAPTURE, ACTIVE, 6_000, 26_000, 4_000, ["order.succeeded.v1"]),
+    (
+        ACTIVE,
+        HoldAction.CAPTURE_ALL,
+        CAPTURED,
+        0,
+        20_000,
+        10_000,
+        ["order.succeeded.v1", "order.captured.v1"],
+    ),
+    (ACTIVE, HoldAction.RELEASE, RELEASED, 0, 30_000, 0, ["order.succeeded.v1", "order.released.v1"]),
+    (ACTIVE, Timer.EXPIRE, EXPIRED, 0, 30_000, 0, ["order.expired.v1"]),
     *(
         (one, use, one, 0, 30_000, 0, ["command.refused.v1"])
         for one in (CAPTURED, RELEASED, EXPIRED)
-        for use in Use
+        for use in HoldAction
     ),
-    *((one, Clock.EXPIRE, one, 0, 30_000, 0, []) for one in (CAPTURED, RELEASED, EXPIRED)),
+    *((one, Timer.EXPIRE, one, 0, 30_000, 0, []) for one in (CAPTURED, RELEASED, EXPIRED)),
 ]
-SAID: dict[Happening, Incoming] = {
-    Use.CAPTURE: A_PART,
-    Use.CAPTURE_ALL: THE_REST,
-    Use.RELEASE: release(),
-    Clock.EXPIRE: tick("H-1"),
+SAID: dict[Signal, InboundMessage] = {
+    HoldAction.CAPTURE: A_PART,
+    HoldAction.CAPTURE_ALL: THE_REST,
+    HoldAction.RELEASE: release(),
+    Timer.EXPIRE: tick("H-1"),
 }
 
 
@@ -61,7 +69,7 @@ def test_the_table_here_has_a_row_for_every_status_and_everything_that_may_happe
 )
 def test_what_happens_to_a_hold_is_what_the_contract_says(
     status: OrderStatus,
-    happening: Happening,
+    happening: Signal,
     becomes: OrderStatus,
     remaining_minor: int,
     payer_minor: int,
@@ -69,7 +77,7 @@ def test_what_happens_to_a_hold_is_what_the_contract_says(
     told: list[str],
 ) -> None:
     world = _world(status)
-    if happening is Clock.EXPIRE:
+    if happening is Timer.EXPIRE:
         world.now = OVER
 
     decision = world.tell_one(SAID[happening])
@@ -88,7 +96,7 @@ def test_what_happens_to_a_hold_is_what_the_contract_says(
 
 @pytest.mark.parametrize("key", list(HOLD))
 def test_a_table_of_holds_with_a_hole_is_found_at_import(
-    key: tuple[OrderStatus, Happening], monkeypatch: pytest.MonkeyPatch
+    key: tuple[OrderStatus, Signal], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(orders, "HOLD", {one: step for one, step in HOLD.items() if one != key})
 
@@ -100,7 +108,7 @@ def test_a_table_of_holds_with_a_hole_is_found_at_import(
 
 
 @pytest.mark.parametrize("message", [A_PART, THE_REST, release()])
-def test_a_hold_is_over_at_expires_at_whether_or_not_the_sweep_has_come_by(message: Incoming) -> None:
+def test_a_hold_is_over_at_expires_at_whether_or_not_the_sweep_has_come_by(message: InboundMessage) -> None:
     just_in_time, too_late = _world(), _world()
     just_in_time.now, too_late.now = OVER - timedelta(microseconds=1), OVER
 

@@ -23,8 +23,8 @@ from tests.rules.core.world import (
 )
 from wallet_schemas.codes import Code
 from wallet_schemas.values import AccountStatus, OrderStatus, OrderType
-from wallet_worker.core.context import Rules
-from wallet_worker.core.inbound import Incoming
+from wallet_worker.core.context import Policy
+from wallet_worker.core.inbound import InboundMessage
 from wallet_worker.core.limits import ANY_TYPE, AccountLimits, Limits, OrderLimits
 
 OK, TOO_MUCH = Code.OK, Code.LIMIT_EXCEEDED
@@ -41,19 +41,19 @@ def _world(
 ) -> World:
     """Return a wallet with limits, in which u-1 has money of a currency and u-2 an account."""
     limits = AccountLimits(balance_max_minor, {OrderType(name): one for name, one in orders.items()})
-    world = World(rules=Rules(limits=Limits({(account_type, currency): limits}, ZoneInfo(zone))))
+    world = World(rules=Policy(limits=Limits({(account_type, currency): limits}, ZoneInfo(zone))))
     world.with_account(balance_minor=balance_minor, currency=currency)
     world.with_account(user_id="u-2", currency=currency)
     return world
 
 
-def _codes(world: World, *arrived: Incoming) -> list[Code]:
+def _codes(world: World, *arrived: InboundMessage) -> list[Code]:
     return [one.code for one in world.tell(*arrived)]
 
 
 # One order
 
-MESSAGES: dict[OrderType, Incoming] = {
+MESSAGES: dict[OrderType, InboundMessage] = {
     OrderType.RECHARGE: recharge(serial_no="S-1", amount="100"),
     OrderType.WITHDRAW: withdraw(serial_no="S-1", amount="100"),
     OrderType.TRANSFER: transfer(serial_no="S-1", amount="100"),
@@ -143,7 +143,7 @@ OF_BASIC = AccountLimits(orders={OrderType.WITHDRAW: OrderLimits(amount_max_mino
 def test_a_type_of_account_has_its_own_limits_or_else_those_of_any_type(
     limits: dict[tuple[str, str], AccountLimits], amount: str, code: Code
 ) -> None:
-    world = World(rules=Rules(limits=Limits(limits)))
+    world = World(rules=Policy(limits=Limits(limits)))
     world.with_account(balance_minor=1_000_000)
 
     assert _codes(world, withdraw(amount=amount)) == [code]
@@ -241,7 +241,7 @@ def test_each_type_of_order_has_a_sum_of_its_own() -> None:
 
 def test_an_account_that_was_opened_in_the_batch_is_counted_too() -> None:
     limits = {("basic", "TWD"): AccountLimits(orders={OrderType.RECHARGE: OrderLimits(day_max_minor=10_000)})}
-    world = World(rules=Rules(limits=Limits(limits)))
+    world = World(rules=Policy(limits=Limits(limits)))
 
     assert _codes(world, open_account(), recharge(), recharge(serial_no="R-2")) == [OK, OK, TOO_MUCH]
 
@@ -325,7 +325,7 @@ def test_what_fails_on_the_day_after_gives_nothing_back_of_that_day() -> None:
         (capture(hold_serial_no="H-9", to_user_id="u-1", amount="50.01"), TOO_MUCH),
     ],
 )
-def test_nobody_is_paid_more_than_the_account_may_hold(message: Incoming, code: Code) -> None:
+def test_nobody_is_paid_more_than_the_account_may_hold(message: InboundMessage, code: Code) -> None:
     world = _world(balance_max_minor=15_000, balance_minor=10_000)
     payer = world.with_account(user_id="u-9", balance_minor=50_000)
     world.with_order(OrderStatus.ACTIVE, payer, "H-9", "100.00", OrderType.HOLD)

@@ -36,7 +36,7 @@ from tests.rules.core.world import (
 from wallet_schemas.money import to_text
 from wallet_schemas.values import OrderStatus, OrderType
 from wallet_worker.core.endings import Ending
-from wallet_worker.core.inbound import Incoming
+from wallet_worker.core.inbound import InboundMessage
 
 USERS = st.sampled_from(["u-1", "u-1", "u-1", "u-2", "u-2", "u-3"])
 PAYEES = st.sampled_from(["u-2", "u-3", "u-2", "u-3", "u-1"])
@@ -59,10 +59,10 @@ class Wallet(RuleBasedStateMachine):
         super().__init__()
         self.world = World()
         self.model = Model(NOW)
-        self.arrived: list[tuple[Incoming, str, frozenset[Ending]]] = []
+        self.arrived: list[tuple[InboundMessage, str, frozenset[Ending]]] = []
         """What is not told yet, the code that it shall get, and how it may end."""
         self.outcomes: dict[str, tuple[Row, str]] = {}
-        self.sent: list[tuple[Callable[..., Incoming], Row]] = []
+        self.sent: list[tuple[Callable[..., InboundMessage], Row]] = []
 
     @initialize(amounts=st.tuples(RICH, RICH))
     def there_are_users_with_money(self, amounts: tuple[int, int]) -> None:
@@ -81,7 +81,7 @@ class Wallet(RuleBasedStateMachine):
         self._ask(open_account, user_id=user_id, currency=currency)
 
     @rule(turn=st.sampled_from([freeze, unfreeze, unfreeze, close]), user_id=USERS, currency=CURRENCIES)
-    def turn(self, turn: Callable[..., Incoming], user_id: str, currency: str) -> None:
+    def turn(self, turn: Callable[..., InboundMessage], user_id: str, currency: str) -> None:
         """Freeze, unfreeze or close an account."""
         self._ask(turn, user_id=user_id, currency=currency)
 
@@ -209,7 +209,7 @@ class Wallet(RuleBasedStateMachine):
         self.settle()
         self.the_wallet_holds_what_the_model_holds()
 
-    def _ask(self, message: Callable[..., Incoming], **said: Any) -> str:
+    def _ask(self, message: Callable[..., InboundMessage], **said: Any) -> str:
         """Have a command told, and return its serial number."""
         serial_no = str(said.setdefault("serial_no", f"S-{len(self.outcomes) + 1}"))
         arrived = message(**{**said, **_as_text(said)})
@@ -220,7 +220,7 @@ class Wallet(RuleBasedStateMachine):
             ending = Ending.APPLIED if self.outcomes[serial_no][1] == "OK" else Ending.REFUSED
         first, code = self.outcomes[serial_no]
         if first != said_as:
-            code, ending = "SERIAL_CONFLICT", Ending.CONFLICTED
+            code, ending = "SERIAL_CONFLICT", Ending.CONFLICT
         self.arrived.append((arrived, code, frozenset({ending})))
         self.sent.append((message, said))
         return serial_no

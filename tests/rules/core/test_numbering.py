@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.rules.core.mixtures import UNHURRIED
-from wallet_worker.core.ids import ENTROPY_BYTES, Draw, account_no, is_account_no, luhn_digit, uuid7
+from wallet_worker.core.ids import ENTROPY_BYTES, FreshIds, account_no, is_account_no, luhn_digit, uuid7
 
 TIMES = st.datetimes(
     min_value=datetime(1970, 1, 1),  # noqa: DTZ001 - Hypothesis wants them naive
@@ -105,7 +105,7 @@ def test_a_uuid_of_the_standard_s_example_comes_out() -> None:
 @UNHURRIED
 @given(at=TIMES, entropy=st.binary(min_size=ENTROPY_BYTES, max_size=ENTROPY_BYTES))
 def test_a_draw_gives_the_same_identifiers_each_time(at: datetime, entropy: bytes) -> None:
-    one, other = Draw(entropy), Draw(entropy)
+    one, other = FreshIds(entropy), FreshIds(entropy)
 
     assert one.order_id(at) == other.order_id(at)
     assert one.account_no(at) == other.account_no(at)
@@ -119,7 +119,7 @@ def test_no_two_identifiers_of_a_draw_share_a_byte() -> None:
     at = datetime(2026, 1, 2, tzinfo=UTC)
 
     def identifiers(entropy: bytes) -> list[object]:
-        draw = Draw(entropy)
+        draw = FreshIds(entropy)
         return [draw.order_id(at), *(draw.event_id(at, number) for number in range(3)), draw.account_no(at)]
 
     nothing = bytes(ENTROPY_BYTES)

@@ -12,7 +12,7 @@ from wallet_schemas.codes import Code
 from wallet_schemas.values import AccountStatus, OrderStatus, OrderType, PaymentStatus
 from wallet_worker.core import orders
 from wallet_worker.core.endings import Ending
-from wallet_worker.core.orders import KINDS, RECHARGE, Effect, Happening, Step
+from wallet_worker.core.orders import ORDER_SPECS, RECHARGE, Effect, Signal, Transition
 
 PENDING, SUCCEEDED, FAILED, EXPIRED = (
     OrderStatus.PENDING,
@@ -43,7 +43,9 @@ def test_the_table_here_has_a_row_for_every_status_and_every_result() -> None:
 
     assert len(rows) == len(TABLE)
     assert rows == {(one, other) for one, other in RECHARGE if isinstance(other, PaymentStatus)}
-    assert rows == {(one, other) for one in KINDS[OrderType.RECHARGE].statuses for other in PaymentStatus}
+    assert rows == {
+        (one, other) for one in ORDER_SPECS[OrderType.RECHARGE].statuses for other in PaymentStatus
+    }
 
 
 @pytest.mark.parametrize(("status", "said", "becomes", "moves", "late", "event", "answer", "code"), TABLE)
@@ -140,13 +142,13 @@ def test_money_arrives_in_a_frozen_account() -> None:
     assert world.user().status is AccountStatus.FROZEN
 
 
-def _without(key: tuple[OrderStatus, Happening]) -> Mapping[tuple[OrderStatus, Happening], Step]:
+def _without(key: tuple[OrderStatus, Signal]) -> Mapping[tuple[OrderStatus, Signal], Transition]:
     return MappingProxyType({one: step for one, step in RECHARGE.items() if one != key})
 
 
 @pytest.mark.parametrize("key", list(RECHARGE))
 def test_a_table_with_a_hole_is_found_at_import(
-    key: tuple[OrderStatus, Happening], monkeypatch: pytest.MonkeyPatch
+    key: tuple[OrderStatus, Signal], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(orders, "RECHARGE", _without(key))
 
@@ -154,12 +156,12 @@ def test_a_table_with_a_hole_is_found_at_import(
         orders._check_total()
 
 
-@pytest.mark.parametrize("effect", [Effect.REPEAT, Effect.KEEP, Effect.CONTRADICTION])
+@pytest.mark.parametrize("effect", [Effect.DUPLICATE, Effect.NO_CHANGE, Effect.CONTRADICTION])
 def test_a_row_that_moves_a_status_without_an_effect_is_found_at_import(
     effect: Effect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = (PENDING, PaymentStatus.FAILED)
-    monkeypatch.setattr(orders, "RECHARGE", {**RECHARGE, key: Step(effect, FAILED)})
+    monkeypatch.setattr(orders, "RECHARGE", {**RECHARGE, key: Transition(effect, FAILED)})
 
     with pytest.raises(AssertionError, match="cannot end"):
         orders._check_total()
@@ -167,7 +169,7 @@ def test_a_row_that_moves_a_status_without_an_effect_is_found_at_import(
 
 def test_the_check_runs_at_import() -> None:
     source = inspect.getsource(orders)
-    row = "        (_EXPIRED, PaymentStatus.UNKNOWN): Step(Effect.KEEP, _EXPIRED),\n"
+    row = "        (_EXPIRED, PaymentStatus.UNKNOWN): Transition(Effect.NO_CHANGE, _EXPIRED),\n"
     assert source.count(row) == 1
 
     with pytest.raises(AssertionError, match="not total"):

@@ -20,8 +20,8 @@ from tests.rules.core.world import (
     withdraw,
 )
 from wallet_schemas.values import AccountStatus, OrderStatus
-from wallet_worker.core.facts import Command
-from wallet_worker.core.inbound import Incoming
+from wallet_worker.core.facts import StoredCommand
+from wallet_worker.core.inbound import InboundMessage
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def of(user_id: str, serial_no: str, **changes: str) -> dict[str, str]:
     return {"user_id": user_id, "serial_no": serial_no, "amount": "10.00", **changes}
 
 
-def early(world: World, *arrived: Incoming) -> list[str]:
+def early(world: World, *arrived: InboundMessage) -> list[str]:
     """Return the serial numbers that were written before the last message of the batch was decided."""
     world.written.clear()
     world.tell(*arrived, freeze(user_id="bob", serial_no="LAST"))
@@ -47,7 +47,7 @@ def early(world: World, *arrived: Incoming) -> list[str]:
     return [number for part in parts for number in _serial_nos(part.commands)]
 
 
-def _serial_nos(commands: Sequence[Command]) -> list[str]:
+def _serial_nos(commands: Sequence[StoredCommand]) -> list[str]:
     return [command.serial_no for command in commands]
 
 
@@ -77,7 +77,7 @@ def test_what_locked_an_account_is_written_at_once(world: World) -> None:
     ],
     ids=["opening", "no account", "no such currency", "no payee", "no hold"],
 )
-def test_what_had_nothing_to_lock_waits_for_the_end(world: World, unlocked: Incoming) -> None:
+def test_what_had_nothing_to_lock_waits_for_the_end(world: World, unlocked: InboundMessage) -> None:
     assert early(world, unlocked, recharge(**of("bob", "R-2"))) == ["R-2"]
 
 

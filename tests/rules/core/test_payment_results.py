@@ -29,9 +29,9 @@ from wallet_schemas.signature import sign
 from wallet_schemas.values import AccountStatus, OrderStatus, ProcessingStatus
 from wallet_worker.core.accounts import SystemKey, SystemName
 from wallet_worker.core.endings import Ending
-from wallet_worker.core.inbound import Incoming, Source, Unreadable, read
+from wallet_worker.core.inbound import InboundMessage, InvalidMessage, Source, read
 from wallet_worker.core.ledger import BALANCE_MAX_MINOR
-from wallet_worker.core.payment_results import PARKED_FOR
+from wallet_worker.core.payment_results import PARK_DELAYS
 
 SAID_AT = "2026-01-02T03:04:05.000006Z"
 SAID_NEXT_DAY = "2026-01-03T03:04:05.000006Z"
@@ -283,7 +283,7 @@ def test_a_result_without_an_order_waits_5_s_then_30_s_then_5_min_and_is_a_dead_
         at = decision.due_at
         (decision,) = world.sweep(at)
 
-    assert waits == [timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=5)] == list(PARKED_FOR)
+    assert waits == [timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=5)] == list(PARK_DELAYS)
     assert (decision.ending, decision.code) == (Ending.REJECTED, Code.ORDER_NOT_FOUND)
     assert replies(decision) == [
         {
@@ -327,7 +327,7 @@ def test_a_result_for_a_command_that_was_refused_finds_no_order() -> None:
         result("gateway")._replace(signature=17),
     ],
 )
-def test_what_the_gateway_did_not_sign_moves_nothing(arrived: Incoming) -> None:
+def test_what_the_gateway_did_not_sign_moves_nothing(arrived: InboundMessage) -> None:
     world = _world()
     before = dict(world.orders)
 
@@ -350,7 +350,7 @@ def test_what_the_gateway_did_not_sign_moves_nothing(arrived: Incoming) -> None:
 def test_without_keys_every_result_is_refused() -> None:
     read_as = read(result(), {})
 
-    assert isinstance(read_as, Unreadable)
+    assert isinstance(read_as, InvalidMessage)
     assert read_as.code is Code.BAD_SIGNATURE
 
 
@@ -360,25 +360,25 @@ def test_either_of_two_keys_is_good_while_they_rotate() -> None:
 
     for signing in (["new"], ["old"], ["new", "old"]):
         header = sign(body, keys, SIGNED_AT_UNIX, key_ids=signing)
-        message = read(Incoming(Source.RESULTS, body, signature=header), {"old": "o"})
+        message = read(InboundMessage(Source.RESULTS, body, signature=header), {"old": "o"})
         assert isinstance(message, PaymentResult) == ("old" in signing)
 
 
 def test_a_signature_has_no_age_limit() -> None:
     body = changed(bodies.RESULT, {})
-    old = Incoming(Source.RESULTS, body, signature=sign(body, KEYS, int(LONG_AGO.timestamp())))
+    old = InboundMessage(Source.RESULTS, body, signature=sign(body, KEYS, int(LONG_AGO.timestamp())))
 
-    assert not isinstance(read(old, KEYS), Unreadable)
+    assert not isinstance(read(old, KEYS), InvalidMessage)
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff", b"{}", b'{"payment_order_no": ""}'])
 def test_what_has_no_order_number_cannot_be_answered(body: bytes) -> None:
-    decision = World().tell_one(Incoming(Source.RESULTS, body, reply_to="gateway"))
+    decision = World().tell_one(InboundMessage(Source.RESULTS, body, reply_to="gateway"))
 
     assert (decision.ending, decision.code, decision.outgoing) == (Ending.REJECTED, Code.MALFORMED, ())
 
 
-def _good(one: Incoming, source: Source) -> Any:
+def _good(one: InboundMessage, source: Source) -> Any:
     return one._replace(source=source)
 
 
@@ -390,7 +390,7 @@ def _good(one: Incoming, source: Source) -> Any:
         command(changed(bodies.GET_ACCOUNT, {}), "somebody"),
     ],
 )
-def test_a_type_of_another_queue_is_not_taken(arrived: Incoming) -> None:
+def test_a_type_of_another_queue_is_not_taken(arrived: InboundMessage) -> None:
     decision = _world().tell_one(arrived)
 
     assert (decision.ending, decision.code) == (Ending.REJECTED, Code.UNSUPPORTED_TYPE)

@@ -10,7 +10,7 @@ from wallet_schemas.codes import Code
 from wallet_schemas.values import AccountStatus, OrderStatus, OrderType, PaymentStatus
 from wallet_worker.core import orders
 from wallet_worker.core.endings import Ending
-from wallet_worker.core.orders import KINDS, PAYOUT, Clock, Effect, Order, Step
+from wallet_worker.core.orders import ORDER_SPECS, PAYOUT, Effect, Order, Timer, Transition
 
 PENDING, SUCCEEDED, FAILED = OrderStatus.PENDING, OrderStatus.SUCCEEDED, OrderStatus.FAILED
 PAYOUTS = pytest.mark.parametrize("order_type", [OrderType.WITHDRAW, OrderType.REFUND])
@@ -46,7 +46,7 @@ def test_the_table_here_has_a_row_for_every_status_and_every_result() -> None:
     assert len(rows) == len(TABLE)
     assert rows == {(one, other) for one, other in PAYOUT if isinstance(other, PaymentStatus)}
     for order_type in (OrderType.WITHDRAW, OrderType.REFUND):
-        assert KINDS[order_type].table is PAYOUT
+        assert ORDER_SPECS[order_type].table is PAYOUT
 
 
 @PAYOUTS
@@ -130,7 +130,7 @@ def test_a_payout_never_ends_by_itself_and_is_asked_about_for_ever(order_type: O
     decision = world.tell_one(tick("W-1"))
 
     order = world.orders["W-1"]
-    assert (order.status, order.asked) == (PENDING, 1)
+    assert (order.status, order.inquiries) == (PENDING, 1)
     assert order.due_at is not None
     assert order.due_at > NOW > LONG_AGO
     assert (world.user().balance_minor, world.user().reserved_minor) == (30_000, 10_000)
@@ -140,7 +140,7 @@ def test_a_payout_never_ends_by_itself_and_is_asked_about_for_ever(order_type: O
 
 @pytest.mark.parametrize("key", list(PAYOUT))
 def test_a_table_of_payouts_with_a_hole_is_found_at_import(
-    key: tuple[OrderStatus, orders.Happening], monkeypatch: pytest.MonkeyPatch
+    key: tuple[OrderStatus, orders.Signal], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(orders, "PAYOUT", {one: step for one, step in PAYOUT.items() if one != key})
 
@@ -151,16 +151,24 @@ def test_a_table_of_payouts_with_a_hole_is_found_at_import(
 @pytest.mark.parametrize(
     ("table", "key", "step"),
     [
-        ("PAYOUT", (PENDING, PaymentStatus.SUCCEEDED), Step(Effect.KEEP, SUCCEEDED)),
-        ("PAYOUT", (PENDING, PaymentStatus.FAILED), Step(Effect.GIVE_BACK, PENDING)),
-        ("PAYOUT", (PENDING, Clock.ASK), Step(Effect.ASK, FAILED)),
-        ("HOLD", (OrderStatus.ACTIVE, Clock.EXPIRE), Step(Effect.GIVE_BACK, OrderStatus.ACTIVE)),
-        ("HOLD", (OrderStatus.ACTIVE, orders.Use.CAPTURE), Step(Effect.DEBIT, OrderStatus.CAPTURED)),
-        ("HOLD", (OrderStatus.RELEASED, orders.Use.CAPTURE), Step(Effect.DEBIT, OrderStatus.RELEASED)),
+        ("PAYOUT", (PENDING, PaymentStatus.SUCCEEDED), Transition(Effect.NO_CHANGE, SUCCEEDED)),
+        ("PAYOUT", (PENDING, PaymentStatus.FAILED), Transition(Effect.RELEASE_RESERVE, PENDING)),
+        ("PAYOUT", (PENDING, Timer.ASK), Transition(Effect.INQUIRE, FAILED)),
+        ("HOLD", (OrderStatus.ACTIVE, Timer.EXPIRE), Transition(Effect.RELEASE_RESERVE, OrderStatus.ACTIVE)),
+        (
+            "HOLD",
+            (OrderStatus.ACTIVE, orders.HoldAction.CAPTURE),
+            Transition(Effect.DEBIT, OrderStatus.CAPTURED),
+        ),
+        (
+            "HOLD",
+            (OrderStatus.RELEASED, orders.HoldAction.CAPTURE),
+            Transition(Effect.DEBIT, OrderStatus.RELEASED),
+        ),
     ],
 )
 def test_a_row_whose_effect_and_status_do_not_fit_is_found_at_import(
-    table: str, key: tuple[OrderStatus, orders.Happening], step: Step, monkeypatch: pytest.MonkeyPatch
+    table: str, key: tuple[OrderStatus, orders.Signal], step: Transition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(orders, table, {**getattr(orders, table), key: step})
 

@@ -31,8 +31,8 @@ from tests.rules.core.world import (
 )
 from wallet_schemas.codes import Code
 from wallet_schemas.values import AccountStatus, OrderStatus, OrderType
-from wallet_worker.core.context import Rules
-from wallet_worker.core.inbound import Incoming
+from wallet_worker.core.context import Policy
+from wallet_worker.core.inbound import InboundMessage
 from wallet_worker.core.ledger import BALANCE_MAX_MINOR
 from wallet_worker.core.limits import AccountLimits, Limits, OrderLimits
 
@@ -41,7 +41,7 @@ Row = tuple[JsonObject, Code]
 ORDER = list(Code)
 TOO_MUCH = "9" * 30
 NO_TEXT = "\0"
-RULES = Rules(
+RULES = Policy(
     limits=Limits(
         {
             ("basic", "TWD"): AccountLimits(
@@ -96,7 +96,7 @@ def _world() -> World:
 class Table(NamedTuple):
     """A message in which everything is wrong, and rows of what is mended next and what is said then."""
 
-    message: Callable[..., Incoming]
+    message: Callable[..., InboundMessage]
     wrong: JsonObject
     rows: list[Row]
 
@@ -373,7 +373,7 @@ def _steps(table: Table) -> list[tuple[JsonObject, Code]]:
 
 @pytest.mark.parametrize(("message", "changes", "code"), _all_steps())
 def test_a_message_gets_the_first_code_that_fits(
-    message: Callable[..., Incoming], changes: JsonObject, code: Code
+    message: Callable[..., InboundMessage], changes: JsonObject, code: Code
 ) -> None:
     world = _world()
     before = (dict(world.orders), dict(world.accounts), list(world.entries))
@@ -394,7 +394,7 @@ COMMON: dict[Code, JsonObject] = {
 }
 OF_ACCOUNTS: dict[Code, JsonObject] = {**COMMON, Code.CURRENCY_NOT_SUPPORTED: {"currency": "XYZ"}}
 OF_ORDERS: dict[Code, JsonObject] = {**OF_ACCOUNTS, Code.AMOUNT_OUT_OF_RANGE: {"amount": TOO_MUCH}}
-FAULTS: dict[str, tuple[Callable[..., Incoming], JsonObject, dict[Code, JsonObject]]] = {
+FAULTS: dict[str, tuple[Callable[..., InboundMessage], JsonObject, dict[Code, JsonObject]]] = {
     "freeze": (
         freeze,
         {"user_id": "u-active"},
@@ -468,7 +468,7 @@ FAULTS: dict[str, tuple[Callable[..., Incoming], JsonObject, dict[Code, JsonObje
 
 @pytest.mark.parametrize(("message", "good", "faults"), FAULTS.values(), ids=FAULTS)
 def test_of_any_faults_together_the_first_code_is_given(
-    message: Callable[..., Incoming], good: JsonObject, faults: dict[Code, JsonObject]
+    message: Callable[..., InboundMessage], good: JsonObject, faults: dict[Code, JsonObject]
 ) -> None:
     for chosen in product((False, True), repeat=len(faults)):
         codes = [code for code, is_in in zip(faults, chosen, strict=True) if is_in]
@@ -551,7 +551,7 @@ def test_only_a_recharge_that_has_succeeded_is_given_back(number: str, said: str
         transfer(user_id="u-rich", to_user_id="u-full", amount="1.00"),
     ],
 )
-def test_a_balance_that_would_leave_64_bits_is_no_amount_for_this_wallet(message: Incoming) -> None:
+def test_a_balance_that_would_leave_64_bits_is_no_amount_for_this_wallet(message: InboundMessage) -> None:
     world = _world()
     world.with_account(user_id="u-full", balance_minor=BALANCE_MAX_MINOR - 99)
     before = (dict(world.orders), dict(world.accounts), list(world.entries))
@@ -562,18 +562,18 @@ def test_a_balance_that_would_leave_64_bits_is_no_amount_for_this_wallet(message
     assert (world.orders, world.accounts, world.entries) == before
 
 
-def _not_json() -> Incoming:
+def _not_json() -> InboundMessage:
     return command(b"{")
 
 
-def _other_queue() -> Incoming:
+def _other_queue() -> InboundMessage:
     return command(changed(bodies.RESULT, {}))
 
 
 @pytest.mark.parametrize(
     ("arrived", "code"), [(_not_json(), Code.MALFORMED), (_other_queue(), Code.UNSUPPORTED_TYPE)]
 )
-def test_what_is_not_for_this_queue_is_never_decided(arrived: Incoming, code: Code) -> None:
+def test_what_is_not_for_this_queue_is_never_decided(arrived: InboundMessage, code: Code) -> None:
     world = _world()
     orders, entries = dict(world.orders), list(world.entries)
 

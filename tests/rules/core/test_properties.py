@@ -12,11 +12,11 @@ from tests.rules.core.mixtures import BEFORE, BEFORE_SERIAL_NOS, LIMITED, MOMENT
 from tests.rules.core.world import NOW, World, close, hold, open_account, recharge, release, result
 from tests.workers import KEYS
 from wallet_schemas.values import OrderStatus, OrderType
-from wallet_worker.core.context import Circumstances, Rules
+from wallet_worker.core.context import DecisionContext, Policy
 from wallet_worker.core.decide import decide
-from wallet_worker.core.ids import ENTROPY_BYTES, Draw
-from wallet_worker.core.inbound import Incoming, Unreadable, read
-from wallet_worker.core.orders import KINDS
+from wallet_worker.core.ids import ENTROPY_BYTES, FreshIds
+from wallet_worker.core.inbound import InboundMessage, InvalidMessage, read
+from wallet_worker.core.orders import ORDER_SPECS
 
 SAID = st.sampled_from(["succeeded", "failed", "unknown"])
 # PostgreSQL's clock as a machine may set it, an hour or a year off.
@@ -27,8 +27,8 @@ CLOCKS = st.datetimes(
 )
 
 
-def _world(rules: Rules | None = None, now: datetime = NOW) -> World:
-    world = World(rules=rules or Rules(), now=now)
+def _world(rules: Policy | None = None, now: datetime = NOW) -> World:
+    world = World(rules=rules or Policy(), now=now)
     world.tell(*BEFORE)
     return world
 
@@ -41,20 +41,20 @@ def _world(rules: Rules | None = None, now: datetime = NOW) -> World:
         result(payment_order_no="S-1"),
         open_account(currency="XYZ"),
     ],
-    Rules(),
+    Policy(),
     set(),
 )
-@example([open_account(serial_no="S-1", currency="XYZ"), result(payment_order_no="S-1")], Rules(), set())
+@example([open_account(serial_no="S-1", currency="XYZ"), result(payment_order_no="S-1")], Policy(), set())
 @example(
     [hold(serial_no="S-1", user_id="u-hot"), release(serial_no="S-2", hold_serial_no="S-1")],
     LIMITED,
     set(MOMENTS),
 )
 @example(
-    [open_account(serial_no="S-1", user_id="u-2"), close(serial_no="S-2", user_id="u-2")], Rules(), set()
+    [open_account(serial_no="S-1", user_id="u-2"), close(serial_no="S-2", user_id="u-2")], Policy(), set()
 )
 def test_a_batch_equals_the_same_messages_one_by_one(
-    arrived: list[Incoming], rules: Rules, moments: set[timedelta]
+    arrived: list[InboundMessage], rules: Policy, moments: set[timedelta]
 ) -> None:
     at_once, one_by_one = _world(rules), _world(rules)
 
@@ -71,7 +71,7 @@ def test_a_batch_equals_the_same_messages_one_by_one(
 @UNHURRIED
 @given(arrived=mixtures(with_ticks=True), rules=RULES, data=st.data())
 def test_it_does_not_matter_where_batches_are_cut(
-    arrived: list[Incoming], rules: Rules, data: st.DataObject
+    arrived: list[InboundMessage], rules: Policy, data: st.DataObject
 ) -> None:
     cuts = sorted(data.draw(st.sets(st.integers(0, len(arrived)), max_size=5)))
     at_once, in_parts = _world(rules), _world(rules)
@@ -86,10 +86,10 @@ def test_it_does_not_matter_where_batches_are_cut(
 @UNHURRIED
 @given(arrived=mixtures(), moment=st.sampled_from(MOMENTS), rules=RULES)
 def test_a_serial_number_has_one_outcome_for_ever(
-    arrived: list[Incoming], moment: timedelta, rules: Rules
+    arrived: list[InboundMessage], moment: timedelta, rules: Policy
 ) -> None:
     world = _world(rules)
-    asked = [Incoming(one.source, one.body, "upstream", signature=one.signature) for one in arrived]
+    asked = [InboundMessage(one.source, one.body, "upstream", signature=one.signature) for one in arrived]
 
     world.tell(*asked)
     world.sweep(NOW + moment)
@@ -109,7 +109,7 @@ def test_a_serial_number_has_one_outcome_for_ever(
 
 @UNHURRIED
 @given(arrived=mixtures(), rules=RULES)
-def test_everything_a_second_time_moves_nothing(arrived: list[Incoming], rules: Rules) -> None:
+def test_everything_a_second_time_moves_nothing(arrived: list[InboundMessage], rules: Policy) -> None:
     world = _world(rules)
     world.tell(*arrived)
     # What came before its order is applied now, and not when it is repeated.
@@ -124,7 +124,7 @@ def test_everything_a_second_time_moves_nothing(arrived: list[Incoming], rules: 
 
 @UNHURRIED
 @given(
-    status=st.sampled_from(sorted(KINDS[OrderType.RECHARGE].statuses)),
+    status=st.sampled_from(sorted(ORDER_SPECS[OrderType.RECHARGE].statuses)),
     said=st.lists(SAID, max_size=6),
     repeated=st.lists(st.integers(0, 5), max_size=6),
     data=st.data(),
@@ -155,7 +155,7 @@ def test_any_order_and_repetition_of_results_ends_in_the_same_ledger(
 @UNHURRIED
 @given(
     order_type=st.sampled_from([OrderType.WITHDRAW, OrderType.REFUND]),
-    status=st.sampled_from(sorted(KINDS[OrderType.WITHDRAW].statuses)),
+    status=st.sampled_from(sorted(ORDER_SPECS[OrderType.WITHDRAW].statuses)),
     said=st.lists(SAID, max_size=6),
     repeated=st.lists(st.integers(0, 5), max_size=6),
     data=st.data(),
@@ -196,7 +196,9 @@ def test_the_first_thing_that_is_said_of_a_payout_counts_whatever_comes_before_a
 
 @UNHURRIED
 @given(arrived=mixtures(), again=st.lists(st.sampled_from(MOMENTS), min_size=1, max_size=4))
-def test_what_the_time_has_done_it_does_not_do_again(arrived: list[Incoming], again: list[timedelta]) -> None:
+def test_what_the_time_has_done_it_does_not_do_again(
+    arrived: list[InboundMessage], again: list[timedelta]
+) -> None:
     world = _world()
     world.tell(*arrived)
     for moment in sorted(again):
@@ -250,7 +252,7 @@ def test_results_of_several_orders_of_one_account_can_come_in_any_order(
 @UNHURRIED
 @given(batches=st.lists(st.tuples(CLOCKS, mixtures(max_size=8)), min_size=1, max_size=6))
 def test_times_never_run_backwards_whatever_the_clock_does(
-    batches: list[tuple[datetime, list[Incoming]]],
+    batches: list[tuple[datetime, list[InboundMessage]]],
 ) -> None:
     world = _world()
     for now, arrived in batches:
@@ -271,7 +273,7 @@ def test_times_never_run_backwards_whatever_the_clock_does(
 
 @UNHURRIED
 @given(clocks=st.lists(CLOCKS, min_size=2, max_size=2), arrived=mixtures(max_size=12))
-def test_the_clock_decides_nothing(clocks: list[datetime], arrived: list[Incoming]) -> None:
+def test_the_clock_decides_nothing(clocks: list[datetime], arrived: list[InboundMessage]) -> None:
     endings = []
     for now in clocks:
         world = _world(now=now)
@@ -283,14 +285,14 @@ def test_the_clock_decides_nothing(clocks: list[datetime], arrived: list[Incomin
 @UNHURRIED
 @given(before=mixtures(), arrived=mixtures(max_size=1, with_ticks=True))
 def test_deciding_changes_nothing_and_always_says_the_same(
-    before: list[Incoming], arrived: list[Incoming]
+    before: list[InboundMessage], arrived: list[InboundMessage]
 ) -> None:
     world = _world(LIMITED)
     world.tell(*before)
     message = read(arrived[0], KEYS)
-    facts = world._load([] if isinstance(message, Unreadable) else [message])
+    facts = world._load([] if isinstance(message, InvalidMessage) else [message])
     untouched = deepcopy(facts)
-    circumstances = Circumstances(world.rules, arrived[0], Draw(bytes(ENTROPY_BYTES), 9_999), NOW)
+    circumstances = DecisionContext(world.rules, arrived[0], FreshIds(bytes(ENTROPY_BYTES), 9_999), NOW)
 
     decided = decide(message, facts, circumstances)
 

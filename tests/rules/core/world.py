@@ -23,15 +23,15 @@ from wallet_schemas.names import PAYMENT_REQUESTS, WALLET_EVENTS
 from wallet_schemas.signature import sign
 from wallet_schemas.values import AccountStatus, Direction, OrderStatus, OrderType
 from wallet_worker.core.accounts import Account, AccountKey, SystemKey, SystemName, opened
-from wallet_worker.core.context import Circumstances, Rules
+from wallet_worker.core.context import DecisionContext, Policy
 from wallet_worker.core.decide import decide
 from wallet_worker.core.endings import Ending
-from wallet_worker.core.facts import Changes, Command, Decision, Facts, Outgoing, Receipt
-from wallet_worker.core.ids import ENTROPY_BYTES, Draw
-from wallet_worker.core.inbound import Incoming, Readable, Source, Unreadable, read
+from wallet_worker.core.facts import Changes, Decision, Facts, OutboxMessage, StoredCommand, StoredResult
+from wallet_worker.core.ids import ENTROPY_BYTES, FreshIds
+from wallet_worker.core.inbound import InboundMessage, InvalidMessage, Message, Source, read
 from wallet_worker.core.ledger import Entry
-from wallet_worker.core.lookups import named
-from wallet_worker.core.orders import KINDS, UNSUCCESSFUL, WAITING, Order
+from wallet_worker.core.lookups import lookups_for
+from wallet_worker.core.orders import OPEN, ORDER_SPECS, UNSUCCESSFUL, Order
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -46,72 +46,74 @@ def changed(good: JsonObject, changes: Mapping[str, Any]) -> bytes:
     return bodies.body({name: value for name, value in {**good, **changes}.items() if value is not ...})
 
 
-def open_account(reply_to: str | None = None, **changes: Any) -> Incoming:
+def open_account(reply_to: str | None = None, **changes: Any) -> InboundMessage:
     """Return an `account.open.v1` as it arrives."""
     return command(changed(bodies.OPEN, changes), reply_to)
 
 
-def recharge(reply_to: str | None = None, **changes: Any) -> Incoming:
+def recharge(reply_to: str | None = None, **changes: Any) -> InboundMessage:
     """Return an `order.recharge.v1` as it arrives."""
     return command(changed(bodies.RECHARGE, changes), reply_to)
 
 
-def freeze(reply_to: str | None = None, **changes: Any) -> Incoming:
+def freeze(reply_to: str | None = None, **changes: Any) -> InboundMessage:
     """Return an `account.freeze.v1` as it arrives."""
     return command(changed(bodies.FREEZE, changes), reply_to)
 
 
-def unfreeze(reply_to: str | None = None, **changes: Any) -> Incoming:
+def unfreeze(reply_to: str | None = None, **changes: Any) -> InboundMessage:
     """Return an `account.unfreeze.v1` as it arrives."""
     return command(changed(bodies.UNFREEZE, changes), reply_to)
 
 
-def close(reply_to: str | None = None, **changes: Any) -> Incoming:
+def close(reply_to: str | None = None, **changes: Any) -> InboundMessage:
     """Return an `account.close.v1` as it arrives."""
     return command(changed(bodies.CLOSE, changes), reply_to)
 
 
-def withdraw(reply_to: str | None = None, **changes: Any) -> Incoming:
+def withdraw(reply_to: str | None = None, **changes: Any) -> InboundMessage:
     """Return an `order.withdraw.v1` as it arrives."""
     return command(changed(bodies.WITHDRAW, changes), reply_to)
 
 
-def transfer(reply_to: str | None = None, **changes: Any) -> Incoming:
+def transfer(reply_to: str | None = None, **changes: Any) -> InboundMessage:
     """Return an `order.transfer.v1` as it arrives."""
     return command(changed(bodies.TRANSFER, changes), reply_to)
 
 
-def refund(reply_to: str | None = None, **changes: Any) -> Incoming:
+def refund(reply_to: str | None = None, **changes: Any) -> InboundMessage:
     """Return an `order.refund.v1` as it arrives."""
     return command(changed(bodies.REFUND, changes), reply_to)
 
 
-def hold(reply_to: str | None = None, **changes: Any) -> Incoming:
+def hold(reply_to: str | None = None, **changes: Any) -> InboundMessage:
     """Return an `order.hold.v1` as it arrives."""
     return command(changed(bodies.HOLD, changes), reply_to)
 
 
-def capture(reply_to: str | None = None, **changes: Any) -> Incoming:
+def capture(reply_to: str | None = None, **changes: Any) -> InboundMessage:
     """Return an `order.capture.v1` as it arrives."""
     return command(changed(bodies.CAPTURE, changes), reply_to)
 
 
-def release(reply_to: str | None = None, **changes: Any) -> Incoming:
+def release(reply_to: str | None = None, **changes: Any) -> InboundMessage:
     """Return an `order.release.v1` as it arrives."""
     return command(changed(bodies.RELEASE, changes), reply_to)
 
 
-def command(body: bytes, reply_to: str | None = None) -> Incoming:
+def command(body: bytes, reply_to: str | None = None) -> InboundMessage:
     """Return whatever arrives on the queue of commands."""
-    return Incoming(Source.COMMANDS, body, reply_to=reply_to, correlation_id="c-1" if reply_to else None)
+    return InboundMessage(
+        Source.COMMANDS, body, reply_to=reply_to, correlation_id="c-1" if reply_to else None
+    )
 
 
 def result(
     reply_to: str | None = None, *, keys: Mapping[str, str] = KEYS, attempts: int = 0, **changes: Any
-) -> Incoming:
+) -> InboundMessage:
     """Return a `payment.result.v1` as it arrives, signed with the first of `keys`, or with none."""
     body = changed(bodies.RESULT, changes)
-    return Incoming(
+    return InboundMessage(
         Source.RESULTS,
         body,
         reply_to=reply_to,
@@ -121,9 +123,9 @@ def result(
     )
 
 
-def tick(serial_no: str) -> Incoming:
+def tick(serial_no: str) -> InboundMessage:
     """Return what the clock says when an order is due."""
-    return Incoming(Source.CLOCK, serial_no.encode())
+    return InboundMessage(Source.CLOCK, serial_no.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,17 +165,17 @@ def replies(decision: Decision) -> list[JsonObject]:
 class World:
     """Everything that the wallet knows. Two worlds that were told the same have drawn the same ids."""
 
-    rules: Rules = field(default_factory=Rules)
+    rules: Policy = field(default_factory=Policy)
     now: datetime = NOW
-    commands: dict[str, Command] = field(default_factory=dict)
+    commands: dict[str, StoredCommand] = field(default_factory=dict)
     orders: dict[str, Order] = field(default_factory=dict)
     accounts: dict[int, Account] = field(default_factory=dict)
     lanes: dict[SystemKey, int] = field(default_factory=dict)
     entries: list[Entry] = field(default_factory=list)
-    receipts: dict[tuple[str, bytes], Receipt] = field(default_factory=dict)
-    outgoing: list[Outgoing] = field(default_factory=list)
+    receipts: dict[tuple[str, bytes], StoredResult] = field(default_factory=dict)
+    outgoing: list[OutboxMessage] = field(default_factory=list)
     dead: list[tuple[bytes, Code]] = field(default_factory=list)
-    parked: list[tuple[Incoming, datetime]] = field(default_factory=list)
+    parked: list[tuple[InboundMessage, datetime]] = field(default_factory=list)
     written: list[Changes] = field(default_factory=list, compare=False)
     drawn: int = 0
 
@@ -183,35 +185,35 @@ class World:
             self.accounts[number] = Account(number, currency, 0, 0, LONG_AGO)
             self.lanes[SystemKey(SystemName.CLEARING, currency)] = number
 
-    def tell(self, *arrived: Incoming) -> list[Decision]:
+    def tell(self, *arrived: InboundMessage) -> list[Decision]:
         """Decide what has arrived as one batch, and return the decisions."""
         messages = [read(one, KEYS) for one in arrived]
-        facts = self._load([one for one in messages if not isinstance(one, Unreadable)])
+        facts = self._load([one for one in messages if not isinstance(one, InvalidMessage)])
         decisions: list[Decision] = []
         for one, message in zip(arrived, messages, strict=True):
             if decisions and len(decisions) % PART_MAX == 0:
-                self._save(facts.take_part())
-            decision = decide(message, facts, Circumstances(self.rules, one, self._draw(message), self.now))
+                self._save(facts.take_flushable())
+            decision = decide(message, facts, DecisionContext(self.rules, one, self._draw(message), self.now))
             facts.apply(decision)
             decisions.append(decision)
             match decision.ending:
                 case Ending.PARKED:
                     assert decision.due_at is not None
                     self.parked.append((one._replace(attempts=one.attempts + 1), decision.due_at))
-                case Ending.CONFLICTED | Ending.REJECTED:
+                case Ending.CONFLICT | Ending.REJECTED:
                     self.dead.append((one.body, decision.code))
                 case _:
                     pass
-        self._save(facts.take_rest())
+        self._save(facts.take_remaining())
         self.check()
         return decisions
 
-    def tell_one(self, arrived: Incoming) -> Decision:
+    def tell_one(self, arrived: InboundMessage) -> Decision:
         """Decide one message by itself."""
         (decision,) = self.tell(arrived)
         return decision
 
-    def tell_each(self, *arrived: Incoming) -> list[Decision]:
+    def tell_each(self, *arrived: InboundMessage) -> list[Decision]:
         """Decide what has arrived one by one, each in a batch of its own."""
         return [self.tell_one(one) for one in arrived]
 
@@ -225,8 +227,8 @@ class World:
         ticks = [tick(serial_no) for due_at, serial_no in due if due_at <= until]
         return [decision for batch in (parked, ticks) if batch for decision in tell(*batch)]
 
-    def _load(self, messages: Sequence[Readable]) -> Facts:
-        wanted = named(messages)
+    def _load(self, messages: Sequence[Message]) -> Facts:
+        wanted = lookups_for(messages)
         facts = Facts()
         facts.commands = {
             number: self.commands[number] for number in wanted.serial_nos & self.commands.keys()
@@ -235,17 +237,17 @@ class World:
         facts.add_accounts([self.accounts[order.account_id] for order in facts.orders.values()])
         facts.add_accounts([found for key in wanted.keys if (found := self.newest(key))])
         for order in self.orders.values():
-            about = order.about_serial_no
+            about = order.parent_serial_no
             if about in wanted.refunded and order.status is not OrderStatus.FAILED:
-                facts.refunded[about] = facts.refunded.get(about, 0) + order.amount_minor
+                facts.refund_totals[about] = facts.refund_totals.get(about, 0) + order.amount_minor
         for account in [found for key in wanted.closing if (found := facts.account(key))]:
-            facts.waiting[account.account_id] = sum(
+            facts.pending_orders[account.account_id] = sum(
                 one.account_id == account.account_id and one.status is OrderStatus.PENDING
                 for one in self.orders.values()
             )
-        if self.rules.limits.count_days:
+        if self.rules.limits.has_daily_limits:
             facts.day_start = self.rules.limits.day_start(self.now)
-            for account_id in self.rules.limits.counting(facts.accounts.values()):
+            for account_id in self.rules.limits.with_daily_limit(facts.accounts.values()):
                 for order in self.orders.values():
                     if (
                         self.accounts[order.account_id].key == self.accounts[account_id].key
@@ -253,9 +255,9 @@ class World:
                         and order.status not in UNSUCCESSFUL
                     ):
                         key = (account_id, order.order_type)
-                        facts.spent[key] = facts.spent.get(key, 0) + order.amount_minor
-        for account_id in self.rules.limits.bounded(facts.accounts.values()):
-            facts.expected[account_id] = sum(
+                        facts.daily_totals[key] = facts.daily_totals.get(key, 0) + order.amount_minor
+        for account_id in self.rules.limits.with_balance_limit(facts.accounts.values()):
+            facts.pending_recharges[account_id] = sum(
                 order.amount_minor
                 for order in self.orders.values()
                 if order.account_id == account_id
@@ -287,7 +289,7 @@ class World:
             assert number in self.commands
             assert order.account_id in self.accounts
             assert order.counter_account_id is None or order.counter_account_id in self.accounts
-            assert order.about_serial_no is None or order.about_serial_no in {
+            assert order.parent_serial_no is None or order.parent_serial_no in {
                 *self.orders,
                 *changes.orders_new,
             }
@@ -308,11 +310,11 @@ class World:
             (one, self.now if _number(one) in changes.orders_new else due_at) for one, due_at in self.parked
         ]
 
-    def _draw(self, message: Readable | Unreadable) -> Draw:
+    def _draw(self, message: Message | InvalidMessage) -> FreshIds:
         self.drawn += 1
         entropy = hashlib.sha384(self.drawn.to_bytes(8, "big")).digest()
         assert len(entropy) == ENTROPY_BYTES
-        return Draw(entropy, 1_000 + self.drawn if isinstance(message, OpenAccount) else 0)
+        return FreshIds(entropy, 1_000 + self.drawn if isinstance(message, OpenAccount) else 0)
 
     def newest(self, key: AccountKey) -> Account | None:
         """Return the newest account of a key."""
@@ -363,7 +365,7 @@ class World:
         moved = status is OrderStatus.SUCCEEDED and order_type is not OrderType.RELEASE
         over_at = NOW + timedelta(hours=1) if is_hold else LONG_AGO + timedelta(days=1)
         order = Order(
-            order_id=Draw(hashlib.sha384(serial_no.encode()).digest()).order_id(LONG_AGO),
+            order_id=FreshIds(hashlib.sha384(serial_no.encode()).digest()).order_id(LONG_AGO),
             serial_no=serial_no,
             order_type=order_type,
             account_id=account.account_id,
@@ -371,18 +373,18 @@ class World:
             currency=account.currency,
             status=status,
             code=Code.OK,
-            channel="card" if KINDS[order_type].payment else "",
+            channel="card" if ORDER_SPECS[order_type].payment else "",
             created_at=LONG_AGO,
             updated_at=LONG_AGO,
             expires_at=over_at if is_hold or order_type is OrderType.RECHARGE else None,
             transacted_at=LONG_AGO if moved else None,
             counter_account_id=payee.account_id if payee else None,
-            about_serial_no=about,
-            remaining_minor=(amount_minor if status in WAITING else 0) if is_hold else None,
-            due_at=over_at if status in WAITING else None,
+            parent_serial_no=about,
+            remaining_minor=(amount_minor if status in OPEN else 0) if is_hold else None,
+            due_at=over_at if status in OPEN else None,
         )
         self.orders[serial_no] = order
-        if status in WAITING and order_type is not OrderType.RECHARGE:
+        if status in OPEN and order_type is not OrderType.RECHARGE:
             held = self.accounts[account.account_id]
             self.accounts[account.account_id] = replace(
                 held, reserved_minor=held.reserved_minor + amount_minor
@@ -415,7 +417,7 @@ class World:
         reserved: Counter[int] = Counter()
         refunds: Counter[str] = Counter()
         for order in self.orders.values():
-            assert (order.status in WAITING) == (order.due_at is not None)
+            assert (order.status in OPEN) == (order.due_at is not None)
             assert (order.order_type is OrderType.HOLD) == (order.remaining_minor is not None)
             if order.order_type is OrderType.HOLD:
                 reserved[order.account_id] += order.remaining_minor or 0
@@ -425,7 +427,7 @@ class World:
             ):
                 reserved[order.account_id] += order.amount_minor
             if order.order_type is OrderType.REFUND and order.status is not OrderStatus.FAILED:
-                refunds[order.about_serial_no or ""] += order.amount_minor
+                refunds[order.parent_serial_no or ""] += order.amount_minor
         for account in self.accounts.values():
             assert account.reserved_minor == reserved[account.account_id]
             if account.user_id:
@@ -439,5 +441,5 @@ class World:
         return entry.amount_minor if entry.direction is Direction.CREDIT else -entry.amount_minor
 
 
-def _number(one: Incoming) -> str:
+def _number(one: InboundMessage) -> str:
     return str(json.loads(one.body)["payment_order_no"])

@@ -38,7 +38,7 @@ _SIZES: Final = {
 """Bytes of the values whose type says it; all others begin with their length."""
 
 
-class Table(dict[str, FieldValue]):
+class RawTable(dict[str, FieldValue]):
     """A table that was read, with its entries as they came: each name, and each value behind its type.
 
     What cannot be read is there as a bytearray. To change a table, make another one.
@@ -51,7 +51,7 @@ class Table(dict[str, FieldValue]):
         )
 
 
-class Time(datetime):
+class RawTimestamp(datetime):
     """A time that was read, with its bytes; one that no calendar has is read as the calendar's last."""
 
     wire: bytes
@@ -59,7 +59,7 @@ class Time(datetime):
 
 def entries(table: Mapping[str, FieldValue]) -> tuple[tuple[bytes, bytes], ...]:
     """Return the entries of a table that was read, or of one that somebody made."""
-    if isinstance(table, Table):
+    if isinstance(table, RawTable):
         return table.entries
     return tuple((name.encode(), encode.encode_table_value(value)) for name, value in table.items())
 
@@ -70,23 +70,23 @@ def read_text(value: bytes) -> tuple[int, str]:
     return end, value[1:end].decode(errors="surrogateescape")
 
 
-def read_time(value: bytes) -> tuple[int, Time]:
+def read_time(value: bytes) -> tuple[int, RawTimestamp]:
     """Return a time, in seconds or, as some clients have it, in milliseconds."""
     seconds = int.from_bytes(value[:8], "big")
     if seconds > _SECONDS_MAX:
         seconds //= 1_000
     try:
-        found = Time.fromtimestamp(seconds, UTC)
+        found = RawTimestamp.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
-        found = Time(MAXYEAR, 12, 31, tzinfo=UTC)
+        found = RawTimestamp(MAXYEAR, 12, 31, tzinfo=UTC)
     found.wire = value[:8]
     return 8, found
 
 
-def read_table(value: bytes) -> tuple[int, Table]:
+def read_table(value: bytes) -> tuple[int, RawTable]:
     """Return a table, as far as it can be told where its entries end."""
     end = 4 + int.from_bytes(value[:4], "big")
-    return end, Table(_split(value[4:end]))
+    return end, RawTable(_split(value[4:end]))
 
 
 def write_text(value: str) -> bytes:
@@ -97,12 +97,12 @@ def write_text(value: str) -> bytes:
 
 def write_time(value: datetime) -> bytes:
     """Return a time as it was read, or else in seconds."""
-    return value.wire if isinstance(value, Time) else encode.timestamp(value)
+    return value.wire if isinstance(value, RawTimestamp) else encode.timestamp(value)
 
 
 def write_table(value: FieldTable) -> bytes:
     """Return a table as it was read, or else as pamqp writes it."""
-    if not isinstance(value, Table):
+    if not isinstance(value, RawTable):
         return encode.field_table(value)
     written = b"".join(bytes((len(name),)) + name + item for name, item in value.entries)
     return len(written).to_bytes(4, "big") + written

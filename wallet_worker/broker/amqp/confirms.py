@@ -19,7 +19,7 @@ from aiormq.channel import Channel
 from pamqp import constants
 from pamqp.commands import Basic
 
-from wallet_worker.broker.connection import said
+from wallet_worker.broker.connection import describe
 
 _process = uuid4().hex[:16]
 _numbers = itertools.count()
@@ -47,24 +47,24 @@ def fresh_message_id() -> str:
     return f"{_process}{next(_numbers):016x}"
 
 
-async def publish_all(channel: Channel, messages: Sequence[Publication]) -> "Sending":
+async def publish_all(channel: Channel, messages: Sequence[Publication]) -> "PendingConfirms":
     """Send the messages, at least one, in order, and return what waits for the broker's answers.
 
     If the sending itself is cut off, the channel is closed, because nobody knows what the broker has seen.
     """
     payload = b"".join(frame for message in messages for frame in _frames(channel, message))
     async with channel.lock:
-        sending = Sending(channel, messages)
+        sending = PendingConfirms(channel, messages)
         try:
             await channel.write_queue.put(ChannelFrame(payload=payload, should_close=False))
         except BaseException:
-            sending.end()
+            sending.failures()
             await channel.close()
             raise
     return sending
 
 
-class Sending:
+class PendingConfirms:
     """Messages on their way, sent with one write, and what the broker answers to each."""
 
     def __init__(self, channel: Channel, messages: Sequence[Publication]) -> None:
@@ -89,17 +89,17 @@ class Sending:
         """Return once every message is answered, or the channel is lost."""
         await asyncio.wait({self._complete})
 
-    def end(self) -> list[str | None]:
+    def failures(self) -> list[str | None]:
         """Return why each message is not confirmed, nothing for one that is; missing answers are given up."""
         without = "no confirm in time"
         if not self._complete.done():
             self._complete.cancel()
         elif self._missing:
             exc = None if self._complete.cancelled() else self._complete.exception()
-            without = said(exc) if exc else "the channel was closed"
+            without = describe(exc) if exc else "the channel was closed"
         for message_id in self._mandatory:
             self._tags_of_returned.pop(message_id, None)
-        return [answer.why_not if answer.came else without for answer in self._answers]
+        return [answer.error if answer.received else without for answer in self._answers]
 
     def note_answer(self) -> None:
         """Count one message as answered."""
@@ -111,20 +111,20 @@ class Sending:
 class _Answer:
     """The broker's answer to one message: to aiormq's reader a future, and cheaper, as nobody waits for it alone."""
 
-    __slots__ = ("_sending", "came", "why_not")
+    __slots__ = ("_sending", "error", "received")
 
-    def __init__(self, sending: Sending) -> None:
+    def __init__(self, sending: PendingConfirms) -> None:
         self._sending = sending
-        self.came = False
-        self.why_not: str | None = None
+        self.received = False
+        self.error: str | None = None
 
     def done(self) -> bool:
         """Return whether an answer is not wanted any more."""
-        return self.came or self._sending.ended
+        return self.received or self._sending.ended
 
     def cancelled(self) -> bool:
         """Return whether it was given up before an answer came."""
-        return not self.came and self._sending.ended
+        return not self.received and self._sending.ended
 
     def set_result(self, frame: object) -> None:
         """Note what the broker says."""
@@ -132,10 +132,10 @@ class _Answer:
 
     def set_exception(self, exc: BaseException) -> None:
         """Note that the message was nacked or returned."""
-        self._note(said(exc))
+        self._note(describe(exc))
 
     def _note(self, why_not: str | None) -> None:
-        self.came, self.why_not = True, why_not
+        self.received, self.error = True, why_not
         self._sending.note_answer()
 
 

@@ -29,10 +29,10 @@ _DELIVER: Final = struct.pack(">I", Basic.Deliver.index)
 _TAG: Final = struct.Struct(">QB")  # and whether it was delivered before
 _HEADER: Final = struct.Struct(">HHQ")  # class, weight, size of the body; the properties follow
 _AROUND: Final = _FRAME.size + 1  # the end is one byte
-_ALIVE: Final = struct.pack(">BHIB", constants.FRAME_HEARTBEAT, 0, 0, constants.FRAME_END)
+_HEARTBEAT: Final = struct.pack(">BHIB", constants.FRAME_HEARTBEAT, 0, 0, constants.FRAME_END)
 
 
-class Taken(NamedTuple):
+class RawDelivery(NamedTuple):
     """One delivery, as it came."""
 
     channel: Channel
@@ -44,14 +44,14 @@ class Taken(NamedTuple):
     body: bytes
 
 
-Taker = Callable[[Taken], None]
+DeliveryHandler = Callable[[RawDelivery], None]
 
 
-class Deliveries(TransportFactory):
+class InterceptingTransport(TransportFactory):
     """The deliveries of one connection, whose transport this is: taken for some consumers, left alone for others."""
 
     def __init__(self) -> None:
-        self._channels: dict[int, _Content] = {}
+        self._channels: dict[int, _Assembler] = {}
 
     @override
     async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -68,13 +68,13 @@ class Deliveries(TransportFactory):
             raise AMQPConnectionError(*exc.args) from exc
         return reader, asyncio.StreamWriter(transport, stream, reader, loop)
 
-    def take(self, channel: Channel, takers: Mapping[str, Taker]) -> None:
+    def intercept(self, channel: Channel, takers: Mapping[str, DeliveryHandler]) -> None:
         """Have the deliveries of a channel's consumers, by tag, handed over as they arrive, from now on.
 
         A taker only puts them somewhere: nothing is read from the connection until it returns. If it raises, the
         connection is lost.
         """
-        self._channels[channel.number] = _Content(channel, takers)
+        self._channels[channel.number] = _Assembler(channel, takers)
 
     def stop(self) -> None:
         """Hand nothing over any more: what still arrives for those consumers is dropped."""
@@ -89,7 +89,7 @@ class _Stream(asyncio.StreamReaderProtocol):
         self,
         reader: asyncio.StreamReader,
         loop: asyncio.AbstractEventLoop,
-        channels: Mapping[int, "_Content"],
+        channels: Mapping[int, "_Assembler"],
     ) -> None:
         super().__init__(reader, loop=loop)
         self._channels = channels
@@ -127,30 +127,30 @@ class _Stream(asyncio.StreamReaderProtocol):
             if not is_whole:
                 break
             content = self._channels.get(number)
-            if content is not None and content.takes(kind, data[at + _FRAME.size : following - 1]):
+            if content is not None and content.consume_frame(kind, data[at + _FRAME.size : following - 1]):
                 kept.append(data[kept_from:at])
                 kept_from = following
             at = following
         self._partial = data[at:]
         if kept:
-            kept.append(_ALIVE)
+            kept.append(_HEARTBEAT)
         kept.append(data[kept_from:at])
         return b"".join(kept)
 
 
-class _Content:
+class _Assembler:
     """The delivery that is arriving on a channel: a method, a header, and a body in some frames."""
 
-    def __init__(self, channel: Channel, takers: Mapping[str, Taker]) -> None:
+    def __init__(self, channel: Channel, takers: Mapping[str, DeliveryHandler]) -> None:
         self._channel = channel
         self._takers = dict(takers)
-        self._taker: Taker | None = None
+        self._taker: DeliveryHandler | None = None
         self._method = b""
         self._properties = b""
         self._missing = 0
         self._body: list[bytes] = []
 
-    def takes(self, kind: int, payload: bytes) -> bool:
+    def consume_frame(self, kind: int, payload: bytes) -> bool:
         """Return whether a frame belongs to a delivery that is taken; with its last one it is handed over."""
         if kind == constants.FRAME_METHOD:
             if self._taker is not None:
@@ -180,14 +180,14 @@ class _Content:
         if self._taker:
             self._taker = _drop
 
-    def _taken(self) -> Taken:
+    def _taken(self) -> RawDelivery:
         at = len(_DELIVER)
         at += 1 + self._method[at]  # the consumer's tag
         delivery_tag, redelivered = _TAG.unpack_from(self._method, at)
         at += _TAG.size
         size, exchange = codec.read_text(self._method[at:])
         _, routing_key = codec.read_text(self._method[at + size :])
-        return Taken(
+        return RawDelivery(
             self._channel,
             delivery_tag,
             bool(redelivered),
@@ -198,5 +198,5 @@ class _Content:
         )
 
 
-def _drop(_: Taken) -> None:
+def _drop(_: RawDelivery) -> None:
     """The broker gives it to somebody else."""

@@ -116,7 +116,7 @@ def dead_letter(
         if name not in names and not (name == DEATH_HEADER and value[:1] == b"A")
     ]
     letter = copy(original)
-    letter.headers = codec.Table((*_fitting(theirs), *codec.entries(ours)))
+    letter.headers = codec.RawTable((*_fitting(theirs), *codec.entries(ours)))
     letter.delivery_mode = 2
     letter.user_id = letter.expiration = None
     return letter

@@ -40,12 +40,12 @@ from wallet_worker.dead_letters.model.records import (
     Filter,
     Operation,
     OperationState,
-    Pace,
     Plan,
+    ReplayPace,
 )
 
 if TYPE_CHECKING:
-    from wallet_worker.dead_letters.operations import Operations
+    from wallet_worker.dead_letters.operations import DeadLetterDesk
 
 WATCH_SECONDS = 0.5
 KEEPER_SILENT = timedelta(seconds=30)
@@ -110,7 +110,7 @@ def list_(
         order_id=order_id,
     )
 
-    async def work(operations: "Operations", actor: Actor) -> int | None:
+    async def work(operations: "DeadLetterDesk", actor: Actor) -> int | None:
         following = after
         while True:
             page = await operations.letters(actor, which, after=following, limit=limit)
@@ -124,7 +124,7 @@ def list_(
 
     following = ask(who, work)
     if following is not None:
-        terminal.say(f"there is more: --after {following}, or --all")
+        terminal.print_status(f"there is more: --after {following}, or --all")
 
 
 @app.command()
@@ -245,7 +245,7 @@ def export(
         order_id=order_id,
     )
 
-    async def work(operations: "Operations", actor: Actor) -> None:
+    async def work(operations: "DeadLetterDesk", actor: Actor) -> None:
         async for one in operations.export(actor, which):
             terminal.tell_json(showing.document(one))
 
@@ -284,7 +284,7 @@ def audit(
         until=read_time("--to", until),
     )
 
-    async def work(operations: "Operations", actor: Actor) -> int | None:
+    async def work(operations: "DeadLetterDesk", actor: Actor) -> int | None:
         if everything:
             async for row in operations.export_audit(actor, which):
                 terminal.tell_json(showing.document(row))
@@ -298,7 +298,7 @@ def audit(
 
     following = ask(who, work)
     if following is not None:
-        terminal.say(f"there is more: --after {following}")
+        terminal.print_status(f"there is more: --after {following}")
 
 
 @app.command()
@@ -340,7 +340,7 @@ def plan(
     Example: wallet dlq plan --awaiting
     """
 
-    async def work(operations: "Operations", actor: Actor) -> Sequence[Plan]:
+    async def work(operations: "DeadLetterDesk", actor: Actor) -> Sequence[Plan]:
         if token is not None:
             return [await operations.plan_of(actor, token)]
         return await operations.plans(actor, awaiting_approval=awaiting)
@@ -398,7 +398,7 @@ def replay(
         gateway_ref=gateway_ref,
         order_id=order_id,
     )
-    pace = Pace(canary, rate, stop_at)
+    pace = ReplayPace(canary, rate, stop_at)
     _plan_or_do(Action.REPLAY, execute, which, why, pace, wait=wait, who=who, as_json=as_json)
 
 
@@ -628,7 +628,7 @@ def _plan_or_do(
     token: str | None,
     which: Filter,
     why: str,
-    pace: Pace | None,
+    pace: ReplayPace | None,
     *,
     wait: bool,
     who: str | None,
@@ -645,7 +645,7 @@ def _do(action: Action, token: str, *, wait: bool, who: str | None, as_json: boo
     """Execute a plan, and stay until its end if wanted."""
     from wallet_worker.store.errors import UnavailableError
 
-    async def work(desk: "Operations", actor: Actor) -> Operation:
+    async def work(desk: "DeadLetterDesk", actor: Actor) -> Operation:
         made = await desk.plan_of(actor, token)
         if made.action is not action:
             exits.end(
@@ -660,7 +660,7 @@ def _do(action: Action, token: str, *, wait: bool, who: str | None, as_json: boo
             )
 
     begun = ask(who, work, predicts=True)
-    terminal.say(f"operation {begun.operation_id}")
+    terminal.print_status(f"operation {begun.operation_id}")
     ended = _watched(who, begun.operation_id, wait=wait, is_ours=True) if begun.ended_at is None else begun
     _end_with(ended, as_json=as_json)
 
@@ -685,7 +685,7 @@ def _status_of(one: Operation) -> Exit:
 
 
 def _steer(
-    who: str | None, work: "Callable[[Operations, Actor], Awaitable[Operation]]", *, as_json: bool | None
+    who: str | None, work: "Callable[[DeadLetterDesk, Actor], Awaitable[Operation]]", *, as_json: bool | None
 ) -> None:
     _tell_operation(ask(who, work), as_json=as_json)
 
@@ -703,7 +703,7 @@ def _watched(who: str | None, operation_id: UUID, *, wait: bool, is_ours: bool =
         exits.end(Exit.UNKNOWN, f"it goes on without you: wallet dlq progress {operation_id}")
 
 
-async def _watch(desk: "Operations", actor: Actor, operation_id: UUID, *, wait: bool) -> Operation:
+async def _watch(desk: "DeadLetterDesk", actor: Actor, operation_id: UUID, *, wait: bool) -> Operation:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -725,12 +725,12 @@ async def _watch(desk: "Operations", actor: Actor, operation_id: UUID, *, wait: 
                 return one
             standing = await _standing(desk, actor, one)
             if standing != said:
-                terminal.say(standing)
+                terminal.print_status(standing)
                 said = standing
             await asyncio.sleep(WATCH_SECONDS)
 
 
-async def _standing(desk: "Operations", actor: Actor, one: Operation) -> str:
+async def _standing(desk: "DeadLetterDesk", actor: Actor, one: Operation) -> str:
     """Return where an operation stands; if no keeper is there to go on with it, that."""
     seen = (await desk.overview(actor)).keeper_seen
     if seen is None or datetime.now(UTC) - seen > KEEPER_SILENT:

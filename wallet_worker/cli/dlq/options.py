@@ -24,7 +24,7 @@ from wallet_worker.dead_letters.model.records import (
 from wallet_worker.settings.operators import Role
 
 if TYPE_CHECKING:
-    from wallet_worker.dead_letters.operations import Operations
+    from wallet_worker.dead_letters.operations import DeadLetterDesk
     from wallet_worker.settings.settings import Settings
 
 T = TypeVar("T")
@@ -119,7 +119,7 @@ def filtered(  # noqa: PLR0917 -- the options of a command, in their order
 
 def ask(
     name: str | None,
-    work: "Callable[[Operations, Actor], Awaitable[T]]",
+    work: "Callable[[DeadLetterDesk, Actor], Awaitable[T]]",
     *,
     predicts: bool = False,
     in_person: bool = False,
@@ -131,7 +131,7 @@ def ask(
     settings = environment.desk()
     actor = _actor(settings, name, in_person=in_person)
     if predicts and not settings.payment_keys:
-        terminal.say(
+        terminal.print_status(
             "WALLET_PAYMENT_KEYS is empty here: payment results are predicted as if all were BAD_SIGNATURE"
         )
 
@@ -143,15 +143,15 @@ def ask(
         return exits.run(asked())
     except InvalidEditError as exc:
         for fault in exc.faults:
-            terminal.say(f"{fault.field or 'message'}: {fault.message}")
+            terminal.print_status(f"{fault.field or 'message'}: {fault.message}")
         exits.end(Exit.FOUND, str(exc))
     except OperationError as exc:
         exits.end(Exit.FOUND, str(exc))
 
 
 @asynccontextmanager
-async def _desk(settings: "Settings") -> "AsyncIterator[Operations]":
-    from wallet_worker.dead_letters.operations import Operations
+async def _desk(settings: "Settings") -> "AsyncIterator[DeadLetterDesk]":
+    from wallet_worker.dead_letters.operations import DeadLetterDesk
     from wallet_worker.store.database import Database
     from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE
 
@@ -163,7 +163,7 @@ async def _desk(settings: "Settings") -> "AsyncIterator[Operations]":
     )
     await database.open()
     try:
-        yield Operations(database, settings.rules, settings.keys, settings.dead_letter_limits)
+        yield DeadLetterDesk(database, settings.rules, settings.keys, settings.dead_letter_limits)
     finally:
         await database.close()
 

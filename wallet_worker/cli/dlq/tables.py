@@ -9,9 +9,9 @@ from wallet_worker.dead_letters.model.records import (
     AuditRow,
     Filter,
     Group,
+    LetterContent,
     LetterDetail,
-    LetterLine,
-    LetterWhole,
+    LetterSummary,
     Operation,
     Overview,
     Plan,
@@ -23,7 +23,7 @@ _BARS = " ▁▂▃▄▅▆▇█"
 _RAW_SHOWN = 2_000
 
 
-def tell_letters(letters: Iterable[LetterLine]) -> None:
+def tell_letters(letters: Iterable[LetterSummary]) -> None:
     """Have a line for each letter."""
     terminal.tell_table(
         "dead letters",
@@ -116,14 +116,16 @@ def tell_letter(found: LetterDetail) -> None:
     terminal.tell_pairs("properties", whole.properties.items())
     terminal.tell_pairs("headers", whole.headers.items())
     _tell_past(found)
-    terminal.tell(f"payload, {whole.body_bytes:,} bytes:")
+    terminal.print_result(f"payload, {whole.body_bytes:,} bytes:")
     if whole.pretty is not None:
         for text in whole.pretty.split("\n"):
-            terminal.tell(text)
+            terminal.print_result(text)
     elif whole.body is not None:
-        terminal.tell(repr(whole.body[:_RAW_SHOWN])[2:-1] + ("…" if len(whole.body) > _RAW_SHOWN else ""))
+        terminal.print_result(
+            repr(whole.body[:_RAW_SHOWN])[2:-1] + ("…" if len(whole.body) > _RAW_SHOWN else "")
+        )
     else:
-        terminal.tell("(for operators)")
+        terminal.print_result("(for operators)")
 
 
 def _others(letters: int) -> str:
@@ -132,7 +134,7 @@ def _others(letters: int) -> str:
     return f" ({letters:,} other letters have it)" if letters else ""
 
 
-def _address(whole: LetterWhole) -> str:
+def _address(whole: LetterContent) -> str:
     if whole.exchange is None:
         return "nobody knows"
     return f"{whole.exchange or 'the default exchange'}, routing key {whole.routing_key}"
@@ -246,11 +248,13 @@ def tell_plan(plan: Plan) -> None:
         right=("letter",),
     )
     if plan.state is PlanState.NEEDS_APPROVAL:
-        terminal.say(
+        terminal.print_status(
             f"a second person must approve, in the console or: wallet dlq approve {plan.token} --why …"
         )
     if plan.state in {PlanState.READY, PlanState.NEEDS_APPROVAL}:
-        terminal.say(f"nothing is done yet; to do it: wallet dlq {plan.action.value} --execute {plan.token}")
+        terminal.print_status(
+            f"nothing is done yet; to do it: wallet dlq {plan.action.value} --execute {plan.token}"
+        )
 
 
 def tell_operation(one: Operation) -> None:

@@ -8,14 +8,14 @@ from uuid import UUID
 from starlette.responses import Response, StreamingResponse
 
 from wallet_worker.console import query_params
-from wallet_worker.console.request import Visit
+from wallet_worker.console.request import PageContext
 from wallet_worker.dead_letters.model.documents import document
 from wallet_worker.dead_letters.model.records import AuditFilter, AuditPage, AuditRow
 
 _NAMES = tuple(one.name for one in fields(AuditFilter))
 
 
-async def audit(visit: Visit) -> Response:
+async def audit(visit: PageContext) -> Response:
     """Show a page of the rows that fit the query string."""
     said = {name: visit.params[name].strip() for name in _NAMES if name in visit.params}
     found: AuditPage | None = None
@@ -30,7 +30,7 @@ async def audit(visit: Visit) -> Response:
     return visit.show("audit.html", status, said=said, found=found, fault=fault)
 
 
-async def export(visit: Visit) -> Response:
+async def export(visit: PageContext) -> Response:
     """Give the rows that fit as lines of JSON, oldest first."""
     try:
         which = _filter(visit.params)

@@ -22,7 +22,7 @@ from wallet_schemas.queries import (
 )
 from wallet_worker.console import lookups
 from wallet_worker.console import query_params as asked_for
-from wallet_worker.console.request import Visit, or_sentence
+from wallet_worker.console.request import PageContext, result_or_error
 from wallet_worker.dead_letters import masking
 from wallet_worker.dead_letters.model.records import Filter
 from wallet_worker.queries import answers
@@ -33,7 +33,7 @@ _ACCOUNT_NO = re.compile(r"[0-9]{19}")
 _LETTER_NO = re.compile(r"#?([0-9]{1,18})")
 
 
-async def find(visit: Visit) -> Response:
+async def find(visit: PageContext) -> Response:
     """Lead to what a word names: a letter, an account, an order by one of its three numbers, or a user."""
     word = visit.params.get("q", "").strip()
     if not word:
@@ -49,7 +49,7 @@ async def find(visit: Visit) -> Response:
     return visit.show("found_nothing.html", 404, word=word)
 
 
-async def _in_ledger(visit: Visit, word: str) -> str | None:
+async def _in_ledger(visit: PageContext, word: str) -> str | None:
     """Return the address of the account or order that a word names."""
     async with visit.parts.reading.snapshot() as connection:
         if _ACCOUNT_NO.fullmatch(word):
@@ -64,7 +64,7 @@ async def _in_ledger(visit: Visit, word: str) -> str | None:
         return None if serial_no is None else f"/orders?serial_no={quote(serial_no, safe='')}"
 
 
-async def _in_letters(visit: Visit, word: str) -> str | None:
+async def _in_letters(visit: PageContext, word: str) -> str | None:
     """Return the address of the letters that a word names."""
     for which in (Filter(serial_no=word), Filter(user_id=word), Filter(gateway_ref=word)):
         if await visit.parts.operations.count(visit.actor, which):
@@ -72,7 +72,7 @@ async def _in_letters(visit: Visit, word: str) -> str | None:
     return None
 
 
-async def accounts(visit: Visit) -> Response:
+async def accounts(visit: PageContext) -> Response:
     """Show a user's accounts, and the statement of one of them."""
     params = visit.params
     user_id = params.get("user_id", "").strip()
@@ -136,7 +136,7 @@ def _statement(said: Mapping[str, str], user_id: str) -> GetStatement:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class TimelineEvent:
     """One thing in an order's life: when, what kind of thing, what it was, and more about it."""
 
     at: datetime
@@ -148,7 +148,7 @@ class Moment:
     lines: tuple[lookups.Line, ...] = field(default=())
 
 
-async def order(visit: Visit) -> Response:
+async def order(visit: PageContext) -> Response:
     """Show everything that happened under a serial number, in order."""
     serial_no = visit.params.get("serial_no", "").strip()
     if not serial_no:
@@ -175,18 +175,18 @@ async def order(visit: Visit) -> Response:
         lines = await lookups.lines(connection, serial_no)
         waiting = await lookups.promised(connection, serial_no)
         parked = await lookups.parked(connection, serial_no)
-    letters, _ = await or_sentence(
+    letters, _ = await result_or_error(
         visit.parts.operations.letters(visit.actor, Filter(serial_no=serial_no), limit=LETTERS_MAX)
     )
     detail = answer if isinstance(answer, OrderDetail) else None
     order_view = detail.order if detail else None
     if order_view is not None and visit.is_viewer:
         order_view = masking.masked_view(order_view)
-    moments = _asked(visit, asked) + _said(visit, said) + _moved(visit, lines)
+    moments = _asked(visit, asked) + _said(visit, said) + _post_money(visit, lines)
     if order_view is not None:
         moments += _ended(order_view)
     moments += [
-        Moment(
+        TimelineEvent(
             each.arrived_at,
             "letter",
             f"A dead letter arrived: {each.reason}",
@@ -210,7 +210,7 @@ async def order(visit: Visit) -> Response:
     )
 
 
-def _asked(visit: Visit, asked: lookups.Asked | None) -> list[Moment]:
+def _asked(visit: PageContext, asked: lookups.SentCommand | None) -> list[TimelineEvent]:
     """Return the command and its outcome."""
     if asked is None:
         return []
@@ -220,13 +220,13 @@ def _asked(visit: Visit, asked: lookups.Asked | None) -> list[Moment]:
         for name, value in content.items()
         if name not in {"type", "serial_no"} and value is not None
     )
-    return [Moment(asked.at, "command", f"{asked.type} was {asked.status}", details, asked.code)]
+    return [TimelineEvent(asked.at, "command", f"{asked.type} was {asked.status}", details, asked.code)]
 
 
-def _said(visit: Visit, said: Sequence[lookups.Said]) -> list[Moment]:
+def _said(visit: PageContext, said: Sequence[lookups.GatewayResult]) -> list[TimelineEvent]:
     """Return what the gateway said."""
     return [
-        Moment(
+        TimelineEvent(
             each.received_at,
             "result",
             f"The gateway said {each.status}, which was {_PROCESSINGS.get(each.processing, each.processing)}",
@@ -253,7 +253,7 @@ _PROCESSINGS = {
 }
 
 
-def _moved(visit: Visit, lines: Sequence[lookups.Line]) -> list[Moment]:
+def _post_money(visit: PageContext, lines: Sequence[lookups.Line]) -> list[TimelineEvent]:
     """Return each movement of money, its lines together."""
     shown = [
         replace(line, user_id=masking.masked(line.user_id), account_no=line.account_no and masking.MASK)
@@ -262,16 +262,18 @@ def _moved(visit: Visit, lines: Sequence[lookups.Line]) -> list[Moment]:
         for line in lines
     ]
     return [
-        Moment(at, "money", "Money moved", lines=tuple(line for line in shown if line.created_at == at))
+        TimelineEvent(
+            at, "money", "Money moved", lines=tuple(line for line in shown if line.created_at == at)
+        )
         for at in dict.fromkeys(line.created_at for line in shown)
     ]
 
 
-def _ended(order: OrderView) -> list[Moment]:
+def _ended(order: OrderView) -> list[TimelineEvent]:
     """Return the order's last change of status, which the world was told of."""
     late = ", late" if order.late else ""
     return [
-        Moment(
+        TimelineEvent(
             order.updated_at,
             "event",
             f"The order is {order.status.value}{late}",

@@ -8,13 +8,13 @@ from urllib.parse import urlencode
 from starlette.responses import Response, StreamingResponse
 
 from wallet_worker.console import labels, query_params, untrusted_text
-from wallet_worker.console.request import Form, Visit, letter_id
+from wallet_worker.console.request import Form, PageContext, letter_id
 from wallet_worker.dead_letters.model.documents import document
 from wallet_worker.dead_letters.model.records import (
     AuditFilter,
     Filter,
+    LetterContent,
     LetterState,
-    LetterWhole,
     NotAllowedError,
 )
 from wallet_worker.dead_letters.operations import PAGE_LETTERS, PAGE_LETTERS_MAX
@@ -26,7 +26,7 @@ HEX_SHOWN_BYTES_MAX = 65_536  # what a message of the wallet has at most; each b
 PRETTY_SHOWN_CHARACTERS = 262_144  # 64 KiB of brackets would be megabytes when indented
 
 
-async def letters(visit: Visit) -> Response:
+async def letters(visit: PageContext) -> Response:
     """Show a page of the letters that fit the query string."""
     params = visit.params
     try:
@@ -45,7 +45,7 @@ async def letters(visit: Visit) -> Response:
 
 
 def _list(
-    visit: Visit,
+    visit: PageContext,
     which: Filter,
     found: object,
     count: int | None,
@@ -72,7 +72,7 @@ def _list(
     )
 
 
-async def letter(visit: Visit) -> Response:
+async def letter(visit: PageContext) -> Response:
     """Show all about one letter."""
     detail = await visit.parts.operations.letter(visit.actor, letter_id(visit))
     # Its own rows begin with the oldest and end somewhere: of a letter with a long past, the end is what counts.
@@ -100,7 +100,7 @@ async def letter(visit: Visit) -> Response:
     )
 
 
-async def payload(visit: Visit) -> Response:
+async def payload(visit: PageContext) -> Response:
     """Give the bytes as they came, as a file that no browser opens."""
     number = letter_id(visit)
     if visit.is_viewer:
@@ -113,14 +113,14 @@ async def payload(visit: Visit) -> Response:
     )
 
 
-async def note(visit: Visit, form: Form) -> Response:
+async def note(visit: PageContext, form: Form) -> Response:
     """Keep a note with a letter."""
     number = letter_id(visit)
     await visit.parts.operations.note(visit.actor, number, form.get("text"))
     return visit.go(f"/letters/{number}#history", f"Your note is kept with letter {number}.")
 
 
-async def export(visit: Visit) -> Response:
+async def export(visit: PageContext) -> Response:
     """Give the letters that fit as lines of JSON."""
     try:
         which = query_params.letters(visit.params)
@@ -143,7 +143,7 @@ async def export(visit: Visit) -> Response:
     )
 
 
-def _row(whole: LetterWhole) -> str:
+def _row(whole: LetterContent) -> str:
     return json.dumps(document(whole), ensure_ascii=False) + "\n"
 
 

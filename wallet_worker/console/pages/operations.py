@@ -5,16 +5,16 @@ from uuid import UUID
 from starlette.responses import Response
 
 from wallet_worker.console import labels
-from wallet_worker.console.request import Form, Visit
+from wallet_worker.console.request import Form, PageContext
 from wallet_worker.dead_letters.model.records import Action, NotFoundError, OperationState
 
 
-async def operations(visit: Visit) -> Response:
+async def operations(visit: PageContext) -> Response:
     """Show them, newest first."""
     return visit.show("operations.html", operations=await visit.parts.operations.operations(visit.actor))
 
 
-async def operation(visit: Visit) -> Response:
+async def operation(visit: PageContext) -> Response:
     """Show how far one is."""
     shown = await visit.parts.operations.operation(visit.actor, _id(visit))
     return visit.show(
@@ -27,25 +27,25 @@ async def operation(visit: Visit) -> Response:
     )
 
 
-async def pause(visit: Visit, form: Form) -> Response:
+async def pause(visit: PageContext, form: Form) -> Response:
     """Hold it."""
     shown = await visit.parts.operations.pause(visit.actor, _id(visit), reason=form.get("why"))
     return visit.go(f"/operations/{shown.operation_id}", "Paused: nothing more of it is published for now.")
 
 
-async def resume(visit: Visit, form: Form) -> Response:
+async def resume(visit: PageContext, form: Form) -> Response:
     """Go on with it."""
     shown = await visit.parts.operations.resume(visit.actor, _id(visit), reason=form.get("why"))
     return visit.go(f"/operations/{shown.operation_id}", "It goes on.")
 
 
-async def stop(visit: Visit, form: Form) -> Response:
+async def stop(visit: PageContext, form: Form) -> Response:
     """End it."""
     shown = await visit.parts.operations.stop(visit.actor, _id(visit), reason=form.get("why"))
     return visit.go(f"/operations/{shown.operation_id}", "Stopped: what was not published waits again.")
 
 
-def _id(visit: Visit) -> UUID:
+def _id(visit: PageContext) -> UUID:
     try:
         return UUID(visit.request.path_params["operation_id"])
     except ValueError:

@@ -2,20 +2,20 @@
 
 from starlette.responses import Response
 
-from wallet_worker.console.request import Visit, or_sentence
+from wallet_worker.console.request import PageContext, result_or_error
 from wallet_worker.dead_letters.model.records import Filter, LetterState
 
 GROUPS_MAX = 30
 OPERATIONS_MAX = 5
 
 
-async def overview(visit: Visit) -> Response:
+async def overview(visit: PageContext) -> Response:
     """Show it; what cannot be seen now is said in a sentence, and the rest is there."""
     operations, actor = visit.parts.operations, visit.actor
-    numbers, fault = await or_sentence(operations.overview(actor))
-    groups, _ = await or_sentence(operations.groups(actor, Filter())) if fault is None else (None, fault)
+    numbers, fault = await result_or_error(operations.overview(actor))
+    groups, _ = await result_or_error(operations.groups(actor, Filter())) if fault is None else (None, fault)
     recent, _ = (
-        await or_sentence(operations.operations(actor, limit=OPERATIONS_MAX))
+        await result_or_error(operations.operations(actor, limit=OPERATIONS_MAX))
         if fault is None
         else (None, fault)
     )

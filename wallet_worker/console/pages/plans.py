@@ -7,7 +7,7 @@ from types import MappingProxyType
 from starlette.responses import Response
 
 from wallet_worker.console import labels, query_params, untrusted_text
-from wallet_worker.console.request import Form, Visit, letter_id
+from wallet_worker.console.request import Form, PageContext, letter_id
 from wallet_worker.dead_letters import masking
 from wallet_worker.dead_letters.model.records import (
     Action,
@@ -17,9 +17,9 @@ from wallet_worker.dead_letters.model.records import (
     NotAllowedError,
     NotPossibleError,
     Operation,
-    Pace,
     Plan,
     PlanState,
+    ReplayPace,
     StaleError,
 )
 from wallet_worker.settings.operators import Role
@@ -36,17 +36,17 @@ _STATES: Mapping[Action, tuple[LetterState, ...]] = MappingProxyType(
 )
 
 
-async def plans(visit: Visit) -> Response:
+async def plans(visit: PageContext) -> Response:
     """Show the plans that can still be executed."""
     return visit.show("plans.html", plans=await visit.parts.operations.plans(visit.actor))
 
 
-async def new(visit: Visit) -> Response:
+async def new(visit: PageContext) -> Response:
     """Show the form for a plan of the letters that the query string names."""
     return await _form(visit, visit.params, None, 200)
 
 
-async def make(visit: Visit, form: Form) -> Response:
+async def make(visit: PageContext, form: Form) -> Response:
     """Plan, and show what would be done. Nothing is done."""
     said = dict(form.items())
     try:
@@ -64,7 +64,7 @@ async def make(visit: Visit, form: Form) -> Response:
     return visit.go(f"/plans/{plan.token}")
 
 
-async def edit(visit: Visit) -> Response:
+async def edit(visit: PageContext) -> Response:
     """Show the form that makes a new message in a letter's place."""
     _want(visit, Role.OPERATOR, "A viewer cannot edit: ask an operator.")
     detail = await visit.parts.operations.letter(visit.actor, letter_id(visit))
@@ -74,7 +74,7 @@ async def edit(visit: Visit) -> Response:
     )
 
 
-async def make_edit(visit: Visit, form: Form) -> Response:
+async def make_edit(visit: PageContext, form: Form) -> Response:
     """Plan the new message, or show what is wrong with it."""
     number = letter_id(visit)
     # Browsers send line ends as CRLF, whatever stood there.
@@ -98,12 +98,12 @@ async def make_edit(visit: Visit, form: Form) -> Response:
     return visit.go(f"/plans/{plan.token}")
 
 
-async def plan(visit: Visit) -> Response:
+async def plan(visit: PageContext) -> Response:
     """Show a plan, with what its reader may do with it."""
     return _show(visit, await visit.parts.operations.plan_of(visit.actor, _token(visit)))
 
 
-def _show(visit: Visit, shown: Plan, fault: str | None = None, status: int = 200) -> Response:
+def _show(visit: PageContext, shown: Plan, fault: str | None = None, status: int = 200) -> Response:
     return visit.show(
         "plan.html",
         status,
@@ -126,13 +126,13 @@ def _show(visit: Visit, shown: Plan, fault: str | None = None, status: int = 200
     )
 
 
-async def approve(visit: Visit, form: Form) -> Response:
+async def approve(visit: PageContext, form: Form) -> Response:
     """Agree, as a second person."""
     shown = await visit.parts.operations.approve(visit.actor, _token(visit), reason=form.get("why"))
     return visit.go(f"/plans/{shown.token}", f"You have approved it; {shown.made_by} was waiting for that.")
 
 
-async def execute(visit: Visit, _: Form) -> Response:
+async def execute(visit: PageContext, _: Form) -> Response:
     """Do what was planned, once, and show how far it is."""
     try:
         operation = await visit.parts.operations.execute(visit.actor, _token(visit))
@@ -155,7 +155,7 @@ def _done(operation: Operation) -> str:
             return f"{letters} restored: they wait again."
 
 
-async def _form(visit: Visit, said: Mapping[str, str], fault: str | None, status: int) -> Response:
+async def _form(visit: PageContext, said: Mapping[str, str], fault: str | None, status: int) -> Response:
     _want(visit, Role.OPERATOR, "A viewer looks and does nothing: ask an operator to plan this.")
     try:
         action = _action(said)
@@ -175,7 +175,7 @@ async def _form(visit: Visit, said: Mapping[str, str], fault: str | None, status
         query=which.to_query(),
         target=labels.target(which, action),
         total=count,
-        pace=Pace(),
+        pace=ReplayPace(),
         said=said,
         limits=visit.parts.operations.limits,
         fault=fault,
@@ -192,12 +192,12 @@ def _action(said: Mapping[str, str]) -> Action:
     raise ValueError(msg)
 
 
-def _pace(said: Mapping[str, str]) -> Pace:
+def _pace(said: Mapping[str, str]) -> ReplayPace:
     """Return how a replay is to go about it; raises ValueError."""
-    usual = Pace()
+    usual = ReplayPace()
     try:
         canary = query_params.number(said.get("canary"))
-        return Pace(
+        return ReplayPace(
             canary=usual.canary if canary is None else min(canary, CANARY_MAX),
             rate_per_second=float(said.get("rate") or usual.rate_per_second),
             stop_ratio=float(said.get("stop_percent") or usual.stop_ratio * 100) / 100,
@@ -207,11 +207,11 @@ def _pace(said: Mapping[str, str]) -> Pace:
         raise ValueError(msg) from None
 
 
-def _want(visit: Visit, role: Role, sentence: str) -> None:
+def _want(visit: PageContext, role: Role, sentence: str) -> None:
     """Raise NotAllowedError for those whose role is below; the operations refuse them too, only later."""
     if not visit.can(role):
         raise NotAllowedError(sentence)
 
 
-def _token(visit: Visit) -> str:
+def _token(visit: PageContext) -> str:
     return str(visit.request.path_params["token"])

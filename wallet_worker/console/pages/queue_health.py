@@ -3,15 +3,15 @@
 from starlette.responses import Response
 
 from wallet_worker.console import lookups
-from wallet_worker.console.request import Visit, or_sentence
+from wallet_worker.console.request import PageContext, result_or_error
 
 
-async def health(visit: Visit) -> Response:
+async def health(visit: PageContext) -> Response:
     """Show it; what is away is said in a sentence, and the rest is there."""
     depths = await visit.parts.queues.depths()
-    condition, database_fault = await or_sentence(_condition(visit))
+    condition, database_fault = await result_or_error(_condition(visit))
     overview, _ = (
-        await or_sentence(visit.parts.operations.overview(visit.actor))
+        await result_or_error(visit.parts.operations.overview(visit.actor))
         if condition is not None
         else (None, None)
     )
@@ -20,6 +20,6 @@ async def health(visit: Visit) -> Response:
     )
 
 
-async def _condition(visit: Visit) -> lookups.Condition:
+async def _condition(visit: PageContext) -> lookups.DatabaseHealth:
     async with visit.parts.reading.connection() as connection:
         return await lookups.condition(connection)

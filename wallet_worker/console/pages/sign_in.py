@@ -12,22 +12,22 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from wallet_worker.console.dependencies import Parts
+from wallet_worker.console.dependencies import AppState
 from wallet_worker.console.request import (
     COOKIE,
     CSRF_FIELD,
     THEME_COOKIE,
     THEMES,
     Form,
-    Visit,
+    PageContext,
     cookie_name,
-    local,
     of_person,
     page,
     read_form,
+    safe_redirect,
     set_cookie,
 )
-from wallet_worker.console.security.users import NOBODY, PASSWORD_BYTES_MAX, UsersError
+from wallet_worker.console.security.users import DUMMY_USER, PASSWORD_BYTES_MAX, UsersError
 
 FORM_COOKIE = "wallet_console_form"
 UNKNOWN = "(nobody of the users file)"
@@ -36,9 +36,9 @@ THEME_SECONDS = 365 * 86_400
 log = structlog.get_logger(__name__)
 
 
-async def form(parts: Parts, request: Request) -> Response:
+async def form(parts: AppState, request: Request) -> Response:
     """Show the form, or lead on whoever is signed in already."""
-    target = local(request.query_params.get("next", "/"))
+    target = safe_redirect(request.query_params.get("next", "/"))
     try:
         if of_person(parts, request) is not None:
             return RedirectResponse(target, 303)
@@ -56,10 +56,10 @@ async def form(parts: Parts, request: Request) -> Response:
     return _form(parts, request, target, fault, 200)
 
 
-async def sign_in(parts: Parts, request: Request) -> Response:
+async def sign_in(parts: AppState, request: Request) -> Response:
     """Begin a session for whoever knows the password, or say no without saying what was wrong."""
     said = await read_form(request)
-    target = local(said.get("next", "/"))
+    target = safe_redirect(said.get("next", "/"))
     if not _is_own_form(parts, request, said):
         return _form(
             parts,
@@ -92,7 +92,7 @@ async def sign_in(parts: Parts, request: Request) -> Response:
     password = said.get("password")
     async with parts.hashing:
         knows = len(password) <= PASSWORD_BYTES_MAX and await asyncio.to_thread(
-            (user or NOBODY).knows, password
+            (user or DUMMY_USER).knows, password
         )
     if user is None or not knows:
         log.warning("console.sign_in_refused", user=user.name if user else UNKNOWN, address=address)
@@ -104,7 +104,7 @@ async def sign_in(parts: Parts, request: Request) -> Response:
     return answer
 
 
-def _known(parts: Parts, name: str) -> str:
+def _known(parts: AppState, name: str) -> str:
     """Return the name for the log if somebody has it: people type their password where the name belongs."""
     with suppress(UsersError):
         user = parts.users.users().get(name)
@@ -112,7 +112,7 @@ def _known(parts: Parts, name: str) -> str:
     return UNKNOWN
 
 
-async def sign_out(visit: Visit, _: Form) -> Response:
+async def sign_out(visit: PageContext, _: Form) -> Response:
     """End the session."""
     visit.parts.sessions.end(visit.session)
     log.info("console.signed_out", user=visit.user.name)
@@ -128,17 +128,17 @@ async def sign_out(visit: Visit, _: Form) -> Response:
     return answer
 
 
-async def choose_theme(parts: Parts, request: Request) -> Response:
+async def choose_theme(parts: AppState, request: Request) -> Response:
     """Have the pages in other colours. It changes nothing but a cookie, so it asks for no session."""
     said = await read_form(request)
     theme = said.get("theme")
-    answer = RedirectResponse(local(said.get("next", "/")), 303)
+    answer = RedirectResponse(safe_redirect(said.get("next", "/")), 303)
     if theme in THEMES:
         set_cookie(parts, answer, THEME_COOKIE, theme, max_age=THEME_SECONDS)
     return answer
 
 
-def _form(parts: Parts, request: Request, target: str, fault: str | None, status: int) -> Response:
+def _form(parts: AppState, request: Request, target: str, fault: str | None, status: int) -> Response:
     token = request.cookies.get(cookie_name(parts, FORM_COOKIE)) or secrets.token_urlsafe(32)
     answer = page(
         parts,
@@ -157,11 +157,11 @@ def _form(parts: Parts, request: Request, target: str, fault: str | None, status
     return answer
 
 
-def _is_own_form(parts: Parts, request: Request, said: Form) -> bool:
+def _is_own_form(parts: AppState, request: Request, said: Form) -> bool:
     token = request.cookies.get(cookie_name(parts, FORM_COOKIE), "")
     given = said.get(CSRF_FIELD).encode(errors="replace")
     return bool(token) and hmac.compare_digest(_signed(parts, token).encode(), given)
 
 
-def _signed(parts: Parts, token: str) -> str:
+def _signed(parts: AppState, token: str) -> str:
     return hmac.new(parts.form_key, token.encode(errors="replace"), hashlib.sha256).hexdigest()

@@ -54,7 +54,7 @@ class User:
             return False
 
 
-NOBODY = User("nobody", Role.VIEWER, _HASHER.hash(os.urandom(16)), datetime.now(UTC))
+DUMMY_USER = User("nobody", Role.VIEWER, _HASHER.hash(os.urandom(16)), datetime.now(UTC))
 """Whom a wrong name is checked against, so that it takes as long as a wrong password. Nobody knows the password."""
 
 

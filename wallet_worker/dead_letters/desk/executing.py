@@ -9,13 +9,13 @@ import asyncpg
 
 from wallet_worker.core.ids import uuid7
 from wallet_worker.dead_letters.desk.edits import edited
-from wallet_worker.dead_letters.desk.refusals import said_of_lost
+from wallet_worker.dead_letters.desk.refusals import explain_stale
 from wallet_worker.dead_letters.model.records import ACTS_ON, LEADS_TO, Action, LetterState, StaleError
 from wallet_worker.store.dead_letters import letters as letters_table
 from wallet_worker.store.dead_letters import replays as replays_table
 
 
-async def carry_out(
+async def apply_plan(
     connection: asyncpg.Connection,
     plan: asyncpg.Record,
     action: Action,
@@ -41,7 +41,7 @@ async def carry_out(
         return
     serial_no = edited(plan["edited_body"]).serial_no if action is Action.EDIT else None
     orders = [
-        replays_table.Order(
+        replays_table.NewReplay(
             replay_id=uuid7(now, os.urandom(10)),
             letter_id=letter_id,
             position=position,
@@ -55,10 +55,12 @@ async def carry_out(
         )
     ]
     if await replays_table.insert(connection, operation_id, orders, now) != len(orders):
-        raise StaleError(await said_of_lost(connection, ids))
+        raise StaleError(await explain_stale(connection, ids))
 
 
-async def let_go(connection: asyncpg.Connection, operation_id: UUID, detail: str, now: datetime) -> int:
+async def cancel_unpublished(
+    connection: asyncpg.Connection, operation_id: UUID, detail: str, now: datetime
+) -> int:
     """Have letters wait again whose replays are ordered, and of which no copy can be on its way; return how many."""
     letter_ids = await replays_table.cancel(connection, operation_id, detail, now)
     if letter_ids:

@@ -4,7 +4,7 @@ from dataclasses import fields
 from typing import Final
 
 from wallet_worker.dead_letters import masking
-from wallet_worker.dead_letters.model.records import AuditFilter, Filter, NotPossibleError, Pace
+from wallet_worker.dead_letters.model.records import AuditFilter, Filter, NotPossibleError, ReplayPace
 from wallet_worker.store.dead_letters import audit as audit_table
 from wallet_worker.store.dead_letters import letters as letters_table
 
@@ -13,21 +13,21 @@ RATE_MIN: Final = 0.01
 RATE_MAX: Final = 10_000
 
 
-def reason_of(text: str) -> str:
+def validate_reason(text: str) -> str:
     """Return why somebody does something; raises NotPossibleError if that says nothing, or a novel."""
-    text = clean(text)
+    text = storable_text(text)
     if not text or len(text) > _REASON_MAX:
         msg = f"say why, in 1 to {_REASON_MAX:,} characters"
         raise NotPossibleError(msg)
     return text
 
 
-def clean(text: str) -> str:
+def storable_text(text: str) -> str:
     """Return a person's text as PostgreSQL can keep it."""
     return masking.readable(text).replace("\0", "\ufffd").strip()
 
 
-def paced(pace: Pace) -> Pace:
+def validate_pace(pace: ReplayPace) -> ReplayPace:
     """Return a pace that is one; raises NotPossibleError."""
     if pace.canary < 0 or not RATE_MIN <= pace.rate_per_second <= RATE_MAX or not 0 < pace.stop_ratio <= 1:
         msg = (
@@ -38,14 +38,14 @@ def paced(pace: Pace) -> Pace:
     return pace
 
 
-def token_of(text: str) -> str:
+def normalise_token(text: str) -> str:
     """Return a token as it was given out, however it was copied; empty if it can be none."""
     return text.strip().lower()[:64] if text.isascii() and "\0" not in text else ""
 
 
-def fits(which: Filter) -> letters_table.Fits:
+def fits(which: Filter) -> letters_table.RowFilter:
     """Return what letters must be."""
-    return letters_table.Fits(
+    return letters_table.RowFilter(
         states=[state.value for state in which.states] or None,
         reason=_asked(which.reason),
         source=_asked(which.source),
@@ -76,7 +76,7 @@ def audit_fits(which: AuditFilter) -> audit_table.Fits:
 def audit_query(which: AuditFilter) -> dict[str, str]:
     """Return what was asked of the audit, as names and texts, for the audit itself."""
     said = {one.name: getattr(which, one.name) for one in fields(which)}
-    return {name: clean(str(value)) for name, value in said.items() if value is not None}
+    return {name: storable_text(str(value)) for name, value in said.items() if value is not None}
 
 
 def _asked(text: str | None) -> str | None:

@@ -9,18 +9,18 @@ from wallet_schemas.encode import encode
 from wallet_schemas.queries import GetOrder, OrderDetail
 from wallet_worker.core import accounts as core_accounts
 from wallet_worker.dead_letters import masking
-from wallet_worker.dead_letters.model.records import Actor, Truth
+from wallet_worker.dead_letters.model.records import Actor, LedgerView
 from wallet_worker.queries import answers
 from wallet_worker.settings.operators import Role
 from wallet_worker.store import accounts
 from wallet_worker.store.dead_letters.ledger_view import results
 
 
-async def truth_of(connection: asyncpg.Connection, row: asyncpg.Record, actor: Actor) -> Truth:
+async def truth_of(connection: asyncpg.Connection, row: asyncpg.Record, actor: Actor) -> LedgerView:
     """Return what the wallet knows of the letter's serial number, order and account."""
     masks, serial_no = actor.role < Role.OPERATOR, row["serial_no"]
     if serial_no is None:
-        return Truth(None, None, None, ())
+        return LedgerView(None, None, None, ())
     found = await answers.answer(connection, GetOrder(serial_no=serial_no))
     outcome, order = None, None
     if isinstance(found, OrderDetail):
@@ -34,7 +34,7 @@ async def truth_of(connection: asyncpg.Connection, row: asyncpg.Record, actor: A
         order = masking.masked_view(order) if order else None
         account = masking.masked_view(account) if account else None
         said = [one | {"reason": "…" if one["reason"] else None} for one in said]
-    return Truth(outcome, order, account, tuple(said))
+    return LedgerView(outcome, order, account, tuple(said))
 
 
 async def _account(

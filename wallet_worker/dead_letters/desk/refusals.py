@@ -25,7 +25,7 @@ from wallet_worker.store.dead_letters import letters as letters_table
 from wallet_worker.store.dead_letters import replays as replays_table
 
 
-def may(actor: Actor, role: Role) -> None:
+def require_role(actor: Actor, role: Role) -> None:
     """Raise NotAllowedError if the actor's role may not, or what he is called is no name."""
     if not NAME.fullmatch(actor.name):
         msg = (
@@ -51,7 +51,7 @@ def no_operation(operation_id: UUID) -> NotFoundError:
     return NotFoundError(f"there is no operation {operation_id}")
 
 
-async def why_none(
+async def explain_empty(
     connection: asyncpg.Connection,
     action: Action,
     which: Filter,
@@ -85,11 +85,11 @@ _DONE: Final = {
 }
 
 
-async def said_of_lost(connection: asyncpg.Connection, lost: Sequence[int]) -> str:
+async def explain_stale(connection: asyncpg.Connection, lost: Sequence[int]) -> str:
     """Return what has become of letters since they were planned."""
     for row in await replays_table.outstanding(connection, lost):
         return f"{_said_of_outstanding(row)}. {len(lost):,} letters have changed since: plan again."
-    rows = await letters_table.page(connection, letters_table.Fits(ids=lost[:1]), after=None, limit=1)
+    rows = await letters_table.page(connection, letters_table.RowFilter(ids=lost[:1]), after=None, limit=1)
     state = rows[0]["state"] if rows else "gone"
     return f"letter {lost[0]} is {state} now; {len(lost):,} letters have changed since: plan again"
 

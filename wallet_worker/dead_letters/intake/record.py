@@ -11,10 +11,10 @@ import asyncpg
 from wallet_worker.dead_letters.model.records import ReplayState
 from wallet_worker.dead_letters.reasons import UNKNOWN
 from wallet_worker.store.dead_letters import audit, letters, replays
-from wallet_worker.store.dead_letters.audit import Deed
+from wallet_worker.store.dead_letters.audit import AuditEntry
 from wallet_worker.store.dead_letters.letters import Arrival
-from wallet_worker.store.dead_letters.replays import End
-from wallet_worker.store.errors import LostRaceError
+from wallet_worker.store.dead_letters.replays import ReplayEnd
+from wallet_worker.store.errors import ConflictError
 
 KEEPER: Final = "keeper"
 """Who the audit says has done what nobody ordered."""
@@ -108,7 +108,7 @@ async def _write(
     written = await letters.note_attempts(connection, sorted(attempts, key=lambda each: each[1].key), now)
     if len(written) != len(fresh):
         msg = "another keeper took in the same letter at the same moment"
-        raise LostRaceError(msg)
+        raise ConflictError(msg)
     return new, returned, await _fail_replays(connection, fresh, claims, places, now)
 
 
@@ -124,7 +124,9 @@ async def _fail_replays(
     if not back:
         return 0
     ends = {
-        claims[one.key].replay_id: End(claims[one.key].replay_id, ReplayState.FAILED, one.reason, one.detail)
+        claims[one.key].replay_id: ReplayEnd(
+            claims[one.key].replay_id, ReplayState.FAILED, one.reason, one.detail
+        )
         for one in back
     }
     ended = {row["replay_id"]: row for row in await replays.came_back(connection, list(ends.values()), now)}
@@ -139,7 +141,7 @@ async def _fail_replays(
     await _reopen(connection, [letter_id for letter_id in late if letter_id not in first], now)
     await letters.came_back(connection, list((late | first).items()), now)
     deeds = [
-        Deed(KEEPER, KEEPER, "", "replay failed", row["code"], row["letter_id"], row["operation_id"])
+        AuditEntry(KEEPER, KEEPER, "", "replay failed", row["code"], row["letter_id"], row["operation_id"])
         for row in ended.values()
     ]
     if deeds:
@@ -152,7 +154,9 @@ async def _reopen(connection: asyncpg.Connection, letter_ids: Sequence[int], now
         return
     reopened = await letters.reopen(connection, set(letter_ids), now)
     if reopened:
-        deeds = [Deed(KEEPER, KEEPER, "", "reopen", "it arrived again", letter_id) for letter_id in reopened]
+        deeds = [
+            AuditEntry(KEEPER, KEEPER, "", "reopen", "it arrived again", letter_id) for letter_id in reopened
+        ]
         await audit.insert(connection, deeds, now)
 
 

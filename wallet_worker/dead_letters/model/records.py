@@ -51,7 +51,7 @@ class LetterState(StrEnum):
     """A new message with a new serial number was sent in its place."""
 
 
-class Verdict(StrEnum):
+class PredictedOutcome(StrEnum):
     """What a replay would do now."""
 
     WILL_APPLY = auto()
@@ -80,7 +80,7 @@ class Verdict(StrEnum):
 class Prediction:
     """What a replay would do, decided by the wallet's own rules over what the database holds now."""
 
-    verdict: Verdict
+    verdict: PredictedOutcome
     code: str = ""
     """Why, where the verdict is no plain success: one of the codes."""
     detail: str = ""
@@ -88,22 +88,22 @@ class Prediction:
     @property
     def label(self) -> str:
         """The prediction in a few words, for a person."""
-        if self.verdict is Verdict.NOWHERE and self.detail:
+        if self.verdict is PredictedOutcome.NOWHERE and self.detail:
             return f"cannot be replayed: {self.detail}"
         return _LABELS[self.verdict].format(code=self.code)
 
 
-_LABELS: Mapping[Verdict, str] = {
-    Verdict.WILL_APPLY: "will apply",
-    Verdict.REPEATS: "repeats the stored outcome",
-    Verdict.WILL_BE_REFUSED: "will be refused with {code}",
-    Verdict.CONFLICT: "conflict: the serial number was used for something else",
-    Verdict.STILL_MALFORMED: "is still unreadable ({code})",
-    Verdict.COMES_BACK: "would be a dead letter again ({code})",
-    Verdict.WILL_WAIT: "will wait for its order, and then come back",
-    Verdict.HANDED_ON: "is handed on to the gateway, which decides",
-    Verdict.FAILS: "the wallet fails on it (INTERNAL)",
-    Verdict.NOWHERE: "cannot be replayed",
+_LABELS: Mapping[PredictedOutcome, str] = {
+    PredictedOutcome.WILL_APPLY: "will apply",
+    PredictedOutcome.REPEATS: "repeats the stored outcome",
+    PredictedOutcome.WILL_BE_REFUSED: "will be refused with {code}",
+    PredictedOutcome.CONFLICT: "conflict: the serial number was used for something else",
+    PredictedOutcome.STILL_MALFORMED: "is still unreadable ({code})",
+    PredictedOutcome.COMES_BACK: "would be a dead letter again ({code})",
+    PredictedOutcome.WILL_WAIT: "will wait for its order, and then come back",
+    PredictedOutcome.HANDED_ON: "is handed on to the gateway, which decides",
+    PredictedOutcome.FAILS: "the wallet fails on it (INTERNAL)",
+    PredictedOutcome.NOWHERE: "cannot be replayed",
 }
 
 
@@ -215,7 +215,7 @@ _READERS: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class LetterLine:
+class LetterSummary:
     """A dead letter as a line of a list. What could not be read of it is absent."""
 
     letter_id: int
@@ -244,7 +244,7 @@ class Page:
     Letters that arrive meanwhile do not move it: the next page goes on where this one ended.
     """
 
-    letters: tuple[LetterLine, ...]
+    letters: tuple[LetterSummary, ...]
     next_after: int | None
 
 
@@ -321,7 +321,7 @@ class Replay:
 
 
 @dataclass(frozen=True, slots=True)
-class Truth:
+class LedgerView:
     """What the wallet knows of what the letter is about, now."""
 
     outcome: Mapping[str, Any] | None
@@ -359,10 +359,10 @@ class AuditRow:
 
 
 @dataclass(frozen=True, slots=True)
-class LetterWhole:
+class LetterContent:
     """A dead letter as it was taken in. For viewers, personal data is masked and `body` is absent."""
 
-    line: LetterLine
+    line: LetterSummary
     exchange: str | None
     """Where a replay is published; absent if that is not known."""
     routing_key: str
@@ -384,12 +384,12 @@ class LetterWhole:
 class LetterDetail:
     """All about one letter: itself, its past, what the wallet knows of it, what a replay would do, what is safe."""
 
-    whole: LetterWhole
+    whole: LetterContent
     attempts: tuple[Attempt, ...]
     """Oldest first."""
     replays: tuple[Replay, ...]
     """Oldest first."""
-    truth: Truth
+    truth: LedgerView
     prediction: Prediction
     runbook: RunbookLine
     audit: tuple[AuditRow, ...]
@@ -426,7 +426,7 @@ LEADS_TO: Final[Mapping[Action, LetterState]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class ReplayPace:
     """How a replay goes about it.
 
     `canary` letters go first, and the rest only when all of those had a good outcome; 0: no canary. `rate_per_second`
@@ -449,7 +449,7 @@ class PlanState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class PlannedLetter:
     """One letter of a plan."""
 
     letter_id: int
@@ -484,8 +484,8 @@ class Plan:
     """Letters that fit the filter and that the action does not fit, such as those being replayed already."""
     counts: tuple[tuple[Prediction, int], ...]
     """Letters by prediction (without its detail), most first."""
-    sample: tuple[Planned, ...]
-    pace: Pace
+    sample: tuple[PlannedLetter, ...]
+    pace: ReplayPace
     approved_by: str | None
     operation_id: UUID | None
     differences: tuple[Difference, ...] = ()
@@ -517,7 +517,7 @@ class Operation:
     approved_by: str | None
     reason: str
     filter: Filter
-    pace: Pace
+    pace: ReplayPace
     total: int
     ordered: int
     """Not published yet."""

@@ -14,22 +14,22 @@ from wallet_worker.dead_letters.model.records import (
     Difference,
     Filter,
     Group,
+    LetterContent,
     LetterDetail,
-    LetterLine,
     LetterState,
-    LetterWhole,
+    LetterSummary,
+    PredictedOutcome,
     Prediction,
     Replay,
     ReplayState,
-    Verdict,
 )
 from wallet_worker.settings.operators import Role
 
 
-def line(row: asyncpg.Record, actor: Actor) -> LetterLine:
+def line(row: asyncpg.Record, actor: Actor) -> LetterSummary:
     """Return a letter as a line of a list."""
     masks = actor.role < Role.OPERATOR
-    return LetterLine(
+    return LetterSummary(
         letter_id=row["letter_id"],
         state=LetterState(row["state"]),
         reason=row["reason"],
@@ -46,11 +46,11 @@ def line(row: asyncpg.Record, actor: Actor) -> LetterLine:
     )
 
 
-def whole(row: asyncpg.Record, actor: Actor) -> LetterWhole:
+def whole(row: asyncpg.Record, actor: Actor) -> LetterContent:
     """Return a letter as it was taken in."""
     masks = actor.role < Role.OPERATOR
     said, headers = masking.properties(row["properties"])
-    return LetterWhole(
+    return LetterContent(
         line=line(row, actor),
         exchange=row["exchange"],
         routing_key=masking.masked_code(row["routing_key"]) or "" if masks else row["routing_key"],
@@ -125,7 +125,7 @@ def replay(row: asyncpg.Record) -> Replay:
         number=row["number"],
         is_edit=row["is_edit"],
         state=ReplayState(row["state"]),
-        predicted=Prediction(Verdict(row["verdict"]), row["verdict_code"]),
+        predicted=Prediction(PredictedOutcome(row["verdict"]), row["verdict_code"]),
         code=row["code"],
         detail=row["detail"],
         serial_no=row["serial_no"],

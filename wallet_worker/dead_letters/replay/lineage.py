@@ -13,8 +13,13 @@ import asyncpg
 
 from wallet_schemas.codes import Code
 from wallet_schemas.names import WALLET_COMMANDS
-from wallet_worker.core.context import Rules
-from wallet_worker.dead_letters.model.records import LetterState, NotPossibleError, Prediction, Verdict
+from wallet_worker.core.context import Policy
+from wallet_worker.dead_letters.model.records import (
+    LetterState,
+    NotPossibleError,
+    PredictedOutcome,
+    Prediction,
+)
 from wallet_worker.dead_letters.replay.predict import MOVES_NOTHING, NEVER_APPLIES, Replayable, predict
 from wallet_worker.store import commands
 from wallet_worker.store.dead_letters import letters as letters_table
@@ -26,10 +31,10 @@ _UNDONE: Final = frozenset({LetterState.WAITING, LetterState.REPLAYING})
 
 
 @dataclass(frozen=True, slots=True)
-class Versions:
+class Lineage:
     """Which messages may still be applied beside a letter. `rules` and `keys` are the worker's own."""
 
-    rules: Rules
+    rules: Policy
     keys: Mapping[str, str]
 
     async def predicted(
@@ -38,13 +43,13 @@ class Versions:
         """Return what each of these messages would do now, each alone."""
         return await predict(connection, [_replayable(row) for row in rows], self.rules, self.keys)
 
-    async def still_out(
+    async def in_flight(
         self, connection: asyncpg.Connection, letter_ids: Sequence[int]
     ) -> list[asyncpg.Record]:
         """Return the replays and edits that are over, and of which a copy may still be on its way and be applied."""
         return await self._that_may_apply(connection, await replays_table.still_out(connection, letter_ids))
 
-    async def sent_otherwise(
+    async def superseded(
         self, connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]
     ) -> dict[int, Prediction]:
         """Return, of these letters, those whose command was applied under another number, or may be."""
@@ -60,7 +65,7 @@ class Versions:
         for letter_id, number in numbers.items() if edits else ():
             sent = [
                 f"edited as {row['serial_no']} in letter {row['letter_id']}"
-                for row in _rivals(edits, number)
+                for row in _competing_edits(edits, number)
                 if row["replay_id"] in alive
             ]
             done = [
@@ -69,10 +74,10 @@ class Versions:
                 if row["letter_id"] in applied
             ]
             if sent or done:
-                found[letter_id] = Prediction(Verdict.NOWHERE, "", (sent or done)[-1])
+                found[letter_id] = Prediction(PredictedOutcome.NOWHERE, "", (sent or done)[-1])
         return found
 
-    async def applied_before(
+    async def already_applied(
         self, connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]
     ) -> dict[UUID, str]:
         """Return, of these replays, those that would send another version of what was applied, and why.
@@ -99,7 +104,7 @@ class Versions:
             if said.verdict not in MOVES_NOTHING
         }
 
-    async def refuse_another(self, connection: asyncpg.Connection, letter: asyncpg.Record) -> None:
+    async def ensure_only_version(self, connection: asyncpg.Connection, letter: asyncpg.Record) -> None:
         """Raise NotPossibleError if the command of a letter was or may be applied otherwise, or was sent anew.
 
         A twin that was discarded holds up nothing: restored, it cannot be replayed while there is an edit. What a
@@ -109,13 +114,15 @@ class Versions:
         if number is None:
             return
         edits = await _edits_around(connection, [number])
-        for row in await self._that_may_apply(connection, _rivals(edits, number)):
+        for row in await self._that_may_apply(connection, _competing_edits(edits, number)):
             msg = (
                 f"the command of letter {letter_id} was sent as {row['serial_no']} in the place of letter "
                 f"{row['letter_id']}: an edit would send both versions"
             )
             raise NotPossibleError(msg)
-        twins = await letters_table.twins(connection, _family(edits, number), WALLET_COMMANDS, letter_id)
+        twins = await letters_table.twins(
+            connection, _related_numbers(edits, number), WALLET_COMMANDS, letter_id
+        )
         await self._refuse_twins(connection, letter_id, twins)
         leading = {row["letter_id"]: row["replaces"] for row in _leading_to(edits, number)}
         for one in await self._applied(connection, leading):
@@ -134,7 +141,7 @@ class Versions:
         for start in range(0, len(twins), _CHUNK):
             some = twins[start : start + _CHUNK]
             states = {row["letter_id"]: LetterState(row["state"]) for row in some}
-            out = await self.still_out(connection, list(states))
+            out = await self.in_flight(connection, list(states))
             on_the_way = {row["letter_id"] for row in out}
             edits_out = {row["letter_id"] for row in out if row["is_edit"]}
             undone = [one for one, state in states.items() if state in _UNDONE or one in on_the_way]
@@ -166,9 +173,9 @@ class Versions:
             rows = await letters_table.replayable(connection, ids[start : start + _CHUNK])
             unreadable: list[asyncpg.Record] = []
             for row, said in zip(rows, await self.predicted(connection, rows), strict=True):
-                if said.verdict is Verdict.REPEATS and said.code == Code.OK:
+                if said.verdict is PredictedOutcome.REPEATS and said.code == Code.OK:
                     found.add(row["letter_id"])
-                if said.verdict is Verdict.STILL_MALFORMED:
+                if said.verdict is PredictedOutcome.STILL_MALFORMED:
                     unreadable.append(row)
             _, known = await commands.known(connection, {row["serial_no"] for row in unreadable} - {None})
             done = {number for number, command in known.items() if command.code is Code.OK}
@@ -200,12 +207,12 @@ async def _edits_around(connection: asyncpg.Connection, numbers: Iterable[str]) 
     return []
 
 
-def _rivals(edits: Sequence[asyncpg.Record], number: str) -> list[asyncpg.Record]:
+def _competing_edits(edits: Sequence[asyncpg.Record], number: str) -> list[asyncpg.Record]:
     """Return the edits that send the command of a number under another, in its place or beside it.
 
     Those that led to this number are none: they are closed in its favour.
     """
-    others = _family(edits, number) - _way_to(edits, number)
+    others = _related_numbers(edits, number) - _way_to(edits, number)
     return [row for row in edits if row["serial_no"] in others]
 
 
@@ -230,7 +237,7 @@ def _named(letter_ids: Sequence[int]) -> str:
     return f"letter{'s' if len(letter_ids) > 1 else ''} {named}{f' and {more:,} more' if more > 0 else ''}"
 
 
-def _family(edits: Sequence[asyncpg.Record], number: str) -> set[str]:
+def _related_numbers(edits: Sequence[asyncpg.Record], number: str) -> set[str]:
     """Return every number of the command that has this one."""
     found = {number}
     ends = [{row["replaces"], row["serial_no"]} - {None} for row in edits]

@@ -14,13 +14,13 @@ from wallet_schemas.money import AmountOutOfRange, UnknownCurrency
 from wallet_schemas.parse import Malformed, UnsupportedType, parse
 from wallet_schemas.payments import PaymentRequest
 from wallet_schemas.values import OrderStatus, PaymentKind
-from wallet_worker.core.orders import KINDS, Order
+from wallet_worker.core.orders import ORDER_SPECS, Order
 from wallet_worker.store import orders
 
 _REQUESTS: Final = {PaymentRequest.TYPE: PaymentRequest}
 
 
-async def why_not_ours(connection: asyncpg.Connection, bodies: Sequence[bytes]) -> list[str | None]:
+async def invalid_requests(connection: asyncpg.Connection, bodies: Sequence[bytes]) -> list[str | None]:
     """Return why each payment request asks for nothing that an order of the wallet waits for; nothing where it does.
 
     A question about an order is always free.
@@ -51,8 +51,8 @@ def _why_not(request: PaymentRequest, order: Order | None) -> str | None:
     except (AmountOutOfRange, UnknownCurrency):
         return "its amount is none that an order can have"
     said = {
-        "kind": request.kind in {KINDS[order.order_type].payment, PaymentKind.STATUS}
-        and KINDS[order.order_type].payment is not None,
+        "kind": request.kind in {ORDER_SPECS[order.order_type].payment, PaymentKind.STATUS}
+        and ORDER_SPECS[order.order_type].payment is not None,
         "amount": (amount_minor, request.currency) == (order.amount_minor, order.currency),
         "channel": request.channel == order.channel,
         "expires_at": request.expires_at == order.expires_at,

@@ -8,30 +8,30 @@ import asyncpg
 
 from wallet_schemas.names import PAYMENT_REQUESTS, SIGNATURE_HEADER
 from wallet_worker.broker.amqp.properties import unmarshal
-from wallet_worker.core.context import Circumstances, Rules
+from wallet_worker.core.context import DecisionContext, Policy
 from wallet_worker.core.decide import decide
 from wallet_worker.core.endings import Ending
-from wallet_worker.core.ids import ENTROPY_BYTES, Draw
-from wallet_worker.core.inbound import Incoming, Readable, Source, Unreadable, read
-from wallet_worker.dead_letters.model.records import Prediction, Verdict
-from wallet_worker.dead_letters.replay.payment_requests import why_not_ours
+from wallet_worker.core.ids import ENTROPY_BYTES, FreshIds
+from wallet_worker.core.inbound import InboundMessage, InvalidMessage, Message, Source, read
+from wallet_worker.dead_letters.model.records import PredictedOutcome, Prediction
+from wallet_worker.dead_letters.replay.payment_requests import invalid_requests
 from wallet_worker.dead_letters.replay.properties import is_too_large
 from wallet_worker.store import facts
 
-_DRAW: Final = Draw(bytes(ENTROPY_BYTES))
+_DRAW: Final = FreshIds(bytes(ENTROPY_BYTES))
 """Nothing of what is decided here is kept, so nothing has to be fresh."""
 
 _QUEUES: Final = frozenset({Source.COMMANDS, Source.RESULTS})
 """Where a replay comes from again; what else a letter says of its source, the wallet does not read."""
 
 _VERDICTS: Final = {
-    Ending.APPLIED: Verdict.WILL_APPLY,
-    Ending.REFUSED: Verdict.WILL_BE_REFUSED,
-    Ending.REPEATED: Verdict.REPEATS,
-    Ending.CONFLICTED: Verdict.CONFLICT,
-    Ending.REJECTED: Verdict.COMES_BACK,
-    Ending.PARKED: Verdict.WILL_WAIT,
-    Ending.SET_ASIDE: Verdict.FAILS,
+    Ending.APPLIED: PredictedOutcome.WILL_APPLY,
+    Ending.REFUSED: PredictedOutcome.WILL_BE_REFUSED,
+    Ending.REPEATED: PredictedOutcome.REPEATS,
+    Ending.CONFLICT: PredictedOutcome.CONFLICT,
+    Ending.REJECTED: PredictedOutcome.COMES_BACK,
+    Ending.PARKED: PredictedOutcome.WILL_WAIT,
+    Ending.QUARANTINED: PredictedOutcome.FAILS,
 }
 
 if set(_VERDICTS) != set(Ending):
@@ -39,10 +39,12 @@ if set(_VERDICTS) != set(Ending):
     raise AssertionError(msg)
 
 
-NEVER_APPLIES: Final = frozenset({Verdict.CONFLICT, Verdict.STILL_MALFORMED, Verdict.NOWHERE})
+NEVER_APPLIES: Final = frozenset(
+    {PredictedOutcome.CONFLICT, PredictedOutcome.STILL_MALFORMED, PredictedOutcome.NOWHERE}
+)
 """What a message with such a prediction never does, however long it is on its way; all others may by then."""
 
-MOVES_NOTHING: Final = NEVER_APPLIES | {Verdict.REPEATS}
+MOVES_NOTHING: Final = NEVER_APPLIES | {PredictedOutcome.REPEATS}
 """With what prediction a message can be sent without an effect, whenever it arrives."""
 
 
@@ -56,18 +58,20 @@ class Replayable:
 
 
 async def predict(
-    connection: asyncpg.Connection, letters: Sequence[Replayable], rules: Rules, keys: Mapping[str, str]
+    connection: asyncpg.Connection, letters: Sequence[Replayable], rules: Policy, keys: Mapping[str, str]
 ) -> list[Prediction]:
     """Return, for each letter alone, what its replay would do now, from the caller's snapshot or transaction."""
     found: list[Prediction | None] = []
-    waiting: list[tuple[int, Incoming, Readable]] = []
+    waiting: list[tuple[int, InboundMessage, Message]] = []
     requests = [letter.body for letter in letters if letter.source == PAYMENT_REQUESTS]
-    foreign = iter(await why_not_ours(connection, requests) if requests else ())
+    foreign = iter(await invalid_requests(connection, requests) if requests else ())
     for number, letter in enumerate(letters):
         said = _of_request(next(foreign)) if letter.source == PAYMENT_REQUESTS else _said(letter, keys)
         if is_too_large(letter.properties):
             said = Prediction(
-                Verdict.NOWHERE, "", "its headers, with those of a replay, are larger than the broker takes"
+                PredictedOutcome.NOWHERE,
+                "",
+                "its headers, with those of a replay, are larger than the broker takes",
             )
         if isinstance(said, Prediction):
             found.append(said)
@@ -78,25 +82,29 @@ async def predict(
         now, known = await facts.load(connection, [message for _, _, message in waiting], rules, lock=False)
         for number, incoming, message in waiting:
             try:
-                decision = decide(message, known, Circumstances(rules, incoming, _DRAW, now))
+                decision = decide(message, known, DecisionContext(rules, incoming, _DRAW, now))
             except Exception as exc:  # noqa: BLE001 -- what the worker would set aside as INTERNAL, whatever it is
-                found[number] = Prediction(Verdict.FAILS, "INTERNAL", f"{type(exc).__name__}: {exc}")
+                found[number] = Prediction(PredictedOutcome.FAILS, "INTERNAL", f"{type(exc).__name__}: {exc}")
             else:
                 found[number] = Prediction(_VERDICTS[decision.ending], decision.code.value, decision.detail)
     return [one for one in found if one is not None]
 
 
 def _of_request(why_not: str | None) -> Prediction:
-    return Prediction(Verdict.HANDED_ON) if why_not is None else Prediction(Verdict.NOWHERE, "", why_not)
+    return (
+        Prediction(PredictedOutcome.HANDED_ON)
+        if why_not is None
+        else Prediction(PredictedOutcome.NOWHERE, "", why_not)
+    )
 
 
-def _said(letter: Replayable, keys: Mapping[str, str]) -> Prediction | tuple[Incoming, Readable]:
+def _said(letter: Replayable, keys: Mapping[str, str]) -> Prediction | tuple[InboundMessage, Message]:
     """Return the message, or what is known of the letter without any facts."""
     if letter.source not in _QUEUES:
-        return Prediction(Verdict.NOWHERE, "", "nobody knows where it was published first")
+        return Prediction(PredictedOutcome.NOWHERE, "", "nobody knows where it was published first")
     headers = unmarshal(letter.properties).headers or {}
-    incoming = Incoming(Source(letter.source), letter.body, signature=headers.get(SIGNATURE_HEADER))
+    incoming = InboundMessage(Source(letter.source), letter.body, signature=headers.get(SIGNATURE_HEADER))
     message = read(incoming, keys)
-    if isinstance(message, Unreadable):
-        return Prediction(Verdict.STILL_MALFORMED, message.code.value, message.detail)
+    if isinstance(message, InvalidMessage):
+        return Prediction(PredictedOutcome.STILL_MALFORMED, message.code.value, message.detail)
     return incoming, message

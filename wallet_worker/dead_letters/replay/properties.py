@@ -64,7 +64,7 @@ def replayed(data: bytes, replay_id: UUID, number: int, *, is_new: bool) -> Basi
         for entry in codec.entries(properties.headers or {})
         if entry[0] not in _NOT_REPLAYED and not entry[0].startswith(_DEATHS)
     )
-    properties.headers = codec.Table((*kept, *codec.entries(ours)))
+    properties.headers = codec.RawTable((*kept, *codec.entries(ours)))
     properties.delivery_mode = 2
     properties.user_id = properties.expiration = None
     if is_new or not properties.message_id:

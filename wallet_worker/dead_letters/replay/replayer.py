@@ -23,31 +23,36 @@ from wallet_schemas.names import PAYMENT_REQUESTS
 from wallet_worker.broker.amqp.confirms import Publication, publish_all
 from wallet_worker.broker.amqp.properties import marshal
 from wallet_worker.broker.connection import (
-    FAILURES,
+    CONNECTION_ERRORS,
     BrokerUnavailableError,
-    calling,
     close,
     connect,
+    describe,
     open_channel,
-    said,
+    translate_errors,
 )
-from wallet_worker.core.context import Rules
-from wallet_worker.dead_letters.desk.executing import let_go
+from wallet_worker.core.context import Policy
+from wallet_worker.dead_letters.desk.executing import cancel_unpublished
 from wallet_worker.dead_letters.intake.classify import SOURCES
 from wallet_worker.dead_letters.intake.record import KEEPER
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
-from wallet_worker.dead_letters.model.records import LetterState, OperationState, ReplayState, Verdict
-from wallet_worker.dead_letters.replay.lineage import Versions
-from wallet_worker.dead_letters.replay.payment_requests import why_not_ours
+from wallet_worker.dead_letters.model.records import (
+    LetterState,
+    OperationState,
+    PredictedOutcome,
+    ReplayState,
+)
+from wallet_worker.dead_letters.replay.lineage import Lineage
+from wallet_worker.dead_letters.replay.payment_requests import invalid_requests
 from wallet_worker.dead_letters.replay.predict import Replayable, predict
 from wallet_worker.dead_letters.replay.properties import is_too_large, replayed
-from wallet_worker.failpoints import Failpoint, passing
+from wallet_worker.failpoints import Failpoint, failpoint
 from wallet_worker.store.database import Database
 from wallet_worker.store.dead_letters import audit, operations, replays
 from wallet_worker.store.dead_letters import letters as dead_letters
-from wallet_worker.store.dead_letters.audit import Deed
-from wallet_worker.store.dead_letters.replays import End, NotTaken
-from wallet_worker.store.errors import InvariantBrokenError, LostRaceError, UnavailableError
+from wallet_worker.store.dead_letters.audit import AuditEntry
+from wallet_worker.store.dead_letters.replays import PublishFailure, ReplayEnd
+from wallet_worker.store.errors import ConflictError, InvariantBrokenError, UnavailableError
 
 PUBLISH_SECONDS = 8.0
 CHUNK_MAX = 200
@@ -67,7 +72,7 @@ log = structlog.get_logger(__name__)
 class Replayer:
     """Publishes what is ordered, one chunk of one operation at a time, on a connection of its own."""
 
-    def __init__(self, database: Database, url: str, metrics: DeadLetterMetrics, versions: Versions) -> None:
+    def __init__(self, database: Database, url: str, metrics: DeadLetterMetrics, versions: Lineage) -> None:
         self._database = database
         self._versions = versions
         self._url = url
@@ -99,7 +104,7 @@ class Replayer:
                 self._metrics.ended_by_themselves.labels(how="stopped").inc(self._stopped)
             except BrokerUnavailableError as exc:
                 await self._away(operation_id, str(exc))
-            except LostRaceError:
+            except ConflictError:
                 continue  # an operator is at it just now
             except (UnavailableError, InvariantBrokenError):
                 raise
@@ -118,7 +123,7 @@ class Replayer:
         await self.close()
         log.warning("replay.waiting", operation=str(operation_id), reason=reason)
         async with self._database.transaction() as connection:
-            await operations.stand(
+            await operations.set_status_text(
                 connection, operation_id, f"waiting for the broker, and then going on by itself: {reason}"
             )
 
@@ -136,7 +141,7 @@ class Replayer:
             )
             if paused:
                 await audit.insert(
-                    connection, [Deed(KEEPER, KEEPER, "", "pause", why, operation_id=operation_id)], now
+                    connection, [AuditEntry(KEEPER, KEEPER, "", "pause", why, operation_id=operation_id)], now
                 )
         self._metrics.ended_by_themselves.labels(how="paused").inc(int(paused))
 
@@ -177,21 +182,21 @@ class Replayer:
         room = int(max(OUT_MAX, row["rate"] * OUT_SECONDS)) - counts["published"]
         if room <= 0:
             standing = f"waiting for some of {counts['published']:,} outcomes before more is published"
-            await operations.stand(connection, operation_id, standing)
+            await operations.set_status_text(connection, operation_id, standing)
             return False
         limit = max(1, min(CHUNK_MAX, room, int(row["rate"] * CHUNK_SHARE_SECONDS)))
         below = row["canary"] if counts["canaries_out"] else None
         ordered = await replays.next_ordered(connection, operation_id, below=below, limit=limit)
         if not ordered:
             standing = f"waiting for the outcome of the first {row['canary']:,} before the others go"
-            await operations.stand(connection, operation_id, standing)
+            await operations.set_status_text(connection, operation_id, standing)
             return False
         chosen = await self._allowed(connection, operation_id, ordered, now)
         if not chosen:
             return True
         gap = timedelta(seconds=min(len(chosen) / row["rate"], STEP_SECONDS_MAX))
         confirmed, not_taken = await self._publish(chosen)
-        passing(Failpoint.AFTER_REPLAY)
+        failpoint(Failpoint.AFTER_REPLAY)
         after: datetime = await connection.fetchval("SELECT clock_timestamp()")
         await replays.published(connection, confirmed, after)
         due = after + gap
@@ -200,7 +205,7 @@ class Replayer:
             await replays.tried(connection, not_taken)
             standing = f"the broker does not take all of it, and it is tried again: {not_taken[0].why}"
             due = max(due, after + REFUSED_WAIT)
-        await operations.stand(connection, operation_id, standing, due)
+        await operations.set_status_text(connection, operation_id, standing, due)
         return bool(confirmed)
 
     async def _allowed(
@@ -215,10 +220,10 @@ class Replayer:
         One that was published perhaps, and must not be again, goes on to its outcome.
         """
         requests = [row for row in ordered if row["source"] == PAYMENT_REQUESTS]
-        said = await why_not_ours(connection, [row["body"] for row in requests]) if requests else []
+        said = await invalid_requests(connection, [row["body"] for row in requests]) if requests else []
         not_ours = {row["replay_id"]: why for row, why in zip(requests, said, strict=True)}
         # Ordered long ago perhaps, and the sender may have repeated the old version since.
-        applied = await self._versions.applied_before(
+        applied = await self._versions.already_applied(
             connection, [row for row in ordered if not row["copies"]]
         )
         failed: dict[UUID, str] = {}
@@ -241,15 +246,15 @@ class Replayer:
         sound = [row for row in allowed if row["replay_id"] not in self._suspects]
         return sound or allowed[:1]
 
-    async def _publish(self, chosen: Sequence[asyncpg.Record]) -> tuple[list[UUID], list[NotTaken]]:
+    async def _publish(self, chosen: Sequence[asyncpg.Record]) -> tuple[list[UUID], list[PublishFailure]]:
         """Publish what nobody has stopped; return what the broker confirmed, and what not, with its reason.
 
         Raises BrokerUnavailableError: then nothing is known of any of them.
         """
         confirmed: list[UUID] = []
-        not_taken: list[NotTaken] = []
+        not_taken: list[PublishFailure] = []
         try:
-            with calling():
+            with translate_errors():
                 async with asyncio.timeout(PUBLISH_SECONDS):
                     for group in _groups(chosen):
                         channel = await self._open()
@@ -260,16 +265,16 @@ class Replayer:
                         try:
                             await sending.wait()
                         finally:
-                            ends = sending.end()
+                            ends = sending.failures()
                             is_lost = channel.is_closed
                             self._note(going, ends, is_lost=is_lost)
                         for (replay_id, _), why_not in zip(going, ends, strict=True):
                             if why_not is None:
                                 confirmed.append(replay_id)
                             else:
-                                not_taken.append(NotTaken(replay_id, why_not, is_certain=not is_lost))
-        except FAILURES as exc:
-            raise BrokerUnavailableError(said(exc)) from exc
+                                not_taken.append(PublishFailure(replay_id, why_not, is_certain=not is_lost))
+        except CONNECTION_ERRORS as exc:
+            raise BrokerUnavailableError(describe(exc)) from exc
         return confirmed, not_taken
 
     async def _begin(self, group: Sequence[tuple[UUID, Publication]]) -> list[tuple[UUID, Publication]]:
@@ -338,7 +343,7 @@ async def _fail(
     connection: asyncpg.Connection, operation_id: UUID, failed: Mapping[UUID, str], now: datetime
 ) -> int:
     """End replays that are not published, and have their letters wait again; return how many."""
-    ends = [End(one, ReplayState.FAILED, "", why) for one, why in failed.items()]
+    ends = [ReplayEnd(one, ReplayState.FAILED, "", why) for one, why in failed.items()]
     ended = await replays.end(connection, ends, now)
     await dead_letters.move(
         connection,
@@ -348,7 +353,9 @@ async def _fail(
         now=now,
     )
     deeds = [
-        Deed(KEEPER, KEEPER, "", "replay failed", failed[row["replay_id"]], row["letter_id"], operation_id)
+        AuditEntry(
+            KEEPER, KEEPER, "", "replay failed", failed[row["replay_id"]], row["letter_id"], operation_id
+        )
         for row in ended
     ]
     await audit.insert(connection, deeds, now)
@@ -376,8 +383,10 @@ async def _stop(connection: asyncpg.Connection, operation_id: UUID, why: str, no
         standing=standing,
         now=now,
     )
-    await let_go(connection, operation_id, standing, now)
-    await audit.insert(connection, [Deed(KEEPER, KEEPER, "", "stop", why, operation_id=operation_id)], now)
+    await cancel_unpublished(connection, operation_id, standing, now)
+    await audit.insert(
+        connection, [AuditEntry(KEEPER, KEEPER, "", "stop", why, operation_id=operation_id)], now
+    )
     log.error("replay.stopped", operation=str(operation_id), reason=why)
 
 
@@ -388,7 +397,7 @@ async def _end_stopped(
     operation_id, stopped = row["operation_id"], OperationState.STOPPED.value
     released = 0
     if counts["ordered"]:
-        released = await let_go(connection, operation_id, row["standing"], now)
+        released = await cancel_unpublished(connection, operation_id, row["standing"], now)
         await replays.assume_published(connection, operation_id, now)
     if counts["ordered"] == released and not counts["published"]:
         await operations.move(
@@ -407,7 +416,7 @@ async def _wait_or_end(
 ) -> None:
     if counts["published"]:
         standing = f"everything is published; waiting for {counts['published']:,} outcomes"
-        await operations.stand(connection, operation_id, standing)
+        await operations.set_status_text(connection, operation_id, standing)
         return
     standing = "done: every outcome is known"
     if counts["cancelled"]:
@@ -425,16 +434,16 @@ async def _wait_or_end(
 
 
 @dataclass(frozen=True, slots=True)
-class Followed:
+class ResolvedCount:
     """How many published replays were looked at, and how many of them have their outcome now."""
 
     looked_at: int
     ended: int
 
 
-async def follow(
-    database: Database, rules: Rules, keys: dict[str, str], metrics: DeadLetterMetrics
-) -> Followed:
+async def resolve_outcomes(
+    database: Database, rules: Policy, keys: dict[str, str], metrics: DeadLetterMetrics
+) -> ResolvedCount:
     """Look what has become of published replays, and write the outcomes that are known; raises StoreError.
 
     The outcome is known when the same message would only repeat it: nothing that it could still do is left. That of a
@@ -443,17 +452,17 @@ async def follow(
     async with database.transaction() as connection:
         rows = await replays.take_published(connection, OUTCOMES_MAX, quiet_after=HANDED_ON_AFTER)
         if not rows:
-            return Followed(0, 0)
+            return ResolvedCount(0, 0)
         requests = [row for row in rows if row["source"] == PAYMENT_REQUESTS]
         others = [row for row in rows if row["source"] != PAYMENT_REQUESTS]
         letters = [Replayable(row["source"], row["body"], row["properties"]) for row in others]
         ends = [
-            End(row["replay_id"], ReplayState.RESOLVED, found.code, found.detail)
+            ReplayEnd(row["replay_id"], ReplayState.RESOLVED, found.code, found.detail)
             for row, found in zip(others, await predict(connection, letters, rules, keys), strict=True)
-            if found.verdict is Verdict.REPEATS
+            if found.verdict is PredictedOutcome.REPEATS
         ]
         ends += [
-            End(row["replay_id"], ReplayState.RESOLVED, "OK", why)
+            ReplayEnd(row["replay_id"], ReplayState.RESOLVED, "OK", why)
             for row in requests
             if (why := _why_handed_on(row)) is not None
         ]
@@ -463,10 +472,10 @@ async def follow(
             await _resolve(connection, ended, now)
         over = {row["replay_id"] for row in ended}
         await replays.checked(connection, [row["replay_id"] for row in rows if row["replay_id"] not in over])
-    refused = sum(row["verdict"] == Verdict.WILL_APPLY and row["code"] != "OK" for row in ended)
+    refused = sum(row["verdict"] == PredictedOutcome.WILL_APPLY and row["code"] != "OK" for row in ended)
     metrics.replays.labels(outcome="refused").inc(refused)
     metrics.replays.labels(outcome="resolved").inc(len(ended) - refused)
-    return Followed(len(rows), len(ended))
+    return ResolvedCount(len(rows), len(ended))
 
 
 def _why_handed_on(row: asyncpg.Record) -> str | None:
@@ -488,7 +497,7 @@ async def _resolve(connection: asyncpg.Connection, ended: Sequence[asyncpg.Recor
         now=now,
     )
     deeds = [
-        Deed(KEEPER, KEEPER, "", "replay resolved", row["code"], row["letter_id"], row["operation_id"])
+        AuditEntry(KEEPER, KEEPER, "", "replay resolved", row["code"], row["letter_id"], row["operation_id"])
         for row in ended
     ]
     await audit.insert(connection, deeds, now)

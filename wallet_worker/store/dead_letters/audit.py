@@ -11,7 +11,7 @@ from pydantic_core import to_json
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
+class AuditEntry:
     """Something that somebody did, for one letter, one operation, or neither."""
 
     actor: str
@@ -36,7 +36,7 @@ RETURNING {_COLUMNS}
 
 
 async def insert(
-    connection: asyncpg.Connection, deeds: Sequence[Deed], now: datetime
+    connection: asyncpg.Connection, deeds: Sequence[AuditEntry], now: datetime
 ) -> list[asyncpg.Record]:
     """Write what was done, in the transaction that does it; return the rows."""
     return await connection.fetch(

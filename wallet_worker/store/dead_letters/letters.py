@@ -361,7 +361,7 @@ LIMIT $14
 
 
 @dataclass(frozen=True, slots=True)
-class Fits:
+class RowFilter:
     """What a letter must be; what is absent does not matter."""
 
     states: Sequence[str] | None = None
@@ -397,7 +397,7 @@ class Fits:
 
 
 async def page(
-    connection: asyncpg.Connection, fits: Fits, *, after: int | None, limit: int
+    connection: asyncpg.Connection, fits: RowFilter, *, after: int | None, limit: int
 ) -> list[asyncpg.Record]:
     """Return the lines of letters, newest first, below `after`."""
     return await connection.fetch(_LIST, *fits.arguments, after, limit)
@@ -413,7 +413,7 @@ LIMIT $14
 
 
 async def wholes(
-    connection: asyncpg.Connection, fits: Fits, *, after: int | None, limit: int
+    connection: asyncpg.Connection, fits: RowFilter, *, after: int | None, limit: int
 ) -> list[asyncpg.Record]:
     """Return letters with everything that was taken in, newest first, below `after`."""
     return await connection.fetch(_WHOLE, *fits.arguments, after, limit)
@@ -450,7 +450,7 @@ async def replayable(connection: asyncpg.Connection, letter_ids: Sequence[int]) 
 _COUNT = f"SELECT count(*) FROM dead_letters WHERE {_FITS}"  # noqa: S608 -- static text
 
 
-async def count(connection: asyncpg.Connection, fits: Fits) -> int:
+async def count(connection: asyncpg.Connection, fits: RowFilter) -> int:
     """Return how many letters fit."""
     return int(await connection.fetchval(_COUNT, *fits.arguments))
 
@@ -458,7 +458,7 @@ async def count(connection: asyncpg.Connection, fits: Fits) -> int:
 _IDS = f"SELECT letter_id, state, replays FROM dead_letters WHERE {_FITS} ORDER BY letter_id LIMIT $13"  # noqa: S608
 
 
-async def ids(connection: asyncpg.Connection, fits: Fits, limit: int) -> list[asyncpg.Record]:
+async def ids(connection: asyncpg.Connection, fits: RowFilter, limit: int) -> list[asyncpg.Record]:
     """Return id, state and number of replays of the letters that fit, oldest first."""
     return await connection.fetch(_IDS, *fits.arguments, limit)
 
@@ -495,7 +495,7 @@ ORDER BY c.waiting DESC, c.letters DESC, c.reason, c.source
 
 
 async def groups(
-    connection: asyncpg.Connection, fits: Fits, *, since: datetime, until: datetime, buckets: int
+    connection: asyncpg.Connection, fits: RowFilter, *, since: datetime, until: datetime, buckets: int
 ) -> list[asyncpg.Record]:
     """Return the letters by reason and source, with their arrivals in `buckets` stretches of a time.
 

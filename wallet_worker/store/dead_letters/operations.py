@@ -160,7 +160,7 @@ WHERE operation_id = $1 AND state = 'running' AND (standing <> $2 OR $3::timesta
 """
 
 
-async def stand(
+async def set_status_text(
     connection: asyncpg.Connection, operation_id: UUID, standing: str, publish_at: datetime | None = None
 ) -> None:
     """Say where a running operation stands, and when it may publish again."""

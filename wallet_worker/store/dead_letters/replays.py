@@ -13,7 +13,7 @@ CHUNK_BYTES_MAX = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class NewReplay:
     """A replay to be made. `body` is there for an edit, whose message is a new one, with a new `serial_no`."""
 
     replay_id: UUID
@@ -39,7 +39,7 @@ ON CONFLICT (letter_id) WHERE state IN ('ordered', 'published') DO NOTHING
 
 
 async def insert(
-    connection: asyncpg.Connection, operation_id: UUID, orders: Sequence[Order], now: datetime
+    connection: asyncpg.Connection, operation_id: UUID, orders: Sequence[NewReplay], now: datetime
 ) -> int:
     """Order replays; return how many: a letter that has one outstanding gets no other."""
     status = await connection.execute(
@@ -133,7 +133,7 @@ async def assume_published(connection: asyncpg.Connection, operation_id: UUID, n
 
 
 @dataclass(frozen=True, slots=True)
-class NotTaken:
+class PublishFailure:
     """A replay that the broker has not confirmed. `is_certain`: it has said so; else nobody knows."""
 
     replay_id: UUID
@@ -149,7 +149,7 @@ WHERE replay_id = $1
 """
 
 
-async def tried(connection: asyncpg.Connection, failures: Sequence[NotTaken]) -> None:
+async def tried(connection: asyncpg.Connection, failures: Sequence[PublishFailure]) -> None:
     """Note which the broker would not take, and why; no copy of those is on its way where that is certain."""
     await connection.executemany(_TRIED, [(one.replay_id, one.why, int(one.is_certain)) for one in failures])
 
@@ -204,7 +204,7 @@ RETURNING r.replay_id, r.letter_id, r.operation_id, r.state, r.verdict, r.code, 
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class ReplayEnd:
     """What came of a replay."""
 
     replay_id: UUID
@@ -213,7 +213,9 @@ class End:
     detail: str = ""
 
 
-async def end(connection: asyncpg.Connection, ends: Sequence[End], now: datetime) -> list[asyncpg.Record]:
+async def end(
+    connection: asyncpg.Connection, ends: Sequence[ReplayEnd], now: datetime
+) -> list[asyncpg.Record]:
     """Write outcomes; return the rows of those that had none yet."""
     return await connection.fetch(
         _END,
@@ -237,7 +239,7 @@ RETURNING r.replay_id, r.letter_id, r.operation_id, r.code
 
 
 async def came_back(
-    connection: asyncpg.Connection, ends: Sequence[End], now: datetime
+    connection: asyncpg.Connection, ends: Sequence[ReplayEnd], now: datetime
 ) -> list[asyncpg.Record]:
     """End replays that are back as dead letters; return the rows of those that had no other end for certain."""
     return await connection.fetch(

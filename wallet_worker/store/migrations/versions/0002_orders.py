@@ -8,7 +8,7 @@ branch_labels = None
 depends_on = None
 
 COLUMNS = (
-    # `counter_account_id` is the payee of a transfer or a capture; `about_serial_no` the recharge that a refund
+    # `counter_account_id` is the payee of a transfer or a capture; `parent_serial_no` the recharge that a refund
     # gives back, or the hold that is captured or released; `remaining` what a hold still reserves.
     # `due_at` is when the wallet looks at the order by itself, and absent when it never has to;
     # `asked` how often the gateway was asked about it.
