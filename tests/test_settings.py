@@ -69,8 +69,10 @@ def test_the_ages_at_which_the_gateway_is_asked_are_separated_by_commas(
 ) -> None:
     assert Settings().rules.inquiry_ages == INQUIRY_AGES
 
-    monkeypatch.setenv("WALLET_ASK_SECONDS", "1, 60,3600")
-    monkeypatch.setenv("WALLET_ASK_SECONDS_BY_CHANNEL", '{"card": [30], "bank_transfer": [600, 86400]}')
+    monkeypatch.setenv("WALLET_PAYMENT_INQUIRY_SECONDS", "1, 60,3600")
+    monkeypatch.setenv(
+        "WALLET_PAYMENT_INQUIRY_SECONDS_BY_CHANNEL", '{"card": [30], "bank_transfer": [600, 86400]}'
+    )
 
     rules = Settings().rules
     assert rules.inquiry_ages == (timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1))
@@ -100,9 +102,9 @@ GROWING = "it should be seconds, each more than the one before, such as [60, 300
 def test_ages_that_are_none_are_said_in_a_sentence(
     monkeypatch: pytest.MonkeyPatch, value: str, said: str
 ) -> None:
-    monkeypatch.setenv("WALLET_ASK_SECONDS", value)
+    monkeypatch.setenv("WALLET_PAYMENT_INQUIRY_SECONDS", value)
 
-    with pytest.raises(ValidationError, match="ask_seconds") as caught:
+    with pytest.raises(ValidationError, match="payment_inquiry_seconds") as caught:
         Settings()
 
     assert said in str(caught.value)
@@ -123,9 +125,9 @@ def test_ages_that_are_none_are_said_in_a_sentence(
 def test_ages_of_a_channel_that_are_none_are_said_in_a_sentence(
     monkeypatch: pytest.MonkeyPatch, value: object, said: str
 ) -> None:
-    monkeypatch.setenv("WALLET_ASK_SECONDS_BY_CHANNEL", json.dumps(value))
+    monkeypatch.setenv("WALLET_PAYMENT_INQUIRY_SECONDS_BY_CHANNEL", json.dumps(value))
 
-    with pytest.raises(ValidationError, match="ask_seconds_by_channel") as caught:
+    with pytest.raises(ValidationError, match="payment_inquiry_seconds_by_channel") as caught:
         Settings()
 
     assert said in str(caught.value)
@@ -215,7 +217,7 @@ def test_limits_that_are_none_are_said_in_a_sentence(
     assert said in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["WALLET_LIMITS", "WALLET_ASK_SECONDS_BY_CHANNEL"])
+@pytest.mark.parametrize("name", ["WALLET_LIMITS", "WALLET_PAYMENT_INQUIRY_SECONDS_BY_CHANNEL"])
 def test_a_setting_that_is_no_json_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, '{"basic": ')
 

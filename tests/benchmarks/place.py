@@ -48,7 +48,7 @@ class Site:
             "WALLET_PAYMENT_KEYS": json.dumps(KEYS),
             "WALLET_HTTP_HOST": "127.0.0.1",
             "WALLET_KEEPER": "false",  # the verdict looks into the queue
-            "WALLET_ASK_SECONDS": "86400",  # nobody else asks the gateway about orders that wait
+            "WALLET_PAYMENT_INQUIRY_SECONDS": "86400",  # nobody else asks the gateway about orders that wait
             "WALLET_HTTP_PORT": "0",
             "WALLET_LOG_FORMAT": "json",
         }

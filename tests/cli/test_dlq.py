@@ -57,7 +57,7 @@ async def dlq(url: str, *arguments: str, **settings: str) -> Said:
     given = {
         "WALLET_DATABASE_URL": url,
         "WALLET_DLQ_ROLES": ROLES,
-        "WALLET_DLQ_ALONE_MAX": "0",
+        "WALLET_DLQ_SINGLE_PERSON_MAX": "0",
         "WALLET_PAYMENT_KEYS": json.dumps(KEYS),
     }
     return await wallet("dlq", *arguments, **given | settings)

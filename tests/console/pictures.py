@@ -47,7 +47,7 @@ async def main() -> None:
         users = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "users.json"
         make_users(users)
         address = await stack.enter_async_context(
-            a_console(wallet.workers.environment, users, WALLET_DLQ_ALONE_MAX="20")
+            a_console(wallet.workers.environment, users, WALLET_DLQ_SINGLE_PERSON_MAX="20")
         )
         playwright = await stack.enter_async_context(async_playwright())
         browser = await playwright.chromium.launch(executable_path=chromium.find())

@@ -77,7 +77,7 @@ async def place(wallet: Wallet, users: Path) -> AsyncIterator[Place]:
     async with AsyncExitStack() as stack:
         await wallet.start()
         address = await stack.enter_async_context(
-            a_console(wallet.workers.environment, users, WALLET_DLQ_ALONE_MAX="2")
+            a_console(wallet.workers.environment, users, WALLET_DLQ_SINGLE_PERSON_MAX="2")
         )
         playwright = await stack.enter_async_context(async_playwright())
         browser = await playwright.chromium.launch(executable_path=chromium.find())

@@ -286,7 +286,7 @@ async def test_need_13_what_was_typed_as_a_name_is_not_logged_unless_it_is_one(s
             for _ in range(6):
                 await stage.browser().sign_in(name, "a wrong password")
 
-    assert {one["event"] for one in said} == {"console.sign_in_refused", "console.sign_in_held"}
+    assert {one["event"] for one in said} == {"console.sign_in_refused", "console.sign_in_throttled"}
     assert {one["user"] for one in said} == {"ann", "(nobody of the users file)"}
     assert "correct horse" not in repr(said)
 

@@ -33,8 +33,8 @@ ASKED_MOODS: Final = frozenset(
 SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "WALLET_RECHARGE_EXPIRES_SECONDS": str(RECHARGE_EXPIRES_SECONDS),
-        "WALLET_ASK_SECONDS": str(NEVER_SECONDS),
-        "WALLET_ASK_SECONDS_BY_CHANNEL": json.dumps(
+        "WALLET_PAYMENT_INQUIRY_SECONDS": str(NEVER_SECONDS),
+        "WALLET_PAYMENT_INQUIRY_SECONDS_BY_CHANNEL": json.dumps(
             {
                 channel: [1, 3, NEVER_SECONDS]
                 for mood in Behaviour

@@ -156,7 +156,7 @@ async def test_row_25_a_rolling_restart_under_load_drains_and_burns_no_attempt(m
         assert set(world.heard.times.values()) == {1}, "all was published by whoever promised it"
         logs = "".join(worker.log() for worker in world.workers.started)
         assert "worker.drain_timeout" not in logs
-        assert "outbox.left" not in logs
+        assert "outbox.drain_incomplete" not in logs
 
 
 async def until_frozen(slot: Slot) -> WorkerProcess:

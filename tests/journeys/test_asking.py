@@ -27,7 +27,7 @@ async def asked_about(wallet: Wallet, command: Json, count: int = 1) -> list[Jso
 
 async def test_the_gateway_is_asked_about_an_order_again_and_again_until_it_says(wallet: Wallet) -> None:
     upstream = wallet.upstream
-    await wallet.workers.start(WALLET_ASK_SECONDS="1,2")
+    await wallet.workers.start(WALLET_PAYMENT_INQUIRY_SECONDS="1,2")
     user = await upstream.funded()
     payout = withdraw(user, "40.00")
     order = await upstream.applied(payout)
@@ -57,7 +57,7 @@ async def test_the_gateway_is_asked_about_an_order_again_and_again_until_it_says
 
 async def test_an_answer_ends_the_asking(wallet: Wallet) -> None:
     upstream = wallet.upstream
-    await wallet.workers.start(WALLET_ASK_SECONDS="1")
+    await wallet.workers.start(WALLET_PAYMENT_INQUIRY_SECONDS="1")
     user = await upstream.funded()
     original = await upstream.paid(user)
     answered, waiting = refund(original, "10.00"), refund(original, "20.00")
@@ -76,7 +76,7 @@ async def test_an_answer_ends_the_asking(wallet: Wallet) -> None:
 
 async def test_two_workers_ask_once(wallet: Wallet) -> None:
     upstream = wallet.upstream
-    for worker in [await wallet.workers.launch(WALLET_ASK_SECONDS="1,3600") for _ in range(2)]:
+    for worker in [await wallet.workers.launch(WALLET_PAYMENT_INQUIRY_SECONDS="1,3600") for _ in range(2)]:
         await worker.until_ready()
     user = await upstream.funded("1000.00")
     commands = [withdraw(user, "1.00") for _ in range(ORDERS)]
@@ -106,7 +106,7 @@ async def test_a_recharge_that_expires_is_asked_about_a_last_time(wallet: Wallet
 
 async def test_a_channel_may_be_asked_sooner(wallet: Wallet) -> None:
     upstream = wallet.upstream
-    await wallet.workers.start(WALLET_ASK_SECONDS_BY_CHANNEL='{"convenience_store": [1]}')
+    await wallet.workers.start(WALLET_PAYMENT_INQUIRY_SECONDS_BY_CHANNEL='{"convenience_store": [1]}')
     user = await upstream.opened()
     card, store = recharge(user), recharge(user, recharge_type="convenience_store")
     await upstream.outcome(card)

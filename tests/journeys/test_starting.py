@@ -64,7 +64,7 @@ async def test_a_worker_starts_where_nobody_can_show_it_the_bindings_and_says_so
     outcome = await wallet.upstream.opened()
 
     assert outcome
-    assert "bindings were not checked" in str(worker.events("topology.unseen")[0]["detail"])
+    assert "bindings were not checked" in str(worker.events("topology.unverified")[0]["detail"])
 
 
 async def test_a_worker_does_not_start_on_a_database_that_was_never_migrated(

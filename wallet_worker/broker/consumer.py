@@ -113,7 +113,7 @@ class Consumer:
             if report.faults:
                 raise topology.TopologyError(report.faults)
             for sentence in report.unverified:
-                log.warning("topology.unseen", detail=sentence)
+                log.warning("topology.unverified", detail=sentence)
             channel = await open_channel(connection)
             try:
                 deliveries.intercept(channel, self._takers)

@@ -241,7 +241,7 @@ class Keeper:
                     await self._take(arrivals[:middle])
                     await self._take(arrivals[middle:])
                 elif arrivals[0] != bare(arrivals[0]):
-                    log.exception("letter.kept_bare", digest=arrivals[0].body_digest.hex())
+                    log.exception("dead_letter.stored_raw", digest=arrivals[0].body_digest.hex())
                     await self._take([bare(arrivals[0])])
                 else:
                     raise
@@ -313,7 +313,7 @@ class Keeper:
 
     def _found(self, part: str) -> None:
         if self._health.ready(part):
-            log.info("keeper.works", part=part)
+            log.info("keeper.recovered", part=part)
 
 
 def _arrival(one: _Delivery) -> Arrival:

@@ -64,12 +64,12 @@ class Settings(BaseSettings):
         le=_AGE_MAX_SECONDS,
         description="How long the wallet waits for a recharge's money.",
     )
-    ask_seconds: Annotated[tuple[int, ...], NoDecode] = Field(
+    payment_inquiry_seconds: Annotated[tuple[int, ...], NoDecode] = Field(
         default=tuple(int(age.total_seconds()) for age in INQUIRY_AGES),
         description="The ages in seconds, separated by commas, at which the gateway is asked about an order that "
         "waits for its result; once the last is past, again and again with that much time between.",
     )
-    ask_seconds_by_channel: dict[ChannelType, tuple[int, ...]] = Field(
+    payment_inquiry_seconds_by_channel: dict[ChannelType, tuple[int, ...]] = Field(
         default_factory=dict,
         description='The same for some channels: {"card": [60, 300]}.',
     )
@@ -86,7 +86,7 @@ class Settings(BaseSettings):
         description='Who may do what in `wallet dlq`: {"name": "viewer, operator or approver"}. '
         "None: whoever can reach the database may all of it but approve.",
     )
-    dlq_alone_max: int = Field(
+    dlq_single_person_max: int = Field(
         default=100,
         ge=0,
         description="How many dead letters one person may replay or discard without a second.",
@@ -126,7 +126,7 @@ class Settings(BaseSettings):
         default="info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
     )
 
-    @field_validator("currencies", "ask_seconds", "console_proxies", mode="before")
+    @field_validator("currencies", "payment_inquiry_seconds", "console_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return (
@@ -180,7 +180,7 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return value
 
-    @field_validator("ask_seconds", "ask_seconds_by_channel")
+    @field_validator("payment_inquiry_seconds", "payment_inquiry_seconds_by_channel")
     @classmethod
     def _ages_grow(
         cls, value: tuple[int, ...] | dict[str, tuple[int, ...]]
@@ -207,9 +207,10 @@ class Settings(BaseSettings):
         return Policy(
             currencies=frozenset(self.currencies),
             recharge_expires_after=timedelta(seconds=self.recharge_expires_seconds),
-            inquiry_ages=_ages(self.ask_seconds),
+            inquiry_ages=_ages(self.payment_inquiry_seconds),
             ask_after_by_channel={
-                channel: _ages(seconds) for channel, seconds in self.ask_seconds_by_channel.items()
+                channel: _ages(seconds)
+                for channel, seconds in self.payment_inquiry_seconds_by_channel.items()
             },
             limits=self.limits.limits,
         )
@@ -217,7 +218,7 @@ class Settings(BaseSettings):
     @property
     def dead_letter_limits(self) -> ApprovalLimits:
         """What operators may do alone."""
-        return ApprovalLimits(single_person_max=self.dlq_alone_max)
+        return ApprovalLimits(single_person_max=self.dlq_single_person_max)
 
     @property
     def keys(self) -> dict[str, str]:

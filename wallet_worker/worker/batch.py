@@ -172,7 +172,7 @@ class BatchProcessor:
                 await pause.wait(stopping)
             else:
                 if self._health.ready("database"):
-                    log.info("database.back")
+                    log.info("database.recovered")
                 return True
 
     async def _settle(self, letters: Sequence[Envelope]) -> None:
@@ -444,7 +444,7 @@ class BatchProcessor:
             return limit  # still there, and looked at again at once
         except (StatementRejectedError, MessageFailedError) as exc:
             if len(letters) > 1:
-                log.info("sweep.divided", size=len(letters), reason=str(exc))
+                log.info("sweep.bisected", size=len(letters), reason=str(exc))
                 return await self._sweep_some(take, len(letters) // 2)
             log.exception("message.failed", source=letters[0].incoming.source.value)
             if ended := await self._set_aside(letters[0], f"the wallet failed on it: {exc}"):

@@ -116,13 +116,16 @@ class Outbox:
             async with asyncio.timeout(seconds):
                 await self._waiting.join()
         except TimeoutError:
-            log.warning("outbox.left", detail="not everything was published in time; the relay will")
+            log.warning(
+                "outbox.drain_incomplete", detail="not everything was published in time; the relay will"
+            )
         try:
             async with asyncio.timeout(seconds):
                 await self.forget_now()
         except TimeoutError:
             log.warning(
-                "outbox.kept", detail="what was published is not deleted; the relay publishes it again"
+                "outbox.delete_incomplete",
+                detail="what was published is not deleted; the relay publishes it again",
             )
 
     async def relay(self) -> None:

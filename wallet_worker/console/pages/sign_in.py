@@ -72,7 +72,7 @@ async def sign_in(parts: AppState, request: Request) -> Response:
     address = request.client.host if request.client else "unknown"
     wait_seconds = parts.attempts.wait_seconds(name, address)
     if wait_seconds > 0:
-        log.warning("console.sign_in_held", user=_known(parts, name), address=address)
+        log.warning("console.sign_in_throttled", user=_known(parts, name), address=address)
         minutes = ceil(wait_seconds / 60)
         sentence = (
             f"Too many wrong tries. Wait {minutes} minute{'' if minutes == 1 else 's'}, then try again."
