@@ -9,14 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import core_schema
 
 from wallet_schemas import faults, values
-from wallet_schemas.message import Part
+from wallet_schemas.message import JsonObject
 from wallet_schemas.parse import COMMANDS, QUERIES, RESULTS
 from wallet_schemas.settlement import SettlementLine
 
 NOT_FOR_PEOPLE = re.compile(
     r"pattern|regex|\^|\\|\$|dictionary|dict\b|tuple|None\b|python|pydantic|instance of|[A-Z][a-z]+[A-Z]|Value error"
 )
-TAKEN: list[type[Part]] = [*COMMANDS.values(), *RESULTS.values(), *QUERIES.values(), SettlementLine]
+TAKEN: list[type[JsonObject]] = [*COMMANDS.values(), *RESULTS.values(), *QUERIES.values(), SettlementLine]
 
 
 @pytest.mark.parametrize("kind", get_args(core_schema.ErrorType))
@@ -45,7 +45,7 @@ def patterns(schema: Any) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("message", TAKEN)
-def test_every_pattern_of_what_is_sent_to_the_wallet_has_its_sentence(message: type[Part]) -> None:
+def test_every_pattern_of_what_is_sent_to_the_wallet_has_its_sentence(message: type[JsonObject]) -> None:
     from wallet_schemas import times
 
     found = set(patterns(message.model_json_schema())) - {times.PATTERN}  # whose sentences are in `times`
