@@ -20,7 +20,8 @@ DEEDS = [
 
 
 @pytest.mark.parametrize("path", DEEDS)
-async def test_need_13_a_form_without_the_token_of_the_session_does_nothing(stage: Stage, path: str) -> None:
+@pytest.mark.need(13)
+async def test_a_form_without_the_token_of_the_session_does_nothing(stage: Stage, path: str) -> None:
     browser, other = stage.browser(), stage.browser()
     await browser.sign_in("bob")
     await other.sign_in("ann")
@@ -52,9 +53,8 @@ async def test_need_13_a_form_without_the_token_of_the_session_does_nothing(stag
     ],
     ids=str,
 )
-async def test_need_13_a_form_from_elsewhere_does_nothing(
-    stage: Stage, path: str, headers: dict[str, str]
-) -> None:
+@pytest.mark.need(13)
+async def test_a_form_from_elsewhere_does_nothing(stage: Stage, path: str, headers: dict[str, str]) -> None:
     browser = stage.browser()
     await browser.sign_in("bob")
     csrf = (await browser.get("/plans")).text.partition('name="csrf" value="')[2].partition('"')[0]
@@ -75,9 +75,8 @@ async def test_need_13_a_form_from_elsewhere_does_nothing(
 
 @pytest.mark.parametrize("path", ["/letters.jsonl", "/audit.jsonl", "/letters/1/payload"])
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
-async def test_need_13_a_link_elsewhere_leaves_nothing_in_the_audit(
-    stage: Stage, path: str, site: str
-) -> None:
+@pytest.mark.need(13)
+async def test_a_link_elsewhere_leaves_nothing_in_the_audit(stage: Stage, path: str, site: str) -> None:
     browser = stage.browser()
     await browser.sign_in("ann")
     stage.operations.asked.clear()
@@ -95,7 +94,8 @@ async def test_need_13_a_link_elsewhere_leaves_nothing_in_the_audit(
     "host",
     ["evil.example", "localhost.evil.example", "203.0.113.9:9310", "", "[::1", "127.0.0.1.nip.example"],
 )
-async def test_need_13_another_name_that_leads_here_is_turned_away(stage: Stage, host: str) -> None:
+@pytest.mark.need(13)
+async def test_another_name_that_leads_here_is_turned_away(stage: Stage, host: str) -> None:
     browser = stage.browser()
     await browser.sign_in("ann")
 
@@ -106,11 +106,13 @@ async def test_need_13_another_name_that_leads_here_is_turned_away(stage: Stage,
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:9310", "[::1]:9310", "localhost"])
-async def test_need_13_on_this_machine_every_name_of_it_does(stage: Stage, host: str) -> None:
+@pytest.mark.need(13)
+async def test_on_this_machine_every_name_of_it_does(stage: Stage, host: str) -> None:
     assert (await stage.browser().get("/sign-in", headers={"host": host})).status_code == 200
 
 
-async def test_need_13_with_an_origin_only_its_name_does(users: Path) -> None:
+@pytest.mark.need(13)
+async def test_with_an_origin_only_its_name_does(users: Path) -> None:
     browser = Stage(users, origin="https://console.example").browser()
 
     assert (await browser.get("/sign-in")).status_code == 200
@@ -126,7 +128,8 @@ async def test_need_13_with_an_origin_only_its_name_does(users: Path) -> None:
         ("http://console.example:80", "console.example"),
     ],
 )
-async def test_need_13_the_port_that_browsers_leave_out_may_stand_in_the_origin(
+@pytest.mark.need(13)
+async def test_the_port_that_browsers_leave_out_may_stand_in_the_origin(
     users: Path, origin: str, host: str
 ) -> None:
     browser = Stage(users, origin=origin).browser()
@@ -161,7 +164,8 @@ async def test_need_13_the_port_that_browsers_leave_out_may_stand_in_the_origin(
         "/accounts?user_id=x",
     ],
 )
-async def test_need_13_every_answer_has_the_headers_that_protect_it(stage: Stage, path: str) -> None:
+@pytest.mark.need(13)
+async def test_every_answer_has_the_headers_that_protect_it(stage: Stage, path: str) -> None:
     browser = stage.browser()
     await browser.sign_in("bob")
 
@@ -189,7 +193,8 @@ async def test_need_13_every_answer_has_the_headers_that_protect_it(stage: Stage
         assert headers["cache-control"] == "no-store"
 
 
-async def test_need_13_an_answer_to_what_fails_is_protected_too_and_says_nothing_of_the_fault(
+@pytest.mark.need(13)
+async def test_an_answer_to_what_fails_is_protected_too_and_says_nothing_of_the_fault(
     stage: Stage,
 ) -> None:
     browser = stage.browser()
@@ -203,7 +208,8 @@ async def test_need_13_an_answer_to_what_fails_is_protected_too_and_says_nothing
     assert "content-security-policy" in answer.headers
 
 
-async def test_need_13_a_form_that_is_too_large_or_of_another_kind_is_refused(stage: Stage) -> None:
+@pytest.mark.need(13)
+async def test_a_form_that_is_too_large_or_of_another_kind_is_refused(stage: Stage) -> None:
     browser = stage.browser()
     await browser.sign_in("ann")
     own = {"origin": ADDRESS}
@@ -225,14 +231,16 @@ async def test_need_13_a_form_that_is_too_large_or_of_another_kind_is_refused(st
 @pytest.mark.parametrize(
     "path", ["/assets/../app.py", "/assets/..%2fapp.py", "/assets/%2e%2e/app.py", "/assets//etc/passwd"]
 )
-async def test_need_13_only_the_files_of_the_pages_are_given(stage: Stage, path: str) -> None:
+@pytest.mark.need(13)
+async def test_only_the_files_of_the_pages_are_given(stage: Stage, path: str) -> None:
     browser = stage.browser()
     await browser.sign_in("bob")
 
     assert (await browser.get(path)).status_code == 404
 
 
-async def test_need_13_a_page_cannot_be_asked_in_a_way_that_it_is_not_for(stage: Stage) -> None:
+@pytest.mark.need(13)
+async def test_a_page_cannot_be_asked_in_a_way_that_it_is_not_for(stage: Stage) -> None:
     browser = stage.browser()
     await browser.sign_in("bob")
 
@@ -241,7 +249,8 @@ async def test_need_13_a_page_cannot_be_asked_in_a_way_that_it_is_not_for(stage:
     assert [name for name, _ in stage.operations.asked if name == "execute"] == []
 
 
-async def test_need_13_it_is_alive_for_whoever_asks_by_any_name(stage: Stage) -> None:
+@pytest.mark.need(13)
+async def test_it_is_alive_for_whoever_asks_by_any_name(stage: Stage) -> None:
     answer = await stage.browser().get("/healthz", headers={"host": "10.1.2.3"})
 
     assert (answer.status_code, answer.text) == (200, "alive\n")

@@ -190,7 +190,8 @@ async def test_everything_but_live_refresh_works_without_script(place: Place) ->
         assert await page.locator("html").get_attribute("data-theme") == "dark"
 
 
-async def test_need_13_a_viewer_looks_and_may_not_act(place: Place) -> None:
+@pytest.mark.need(13)
+async def test_a_viewer_looks_and_may_not_act(place: Place) -> None:
     user = await place.wallet.upstream.opened()
     (letter_id,) = await place.wallet.set_aside(recharge(user))
 
@@ -207,7 +208,8 @@ async def test_need_13_a_viewer_looks_and_may_not_act(place: Place) -> None:
     assert await place.wallet.state(letter_id) == "waiting"
 
 
-async def test_need_13_a_second_person_approves_what_one_may_not_do_alone(place: Place) -> None:
+@pytest.mark.need(13)
+async def test_a_second_person_approves_what_one_may_not_do_alone(place: Place) -> None:
     user = await place.wallet.upstream.opened()
     ids = await place.wallet.set_aside(*(recharge(user) for _ in range(3)))
 
@@ -234,7 +236,8 @@ async def test_need_13_a_second_person_approves_what_one_may_not_do_alone(place:
         await place.wallet.until_state(letter_id, "resolved")
 
 
-async def test_need_11_a_malformed_command_is_sent_anew_once_somebody_else_agrees(place: Place) -> None:
+@pytest.mark.need(11)
+async def test_a_malformed_command_is_sent_anew_once_somebody_else_agrees(place: Place) -> None:
     user = await place.wallet.upstream.opened()
     spoilt = recharge(user, "100.000")
     await place.wallet.upstream.publish("wallet.commands", spoilt, routing_key="order.recharge")
@@ -287,7 +290,8 @@ async def tab_to(page: Page, name: str) -> None:
     raise AssertionError(msg)
 
 
-async def test_need_17_the_keyboard_is_enough(place: Place) -> None:
+@pytest.mark.need(17)
+async def test_the_keyboard_is_enough(place: Place) -> None:
     order = recharge(await place.wallet.upstream.opened())
     (letter_id,) = await place.wallet.set_aside(order)
     context = await place.browser.new_context(base_url=place.address)
@@ -324,7 +328,8 @@ async def test_need_17_the_keyboard_is_enough(place: Place) -> None:
     await context.close()
 
 
-async def test_need_13_an_attackers_letter_runs_nothing(place: Place) -> None:
+@pytest.mark.need(13)
+async def test_an_attackers_letter_runs_nothing(place: Place) -> None:
     evil = (
         b'<img src=x onerror="document.title=1"><script>document.title=1</script>\x1b]0;x\x07\xe2\x80\xae'
         + b"A" * 60_000
@@ -344,7 +349,8 @@ async def test_need_13_an_attackers_letter_runs_nothing(place: Place) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
-async def test_need_17_axe_finds_nothing_on_the_main_pages(
+@pytest.mark.need(17)
+async def test_axe_finds_nothing_on_the_main_pages(
     place: Place, scheme: Scheme, size: tuple[int, int]
 ) -> None:
     serial_no, letter_id = await wrong_amount(place.wallet)

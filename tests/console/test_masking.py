@@ -41,7 +41,8 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
     ],
     ids=str,
 )
-def test_need_13_a_viewer_sees_no_value_and_no_name_that_is_not_known(said: dict[str, object]) -> None:
+@pytest.mark.need(13)
+def test_a_viewer_sees_no_value_and_no_name_that_is_not_known(said: dict[str, object]) -> None:
     body = json.dumps({"type": "order.recharge.v1", "amount": "1.00"} | said).encode()
 
     seen = masking.pretty(body, mask=True)
@@ -53,7 +54,8 @@ def test_need_13_a_viewer_sees_no_value_and_no_name_that_is_not_known(said: dict
     assert WHO in (masking.pretty(body, mask=False) or "")
 
 
-def test_need_13_a_viewer_sees_what_a_message_is_about() -> None:
+@pytest.mark.need(13)
+def test_a_viewer_sees_what_a_message_is_about() -> None:
     said = {"type": "order.recharge.v1", "amount": "1.00", "currency": "TWD", "user_id": "somebody-real"}
 
     assert json.loads(masking.pretty(json.dumps(said).encode(), mask=True) or "") == said | {"user_id": "so…"}
@@ -62,11 +64,13 @@ def test_need_13_a_viewer_sees_what_a_message_is_about() -> None:
 @pytest.mark.parametrize(
     ("text", "seen"), [("42", "…"), ("", "…"), ("alice", "…"), ("somebody", "so…"), (None, None)]
 )
-def test_need_13_nothing_is_shown_of_a_short_name(text: str | None, seen: str | None) -> None:
+@pytest.mark.need(13)
+def test_nothing_is_shown_of_a_short_name(text: str | None, seen: str | None) -> None:
     assert masking.masked(text) == seen
 
 
-def test_need_13_a_viewer_sees_no_number_of_an_account_beside_a_masked_message() -> None:
+@pytest.mark.need(13)
+def test_a_viewer_sees_no_number_of_an_account_beside_a_masked_message() -> None:
     order = OrderView.model_validate(PENDING_ORDER_EXAMPLE)
     account = AccountView.model_validate(ACCOUNT_EXAMPLE)
     transfer = order.model_copy(update={"to_user_id": WHO, "to_account_no": account.account_no})
@@ -77,7 +81,8 @@ def test_need_13_a_viewer_sees_no_number_of_an_account_beside_a_masked_message()
     assert (seen[0].amount, seen[1].balance) == (order.amount, account.balance)
 
 
-def test_need_13_headers_that_quote_the_sender_are_masked_and_their_names_too() -> None:
+@pytest.mark.need(13)
+def test_headers_that_quote_the_sender_are_masked_and_their_names_too() -> None:
     headers = {
         "x-wallet-detail": f"{WHO}: no such field",
         "x-wallet-reason": "MALFORMED",
@@ -93,7 +98,8 @@ def test_need_13_headers_that_quote_the_sender_are_masked_and_their_names_too() 
     assert len(seen) == len(headers)
 
 
-def test_need_13_a_line_of_a_list_says_what_its_code_means_and_not_what_the_message_said() -> None:
+@pytest.mark.need(13)
+def test_a_line_of_a_list_says_what_its_code_means_and_not_what_the_message_said() -> None:
     row = {
         "letter_id": 1,
         "state": LetterState.WAITING,
@@ -117,7 +123,8 @@ def test_need_13_a_line_of_a_list_says_what_its_code_means_and_not_what_the_mess
     assert rows.line(row, OTTO).detail == row["detail"]  # type: ignore[arg-type]
 
 
-def test_need_13_attempts_and_the_prediction_say_what_their_code_means() -> None:
+@pytest.mark.need(13)
+def test_attempts_and_the_prediction_say_what_their_code_means() -> None:
     told = LetterDetail(
         whole=None,  # type: ignore[arg-type]
         attempts=(Attempt("MALFORMED", WHO, None, 1, NOW, NOW, 1, None),),
@@ -132,7 +139,8 @@ def test_need_13_attempts_and_the_prediction_say_what_their_code_means() -> None
     assert rows.seen_by(OTTO, told) is told
 
 
-def test_need_13_an_edit_shows_a_viewer_which_known_fields_change() -> None:
+@pytest.mark.need(13)
+def test_an_edit_shows_a_viewer_which_known_fields_change() -> None:
     said = json.dumps(
         [
             {"field": "amount", "before": "1.0", "after": "1.00"},

@@ -117,7 +117,8 @@ def hostile(stage: Stage) -> Stage:
 
 
 @pytest.mark.parametrize("path", PAGES)
-async def test_need_13_an_attackers_text_is_harmless_on_every_page(hostile: Stage, path: str) -> None:
+@pytest.mark.need(13)
+async def test_an_attackers_text_is_harmless_on_every_page(hostile: Stage, path: str) -> None:
     html = (await (await signed_in(hostile)).get(path)).text
 
     assert "<script>alert" not in html
@@ -159,7 +160,8 @@ async def test_bytes_are_shown_in_part_and_whole_when_asked(stage: Stage) -> Non
     assert "00fff0" in every
 
 
-async def test_need_13_a_viewer_sees_no_payload_and_no_way_to_act(stage: Stage) -> None:
+@pytest.mark.need(13)
+async def test_a_viewer_sees_no_payload_and_no_way_to_act(stage: Stage) -> None:
     browser = await signed_in(stage, "vera")
 
     letter = (await browser.get("/letters/1")).text
@@ -184,7 +186,8 @@ async def test_need_13_a_viewer_sees_no_payload_and_no_way_to_act(stage: Stage) 
         ("/letters/1/notes", {"text": "x"}),
     ],
 )
-async def test_need_13_what_a_viewer_sends_reaches_the_operations_as_a_viewers(
+@pytest.mark.need(13)
+async def test_what_a_viewer_sends_reaches_the_operations_as_a_viewers(
     stage: Stage, path: str, form: dict[str, str]
 ) -> None:
     browser = await signed_in(stage, "vera")
@@ -196,7 +199,8 @@ async def test_need_13_what_a_viewer_sends_reaches_the_operations_as_a_viewers(
     assert "vera" in str(what)
 
 
-async def test_need_13_a_missing_role_is_said_in_a_sentence(stage: Stage) -> None:
+@pytest.mark.need(13)
+async def test_a_missing_role_is_said_in_a_sentence(stage: Stage) -> None:
     answer = await (await signed_in(stage, "vera")).post("/plans", {"action": "replay", "why": "x"})
 
     assert answer.status_code == 403
@@ -231,7 +235,8 @@ async def test_a_plan_is_made_of_the_filter_and_the_pace_that_were_asked_for(sta
     )
 
 
-async def test_need_5_what_is_planned_for_all_leaves_alone_what_arrived_since(stage: Stage) -> None:
+@pytest.mark.need(5)
+async def test_what_is_planned_for_all_leaves_alone_what_arrived_since(stage: Stage) -> None:
     newest = stage.operations.lines[0].letter_id
     browser = await signed_in(stage)
 
@@ -261,7 +266,8 @@ async def test_a_filter_that_cannot_be_read_is_said(stage: Stage, query: str) ->
     assert 'role="alert"' in answer.text
 
 
-async def test_need_17_every_confirmation_says_how_many_and_which(stage: Stage) -> None:
+@pytest.mark.need(17)
+async def test_every_confirmation_says_how_many_and_which(stage: Stage) -> None:
     browser = await signed_in(stage, "bob")
 
     ready = text_of((await browser.get("/plans/a-plan")).text)
@@ -276,7 +282,8 @@ async def test_need_17_every_confirmation_says_how_many_and_which(stage: Stage) 
     assert "Stop: 60 letters wait again" in progress
 
 
-async def test_need_13_whoever_planned_it_is_not_offered_to_approve_it(stage: Stage) -> None:
+@pytest.mark.need(13)
+async def test_whoever_planned_it_is_not_offered_to_approve_it(stage: Stage) -> None:
     stage.operations.shown_plan = canned.plan(state=PlanState.NEEDS_APPROVAL, made_by="bob")
 
     page = (await (await signed_in(stage, "bob")).get("/plans/a-plan")).text
@@ -333,7 +340,8 @@ async def test_an_edit_that_the_schema_refuses_keeps_what_was_written(stage: Sta
 
 
 @pytest.mark.parametrize("ended_at", [None, canned.NOW])
-async def test_need_10_an_edit_without_an_outcome_can_be_restored_and_one_with_an_outcome_not(
+@pytest.mark.need(10)
+async def test_an_edit_without_an_outcome_can_be_restored_and_one_with_an_outcome_not(
     stage: Stage, ended_at: datetime | None
 ) -> None:
     found = canned.detail()
@@ -351,7 +359,8 @@ async def test_need_10_an_edit_without_an_outcome_can_be_restored_and_one_with_a
     assert ("Nothing is left to do with it" in page) == (ended_at is not None)
 
 
-async def test_need_11_a_letter_says_how_many_others_have_its_number_and_an_edit_what_the_sender_must_know(
+@pytest.mark.need(11)
+async def test_a_letter_says_how_many_others_have_its_number_and_an_edit_what_the_sender_must_know(
     stage: Stage,
 ) -> None:
     stage.operations.detail = replace(canned.detail(), same_number=2)
@@ -365,7 +374,8 @@ async def test_need_11_a_letter_says_how_many_others_have_its_number_and_an_edit
     assert f"Tell the sender not to send {number} again" in form
 
 
-async def test_need_11_an_edit_shows_its_differences_before_anything_is_done(stage: Stage) -> None:
+@pytest.mark.need(11)
+async def test_an_edit_shows_its_differences_before_anything_is_done(stage: Stage) -> None:
     stage.operations.shown_plan = canned.EDIT
 
     page = (await (await signed_in(stage, "bob")).get("/plans/a-plan")).text

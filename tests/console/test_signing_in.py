@@ -15,7 +15,8 @@ from wallet_worker.settings.operators import Role
 from wallet_worker.store.errors import AccessDeniedError, UnavailableError, translate_errors
 
 
-async def test_need_13_nothing_is_shown_before_signing_in(stage: Stage) -> None:
+@pytest.mark.need(13)
+async def test_nothing_is_shown_before_signing_in(stage: Stage) -> None:
     browser = stage.browser()
 
     for path in (
@@ -40,7 +41,8 @@ async def test_need_13_nothing_is_shown_before_signing_in(stage: Stage) -> None:
     assert stage.operations.asked == []
 
 
-async def test_need_13_signing_in_leads_to_the_page_that_was_asked_for(stage: Stage) -> None:
+@pytest.mark.need(13)
+async def test_signing_in_leads_to_the_page_that_was_asked_for(stage: Stage) -> None:
     browser = stage.browser()
     asked = await browser.get("/letters?states=waiting")
 
@@ -55,7 +57,8 @@ async def test_need_13_signing_in_leads_to_the_page_that_was_asked_for(stage: St
     "target",
     ["//evil.example/", "https://evil.example/", "/\\evil.example", "javascript:alert(1)", "evil", "/\tx"],
 )
-async def test_need_13_signing_in_never_leads_elsewhere(stage: Stage, target: str) -> None:
+@pytest.mark.need(13)
+async def test_signing_in_never_leads_elsewhere(stage: Stage, target: str) -> None:
     answer = await stage.browser().sign_in("ann", target=target)
 
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
@@ -65,9 +68,8 @@ async def test_need_13_signing_in_never_leads_elsewhere(stage: Stage, target: st
     ("name", "password"),
     [("ann", "not the password"), ("nobody", "whatever it is"), ("", ""), ("ann", "x" * 5_000)],
 )
-async def test_need_13_a_wrong_name_or_password_says_not_which(
-    stage: Stage, name: str, password: str
-) -> None:
+@pytest.mark.need(13)
+async def test_a_wrong_name_or_password_says_not_which(stage: Stage, name: str, password: str) -> None:
     browser = stage.browser()
 
     answer = await browser.sign_in(name, password)
@@ -77,7 +79,8 @@ async def test_need_13_a_wrong_name_or_password_says_not_which(
     assert (await browser.get("/letters")).status_code == 303
 
 
-async def test_need_13_the_cookie_is_for_this_host_only_and_no_script_reads_it(stage: Stage) -> None:
+@pytest.mark.need(13)
+async def test_the_cookie_is_for_this_host_only_and_no_script_reads_it(stage: Stage) -> None:
     cookie = (await stage.browser().sign_in("ann")).headers["set-cookie"].lower()
 
     assert "httponly" in cookie
@@ -85,7 +88,8 @@ async def test_need_13_the_cookie_is_for_this_host_only_and_no_script_reads_it(s
     assert "domain" not in cookie
 
 
-async def test_need_13_behind_https_cookies_are_secure_and_of_this_very_host(users: Path) -> None:
+@pytest.mark.need(13)
+async def test_behind_https_cookies_are_secure_and_of_this_very_host(users: Path) -> None:
     stage = Stage(users, origin="https://console.example")
 
     answer = await stage.browser().sign_in("ann")
@@ -95,7 +99,8 @@ async def test_need_13_behind_https_cookies_are_secure_and_of_this_very_host(use
     assert answer.headers["strict-transport-security"].startswith("max-age=")
 
 
-async def test_need_13_signing_in_makes_a_new_session_whatever_the_browser_had(stage: Stage) -> None:
+@pytest.mark.need(13)
+async def test_signing_in_makes_a_new_session_whatever_the_browser_had(stage: Stage) -> None:
     browser = stage.browser()
     browser.client.cookies.set("wallet_console", "planted", domain="localhost")
 
@@ -105,7 +110,8 @@ async def test_need_13_signing_in_makes_a_new_session_whatever_the_browser_had(s
     assert stage.parts.sessions.find("planted", touch=False) is None
 
 
-async def test_need_13_signing_out_ends_the_session_also_for_a_copied_cookie(stage: Stage) -> None:
+@pytest.mark.need(13)
+async def test_signing_out_ends_the_session_also_for_a_copied_cookie(stage: Stage) -> None:
     browser = stage.browser()
     await browser.sign_in("ann")
     kept = dict(browser.client.cookies)
@@ -117,7 +123,8 @@ async def test_need_13_signing_out_ends_the_session_also_for_a_copied_cookie(sta
     assert (await thief.get("/letters")).status_code == 303
 
 
-async def test_need_13_a_session_ends_when_nothing_is_done_and_a_page_that_refreshes_itself_does_nothing(
+@pytest.mark.need(13)
+async def test_a_session_ends_when_nothing_is_done_and_a_page_that_refreshes_itself_does_nothing(
     stage: Stage,
 ) -> None:
     browser = stage.browser()
@@ -130,7 +137,8 @@ async def test_need_13_a_session_ends_when_nothing_is_done_and_a_page_that_refre
     assert (await browser.get("/letters")).status_code == 303
 
 
-async def test_need_13_a_session_ends_in_any_case_after_its_whole_time(stage: Stage) -> None:
+@pytest.mark.need(13)
+async def test_a_session_ends_in_any_case_after_its_whole_time(stage: Stage) -> None:
     browser = stage.browser()
     await browser.sign_in("ann")
 
@@ -142,7 +150,8 @@ async def test_need_13_a_session_ends_in_any_case_after_its_whole_time(stage: St
     assert (await browser.get("/plans")).status_code == 303
 
 
-async def test_need_13_whoever_is_removed_is_out_with_the_next_click(stage: Stage, users: Path) -> None:
+@pytest.mark.need(13)
+async def test_whoever_is_removed_is_out_with_the_next_click(stage: Stage, users: Path) -> None:
     browser = stage.browser()
     await browser.sign_in("ann")
 
@@ -151,7 +160,8 @@ async def test_need_13_whoever_is_removed_is_out_with_the_next_click(stage: Stag
     assert (await browser.get("/letters")).status_code == 303
 
 
-async def test_need_13_a_new_password_ends_the_sessions_of_the_old_one(stage: Stage, users: Path) -> None:
+@pytest.mark.need(13)
+async def test_a_new_password_ends_the_sessions_of_the_old_one(stage: Stage, users: Path) -> None:
     browser = stage.browser()
     await browser.sign_in("ann")
 
@@ -161,9 +171,8 @@ async def test_need_13_a_new_password_ends_the_sessions_of_the_old_one(stage: St
     assert (await browser.sign_in("ann", "another good one")).status_code == 303
 
 
-async def test_need_13_a_users_file_that_cannot_be_read_lets_nobody_in_and_says_so(
-    stage: Stage, users: Path
-) -> None:
+@pytest.mark.need(13)
+async def test_a_users_file_that_cannot_be_read_lets_nobody_in_and_says_so(stage: Stage, users: Path) -> None:
     browser = stage.browser()
     await browser.sign_in("ann")
 
@@ -179,13 +188,15 @@ async def test_need_13_a_users_file_that_cannot_be_read_lets_nobody_in_and_says_
     assert refused.status_code == 503
 
 
-async def test_need_13_without_users_the_page_says_how_the_first_is_made(stage: Stage, users: Path) -> None:
+@pytest.mark.need(13)
+async def test_without_users_the_page_says_how_the_first_is_made(stage: Stage, users: Path) -> None:
     users.unlink()  # noqa: ASYNC240 -- nobody else waits
 
     assert "wallet console user add" in (await stage.browser().get("/sign-in")).text
 
 
-async def test_need_13_after_five_wrong_passwords_the_right_one_is_not_looked_at_for_a_while(
+@pytest.mark.need(13)
+async def test_after_five_wrong_passwords_the_right_one_is_not_looked_at_for_a_while(
     stage: Stage,
 ) -> None:
     browser = stage.browser()
@@ -201,7 +212,8 @@ async def test_need_13_after_five_wrong_passwords_the_right_one_is_not_looked_at
     assert (await browser.sign_in("ann")).status_code == 303
 
 
-async def test_need_13_wrong_passwords_from_elsewhere_do_not_lock_a_colleague_out(stage: Stage) -> None:
+@pytest.mark.need(13)
+async def test_wrong_passwords_from_elsewhere_do_not_lock_a_colleague_out(stage: Stage) -> None:
     stranger = stage.browser("198.51.100.1")
     for _ in range(6):
         await stranger.sign_in("ann", "a wrong password")
@@ -209,7 +221,8 @@ async def test_need_13_wrong_passwords_from_elsewhere_do_not_lock_a_colleague_ou
     assert (await stage.browser("203.0.113.7").sign_in("ann")).status_code == 303
 
 
-async def test_need_13_many_names_from_one_address_are_held_as_well(stage: Stage) -> None:
+@pytest.mark.need(13)
+async def test_many_names_from_one_address_are_held_as_well(stage: Stage) -> None:
     stage.parts.attempts._bounds = login_throttle.Bounds(name_at_address=5, address=3, name=50)
     stranger = stage.browser("198.51.100.1")
     for name in ("a", "b", "c"):
@@ -218,7 +231,8 @@ async def test_need_13_many_names_from_one_address_are_held_as_well(stage: Stage
     assert (await stranger.sign_in("ann")).status_code == 429
 
 
-async def test_need_13_a_right_password_forgets_the_wrong_ones_before_it(stage: Stage) -> None:
+@pytest.mark.need(13)
+async def test_a_right_password_forgets_the_wrong_ones_before_it(stage: Stage) -> None:
     browser = stage.browser()
     for _ in range(3):
         for _ in range(3):
@@ -227,7 +241,8 @@ async def test_need_13_a_right_password_forgets_the_wrong_ones_before_it(stage: 
         await browser.post("/sign-out")
 
 
-async def test_need_13_right_passwords_are_not_counted_however_many_come_from_one_address(
+@pytest.mark.need(13)
+async def test_right_passwords_are_not_counted_however_many_come_from_one_address(
     stage: Stage,
 ) -> None:
     stage.parts.attempts._bounds = login_throttle.Bounds(name_at_address=2, address=3, name=3)
@@ -236,11 +251,13 @@ async def test_need_13_right_passwords_are_not_counted_however_many_come_from_on
         assert (await stage.browser().sign_in("ann")).status_code == 303
 
 
-async def test_need_13_names_are_found_however_they_are_capitalised(stage: Stage) -> None:
+@pytest.mark.need(13)
+async def test_names_are_found_however_they_are_capitalised(stage: Stage) -> None:
     assert (await stage.browser().sign_in("Ann ", PASSWORDS["ann"])).status_code == 303
 
 
-async def test_need_13_a_form_of_another_browser_does_not_sign_in(stage: Stage) -> None:
+@pytest.mark.need(13)
+async def test_a_form_of_another_browser_does_not_sign_in(stage: Stage) -> None:
     token = csrf_of((await stage.browser().get("/sign-in")).text)
     browser = stage.browser()
     await browser.get("/sign-in")
@@ -251,7 +268,8 @@ async def test_need_13_a_form_of_another_browser_does_not_sign_in(stage: Stage) 
     assert "gone stale" in answer.text
 
 
-async def test_need_13_the_oldest_sessions_of_one_person_go_when_there_are_too_many(stage: Stage) -> None:
+@pytest.mark.need(13)
+async def test_the_oldest_sessions_of_one_person_go_when_there_are_too_many(stage: Stage) -> None:
     first = stage.browser()
     await first.sign_in("ann")
     user = stage.parts.users.users().get("ann")
@@ -263,13 +281,15 @@ async def test_need_13_the_oldest_sessions_of_one_person_go_when_there_are_too_m
     assert (await first.get("/letters")).status_code == 303
 
 
-def test_need_13_what_is_kept_of_a_session_is_not_what_its_cookie_holds(stage: Stage) -> None:
+@pytest.mark.need(13)
+def test_what_is_kept_of_a_session_is_not_what_its_cookie_holds(stage: Stage) -> None:
     token = stage.parts.sessions.begin("ann", "hash")
 
     assert token not in repr(stage.parts.sessions._sessions)
 
 
-def test_need_13_a_password_is_as_argon2_keeps_it(users: Path) -> None:
+@pytest.mark.need(13)
+def test_a_password_is_as_argon2_keeps_it(users: Path) -> None:
     text = users.read_text()
 
     assert "$argon2id$" in text
@@ -280,7 +300,8 @@ def test_need_13_a_password_is_as_argon2_keeps_it(users: Path) -> None:
     assert not user.knows(PASSWORDS["bob"])
 
 
-async def test_need_13_what_was_typed_as_a_name_is_not_logged_unless_it_is_one(stage: Stage) -> None:
+@pytest.mark.need(13)
+async def test_what_was_typed_as_a_name_is_not_logged_unless_it_is_one(stage: Stage) -> None:
     with structlog.testing.capture_logs() as said:
         for name in ("correct horse battery", "ann"):
             for _ in range(6):
@@ -300,7 +321,8 @@ async def test_need_13_what_was_typed_as_a_name_is_not_logged_unless_it_is_one(s
         ("198.51.100.1", "198.51.100.2", False),
     ],
 )
-async def test_need_13_addresses_of_one_ipv6_network_are_counted_as_one(
+@pytest.mark.need(13)
+async def test_addresses_of_one_ipv6_network_are_counted_as_one(
     stage: Stage, first: str, other: str, *, is_held: bool
 ) -> None:
     for _ in range(5):
@@ -309,7 +331,8 @@ async def test_need_13_addresses_of_one_ipv6_network_are_counted_as_one(
     assert ((await stage.browser(other).sign_in("ann")).status_code == 429) is is_held
 
 
-async def test_need_13_a_new_role_holds_from_the_next_click_and_is_logged(stage: Stage, users: Path) -> None:
+@pytest.mark.need(13)
+async def test_a_new_role_holds_from_the_next_click_and_is_logged(stage: Stage, users: Path) -> None:
     browser = stage.browser()
     await browser.sign_in("vera")
     before = (await browser.get("/letters")).text
@@ -331,7 +354,8 @@ async def test_need_13_a_new_role_holds_from_the_next_click_and_is_logged(stage:
     ]
 
 
-async def test_need_13_what_is_kept_of_a_wrong_name_is_small_and_not_what_was_typed(stage: Stage) -> None:
+@pytest.mark.need(13)
+async def test_what_is_kept_of_a_wrong_name_is_small_and_not_what_was_typed(stage: Stage) -> None:
     typed = "correct horse battery " * 5_000
 
     refused = await stage.browser().sign_in(typed, "a wrong password")
@@ -343,7 +367,8 @@ async def test_need_13_what_is_kept_of_a_wrong_name_is_small_and_not_what_was_ty
     assert b"correct horse" not in b"".join(kept)
 
 
-async def test_need_13_a_page_that_refreshes_itself_leaves_what_is_to_be_said_to_the_next_that_is_opened(
+@pytest.mark.need(13)
+async def test_a_page_that_refreshes_itself_leaves_what_is_to_be_said_to_the_next_that_is_opened(
     stage: Stage,
 ) -> None:
     browser = stage.browser()
@@ -359,7 +384,8 @@ async def test_need_13_a_page_that_refreshes_itself_leaves_what_is_to_be_said_to
     assert said == [False, True, False]
 
 
-async def test_need_13_a_database_that_does_not_take_the_password_is_not_said_to_be_away(
+@pytest.mark.need(13)
+async def test_a_database_that_does_not_take_the_password_is_not_said_to_be_away(
     stage: Stage,
 ) -> None:
     browser = stage.browser()
@@ -374,7 +400,8 @@ async def test_need_13_a_database_that_does_not_take_the_password_is_not_said_to
     assert "The database is away" not in answer.text
 
 
-def test_need_13_only_a_password_or_a_machine_that_the_server_refuses_is_one_that_is_not_let_in() -> None:
+@pytest.mark.need(13)
+def test_only_a_password_or_a_machine_that_the_server_refuses_is_one_that_is_not_let_in() -> None:
     for kind in (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError):
         with pytest.raises(AccessDeniedError), translate_errors():
             raise kind("as the driver would say")
@@ -394,7 +421,8 @@ def test_need_13_only_a_password_or_a_machine_that_the_server_refuses_is_one_tha
         ("", "{}", {"console.no_payment_keys"}),
     ],
 )
-def test_need_13_a_console_says_at_its_start_what_it_had_better_not_be_run_with(
+@pytest.mark.need(13)
+def test_a_console_says_at_its_start_what_it_had_better_not_be_run_with(
     monkeypatch: pytest.MonkeyPatch, users: Path, origin: str, keys: str, warned: set[str]
 ) -> None:
     for name, value in {

@@ -9,8 +9,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from tests.dead_letters.letters import headers, properties
-from tests.journeys.messages import Json
+from tests.dead_letters.letters import arrived, headers, properties
+from tests.journeys.messages import Json, recharge
 from tests.journeys.upstream import Upstream
 from tests.servers import Servers
 from tests.servers.management import Management
@@ -27,6 +27,7 @@ from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE, Arrival
 
 VERA = Actor("vera", Role.VIEWER, "tests")
 OTTO = Actor("otto", Role.OPERATOR, "tests")
+OLGA = Actor("olga", Role.OPERATOR, "tests")
 ANNA = Actor("anna", Role.APPROVER, "tests")
 VERSIONS = Lineage(Policy(), KEYS)
 NOWHERE = "amqp://nobody@127.0.0.1:1/"
@@ -77,6 +78,19 @@ async def desk(database_url: str) -> AsyncIterator[Desk]:
     """Give a desk on a database of the test's own."""
     async with a_desk(database_url) as desk:
         yield desk
+
+
+async def one_letter(desk: Desk, content: Arrival | Json | bytes | None = None) -> int:
+    """Take in one letter, a recharge if nothing else is given; return its number."""
+    letter = (
+        content
+        if isinstance(content, Arrival)
+        else arrived(recharge("user-1") if content is None else content)
+    )
+    before = set(await desk.ids())
+    await desk.take_in(letter)
+    (letter_id,) = set(await desk.ids()) - before
+    return letter_id
 
 
 class _Upstream(Upstream):

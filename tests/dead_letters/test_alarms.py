@@ -45,7 +45,8 @@ def known() -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
-def test_need_15_each_alarm_reads_metrics_that_exist_and_says_what_to_do(rule: dict[str, Any]) -> None:
+@pytest.mark.need(15)
+def test_each_alarm_reads_metrics_that_exist_and_says_what_to_do(rule: dict[str, Any]) -> None:
     names = known()
 
     found = _SELECTOR.findall(rule["expr"])
@@ -62,7 +63,8 @@ def test_need_15_each_alarm_reads_metrics_that_exist_and_says_what_to_do(rule: d
     assert rule["expr"].count("(") == rule["expr"].count(")")
 
 
-def test_need_15_there_is_an_alarm_for_each_thing_that_is_watched() -> None:
+@pytest.mark.need(15)
+def test_there_is_an_alarm_for_each_thing_that_is_watched() -> None:
     watched = {name for rule in RULES for name, _ in _SELECTOR.findall(rule["expr"])}
 
     assert {
@@ -80,14 +82,16 @@ def test_need_15_there_is_an_alarm_for_each_thing_that_is_watched() -> None:
     assert len({rule["alert"] for rule in RULES}) == len(RULES)
 
 
-def test_need_15_reasons_in_alarms_are_reasons_that_there_are() -> None:
+@pytest.mark.need(15)
+def test_reasons_in_alarms_are_reasons_that_there_are() -> None:
     named = [value for rule in RULES for label, value in _MATCHER.findall(rule["expr"]) if label == "reason"]
 
     assert named
     assert set(named) <= set(REASONS)
 
 
-def test_need_15_whom_a_replay_without_outcome_wakes_is_led_to_edits_too() -> None:
+@pytest.mark.need(15)
+def test_whom_a_replay_without_outcome_wakes_is_led_to_edits_too() -> None:
     (rule,) = [one for one in RULES if one["alert"] == "WalletReplayWithoutOutcome"]
 
     said = rule["annotations"]["description"]
@@ -107,7 +111,8 @@ async def sample(worker: WorkerProcess, name: str, **labels: str) -> float | Non
     return None
 
 
-async def test_need_15_the_metrics_show_what_there_is(wallet: Wallet) -> None:
+@pytest.mark.need(15)
+async def test_the_metrics_show_what_there_is(wallet: Wallet) -> None:
     worker = await wallet.start()
     (letter_id,) = await wallet.set_aside(b"no JSON", reason="INTERNAL")
     await wallet.replayed([letter_id])
@@ -125,7 +130,8 @@ async def test_need_15_the_metrics_show_what_there_is(wallet: Wallet) -> None:
     assert await sample(worker, "wallet_dead_letters_keeper_working") == 1
 
 
-async def test_need_15_a_refusal_of_what_was_to_be_applied_is_no_success(wallet: Wallet) -> None:
+@pytest.mark.need(15)
+async def test_a_refusal_of_what_was_to_be_applied_is_no_success(wallet: Wallet) -> None:
     worker = await wallet.start()
     ids = await wallet.set_aside(open_account("user-1"), open_account("user-1"), reason="INTERNAL")
 
@@ -139,7 +145,8 @@ async def test_need_15_a_refusal_of_what_was_to_be_applied_is_no_success(wallet:
     assert await sample(worker, "wallet_dead_letter_replays_total", outcome="failed") == 0
 
 
-async def test_need_15_an_operation_that_stops_by_itself_is_counted_once(desk: Desk) -> None:
+@pytest.mark.need(15)
+async def test_an_operation_that_stops_by_itself_is_counted_once(desk: Desk) -> None:
     metrics = DeadLetterMetrics(CollectorRegistry())
     await desk.take_in(*(arrived(open_account(f"user-{number}")) for number in range(2)))
     plan = await desk.operations.plan(
@@ -180,7 +187,8 @@ def counted(metrics: DeadLetterMetrics) -> tuple[float, float]:
     )
 
 
-async def test_need_15_each_replay_that_comes_back_is_counted_once_and_edits_too(desk: Desk) -> None:
+@pytest.mark.need(15)
+async def test_each_replay_that_comes_back_is_counted_once_and_edits_too(desk: Desk) -> None:
     metrics = DeadLetterMetrics(CollectorRegistry())
     order = recharge("user-1", "1.001")
     await desk.take_in(
@@ -213,7 +221,8 @@ async def test_need_15_each_replay_that_comes_back_is_counted_once_and_edits_too
 
 
 @pytest.mark.parametrize(("attempts", "told"), [(1, 1), (6, 0)], ids=["set aside at once", "parked before"])
-async def test_need_15_a_letter_that_was_parked_tells_nothing_of_how_long_taking_in_takes(
+@pytest.mark.need(15)
+async def test_a_letter_that_was_parked_tells_nothing_of_how_long_taking_in_takes(
     desk: Desk, attempts: int, told: int
 ) -> None:
     """A result that waited for its order was first seen minutes before it was set aside: that is no alarm."""
@@ -226,7 +235,8 @@ async def test_need_15_a_letter_that_was_parked_tells_nothing_of_how_long_taking
     assert counted(metrics) == (0, told)
 
 
-async def test_need_15_what_has_no_outcome_and_what_does_not_move_is_seen(desk: Desk) -> None:
+@pytest.mark.need(15)
+async def test_what_has_no_outcome_and_what_does_not_move_is_seen(desk: Desk) -> None:
     metrics = DeadLetterMetrics(CollectorRegistry())
 
     async def seen() -> tuple[float, float]:
@@ -259,7 +269,8 @@ async def test_need_15_what_has_no_outcome_and_what_does_not_move_is_seen(desk: 
     assert (without >= 3_600, still) == (True, 0)  # whoever has paused it knows
 
 
-def test_need_18_the_runbook_page_is_made_from_the_data() -> None:
+@pytest.mark.need(18)
+def test_the_runbook_page_is_made_from_the_data() -> None:
     kept = (HOME / "dead_letters" / "RUNBOOK.md").read_text()
 
     assert kept == page(), (

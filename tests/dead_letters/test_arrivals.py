@@ -166,7 +166,8 @@ def test_what_a_worker_set_aside_is_its_own_whatever_deaths_the_sender_made_up(d
     assert (aside.headers or {})["x-theirs"] == "kept"
 
 
-async def test_need_13_a_viewer_sees_no_worker_that_somebody_made_up(desk: Desk) -> None:
+@pytest.mark.need(13)
+async def test_a_viewer_sees_no_worker_that_somebody_made_up(desk: Desk) -> None:
     await desk.take_in(arrived(b"{}", headers() | {"x-wallet-worker": "alice@example.com"}))
     (letter_id,) = await desk.ids()
 

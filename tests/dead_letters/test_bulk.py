@@ -41,7 +41,8 @@ async def executed_at_once(desk: Desk, plans: dict[Actor, list[int]]) -> set[typ
     return {type(one) for one in ended}
 
 
-async def test_need_13_another_name_at_the_same_login_is_no_other_person(database_url: str) -> None:
+@pytest.mark.need(13)
+async def test_another_name_at_the_same_login_is_no_other_person(database_url: str) -> None:
     async with a_desk(database_url, ApprovalLimits(single_person_max=3)) as desk:
         await desk.take_in(*(arrived(recharge("user-1")) for _ in range(6)))
         ids = await desk.ids()
@@ -61,7 +62,8 @@ AT_HER_LOGIN = Actor("bob", Role.OPERATOR, "cli, alice")
 
 
 @pytest.mark.parametrize(("first", "second"), [(ALICE, AT_HER_LOGIN), (AT_HER_LOGIN, ALICE)])
-async def test_need_13_whoever_has_signed_in_is_no_other_person_at_their_login(
+@pytest.mark.need(13)
+async def test_whoever_has_signed_in_is_no_other_person_at_their_login(
     database_url: str, first: Actor, second: Actor
 ) -> None:
     async with a_desk(database_url, ApprovalLimits(single_person_max=2)) as desk:
@@ -76,7 +78,8 @@ async def test_need_13_whoever_has_signed_in_is_no_other_person_at_their_login(
         assert (await planned(desk, second, ids[2:])).state is PlanState.NEEDS_APPROVAL
 
 
-async def test_need_13_in_console_and_shell_at_once_one_person_does_not_do_twice_as_much(
+@pytest.mark.need(13)
+async def test_in_console_and_shell_at_once_one_person_does_not_do_twice_as_much(
     database_url: str,
 ) -> None:
     async with a_desk(database_url, ApprovalLimits(single_person_max=2)) as desk:
@@ -88,7 +91,8 @@ async def test_need_13_in_console_and_shell_at_once_one_person_does_not_do_twice
         assert ended == {Operation, StaleError}
 
 
-async def test_need_13_two_names_of_one_login_at_once_do_not_both_fit(database_url: str) -> None:
+@pytest.mark.need(13)
+async def test_two_names_of_one_login_at_once_do_not_both_fit(database_url: str) -> None:
     async with a_desk(database_url, ApprovalLimits(single_person_max=3)) as desk:
         await desk.take_in(*(arrived(recharge("user-1")) for _ in range(4)))
         ids = await desk.ids()

@@ -48,7 +48,8 @@ async def said(url: str, *arguments: str, who: str = "otto") -> dict[str, Any]:
     return document
 
 
-async def test_need_14_list_show_groups_and_status(desk: Desk, url: str) -> None:
+@pytest.mark.need(14)
+async def test_list_show_groups_and_status(desk: Desk, url: str) -> None:
     order = recharge("user-1")
     await desk.take_in(arrived(order), arrived(b"no JSON", headers("MALFORMED", "no JSON")))
 
@@ -65,7 +66,8 @@ async def test_need_14_list_show_groups_and_status(desk: Desk, url: str) -> None
     assert status["states"]["waiting"] == 2
 
 
-async def test_need_14_a_plan_is_the_default_and_execute_acts(desk: Desk, url: str) -> None:
+@pytest.mark.need(14)
+async def test_a_plan_is_the_default_and_execute_acts(desk: Desk, url: str) -> None:
     await desk.take_in(arrived(recharge("user-1")))
     (letter_id,) = await desk.ids()
 
@@ -79,7 +81,8 @@ async def test_need_14_a_plan_is_the_default_and_execute_acts(desk: Desk, url: s
     assert (done["ordered"], done["state"], done["actor"]) == (1, "running", "otto")
 
 
-async def test_need_14_discard_and_restore(desk: Desk, url: str) -> None:
+@pytest.mark.need(14)
+async def test_discard_and_restore(desk: Desk, url: str) -> None:
     await desk.take_in(arrived(recharge("user-1")))
     (letter_id,) = await desk.ids()
 
@@ -90,7 +93,8 @@ async def test_need_14_discard_and_restore(desk: Desk, url: str) -> None:
         assert await desk.state(letter_id) == state
 
 
-async def test_need_14_an_edit_needs_a_second_person_here_too(
+@pytest.mark.need(14)
+async def test_an_edit_needs_a_second_person_here_too(
     desk: Desk, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(options, "_login", lambda: "otto")
@@ -117,7 +121,8 @@ async def test_need_14_an_edit_needs_a_second_person_here_too(
     assert await desk.state(letter_id) == "edited"
 
 
-async def test_need_14_notes_audit_and_exports(desk: Desk, url: str) -> None:
+@pytest.mark.need(14)
+async def test_notes_audit_and_exports(desk: Desk, url: str) -> None:
     order = recharge("user-1")
     await desk.take_in(arrived(order))
     (letter_id,) = await desk.ids()
@@ -138,7 +143,8 @@ async def test_need_14_notes_audit_and_exports(desk: Desk, url: str) -> None:
     ]
 
 
-async def test_need_14_pause_resume_stop_and_progress(desk: Desk, url: str) -> None:
+@pytest.mark.need(14)
+async def test_pause_resume_stop_and_progress(desk: Desk, url: str) -> None:
     await desk.take_in(*(arrived(recharge("user-1")) for _ in range(3)))
     plan = await said(url, "replay", "--why", "all")
     begun = await dlq(url, "replay", "--execute", plan["token"], "--no-wait", "--json")
@@ -179,7 +185,8 @@ async def test_need_14_pause_resume_stop_and_progress(desk: Desk, url: str) -> N
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-async def test_need_14_what_is_refused_says_why_and_has_its_status(
+@pytest.mark.need(14)
+async def test_what_is_refused_says_why_and_has_its_status(
     url: str, arguments: tuple[str, ...], who: str, status: Exit, sentence: str
 ) -> None:
     found = await dlq(url, *arguments, who=who)
@@ -188,7 +195,8 @@ async def test_need_14_what_is_refused_says_why_and_has_its_status(
     assert sentence in found.err
 
 
-async def test_need_16_a_database_that_is_away_is_one_line_and_status_3() -> None:
+@pytest.mark.need(16)
+async def test_a_database_that_is_away_is_one_line_and_status_3() -> None:
     found = await dlq("postgresql://nobody@127.0.0.1:1/none", "list")
 
     assert found.status == Exit.UNAVAILABLE
@@ -196,7 +204,8 @@ async def test_need_16_a_database_that_is_away_is_one_line_and_status_3() -> Non
 
 
 @pytest.mark.parametrize("wait", ["--wait", "--no-wait"])
-async def test_need_16_a_database_that_goes_away_after_it_was_executed_leaves_the_end_unknown(
+@pytest.mark.need(16)
+async def test_a_database_that_goes_away_after_it_was_executed_leaves_the_end_unknown(
     desk: Desk, url: str, monkeypatch: pytest.MonkeyPatch, wait: str
 ) -> None:
     async def away(*_: object, **__: object) -> Operation:
@@ -216,7 +225,8 @@ async def test_need_16_a_database_that_goes_away_after_it_was_executed_leaves_th
     assert looked.status == Exit.UNAVAILABLE
 
 
-async def test_need_16_a_database_that_goes_away_as_it_is_executed_leaves_unknown_whether_it_was(
+@pytest.mark.need(16)
+async def test_a_database_that_goes_away_as_it_is_executed_leaves_unknown_whether_it_was(
     desk: Desk, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(*_: object) -> Operation:
@@ -236,7 +246,8 @@ async def test_need_16_a_database_that_goes_away_as_it_is_executed_leaves_unknow
 @pytest.mark.parametrize(
     ("letters", "others"), [(2, "1 other letter has it"), (3, "2 other letters have it")]
 )
-async def test_need_11_a_letter_says_how_many_others_have_its_number(
+@pytest.mark.need(11)
+async def test_a_letter_says_how_many_others_have_its_number(
     desk: Desk, url: str, letters: int, others: str
 ) -> None:
     order = recharge("user-1")
@@ -247,7 +258,8 @@ async def test_need_11_a_letter_says_how_many_others_have_its_number(
     assert f"({others})" in " ".join(found.out.split())
 
 
-async def test_need_17_what_is_about_to_be_done_names_the_number_and_the_target(desk: Desk, url: str) -> None:
+@pytest.mark.need(17)
+async def test_what_is_about_to_be_done_names_the_number_and_the_target(desk: Desk, url: str) -> None:
     await desk.take_in(*(arrived(recharge("user-1")) for _ in range(3)))
 
     found = await dlq(
@@ -264,7 +276,8 @@ async def test_need_17_what_is_about_to_be_done_names_the_number_and_the_target(
     assert last.startswith("wallet: nothing is done yet; to do it: wallet dlq discard --execute ")
 
 
-async def test_need_18_the_runbook_needs_no_server() -> None:
+@pytest.mark.need(18)
+async def test_the_runbook_needs_no_server() -> None:
     found = await wallet("dlq", "runbook", "AMOUNT_MISMATCH", "--json")
 
     (line,) = json.loads(found.out)["runbook"]

@@ -174,7 +174,8 @@ async def test_row_21_a_result_that_was_paid_meanwhile_credits_once(wallet: Wall
     assert await wallet.owner.fetchval("SELECT balance FROM accounts WHERE user_id = $1", user) == 10_000
 
 
-async def test_need_1_many_replays_killed_half_way_go_on_and_every_effect_is_once(wallet: Wallet) -> None:
+@pytest.mark.need(1)
+async def test_many_replays_killed_half_way_go_on_and_every_effect_is_once(wallet: Wallet) -> None:
     worker = await wallet.start()
     made = await Transfers.set_aside(wallet, LETTERS)
     pace = ReplayPace(canary=3, rate_per_second=10_000)
@@ -197,7 +198,8 @@ async def test_need_1_many_replays_killed_half_way_go_on_and_every_effect_is_onc
     await made.assert_each_moved_its_money_once()
 
 
-async def test_need_16_a_keeper_alone_does_it_all_beside_a_worker_without_one(wallet: Wallet) -> None:
+@pytest.mark.need(16)
+async def test_a_keeper_alone_does_it_all_beside_a_worker_without_one(wallet: Wallet) -> None:
     await wallet.workers.start()  # WALLET_KEEPER is false there
     keeper = await wallet.start_keeper()
     user = await wallet.upstream.opened()
@@ -212,7 +214,8 @@ async def test_need_16_a_keeper_alone_does_it_all_beside_a_worker_without_one(wa
     assert (await wallet.operations.overview(OTTO)).depths["wallet.dead-letters"] == 0
 
 
-async def test_need_16_while_the_database_is_away_the_queue_keeps_the_letters(wallet: Wallet) -> None:
+@pytest.mark.need(16)
+async def test_while_the_database_is_away_the_queue_keeps_the_letters(wallet: Wallet) -> None:
     worker = await wallet.start()
     allow = "ALTER DATABASE {} WITH ALLOW_CONNECTIONS {}"
     name = await wallet.owner.fetchval("SELECT current_database()")
@@ -235,7 +238,8 @@ async def test_need_16_while_the_database_is_away_the_queue_keeps_the_letters(wa
     await wallet.until_empty("wallet.dead-letters")
 
 
-async def test_need_16_while_the_broker_is_away_lists_and_orders_work_and_it_goes_on_by_itself(
+@pytest.mark.need(16)
+async def test_while_the_broker_is_away_lists_and_orders_work_and_it_goes_on_by_itself(
     wallet: Wallet,
 ) -> None:
     worker = await wallet.start()
@@ -272,7 +276,8 @@ async def some_published(wallet: Wallet, count: int) -> None:
     await until(wallet.owner, query, True, count)  # noqa: FBT003 -- what the query says
 
 
-async def test_need_16_the_broker_is_lost_in_the_middle_of_a_replay(wallet: Wallet) -> None:
+@pytest.mark.need(16)
+async def test_the_broker_is_lost_in_the_middle_of_a_replay(wallet: Wallet) -> None:
     async with Proxy(wallet.workers.amqp_url) as proxy:
         await wallet.start(WALLET_AMQP_URL=proxy.url)
         made = await Transfers.set_aside(wallet, 90)
@@ -293,7 +298,8 @@ async def test_need_16_the_broker_is_lost_in_the_middle_of_a_replay(wallet: Wall
         await made.assert_each_moved_its_money_once()
 
 
-async def test_need_16_the_database_is_lost_in_the_middle_of_a_replay(wallet: Wallet) -> None:
+@pytest.mark.need(16)
+async def test_the_database_is_lost_in_the_middle_of_a_replay(wallet: Wallet) -> None:
     async with Proxy(wallet.workers.database_url) as proxy:
         worker = await wallet.start(WALLET_DATABASE_URL=proxy.url)
         made = await Transfers.set_aside(wallet, 90)
@@ -313,7 +319,8 @@ async def test_need_16_the_database_is_lost_in_the_middle_of_a_replay(wallet: Wa
         await made.assert_each_moved_its_money_once()
 
 
-async def test_need_16_a_keeper_that_cannot_work_says_why_and_ends(wallet: Wallet) -> None:
+@pytest.mark.need(16)
+async def test_a_keeper_that_cannot_work_says_why_and_ends(wallet: Wallet) -> None:
     async with wallet.servers.database() as empty_url:
         keeper = await wallet.start_keeper(WALLET_DATABASE_URL=empty_url, ready=False)
 

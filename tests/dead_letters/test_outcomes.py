@@ -103,7 +103,8 @@ async def came_back(
 
 
 @pytest.mark.parametrize("redelivered", [False, True], ids=["delivered once", "redelivered"])
-async def test_need_9_a_copy_that_comes_back_after_the_outcome_opens_the_letter_again(
+@pytest.mark.need(9)
+async def test_a_copy_that_comes_back_after_the_outcome_opens_the_letter_again(
     desk: Desk, *, redelivered: bool
 ) -> None:
     order = open_account("user-1")
@@ -121,7 +122,8 @@ async def test_need_9_a_copy_that_comes_back_after_the_outcome_opens_the_letter_
 
 
 @pytest.mark.parametrize("redelivered", [False, True], ids=["delivered once", "redelivered"])
-async def test_need_9_a_request_that_comes_back_after_it_was_handed_on_has_failed(
+@pytest.mark.need(9)
+async def test_a_request_that_comes_back_after_it_was_handed_on_has_failed(
     desk: Desk, *, redelivered: bool
 ) -> None:
     letter_id, replay_id = await handed_on(desk)
@@ -141,7 +143,8 @@ async def test_need_9_a_request_that_comes_back_after_it_was_handed_on_has_faile
     assert [row.action for row in found.audit][-2:] == ["replay resolved", "replay failed"]
 
 
-async def test_need_9_a_copy_that_comes_back_late_leaves_the_next_replay_alone(desk: Desk) -> None:
+@pytest.mark.need(9)
+async def test_a_copy_that_comes_back_late_leaves_the_next_replay_alone(desk: Desk) -> None:
     order = open_account("user-1")
     letter_id = await one_letter(desk, order)
     await ordered(desk, letter_id)
@@ -168,7 +171,8 @@ async def handed_on(desk: Desk) -> tuple[int, UUID]:
     return letter_id, replay_id
 
 
-async def test_need_9_a_request_is_handed_on_when_the_gateway_has_answered_since_or_after_a_while(
+@pytest.mark.need(9)
+async def test_a_request_is_handed_on_when_the_gateway_has_answered_since_or_after_a_while(
     desk: Desk,
 ) -> None:
     metrics = DeadLetterMetrics(CollectorRegistry())
@@ -198,7 +202,8 @@ async def test_need_9_a_request_is_handed_on_when_the_gateway_has_answered_since
     assert await desk.state(letter_id) == "resolved"
 
 
-async def test_need_9_a_request_that_is_not_back_after_a_while_was_handed_on(desk: Desk) -> None:
+@pytest.mark.need(9)
+async def test_a_request_that_is_not_back_after_a_while_was_handed_on(desk: Desk) -> None:
     letter_id, _ = await handed_on(desk)
 
     await resolve_outcomes(desk.database, Policy(), KEYS, DeadLetterMetrics(CollectorRegistry()))
@@ -210,7 +215,8 @@ async def test_need_9_a_request_that_is_not_back_after_a_while_was_handed_on(des
 # Given up, and edited
 
 
-async def test_need_11_no_edit_while_a_replay_that_was_given_up_may_still_be_applied(desk: Desk) -> None:
+@pytest.mark.need(11)
+async def test_no_edit_while_a_replay_that_was_given_up_may_still_be_applied(desk: Desk) -> None:
     order = open_account("user-1")
     new = open_account("user-1", account_type="savings")
     letter_id = await one_letter(desk, order)
@@ -228,7 +234,8 @@ async def test_need_11_no_edit_while_a_replay_that_was_given_up_may_still_be_app
     assert await desk.state(letter_id) == "edited"
 
 
-async def test_need_11_an_edit_that_was_planned_before_is_refused_too(desk: Desk) -> None:
+@pytest.mark.need(11)
+async def test_an_edit_that_was_planned_before_is_refused_too(desk: Desk) -> None:
     letter_id = await one_letter(desk, open_account("user-1"))
     new = encoded(open_account("user-1", account_type="savings"))
     plan = await desk.operations.plan_edit(OTTO, letter_id, new, reason="x")
@@ -241,7 +248,8 @@ async def test_need_11_an_edit_that_was_planned_before_is_refused_too(desk: Desk
         await desk.operations.execute(OTTO, plan.token)
 
 
-async def test_need_11_a_replay_that_can_never_be_applied_holds_up_no_edit(desk: Desk) -> None:
+@pytest.mark.need(11)
+async def test_a_replay_that_can_never_be_applied_holds_up_no_edit(desk: Desk) -> None:
     letter_id = await one_letter(desk, recharge("user-1", "1.001"))
     await ordered(desk, letter_id)
     await published(desk, letter_id)
@@ -252,7 +260,8 @@ async def test_need_11_a_replay_that_can_never_be_applied_holds_up_no_edit(desk:
     assert await desk.state(letter_id) == "edited"
 
 
-async def test_need_11_an_edit_without_an_outcome_can_be_given_up_and_the_old_version_is_not_sent_then(
+@pytest.mark.need(11)
+async def test_an_edit_without_an_outcome_can_be_given_up_and_the_old_version_is_not_sent_then(
     desk: Desk,
 ) -> None:
     old, new = open_account("user-1"), open_account("user-1", account_type="savings")
@@ -286,7 +295,8 @@ async def test_need_11_an_edit_without_an_outcome_can_be_given_up_and_the_old_ve
     assert (await desk.operations.plan(OTTO, Action.REPLAY, Filter(ids=(sent,)), reason="x")).total == 1
 
 
-async def test_need_11_an_edit_with_an_outcome_stays_closed(desk: Desk) -> None:
+@pytest.mark.need(11)
+async def test_an_edit_with_an_outcome_stays_closed(desk: Desk) -> None:
     letter_id = await one_letter(desk, open_account("user-1"))
     await edited(desk, letter_id, open_account("user-1", account_type="savings"))
     replay_id = await published(desk, letter_id)
@@ -300,7 +310,8 @@ async def test_need_11_an_edit_with_an_outcome_stays_closed(desk: Desk) -> None:
 # Stopped
 
 
-async def test_need_1_what_may_be_on_its_way_goes_on_to_its_outcome_when_it_is_stopped(desk: Desk) -> None:
+@pytest.mark.need(1)
+async def test_what_may_be_on_its_way_goes_on_to_its_outcome_when_it_is_stopped(desk: Desk) -> None:
     out, kept = [await one_letter(desk, open_account(f"user-{number}")) for number in range(2)]
     operation = await ordered(desk, out, kept)
     ids = {row["letter_id"]: row["replay_id"] for row in await desk.owner.fetch("TABLE dead_letter_replays")}
@@ -322,7 +333,8 @@ async def test_need_1_what_may_be_on_its_way_goes_on_to_its_outcome_when_it_is_s
 
 
 @pytest.mark.parametrize(("is_certain", "state"), [(True, "waiting"), (False, "replaying")])
-async def test_need_1_what_the_broker_has_refused_is_not_on_its_way(
+@pytest.mark.need(1)
+async def test_what_the_broker_has_refused_is_not_on_its_way(
     desk: Desk, *, is_certain: bool, state: str
 ) -> None:
     letter_id = await one_letter(desk, open_account("user-1"))
@@ -337,7 +349,8 @@ async def test_need_1_what_the_broker_has_refused_is_not_on_its_way(
     assert await desk.state(letter_id) == state
 
 
-async def test_need_8_an_operation_says_how_many_were_given_up(desk: Desk) -> None:
+@pytest.mark.need(8)
+async def test_an_operation_says_how_many_were_given_up(desk: Desk) -> None:
     ids = [await one_letter(desk, open_account(f"user-{number}")) for number in range(2)]
     operation = await ordered(desk, *ids)
     given_up, ended = [(one, await published(desk, one)) for one in ids]
@@ -352,7 +365,8 @@ async def test_need_8_an_operation_says_how_many_were_given_up(desk: Desk) -> No
 
 
 @pytest.mark.parametrize(("attempted", "state"), [(False, "failed"), (True, "published")])
-async def test_need_9_a_request_that_was_sent_perhaps_goes_on_to_its_outcome_though_its_order_has_ended(
+@pytest.mark.need(9)
+async def test_a_request_that_was_sent_perhaps_goes_on_to_its_outcome_though_its_order_has_ended(
     desk: Desk, *, attempted: bool, state: str
 ) -> None:
     letter_id = await one_letter(desk, open_account("user-1"))
@@ -367,7 +381,8 @@ async def test_need_9_a_request_that_was_sent_perhaps_goes_on_to_its_outcome_tho
     assert (await only_replay(desk, letter_id)).state == state
 
 
-async def test_need_11_an_edit_whose_keeper_died_is_sent_once_although_it_was_stopped(wallet: Wallet) -> None:
+@pytest.mark.need(11)
+async def test_an_edit_whose_keeper_died_is_sent_once_although_it_was_stopped(wallet: Wallet) -> None:
     dying = await wallet.start(WALLET_FAILPOINT="after_replay")
     old = recharge(await wallet.upstream.opened(), "1.001")
     new = old | {"amount": "1.00", "serial_no": fresh("R")}

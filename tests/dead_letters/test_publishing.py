@@ -67,14 +67,16 @@ async def desk(servers: Servers, database_url: str) -> AsyncIterator[Publishing]
 
 
 @pytest.mark.parametrize("rate", [0.0, 1e-300, 0.009, float("nan"), float("inf"), 10_001.0])
-async def test_need_8_a_rate_that_is_none_is_refused(desk: Publishing, rate: float) -> None:
+@pytest.mark.need(8)
+async def test_a_rate_that_is_none_is_refused(desk: Publishing, rate: float) -> None:
     letter_id = await desk.letter()
 
     with pytest.raises(NotPossibleError, match=r"a rate is from 0\.01 to 10,000 a second"):
         await desk.ordered([letter_id], ReplayPace(rate_per_second=rate))
 
 
-async def test_need_8_a_rate_of_next_to_nothing_publishes_once(desk: Publishing) -> None:
+@pytest.mark.need(8)
+async def test_a_rate_of_next_to_nothing_publishes_once(desk: Publishing) -> None:
     slow = await desk.ordered([await desk.letter(), await desk.letter()])
     await desk.set_rate(slow.operation_id, 1e-300)
     quick = await desk.ordered([await desk.letter()])
@@ -86,7 +88,8 @@ async def test_need_8_a_rate_of_next_to_nothing_publishes_once(desk: Publishing)
     assert (await desk.operations.operation(OTTO, quick.operation_id)).published == 1
 
 
-async def test_need_8_an_operation_that_fails_is_paused_and_holds_up_no_other(desk: Publishing) -> None:
+@pytest.mark.need(8)
+async def test_an_operation_that_fails_is_paused_and_holds_up_no_other(desk: Publishing) -> None:
     bad = await desk.ordered([await desk.letter()])
     await desk.set_rate(bad.operation_id, 0.0)
     good = await desk.ordered([await desk.letter()])
@@ -102,7 +105,8 @@ async def test_need_8_an_operation_that_fails_is_paused_and_holds_up_no_other(de
     assert row["actor"] == "keeper"
 
 
-async def test_need_8_no_more_is_published_than_can_be_without_an_outcome(desk: Publishing) -> None:
+@pytest.mark.need(8)
+async def test_no_more_is_published_than_can_be_without_an_outcome(desk: Publishing) -> None:
     await desk.take_in(*(arrived(open_account(f"user-{number}")) for number in range(OUT_MAX + 20)))
     operation = await desk.ordered(await desk.ids(), ReplayPace(rate_per_second=20))
     for _ in range(OUT_MAX):
@@ -120,14 +124,16 @@ def large(size: int) -> dict[str, FieldValue]:
     return headers(x_theirs="x" * size)
 
 
-async def test_need_1_headers_that_no_frame_takes_are_not_ordered(desk: Publishing) -> None:
+@pytest.mark.need(1)
+async def test_headers_that_no_frame_takes_are_not_ordered(desk: Publishing) -> None:
     letter_id = await desk.letter(large(properties.PROPERTIES_BYTES_MAX))
 
     with pytest.raises(NotPossibleError, match="its headers, with those of a replay, are larger"):
         await desk.ordered([letter_id])
 
 
-async def test_need_1_headers_that_just_fit_are_published(desk: Publishing) -> None:
+@pytest.mark.need(1)
+async def test_headers_that_just_fit_are_published(desk: Publishing) -> None:
     letter_id = await desk.letter(large(properties.PROPERTIES_BYTES_MAX - 400))
     await desk.ordered([letter_id])
 
@@ -136,7 +142,8 @@ async def test_need_1_headers_that_just_fit_are_published(desk: Publishing) -> N
     assert await desk.replays() == {letter_id: "published"}
 
 
-async def test_need_1_one_that_costs_the_connection_is_found_out_and_failed(
+@pytest.mark.need(1)
+async def test_one_that_costs_the_connection_is_found_out_and_failed(
     desk: Publishing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (predict, replaying):

@@ -40,7 +40,8 @@ async def wallet(servers: Servers, migrated_url: str) -> AsyncIterator[Wallet]:
         yield wallet
 
 
-async def test_need_1_a_replay_carries_what_the_original_did_and_its_own_id(wallet: Wallet) -> None:
+@pytest.mark.need(1)
+async def test_a_replay_carries_what_the_original_did_and_its_own_id(wallet: Wallet) -> None:
     order = recharge(await wallet.upstream.opened())
     said = headers(x_theirs="kept", x_delivery_count=7, **{"x-first-death-queue": "q"})
     said |= {"CC": ["payment.results"], "BCC": ["order.recharge"]}
@@ -75,7 +76,8 @@ async def test_need_1_a_replay_carries_what_the_original_did_and_its_own_id(wall
     await channel.close()
 
 
-async def test_need_1_what_had_no_route_is_replayed_to_where_it_was_published(wallet: Wallet) -> None:
+@pytest.mark.need(1)
+async def test_what_had_no_route_is_replayed_to_where_it_was_published(wallet: Wallet) -> None:
     order = recharge(await wallet.upstream.opened())
     channel = await wallet.upstream.new_channel()
     await channel.queue_unbind("wallet.commands", "wallet.commands", "#")
@@ -94,7 +96,8 @@ async def test_need_1_what_had_no_route_is_replayed_to_where_it_was_published(wa
     await until(wallet.owner, "SELECT count(*) FROM orders WHERE serial_no = $1", 1, order["serial_no"])
 
 
-async def test_need_2_what_the_broker_set_aside_is_taken_in_with_its_reason_and_handed_on(
+@pytest.mark.need(2)
+async def test_what_the_broker_set_aside_is_taken_in_with_its_reason_and_handed_on(
     wallet: Wallet,
 ) -> None:
     order = recharge(await wallet.upstream.opened())
@@ -120,7 +123,8 @@ async def test_need_2_what_the_broker_set_aside_is_taken_in_with_its_reason_and_
     assert [one.reason for one in back.attempts] == ["BROKER_REJECTED", "BROKER_REJECTED"]
 
 
-async def test_need_9_a_request_that_the_gateway_rejects_after_a_while_has_failed_after_all(
+@pytest.mark.need(9)
+async def test_a_request_that_the_gateway_rejects_after_a_while_has_failed_after_all(
     wallet: Wallet,
 ) -> None:
     order, letter_id = await a_rejected_request(wallet)
@@ -147,7 +151,8 @@ async def test_need_9_a_request_that_the_gateway_rejects_after_a_while_has_faile
     ]
 
 
-async def test_need_9_a_request_is_resolved_when_the_gateway_has_answered(wallet: Wallet) -> None:
+@pytest.mark.need(9)
+async def test_a_request_is_resolved_when_the_gateway_has_answered(wallet: Wallet) -> None:
     order, letter_id = await a_rejected_request(wallet)
     await wallet.replayed([letter_id])
     await until_replay(wallet, letter_id, "published")
@@ -292,7 +297,8 @@ async def rejected(wallet: Wallet, queue: str, number: str) -> dict[str, FieldVa
         await channel.close()
 
 
-async def test_need_2_what_a_stranger_set_aside_is_kept_and_goes_nowhere(wallet: Wallet) -> None:
+@pytest.mark.need(2)
+async def test_what_a_stranger_set_aside_is_kept_and_goes_nowhere(wallet: Wallet) -> None:
     request = {"type": "payment.request.v1", "payment_order_no": fresh("R")}
     channel = await wallet.upstream.new_channel()
     queue = fresh("theirs")
@@ -314,7 +320,8 @@ async def test_need_2_what_a_stranger_set_aside_is_kept_and_goes_nowhere(wallet:
     await channel.close()
 
 
-async def test_need_4_the_business_truth_stands_beside_and_the_prediction_is_right(wallet: Wallet) -> None:
+@pytest.mark.need(4)
+async def test_the_business_truth_stands_beside_and_the_prediction_is_right(wallet: Wallet) -> None:
     user = await wallet.upstream.opened()
     order = recharge(user)
     await wallet.upstream.outcome(order)
@@ -337,7 +344,8 @@ async def test_need_4_the_business_truth_stands_beside_and_the_prediction_is_rig
     assert user not in repr(seen_by_viewer)
 
 
-async def test_need_4_every_prediction_comes_true(wallet: Wallet) -> None:
+@pytest.mark.need(4)
+async def test_every_prediction_comes_true(wallet: Wallet) -> None:
     user = await wallet.upstream.opened()
     done = recharge(user)
     await wallet.upstream.outcome(done)
@@ -369,7 +377,8 @@ async def test_need_4_every_prediction_comes_true(wallet: Wallet) -> None:
         assert (await wallet.state(letter_id), replay.code) == (state, code)
 
 
-async def test_need_8_the_rest_waits_for_the_canary_and_stays_when_it_fails(wallet: Wallet) -> None:
+@pytest.mark.need(8)
+async def test_the_rest_waits_for_the_canary_and_stays_when_it_fails(wallet: Wallet) -> None:
     bad = [b"no JSON, %d" % number for number in range(3)]
     good = [recharge(await wallet.upstream.opened()) for _ in range(5)]
     ids = await wallet.set_aside(*bad, *good)
@@ -391,7 +400,8 @@ async def test_need_8_the_rest_waits_for_the_canary_and_stays_when_it_fails(wall
     assert stop.operation_id == operation.operation_id
 
 
-async def test_need_8_the_rest_goes_on_when_the_canary_is_good(wallet: Wallet) -> None:
+@pytest.mark.need(8)
+async def test_the_rest_goes_on_when_the_canary_is_good(wallet: Wallet) -> None:
     user = await wallet.upstream.opened()
     ids = await wallet.set_aside(*(recharge(user) for _ in range(6)))
 
@@ -408,7 +418,8 @@ async def test_need_8_the_rest_goes_on_when_the_canary_is_good(wallet: Wallet) -
     assert all(row["published_at"] > rows[0]["ended_at"] for row in rows[1:])
 
 
-async def test_need_8_it_stops_by_itself_when_too_many_fail(wallet: Wallet) -> None:
+@pytest.mark.need(8)
+async def test_it_stops_by_itself_when_too_many_fail(wallet: Wallet) -> None:
     ids = await wallet.set_aside(*(b"no JSON at all, %d" % number for number in range(30)))
 
     plan = await wallet.operations.plan(
@@ -427,7 +438,8 @@ async def test_need_8_it_stops_by_itself_when_too_many_fail(wallet: Wallet) -> N
     assert "were failures, more than 50%" in after.standing
 
 
-async def test_need_8_a_pause_holds_what_is_not_published_and_a_rate_is_kept(wallet: Wallet) -> None:
+@pytest.mark.need(8)
+async def test_a_pause_holds_what_is_not_published_and_a_rate_is_kept(wallet: Wallet) -> None:
     user = await wallet.upstream.opened()
     ids = await wallet.set_aside(*(recharge(user) for _ in range(20)))
     plan = await wallet.operations.plan(
@@ -461,7 +473,8 @@ async def test_need_8_a_pause_holds_what_is_not_published_and_a_rate_is_kept(wal
     assert count <= 4 * span + 4
 
 
-async def test_need_8_a_rate_is_kept_from_the_first_to_the_last(wallet: Wallet) -> None:
+@pytest.mark.need(8)
+async def test_a_rate_is_kept_from_the_first_to_the_last(wallet: Wallet) -> None:
     # Somebody who has replayed nothing else within the hour.
     rita = Actor("rita", Role.OPERATOR, "tests")
     user = await wallet.upstream.opened()
@@ -486,7 +499,8 @@ async def test_need_8_a_rate_is_kept_from_the_first_to_the_last(wallet: Wallet) 
     assert len(set(times)) >= len(ids) / chunk
 
 
-async def test_need_9_what_fails_comes_back_to_its_record_and_counts(wallet: Wallet) -> None:
+@pytest.mark.need(9)
+async def test_what_fails_comes_back_to_its_record_and_counts(wallet: Wallet) -> None:
     (letter_id,) = await wallet.set_aside(b"no JSON ever")
 
     for number in (1, 2):
@@ -507,7 +521,8 @@ async def test_need_9_what_fails_comes_back_to_its_record_and_counts(wallet: Wal
     assert [one.replay_id for one in found.attempts] == [None, *(one.replay_id for one in found.replays)]
 
 
-async def test_need_9_a_replay_id_that_somebody_else_wrote_makes_another_record(wallet: Wallet) -> None:
+@pytest.mark.need(9)
+async def test_a_replay_id_that_somebody_else_wrote_makes_another_record(wallet: Wallet) -> None:
     (letter_id,) = await wallet.set_aside(b"no JSON, once")
     await wallet.replayed([letter_id])
     await wallet.until_state(letter_id, "waiting")
@@ -518,7 +533,8 @@ async def test_need_9_a_replay_id_that_somebody_else_wrote_makes_another_record(
     assert forged != [letter_id]
 
 
-async def test_need_11_an_edit_is_applied_under_its_new_number_and_the_old_one_never(wallet: Wallet) -> None:
+@pytest.mark.need(11)
+async def test_an_edit_is_applied_under_its_new_number_and_the_old_one_never(wallet: Wallet) -> None:
     user = await wallet.upstream.opened()
     old = recharge(user, "1.001")
     new = old | {"amount": "1.00", "serial_no": fresh("R")}
@@ -538,7 +554,8 @@ async def test_need_11_an_edit_is_applied_under_its_new_number_and_the_old_one_n
     assert await wallet.state(letter_id) == "edited"
 
 
-async def test_need_11_an_edit_that_becomes_a_dead_letter_is_linked_to_the_old_one(wallet: Wallet) -> None:
+@pytest.mark.need(11)
+async def test_an_edit_that_becomes_a_dead_letter_is_linked_to_the_old_one(wallet: Wallet) -> None:
     user = await wallet.upstream.opened()
     new = recharge(user)
     (letter_id,) = await wallet.set_aside(recharge(user, "1.001"), reason="MALFORMED")
@@ -568,7 +585,8 @@ async def dlq(wallet: Wallet, *arguments: str) -> Said:
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["all go well", "one comes back"])
-async def test_need_14_the_command_stays_until_every_outcome_is_known(wallet: Wallet, *, fails: bool) -> None:
+@pytest.mark.need(14)
+async def test_the_command_stays_until_every_outcome_is_known(wallet: Wallet, *, fails: bool) -> None:
     user = await wallet.upstream.opened()
     contents: list[Json | bytes] = [recharge(user), recharge(user), *([b"no JSON at all"] if fails else [])]
     ids = await wallet.set_aside(*contents)
@@ -582,7 +600,8 @@ async def test_need_14_the_command_stays_until_every_outcome_is_known(wallet: Wa
     assert done.err_lines[0] == f"wallet: operation {operation['operation_id']}"
 
 
-async def test_need_14_the_other_commands_end_1_when_an_operation_was_stopped(wallet: Wallet) -> None:
+@pytest.mark.need(14)
+async def test_the_other_commands_end_1_when_an_operation_was_stopped(wallet: Wallet) -> None:
     ids = await wallet.set_aside(b"no JSON there", recharge(await wallet.upstream.opened()))
 
     planned = await dlq(
@@ -594,7 +613,8 @@ async def test_need_14_the_other_commands_end_1_when_an_operation_was_stopped(wa
     assert json.loads(done.out)["state"] == "stopped"
 
 
-async def test_need_2_letters_larger_than_a_message_are_replayed_whole_and_a_few_at_a_time(
+@pytest.mark.need(2)
+async def test_letters_larger_than_a_message_are_replayed_whole_and_a_few_at_a_time(
     wallet: Wallet,
 ) -> None:
     bodies = [bytes([number]) * 7_000_000 for number in range(3)]

@@ -100,7 +100,8 @@ async def keeper_step(desk: Desk) -> None:
     await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), VERSIONS).step()
 
 
-async def test_need_11_a_letter_is_not_edited_while_another_of_its_command_may_be_applied(desk: Desk) -> None:
+@pytest.mark.need(11)
+async def test_a_letter_is_not_edited_while_another_of_its_command_may_be_applied(desk: Desk) -> None:
     one, twin = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-1"))
     new = command("O-1b", "savings")
 
@@ -118,7 +119,8 @@ async def test_need_11_a_letter_is_not_edited_while_another_of_its_command_may_b
         await desk.operations.plan(OTTO, Action.REPLAY, Filter(ids=(twin,)), reason="both versions")
 
 
-async def test_need_11_a_letter_is_not_edited_while_another_of_its_command_is_replayed(desk: Desk) -> None:
+@pytest.mark.need(11)
+async def test_a_letter_is_not_edited_while_another_of_its_command_is_replayed(desk: Desk) -> None:
     one, twin = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-1"))
     await done(desk, Action.REPLAY, twin)
 
@@ -126,7 +128,8 @@ async def test_need_11_a_letter_is_not_edited_while_another_of_its_command_is_re
         await desk.operations.plan_edit(OTTO, one, encoded(command("O-1b", "savings")), reason="x")
 
 
-async def test_need_11_a_command_that_is_repeated_after_its_edit_is_sent_in_neither_version(
+@pytest.mark.need(11)
+async def test_a_command_that_is_repeated_after_its_edit_is_sent_in_neither_version(
     desk: Desk,
 ) -> None:
     one = await letter_of(desk, command("O-1"))
@@ -144,7 +147,8 @@ async def test_need_11_a_command_that_is_repeated_after_its_edit_is_sent_in_neit
     await done(desk, Action.DISCARD, again)
 
 
-async def test_need_11_an_edit_is_refused_when_its_command_was_repeated_since_it_was_approved(
+@pytest.mark.need(11)
+async def test_an_edit_is_refused_when_its_command_was_repeated_since_it_was_approved(
     desk: Desk,
 ) -> None:
     one = await letter_of(desk, command("O-1"))
@@ -155,7 +159,8 @@ async def test_need_11_an_edit_is_refused_when_its_command_was_repeated_since_it
         await desk.operations.execute(OTTO, plan.token)
 
 
-async def test_need_11_an_edit_that_can_never_be_applied_holds_up_no_other_letter(desk: Desk) -> None:
+@pytest.mark.need(11)
+async def test_an_edit_that_can_never_be_applied_holds_up_no_other_letter(desk: Desk) -> None:
     one, twin = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-1"))
     await done(desk, Action.DISCARD, twin)
     await edited(desk, one, command("O-1b", "savings"))
@@ -166,7 +171,8 @@ async def test_need_11_an_edit_that_can_never_be_applied_holds_up_no_other_lette
     await done(desk, Action.REPLAY, twin)
 
 
-async def test_need_11_what_an_edit_has_sent_can_be_replayed_and_edited_and_nothing_else_of_it(
+@pytest.mark.need(11)
+async def test_what_an_edit_has_sent_can_be_replayed_and_edited_and_nothing_else_of_it(
     desk: Desk,
 ) -> None:
     one, twin = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-1"))
@@ -188,7 +194,8 @@ async def test_need_11_what_an_edit_has_sent_can_be_replayed_and_edited_and_noth
     assert said[twin].verdict is PredictedOutcome.NOWHERE
 
 
-async def test_need_11_a_number_that_belongs_to_something_else_holds_up_no_edit(desk: Desk) -> None:
+@pytest.mark.need(11)
+async def test_a_number_that_belongs_to_something_else_holds_up_no_edit(desk: Desk) -> None:
     await applied(desk, command("O-1", "another"))
     one, twin = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-1"))
 
@@ -197,7 +204,8 @@ async def test_need_11_a_number_that_belongs_to_something_else_holds_up_no_edit(
     assert (await desk.state(one), await desk.state(twin)) == ("edited", "waiting")
 
 
-async def test_need_11_what_an_edit_has_sent_is_not_sent_again_once_the_older_version_was_applied(
+@pytest.mark.need(11)
+async def test_what_an_edit_has_sent_is_not_sent_again_once_the_older_version_was_applied(
     desk: Desk,
 ) -> None:
     one = await letter_of(desk, command("O-1"))
@@ -215,7 +223,8 @@ async def test_need_11_what_an_edit_has_sent_is_not_sent_again_once_the_older_ve
         await desk.operations.plan_edit(OTTO, second, encoded(command("O-1c", "third")), reason="x")
 
 
-async def test_need_11_what_an_edit_of_a_malformed_letter_has_sent_is_not_sent_again_once_that_was_mended(
+@pytest.mark.need(11)
+async def test_what_an_edit_of_a_malformed_letter_has_sent_is_not_sent_again_once_that_was_mended(
     desk: Desk,
 ) -> None:
     one = await letter_of(desk, command("O-1") | {"surprise": "1"})
@@ -232,7 +241,8 @@ async def test_need_11_what_an_edit_of_a_malformed_letter_has_sent_is_not_sent_a
     ("account_type", "status", "code"),
     [("basic", "refused", "ACCOUNT_EXISTS"), ("another", "applied", "OK")],
 )
-async def test_need_11_an_older_version_that_moved_nothing_holds_up_no_edit_that_came_back(
+@pytest.mark.need(11)
+async def test_an_older_version_that_moved_nothing_holds_up_no_edit_that_came_back(
     desk: Desk, account_type: str, status: str, code: str
 ) -> None:
     one = await letter_of(desk, command("O-1"))
@@ -245,7 +255,8 @@ async def test_need_11_an_older_version_that_moved_nothing_holds_up_no_edit_that
     await done(desk, Action.REPLAY, second)
 
 
-async def test_need_11_what_an_edit_has_sent_is_not_edited_once_a_twin_of_the_older_version_was_replayed(
+@pytest.mark.need(11)
+async def test_what_an_edit_has_sent_is_not_edited_once_a_twin_of_the_older_version_was_replayed(
     desk: Desk,
 ) -> None:
     one, twin = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-1"))
@@ -267,7 +278,8 @@ async def test_need_11_what_an_edit_has_sent_is_not_edited_once_a_twin_of_the_ol
 
 
 @pytest.mark.parametrize("came_back", [False, True])
-async def test_need_11_an_edit_is_not_published_once_the_older_version_was_applied(
+@pytest.mark.need(11)
+async def test_an_edit_is_not_published_once_the_older_version_was_applied(
     desk: Desk, *, came_back: bool
 ) -> None:
     one = await letter_of(desk, command("O-1"))
@@ -288,7 +300,8 @@ async def test_need_11_an_edit_is_not_published_once_the_older_version_was_appli
     assert await desk.state(last) == "waiting"
 
 
-async def test_need_11_a_replay_that_only_repeats_is_published_whatever_was_applied(desk: Desk) -> None:
+@pytest.mark.need(11)
+async def test_a_replay_that_only_repeats_is_published_whatever_was_applied(desk: Desk) -> None:
     one = await letter_of(desk, command("O-1"))
     await edited(desk, one, command("O-1b", "savings"))
     second = await sent_and_back(desk, one)
@@ -302,7 +315,8 @@ async def test_need_11_a_replay_that_only_repeats_is_published_whatever_was_appl
     assert replay.state is ReplayState.ORDERED  # there is no broker
 
 
-async def test_need_11_an_edit_sees_what_was_applied_while_it_looked_at_the_twins(
+@pytest.mark.need(11)
+async def test_an_edit_sees_what_was_applied_while_it_looked_at_the_twins(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = await letter_of(desk, command("O-1"))
@@ -321,7 +335,8 @@ async def test_need_11_an_edit_sees_what_was_applied_while_it_looked_at_the_twin
 
 
 @pytest.mark.parametrize(("status", "code"), [("applied", "OK"), ("refused", "ACCOUNT_EXISTS")])
-async def test_need_11_a_malformed_letter_is_edited_unless_the_mended_message_was_applied(
+@pytest.mark.need(11)
+async def test_a_malformed_letter_is_edited_unless_the_mended_message_was_applied(
     desk: Desk, status: str, code: str
 ) -> None:
     one = await letter_of(desk, command("R-1") | {"surprise": "1"})
@@ -337,7 +352,8 @@ async def test_need_11_a_malformed_letter_is_edited_unless_the_mended_message_wa
         await edited(desk, one, command("R-1b", "savings"))
 
 
-async def test_need_11_of_many_letters_that_hold_up_an_edit_ten_are_named(desk: Desk) -> None:
+@pytest.mark.need(11)
+async def test_of_many_letters_that_hold_up_an_edit_ten_are_named(desk: Desk) -> None:
     one, *twins = [await letter_of(desk, command("O-1")) for _ in range(14)]
     await done(desk, Action.REPLAY, twins[-1])
     named = ", ".join(str(twin) for twin in twins[:10])
@@ -385,7 +401,8 @@ async def behind(
     return other.exception() or other.result()
 
 
-async def test_need_11_a_replay_at_the_same_moment_as_an_edit_of_its_command_is_refused(
+@pytest.mark.need(11)
+async def test_a_replay_at_the_same_moment_as_an_edit_of_its_command_is_refused(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     edit = await approved(desk, await letter_of(desk, command("O-1")), command("O-1b", "savings"))
@@ -400,7 +417,8 @@ async def test_need_11_a_replay_at_the_same_moment_as_an_edit_of_its_command_is_
     assert "cannot be replayed: edited as O-1b in letter" in str(ended)
 
 
-async def test_need_11_of_two_edits_at_the_same_moment_one_takes_the_new_number(
+@pytest.mark.need(11)
+async def test_of_two_edits_at_the_same_moment_one_takes_the_new_number(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new = command("O-3", "savings")
@@ -415,7 +433,8 @@ async def test_need_11_of_two_edits_at_the_same_moment_one_takes_the_new_number(
     assert "the serial number O-3 is used already" in str(ended)
 
 
-async def test_need_11_the_number_of_another_letter_is_used_already(desk: Desk) -> None:
+@pytest.mark.need(11)
+async def test_the_number_of_another_letter_is_used_already(desk: Desk) -> None:
     one, _ = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-2"))
 
     with pytest.raises(InvalidEditError, match="the serial number O-2 is used already"):
