@@ -119,7 +119,7 @@ def test_a_line_of_a_list_says_what_its_code_means_and_not_what_the_message_said
     seen = rows.line(row, VERA)  # type: ignore[arg-type]
 
     assert "alice" not in repr(seen)
-    assert "no JSON of its type" in seen.detail
+    assert "does not match the schema of its type" in seen.detail
     assert rows.line(row, OTTO).detail == row["detail"]  # type: ignore[arg-type]
 
 

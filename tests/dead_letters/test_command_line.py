@@ -181,7 +181,7 @@ async def test_pause_resume_stop_and_progress(desk: Desk, url: str) -> None:
         (("replay", "--why", "x"), "Otto", Exit.MISUSED, "is no name"),
         (("list", "--ids", "one"), "otto", Exit.MISUSED, "ids are numbers"),
         (("list", "--from", "yesterday"), "otto", Exit.MISUSED, "Should be a time such as 2026-01-31"),
-        (("runbook", "NO_SUCH"), "otto", Exit.MISUSED, "is none of the reasons"),
+        (("runbook", "NO_SUCH"), "otto", Exit.MISUSED, "is not a reason"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -280,8 +280,9 @@ async def test_what_is_about_to_be_done_names_the_number_and_the_target(desk: De
 async def test_the_runbook_needs_no_server() -> None:
     found = await wallet("dlq", "runbook", "AMOUNT_MISMATCH", "--json")
 
-    (line,) = json.loads(found.out)["runbook"]
-    assert line["reason"] == "AMOUNT_MISMATCH"
+    lines = json.loads(found.out)["runbook"]
+    assert {line["reason"] for line in lines} == {"AMOUNT_MISMATCH"}
+    assert [line["advice"] for line in lines] == ["fits-now", "mismatch", "refusal"]
 
 
 HOSTILE = {

@@ -44,7 +44,7 @@ from wallet_worker.dead_letters.desk.inputs import (
     validate_pace,
     validate_reason,
 )
-from wallet_worker.dead_letters.desk.ledger_view import truth_of
+from wallet_worker.dead_letters.desk.ledger_view import situation_of, truth_of
 from wallet_worker.dead_letters.desk.refusals import (
     explain_empty,
     explain_stale,
@@ -235,6 +235,7 @@ class DeadLetterDesk:
                     await letters_table.count(connection, letters_table.RowFilter(serial_no=row["serial_no"]))
                     - 1
                 )
+            situation = await situation_of(connection, row, truth, prediction, self.limits.replays_max)
         return shown_rows.seen_by(
             actor,
             LetterDetail(
@@ -243,7 +244,7 @@ class DeadLetterDesk:
                 replays=tuple(shown_rows.replay(one) for one in replays),
                 truth=truth,
                 prediction=prediction,
-                runbook=runbook.line(row["reason"]),
+                runbook=runbook.line(situation),
                 audit=tuple(shown_rows.audit_row(one, actor) for one in audit),
                 same_number=same,
             ),

@@ -1,270 +1,752 @@
-"""The runbook: for each reason what it means, what is safe, and whom to ask. The page RUNBOOK.md is made from it.
+"""The runbook: what a dead letter means, what is safe now, and whom to ask. RUNBOOK.md is made from it.
 
 python -m wallet_worker.dead_letters.runbook > wallet_worker/dead_letters/RUNBOOK.md
+
+Advice depends on the reason, on what a replay would do now, and on the state of the order. Where a replay would bring
+the letter back for another reason, that reason counts. `ADVICE` is a list of rows; the first row that applies gives
+the advice. What the order's state means for a payment comes from the order tables of the core, so that it cannot differ
+from what the worker does. `tests/dead_letters/test_runbook.py` follows each advice from the state in which it is given.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
 from wallet_schemas.codes import Code
-from wallet_worker.dead_letters.model.records import RunbookLine
-from wallet_worker.dead_letters.reasons import REASONS, UNKNOWN, UNROUTED
+from wallet_schemas.names import PAYMENT_REQUESTS, PAYMENT_RESULTS, WALLET_COMMANDS
+from wallet_schemas.values import OrderStatus, OrderType, PaymentStatus
+from wallet_worker.core.orders import ORDER_SPECS, Effect
+from wallet_worker.dead_letters.model.records import LetterState, PredictedOutcome, RunbookLine
+from wallet_worker.dead_letters.reasons import BROKER, REASONS, UNKNOWN, UNROUTED
 
 _SENDER: Final = "The team that sent it."
 _GATEWAY: Final = "The payment gateway's support, with the payment_order_no and gateway_ref."
 _WALLET: Final = "The wallet's developers."
 _BROKER: Final = "Whoever runs the broker."
+_CARE: Final = f"Customer care, then: {_GATEWAY}"
 
-_LINES: Final = (
-    (
-        Code.MALFORMED,
-        "The message is no JSON of its type; the detail names the faults. No outcome is stored for its serial number.",
-        (
-            "Nothing moved. Replaying the same bytes fails again, unless the wallet was updated to take them. A "
-            "command can be edited into a new message. Otherwise tell the sender and discard."
-        ),
-        _SENDER,
-    ),
-    (
-        Code.UNSUPPORTED_TYPE,
-        "The type is not taken on this queue: a newer version than this wallet, or the wrong queue.",
-        "Nothing moved. Replay after the wallet was updated; else discard once the sender knows.",
-        _SENDER,
-    ),
-    (
-        Code.BAD_SIGNATURE,
-        (
-            "A payment result without a valid signature: forged, altered on its way, or signed with a key that is not "
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What advice depends on. Absent: not known, or there is none."""
+
+    reason: str
+    source: str = ""
+    """The queue that the message came from."""
+    state: LetterState = LetterState.WAITING
+    verdict: PredictedOutcome | None = None
+    """What a replay would do now."""
+    code: str = ""
+    """Why, where the verdict is no plain success."""
+    worn: bool = False
+    """Whether it was replayed as often as a letter may be."""
+    order_type: OrderType | None = None
+    order_status: OrderStatus | None = None
+    account_closed: bool = False
+    """Whether the account of the order is closed."""
+    has_outcome: bool = False
+    """Whether its serial number has a stored outcome."""
+    command_waits: bool = False
+    """Whether the command of the order is a waiting dead letter, too."""
+
+    @property
+    def cause(self) -> str:
+        """The reason that counts: of a letter that would come back, the reason for which it would."""
+        match self.verdict:
+            case PredictedOutcome.COMES_BACK | PredictedOutcome.STILL_MALFORMED if self.code in MEANINGS:
+                return self.code
+            case PredictedOutcome.CONFLICT:
+                return Code.SERIAL_CONFLICT
+            case PredictedOutcome.WILL_WAIT:
+                return Code.ORDER_NOT_FOUND
+            case PredictedOutcome.FAILS:
+                return Code.INTERNAL
+            case _:
+                return self.reason if self.reason in _ALL else UNKNOWN
+
+    @property
+    def is_payment(self) -> bool:
+        """Whether its order is paid through the gateway."""
+        return self.order_type is not None and ORDER_SPECS[self.order_type].payment is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """One row of the runbook."""
+
+    name: str
+    """What the row is called in the tests."""
+    reasons: frozenset[str]
+    when: str
+    """The state in which the advice is given, in words."""
+    applies: Callable[[Situation], bool]
+    safe: str
+    """What is true now, and what can be done."""
+    ask: str
+    says_order: bool = False
+    """Whether what the order's state means is added."""
+
+
+MEANINGS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        Code.MALFORMED: "The message does not match the schema of its type. The detail names the faults.",
+        Code.UNSUPPORTED_TYPE: "This queue does not take the type: it is newer than the wallet, or on the wrong queue.",
+        Code.BAD_SIGNATURE: (
+            "A payment result without a valid signature: forged, changed on its way, or signed with a key that is not "
             "in WALLET_PAYMENT_KEYS."
         ),
+        Code.SERIAL_CONFLICT: "The serial number was used before, with other content. The first outcome stands.",
+        Code.AMOUNT_OUT_OF_RANGE: "The balance would be more than the wallet can hold.",
+        Code.ACCOUNT_CLOSED: (
+            "A payment succeeded after its account was closed. The gateway has the money, the ledger has not."
+        ),
+        Code.ORDER_NOT_FOUND: "A payment result for an order that the wallet did not know, for more than five minutes.",
+        Code.CURRENCY_MISMATCH: "The payment result is in another currency than its order.",
+        Code.AMOUNT_MISMATCH: "The payment result has another amount than its order.",
+        Code.CONTRADICTING_RESULT: (
+            "The gateway reported two different results of one payment. The first result stands, and this one moved "
+            "nothing."
+        ),
+        Code.INTERNAL: "The wallet failed on this message alone, or a worker died of it several times.",
+        BROKER["rejected"]: "A consumer rejected it for good: of a payment request, the gateway's.",
+        BROKER["expired"]: "Nobody read it before its time limit, which its sender or a policy has set.",
+        BROKER[
+            "maxlen"
+        ]: "Its queue was full, and a policy drops the oldest. The wallet's own queues never do.",
+        BROKER["delivery_limit"]: (
+            "It was delivered very often and never acknowledged: its readers died, or lost their connection."
+        ),
+        UNROUTED: "No queue was bound where it was published: the topology is damaged, or was never applied.",
+        UNKNOWN: "It carries no reason. Somebody may have published to the dead letters directly.",
+    }
+)
+"""What each reason means. A reason that is missing here is a refusal."""
+
+REFUSALS: Final = frozenset(REASONS) - set(MEANINGS)
+"""Codes that are stored outcomes of commands: the wallet sets nothing aside for one of these."""
+
+_ALL: Final = frozenset(REASONS)
+_MISMATCHES: Final = frozenset({Code.AMOUNT_MISMATCH, Code.CURRENCY_MISMATCH})
+_LASTING: Final = frozenset(
+    {
+        *_MISMATCHES,
+        *(Code.MALFORMED, Code.UNSUPPORTED_TYPE, Code.BAD_SIGNATURE, Code.SERIAL_CONFLICT),
+        *(Code.ACCOUNT_CLOSED, Code.ORDER_NOT_FOUND, Code.CONTRADICTING_RESULT, Code.AMOUNT_OUT_OF_RANGE),
+    }
+)
+"""Reasons that lie in the message, or in the ledger as it was: they stay unless something changes."""
+
+
+def _always(_: Situation) -> bool:
+    return True
+
+
+def _of(*reasons: str) -> frozenset[str]:
+    return frozenset(str(reason) for reason in reasons)
+
+
+def _is(source: str) -> Callable[[Situation], bool]:
+    return lambda found: found.source == source
+
+
+def _state(state: LetterState) -> Callable[[Situation], bool]:
+    return lambda found: found.state is state
+
+
+def _contradicted(status: OrderStatus, *types: OrderType) -> Callable[[Situation], bool]:
+    return lambda found: found.order_status is status and found.order_type in types
+
+
+_OWN: Final = (
+    "an account of your own company in this wallet; if the user's account is frozen, unfreeze it first, and if it is "
+    "closed, open a new one"
+)
+_PROOF: Final = "Nothing moved for this result. Have the gateway confirm in writing which of the two is true."
+_TAKE: Final = f"`wallet send transfer` the amount from the user to {_OWN}. Then discard with the reference."
+_GIVE: Final = f"`wallet send transfer` the amount to the user from {_OWN}. Then discard with the reference."
+_DEBIT_SHORT: Final = (
+    "If the user has too little, the transfer is refused: `wallet send freeze` keeps the rest."
+)
+
+ADVICE: Final[tuple[Advice, ...]] = (
+    # Letters that nobody has to look at any more, or not now.
+    Advice(
+        "resolved",
+        _ALL,
+        "the letter is resolved",
+        _state(LetterState.RESOLVED),
+        "Nothing is left to do: a replay had its outcome, or a payment request was handed to the gateway again.",
+        "Nobody.",
+    ),
+    Advice(
+        "discarded",
+        _ALL,
+        "the letter is discarded",
+        _state(LetterState.DISCARDED),
+        "Somebody has decided that nothing is to be done. A restore has it wait again.",
+        "Whoever discarded it: the history below says who.",
+    ),
+    Advice(
+        "edited",
+        _ALL,
+        "the letter is edited",
+        _state(LetterState.EDITED),
         (
-            "Nothing moved. Never edit it. If the gateway has changed its keys, set them and replay: it is checked "
-            "again. If not, treat it as an attack."
+            "A new message with a new serial number was sent in its place: look at that order. A restore is possible "
+            "only while the new message has been without an outcome for 15 minutes."
+        ),
+        "Whoever edited it: the history below says who.",
+    ),
+    Advice(
+        "replaying",
+        _ALL,
+        "the letter is being replayed",
+        _state(LetterState.REPLAYING),
+        (
+            "A replay is on its way. It ends resolved, or the letter waits again. After 15 minutes without an outcome, "
+            "a restore has it wait again."
+        ),
+        _WALLET,
+    ),
+    # What a replay would do decides before the reason does.
+    Advice(
+        "repeats",
+        _ALL,
+        "a replay would repeat what is stored",
+        lambda found: found.verdict is PredictedOutcome.REPEATS,
+        (
+            "Its outcome is stored already. A replay moves nothing and resolves the letter. A discard closes it, too."
+        ),
+        "Nobody.",
+    ),
+    # Requests to the gateway, whatever the broker did with them.
+    Advice(
+        "request-waits",
+        _ALL,
+        "a payment request whose order still waits",
+        lambda found: found.source == PAYMENT_REQUESTS and found.verdict is PredictedOutcome.HANDED_ON,
+        (
+            "Ask why it was not read first. A replay hands it to the gateway again, which knows it by its "
+            "payment_order_no and does it once."
+        ),
+        "The payment gateway's support, or whoever reads the queue payment.requests.",
+    ),
+    Advice(
+        "request-over",
+        _ALL,
+        "a payment request whose order has ended, or that is not the wallet's own",
+        _is(PAYMENT_REQUESTS),
+        (
+            "It cannot be replayed, and the prediction says why. The gateway is not asked for it any more: discard it."
+        ),
+        _BROKER,
+    ),
+    Advice(
+        "not-replayable",
+        _ALL,
+        "it cannot be replayed",
+        lambda found: found.verdict is PredictedOutcome.NOWHERE,
+        (
+            "It cannot be replayed: the prediction says why. If what it asks for is still needed, its sender must send "
+            "a new message. Leave it waiting until that is known, then discard it."
+        ),
+        f"{_SENDER} If nobody knows the sender, whoever runs the broker, then security.",
+    ),
+    Advice(
+        "worn",
+        _ALL,
+        "it was replayed as often as a letter may be",
+        lambda found: found.worn,
+        (
+            "It was replayed ten times and came back each time: it is not replayed any more. If what it asks for is "
+            "still needed, its sender must send it again. Then discard it."
+        ),
+        _WALLET,
+    ),
+    Advice(
+        "refused-now",
+        _ALL,
+        "a command that a replay would have refused",
+        lambda found: found.verdict is PredictedOutcome.WILL_BE_REFUSED,
+        (
+            "A replay would move nothing and store a refusal, with the code in the prediction, as the final outcome of "
+            "its serial number. If the cause can be removed, remove it and look again. If not, replay or discard it."
+        ),
+        _SENDER,
+    ),
+    Advice(
+        "fits-now",
+        _LASTING,
+        "what stood against it is gone",
+        lambda found: found.verdict is PredictedOutcome.WILL_APPLY,
+        (
+            "A replay would be applied now: what stood against the message is gone. Plan a replay and execute it. "
+            "After a change of settings, such as a new key, make sure that the workers have it too."
+        ),
+        _WALLET,
+        says_order=True,
+    ),
+    # Each reason, its special states first.
+    Advice(
+        "malformed-mended",
+        _of(Code.MALFORMED),
+        "a command, and a message with its serial number has an outcome",
+        lambda found: found.source == WALLET_COMMANDS and found.has_outcome,
+        (
+            "The sender has sent a readable message with this serial number: look at its outcome. This one is not "
+            "needed any more: discard it."
+        ),
+        _SENDER,
+    ),
+    Advice(
+        "malformed-command",
+        _of(Code.MALFORMED),
+        "a command",
+        _is(WALLET_COMMANDS),
+        (
+            "Nothing moved, and its serial number is unused. Replaying the same bytes fails again, unless the wallet "
+            "was updated. Either edit it into a new message with a new serial number, which a second person approves; "
+            "or have the sender send it again, well formed, with the same serial number, and discard this one."
+        ),
+        _SENDER,
+    ),
+    Advice(
+        "malformed-result",
+        _of(Code.MALFORMED),
+        "a payment result, or from another queue",
+        _always,
+        (
+            "Nothing moved. Replaying fails again, and it cannot be edited, because only the gateway can sign it. Have "
+            "the gateway publish a well-formed result; then discard this one."
+        ),
+        _GATEWAY,
+        says_order=True,
+    ),
+    Advice(
+        "unsupported-type",
+        _of(Code.UNSUPPORTED_TYPE),
+        "always",
+        _always,
+        (
+            "Nothing moved. Replaying fails again until the wallet is updated to a version that takes the type. If it "
+            "will not be, tell the sender and discard."
+        ),
+        _SENDER,
+    ),
+    Advice(
+        "signature-wrong",
+        _of(Code.BAD_SIGNATURE),
+        "the signature fits no key",
+        _always,
+        (
+            "Nothing moved. If the gateway has changed its keys, set them in WALLET_PAYMENT_KEYS for workers and "
+            "operators, and plan a replay: the signature is checked again. If not, treat it as an attack: do not "
+            "replay it, and keep it for security."
         ),
         "Security first, then the payment gateway's support.",
+        says_order=True,
     ),
-    (
-        Code.SERIAL_CONFLICT,
-        "The serial number was used before, for something else. The first outcome stands.",
-        "Nothing moved for this one. Replaying fails again. If both were meant, edit: it gets a new serial number.",
+    Advice(
+        "serial-conflict",
+        _of(Code.SERIAL_CONFLICT),
+        "always",
+        _always,
+        (
+            "Nothing moved for this one. Replaying fails again. If the sender meant both, edit it: the new message "
+            "gets a new serial number, and a second person approves. If not, discard it."
+        ),
         f"{_SENDER} They reuse numbers.",
     ),
-    (
-        Code.CURRENCY_NOT_SUPPORTED,
-        "The wallet does not hold the currency.",
-        "Nothing moved. Replaying a command repeats its refusal.",
-        _SENDER,
-    ),
-    (
-        Code.AMOUNT_OUT_OF_RANGE,
-        "The amount, or the balance it would lead to, is more than the wallet can hold.",
+    Advice(
+        "out-of-range",
+        _of(Code.AMOUNT_OUT_OF_RANGE),
+        "a payment result",
+        _is(PAYMENT_RESULTS),
         (
-            "Nothing moved. For a payment result money may have arrived at the gateway: do not discard before that is "
-            "settled. Replay after the balance has fallen."
+            "Nothing moved, and the gateway has the money: do not discard it. Replay after the balance of the account "
+            "has fallen."
+        ),
+        _GATEWAY,
+        says_order=True,
+    ),
+    Advice(
+        "account-closed",
+        _of(Code.ACCOUNT_CLOSED),
+        "a payment result",
+        _is(PAYMENT_RESULTS),
+        (
+            "Nothing moved. Replaying fails again: a closed account stays closed. Have the gateway pay the money back, "
+            "then discard with the reference of the payment."
+        ),
+        _CARE,
+    ),
+    Advice(
+        "order-without-payment",
+        _of(Code.ORDER_NOT_FOUND),
+        "the order is of a type that the gateway is not asked for",
+        lambda found: found.order_type is not None,
+        (
+            "Nothing moved. Replaying fails again: no gateway is asked for an order of this type. The gateway uses a "
+            "number that is not its own: ask, then discard."
         ),
         _GATEWAY,
     ),
-    (
-        Code.ACCOUNT_EXISTS,
-        "There is an open account of this user, type and currency.",
-        "Nothing moved. Replaying a command repeats its refusal.",
-        _SENDER,
-    ),
-    (
-        Code.ACCOUNT_NOT_FOUND,
-        "The user has no account of this type and currency.",
-        "Nothing moved. Replaying a command repeats its refusal.",
-        _SENDER,
-    ),
-    (
-        Code.ACCOUNT_CLOSED,
-        "Money arrived for an account that was closed meanwhile. The gateway has it, the ledger has not.",
-        (
-            "Nothing moved. Replaying fails again: a closed account stays closed. Have the gateway pay it back, then "
-            "discard with the reference of that."
-        ),
-        f"Customer care, then: {_GATEWAY}",
-    ),
-    (
-        Code.ACCOUNT_FROZEN,
-        "The account is frozen: no money leaves it.",
-        "Nothing moved. Replaying a command repeats its refusal.",
-        "Whoever froze the account.",
-    ),
-    (
-        Code.SAME_ACCOUNT,
-        "Money cannot move from an account to itself.",
-        "Nothing moved. Replaying a command repeats its refusal.",
-        _SENDER,
-    ),
-    (
-        Code.ORDER_NOT_FOUND,
-        "A payment result for an order that the wallet does not know, also not five minutes later.",
-        (
-            "Nothing moved. Look whether the order's command is a dead letter too: replay that first, then this. If "
-            "the order is nowhere, the gateway collected something that nobody here asked for."
-        ),
-        _GATEWAY,
-    ),
-    (
-        Code.ORDER_NOT_REFUNDABLE,
-        "Only a recharge that succeeded can be refunded.",
-        "Nothing moved. Replaying a command repeats its refusal.",
-        _SENDER,
-    ),
-    (
-        Code.HOLD_NOT_ACTIVE,
-        "The hold was captured, released, or has expired.",
-        "Nothing moved. Replaying a command repeats its refusal.",
-        _SENDER,
-    ),
-    (
-        Code.CURRENCY_MISMATCH,
-        "The result is in another currency than its order.",
-        (
-            "Nothing moved, and the order still waits. Replaying fails again. A new, right result from the gateway "
-            "settles it; then discard this one."
-        ),
-        _GATEWAY,
-    ),
-    (
-        Code.AMOUNT_MISMATCH,
-        "The result has another amount than its order: part of the money, or too much.",
-        (
-            "Nothing moved, and the order still waits. Replaying fails again. Never edit it. A new, right result from "
-            "the gateway settles it; then discard this one."
-        ),
-        _GATEWAY,
-    ),
-    (
-        Code.AMOUNT_EXCEEDS_ORIGINAL,
-        "The amount is more than what is left of the original.",
-        "Nothing moved. Replaying a command repeats its refusal.",
-        _SENDER,
-    ),
-    (
-        Code.LIMIT_EXCEEDED,
-        "The amount is above a limit of the account.",
-        "Nothing moved. Replaying a command repeats its refusal.",
-        _SENDER,
-    ),
-    (
-        Code.INSUFFICIENT_BALANCE,
-        "The account has less available than the amount.",
-        "Nothing moved. Replaying a command repeats its refusal.",
-        _SENDER,
-    ),
-    (
-        Code.BALANCE_NOT_ZERO,
-        "The account still holds or reserves money.",
-        "Nothing moved. Replaying a command repeats its refusal.",
-        _SENDER,
-    ),
-    (
-        Code.ORDERS_PENDING,
-        "An order of the account still waits for a result.",
-        "Nothing moved. Replaying a command repeats its refusal.",
-        _SENDER,
-    ),
-    (
-        Code.CONTRADICTING_RESULT,
-        "The gateway said one thing of a payment and then another: succeeded, and now failed.",
-        (
-            "Nothing moved; the first result stands. Replaying fails again. Have the gateway say in writing which is "
-            "true; then correct with a refund or a new recharge, and discard."
-        ),
-        _GATEWAY,
-    ),
-    (
-        Code.INTERNAL,
-        "The wallet itself failed on the message, on it alone, or a worker died of it several times.",
-        (
-            "Nothing moved. One replay, as a canary, is safe; if it comes back, leave it for the developers. After a "
-            "mended version is out, replay the group with a canary."
-        ),
+    Advice(
+        "order-in-a-letter",
+        _of(Code.ORDER_NOT_FOUND),
+        "the order's command is a dead letter, too",
+        lambda found: found.command_waits,
+        "Nothing moved. The command with this serial number is a dead letter: replay that one first, then this result.",
         _WALLET,
     ),
-    (
-        "BROKER_REJECTED",
-        "A consumer gave it back for good: for a payment request, the gateway's.",
-        "The wallet did not do this. Ask why first; a replay then has its effect once: its number sees to that.",
-        "Whoever reads the source queue; for payment requests the payment gateway's support.",
+    Advice(
+        "order-nowhere",
+        _of(Code.ORDER_NOT_FOUND),
+        "the order is nowhere",
+        _always,
+        (
+            "Nothing moved. The gateway reports a payment that nobody here has asked for. Have the gateway find out "
+            "who did; if the money was collected, have it paid back; then discard with the reference."
+        ),
+        _GATEWAY,
     ),
-    (
-        "BROKER_EXPIRED",
-        "It was not read before its time limit, which its sender or a policy has set.",
-        "Nothing moved. Replaying applies it late: ask whether it is still wanted. The limit is not replayed.",
-        _SENDER,
+    Advice(
+        "mismatch",
+        _MISMATCHES,
+        "a payment result",
+        _is(PAYMENT_RESULTS),
+        (
+            "Nothing moved. Replaying fails again, and it cannot be edited, because only the gateway can sign it. Have "
+            "the gateway publish a result with the order's own amount and currency; then discard this one."
+        ),
+        _GATEWAY,
+        says_order=True,
     ),
-    (
-        "BROKER_MAXLEN",
-        "The queue was full, and a policy drops what is oldest. The wallet's own queues never do.",
-        "Nothing moved. Remove the policy, then replay with a rate limit.",
-        _BROKER,
+    Advice(
+        "recharge-taken-back",
+        _of(Code.CONTRADICTING_RESULT),
+        "a recharge that has succeeded, now reported as failed",
+        _contradicted(OrderStatus.SUCCEEDED, OrderType.RECHARGE),
+        (
+            f"{_PROOF} The recharge is credited. If the payment did succeed, discard this result. If the gateway has "
+            f"not got the money, {_TAKE} {_DEBIT_SHORT} A refund would ask the gateway to pay out: do not order one."
+        ),
+        _GATEWAY,
     ),
-    (
-        "BROKER_DELIVERY_LIMIT",
-        "It was handed out very often and never acknowledged: readers died, or lost their connection, over and over.",
-        "Nothing is certain but that a repeat is harmless. Replay one as a canary; look at the worker's log first.",
+    Advice(
+        "payout-bounced",
+        _of(Code.CONTRADICTING_RESULT),
+        "a withdrawal or a refund that has succeeded, now reported as failed",
+        _contradicted(OrderStatus.SUCCEEDED, OrderType.WITHDRAW, OrderType.REFUND),
+        (
+            f"{_PROOF} The amount has left the user's account. If it was paid out, discard this result. If it was not, "
+            f"{_GIVE} A refund cannot be ordered again: it counts against the original and is refused with "
+            "AMOUNT_EXCEEDS_ORIGINAL once the whole amount is used up."
+        ),
+        _GATEWAY,
+    ),
+    Advice(
+        "payout-went-out",
+        _of(Code.CONTRADICTING_RESULT),
+        "a withdrawal or a refund that has failed, now reported as succeeded",
+        _contradicted(OrderStatus.FAILED, OrderType.WITHDRAW, OrderType.REFUND),
+        (
+            f"{_PROOF} The amount is available to the user again. If it was not paid out, discard this result. If it "
+            f"was, {_TAKE} {_DEBIT_SHORT}"
+        ),
+        _GATEWAY,
+    ),
+    Advice(
+        "internal-fails",
+        _of(Code.INTERNAL),
+        "the wallet would fail on it again now",
+        lambda found: found.verdict is PredictedOutcome.FAILS,
+        "Nothing moved. Do not replay it before a mended version is deployed: it would come back.",
         _WALLET,
     ),
-    (
-        UNROUTED,
-        "It was published where no queue was bound: the topology was damaged, or never applied.",
-        "Nothing moved. `wallet topology apply`, then replay.",
-        _BROKER,
+    Advice(
+        "internal",
+        _of(Code.INTERNAL),
+        "always",
+        _always,
+        (
+            "Nothing moved. Replay one letter of the group as a canary; if it comes back, leave the group to the "
+            "developers. After a mended version is deployed, replay the group with a canary."
+        ),
+        _WALLET,
+        says_order=True,
     ),
-    (
-        UNKNOWN,
-        "Nobody the wallet knows has put it here; somebody may have published to the dead letters directly.",
-        "Nothing moved. If it cannot be replayed, the original sender must send it again. Keep it until known.",
+    Advice(
+        "broker-rejected",
+        _of(BROKER["rejected"]),
+        "a command or a payment result",
+        _always,
+        (
+            "The wallet did not reject it. Ask first who reads this queue beside the workers. Then replay it: its "
+            "serial number keeps the effect single."
+        ),
+        "Whoever reads the source queue.",
+        says_order=True,
+    ),
+    Advice(
+        "broker-expired",
+        _of(BROKER["expired"]),
+        "a command or a payment result",
+        _always,
+        (
+            "The wallet has not read it. A replay applies it now, late, and without the time limit: ask whether it is "
+            "still wanted. If not, discard it."
+        ),
+        _SENDER,
+        says_order=True,
+    ),
+    Advice(
+        "broker-maxlen",
+        _of(BROKER["maxlen"]),
+        "a command or a payment result",
+        _always,
+        "The wallet has not read it. Have the policy removed, then replay with a rate limit (`--rate`).",
+        _BROKER,
+        says_order=True,
+    ),
+    Advice(
+        "broker-delivery-limit",
+        _of(BROKER["delivery_limit"]),
+        "a command or a payment result",
+        _always,
+        (
+            "Its readers did not finish with it; what it asks for may have been done once, and is not done twice. Look "
+            "at the worker's log, then replay one letter as a canary."
+        ),
+        _WALLET,
+        says_order=True,
+    ),
+    Advice(
+        "unrouted",
+        _of(UNROUTED),
+        "a command or a payment result",
+        _always,
+        "No worker has read it. Run `wallet topology apply`, then replay it.",
+        _BROKER,
+        says_order=True,
+    ),
+    Advice(
+        "unknown",
+        _of(UNKNOWN),
+        "its queue is known",
+        _always,
+        (
+            "The queue that it came from is known, but not why it was set aside. Find out who put it here. A replay "
+            "sends it to its own exchange: the prediction says what the wallet would do with it."
+        ),
         f"{_BROKER} Then security.",
+        says_order=True,
+    ),
+    Advice(
+        "refusal",
+        frozenset(REFUSALS)
+        | _MISMATCHES
+        | _of(Code.ACCOUNT_CLOSED, Code.AMOUNT_OUT_OF_RANGE, Code.CONTRADICTING_RESULT),
+        "a command, or from another queue",
+        _always,
+        (
+            "The wallet stores this code as an outcome and sets nothing aside for it: somebody else has published this "
+            "letter. Plan a replay: the prediction says what the wallet would do with it now."
+        ),
+        f"{_SENDER} Then security.",
     ),
 )
+"""Every advice; the first row of a reason that applies is given."""
 
-RUNBOOK: Final[Mapping[str, RunbookLine]] = MappingProxyType(
-    {str(reason): RunbookLine(str(reason), meaning, safe, ask) for reason, meaning, safe, ask in _LINES}
+
+def _check_total() -> None:
+    names = [row.name for row in ADVICE]
+    if len(set(names)) != len(names):
+        msg = f"two rows have one name: {sorted(names)}"
+        raise AssertionError(msg)
+    for reason in REASONS:
+        rows = [row for row in ADVICE if reason in row.reasons]
+        if rows[-1].applies is not _always:
+            msg = f"the runbook has no last row for {reason}"
+            raise AssertionError(msg)
+    for order_type, spec in ORDER_SPECS.items():
+        for (status, _), step in spec.table.items():
+            found = Situation(
+                Code.CONTRADICTING_RESULT, PAYMENT_RESULTS, order_type=order_type, order_status=status
+            )
+            if step.effect is Effect.CONTRADICTION and advice_for(found).name == "refusal":
+                msg = f"the runbook has no row for a contradicted {order_type} that is {status}"
+                raise AssertionError(msg)
+
+
+_STANDS: Final[Mapping[OrderStatus, str]] = MappingProxyType(
+    {
+        OrderStatus.PENDING: "still waits for its result",
+        OrderStatus.SUCCEEDED: "has succeeded",
+        OrderStatus.FAILED: "has failed",
+        OrderStatus.EXPIRED: "has expired, and its user is told so",
+    }
 )
-"""A line for each reason."""
+_ON_SUCCESS: Final[Mapping[Effect, str]] = MappingProxyType(
+    {
+        Effect.CREDIT: "A right `succeeded` credits it.",
+        Effect.CREDIT_LATE: "A right `succeeded` is still credited, late.",
+        Effect.DEBIT: "A right `succeeded` debits the reserved amount.",
+        Effect.DUPLICATE: "Another `succeeded` changes nothing.",
+        Effect.NO_CHANGE: "A `succeeded` changes nothing.",
+        Effect.CONTRADICTION: "A `succeeded` would contradict it, and move nothing.",
+    }
+)
+_ON_FAILURE: Final[Mapping[Effect, str]] = MappingProxyType(
+    {
+        Effect.CLOSE: "A right `failed` ends it.",
+        Effect.RELEASE_RESERVE: "A right `failed` makes the reserved amount available again.",
+        Effect.DUPLICATE: "Another `failed` changes nothing.",
+        Effect.NO_CHANGE: "A `failed` changes nothing.",
+        Effect.CONTRADICTION: "A `failed` would contradict it, and move nothing.",
+    }
+)
 
-if set(RUNBOOK) != set(REASONS):
-    msg = f"a reason has no line in the runbook: {set(RUNBOOK) ^ set(REASONS)}"
-    raise AssertionError(msg)
+
+def of_order(order_type: OrderType, status: OrderStatus, *, account_closed: bool = False) -> str:
+    """Return what the state of a payment's order means for the results that may still come."""
+    spec = ORDER_SPECS[order_type]
+    stands = _STANDS.get(status, f"is {status.value}")
+    said = [f"Its order, a {_TYPES.get(order_type, order_type.value)}, {stands}."]
+    success, failure = (
+        spec.transition(status, PaymentStatus.SUCCEEDED),
+        spec.transition(status, PaymentStatus.FAILED),
+    )
+    if success is not None and success.credits and account_closed:
+        said.append("A `succeeded` would be a dead letter, too, because its account is closed.")
+    elif success is not None and success.effect in _ON_SUCCESS:
+        said.append(_ON_SUCCESS[success.effect])
+    if failure is not None and failure.effect in _ON_FAILURE:
+        said.append(_ON_FAILURE[failure.effect])
+    return " ".join(said)
 
 
-def line(reason: str) -> RunbookLine:
-    """Return what is to be known of a reason."""
-    return RUNBOOK.get(reason) or RUNBOOK[UNKNOWN]
+_TYPES: Final[Mapping[OrderType, str]] = MappingProxyType({OrderType.WITHDRAW: "withdrawal"})
+
+PAYMENT_STATES: Final = tuple(
+    (order_type, status)
+    for order_type, spec in ORDER_SPECS.items()
+    if spec.payment is not None
+    for status in OrderStatus
+    if status in spec.statuses
+)
+"""Every state of every order that is paid through the gateway."""
+
+
+def advice_for(found: Situation) -> Advice:
+    """Return the row that applies."""
+    cause = found.cause
+    return next(row for row in ADVICE if cause in row.reasons and row.applies(found))
+
+
+def line(found: Situation) -> RunbookLine:
+    """Return what a person needs to know of a letter."""
+    row = advice_for(found)
+    safe = row.safe
+    if (
+        row.says_order
+        and found.is_payment
+        and found.order_type is not None
+        and found.order_status is not None
+    ):
+        state = of_order(found.order_type, found.order_status, account_closed=found.account_closed)
+        safe = f"{safe} {state}"
+    return RunbookLine(found.reason, meaning_of(found.reason), safe, row.ask, row.when, row.name)
+
+
+def meaning_of(reason: str) -> str:
+    """Return what a reason means."""
+    if reason in MEANINGS:
+        return MEANINGS[reason]
+    return (
+        f"{Code[reason].meaning[:1].upper()}{Code[reason].meaning[1:]}."
+        if reason in REFUSALS
+        else MEANINGS[UNKNOWN]
+    )
+
+
+def lines(reason: str) -> list[RunbookLine]:
+    """Return every advice that is only about this reason, and those that are about several, in order."""
+    return [
+        RunbookLine(reason, meaning_of(reason), row.safe, row.ask, row.when, row.name)
+        for row in ADVICE
+        if reason in row.reasons and row.reasons != _ALL
+    ]
+
+
+def common() -> list[RunbookLine]:
+    """Return the advice that is given whatever the reason is."""
+    return [
+        RunbookLine("any", "Any reason.", row.safe, row.ask, row.when, row.name)
+        for row in ADVICE
+        if row.reasons == _ALL
+    ]
 
 
 def page() -> str:
     """Return the whole runbook in Markdown."""
+    any_rows = "\n".join(f"| {one.when} | {one.safe} | {one.ask} |" for one in common())
     rows = "\n".join(
-        f"| `{one.reason}` | {one.meaning} | {one.safe} | {one.ask} |" for one in RUNBOOK.values()
+        f"| `{reason}` {meaning_of(reason)} | {one.when} | {one.safe} | {one.ask} |"
+        for reason in REASONS
+        if reason not in REFUSALS
+        for one in lines(reason)
+    )
+    refusals = ", ".join(f"`{reason}`" for reason in REASONS if reason in REFUSALS)
+    refusal = next(row for row in ADVICE if row.name == "refusal")
+    orders = "\n".join(
+        f"| {order_type.value} | {status.value} | {of_order(order_type, status)} |"
+        for order_type, status in PAYMENT_STATES
     )
     return f"""\
 # Runbook for dead letters
 
-<!-- made by `python -m wallet_worker.dead_letters.runbook`; a test compares -->
+<!-- made by `python -m wallet_worker.dead_letters.runbook`; a test compares, and another follows each advice -->
 
-What is always safe: to look, and to plan. A replay has the effect that the message would have had, once: its serial
-number, or payment_order_no, sees to that. It is safe where the prediction says that it repeats the stored outcome or
-will be refused, because then nothing moves; else ask first whom the line below names. What is never safe: to discard a
-payment result of which nobody knows where the money is. When in doubt, leave it waiting: nothing expires here.
+Looking and planning are always safe. A replay has the effect that the message would have had, once: its serial number,
+or payment_order_no, sees to that. Read the plan's prediction before you execute it. Never discard a payment result
+while nobody knows where the money is. When in doubt, leave a letter waiting: nothing expires here.
 
-Before an edit, tell the sender not to send the old number again: the wallet would take it as a message of its own. Once
-it is applied, no other version is sent from here; but an edit that is on its way by then is applied as well.
+Before an edit, tell the sender not to send the old serial number again: the wallet would take it as another message.
+`wallet dlq show NUMBER` and the console give the advice for one letter as it stands now.
 
 1. `wallet dlq groups`: what is there, and since when.
-2. `wallet dlq show NUMBER`: one of them, what the wallet knows of it, and what a replay would do now.
+2. `wallet dlq show NUMBER`: one letter, what the wallet knows of it, and what a replay would do now.
 3. `wallet dlq replay --reason CODE --why "…"`: the plan, with its token. Read the counts.
-4. `wallet dlq replay --execute TOKEN`: it is done. With `--canary 5` in the plan, five go first.
+4. `wallet dlq replay --execute TOKEN`: the replay. With `--canary 5` in the plan, five letters go first.
 
-| reason | what it means | what is safe | whom to ask |
+## Whatever the reason is
+
+| when | what is safe | whom to ask |
+|---|---|---|
+{any_rows}
+
+## By reason
+
+The first row that fits is the advice.
+
+| reason | when | what is safe | whom to ask |
 |---|---|---|---|
 {rows}
+| {refusals} | always | {refusal.safe} | {refusal.ask} |
+
+## What the order's state means
+
+Where a letter is about a payment, the state of its order is added to the advice.
+
+| order | state | what it means |
+|---|---|---|
+{orders}
 """
+
+
+_check_total()
 
 
 if __name__ == "__main__":

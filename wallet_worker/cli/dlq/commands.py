@@ -307,15 +307,19 @@ def runbook(
     *,
     as_json: Json = None,
 ) -> None:
-    """Say what a reason means, what is safe, and whom to ask. Needs no server.
+    """Show what a reason means, what is safe in each state, and whom to ask. Needs no server.
+
+    `wallet dlq show` gives the advice for one letter as it stands now.
 
     Example: wallet dlq runbook AMOUNT_MISMATCH
     """
-    from wallet_worker.dead_letters.runbook import RUNBOOK
+    from wallet_worker.dead_letters import runbook as book
+    from wallet_worker.dead_letters.reasons import REASONS
 
-    if reason is not None and reason.upper() not in RUNBOOK:
-        exits.end(Exit.MISUSED, f"{reason} is none of the reasons: {', '.join(RUNBOOK)}")
-    lines = list(RUNBOOK.values()) if reason is None else [RUNBOOK[reason.upper()]]
+    if reason is not None and reason.upper() not in REASONS:
+        exits.end(Exit.MISUSED, f"{reason} is not a reason. The reasons are {', '.join(REASONS)}")
+    lines = [one for each in ([reason.upper()] if reason else REASONS) for one in book.lines(each)]
+    lines += book.common() if reason is None else []
     if terminal.wants_json(as_json):
         terminal.tell_json({"runbook": showing.document(lines)})
     else:

@@ -325,8 +325,8 @@ def tell_runbook(lines: Iterable[RunbookLine]) -> None:
     """Have what is to be known of each reason."""
     terminal.tell_table(
         "runbook",
-        ("reason", "what it means", "what is safe", "whom to ask"),
-        ((one.reason, one.meaning, one.safe, one.ask) for one in lines),
+        ("reason", "what it means", "when", "what is safe", "whom to ask"),
+        ((one.reason, one.meaning, one.when, one.safe, one.ask) for one in lines),
     )
 
 

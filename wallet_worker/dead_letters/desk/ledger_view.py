@@ -1,18 +1,22 @@
 """What the wallet knows of what a letter is about: outcome, order, account, and what the gateway has said."""
 
 import json
-from typing import Any
 
 import asyncpg
 
 from wallet_schemas.encode import encode
+from wallet_schemas.events import AccountView
+from wallet_schemas.names import BODY_BYTES_MAX, DEFAULT_ACCOUNT_TYPE, WALLET_COMMANDS
 from wallet_schemas.queries import GetOrder, OrderDetail
+from wallet_schemas.values import AccountStatus
 from wallet_worker.core import accounts as core_accounts
 from wallet_worker.dead_letters import masking
-from wallet_worker.dead_letters.model.records import Actor, LedgerView
+from wallet_worker.dead_letters.model.records import Actor, LedgerView, LetterState, Prediction
+from wallet_worker.dead_letters.runbook import Situation
 from wallet_worker.queries import answers
 from wallet_worker.settings.operators import Role
-from wallet_worker.store import accounts
+from wallet_worker.store import accounts, orders
+from wallet_worker.store.dead_letters import letters
 from wallet_worker.store.dead_letters.ledger_view import results
 
 
@@ -25,9 +29,7 @@ async def truth_of(connection: asyncpg.Connection, row: asyncpg.Record, actor: A
     outcome, order = None, None
     if isinstance(found, OrderDetail):
         outcome, order = json.loads(encode(found.outcome)), found.order
-    account = await _account(
-        connection, row, order.user_id if order else None, order.account_no if order else None
-    )
+    account = await _account(connection, row, order.serial_no if order else None)
     said = [dict(one) for one in await results(connection, serial_no)]
     if masks:
         outcome = masking.masked_members(outcome) if outcome else None
@@ -37,25 +39,52 @@ async def truth_of(connection: asyncpg.Connection, row: asyncpg.Record, actor: A
     return LedgerView(outcome, order, account, tuple(said))
 
 
+async def situation_of(
+    connection: asyncpg.Connection,
+    row: asyncpg.Record,
+    truth: LedgerView,
+    prediction: Prediction,
+    replays_max: int,
+) -> Situation:
+    """Return what the advice for a letter depends on."""
+    order, serial_no = truth.order, row["serial_no"]
+    commands = (
+        await letters.twins(connection, [serial_no], WALLET_COMMANDS, row["letter_id"])
+        if serial_no is not None
+        else []
+    )
+    return Situation(
+        reason=row["reason"],
+        source=row["source"],
+        state=LetterState(row["state"]),
+        verdict=prediction.verdict,
+        code=prediction.code,
+        worn=row["replays"] >= replays_max,
+        order_type=order.order_type if order else None,
+        order_status=order.status if order else None,
+        account_closed=truth.account is not None and truth.account.status is AccountStatus.CLOSED,
+        has_outcome=truth.outcome is not None,
+        command_waits=any(one["state"] == LetterState.WAITING for one in commands),
+    )
+
+
 async def _account(
-    connection: asyncpg.Connection, row: asyncpg.Record, user_id: str | None, account_no: str | None
-) -> Any:
-    """Return the account of the order, or else the one that the letter names, if there is one."""
+    connection: asyncpg.Connection, row: asyncpg.Record, serial_no: str | None
+) -> AccountView | None:
+    """Return the account of an order, whatever was opened after it; without one, that which the message names."""
+    order = await orders.by_serial_no(connection, serial_no) if serial_no else None
+    if order is not None:
+        return core_accounts.view((await accounts.by_id(connection, [order.account_id]))[order.account_id])
     try:
-        said = json.loads(row["body"]) if len(row["body"]) <= 65_536 else {}  # noqa: PLR2004 -- no message is larger
+        said = json.loads(row["body"]) if len(row["body"]) <= BODY_BYTES_MAX else {}
     except (ValueError, RecursionError):
         said = {}
     said = said if isinstance(said, dict) else {}
-    user_id = user_id or row["user_id"]
-    if user_id is None:
+    if row["user_id"] is None:
         return None
-    for account in await accounts.of_user(connection, user_id, None, None):
-        fits = (
-            account.account_no == account_no
-            if account_no
-            else account.currency == said.get("currency")
-            and account.account_type == said.get("account_type", "basic")
-        )
-        if fits:
+    for account in await accounts.of_user(connection, row["user_id"], None, None):
+        if account.currency == said.get("currency") and account.account_type == said.get(
+            "account_type", DEFAULT_ACCOUNT_TYPE
+        ):
             return core_accounts.view(account)
     return None

@@ -334,12 +334,17 @@ class LedgerView:
 
 @dataclass(frozen=True, slots=True)
 class RunbookLine:
-    """What the night shift needs to know of one reason."""
+    """What the night shift needs to know of one letter, or of every letter with one reason in one state."""
 
     reason: str
     meaning: str
     safe: str
+    """What is true, and what can be done."""
     ask: str
+    when: str = ""
+    """The state in which the advice is given, in words."""
+    advice: str = ""
+    """The name of the advice."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ def line(row: asyncpg.Record, actor: Actor) -> LetterSummary:
         letter_id=row["letter_id"],
         state=LetterState(row["state"]),
         reason=row["reason"],
-        detail=runbook.line(row["reason"]).meaning if masks else row["detail"],
+        detail=runbook.meaning_of(row["reason"]) if masks else row["detail"],
         source=row["source"],
         message_type=masking.masked_code(row["message_type"]) if masks else row["message_type"],
         serial_no=row["serial_no"],
@@ -76,7 +76,7 @@ def seen_by(actor: Actor, detail: LetterDetail) -> LetterDetail:
     return replace(
         detail,
         attempts=tuple(
-            replace(one, detail=runbook.line(one.reason).meaning, worker=masking.masked_code(one.worker))
+            replace(one, detail=runbook.meaning_of(one.reason), worker=masking.masked_code(one.worker))
             for one in detail.attempts
         ),
         replays=tuple(replace(one, detail=_meaning(one.code)) for one in detail.replays),
@@ -85,7 +85,7 @@ def seen_by(actor: Actor, detail: LetterDetail) -> LetterDetail:
 
 
 def _meaning(code: str) -> str:
-    return "" if code in {"", "OK"} else runbook.line(code).meaning
+    return "" if code in {"", "OK"} else runbook.meaning_of(code)
 
 
 def group(row: asyncpg.Record, buckets: int) -> Group:
