@@ -14,18 +14,15 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.cli.terminal import ROOT, environment, wallet, wallet_on_a_terminal, wallet_process
 from tests.rules.contract import bodies
-from tests.rules.core.mixtures import UNHURRIED
 from tests.rules.core.world import changed, command, open_account, recharge, result
 from tests.worker.rig import Rig, rig
 from wallet_schemas.events import EntryView, OrderView
 from wallet_schemas.queries import GetOrder, GetStatement, OrderDetail, Statement
 from wallet_schemas.values import OrderType
-from wallet_worker.accounting.table_file import Format, TableWriter, UnwritableError
+from wallet_worker.accounting.table_file import TableWriter, UnwritableError
 from wallet_worker.cli.exits import Exit
 from wallet_worker.core.inbound import InboundMessage
 from wallet_worker.queries.answers import answer
@@ -366,23 +363,3 @@ async def test_a_status_that_is_none_is_misused(orders_url: str) -> None:
 
     assert (said.status, said.out) == (Exit.MISUSED, "")
     assert "'lost' is not one of" in said.err
-
-
-@UNHURRIED
-@given(
-    cell=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
-    | st.sampled_from(
-        ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "'=1", "=cmd|' /C calc'!A0"]
-    )
-)
-def test_no_cell_of_a_sheet_begins_a_formula_and_none_is_lost(cell: str) -> None:
-    as_csv, as_json = StringIO(newline=""), StringIO()
-
-    TableWriter(as_csv, ["a", "b"], Format.CSV).write([(cell, 1)])
-    TableWriter(as_json, ["a", "b"], Format.JSONL).write([(cell, None)])
-
-    ((_, _), (read, number)) = csv.reader(StringIO(as_csv.getvalue(), newline=""))
-    assert read == "" or read[0] not in "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
-    assert read.removeprefix("'") == cell.removeprefix("'")
-    assert number == "1"
-    assert json.loads(as_json.getvalue()) == {"a": cell, "b": None}

@@ -149,12 +149,12 @@ async def test_the_file_may_come_from_standard_input(
     ("written", "said"),
     [
         (None, "cannot be read: No such file or directory"),
-        (b"", "is no settlement file: it is empty"),
+        (b"", "is not a settlement file: it is empty"),
         (
             b"a,b,c\n1,2,3\n",
-            "is no settlement file: its first line has to name each of the columns payment_order_no",
+            "is not a settlement file: its first line has to name each of the columns payment_order_no",
         ),
-        (b"\x1f\x8b\x08", "is no settlement file: its first line has to name"),
+        (b"\x1f\x8b\x08", "is not a settlement file: it seems to be a gzip archive: unpack it first"),
     ],
 )
 async def test_a_file_that_is_none_is_status_2_and_one_line(

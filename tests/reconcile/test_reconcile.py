@@ -39,11 +39,11 @@ async def orders_url(database_url: str, owner: asyncpg.Connection) -> str:
     async with rig(database_url) as wallet:
         await wallet.settle(*(open_account(serial_no=f"O-{user}", user_id=user) for user in ("u-1", "u-2")))
         await wallet.settle(*(recharge(serial_no=one) for one in numbers))
-        await wallet.settle(*(_move_now(one) for one in numbers[:3]), _move_now("R-4", status="failed"))
+        await wallet.settle(*(_paid(one) for one in numbers[:3]), _paid("R-4", status="failed"))
         # It contradicts, and changes nothing.
-        await wallet.settle(_move_now("R-1", status="failed", gateway_ref="gw-other"))
+        await wallet.settle(_paid("R-1", status="failed", gateway_ref="gw-other"))
         # It repeats what is known, by another payment, and changes nothing either.
-        await wallet.settle(_move_now("R-3", gateway_ref="gw-another"))
+        await wallet.settle(_paid("R-3", gateway_ref="gw-another"))
         await wallet.settle(
             asked(bodies.WITHDRAW, serial_no="W-1", amount="30.00"),
             asked(bodies.WITHDRAW, serial_no="W-2", amount="30.00"),
@@ -51,9 +51,9 @@ async def orders_url(database_url: str, owner: asyncpg.Connection) -> str:
             asked(bodies.TRANSFER, serial_no="T-1"),
         )
         await wallet.settle(
-            _move_now("W-1", amount="30.00"),
-            _move_now("W-2", amount="30.00", status="failed"),
-            _move_now("F-1", amount="30.00"),
+            _paid("W-1", amount="30.00"),
+            _paid("W-2", amount="30.00", status="failed"),
+            _paid("F-1", amount="30.00"),
         )
     await owner.execute("UPDATE orders SET status = 'expired', due_at = NULL WHERE serial_no = 'R-6'")
     return database_url
@@ -64,7 +64,7 @@ def asked(good: bodies.JsonObject, **changes: str) -> InboundMessage:
     return command(changed(good, changes))
 
 
-def _move_now(number: str, **changes: str) -> InboundMessage:
+def _paid(number: str, **changes: str) -> InboundMessage:
     facts: dict[str, Any] = {"amount": "100.00", "currency": "TWD", "gateway_ref": f"gw-{number}"}
     return result(payment_order_no=number, occurred_at="2026-01-02T03:04:05Z", **(facts | changes))
 
@@ -140,7 +140,7 @@ async def test_an_empty_file_agrees_with_no_span(orders_url: str) -> None:
         (said(6), Comparison.DIFFERENT_STATUS, "succeeded there, expired here"),
         (said(5, status="failed"), Comparison.DIFFERENT_STATUS, "failed there, pending here"),
         (said(1, gateway_ref="gw-9"), Comparison.DIFFERENT_REF, "gw-9 there, gw-R-1 here"),
-        ("nonsense", Comparison.BAD_LINE, "it has 1 values, and the first line names 7"),
+        ("nonsense", Comparison.BAD_LINE, "it has 1 value, and the first line names 7"),
     ],
 )
 async def test_a_difference_is_found_and_the_rest_is_compared(
@@ -179,7 +179,7 @@ async def test_what_moved_in_the_span_and_is_not_in_the_file_is_missing_there(or
     async def missing(span: TimeRange | None) -> list[str | None]:
         _, findings = await compared(orders_url, said(2), span=span)
         assert {(finding.verdict, finding.detail) for finding in findings} <= {
-            (Comparison.MISSING_THERE, "the gateway said on 2026-01-02 03:04:05Z that it succeeded")
+            (Comparison.MISSING_THERE, "the gateway said that it succeeded at 2026-01-02T03:04:05.000000Z")
         }
         return [finding.payment_order_no for finding in findings]
 
@@ -285,3 +285,50 @@ async def test_a_database_that_is_away_is_said() -> None:
 
     with pytest.raises(UnavailableError):
         await reconcile(f"postgresql://nobody@127.0.0.1:{port}/none", reader(*ALL), span=None)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (said(1, amount="1,300.00"), "amount: 1,300.00 has grouping marks; it should be written 1300.00"),
+        (said(1).replace("100.00", "1,300.00"), "it has 8 values, and the first line names 7"),
+        ('"' + said(1), "a quotation mark is never closed"),
+        (said(1, currency="twd"), "currency: Should be a code of ISO 4217 in capitals, such as TWD"),
+        (said(1, occurred_at="yesterday"), "occurred_at: Should be a time in RFC 3339"),
+        (said(1, payment_order_no="R-1 "), "payment_order_no: R-1  has a space before or after it"),
+        (said(1).rpartition(",")[0], "it has 6 values, and the first line names 7"),
+    ],
+)
+async def test_a_payment_on_a_bad_line_is_one_finding_and_is_not_missing(
+    orders_url: str, text: str, reason: str
+) -> None:
+    _, findings = await compared(orders_url, text, *ALL[1:], span=ALWAYS)
+
+    (finding,) = findings
+    assert (finding.verdict, finding.payment_order_no) == (Comparison.BAD_LINE, "R-1")
+    assert finding.detail.startswith(reason)
+    assert finding.row()["order_amount"] == "100.00"
+
+
+async def test_a_good_line_after_a_bad_one_about_the_same_payment_is_compared(orders_url: str) -> None:
+    _, findings = await compared(orders_url, said(1, amount="1,300.00"), *ALL, span=ALWAYS)
+
+    assert [finding.verdict for finding in findings] == [Comparison.BAD_LINE]
+
+
+async def test_a_bad_line_that_names_no_order_hides_nothing(orders_url: str) -> None:
+    _, findings = await compared(orders_url, said("X-1", amount="1,300.00"), *ALL[1:], span=ALWAYS)
+
+    assert [(finding.verdict, finding.payment_order_no) for finding in findings] == [
+        (Comparison.BAD_LINE, "X-1"),
+        (Comparison.MISSING_THERE, "R-1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "notation", ["2026-01-02T11:04:05+08:00", "2026-01-02T03:04:05.1234567Z", "2026-01-02t03:04:05z"]
+)
+async def test_a_line_may_have_its_time_in_any_notation(orders_url: str, notation: str) -> None:
+    report, _ = await compared(orders_url, said(1, occurred_at=notation))
+
+    assert report.clean

@@ -26,6 +26,7 @@ from wallet_schemas.money import to_text
 from wallet_schemas.values import OrderStatus, OrderType, PaymentKind, PaymentStatus
 from wallet_worker.accounting.export import TimeRange
 from wallet_worker.accounting.settlement_file import InvalidLine, ParsedLine, SettlementReader
+from wallet_worker.accounting.table_file import time_text
 from wallet_worker.store.errors import translate_errors
 from wallet_worker.store.snapshot import chunks, snapshot
 
@@ -204,17 +205,43 @@ async def _compare(
     """Return what is found on these lines, at most one finding for each; the others match."""
     findings: list[Finding] = []
     firsts: list[ParsedLine] = []
+    invalid: list[InvalidLine] = []
     for one in batch:
         if isinstance(one, InvalidLine):
-            findings.append(Finding(verdict=Comparison.BAD_LINE, line_no=one.line_no, detail=one.reason))
+            invalid.append(one)
         elif (earlier := met.record(one)) is not None:
             findings.append(_found(Comparison.DUPLICATE, one, None, earlier))
         else:
             firsts.append(one)
-    orders = await _orders(connection, [one.line.payment_order_no for one in firsts])
+    orders = await _orders(
+        connection,
+        [
+            *(one.line.payment_order_no for one in firsts),
+            *(number for one in invalid for number in _named(one)),
+        ],
+    )
     findings += filter(None, (_compare_line(one, orders.get(one.line.payment_order_no)) for one in firsts))
+    findings += (_unreadable(one, orders, met) for one in invalid)
     findings.sort(key=lambda finding: finding.line_no or 0)
     return findings
+
+
+def _named(line: InvalidLine) -> tuple[str, ...]:
+    return line.candidates if line.payment_order_no is None else (line.payment_order_no,)
+
+
+def _unreadable(line: InvalidLine, orders: Mapping[str, Order], met: "SeenPayments") -> Finding:
+    """Return the finding on a line that cannot be read, and note the payment that it names: it is not missing."""
+    number = next((number for number in _named(line) if number in orders), line.payment_order_no)
+    if number is not None:
+        met.name(number)
+    return Finding(
+        verdict=Comparison.BAD_LINE,
+        detail=line.reason,
+        line_no=line.line_no,
+        payment_order_no=number,
+        order=None if number is None else orders.get(number),
+    )
 
 
 def _compare_line(said: ParsedLine, order: Order | None) -> Finding | None:
@@ -290,7 +317,7 @@ def _missing_there(rows: Sequence[asyncpg.Record], met: "SeenPayments") -> list[
     return [
         Finding(
             verdict=Comparison.MISSING_THERE,
-            detail=f"the gateway said on {row['occurred_at']:%Y-%m-%d %H:%M:%S}Z that it succeeded",
+            detail=f"the gateway said that it succeeded at {time_text(row['occurred_at'])}",
             payment_order_no=row["serial_no"],
             order=_order(row),
         )
@@ -324,10 +351,18 @@ class SeenPayments:
         kind, amount_minor, currency, status, gateway_ref = earlier
         return f"line {line_no} says {kind}, {to_text(amount_minor, currency)} {currency}, {status}, {gateway_ref}"
 
+    def name(self, number: str) -> None:
+        """Note that a line that cannot be read names this payment."""
+        self._connection.execute(_NAME, (number,))
+
     def unseen(self, numbers: Sequence[str]) -> set[str]:
-        """Return those of the numbers that no line was about."""
+        """Return those of the numbers that no line was about, nor named."""
         return {
-            number for number in numbers if self._connection.execute(_RECALL, (number,)).fetchone() is None
+            number
+            for number in numbers
+            if all(
+                self._connection.execute(query, (number,)).fetchone() is None for query in (_RECALL, _NAMED)
+            )
         }
 
 
@@ -344,9 +379,12 @@ CREATE TABLE met (
     status TEXT NOT NULL,
     gateway_ref TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE named (payment_order_no TEXT NOT NULL PRIMARY KEY) STRICT, WITHOUT ROWID;
 BEGIN;  -- for good: nothing of it is ever kept
 """
 _MEET: Final = "INSERT OR IGNORE INTO met VALUES (?, ?, ?, ?, ?, ?, ?)"
+_NAME: Final = "INSERT OR IGNORE INTO named VALUES (?)"
+_NAMED: Final = "SELECT 1 FROM named WHERE payment_order_no = ?"
 _RECALL: Final = """
 SELECT line_no, kind, amount_minor, currency, status, gateway_ref FROM met WHERE payment_order_no = ?
 """

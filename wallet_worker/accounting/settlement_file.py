@@ -1,30 +1,55 @@
-"""A gateway's settlement file, read line by line: what each says, or why it cannot be read.
+"""A gateway's settlement file, read record by record: what each says, or why it cannot be read.
 
-Each line is read by itself: a quotation mark that is never closed spoils one line, and not the rest of the file.
-A line in the file takes as much memory as it is long, so what is longer than any good line is not read at all.
+The file is CSV as RFC 4180 has it: values may stand in quotation marks, with commas, line ends and doubled quotation
+marks in them, and lines end with CRLF or LF. A byte order mark is passed over. A record that spans lines is taken if
+it is whole and has as many values as there are columns; else its first line alone is invalid, so that a quotation
+mark that is never closed spoils one line and not the rest of the file.
+
+A file that is something else is refused with a sentence that says what it seems to be (`foreign_file`). A line takes
+as much memory as it is long, so what is longer than any good line is not read at all.
 """
 
 import csv
+import re
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from pydantic import ValidationError
 
+from wallet_schemas.faults import echo, faults_of
 from wallet_schemas.money import AmountOutOfRange, UnknownCurrency
 from wallet_schemas.settlement import COLUMNS, SettlementLine
+from wallet_schemas.values import is_serial_no
+from wallet_worker.accounting import foreign_file
 
 LINE_BYTES_MAX: Final = 4_096  # ten times a long line, so that a gateway may add columns of its own
+HEAD_BYTES_MAX: Final = 16_384  # of a file that is not a settlement file: enough to see what it is
 _BOM: Final = b"\xef\xbb\xbf"
+_PLACE_OF_NUMBER: Final = COLUMNS.index("payment_order_no")
+
+_VALUE: Final = r'(?:"(?:[^"]|"")*"|[^",\r\n]*)'
+_is_record: Final = re.compile(f"{_VALUE}(?:,{_VALUE})*").fullmatch
+
+# Thousands in groups of three, whatever stands between them; the last mark may be the decimal one.
+_grouped: Final = re.compile(
+    r"([0-9]{1,3}(?:([,.' _\u00a0\u2009\u202f])[0-9]{3})(?:\2[0-9]{3})*)(?:[.,]([0-9]{1,4}))?"
+).fullmatch
+_decimal_comma: Final = re.compile(r"([0-9]+),([0-9]{1,4})").fullmatch
 
 
 class WrongFileError(Exception):
-    """The file is no settlement file at all; the text is for people."""
+    """The file is not a settlement file; the text says what it seems to be, for people."""
+
+
+class UnreadableFileError(Exception):
+    """The file cannot be read any further, because the disk or the pipe has failed; the text is for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedLine:
-    """A line that can be read, with the amount in minor units."""
+    """A record that can be read, with the number of its first line, and the amount in minor units."""
 
     line_no: int
     line: SettlementLine
@@ -33,94 +58,189 @@ class ParsedLine:
 
 @dataclass(frozen=True, slots=True)
 class InvalidLine:
-    """A line that cannot be read, and why."""
+    """A record that cannot be read, and why.
+
+    `payment_order_no` is what stands in its column; where the columns cannot be told from each other it is absent, and
+    `candidates` are what it may be, the likeliest first.
+    """
 
     line_no: int
     reason: str
+    payment_order_no: str | None = None
+    candidates: tuple[str, ...] = ()
 
 
 class SettlementReader:
-    """The lines of an open file, which may be a pipe. `position` is how many bytes are read.
+    """The records of an open file, which may be a pipe. `position` is how many bytes are read.
 
-    Raises WrongFileError, at any time, if it cannot be read any further.
+    Raises WrongFileError or UnreadableFileError, at any time, if it cannot be read any further.
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        """Read the first line; raises WrongFileError if it does not name the columns."""
+        """Read the names of the columns; raises WrongFileError if the file does not begin with them."""
         self._file = file
-        self._line_no = 0
+        self._line_no = 0  # of the line at which the last record began or ended
+        self._ahead: deque[bytes] = deque()  # lines that were read and belong to no record yet
         self.position = 0
-        header = self._next()
-        if header is None:
-            raise WrongFileError("it is empty")
-        self._width, self._places = _columns(header.removeprefix(_BOM))
+        self._width, self._places = self._read_names()
 
     def __iter__(self) -> Iterator[ParsedLine | InvalidLine]:
-        """Yield what is on each line after the first; empty lines are passed over."""
-        while (raw := self._next()) is not None:
+        """Yield what is in each record after the first; empty lines are passed over."""
+        while raw := self._next_line():
+            self._line_no += 1
             if raw.strip():
-                yield self._read(raw)
+                yield self._read(self._line_no, raw)
 
-    def _next(self) -> bytes | None:
-        """Return the next line, without most of it if it is too long, or nothing at the end."""
+    def _read_names(self) -> tuple[int, Sequence[int]]:
+        """Return how many columns there are, and where each of `COLUMNS` is among them."""
+        first = self._next_line()
+        self._line_no += 1
+        try:
+            names = [name.strip().lower() for name in self._values(first.removeprefix(_BOM), None)]
+        except _BadRecordError:
+            names = []
+        if any(names.count(name) != 1 for name in COLUMNS):
+            raise WrongFileError(foreign_file.describe(self._head(first), COLUMNS))
+        return len(names), [names.index(name) for name in COLUMNS]
+
+    def _head(self, first: bytes) -> bytes:
+        """Return the beginning of the file, of which the first line has been read."""
+        lines, size = [first], len(first)
+        while size < HEAD_BYTES_MAX and (raw := self._next_line()):
+            lines.append(raw)
+            size += len(raw)
+        return b"".join(lines)
+
+    def _next_line(self) -> bytes:
+        """Return the next line with its end, without most of it if it is too long; empty at the end of the file."""
+        if self._ahead:
+            return self._ahead.popleft()
         raw = rest = self._some()
         while len(rest) > LINE_BYTES_MAX and not rest.endswith(b"\n"):
             rest = self._some()
-        self._line_no += 1
-        return raw or None
+        return raw
 
     def _some(self) -> bytes:
         try:
             some = self._file.readline(LINE_BYTES_MAX + 1)
         except OSError as exc:
-            raise WrongFileError(f"it cannot be read: {exc.strerror}") from exc
+            raise UnreadableFileError(exc.strerror or "the disk or the pipe failed") from exc
         self.position += len(some)
         return some
 
-    def _read(self, raw: bytes) -> ParsedLine | InvalidLine:
+    def _read(self, line_no: int, raw: bytes) -> ParsedLine | InvalidLine:
         try:
-            values = _values(raw)
-            if len(values) != self._width:
-                return self._bad(f"it has {len(values)} values, and the first line names {self._width}")
-            line = SettlementLine.model_validate(
-                {name: values[place] for name, place in zip(COLUMNS, self._places, strict=True)}
-            )
-            return ParsedLine(self._line_no, line, line.amount_minor)
+            values = self._values(raw, self._width)
+        except _BadRecordError as exc:
+            return InvalidLine(line_no, str(exc), candidates=self._candidates(raw))
+        if len(values) != self._width:
+            return InvalidLine(line_no, self._wrong_width(raw, len(values)), candidates=self._candidates(raw))
+        fields = {name: values[place] for name, place in zip(COLUMNS, self._places, strict=True)}
+        number = fields["payment_order_no"].strip()
+        try:
+            line = SettlementLine.model_validate(fields)
+            return ParsedLine(line_no, line, line.amount_minor)
         except ValidationError as exc:
-            return self._bad(
-                "; ".join(
-                    f"{'.'.join(map(str, fault['loc'])) or 'amount'}: {fault['msg']}"
-                    for fault in exc.errors(include_url=False, include_context=False, include_input=False)
-                )
+            reason = "; ".join(
+                f"{fault.field}: {_hint(fault.field, fields.get(fault.field, '')) or fault.message}"
+                for fault in faults_of(exc)
             )
-        except (UnicodeDecodeError, csv.Error, AmountOutOfRange, UnknownCurrency, _TooLongError) as exc:
-            return self._bad(str(exc))
+        except (AmountOutOfRange, UnknownCurrency) as exc:
+            reason = str(exc)
+        return InvalidLine(line_no, reason, number if is_serial_no(number) else None)
 
-    def _bad(self, reason: str) -> InvalidLine:
-        return InvalidLine(self._line_no, reason)
+    def _values(self, raw: bytes, width: int | None) -> list[str]:
+        """Return the values of the record that begins with this line; later lines are taken if they are part of it.
+
+        They are if the record is whole with them and, with `width`, has so many values. Raises _BadRecordError.
+        """
+        try:
+            return _values(raw)
+        except _OpenQuoteError:
+            later: list[bytes] = []
+            whole = raw
+            while len(whole) <= LINE_BYTES_MAX and (line := self._next_line()):
+                later.append(line)
+                whole += line
+                try:
+                    values = _values(whole)
+                except _OpenQuoteError:
+                    continue
+                except _BadRecordError:
+                    break
+                if width is None or len(values) == width:
+                    self._line_no += len(later)
+                    return values
+                break
+            self._ahead.extendleft(reversed(later))
+            raise
+
+    def _wrong_width(self, raw: bytes, width: int) -> str:
+        what = f"it has {width} value{'' if width == 1 else 's'}, and the first line names {self._width}"
+        if width > self._width:
+            return f"{what}: perhaps a value has a comma in it and is not in quotation marks"
+        other = foreign_file.other_separator(raw, self._width)
+        return what if other is None else f"{what}: its values seem to be separated by {other}, not by commas"
+
+    def _candidates(self, raw: bytes) -> tuple[str, ...]:
+        """Return what may be the payment's number on a line whose values cannot be told from each other.
+
+        A separator too many shifts the columns after it, one too few likewise: the number is where it should be,
+        counted from the left or from the right.
+        """
+        values = [value.strip(' "') for value in raw.decode(errors="replace").strip("\r\n").split(",")]
+        place = self._places[_PLACE_OF_NUMBER]
+        from_left = values[place : place + 1]
+        from_right = values[place - self._width :][:1] if self._width - place <= len(values) else []
+        return tuple(dict.fromkeys(filter(is_serial_no, from_left + from_right)))
 
 
-class _TooLongError(Exception):
-    """The line has more bytes than a line may have."""
+class _BadRecordError(Exception):
+    """The bytes are not a record of RFC 4180; the text says why, for people."""
+
+
+class _OpenQuoteError(_BadRecordError):
+    """A quotation mark is never closed, or not on this line."""
 
 
 def _values(raw: bytes) -> list[str]:
+    """Return the values of a whole record; raises _BadRecordError."""
     if len(raw) > LINE_BYTES_MAX:
-        raise _TooLongError(f"it has more than {LINE_BYTES_MAX:,} bytes")
-    text = raw.removesuffix(b"\n").removesuffix(b"\r").decode()
-    return next(csv.reader([text], strict=True), [])
-
-
-def _columns(raw: bytes) -> tuple[int, Sequence[int]]:
-    """Return how many columns there are, and where each of `COLUMNS` is among them."""
+        raise _BadRecordError(f"it has more than {LINE_BYTES_MAX:,} bytes")
     try:
-        names = [name.strip().lower() for name in _values(raw)]
-    except (UnicodeDecodeError, csv.Error, _TooLongError):
-        names = []
-    wrong = [name for name in COLUMNS if names.count(name) != 1]
-    if wrong:
-        raise WrongFileError(
-            f"its first line has to name each of the columns {', '.join(COLUMNS)} once, separated by commas, "
-            f"and does not do so for {', '.join(wrong)}"
+        text = raw.decode()
+    except UnicodeDecodeError as exc:
+        where = f"byte {exc.start + 1} is 0x{raw[exc.start]:02X}"
+        raise _BadRecordError(
+            f"it is not UTF-8: {where}; it seems to be {foreign_file.encoding(raw)}"
+        ) from None
+    text = text.removesuffix("\n").removesuffix("\r")
+    if "\0" in text:
+        raise _BadRecordError("it has a NUL byte")
+    if '"' not in text:
+        if "\r" in text:
+            raise _BadRecordError("it has a CR that is not at its end")
+        return text.split(",")
+    if text.count('"') % 2:
+        raise _OpenQuoteError("a quotation mark is never closed")
+    if not _is_record(text):
+        raise _BadRecordError(
+            "a quotation mark is not at the beginning or the end of its value; "
+            "a quotation mark within a value is written twice, and the value in quotation marks"
         )
-    return len(names), [names.index(name) for name in COLUMNS]
+    return next(csv.reader([text], strict=True))
+
+
+def _hint(field: str, value: str) -> str | None:
+    """Return what is wrong with a value as spreadsheets and people write it, and how it should be written."""
+    bare, shown = value.strip(), echo(value)
+    if bare and bare != value:
+        return f"{shown} has a space before or after it, and should not"
+    if field != "amount":
+        return None
+    if (match := _grouped(value)) and (match[3] is not None or match[2] != "."):
+        whole = re.sub("[^0-9]", "", match[1])
+        return f"{shown} has grouping marks; it should be written {'.'.join(filter(None, (whole, match[3])))}"
+    if match := _decimal_comma(value):
+        return f"{shown} has a decimal comma; it should be written {match[1]}.{match[2]}"
+    return None

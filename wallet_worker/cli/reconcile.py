@@ -50,7 +50,7 @@ def reconcile(
 ) -> None:
     """Compare a gateway's settlement file with the orders, payment by payment.
 
-    The file is CSV in UTF-8. Its first line names the columns payment_order_no, kind (charge, payout or refund),
+    The file is CSV (RFC 4180) in UTF-8. Its first line names the columns payment_order_no, kind (charge, payout or refund),
     amount, currency, status (succeeded, failed or unknown), gateway_ref and occurred_at (as 2026-01-31T12:00:00Z),
     in any order and among others. A line that cannot be read is a finding, and the rest is compared all the same.
 
@@ -99,7 +99,11 @@ def _compared(
     url: str, lines: BinaryIO, name: str, span: "TimeRange | None", shown_max: int, output: Path | None
 ) -> "Report":
     from wallet_worker.accounting.reconcile import reconcile
-    from wallet_worker.accounting.settlement_file import SettlementReader, WrongFileError
+    from wallet_worker.accounting.settlement_file import (
+        SettlementReader,
+        UnreadableFileError,
+        WrongFileError,
+    )
 
     size = _size(lines)
     try:
@@ -116,9 +120,11 @@ def _compared(
                 )
             )
     except WrongFileError as exc:
-        exits.end(Exit.MISUSED, f"{name} is no settlement file: {exc}")
-    except sqlite3.Error as exc:
-        exits.end(Exit.MISUSED, f"the temporary files have no room or no place: {exc}")
+        exits.end(Exit.MISUSED, f"{name} is not a settlement file: {exc}")
+    except UnreadableFileError as exc:
+        exits.end(Exit.UNAVAILABLE, f"{name} cannot be read to its end: {exc}; nothing was compared")
+    except sqlite3.Error:
+        exits.end(Exit.UNAVAILABLE, "the temporary files have no room or no place; nothing was compared")
 
 
 def _size(lines: BinaryIO) -> int | None:
