@@ -17,17 +17,10 @@ from tests.workers import KEYS
 from wallet_worker.cli.dlq import options
 from wallet_worker.cli.dlq.commands import _status_of
 from wallet_worker.cli.exits import Exit
-from wallet_worker.dead_letters.model.records import (
-    Action,
-    Actor,
-    Filter,
-    LetterState,
-    Operation,
-    OperationState,
-    Plan,
-    PlanState,
-    ReplayPace,
-)
+from wallet_worker.dead_letters.model.actors import Actor
+from wallet_worker.dead_letters.model.filters import Filter
+from wallet_worker.dead_letters.model.plans import Operation, Plan, ReplayPace
+from wallet_worker.dead_letters.model.states import Action, LetterState, OperationState, PlanState
 from wallet_worker.settings.operators import ApprovalLimits, Role
 
 ROLES = json.dumps({"one": "operator", "anna": "approver", "bob": "approver"})

@@ -9,36 +9,30 @@ from typing_extensions import override
 
 from wallet_schemas.events import ACCOUNT_EXAMPLE, PENDING_ORDER_EXAMPLE, AccountView, OrderView
 from wallet_worker.core.context import Policy
-from wallet_worker.dead_letters.model.records import (
-    Action,
-    Actor,
+from wallet_worker.dead_letters.model.actors import Actor
+from wallet_worker.dead_letters.model.audit_log import AuditPage, AuditRow
+from wallet_worker.dead_letters.model.errors import NotAllowedError, NotFoundError
+from wallet_worker.dead_letters.model.filters import AuditFilter, Filter
+from wallet_worker.dead_letters.model.letters import (
     Attempt,
-    AuditFilter,
-    AuditPage,
-    AuditRow,
-    Difference,
-    Filter,
     Group,
     LedgerView,
     LetterContent,
     LetterDetail,
-    LetterState,
     LetterSummary,
-    NotAllowedError,
-    NotFoundError,
-    Operation,
-    OperationState,
     Overview,
     Page,
-    Plan,
-    PlannedLetter,
-    PlanState,
-    PredictedOutcome,
-    Prediction,
     Replay,
-    ReplayPace,
-    ReplayState,
     RunbookLine,
+)
+from wallet_worker.dead_letters.model.plans import Difference, Operation, Plan, PlannedLetter, ReplayPace
+from wallet_worker.dead_letters.model.predictions import PredictedOutcome, Prediction
+from wallet_worker.dead_letters.model.states import (
+    Action,
+    LetterState,
+    OperationState,
+    PlanState,
+    ReplayState,
 )
 from wallet_worker.dead_letters.operations import PAGE_LETTERS, DeadLetterDesk
 from wallet_worker.settings.operators import Role
@@ -109,7 +103,9 @@ def audit_row(audit_id: int, action: str, reason: str = "", **changes: object) -
     return replace(usual, **changes)  # type: ignore[arg-type]
 
 
-PREDICTION = Prediction(PredictedOutcome.COMES_BACK, "AMOUNT_MISMATCH", "the amount is not that of the order")
+PREDICTION = Prediction(
+    PredictedOutcome.WOULD_DEAD_LETTER, "AMOUNT_MISMATCH", "the amount is not that of the order"
+)
 
 
 def detail(shown: LetterContent | None = None) -> LetterDetail:
@@ -168,7 +164,7 @@ def plan(**changes: object) -> Plan:
         skipped=2,
         counts=(
             (Prediction(PredictedOutcome.WILL_APPLY), 117),
-            (Prediction(PredictedOutcome.COMES_BACK, "AMOUNT_MISMATCH"), 9),
+            (Prediction(PredictedOutcome.WOULD_DEAD_LETTER, "AMOUNT_MISMATCH"), 9),
             (Prediction(PredictedOutcome.REPEATS), 2),
         ),
         sample=tuple(PlannedLetter(number, f"R-{number}", PREDICTION) for number in range(1, 4)),

@@ -22,7 +22,9 @@ from tests.console.stage import PASSWORDS, make_users
 from tests.dead_letters.conftest import OTTO, Wallet, a_wallet
 from tests.journeys.messages import recharge, result, transfer
 from tests.servers import start_servers
-from wallet_worker.dead_letters.model.records import Action, Filter, ReplayPace
+from wallet_worker.dead_letters.model.filters import Filter
+from wallet_worker.dead_letters.model.plans import ReplayPace
+from wallet_worker.dead_letters.model.states import Action
 from wallet_worker.store.migrate import migrate
 
 FOLDER = Path(__file__).parents[2] / "wallet_worker" / "console" / "docs"

@@ -19,7 +19,9 @@ from tests.console.stage import PASSWORDS
 from tests.dead_letters.conftest import OTTO, Wallet
 from tests.journeys.messages import fresh, recharge
 from tests.workers import until
-from wallet_worker.dead_letters.model.records import Action, Filter, ReplayPace
+from wallet_worker.dead_letters.model.filters import Filter
+from wallet_worker.dead_letters.model.plans import ReplayPace
+from wallet_worker.dead_letters.model.states import Action
 
 Scheme = Literal["light", "dark"]
 WIDE, NARROW = (1360, 860), (390, 800)

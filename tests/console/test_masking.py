@@ -7,17 +7,11 @@ import pytest
 
 from wallet_schemas.events import ACCOUNT_EXAMPLE, PENDING_ORDER_EXAMPLE, AccountView, OrderView
 from wallet_worker.dead_letters import masking
-from wallet_worker.dead_letters.model import rows
-from wallet_worker.dead_letters.model.records import (
-    Actor,
-    Attempt,
-    LedgerView,
-    LetterDetail,
-    LetterState,
-    PredictedOutcome,
-    Prediction,
-    RunbookLine,
-)
+from wallet_worker.dead_letters.desk import views
+from wallet_worker.dead_letters.model.actors import Actor
+from wallet_worker.dead_letters.model.letters import Attempt, LedgerView, LetterDetail, RunbookLine
+from wallet_worker.dead_letters.model.predictions import PredictedOutcome, Prediction
+from wallet_worker.dead_letters.model.states import LetterState
 from wallet_worker.settings.operators import Role
 
 VERA, OTTO = Actor("vera", Role.VIEWER, "tests"), Actor("otto", Role.OPERATOR, "tests")
@@ -116,11 +110,11 @@ def test_a_line_of_a_list_says_what_its_code_means_and_not_what_the_message_said
         "updated_at": NOW,
     }
 
-    seen = rows.line(row, VERA)  # type: ignore[arg-type]
+    seen = views.line(row, VERA)  # type: ignore[arg-type]
 
     assert "alice" not in repr(seen)
     assert "does not match the schema of its type" in seen.detail
-    assert rows.line(row, OTTO).detail == row["detail"]  # type: ignore[arg-type]
+    assert views.line(row, OTTO).detail == row["detail"]  # type: ignore[arg-type]
 
 
 @pytest.mark.need(13)
@@ -135,8 +129,8 @@ def test_attempts_and_the_prediction_say_what_their_code_means() -> None:
         audit=(),
     )
 
-    assert "alice" not in repr(rows.seen_by(VERA, told))
-    assert rows.seen_by(OTTO, told) is told
+    assert "alice" not in repr(views.seen_by(VERA, told))
+    assert views.seen_by(OTTO, told) is told
 
 
 @pytest.mark.need(13)
@@ -149,7 +143,7 @@ def test_an_edit_shows_a_viewer_which_known_fields_change() -> None:
         ]
     )
 
-    seen = rows.differences(said, VERA)
+    seen = views.differences(said, VERA)
 
     assert (seen[0].field, seen[0].before, seen[0].after) == ("amount", "1.0", "1.00")
     assert "alice" not in repr(seen)

@@ -13,23 +13,17 @@ import pytest
 from tests.console import canned
 from tests.console.stage import Browser, Stage
 from wallet_worker.console.rendering import ASSETS_FOLDER
-from wallet_worker.dead_letters.model.documents import document
-from wallet_worker.dead_letters.model.records import (
-    Action,
+from wallet_worker.dead_letters.model.errors import (
     ApprovalNeededError,
-    AuditFilter,
-    Difference,
-    Filter,
     InvalidEditError,
-    LetterState,
     NotPossibleError,
-    PlannedLetter,
-    PlanState,
-    PredictedOutcome,
-    Prediction,
-    ReplayPace,
     StaleError,
 )
+from wallet_worker.dead_letters.model.filters import AuditFilter, Filter
+from wallet_worker.dead_letters.model.json import document
+from wallet_worker.dead_letters.model.plans import Difference, PlannedLetter, ReplayPace
+from wallet_worker.dead_letters.model.predictions import PredictedOutcome, Prediction
+from wallet_worker.dead_letters.model.states import Action, LetterState, PlanState
 from wallet_worker.settings.operators import Role
 from wallet_worker.store.errors import ConflictError, InvariantBrokenError, UnavailableError
 
@@ -97,7 +91,7 @@ def hostile(stage: Stage) -> Stage:
         outcome=MappingProxyType({"status": readable, "code": readable}),
         results=({"status": readable},),
     )
-    prediction = Prediction(PredictedOutcome.COMES_BACK, readable, readable)
+    prediction = Prediction(PredictedOutcome.WOULD_DEAD_LETTER, readable, readable)
     stage.operations.lines = (line,)
     stage.operations.detail = replace(detail, audit=(row,), truth=truth, prediction=prediction)
     stage.operations.rows = (row,)

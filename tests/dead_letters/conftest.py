@@ -18,7 +18,9 @@ from tests.workers import KEYS, WorkerProcess, Workers, until
 from wallet_worker.broker import topology
 from wallet_worker.core.context import Policy
 from wallet_worker.dead_letters.intake.record import TakenIn, take_in
-from wallet_worker.dead_letters.model.records import Action, Actor, Filter
+from wallet_worker.dead_letters.model.actors import Actor
+from wallet_worker.dead_letters.model.filters import Filter
+from wallet_worker.dead_letters.model.states import Action
 from wallet_worker.dead_letters.operations import DeadLetterDesk
 from wallet_worker.dead_letters.replay.lineage import Lineage
 from wallet_worker.settings.operators import ApprovalLimits, Role

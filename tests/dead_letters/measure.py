@@ -25,7 +25,8 @@ from tests.dead_letters.conftest import ANNA, OTTO, Desk, a_desk
 from tests.dead_letters.letters import arrived, headers
 from tests.journeys.messages import encoded, recharge
 from tests.servers import start_servers
-from wallet_worker.dead_letters.model.records import Action, Filter, LetterState
+from wallet_worker.dead_letters.model.filters import Filter
+from wallet_worker.dead_letters.model.states import Action, LetterState
 from wallet_worker.dead_letters.reasons import REASONS
 from wallet_worker.store.dead_letters import letters as dead_letters
 from wallet_worker.store.migrate import migrate

@@ -17,7 +17,9 @@ from tests.journeys.messages import encoded, open_account, recharge, result
 from tests.workers import WorkerProcess, until
 from wallet_worker.audit.follow import FollowMetrics
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
-from wallet_worker.dead_letters.model.records import ACTS_ON, Action, Filter, OperationState, ReplayPace
+from wallet_worker.dead_letters.model.filters import Filter
+from wallet_worker.dead_letters.model.plans import ReplayPace
+from wallet_worker.dead_letters.model.states import ACTS_ON, Action, OperationState
 from wallet_worker.dead_letters.reasons import REASONS
 from wallet_worker.dead_letters.replay.replayer import Replayer
 from wallet_worker.dead_letters.runbook import page

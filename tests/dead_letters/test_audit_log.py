@@ -6,14 +6,9 @@ import pytest
 from tests.dead_letters.conftest import OTTO, VERA, Desk, one_letter
 from tests.dead_letters.letters import arrived
 from tests.journeys.messages import recharge
-from wallet_worker.dead_letters.model.records import (
-    Action,
-    AuditFilter,
-    Filter,
-    NotAllowedError,
-    NotFoundError,
-    NotPossibleError,
-)
+from wallet_worker.dead_letters.model.errors import NotAllowedError, NotFoundError, NotPossibleError
+from wallet_worker.dead_letters.model.filters import AuditFilter, Filter
+from wallet_worker.dead_letters.model.states import Action
 
 
 @pytest.mark.need(10)

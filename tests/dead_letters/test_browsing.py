@@ -8,11 +8,8 @@ from tests.dead_letters.conftest import OTTO, Desk
 from tests.dead_letters.letters import arrived, headers
 from tests.journeys.messages import open_account, recharge, result
 from wallet_worker.dead_letters import runbook
-from wallet_worker.dead_letters.model.records import (
-    Action,
-    Filter,
-    LetterState,
-)
+from wallet_worker.dead_letters.model.filters import Filter
+from wallet_worker.dead_letters.model.states import Action, LetterState
 from wallet_worker.dead_letters.reasons import REASONS
 
 

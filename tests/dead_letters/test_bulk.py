@@ -7,15 +7,11 @@ import pytest
 from tests.dead_letters.conftest import Desk, a_desk
 from tests.dead_letters.letters import arrived
 from tests.journeys.messages import recharge
-from wallet_worker.dead_letters.model.records import (
-    Action,
-    Actor,
-    Filter,
-    Operation,
-    Plan,
-    PlanState,
-    StaleError,
-)
+from wallet_worker.dead_letters.model.actors import Actor
+from wallet_worker.dead_letters.model.errors import StaleError
+from wallet_worker.dead_letters.model.filters import Filter
+from wallet_worker.dead_letters.model.plans import Operation, Plan
+from wallet_worker.dead_letters.model.states import Action, PlanState
 from wallet_worker.settings.operators import ApprovalLimits, Role
 
 ONE, OTHER, ELSEWHERE, CONSOLE = (

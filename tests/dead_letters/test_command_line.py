@@ -15,7 +15,7 @@ from tests.workers import KEYS
 from wallet_worker.cli.dlq import commands as cli_dlq
 from wallet_worker.cli.dlq import options
 from wallet_worker.cli.exits import Exit
-from wallet_worker.dead_letters.model.records import Operation
+from wallet_worker.dead_letters.model.plans import Operation
 from wallet_worker.dead_letters.operations import DeadLetterDesk
 from wallet_worker.store.errors import UnavailableError
 

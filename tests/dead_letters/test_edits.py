@@ -7,13 +7,9 @@ import pytest
 from tests.dead_letters.conftest import ANNA, OTTO, Desk, one_letter
 from tests.dead_letters.letters import arrived, headers
 from tests.journeys.messages import encoded, recharge, result
-from wallet_worker.dead_letters.model.records import (
-    Action,
-    Filter,
-    InvalidEditError,
-    LetterState,
-    NotPossibleError,
-)
+from wallet_worker.dead_letters.model.errors import InvalidEditError, NotPossibleError
+from wallet_worker.dead_letters.model.filters import Filter
+from wallet_worker.dead_letters.model.states import Action, LetterState
 
 
 async def an_edit(desk: Desk, **changes: object) -> tuple[int, bytes]:

@@ -15,7 +15,11 @@ from tests.journeys.messages import encoded, recharge, result, signed, transfer
 from tests.journeys.upstream import Received
 from tests.workers import WorkerProcess, until
 from wallet_worker.audit.report import audit
-from wallet_worker.dead_letters.model.records import Action, Actor, Filter, ReplayPace, StaleError
+from wallet_worker.dead_letters.model.actors import Actor
+from wallet_worker.dead_letters.model.errors import StaleError
+from wallet_worker.dead_letters.model.filters import Filter
+from wallet_worker.dead_letters.model.plans import ReplayPace
+from wallet_worker.dead_letters.model.states import Action
 from wallet_worker.settings.operators import Role
 
 OLGA = Actor("olga", Role.OPERATOR, "tests")

@@ -7,16 +7,11 @@ from tests.dead_letters.conftest import ANNA, OLGA, OTTO, a_desk, one_letter
 from tests.dead_letters.letters import arrived
 from tests.journeys.messages import recharge
 from wallet_worker.cli.dlq import options
-from wallet_worker.dead_letters.model.records import (
-    Action,
-    Actor,
-    ApprovalNeededError,
-    Filter,
-    NotAllowedError,
-    Plan,
-    PlanState,
-    StaleError,
-)
+from wallet_worker.dead_letters.model.actors import Actor
+from wallet_worker.dead_letters.model.errors import ApprovalNeededError, NotAllowedError, StaleError
+from wallet_worker.dead_letters.model.filters import Filter
+from wallet_worker.dead_letters.model.plans import Plan
+from wallet_worker.dead_letters.model.states import Action, PlanState
 from wallet_worker.settings.operators import ApprovalLimits, Role
 
 

@@ -3,7 +3,7 @@
 from tests.dead_letters.conftest import OTTO, Wallet
 from tests.journeys.messages import recharge
 from tests.workers import until
-from wallet_worker.dead_letters.model.records import LetterState
+from wallet_worker.dead_letters.model.states import LetterState
 
 
 async def test_a_malformed_command_is_taken_in_with_its_reason(wallet: Wallet) -> None:

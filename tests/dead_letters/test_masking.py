@@ -5,11 +5,8 @@ import pytest
 from tests.dead_letters.conftest import OTTO, VERA, Desk, one_letter
 from tests.dead_letters.letters import arrived, headers
 from tests.journeys.messages import encoded, recharge
-from wallet_worker.dead_letters.model.records import (
-    Action,
-    AuditFilter,
-    Filter,
-)
+from wallet_worker.dead_letters.model.filters import AuditFilter, Filter
+from wallet_worker.dead_letters.model.states import Action
 
 
 @pytest.mark.need(13)

@@ -13,17 +13,11 @@ from tests.journeys.messages import Json, encoded, fresh, open_account, recharge
 from tests.workers import KEYS
 from wallet_worker.core.context import Policy
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
-from wallet_worker.dead_letters.model.records import (
-    Action,
-    Filter,
-    InvalidEditError,
-    LetterState,
-    NotPossibleError,
-    Operation,
-    OperationState,
-    Replay,
-    ReplayState,
-)
+from wallet_worker.dead_letters.model.errors import InvalidEditError, NotPossibleError
+from wallet_worker.dead_letters.model.filters import Filter
+from wallet_worker.dead_letters.model.letters import Replay
+from wallet_worker.dead_letters.model.plans import Operation
+from wallet_worker.dead_letters.model.states import Action, LetterState, OperationState, ReplayState
 from wallet_worker.dead_letters.replay.replayer import Replayer, resolve_outcomes
 from wallet_worker.store.dead_letters import replays
 from wallet_worker.store.dead_letters.replays import PublishFailure, ReplayEnd

@@ -10,18 +10,10 @@ from tests.dead_letters.conftest import ANNA, OLGA, OTTO, Desk, a_desk, one_lett
 from tests.dead_letters.letters import arrived, headers
 from tests.journeys.messages import encoded, open_account, recharge, result, signed
 from tests.workers import until
-from wallet_worker.dead_letters.model.records import (
-    Action,
-    BusyError,
-    Filter,
-    LetterState,
-    NotFoundError,
-    NotPossibleError,
-    OperationState,
-    PlanState,
-    PredictedOutcome,
-    StaleError,
-)
+from wallet_worker.dead_letters.model.errors import BusyError, NotFoundError, NotPossibleError, StaleError
+from wallet_worker.dead_letters.model.filters import Filter
+from wallet_worker.dead_letters.model.predictions import PredictedOutcome
+from wallet_worker.dead_letters.model.states import Action, LetterState, OperationState, PlanState
 from wallet_worker.settings.operators import ApprovalLimits
 from wallet_worker.store import database
 from wallet_worker.store.dead_letters import replays
@@ -82,10 +74,10 @@ async def test_what_a_replay_would_do_is_predicted_and_nothing_is_written(desk: 
         PredictedOutcome.WILL_BE_REFUSED: arrived(recharge("user-1")),
         PredictedOutcome.WILL_APPLY: arrived(open_account("user-1")),
         PredictedOutcome.STILL_MALFORMED: arrived(b"no JSON"),
-        PredictedOutcome.WILL_WAIT: arrived(
+        PredictedOutcome.WOULD_PARK: arrived(
             body := encoded(result("R-1")), headers(source="payment.results", x_signature=_signed(body))
         ),
-        PredictedOutcome.NOWHERE: arrived(
+        PredictedOutcome.NOT_REPLAYABLE: arrived(
             {"type": "payment.request.v1"}, {"x-death": [_death("payment.requests", "rejected")]}
         ),
     }

@@ -4,11 +4,9 @@ import asyncpg
 import pytest
 
 from tests.dead_letters.conftest import OTTO, VERA, Desk, one_letter
-from wallet_worker.dead_letters.model.records import (
-    Action,
-    Filter,
-    NotAllowedError,
-)
+from wallet_worker.dead_letters.model.errors import NotAllowedError
+from wallet_worker.dead_letters.model.filters import Filter
+from wallet_worker.dead_letters.model.states import Action
 from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE
 
 

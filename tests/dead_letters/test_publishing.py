@@ -14,7 +14,10 @@ from tests.journeys.messages import open_account
 from tests.servers import Servers
 from wallet_worker.broker import topology
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
-from wallet_worker.dead_letters.model.records import Action, Filter, NotPossibleError, Operation, ReplayPace
+from wallet_worker.dead_letters.model.errors import NotPossibleError
+from wallet_worker.dead_letters.model.filters import Filter
+from wallet_worker.dead_letters.model.plans import Operation, ReplayPace
+from wallet_worker.dead_letters.model.states import Action
 from wallet_worker.dead_letters.replay import predict, properties
 from wallet_worker.dead_letters.replay import replayer as replaying
 from wallet_worker.dead_letters.replay.replayer import OUT_MAX, Replayer

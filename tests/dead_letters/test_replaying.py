@@ -16,17 +16,12 @@ from tests.journeys.messages import Json, encoded, fresh, open_account, recharge
 from tests.servers import Servers
 from tests.workers import KEYS, until
 from wallet_worker.cli.exits import Exit
-from wallet_worker.dead_letters.model.records import (
-    Action,
-    Actor,
-    AuditFilter,
-    Filter,
-    LetterState,
-    NotPossibleError,
-    OperationState,
-    PredictedOutcome,
-    ReplayPace,
-)
+from wallet_worker.dead_letters.model.actors import Actor
+from wallet_worker.dead_letters.model.errors import NotPossibleError
+from wallet_worker.dead_letters.model.filters import AuditFilter, Filter
+from wallet_worker.dead_letters.model.plans import ReplayPace
+from wallet_worker.dead_letters.model.predictions import PredictedOutcome
+from wallet_worker.dead_letters.model.states import Action, LetterState, OperationState
 from wallet_worker.settings.operators import Role
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -112,7 +107,7 @@ async def test_what_the_broker_set_aside_is_taken_in_with_its_reason_and_handed_
     assert (found.whole.line.reason, found.whole.line.source) == ("BROKER_REJECTED", "payment.requests")
     assert (found.whole.exchange, found.whole.routing_key) == ("payment.requests", "payment.request")
     assert found.whole.body is not None
-    assert found.prediction.verdict is PredictedOutcome.HANDED_ON
+    assert found.prediction.verdict is PredictedOutcome.FORWARDED
     again = await rejected(wallet, "payment.requests", order["serial_no"])
     assert "x-death" not in again
     assert again["x-wallet-replay-count"] == 1
@@ -215,7 +210,7 @@ async def test_a_payment_request_that_no_order_says_is_never_handed_on(wallet: W
 
     found = await wallet.operations.letter(OTTO, letter_id)
 
-    assert found.prediction.verdict is PredictedOutcome.NOWHERE
+    assert found.prediction.verdict is PredictedOutcome.NOT_REPLAYABLE
     with pytest.raises(NotPossibleError, match="cannot be replayed: it"):
         await wallet.operations.plan(OTTO, Action.REPLAY, Filter(ids=(letter_id,)), reason="x")
     # Also if it was ordered: whoever publishes looks again.
@@ -252,7 +247,7 @@ async def test_what_became_of_an_order_may_be_asked_whatever_became_of_it(wallet
 
     letter_id = await until_request(wallet, order)
 
-    assert (await wallet.operations.letter(OTTO, letter_id)).prediction.verdict is PredictedOutcome.HANDED_ON
+    assert (await wallet.operations.letter(OTTO, letter_id)).prediction.verdict is PredictedOutcome.FORWARDED
 
 
 async def ended(wallet: Wallet, order: Json, status: str) -> None:

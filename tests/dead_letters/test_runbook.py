@@ -36,14 +36,11 @@ from wallet_schemas.values import OrderStatus, OrderType
 from wallet_worker.broker import topology
 from wallet_worker.core.context import Policy
 from wallet_worker.dead_letters import runbook
-from wallet_worker.dead_letters.model.records import (
-    Action,
-    Filter,
-    InvalidEditError,
-    NotPossibleError,
-    PredictedOutcome,
-    ReplayPace,
-)
+from wallet_worker.dead_letters.model.errors import InvalidEditError, NotPossibleError
+from wallet_worker.dead_letters.model.filters import Filter
+from wallet_worker.dead_letters.model.plans import ReplayPace
+from wallet_worker.dead_letters.model.predictions import PredictedOutcome
+from wallet_worker.dead_letters.model.states import Action
 from wallet_worker.dead_letters.operations import DeadLetterDesk
 from wallet_worker.dead_letters.reasons import REASONS
 from wallet_worker.dead_letters.replay import predict

@@ -21,7 +21,7 @@ from tests.journeys.messages import (
     transfer,
 )
 from tests.servers import Servers
-from wallet_worker.dead_letters.model.records import Filter
+from wallet_worker.dead_letters.model.filters import Filter
 from wallet_worker.store.migrate import migrate
 
 

@@ -11,10 +11,8 @@ from tests.journeys.messages import encoded, recharge, result
 from tests.workers import until
 from wallet_worker.broker.amqp.properties import unmarshal
 from wallet_worker.dead_letters.intake.record import take_in
-from wallet_worker.dead_letters.model.records import (
-    Action,
-    Filter,
-)
+from wallet_worker.dead_letters.model.filters import Filter
+from wallet_worker.dead_letters.model.states import Action
 
 
 @pytest.mark.need(2)

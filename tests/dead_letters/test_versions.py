@@ -18,17 +18,11 @@ from wallet_worker.dead_letters import operations
 from wallet_worker.dead_letters.desk import executing
 from wallet_worker.dead_letters.desk.edits import edited as read_command
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
-from wallet_worker.dead_letters.model.records import (
-    Action,
-    Filter,
-    InvalidEditError,
-    NotPossibleError,
-    Operation,
-    Plan,
-    PredictedOutcome,
-    ReplayState,
-    StaleError,
-)
+from wallet_worker.dead_letters.model.errors import InvalidEditError, NotPossibleError, StaleError
+from wallet_worker.dead_letters.model.filters import Filter
+from wallet_worker.dead_letters.model.plans import Operation, Plan
+from wallet_worker.dead_letters.model.predictions import PredictedOutcome
+from wallet_worker.dead_letters.model.states import Action, ReplayState
 from wallet_worker.dead_letters.replay.lineage import Lineage
 from wallet_worker.dead_letters.replay.replayer import Replayer
 from wallet_worker.store.dead_letters import replays
@@ -137,7 +131,7 @@ async def test_a_command_that_is_repeated_after_its_edit_is_sent_in_neither_vers
 
     again = await letter_of(desk, command("O-1"))
 
-    assert (await desk.operations.letter(OTTO, again)).prediction.verdict is PredictedOutcome.NOWHERE
+    assert (await desk.operations.letter(OTTO, again)).prediction.verdict is PredictedOutcome.NOT_REPLAYABLE
     with pytest.raises(NotPossibleError, match=f"cannot be replayed: edited as O-1b in letter {one}"):
         await desk.operations.plan(OTTO, Action.REPLAY, Filter(ids=(again,)), reason="x")
     with pytest.raises(
@@ -191,7 +185,7 @@ async def test_what_an_edit_has_sent_can_be_replayed_and_edited_and_nothing_else
 
     assert said[third].verdict is PredictedOutcome.WILL_APPLY
     assert said[again].label == f"cannot be replayed: edited as O-1c in letter {second}"
-    assert said[twin].verdict is PredictedOutcome.NOWHERE
+    assert said[twin].verdict is PredictedOutcome.NOT_REPLAYABLE
 
 
 @pytest.mark.need(11)

@@ -24,15 +24,11 @@ from tests.workers import KEYS
 from wallet_schemas.names import WALLET_COMMANDS
 from wallet_worker.broker import topology
 from wallet_worker.core.context import Policy
-from wallet_worker.dead_letters.model.records import (
-    Action,
-    Actor,
-    BusyError,
-    Filter,
-    NotPossibleError,
-    ReplayPace,
-    StaleError,
-)
+from wallet_worker.dead_letters.model.actors import Actor
+from wallet_worker.dead_letters.model.errors import BusyError, NotPossibleError, StaleError
+from wallet_worker.dead_letters.model.filters import Filter
+from wallet_worker.dead_letters.model.plans import ReplayPace
+from wallet_worker.dead_letters.model.states import Action
 from wallet_worker.dead_letters.operations import DeadLetterDesk
 from wallet_worker.failpoints import Failpoint
 from wallet_worker.settings.operators import ApprovalLimits, Role

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from enum import Enum
 
-from wallet_worker.dead_letters.model.records import ACTS_ON, Action, Filter, PredictedOutcome
+from wallet_worker.dead_letters.model.filters import Filter
+from wallet_worker.dead_letters.model.predictions import PredictedOutcome
+from wallet_worker.dead_letters.model.states import ACTS_ON, Action
 
 TARGET_IDS_MAX = 12
 
@@ -44,11 +46,11 @@ _CLASSES: Mapping[PredictedOutcome, str] = {
     PredictedOutcome.WILL_BE_REFUSED: "refused",
     PredictedOutcome.CONFLICT: "bad",
     PredictedOutcome.STILL_MALFORMED: "bad",
-    PredictedOutcome.COMES_BACK: "bad",
-    PredictedOutcome.WILL_WAIT: "waits",
-    PredictedOutcome.HANDED_ON: "moves",
-    PredictedOutcome.FAILS: "bad",
-    PredictedOutcome.NOWHERE: "bad",
+    PredictedOutcome.WOULD_DEAD_LETTER: "bad",
+    PredictedOutcome.WOULD_PARK: "waits",
+    PredictedOutcome.FORWARDED: "moves",
+    PredictedOutcome.WOULD_CRASH: "bad",
+    PredictedOutcome.NOT_REPLAYABLE: "bad",
 }
 
 

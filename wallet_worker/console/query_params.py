@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from wallet_worker.dead_letters.model.records import Filter
+from wallet_worker.dead_letters.model.filters import Filter
 
 NUMBER_MAX = 2**63 - 1  # of PostgreSQL's bigint
 _YEAR_MIN, _YEAR_MAX = (

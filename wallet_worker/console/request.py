@@ -14,7 +14,8 @@ from wallet_worker.console.dependencies import AppState
 from wallet_worker.console.query_params import NUMBER_MAX
 from wallet_worker.console.security.sessions import Session
 from wallet_worker.console.security.users import User, UsersError
-from wallet_worker.dead_letters.model.records import Actor, NotAllowedError, NotFoundError, OperationError
+from wallet_worker.dead_letters.model.actors import Actor
+from wallet_worker.dead_letters.model.errors import NotAllowedError, NotFoundError, OperationError
 from wallet_worker.settings.operators import Role
 from wallet_worker.store.errors import AccessDeniedError, ConflictError, StoreError, UnavailableError
 

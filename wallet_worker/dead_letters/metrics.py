@@ -7,7 +7,7 @@ import asyncpg
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from wallet_worker.dead_letters.intake.record import TakenIn
-from wallet_worker.dead_letters.model.records import LetterState
+from wallet_worker.dead_letters.model.states import LetterState
 from wallet_worker.store.dead_letters import letters, replays
 
 FRESH_WINDOW: Final = timedelta(days=1)

@@ -1,6 +1,6 @@
 """Everything that an operator can do with dead letters: the one module that command line and console call.
 
-Every method takes the actor first and raises `records.OperationError` with a sentence for a person when it will not;
+Every method takes the actor first and raises `OperationError` with a sentence for a person when it will not;
 then nothing was changed. A StoreError means that the database is away: nothing is lost, ask again. No method needs
 the broker: what is to be published is written down, and a keeper publishes it.
 
@@ -33,6 +33,7 @@ from wallet_schemas.names import WALLET_COMMANDS
 from wallet_worker.core.context import Policy
 from wallet_worker.core.ids import uuid7
 from wallet_worker.dead_letters import runbook
+from wallet_worker.dead_letters.desk import views
 from wallet_worker.dead_letters.desk.edits import differences, edited
 from wallet_worker.dead_letters.desk.executing import apply_plan, cancel_unpublished
 from wallet_worker.dead_letters.desk.inputs import (
@@ -52,39 +53,22 @@ from wallet_worker.dead_letters.desk.refusals import (
     no_plan,
     require_role,
 )
-from wallet_worker.dead_letters.model import rows as shown_rows
-from wallet_worker.dead_letters.model.records import (
-    ACTS_ON,
-    COMMAND_LINE,
-    Action,
-    Actor,
+from wallet_worker.dead_letters.model.actors import COMMAND_LINE, Actor
+from wallet_worker.dead_letters.model.audit_log import AuditPage, AuditRow
+from wallet_worker.dead_letters.model.errors import (
     ApprovalNeededError,
-    AuditFilter,
-    AuditPage,
-    AuditRow,
     BusyError,
-    Difference,
-    Filter,
-    Group,
     InvalidEditError,
-    LetterContent,
-    LetterDetail,
-    LetterState,
     NotAllowedError,
     NotFoundError,
     NotPossibleError,
-    Operation,
-    OperationState,
-    Overview,
-    Page,
-    Plan,
-    PlannedLetter,
-    PlanState,
-    PredictedOutcome,
-    Prediction,
-    ReplayPace,
     StaleError,
 )
+from wallet_worker.dead_letters.model.filters import AuditFilter, Filter
+from wallet_worker.dead_letters.model.letters import Group, LetterContent, LetterDetail, Overview, Page
+from wallet_worker.dead_letters.model.plans import Difference, Operation, Plan, PlannedLetter, ReplayPace
+from wallet_worker.dead_letters.model.predictions import PredictedOutcome, Prediction
+from wallet_worker.dead_letters.model.states import ACTS_ON, Action, LetterState, OperationState, PlanState
 from wallet_worker.dead_letters.replay.lineage import Lineage
 from wallet_worker.dead_letters.replay.predict import MOVES_NOTHING, Replayable, predict
 from wallet_worker.settings.operators import ApprovalLimits, Role
@@ -164,7 +148,7 @@ class DeadLetterDesk:
         limit = min(max(limit, 1), PAGE_LETTERS_MAX)
         async with self._snapshot() as connection:
             rows = await letters_table.page(connection, fits(which), after=after, limit=limit + 1)
-        shown = tuple(shown_rows.line(row, actor) for row in rows[:limit])
+        shown = tuple(views.line(row, actor) for row in rows[:limit])
         return Page(shown, shown[-1].letter_id if len(rows) > limit else None)
 
     async def count(self, actor: Actor, which: Filter) -> int:  # noqa: ARG002 -- everybody who may look may count
@@ -189,7 +173,7 @@ class DeadLetterDesk:
             rows = await letters_table.groups(
                 connection, fits(which), since=until - span, until=until, buckets=buckets
             )
-        return [shown_rows.group(row, buckets) for row in rows]
+        return [views.group(row, buckets) for row in rows]
 
     async def overview(self, actor: Actor) -> Overview:  # noqa: ARG002 -- see groups
         """Return depths, ages and what is going on."""
@@ -236,16 +220,16 @@ class DeadLetterDesk:
                     - 1
                 )
             situation = await situation_of(connection, row, truth, prediction, self.limits.replays_max)
-        return shown_rows.seen_by(
+        return views.seen_by(
             actor,
             LetterDetail(
-                whole=shown_rows.whole(row, actor),
-                attempts=tuple(shown_rows.attempt(one) for one in attempts),
-                replays=tuple(shown_rows.replay(one) for one in replays),
+                whole=views.whole(row, actor),
+                attempts=tuple(views.attempt(one) for one in attempts),
+                replays=tuple(views.replay(one) for one in replays),
                 truth=truth,
                 prediction=prediction,
                 runbook=runbook.line(situation),
-                audit=tuple(shown_rows.audit_row(one, actor) for one in audit),
+                audit=tuple(views.audit_row(one, actor) for one in audit),
                 same_number=same,
             ),
         )
@@ -262,7 +246,7 @@ class DeadLetterDesk:
             async with self._snapshot() as connection:
                 rows = await letters_table.wholes(connection, fits(which), after=after, limit=_EXPORTED)
             for row in rows:
-                yield shown_rows.whole(row, actor)
+                yield views.whole(row, actor)
             if len(rows) < _EXPORTED:
                 return
             after = rows[-1]["letter_id"]
@@ -304,12 +288,12 @@ class DeadLetterDesk:
                 raise NotPossibleError(msg)
             ids = await self._eligible(connection, action, found)
             predicted = await self._predicted(connection, ids)
-            nowhere = [one for one in predicted.values() if one.verdict is PredictedOutcome.NOWHERE]
+            nowhere = [one for one in predicted.values() if one.verdict is PredictedOutcome.NOT_REPLAYABLE]
             if action is Action.REPLAY:
                 predicted = {
                     one: said
                     for one, said in predicted.items()
-                    if said.verdict is not PredictedOutcome.NOWHERE
+                    if said.verdict is not PredictedOutcome.NOT_REPLAYABLE
                 }
             if not predicted:
                 raise NotPossibleError(await explain_empty(connection, action, which, found, nowhere))
@@ -332,7 +316,7 @@ class DeadLetterDesk:
             await self._editable(connection, row, message)
             new = Replayable(row["source"], body, row["properties"])
             (prediction,) = await predict(connection, [new], self._rules, self._keys)
-            if prediction.verdict is PredictedOutcome.NOWHERE:
+            if prediction.verdict is PredictedOutcome.NOT_REPLAYABLE:
                 raise NotPossibleError(f"letter {letter_id} cannot be edited: {prediction.detail}")
             which = Filter(ids=(letter_id,))
             return await self._store_plan(
@@ -488,7 +472,7 @@ class DeadLetterDesk:
         async with self._database.transaction() as connection:
             await self._row(connection, letter_id)
             (row,) = await _note_deeds(connection, [_deed(actor, "note", text, letter_id=letter_id)])
-        return shown_rows.audit_row(row, actor)
+        return views.audit_row(row, actor)
 
     # The record
 
@@ -499,7 +483,7 @@ class DeadLetterDesk:
         limit = min(max(limit, 1), PAGE_LETTERS_MAX)
         async with self._snapshot() as connection:
             rows = await audit_table.newest(connection, audit_fits(which), after=after, limit=limit + 1)
-        shown = tuple(shown_rows.audit_row(row, actor) for row in rows[:limit])
+        shown = tuple(views.audit_row(row, actor) for row in rows[:limit])
         return AuditPage(shown, shown[-1].audit_id if len(rows) > limit else None)
 
     async def export_audit(self, actor: Actor, which: AuditFilter) -> AsyncIterator[AuditRow]:
@@ -512,7 +496,7 @@ class DeadLetterDesk:
             async with self._snapshot() as connection:
                 rows = await audit_table.oldest(connection, audit_fits(which), after=after, limit=_CHUNK)
             for row in rows:
-                yield shown_rows.audit_row(row, actor)
+                yield views.audit_row(row, actor)
             if len(rows) < _CHUNK:
                 return
             after = rows[-1]["audit_id"]
@@ -598,7 +582,7 @@ class DeadLetterDesk:
             found |= await self._versions.superseded(connection, moving)
             for row in await self._versions.in_flight(connection, some):
                 if row["is_edit"]:
-                    found[row["letter_id"]] = Prediction(PredictedOutcome.NOWHERE, "", _EDIT_OUT)
+                    found[row["letter_id"]] = Prediction(PredictedOutcome.NOT_REPLAYABLE, "", _EDIT_OUT)
         return {one: found[one] for one in ids if one in found}
 
     async def _store_plan(
@@ -675,7 +659,7 @@ class DeadLetterDesk:
             made_at=row["made_at"],
             expires_at=row["expires_at"],
             reason=row["reason"],
-            filter=shown_rows.asked(row["filter"], actor),
+            filter=views.asked(row["filter"], actor),
             total=len(predictions),
             skipped=row["skipped"],
             counts=tuple(taken.most_common()),
@@ -686,7 +670,7 @@ class DeadLetterDesk:
             pace=ReplayPace(row["canary"], row["rate"], row["stop_ratio"]),
             approved_by=row["approved_by"],
             operation_id=row["operation_id"],
-            differences=shown_rows.differences(row["differences"], actor),
+            differences=views.differences(row["differences"], actor),
             edited_body=row["edited_body"] if actor.role >= Role.OPERATOR else None,
             states=tuple((LetterState(one["state"]), one["letters"]) for one in states),
         )
@@ -955,7 +939,7 @@ async def _operation(connection: asyncpg.Connection, row: asyncpg.Record, actor:
         actor=row["actor"],
         approved_by=row["approved_by"],
         reason=row["reason"],
-        filter=shown_rows.asked(row["filter"], actor),
+        filter=views.asked(row["filter"], actor),
         pace=ReplayPace(row["canary"], row["rate"], row["stop_ratio"]),
         total=row["total"],
         ordered=counts["ordered"],

@@ -17,7 +17,9 @@ from wallet_schemas.codes import Code
 from wallet_schemas.names import PAYMENT_REQUESTS, PAYMENT_RESULTS, WALLET_COMMANDS
 from wallet_schemas.values import OrderStatus, OrderType, PaymentStatus
 from wallet_worker.core.orders import ORDER_SPECS, Effect
-from wallet_worker.dead_letters.model.records import LetterState, PredictedOutcome, RunbookLine
+from wallet_worker.dead_letters.model.letters import RunbookLine
+from wallet_worker.dead_letters.model.predictions import PredictedOutcome
+from wallet_worker.dead_letters.model.states import LetterState
 from wallet_worker.dead_letters.reasons import BROKER, REASONS, UNKNOWN, UNROUTED
 
 _SENDER: Final = "The team that sent it."
@@ -54,13 +56,15 @@ class Situation:
     def cause(self) -> str:
         """The reason that counts: of a letter that would come back, the reason for which it would."""
         match self.verdict:
-            case PredictedOutcome.COMES_BACK | PredictedOutcome.STILL_MALFORMED if self.code in MEANINGS:
+            case PredictedOutcome.WOULD_DEAD_LETTER | PredictedOutcome.STILL_MALFORMED if (
+                self.code in MEANINGS
+            ):
                 return self.code
             case PredictedOutcome.CONFLICT:
                 return Code.SERIAL_CONFLICT
-            case PredictedOutcome.WILL_WAIT:
+            case PredictedOutcome.WOULD_PARK:
                 return Code.ORDER_NOT_FOUND
-            case PredictedOutcome.FAILS:
+            case PredictedOutcome.WOULD_CRASH:
                 return Code.INTERNAL
             case _:
                 return self.reason if self.reason in _ALL else UNKNOWN
@@ -225,7 +229,7 @@ ADVICE: Final[tuple[Advice, ...]] = (
         "request-waits",
         _ALL,
         "a payment request whose order still waits",
-        lambda found: found.source == PAYMENT_REQUESTS and found.verdict is PredictedOutcome.HANDED_ON,
+        lambda found: found.source == PAYMENT_REQUESTS and found.verdict is PredictedOutcome.FORWARDED,
         (
             "Ask why it was not read first. A replay hands it to the gateway again, which knows it by its "
             "payment_order_no and does it once."
@@ -246,7 +250,7 @@ ADVICE: Final[tuple[Advice, ...]] = (
         "not-replayable",
         _ALL,
         "it cannot be replayed",
-        lambda found: found.verdict is PredictedOutcome.NOWHERE,
+        lambda found: found.verdict is PredictedOutcome.NOT_REPLAYABLE,
         (
             "It cannot be replayed: the prediction says why. If what it asks for is still needed, its sender must send "
             "a new message. Leave it waiting until that is known, then discard it."
@@ -461,7 +465,7 @@ ADVICE: Final[tuple[Advice, ...]] = (
         "internal-fails",
         _of(Code.INTERNAL),
         "the wallet would fail on it again now",
-        lambda found: found.verdict is PredictedOutcome.FAILS,
+        lambda found: found.verdict is PredictedOutcome.WOULD_CRASH,
         "Nothing moved. Do not replay it before a mended version is deployed: it would come back.",
         _WALLET,
     ),

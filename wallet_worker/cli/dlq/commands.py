@@ -33,16 +33,10 @@ from wallet_worker.cli.dlq.options import (
 )
 from wallet_worker.cli.exits import Exit
 from wallet_worker.cli.options import Json, read_time
-from wallet_worker.dead_letters.model.records import (
-    Action,
-    Actor,
-    AuditFilter,
-    Filter,
-    Operation,
-    OperationState,
-    Plan,
-    ReplayPace,
-)
+from wallet_worker.dead_letters.model.actors import Actor
+from wallet_worker.dead_letters.model.filters import AuditFilter, Filter
+from wallet_worker.dead_letters.model.plans import Operation, Plan, ReplayPace
+from wallet_worker.dead_letters.model.states import Action, OperationState
 
 if TYPE_CHECKING:
     from wallet_worker.dead_letters.operations import DeadLetterDesk

@@ -12,15 +12,10 @@ import typer
 from wallet_worker.cli import environment, exits, terminal
 from wallet_worker.cli.exits import Exit
 from wallet_worker.cli.options import read_time
-from wallet_worker.dead_letters.model.records import (
-    COMMAND_LINE,
-    NAME,
-    Actor,
-    Filter,
-    InvalidEditError,
-    LetterState,
-    OperationError,
-)
+from wallet_worker.dead_letters.model.actors import COMMAND_LINE, NAME, Actor
+from wallet_worker.dead_letters.model.errors import InvalidEditError, OperationError
+from wallet_worker.dead_letters.model.filters import Filter
+from wallet_worker.dead_letters.model.states import LetterState
 from wallet_worker.settings.operators import Role
 
 if TYPE_CHECKING:

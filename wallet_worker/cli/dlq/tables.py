@@ -4,20 +4,19 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from wallet_worker.cli import terminal
-from wallet_worker.dead_letters.model.documents import document as document  # noqa: PLC0414 -- its callers show with it
-from wallet_worker.dead_letters.model.records import (
-    AuditRow,
-    Filter,
+from wallet_worker.dead_letters.model.audit_log import AuditRow
+from wallet_worker.dead_letters.model.filters import Filter
+from wallet_worker.dead_letters.model.json import document as document  # noqa: PLC0414 -- its callers show with it
+from wallet_worker.dead_letters.model.letters import (
     Group,
     LetterContent,
     LetterDetail,
     LetterSummary,
-    Operation,
     Overview,
-    Plan,
-    PlanState,
     RunbookLine,
 )
+from wallet_worker.dead_letters.model.plans import Operation, Plan
+from wallet_worker.dead_letters.model.states import PlanState
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _RAW_SHOWN = 2_000

@@ -9,8 +9,9 @@ from starlette.responses import Response, StreamingResponse
 
 from wallet_worker.console import query_params
 from wallet_worker.console.request import PageContext
-from wallet_worker.dead_letters.model.documents import document
-from wallet_worker.dead_letters.model.records import AuditFilter, AuditPage, AuditRow
+from wallet_worker.dead_letters.model.audit_log import AuditPage, AuditRow
+from wallet_worker.dead_letters.model.filters import AuditFilter
+from wallet_worker.dead_letters.model.json import document
 
 _NAMES = tuple(one.name for one in fields(AuditFilter))
 

@@ -24,7 +24,7 @@ from wallet_worker.console import lookups
 from wallet_worker.console import query_params as asked_for
 from wallet_worker.console.request import PageContext, result_or_error
 from wallet_worker.dead_letters import masking
-from wallet_worker.dead_letters.model.records import Filter
+from wallet_worker.dead_letters.model.filters import Filter
 from wallet_worker.queries import answers
 
 LINES_A_PAGE = 50

@@ -6,7 +6,8 @@ from starlette.responses import Response
 
 from wallet_worker.console import labels
 from wallet_worker.console.request import Form, PageContext
-from wallet_worker.dead_letters.model.records import Action, NotFoundError, OperationState
+from wallet_worker.dead_letters.model.errors import NotFoundError
+from wallet_worker.dead_letters.model.states import Action, OperationState
 
 
 async def operations(visit: PageContext) -> Response:

@@ -3,7 +3,8 @@
 from starlette.responses import Response
 
 from wallet_worker.console.request import PageContext, result_or_error
-from wallet_worker.dead_letters.model.records import Filter, LetterState
+from wallet_worker.dead_letters.model.filters import Filter
+from wallet_worker.dead_letters.model.states import LetterState
 
 GROUPS_MAX = 30
 OPERATIONS_MAX = 5

@@ -9,19 +9,15 @@ from starlette.responses import Response
 from wallet_worker.console import labels, query_params, untrusted_text
 from wallet_worker.console.request import Form, PageContext, letter_id
 from wallet_worker.dead_letters import masking
-from wallet_worker.dead_letters.model.records import (
-    Action,
+from wallet_worker.dead_letters.model.errors import (
     ApprovalNeededError,
     InvalidEditError,
-    LetterState,
     NotAllowedError,
     NotPossibleError,
-    Operation,
-    Plan,
-    PlanState,
-    ReplayPace,
     StaleError,
 )
+from wallet_worker.dead_letters.model.plans import Operation, Plan, ReplayPace
+from wallet_worker.dead_letters.model.states import Action, LetterState, PlanState
 from wallet_worker.settings.operators import Role
 
 CANARY_MAX = 1_000_000  # more than any plan has letters

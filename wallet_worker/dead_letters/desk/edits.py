@@ -8,7 +8,8 @@ from wallet_schemas.encode import encode
 from wallet_schemas.fingerprint import content
 from wallet_schemas.parse import COMMANDS, Malformed, UnsupportedType, parse
 from wallet_worker.dead_letters import masking
-from wallet_worker.dead_letters.model.records import Difference, InvalidEditError
+from wallet_worker.dead_letters.model.errors import InvalidEditError
+from wallet_worker.dead_letters.model.plans import Difference
 
 
 def edited(body: bytes) -> Command:

@@ -10,7 +10,8 @@ import asyncpg
 from wallet_worker.core.ids import uuid7
 from wallet_worker.dead_letters.desk.edits import edited
 from wallet_worker.dead_letters.desk.refusals import explain_stale
-from wallet_worker.dead_letters.model.records import ACTS_ON, LEADS_TO, Action, LetterState, StaleError
+from wallet_worker.dead_letters.model.errors import StaleError
+from wallet_worker.dead_letters.model.states import ACTS_ON, LEADS_TO, Action, LetterState
 from wallet_worker.store.dead_letters import letters as letters_table
 from wallet_worker.store.dead_letters import replays as replays_table
 

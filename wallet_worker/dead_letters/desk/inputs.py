@@ -4,7 +4,9 @@ from dataclasses import fields
 from typing import Final
 
 from wallet_worker.dead_letters import masking
-from wallet_worker.dead_letters.model.records import AuditFilter, Filter, NotPossibleError, ReplayPace
+from wallet_worker.dead_letters.model.errors import NotPossibleError
+from wallet_worker.dead_letters.model.filters import AuditFilter, Filter
+from wallet_worker.dead_letters.model.plans import ReplayPace
 from wallet_worker.store.dead_letters import audit as audit_table
 from wallet_worker.store.dead_letters import letters as letters_table
 

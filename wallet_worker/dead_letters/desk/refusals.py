@@ -9,17 +9,11 @@ from uuid import UUID
 import asyncpg
 
 from wallet_worker.dead_letters import masking
-from wallet_worker.dead_letters.model.records import (
-    ACTS_ON,
-    NAME,
-    Action,
-    Actor,
-    Filter,
-    LetterState,
-    NotAllowedError,
-    NotFoundError,
-    Prediction,
-)
+from wallet_worker.dead_letters.model.actors import NAME, Actor
+from wallet_worker.dead_letters.model.errors import NotAllowedError, NotFoundError
+from wallet_worker.dead_letters.model.filters import Filter
+from wallet_worker.dead_letters.model.predictions import Prediction
+from wallet_worker.dead_letters.model.states import ACTS_ON, Action, LetterState
 from wallet_worker.settings.operators import Role
 from wallet_worker.store.dead_letters import letters as letters_table
 from wallet_worker.store.dead_letters import replays as replays_table

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
-from wallet_worker.dead_letters.model.records import ReplayState
+from wallet_worker.dead_letters.model.states import ReplayState
 from wallet_worker.dead_letters.reasons import UNKNOWN
 from wallet_worker.store.dead_letters import audit, letters, replays
 from wallet_worker.store.dead_letters.audit import AuditEntry

@@ -14,12 +14,9 @@ import asyncpg
 from wallet_schemas.codes import Code
 from wallet_schemas.names import WALLET_COMMANDS
 from wallet_worker.core.context import Policy
-from wallet_worker.dead_letters.model.records import (
-    LetterState,
-    NotPossibleError,
-    PredictedOutcome,
-    Prediction,
-)
+from wallet_worker.dead_letters.model.errors import NotPossibleError
+from wallet_worker.dead_letters.model.predictions import PredictedOutcome, Prediction
+from wallet_worker.dead_letters.model.states import LetterState
 from wallet_worker.dead_letters.replay.predict import MOVES_NOTHING, NEVER_APPLIES, Replayable, predict
 from wallet_worker.store import commands
 from wallet_worker.store.dead_letters import letters as letters_table
@@ -74,7 +71,7 @@ class Lineage:
                 if row["letter_id"] in applied
             ]
             if sent or done:
-                found[letter_id] = Prediction(PredictedOutcome.NOWHERE, "", (sent or done)[-1])
+                found[letter_id] = Prediction(PredictedOutcome.NOT_REPLAYABLE, "", (sent or done)[-1])
         return found
 
     async def already_applied(

@@ -13,7 +13,7 @@ from wallet_worker.core.decide import decide
 from wallet_worker.core.endings import Ending
 from wallet_worker.core.ids import ENTROPY_BYTES, FreshIds
 from wallet_worker.core.inbound import InboundMessage, InvalidMessage, Message, Source, read
-from wallet_worker.dead_letters.model.records import PredictedOutcome, Prediction
+from wallet_worker.dead_letters.model.predictions import PredictedOutcome, Prediction
 from wallet_worker.dead_letters.replay.payment_requests import invalid_requests
 from wallet_worker.dead_letters.replay.properties import is_too_large
 from wallet_worker.store import facts
@@ -29,9 +29,9 @@ _VERDICTS: Final = {
     Ending.REFUSED: PredictedOutcome.WILL_BE_REFUSED,
     Ending.REPEATED: PredictedOutcome.REPEATS,
     Ending.CONFLICT: PredictedOutcome.CONFLICT,
-    Ending.REJECTED: PredictedOutcome.COMES_BACK,
-    Ending.PARKED: PredictedOutcome.WILL_WAIT,
-    Ending.QUARANTINED: PredictedOutcome.FAILS,
+    Ending.REJECTED: PredictedOutcome.WOULD_DEAD_LETTER,
+    Ending.PARKED: PredictedOutcome.WOULD_PARK,
+    Ending.QUARANTINED: PredictedOutcome.WOULD_CRASH,
 }
 
 if set(_VERDICTS) != set(Ending):
@@ -40,7 +40,7 @@ if set(_VERDICTS) != set(Ending):
 
 
 NEVER_APPLIES: Final = frozenset(
-    {PredictedOutcome.CONFLICT, PredictedOutcome.STILL_MALFORMED, PredictedOutcome.NOWHERE}
+    {PredictedOutcome.CONFLICT, PredictedOutcome.STILL_MALFORMED, PredictedOutcome.NOT_REPLAYABLE}
 )
 """What a message with such a prediction never does, however long it is on its way; all others may by then."""
 
@@ -69,7 +69,7 @@ async def predict(
         said = _of_request(next(foreign)) if letter.source == PAYMENT_REQUESTS else _said(letter, keys)
         if is_too_large(letter.properties):
             said = Prediction(
-                PredictedOutcome.NOWHERE,
+                PredictedOutcome.NOT_REPLAYABLE,
                 "",
                 "its headers, with those of a replay, are larger than the broker takes",
             )
@@ -84,7 +84,9 @@ async def predict(
             try:
                 decision = decide(message, known, DecisionContext(rules, incoming, _DRAW, now))
             except Exception as exc:  # noqa: BLE001 -- what the worker would set aside as INTERNAL, whatever it is
-                found[number] = Prediction(PredictedOutcome.FAILS, "INTERNAL", f"{type(exc).__name__}: {exc}")
+                found[number] = Prediction(
+                    PredictedOutcome.WOULD_CRASH, "INTERNAL", f"{type(exc).__name__}: {exc}"
+                )
             else:
                 found[number] = Prediction(_VERDICTS[decision.ending], decision.code.value, decision.detail)
     return [one for one in found if one is not None]
@@ -92,16 +94,16 @@ async def predict(
 
 def _of_request(why_not: str | None) -> Prediction:
     return (
-        Prediction(PredictedOutcome.HANDED_ON)
+        Prediction(PredictedOutcome.FORWARDED)
         if why_not is None
-        else Prediction(PredictedOutcome.NOWHERE, "", why_not)
+        else Prediction(PredictedOutcome.NOT_REPLAYABLE, "", why_not)
     )
 
 
 def _said(letter: Replayable, keys: Mapping[str, str]) -> Prediction | tuple[InboundMessage, Message]:
     """Return the message, or what is known of the letter without any facts."""
     if letter.source not in _QUEUES:
-        return Prediction(PredictedOutcome.NOWHERE, "", "nobody knows where it was published first")
+        return Prediction(PredictedOutcome.NOT_REPLAYABLE, "", "nobody knows where it was published first")
     headers = unmarshal(letter.properties).headers or {}
     incoming = InboundMessage(Source(letter.source), letter.body, signature=headers.get(SIGNATURE_HEADER))
     message = read(incoming, keys)

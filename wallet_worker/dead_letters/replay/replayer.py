@@ -36,12 +36,8 @@ from wallet_worker.dead_letters.desk.executing import cancel_unpublished
 from wallet_worker.dead_letters.intake.classify import SOURCES
 from wallet_worker.dead_letters.intake.record import KEEPER
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
-from wallet_worker.dead_letters.model.records import (
-    LetterState,
-    OperationState,
-    PredictedOutcome,
-    ReplayState,
-)
+from wallet_worker.dead_letters.model.predictions import PredictedOutcome
+from wallet_worker.dead_letters.model.states import LetterState, OperationState, ReplayState
 from wallet_worker.dead_letters.replay.lineage import Lineage
 from wallet_worker.dead_letters.replay.payment_requests import invalid_requests
 from wallet_worker.dead_letters.replay.predict import Replayable, predict

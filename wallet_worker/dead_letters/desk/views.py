@@ -7,22 +7,20 @@ from typing import Any
 import asyncpg
 
 from wallet_worker.dead_letters import masking, runbook
-from wallet_worker.dead_letters.model.records import (
-    Actor,
+from wallet_worker.dead_letters.model.actors import Actor
+from wallet_worker.dead_letters.model.audit_log import AuditRow
+from wallet_worker.dead_letters.model.filters import Filter
+from wallet_worker.dead_letters.model.letters import (
     Attempt,
-    AuditRow,
-    Difference,
-    Filter,
     Group,
     LetterContent,
     LetterDetail,
-    LetterState,
     LetterSummary,
-    PredictedOutcome,
-    Prediction,
     Replay,
-    ReplayState,
 )
+from wallet_worker.dead_letters.model.plans import Difference
+from wallet_worker.dead_letters.model.predictions import PredictedOutcome, Prediction
+from wallet_worker.dead_letters.model.states import LetterState, ReplayState
 from wallet_worker.settings.operators import Role
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from wallet_worker.dead_letters.model.records import Prediction
+from wallet_worker.dead_letters.model.predictions import Prediction
 
 
 def document(value: Any) -> Any:

@@ -1,0 +1,26 @@
+"""Who acts on dead letters."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from wallet_worker.settings.operators import Role
+
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
+"""What somebody is called: in one spelling, so that nobody is two people, and no two look like one."""
+
+
+COMMAND_LINE: Final = "cli, "
+"""How `via` begins of whoever asks at the command line; the login follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who asks. Whoever calls the operations has made sure of it; `via` says how (`console`, `cli, root`).
+
+    A name that is not like NAME may look at things, and do nothing.
+    """
+
+    name: str
+    role: Role
+    via: str = ""
