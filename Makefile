@@ -7,7 +7,7 @@ ARGS ?=
 JOBS ?= 3
 export KEEP
 
-.PHONY: help env servers browser test rules demo chaos rows faults fuzz bench lint format types imports pytest run-servers lock clean compose-env
+.PHONY: help env servers browser test rules demo chaos rows faults fuzz bench lint format types imports docs pytest run-servers lock clean compose-env
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ types: env ## Check types
 
 imports: env ## Check who imports whom
 	@$(BIN)/lint-imports --no-logo
+
+docs: env ## Write what is generated in the documents
+	@$(BIN)/python -m tests.documents
 
 lock: env ## Resolve the versions anew, within the bounds of pyproject.toml (ARGS=--upgrade for the newest)
 	@$(BIN)/uv pip compile $(LOCK_OPTIONS) $(ARGS) pyproject.toml --extra server --output-file requirements.lock

@@ -1,4 +1,4 @@
-"""What goes to other machines beside the wheel: the image, the compose file, the lock files."""
+"""What goes to other machines beside the wheel: image, compose file, lock files, hooks."""
 
 import json
 import os
@@ -269,3 +269,15 @@ def _make_compose_env(folder: Path) -> dict[str, str]:
     make = ["make", "--silent", "--file", str(ROOT / "Makefile"), f"PYTHON={sys.executable}", "compose-env"]
     subprocess.run(make, cwd=folder, check=True, capture_output=True)
     return dict(line.split("=", 1) for line in (folder / ".env").read_text().splitlines())
+
+
+# The hooks
+
+
+def test_the_hooks_before_a_commit_run_what_make_lint_runs() -> None:
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    wanted = [hook["entry"].removeprefix(".venv/bin/") for hook in repository["hooks"]]
+    recipe = (ROOT / "Makefile").read_text().split("\nlint: env")[1].split("\n\n")[0]
+
+    assert re.findall(r"\$\(BIN\)/([^&]+?) &&", recipe) == wanted
+    assert (repository["repo"], {hook["language"] for hook in repository["hooks"]}) == ("local", {"system"})

@@ -25,7 +25,7 @@ from tests.benchmarks.verdict import WrongResultError
 from tests.servers import ServerFailed, ServersUnavailable, start_servers
 
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parent.parent.parent / "README.md"
+FIGURES = Path(__file__).parent.parent.parent / "docs" / "benchmarks.md"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -46,7 +46,9 @@ def main(
         str, typer.Option(help="What the figures are kept under; today's date if not given.")
     ] = "",
     results: Annotated[Path, typer.Option(help="Where the page, the picture and the figures go.")] = RESULTS,
-    readme: Annotated[Path, typer.Option(help="Where the table of what is to be reached goes.")] = README,
+    figures: Annotated[
+        Path, typer.Option(help="The page that shows what is to be reached, and what was.")
+    ] = FIGURES,
 ) -> None:
     """Compare the wallet with others on private servers that write through to the disk.
 
@@ -59,7 +61,7 @@ def main(
     plan = QUICK if quick else FULL
     if rounds:
         plan = plan.with_rounds(rounds)
-    keep = None if quick else Pages(results, name or datetime.now(UTC).strftime("%Y-%m-%d"), readme)
+    keep = None if quick else Pages(results, name or datetime.now(UTC).strftime("%Y-%m-%d"), figures)
     begun = time.monotonic()
     try:
         measured = asyncio.run(_measure(plan, only or list(Part), keep))
@@ -71,7 +73,7 @@ def main(
     Console(width=None if sys.stdout.isatty() else 160).print(Markdown(report.page(measured)))
     _say(f"measured in {(time.monotonic() - begun) / 60:.1f} minutes")
     if keep is not None:
-        _say(f"written to {keep.page}, beside it the picture and the figures, and to {readme}")
+        _say(f"written to {keep.page}, beside it the picture and the figures, and to {figures}")
 
 
 def end_on_sigterm() -> None:
@@ -85,13 +87,13 @@ def end_on_sigterm() -> None:
 
 
 class Pages:
-    """Where figures are kept: as they are, as a page with a picture, and as a table in the README."""
+    """Where figures are kept: as they are, as a page with a picture, and as a table in docs/benchmarks.md."""
 
-    def __init__(self, folder: Path, name: str, readme: Path) -> None:
+    def __init__(self, folder: Path, name: str, figures: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.page = folder / f"{name}.md"
         self._picture = folder / f"{name}.svg"
-        self._readme = readme
+        self._figures = figures
         self._kept = Kept(folder / f"{name}.json")
 
     @property
@@ -105,8 +107,8 @@ class Pages:
         whole = self.whole
         self._picture.write_text(plot.svg(whole))
         self.page.write_text(report.page(whole, plot=self._picture.name))
-        where = os.path.relpath(self.page, self._readme.parent)
-        self._readme.write_text(report.in_readme(self._readme.read_text(), whole, where))
+        where = os.path.relpath(self.page, self._figures.parent)
+        self._figures.write_text(report.on_page(self._figures.read_text(), whole, where))
 
 
 async def _measure(plan: Plan, parts: Sequence[Part], keep: Pages | None) -> Record:

@@ -22,7 +22,7 @@ from tests.servers import Servers
 
 _LIBRARIES: Final = ("aio-pika", "aiormq", "asyncpg", "faststream", "pydantic", "uvloop")
 _SYNCS: Final = 200
-_WRITTEN: Final = (":(top,exclude)tests/benchmarks/results", ":(top,exclude)README.md")
+_WRITTEN: Final = (":(top,exclude)tests/benchmarks/results", ":(top,exclude)docs/benchmarks.md")
 
 
 class Key(NamedTuple):
@@ -135,7 +135,7 @@ def _sync_milliseconds() -> float:
 def commit(folder: Path) -> str:
     """Return the commit of the tree that a folder is in, and that its code differs from it if it does.
 
-    What a benchmark writes while it runs, its results and a table in the README, is no code.
+    What a benchmark writes while it runs, its results and a table in docs/benchmarks.md, is no code.
     """
     git = ["git", "-C", str(folder)]
     try:

@@ -142,8 +142,8 @@ _BEGIN: Final = "<!-- benchmark -->"
 _END: Final = "<!-- end -->"
 
 
-def in_readme(text: str, record: Record, page: str) -> str:
-    """Return the README with what is to be reached, and what was, between its markers; `page` has the rest."""
+def on_page(text: str, record: Record, page: str) -> str:
+    """Return docs/benchmarks.md with what is to be reached, and what was, between its markers; `page` has the rest."""
     before, begin, rest = text.partition(f"{_BEGIN}\n")
     _, end, after = rest.partition(_END)
     if not begin or not end:

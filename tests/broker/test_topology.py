@@ -1,4 +1,4 @@
-"""Exchanges, queues and bindings: those of the contract's section 4, made once, each fault said in a sentence."""
+"""Exchanges, queues and bindings: those of docs/contract.md, section 4, made once, each fault said in a sentence."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass

@@ -1,9 +1,6 @@
 """The client and a real worker."""
 
 import asyncio
-import os
-import sys
-from pathlib import Path
 
 import asyncpg
 import pytest
@@ -22,7 +19,6 @@ from wallet_worker.client import (
     new_serial_no,
 )
 
-EXAMPLE = Path(__file__).parent / "example.py"
 MOMENT_SECONDS = 0.2
 
 
@@ -203,27 +199,3 @@ async def test_a_query_without_a_worker_is_unanswered(amqp_url: str) -> None:
     async with WalletClient(amqp_url) as wallet:
         with pytest.raises(UnansweredError, match="no answer came within"):
             await wallet.account("alice", timeout_seconds=MOMENT_SECONDS)
-
-
-async def test_the_example_of_the_readme_runs(amqp_url: str, workers: Workers) -> None:
-    await workers.start()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-u",  # each line when it is printed
-        str(EXAMPLE),
-        env=os.environ | {"WALLET_AMQP_URL": amqp_url},
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    said = [await process.stdout.readline(), await process.stdout.readline()]
-    await gateway.say(amqp_url, "recharge-1")
-    rest, _ = await asyncio.wait_for(process.communicate(), 60)
-
-    assert (b"".join(said) + rest).decode().splitlines() == [
-        "applied OK",
-        "applied False",
-        "succeeded",
-        "bob",
-        "1 credit 100.00 100.00",
-        "2 debit 25.00 75.00",
-    ]

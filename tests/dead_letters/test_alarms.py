@@ -1,4 +1,4 @@
-"""Need 15: metrics and alarms for depth, oldest age, a new group, failing replays and the lag of taking in."""
+"""Need 15 (docs/operators-needs.md): metrics and alarms for depth, age, a new group, failing replays and taking in."""
 
 import re
 from datetime import UTC, datetime

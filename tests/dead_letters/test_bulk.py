@@ -1,4 +1,4 @@
-"""Need 13: what somebody may do alone is counted by person, whatever names a person has at the command line."""
+"""Need 13 (docs/operators-needs.md): what somebody may do alone is counted by person, whatever names a person has."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Need 14: the command line can do all of it, with plans by default, JSON, and exit statuses that mean something."""
+"""Need 14 (docs/operators-needs.md): the command line can do all of it, with plans by default, and JSON."""
 
 import json
 from base64 import b64decode

@@ -1,4 +1,4 @@
-"""Rows 19, 20 and 21 of the fault matrix, and need 16: what fails in the middle loses nothing and is done once."""
+"""Rows 19 to 21 of docs/faults.md and need 16 of docs/operators-needs.md: what fails in the middle is done once."""
 
 import asyncio
 import signal

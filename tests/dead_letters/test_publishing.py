@@ -1,4 +1,7 @@
-"""A replayer on its own, step by step: what one operation does wrong is no other's harm (needs 1 and 8)."""
+"""A replayer on its own, step by step: what one operation does wrong harms no other.
+
+They show needs 1 and 8 of docs/operators-needs.md.
+"""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,7 @@
-"""Replays by real workers: what is published, what comes back, and what is stopped (needs 1, 2, 4, 8 and 9)."""
+"""Replays by real workers: what is published, what comes back, and what is stopped.
+
+They show needs 1, 2, 4, 8 and 9 of docs/operators-needs.md.
+"""
 
 import json
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Need 11: of the versions of one command, whatever letters and numbers it has, at most one may ever be applied."""
+"""Need 11 (docs/operators-needs.md): of the versions of one command at most one is ever applied."""
 
 import asyncio
 import json

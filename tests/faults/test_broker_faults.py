@@ -1,4 +1,4 @@
-"""Rows 6 to 9, 18, 22 and 23 of the matrix: the broker dies, is away, loses a queue, falls silent, takes nothing."""
+"""Rows 6 to 9, 18, 22 and 23 of docs/faults.md: the broker dies, is away, loses a queue, falls silent."""
 
 import asyncio
 from collections import Counter

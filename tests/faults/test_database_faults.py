@@ -1,4 +1,4 @@
-"""Rows 10 to 13 of the matrix: the database falls silent, dies, is full, loses a commit's answer, has locks."""
+"""Rows 10 to 13 of docs/faults.md: the database falls silent, dies, is full, loses a commit's answer, has locks."""
 
 import asyncio
 import os

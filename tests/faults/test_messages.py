@@ -1,4 +1,4 @@
-"""Rows 14 to 17, 24 and 26 to 28 of the matrix: what senders do wrong, clocks, and more than can be done at once."""
+"""Rows 14 to 17, 24 and 26 to 28 of docs/faults.md: what senders do wrong, clocks, too much at once."""
 
 import asyncio
 import itertools

@@ -1,4 +1,4 @@
-"""Rows 1 to 5 and 25 of the matrix: workers die, freeze, are replaced, and have messages that kill them."""
+"""Rows 1 to 5 and 25 of docs/faults.md: workers die, freeze, are replaced, and have messages that kill them."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What a dead letter must look like (contract, section 10)."""
+"""What a dead letter must look like (docs/contract.md, section 10)."""
 
 import re
 from collections.abc import Mapping

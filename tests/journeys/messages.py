@@ -193,7 +193,7 @@ def encoded(content: Json | bytes) -> bytes:
 
 
 def signed(body: bytes, *, key_id: str = "k1", secret: str = KEYS["k1"], at: int = 1_767_323_047) -> str:
-    """Return the header `x-signature` of a body, made as the contract's section 6 tells a gateway to."""
+    """Return the header `x-signature` of a body, made as docs/contract.md, section 6, tells a gateway to."""
     digest = hmac.new(secret.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
     return f"t={at},kid={key_id},v1={digest}"
 

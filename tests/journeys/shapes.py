@@ -1,4 +1,4 @@
-"""What times, events, orders and entries look like on the wire (contract, sections 2 and 7)."""
+"""What times, events, orders and entries look like on the wire (docs/contract.md, sections 2 and 7)."""
 
 import re
 from datetime import UTC, datetime, timedelta

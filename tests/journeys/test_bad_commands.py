@@ -216,7 +216,7 @@ TABLE = [
     Bad("an account of nobody", "ACCOUNT_NOT_FOUND", charging(user_id="nobody")),
     Bad("an account of another type", "ACCOUNT_NOT_FOUND", charging(account_type="savings")),
     Bad("an account in another currency", "ACCOUNT_NOT_FOUND", charging(currency="USD")),
-    # Wrong in two ways: the code that stands first in section 9.
+    # Wrong in two ways: the code that stands first in docs/contract.md, section 9.
     Bad(
         "no such currency, and too much", "CURRENCY_NOT_SUPPORTED", charging(currency="XQQ", amount="9" * 30)
     ),

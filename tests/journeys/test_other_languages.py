@@ -61,19 +61,19 @@ async def test_a_javascript_client_opens_an_account_and_gets_its_outcome(
         await run(NODE, "open_account.js", seconds=RUN_SECONDS, cwd=folder, WALLET_AMQP_URL=wallet.amqp_url)
         for _ in range(2)
     ]
-    listed = await wallet.upstream.query({"type": "account.get.v1", "user_id": "bob"})
+    listed = await wallet.upstream.query({"type": "account.get.v1", "user_id": "erin"})
 
     assert [(status, said) for status, _, said in runs] == [(0, ""), (0, "")]
     first, second = (json.loads(out) for _, out, _ in runs)
     (account,) = listed["accounts"]
     assert first == {
         "type": "command.outcome.v1",
-        "serial_no": "open-bob",
+        "serial_no": "open-erin",
         "status": "applied",
         "code": "OK",
         "duplicate": False,
         "result": {
-            "user_id": "bob",
+            "user_id": "erin",
             "account_type": "basic",
             "currency": "TWD",
             "account_no": account["account_no"],

@@ -52,7 +52,7 @@ async def balance(upstream: Upstream, order: Json) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a result does to an order (contract, section 6)."""
+    """What a result does to an order (docs/contract.md, section 6)."""
 
     order: str
     says: str

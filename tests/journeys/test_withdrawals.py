@@ -81,7 +81,7 @@ async def test_a_withdrawal_that_failed_gives_the_reserve_back(upstream: Upstrea
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a result does to a withdrawal of 40.00 from 100.00 (contract, section 6)."""
+    """What a result does to a withdrawal of 40.00 from 100.00 (docs/contract.md, section 6)."""
 
     order: str
     says: str

@@ -1,6 +1,7 @@
 """The benchmark's own smoke test: everything runs once, on a few messages, and its checks can fail."""
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest_asyncio
 from aio_pika.abc import AbstractIncomingMessage
 
 from tests.benchmarks import contest, hotspots, latency, locks, place, plot, report, verdict, workloads
-from tests.benchmarks.__main__ import README
+from tests.benchmarks.__main__ import FIGURES
 from tests.benchmarks.__main__ import RESULTS as RESULTS_FOLDER
 from tests.benchmarks.contest import PROGRAMS, Contestant
 from tests.benchmarks.contestants.one_by_one import Out
@@ -228,14 +229,14 @@ def test_a_part_that_is_measured_again_takes_the_place_of_what_was_kept_of_it(tm
 def test_the_table_goes_between_the_markers_of_the_readme_and_nowhere_else() -> None:
     text = "# Wallet\n<!-- benchmark -->\nold\n<!-- end -->\nmore <!-- end -->\n"
 
-    written = report.in_readme(text, figures(5_000, "a"), "results/day.md")
+    written = report.on_page(text, figures(5_000, "a"), "results/day.md")
 
     assert written.startswith("# Wallet\n<!-- benchmark -->\n| figure |")
     assert written.endswith("<!-- end -->\nmore <!-- end -->\n")
     assert "| ours : usual worker, mix | 10.00 |" in written
     assert "(results/day.svg)" in written
     assert "old" not in written
-    assert report.in_readme(written, figures(5_000, "a"), "results/day.md") == written
+    assert report.on_page(written, figures(5_000, "a"), "results/day.md") == written
 
 
 def test_what_all_parts_have_alike_is_said_once_and_the_rest_by_part() -> None:
@@ -249,7 +250,7 @@ def test_what_all_parts_have_alike_is_said_once_and_the_rest_by_part() -> None:
     whole.apart = {"date": {"rates": "May 1", "alone": "May 1", "growth": "May 2"}}
 
     page = report.page(whole)
-    written = report.in_readme("<!-- benchmark -->\n<!-- end -->", whole, "day.md")
+    written = report.on_page("<!-- benchmark -->\n<!-- end -->", whole, "day.md")
 
     said = "Measured on May 1 (growth: May 2): two cores; PostgreSQL 18; Python 3.11; commit abc."
     assert said in written
@@ -291,8 +292,9 @@ def test_percentile_is_the_nearest_rank(count: int, percent: float, rank: int) -
 def test_commit_is_dirty_by_code_and_not_by_what_a_benchmark_writes(tmp_path: Path) -> None:
     results = tmp_path / "tests" / "benchmarks" / "results"
     results.mkdir(parents=True)
-    kept, readme, code = results / "day.json", tmp_path / "README.md", tmp_path / "code.py"
-    for path in (kept, readme, code):
+    (tmp_path / "docs").mkdir()
+    kept, page, code = results / "day.json", tmp_path / "docs" / "benchmarks.md", tmp_path / "code.py"
+    for path in (kept, page, code):
         path.write_text("before")
     git = ["git", "-C", str(tmp_path), "-c", "user.name=any", "-c", "user.email=any@example.org"]
     for arguments in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message=All"]):
@@ -300,7 +302,7 @@ def test_commit_is_dirty_by_code_and_not_by_what_a_benchmark_writes(tmp_path: Pa
     clean = commit(results.parent)
 
     kept.write_text("after")
-    readme.write_text("after")
+    page.write_text("after")
     assert commit(results.parent) == clean != "unknown"
     code.write_text("after")
     assert commit(results.parent) == f"{clean}-dirty"
@@ -377,7 +379,7 @@ asyncio.run(measure())
 def test_contestant_ends_with_whoever_measures_it() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", _MEASURING],
-        cwd=README.parent,
+        cwd=FIGURES.parents[1],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -393,11 +395,11 @@ def test_contestant_ends_with_whoever_measures_it() -> None:
     assert not left
 
 
-def test_the_readme_shows_the_newest_figures_that_were_kept() -> None:
-    text = README.read_text()
+def test_the_page_shows_the_newest_figures_that_were_kept() -> None:
+    text = FIGURES.read_text()
     kept = max(RESULTS_FOLDER.glob("*.json"), default=None)
-    page = "" if kept is None else kept.with_suffix(".md").relative_to(README.parent).as_posix()
+    page = "" if kept is None else os.path.relpath(kept.with_suffix(".md"), FIGURES.parent)
 
-    shown = report.in_readme(text, Record("", {}) if kept is None else Kept(kept).whole, page)
+    shown = report.on_page(text, Record("", {}) if kept is None else Kept(kept).whole, page)
 
     assert (text == shown) is (kept is not None)

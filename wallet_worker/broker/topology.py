@@ -1,4 +1,4 @@
-"""Exchanges, queues and bindings as data (contract, section 4), and whether a broker has them.
+"""Exchanges, queues and bindings as data (docs/contract.md, section 4), and whether a broker has them.
 
 `apply` makes what is missing and changes nothing that is there. `check` only looks. Bindings cannot be
 seen through AMQP, nor the type of a queue: `check` reads them from the management plugin's API.

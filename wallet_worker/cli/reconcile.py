@@ -50,9 +50,10 @@ def reconcile(
 ) -> None:
     """Compare a gateway's settlement file with the orders, payment by payment.
 
-    The file is CSV (RFC 4180) in UTF-8. Its first line names the columns payment_order_no, kind (charge, payout or refund),
-    amount, currency, status (succeeded, failed or unknown), gateway_ref and occurred_at (as 2026-01-31T12:00:00Z),
-    in any order and among others. A line that cannot be read is a finding, and the rest is compared all the same.
+    The file is CSV (RFC 4180) in UTF-8. Its first line names the columns payment_order_no, kind (charge, payout or
+    refund), amount, currency, status (succeeded, failed or unknown), gateway_ref and occurred_at (as
+    2026-01-31T12:00:00Z), in any order and among others.
+    A line that cannot be read is a finding, and the rest is compared all the same.
 
     What is missing in the file is looked for only with --from or --to, which say what it is meant to cover.
     Only WALLET_DATABASE_URL is needed, and the wallet works on. Expect a minute for a million lines.

@@ -163,7 +163,7 @@ def opened(account_id: int, account_no: str, key: AccountKey, at: datetime) -> A
 
 
 def view(account: Account) -> AccountView:
-    """Return a user's account as the contract shows it (section 7)."""
+    """Return a user's account as docs/contract.md, section 7, has it."""
     if account.created_at is None:
         msg = f"account {account.account_id} is a system account, which nobody outside is shown"
         raise ValueError(msg)

@@ -81,7 +81,7 @@ def _line(direction: Direction, before: Account, after: Account, amount_minor: i
 
 
 def view(entry: Entry, account: Account, order_type: OrderType) -> EntryView:
-    """Return a line of a user's statement as the contract shows it (section 7)."""
+    """Return a line of a user's statement as docs/contract.md, section 7, has it."""
     return EntryView(
         account_no=account.account_no,
         line_no=entry.line_no,

@@ -8,7 +8,7 @@ Laws:
 4. `unknown` never changes an order: the gateway is asked again.
 5. What was sent to be paid out never ends by itself: only a result ends it.
 
-The rows are those of the contract, section 6. The database repeats the statuses as named CHECKs, and
+The rows are those of docs/contract.md, section 6. The database repeats the statuses as named CHECKs, and
 moves a row only from the status that was read here.
 """
 
@@ -314,7 +314,7 @@ def draw_down(hold: Order, step: Transition, amount_minor: int, at: datetime) ->
 def view(
     order: Order, account: Account, entries: list[EntryView] | None = None, payee: Account | None = None
 ) -> OrderWithEntries:
-    """Return an order as the contract shows it (section 7), with its entries where they are wanted.
+    """Return an order as docs/contract.md, section 7, has it, with its entries where they are wanted.
 
     `account` is that of `order.account_id`; `payee` that of `counter_account_id`, if the order has one.
     """

@@ -17,7 +17,7 @@ from wallet_worker.core.facts import Decision, Facts, OutboxMessage, StoredResul
 from wallet_worker.core.orders import Effect, Order, Transition
 
 PARK_DELAYS = (timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=5))
-"""How long a result without an order waits, each time; then it is a dead letter (contract, section 6)."""
+"""How long a result without an order waits, each time; then it is a dead letter (docs/contract.md, section 6)."""
 
 
 def apply_result(result: PaymentResult, facts: Facts, context: DecisionContext) -> Decision:

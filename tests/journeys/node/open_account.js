@@ -14,7 +14,7 @@ async function main() {
     }, { noAck: true });
   });
 
-  const command = { type: 'account.open.v1', serial_no: 'open-bob', user_id: 'bob', currency: 'TWD' };
+  const command = { type: 'account.open.v1', serial_no: 'open-erin', user_id: 'erin', currency: 'TWD' };
   channel.publish('wallet.commands', 'account.open', Buffer.from(JSON.stringify(command)), {
     contentType: 'application/json', persistent: true, messageId: randomUUID(), correlationId, replyTo: queue,
   });

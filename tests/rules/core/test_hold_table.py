@@ -1,4 +1,4 @@
-"""What commands and the time do to a hold: the contract's table (section 6), row by row."""
+"""What commands and the time do to a hold: the table of docs/contract.md, section 6."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""What each payment result does to a recharge: the contract's table (section 6), row by row."""
+"""What each payment result does to a recharge: the table of docs/contract.md, section 6."""
 
 import inspect
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What results and the time do to withdrawals and refunds: the contract's table (section 6), row by row."""
+"""What results and the time do to withdrawals and refunds: the table of docs/contract.md, section 6."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What the world is told of every type of order: exactly the contract's fields (section 7), and no others."""
+"""What the world is told of every type of order: the fields of docs/contract.md, section 7."""
 
 from datetime import timedelta
 

@@ -93,7 +93,7 @@ def dead_letter(
     first_seen: datetime,
     worker: str,
 ) -> Basic.Properties:
-    """Return the original properties and headers with the reason beside them (contract, section 10).
+    """Return the original properties and headers with the reason beside them (docs/contract.md, section 10).
 
     `user_id` is left out: the broker lets nobody publish in another user's name. `expiration` too: a
     dead letter does not expire. So is what a broker may have written of deaths before: by that, whoever reads a letter

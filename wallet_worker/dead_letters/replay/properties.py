@@ -52,7 +52,9 @@ _DEATHS: Final = (b"x-death", b"x-first-death-", b"x-last-death-")
 
 
 def replayed(data: bytes, replay_id: UUID, number: int, *, is_new: bool) -> Basic.Properties:
-    """Return the original properties of a dead letter, as a replay carries them (contract, section 10).
+    """Return the original properties of a dead letter, as a replay carries them.
+
+    The rule is docs/contract.md, section 10.
 
     What made it a dead letter is left out; `user_id` too, because the broker lets nobody publish in another user's
     name, and `expiration`, because an operator wants it to arrive. A message in its place is new: so is its message_id.
