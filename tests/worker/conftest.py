@@ -25,8 +25,8 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[EventDict]:
         processors=[capture],
         wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
     )
-    for module in ("batch", "outbox"):
-        monkeypatch.setattr(f"wallet_worker.worker.{module}.log", log)
+    for module in ("worker.batch", "worker.outbox", "store.waiting"):
+        monkeypatch.setattr(f"wallet_worker.{module}.log", log)
     return capture.entries
 
 

@@ -240,7 +240,7 @@ async def test_the_sweep_of_orders_waits_for_the_database_and_asks_once(
     sweeping = asyncio.create_task(far.batches.sweep(stopping), name="sweep")
     await waiting.begun.wait()
     assert await _asked(owner) == {}
-    assert set(far.health.reasons) == {"database"}
+    assert set(far.health.reasons) == {"sweep database"}
     proxy.heal()
     waiting.over.set()
     stopping.set()
@@ -268,7 +268,7 @@ async def test_a_sweep_whose_commit_is_lost_asks_once_all_the_same(
         await far.batches._sweep_some(_take_due, 500)
 
     # Orders only: the first commit of a whole sweep is that of the parked results, which are none.
-    sweeping = asyncio.create_task(far.batches._while_available(sweep_orders, stopping), name="sweep")
+    sweeping = asyncio.create_task(far.batches._sweeping.done(sweep_orders, stopping), name="sweep")
     await waiting.begun.wait()
     assert await _statuses(owner) == ({"expired": 3} if is_committed else {"pending": 3})
     proxy.heal()

@@ -14,6 +14,7 @@ from tests.servers import Servers
 from tests.worker import tables
 from tests.worker.rig import Acknowledged, Rig, rig
 from wallet_worker.store import facts
+from wallet_worker.store import waiting as waiting_module
 from wallet_worker.store.errors import ConflictError, UnavailableError
 from wallet_worker.worker import batch
 
@@ -45,7 +46,7 @@ class Waiting:
 def waiting(monkeypatch: pytest.MonkeyPatch) -> Waiting:
     """Give the signals by which a batch that waits and the test know of each other."""
     found = Waiting()
-    monkeypatch.setattr(batch, "Backoff", found)
+    monkeypatch.setattr(waiting_module, "Backoff", found)
     return found
 
 

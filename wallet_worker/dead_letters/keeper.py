@@ -185,13 +185,11 @@ class Keeper:
                 await self._database.open()
                 async with self._database.connection() as connection:
                     found, wanted = await current_revision(connection), newest_revision()
-            except UnavailableError as exc:
+            except (UnavailableError, ConflictError, StatementRejectedError) as exc:
                 self._lost(_DATABASE, exc)
+                await self._database.forget_connections()
                 await pause.wait(stopping)
                 continue
-            except StatementRejectedError as exc:  # such as a role that is not there
-                msg = f"the database lets no keeper in (`wallet migrate`?): {exc}"
-                raise InvariantBrokenError(msg) from exc
             if found != wanted:
                 msg = f"the database is at revision {found or 'none'}, this keeper needs {wanted}: run `wallet migrate`"
                 raise InvariantBrokenError(msg)

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import cast
 
 import asyncpg
+from asyncpg.transaction import Transaction
 
 from wallet_worker.store.errors import translate_errors, waited_for
 
@@ -39,7 +40,8 @@ class Database:
     async def open(self) -> None:
         """Connect once, so that a wrong address or password is said at once; raises UnavailableError."""
         with waited_for():
-            self._pool = await asyncpg.create_pool(
+            # Once: who tries again while the database is away leaves no pools behind.
+            self._pool = self._pool or await asyncpg.create_pool(
                 self._dsn,
                 min_size=0,
                 max_size=self._size_max,
@@ -80,25 +82,39 @@ class Database:
 
         When UnavailableError comes out, the commit may or may not have happened.
         """
-        async with self.connection() as connection, AsyncExitStack() as stack:
-            with waited_for():
-                await stack.enter_async_context(connection.transaction())
+        async with self.connection() as connection, _begun(connection.transaction()):
             yield connection
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[asyncpg.Connection]:
         """Give a connection that sees one state of the database, whatever commits meanwhile, and only reads."""
-        async with self.connection() as connection, AsyncExitStack() as stack:
-            with waited_for():
-                await stack.enter_async_context(
-                    connection.transaction(isolation="repeatable_read", readonly=True)
-                )
+        async with (
+            self.connection() as connection,
+            _begun(connection.transaction(isolation="repeatable_read", readonly=True)),
+        ):
             yield connection
 
     async def forget_connections(self) -> None:
         """Have later calls connect anew: after a failover, the old connections lead to the old primary."""
         if self._pool is not None:
             await self._pool.expire_connections()
+
+
+@asynccontextmanager
+async def _begun(transaction: Transaction) -> AsyncIterator[None]:
+    """Give a transaction that is committed on return, else rolled back.
+
+    That it cannot begin, or be committed, is no message's fault.
+    """
+    with waited_for():
+        await transaction.start()
+    try:
+        yield
+    except BaseException:
+        await transaction.rollback()
+        raise
+    with waited_for():
+        await transaction.commit()
 
 
 async def _keep(_: asyncpg.Connection) -> None:

@@ -15,7 +15,6 @@ import uvloop
 from aiormq.channel import Channel
 
 from wallet_schemas.names import PAYMENT_RESULTS, WALLET_COMMANDS, WALLET_QUERIES
-from wallet_worker.backoff import Backoff
 from wallet_worker.broker.amqp.codec import patch_pamqp
 from wallet_worker.broker.amqp.deliveries import DeliveryHandler, RawDelivery
 from wallet_worker.broker.connection import WrongUrlError, translate_errors
@@ -30,8 +29,9 @@ from wallet_worker.queries.service import QueryService
 from wallet_worker.settings.settings import Settings
 from wallet_worker.store import accounts
 from wallet_worker.store.database import READONLY_ROLE, WORKER_ROLE, Database
-from wallet_worker.store.errors import InvariantBrokenError, UnavailableError
+from wallet_worker.store.errors import InvariantBrokenError, waited_for
 from wallet_worker.store.schema_version import current_revision, newest_revision
+from wallet_worker.store.waiting import Waiting
 from wallet_worker.telemetry import endpoints
 from wallet_worker.telemetry.health import Health
 from wallet_worker.telemetry.metrics import Metrics
@@ -225,30 +225,21 @@ class Worker:
 
         Raises CannotStartError if its schema is not the one that this program was written for.
         """
-        pause = Backoff()
-        while not stopping.is_set():
-            try:
-                await self._database.open()
-                await self._reading.open()
-                async with self._database.transaction() as connection:
-                    found, wanted = await current_revision(connection), newest_revision()
-                    if found != wanted:
-                        msg = (
-                            f"the database is at revision {found or 'none'}, this worker needs {wanted}: "
-                            "run `wallet migrate`"
-                        )
-                        raise CannotStartError(msg)
-                    await accounts.ensure_lanes(connection, self._settings.currencies)
-            except UnavailableError as exc:
-                if self.health.unready("database", str(exc)):
-                    log.error("database.lost", reason=str(exc))
-                else:
-                    log.warning("database.waiting", reason=str(exc))
-                await pause.wait(stopping)
-            else:
-                self.health.ready("database")
-                return True
-        return False
+        return await Waiting("database", self._database, self.health).done(self._prepare, stopping)
+
+    async def _prepare(self) -> None:
+        await self._database.open()
+        await self._reading.open()
+        async with self._database.transaction() as connection:
+            found, wanted = await current_revision(connection), newest_revision()
+            if found != wanted:
+                msg = (
+                    f"the database is at revision {found or 'none'}, this worker needs {wanted}: "
+                    "run `wallet migrate`"
+                )
+                raise CannotStartError(msg)
+            with waited_for():
+                await accounts.ensure_lanes(connection, self._settings.currencies)
 
     async def _close(self) -> None:
         await self._database.close()

@@ -34,7 +34,7 @@ from wallet_schemas.codes import Code
 from wallet_schemas.commands import OpenAccount
 from wallet_schemas.names import WALLET_DEAD_LETTERS
 from wallet_schemas.payments import PaymentResult
-from wallet_worker.backoff import Backoff, sleep_unless
+from wallet_worker.backoff import sleep_unless
 from wallet_worker.broker.amqp.properties import dead_letter, marshal, unmarshal
 from wallet_worker.broker.inbox import Envelope, Inbox, acknowledge, envelope
 from wallet_worker.core.context import DecisionContext, Policy
@@ -52,8 +52,10 @@ from wallet_worker.store.errors import (
     StatementRejectedError,
     StoreError,
     UnavailableError,
+    waited_for,
 )
 from wallet_worker.store.parked_results import Parked
+from wallet_worker.store.waiting import Waiting
 from wallet_worker.telemetry.health import Health
 from wallet_worker.telemetry.metrics import Metrics
 from wallet_worker.worker.outbox import Outbox
@@ -66,6 +68,9 @@ YIELD_EVERY = (
 )
 RACES_MAX = 20  # that one message loses in a row; then somebody holds a lock for good, and waiting is right
 BATCH_RACES_MAX = 5  # that a batch loses in a row before it is halved
+RACES_SECONDS = (
+    9.0  # two locks that were not given in time: somebody holds one for long, and that is to be known
+)
 CRASHES_MAX = 3  # times that a worker dies with a suspect in hand, before that is set aside
 SWEEP_SECONDS = 1.0
 MEASURE_SECONDS = 15.0
@@ -126,8 +131,11 @@ class BatchProcessor:
         self._rules = rules
         self._keys = keys
         self._worker = worker
-        self._health = health
         self._metrics = metrics
+        self._applying = Waiting("database", database, health)
+        self._sweeping = Waiting("sweep database", database, health)
+        self._sweep_races: list[float] = []
+        """When each race was lost since the sweep last took something."""
         self._account_ids: list[int] = []
         self._attempt_counts: dict[bytes, int] = {}
         """What this process has counted and not finished: a fault of the database counts nothing twice."""
@@ -140,7 +148,7 @@ class BatchProcessor:
             async def settle(letters: Sequence[Envelope] = letters) -> None:
                 await self._settle(letters)
 
-            if not await self._while_available(settle, stopping):
+            if not await self._applying.done(settle, stopping):
                 return
             failpoint(Failpoint.AFTER_COMMIT)
             await acknowledge(batch)
@@ -150,30 +158,12 @@ class BatchProcessor:
         """Look at parked results and at orders when they are due, until stopping."""
         measured_at = 0.0
         while not stopping.is_set():
-            if not await self._while_available(lambda: self._sweep_all(stopping), stopping):
+            if not await self._sweeping.done(lambda: self._sweep_all(stopping), stopping):
                 return
             if time.monotonic() - measured_at > MEASURE_SECONDS:
                 measured_at = time.monotonic()
                 await self._update_gauges()
             await sleep_unless(SWEEP_SECONDS, stopping)
-
-    async def _while_available(self, action: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> bool:
-        """Do it, again and again while the database is away; return False if stopping came first."""
-        pause = Backoff()
-        while True:
-            try:
-                await action()
-            except UnavailableError as exc:
-                if self._health.unready("database", str(exc)):
-                    log.error("database.lost", reason=str(exc))
-                await self._database.forget_connections()
-                if stopping.is_set():
-                    return False
-                await pause.wait(stopping)
-            else:
-                if self._health.ready("database"):
-                    log.info("database.recovered")
-                return True
 
     async def _settle(self, letters: Sequence[Envelope]) -> None:
         """Apply a batch; return when every letter of it has its ending in the database."""
@@ -247,7 +237,7 @@ class BatchProcessor:
                 return await self._set_aside(letters[0], f"the wallet failed on it: {exc}")
         except ConflictError as exc:
             if len(letters) == 1:
-                msg = f"a message lost {RACES_MAX} races in a row"
+                msg = f"a message lost {RACES_MAX} races in a row: {exc}"
                 raise UnavailableError(msg) from exc
         middle = len(letters) // 2
         return await self._apply_or_bisect(letters[:middle]) + await self._apply_or_bisect(letters[middle:])
@@ -256,18 +246,23 @@ class BatchProcessor:
         """Apply the letters in one transaction, begun again after a lost race, but not for ever."""
         messages = [read(one.incoming, self._keys) for one in letters]
         races_max = RACES_MAX if len(letters) == 1 else BATCH_RACES_MAX
+        begun = time.monotonic()
         for race in range(races_max):
             forgettable = self._outbox.claim_confirmed()
             try:
                 async with self._database.transaction() as connection:
                     applied = await self._apply(connection, letters, messages)
                     if forgettable:
-                        await outbox.delete(connection, forgettable)
+                        with waited_for():
+                            await outbox.delete(connection, forgettable)
                     failpoint(Failpoint.BEFORE_COMMIT)
             except ConflictError as exc:
                 self._outbox.give_back(forgettable)
                 self._metrics.races.inc()
                 log.info("batch.race_lost", size=len(letters), race=race + 1, reason=str(exc))
+                if time.monotonic() - begun > RACES_SECONDS:
+                    msg = f"{race + 1} races were lost in a row: {exc}"
+                    raise UnavailableError(msg) from exc
                 if race + 1 == races_max:
                     raise
                 await asyncio.sleep(random.uniform(0, 0.005) * (race + 1))
@@ -286,7 +281,7 @@ class BatchProcessor:
     async def _wake_parked(self, serial_nos: Collection[str]) -> None:
         """Have what was parked for these orders looked at now; if that fails, it is when it is due."""
         if serial_nos:
-            with suppress(UnavailableError, ConflictError):
+            with suppress(UnavailableError, ConflictError), waited_for():
                 async with self._database.connection() as connection:
                     await parked_results.wake(connection, serial_nos)
 
@@ -420,7 +415,7 @@ class BatchProcessor:
 
     async def _update_gauges(self) -> None:
         """Let the metrics say how the orders stand that wait; if the database is away, they say what they said."""
-        with suppress(UnavailableError, ConflictError):
+        with suppress(UnavailableError, ConflictError), waited_for():
             async with self._database.connection() as connection:
                 overdue, oldest_seconds = await orders.overdue_stats(connection)
             self._metrics.orders_overdue.set(overdue)
@@ -432,14 +427,21 @@ class BatchProcessor:
         letters: list[Envelope] = []
         try:
             async with self._database.transaction() as connection:
-                letters += await take(connection, limit)
+                with waited_for():  # nothing is taken yet that could be at fault
+                    letters += await take(connection, limit)
                 if not letters:
+                    self._sweep_races.clear()
                     return 0
                 messages = [read(one.incoming, self._keys) for one in letters]
                 applied = await self._apply(connection, letters, messages)
                 failpoint(Failpoint.BEFORE_COMMIT)
-        except ConflictError:
+        except ConflictError as exc:
             self._metrics.races.inc()
+            self._sweep_races.append(begun)
+            if len(self._sweep_races) >= RACES_MAX or time.monotonic() - self._sweep_races[0] > RACES_SECONDS:
+                msg = f"what is due lost {len(self._sweep_races)} races in a row: {exc}"
+                self._sweep_races.clear()
+                raise UnavailableError(msg) from exc
             await asyncio.sleep(random.uniform(0, 0.05))
             return limit  # still there, and looked at again at once
         except (StatementRejectedError, MessageFailedError) as exc:
@@ -450,6 +452,7 @@ class BatchProcessor:
             if ended := await self._set_aside(letters[0], f"the wallet failed on it: {exc}"):
                 self._report(ended, 0)
             return 1
+        self._sweep_races.clear()
         await self._outbox.enqueue(applied.outgoing)
         self._report(applied.ended, time.monotonic() - begun)
         return len(applied.ended)

@@ -6,6 +6,7 @@ batch is decided. What is not confirmed by then, for whatever reason, any worker
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from uuid import UUID
 
 import structlog
@@ -15,7 +16,8 @@ from wallet_worker.core.facts import OutboxMessage
 from wallet_worker.failpoints import Failpoint, failpoint
 from wallet_worker.store import outbox
 from wallet_worker.store.database import Database
-from wallet_worker.store.errors import UnavailableError
+from wallet_worker.store.errors import ConflictError, StatementRejectedError, StoreError, UnavailableError
+from wallet_worker.store.waiting import Waiting
 from wallet_worker.telemetry.health import Health
 from wallet_worker.telemetry.metrics import Metrics
 
@@ -41,6 +43,8 @@ class Outbox:
         self._waiting: asyncio.Queue[Sequence[OutboxMessage]] = asyncio.Queue(BATCHES_WAITING_MAX)
         self._confirmed: list[UUID] = []
         self._forgetting = asyncio.Lock()
+        self._forgetting_waits = Waiting("outbox forget database", database, health)
+        self._relaying_waits = Waiting("outbox relay database", database, health)
         self._stalled = False
 
     async def enqueue(self, rows: Sequence[OutboxMessage]) -> None:
@@ -93,13 +97,18 @@ class Outbox:
         """Delete confirmed rows that no batch took along, until cancelled."""
         while True:
             await asyncio.sleep(FORGET_SECONDS)
-            await self.forget_now()
+            await self._forgetting_waits.done(self._forget_confirmed)
 
     async def forget_now(self) -> None:
         """Delete confirmed rows; while the database is away they are kept in mind.
 
         On return nothing is being deleted any more, by no other call either: who stops the worker waits for it here.
         """
+        with suppress(UnavailableError, ConflictError, StatementRejectedError):
+            await self._forget_confirmed()
+
+    async def _forget_confirmed(self) -> None:
+        """Delete confirmed rows; they are kept in mind when that fails, and whatever has failed is raised."""
         async with self._forgetting:
             ids = self.claim_confirmed(at_least=1)
             if not ids:
@@ -107,8 +116,9 @@ class Outbox:
             try:
                 async with self._database.connection() as connection:
                     await outbox.delete(connection, ids)
-            except UnavailableError:
+            except StoreError:
                 self.give_back(ids)
+                raise
 
     async def drain(self, seconds: float) -> None:
         """Wait until all that was offered was tried, and then until what was confirmed is forgotten; `seconds` each."""
@@ -130,15 +140,18 @@ class Outbox:
 
     async def relay(self) -> None:
         """Publish what nobody published in time, until cancelled."""
+        taken = 0
+
+        async def relay_and_measure() -> None:
+            nonlocal taken
+            taken = await self._relay_some()
+            async with self._database.connection() as connection:
+                waiting, oldest_seconds = await outbox.overdue(connection)
+            self._metrics.outbox_overdue.set(waiting)
+            self._metrics.outbox_oldest_seconds.set(oldest_seconds)
+
         while True:
-            try:
-                taken = await self._relay_some()
-                async with self._database.connection() as connection:
-                    waiting, oldest_seconds = await outbox.overdue(connection)
-                self._metrics.outbox_overdue.set(waiting)
-                self._metrics.outbox_oldest_seconds.set(oldest_seconds)
-            except UnavailableError:
-                taken = 0  # the batch says so already
+            await self._relaying_waits.done(relay_and_measure)
             if taken < RELAY_BATCH_MAX:
                 await asyncio.sleep(RELAY_SECONDS)
 
