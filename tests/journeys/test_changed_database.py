@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from tests.journeys.conftest import Wallet, a_wallet
+from tests.journeys.conftest import Wallet
 from tests.journeys.ledger import assert_sound
 from tests.journeys.messages import fresh, recharge, result, transfer
-from tests.servers import Servers
-from tests.workers import WorkerProcess, until
+from tests.journeys.upstream import Upstream
+from tests.workers import WorkerProcess, Workers, until
 
 READY_AGAIN_SECONDS = 60.0
 
@@ -69,23 +69,23 @@ async def test_a_column_added_to_any_table_while_workers_run_makes_no_dead_lette
         _assert_alive(worker)
         assert await worker.is_ready()
     assert wallet.upstream.dead_letters.received == []
+    await wallet.upstream.settled(wallet.owner)
     await assert_sound(wallet.owner)
 
 
 async def test_a_column_added_to_any_table_holds_up_no_dead_letter(
-    servers: Servers, migrated_url: str
+    workers: Workers, amqp_url: str, owner: asyncpg.Connection
 ) -> None:
-    async with a_wallet(servers, migrated_url) as wallet:
-        worker = await wallet.workers.start(WALLET_KEEPER="true")
-        taken_in = "SELECT count(*) FROM dead_letters"
-        for number, table in enumerate(["", *await _tables(wallet.owner)]):
+    worker = await workers.start(WALLET_KEEPER="true")
+    async with Upstream(amqp_url, keeper=False) as upstream:
+        for number, table in enumerate(["", *await _tables(owner)]):
             if table:
-                await wallet.owner.execute(f"ALTER TABLE {table} ADD COLUMN added text")
-            await wallet.upstream.command(f"{fresh('nobody')} can read it".encode())
-            await until(wallet.owner, taken_in, number + 1)
+                await owner.execute(f"ALTER TABLE {table} ADD COLUMN added text")
+            await upstream.command(f"{fresh('nobody')} can read it".encode())
+            await until(owner, "SELECT count(*) FROM dead_letters", number + 1)
 
-        _assert_alive(worker)
-        assert await worker.is_ready()
+    _assert_alive(worker)
+    assert await worker.is_ready()
 
 
 class Change(NamedTuple):
@@ -113,7 +113,7 @@ CHANGES = {
         "ON orders TO wallet_worker",
     ),
     "a table renamed": Change(
-        "ALTER TABLE entries RENAME TO entries_away", "ALTER TABLE entries_away RENAME TO entries"
+        "ALTER TABLE commands RENAME TO commands_away", "ALTER TABLE commands_away RENAME TO commands"
     ),
     "a column renamed": Change(
         "ALTER TABLE outbox RENAME COLUMN body TO content", "ALTER TABLE outbox RENAME COLUMN content TO body"
@@ -169,6 +169,7 @@ async def test_what_somebody_changes_is_waited_for_and_no_message_s_fault(
     worker = await wallet.workers.start()
     user = await wallet.upstream.opened()
     await _round(wallet, user)
+    await wallet.upstream.settled(wallet.owner)
 
     await _change(wallet, change.do)
     asked = [await wallet.upstream.command(recharge(user)) for _ in range(20)]
@@ -184,6 +185,7 @@ async def test_what_somebody_changes_is_waited_for_and_no_message_s_fault(
     assert wallet.upstream.dead_letters.received == []
     if change.waits:
         assert worker.events("database.lost")
+    await wallet.upstream.settled(wallet.owner)
     await assert_sound(wallet.owner)
 
 
