@@ -14,6 +14,7 @@ CONTENT_TYPE: Final = "application/json"
 
 TRACEPARENT_HEADER: Final = "traceparent"
 SIGNATURE_HEADER: Final = "x-signature"
+CLIENT_HEADER: Final = "x-wallet-client"
 
 REASON_HEADER: Final = "x-wallet-reason"
 DETAIL_HEADER: Final = "x-wallet-detail"

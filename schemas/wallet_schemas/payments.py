@@ -155,6 +155,8 @@ class PaymentProcessed(Message):
     )
 
     type: Literal["payment.processed.v1"] = "payment.processed.v1"
-    payment_order_no: SerialNo
+    payment_order_no: SerialNo | None = Field(
+        description="The payment_order_no of the result; null where it could not be read, which only HTTP answers."
+    )
     processing_status: Enumerated[ProcessingStatus]
     code: Enumerated[Code]

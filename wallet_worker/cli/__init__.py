@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from wallet_worker.cli import audit, console, export, keeper, migrate, reconcile, send, show, topology, worker
+from wallet_worker.cli import (
+    api,
+    audit,
+    console,
+    export,
+    keeper,
+    migrate,
+    reconcile,
+    send,
+    show,
+    topology,
+    worker,
+)
 from wallet_worker.cli.dlq import commands
 from wallet_worker.cli.exits import EXIT_STATUSES
 
@@ -30,6 +42,7 @@ app.add_typer(commands.app, name="dlq")
 app.add_typer(export.app, name="export")
 app.command(name="reconcile")(reconcile.reconcile)
 app.add_typer(console.app, name="console")
+app.add_typer(api.app, name="api")
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 -- typer calls it with the option's value

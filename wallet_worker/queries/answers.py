@@ -1,12 +1,15 @@
 """Answers to queries, each from one snapshot. Nothing here knows how a question came."""
 
+import json
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
+from typing import NamedTuple
 
 import asyncpg
 
 from wallet_schemas.codes import Code
+from wallet_schemas.commands import Outcome
 from wallet_schemas.encode import encode
 from wallet_schemas.events import EntryView, OrderView
 from wallet_schemas.message import Message
@@ -137,3 +140,51 @@ def _page(
         entries=views,
         next_after_line_no=next_after,
     )
+
+
+class Known(NamedTuple):
+    """What is stored under a serial number: the outcome, and the first command's content to compare with."""
+
+    fingerprint: bytes
+    content: str
+    outcome: Outcome
+
+
+async def known(connection: asyncpg.Connection, serial_nos: Iterable[str]) -> dict[str, Known]:
+    """Return what is stored under these serial numbers, each outcome as a repeat of it is answered."""
+    _, found = await commands.known(connection, serial_nos)
+    return {
+        number: Known(command.fingerprint, command.content, outcome(command, duplicate=True))
+        for number, command in found.items()
+    }
+
+
+async def owner(connection: asyncpg.Connection, serial_no: str) -> str | None:
+    """Return the user whose order has this serial number; nobody where there is no such order."""
+    order = await orders.by_serial_no(connection, serial_no)
+    if order is None:
+        return None
+    found = await accounts.by_id(connection, [order.account_id])
+    return found[order.account_id].user_id
+
+
+async def settled(connection: asyncpg.Connection, serial_nos: Iterable[str]) -> set[str]:
+    """Return those of the serial numbers whose order waits for no payment any more."""
+    return await orders.not_pending(connection, serial_nos)
+
+
+async def answered(connection: asyncpg.Connection, serial_nos: Iterable[str]) -> set[str]:
+    """Return those of the serial numbers that have an outcome."""
+    return await commands.there(connection, serial_nos)
+
+
+async def named_users(connection: asyncpg.Connection, serial_no: str) -> list[str]:
+    """Return the users that a command without an order names, or the owner of the order that it names."""
+    _, found = await commands.known(connection, [serial_no])
+    said = json.loads(found[serial_no].content) if serial_no in found else {}
+    users = [said[name] for name in ("user_id", "to_user_id") if isinstance(said.get(name), str)]
+    about = [
+        said[name] for name in ("original_serial_no", "hold_serial_no") if isinstance(said.get(name), str)
+    ]
+    owners = [await owner(connection, number) for number in about]
+    return [user_id for user_id in (*users, *owners) if user_id is not None]

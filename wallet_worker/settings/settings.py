@@ -117,6 +117,50 @@ class Settings(BaseSettings):
         default=None,
         description="Addresses of proxies whose X-Forwarded-For is believed, separated by commas.",
     )
+    api_host: str = Field(
+        default="127.0.0.1",
+        description="Where `wallet api` listens; for more than this machine it needs TLS, its own or a proxy's.",
+    )
+    api_port: int = Field(default=9320, ge=0, le=65_535, description="Its port; 0 takes a free one.")
+    api_health_port: int = Field(
+        default=9330,
+        ge=0,
+        le=65_535,
+        description="Where its /healthz, /readyz and /metrics listen, on WALLET_HTTP_HOST, beside the public port.",
+    )
+    api_url: str | None = Field(
+        default=None,
+        description="Where its clients reach it, such as https://wallet.example, behind a proxy.",
+    )
+    api_tls_certificate: Path | None = Field(
+        default=None, description="Its certificate with the chain, in PEM, where it speaks TLS itself."
+    )
+    api_tls_key: Path | None = Field(default=None, description="The certificate's key, in PEM.")
+    api_proxies: Annotated[tuple[str, ...] | None, NoDecode] = Field(
+        default=None,
+        description="Addresses of proxies whose X-Forwarded-For is believed, separated by commas.",
+    )
+    api_wait_seconds: float = Field(
+        default=10.0,
+        ge=0,
+        le=30,
+        description="How long a POST waits for its outcome, if it says nothing else.",
+    )
+    api_in_flight: int = Field(
+        default=1_000, ge=2, description="How many requests may wait for an outcome in one process."
+    )
+    api_queue_max: int = Field(
+        default=100_000, ge=1, description="How many commands may wait in the queue before no more are taken."
+    )
+    api_lame_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        description="How long it goes on taking requests after it was told to stop: as long as a load balancer "
+        "needs to see that /readyz says 503.",
+    )
+    api_signature_age_seconds: float = Field(
+        default=0.0, ge=0, description="How old the signature of a payment result may be; 0 is no limit."
+    )
     log_format: str = Field(
         default="auto",
         pattern="^(auto|json|console)$",
@@ -126,7 +170,7 @@ class Settings(BaseSettings):
         default="info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
     )
 
-    @field_validator("currencies", "payment_inquiry_seconds", "console_proxies", mode="before")
+    @field_validator("currencies", "payment_inquiry_seconds", "console_proxies", "api_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return (
@@ -152,7 +196,7 @@ class Settings(BaseSettings):
             minor_digits(currency)
         return value
 
-    @field_validator("console_origin")
+    @field_validator("console_origin", "api_url")
     @classmethod
     def _is_an_origin(cls, value: str | None) -> str | None:
         if not value:

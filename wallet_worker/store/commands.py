@@ -25,6 +25,14 @@ async def known(
     return rows[0]["now"], {row["serial_no"]: _command(row) for row in rows if row["serial_no"] is not None}
 
 
+_THERE = "SELECT serial_no FROM commands WHERE serial_no = ANY ($1::text[])"
+
+
+async def there(connection: asyncpg.Connection, serial_nos: Iterable[str]) -> set[str]:
+    """Return those of the serial numbers that have an outcome."""
+    return {row[0] for row in await connection.fetch(_THERE, list(serial_nos))}
+
+
 _INSERT = """
 INSERT INTO commands (serial_no, command_type, fingerprint, content, status, code, result, created_at)
 SELECT n.serial_no, n.command_type, n.fingerprint, n.content, n.status, n.code, n.result, n.created_at

@@ -140,6 +140,14 @@ async def spent(
     return {(row[0], OrderType(row[1])): int(row[2]) for row in rows}
 
 
+_NOT_PENDING = "SELECT serial_no FROM orders WHERE serial_no = ANY ($1::text[]) AND status <> 'pending'"
+
+
+async def not_pending(connection: asyncpg.Connection, serial_nos: Iterable[str]) -> set[str]:
+    """Return those of the serial numbers whose order waits for no payment."""
+    return {row[0] for row in await connection.fetch(_NOT_PENDING, list(serial_nos))}
+
+
 _BY_SERIAL_NO = f"SELECT {_COLUMNS} FROM orders WHERE serial_no = $1"  # noqa: S608 -- static text
 
 

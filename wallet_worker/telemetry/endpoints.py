@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -12,7 +13,13 @@ from starlette.routing import Route
 from typing_extensions import override
 
 from wallet_worker.telemetry.health import Health
-from wallet_worker.telemetry.metrics import Metrics
+
+
+class Watched(Protocol):
+    """Metrics in a registry of their own, one of which says whether the process is ready."""
+
+    registry: CollectorRegistry
+    ready: Gauge
 
 
 class Server(uvicorn.Server):
@@ -30,7 +37,7 @@ class Server(uvicorn.Server):
         return int(self.servers[0].sockets[0].getsockname()[1])
 
 
-def server(host: str, port: int, health: Health, metrics: Metrics) -> Server:
+def server(host: str, port: int, health: Health, metrics: Watched) -> Server:
     """Return a server that is not started yet."""
 
     def healthz(_: Request) -> Response:

@@ -4,30 +4,33 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Sequence
 
 import structlog
 
 PROGRAM = (sys.executable, "-m", "wallet_worker", "worker")
+HTTP_PORT = "WALLET_HTTP_PORT"
 
 log = structlog.get_logger(__name__)
 
 
-def run(count: int, http_port: int) -> int:
-    """Run so many workers until SIGTERM or SIGINT; return 0 if all of them drained, else 1.
+def run(count: int, http_port: int, program: Sequence[str] = PROGRAM, port_variable: str = HTTP_PORT) -> int:
+    """Run so many processes until SIGTERM or SIGINT; return 0 if all of them drained, else 1.
 
-    Each is a `wallet worker` of its own. They listen on `http_port` and those that follow it, or each on a free one
-    if it is 0. When one ends by itself, whoever watches over this command is to know: the others drain, and it ends.
+    Each is a `program` of its own, a `wallet worker` if none is given. They listen on `http_port` and those that follow
+    it, which they are told by `port_variable`, or each on a free one if it is 0. When one ends by itself, whoever
+    watches over this command is to know: the others drain, and it ends.
     """
-    return asyncio.run(_run(count, http_port))
+    return asyncio.run(_run(count, http_port, program, port_variable))
 
 
-async def _run(count: int, http_port: int) -> int:
+async def _run(count: int, http_port: int, program: Sequence[str], port_variable: str) -> int:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     workers = [
         await asyncio.create_subprocess_exec(
-            *PROGRAM, env=os.environ | {"WALLET_HTTP_PORT": str(http_port + offset if http_port else 0)}
+            *program, env=os.environ | {port_variable: str(http_port + offset if http_port else 0)}
         )
         for offset in range(count)
     ]

@@ -1,0 +1,431 @@
+"""The contract over HTTP: every operation with its path and scope, and the shapes that only HTTP has.
+
+Routes, scopes, the OpenAPI document and tests are all read from `OPERATIONS`.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final, Literal, Self, TypeAlias
+
+from pydantic import ConfigDict, Field
+
+from wallet_schemas import commands, queries
+from wallet_schemas.codes import Code
+from wallet_schemas.commands import Fault
+from wallet_schemas.message import Message, Part
+from wallet_schemas.parse import COMMANDS, QUERIES
+from wallet_schemas.values import SerialNo, Text, Timestamp, WhereItApplies
+
+PROBLEM_TYPE: Final = "application/problem+json"
+QUOTA_PROBLEM: Final = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+IDEMPOTENCY_HEADER: Final = "idempotency-key"
+WAIT_SECONDS_MAX: Final = 30
+
+
+class Retry(StrEnum):
+    """What a client does about a problem."""
+
+    NEVER = "never"
+    """The wallet has decided, for ever: a new attempt takes a new number."""
+    MEND = "mend"
+    """Nothing was done: mend the request and send it."""
+    SAME = "same"
+    """Send exactly the same again, with the same number."""
+
+
+class ApiCode(StrEnum):
+    """What only HTTP can say, beside the codes of the wallet. `meaning` says it to a person."""
+
+    status: int
+    retry: Retry
+    meaning: str
+
+    SERIAL_NO_MISSING = (
+        "SERIAL_NO_MISSING",
+        400,
+        Retry.MEND,
+        "the command has no serial_no, and the request no Idempotency-Key",
+    )
+    SERIAL_NO_DIFFERS = (
+        "SERIAL_NO_DIFFERS",
+        400,
+        Retry.MEND,
+        "the serial_no of the body is not the Idempotency-Key of the header",
+    )
+    TYPE_DIFFERS = "TYPE_DIFFERS", 400, Retry.MEND, "the type of the body is not that of the path"
+    PARAMETER_UNKNOWN = (
+        "PARAMETER_UNKNOWN",
+        400,
+        Retry.MEND,
+        "the address has a parameter that is not known here",
+    )
+    PARAMETER_MISSING = "PARAMETER_MISSING", 400, Retry.MEND, "the address lacks a parameter"
+    PARAMETER_REPEATED = "PARAMETER_REPEATED", 400, Retry.MEND, "the address has a parameter twice"
+    BAD_REQUEST = "BAD_REQUEST", 400, Retry.MEND, "the request is not well-formed HTTP"
+    UNAUTHENTICATED = "UNAUTHENTICATED", 401, Retry.MEND, "the API key is missing, wrong, expired or revoked"
+    FORBIDDEN = "FORBIDDEN", 403, Retry.MEND, "the API key does not have the scope for this"
+    USER_OUT_OF_REACH = "USER_OUT_OF_REACH", 403, Retry.MEND, "the API key may not act for this user"
+    SERIAL_NO_PREFIX = (
+        "SERIAL_NO_PREFIX",
+        403,
+        Retry.MEND,
+        "serial numbers of this API key begin with another prefix",
+    )
+    NO_SUCH_PATH = "NO_SUCH_PATH", 404, Retry.MEND, "there is nothing at this address"
+    OUTCOME_NOT_KNOWN = (
+        "OUTCOME_NOT_KNOWN",
+        404,
+        Retry.SAME,
+        "no outcome is known for this serial number; the command may still be waiting",
+    )
+    METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED", 405, Retry.MEND, "this address does not take this method"
+    READ_TIMEOUT = "READ_TIMEOUT", 408, Retry.SAME, "the body did not arrive in time"
+    TOO_LARGE = "TOO_LARGE", 413, Retry.MEND, "the body is larger than a message may be"
+    TARGET_TOO_LONG = "TARGET_TOO_LONG", 414, Retry.MEND, "the address is too long"
+    MEDIA_TYPE = "MEDIA_TYPE", 415, Retry.MEND, "the body must be application/json in UTF-8, not compressed"
+    QUOTA_EXCEEDED = "QUOTA_EXCEEDED", 429, Retry.SAME, "the API key has used up its quota for the moment"
+    HEADERS_TOO_LARGE = "HEADERS_TOO_LARGE", 431, Retry.MEND, "the headers are too large, or too many"
+    FAULT = "FAULT", 500, Retry.SAME, "a fault of the wallet's API; what was done is not known"
+    NOT_SENT = "NOT_SENT", 503, Retry.SAME, "the broker does not take messages now; nothing was done"
+    OVERLOADED = "OVERLOADED", 503, Retry.SAME, "too much is waiting already; nothing was done"
+    DATABASE_AWAY = "DATABASE_AWAY", 503, Retry.SAME, "the database does not answer now; nothing was done"
+    STOPPING = "STOPPING", 503, Retry.SAME, "this process is stopping; nothing was done"
+    OUTCOME_UNKNOWN = (
+        "OUTCOME_UNKNOWN",
+        504,
+        Retry.SAME,
+        "the message was sent, and the connection was lost before the broker confirmed it",
+    )
+
+    def __new__(cls, value: str, status: int = 500, retry: Retry = Retry.SAME, meaning: str = "") -> Self:
+        """Return the member: a string like any other, with its status, what to do, and what it means."""
+        code = str.__new__(cls, value)
+        code._value_ = value
+        code.status = status
+        code.retry = retry
+        code.meaning = meaning
+        return code
+
+
+AnyCode: TypeAlias = Code | ApiCode
+
+# Of the wallet's own codes: how a refused command is answered. All that are not named here are 422, `never`: SDKs
+# repeat 408, 409, 429 and 5xx by themselves, and a refusal is final for its number.
+_MEND_400: Final = frozenset({Code.MALFORMED, Code.UNSUPPORTED_TYPE})
+REFUSED: Final = 422
+
+
+def status_of(code: AnyCode) -> int:
+    """Return the status of a problem with this code, as the answer to a POST."""
+    if isinstance(code, ApiCode):
+        return code.status
+    if code in _MEND_400:
+        return 400
+    if code is Code.BAD_SIGNATURE:
+        return 401
+    if code.value == "NOT_ALLOWED":
+        return 403
+    return 503 if code is Code.INTERNAL else REFUSED
+
+
+def retry_of(code: AnyCode, status: int) -> Retry:
+    """Return what a client does about a problem with this code."""
+    if isinstance(code, ApiCode):
+        return code.retry
+    if code is Code.INTERNAL:
+        return Retry.SAME
+    return Retry.NEVER if status == REFUSED else Retry.MEND
+
+
+def problem_type(code: AnyCode) -> str:
+    """Return the address of the page that says what the code means."""
+    return f"/problems/{code.value.lower().replace('_', '-')}"
+
+
+class Problem(Part):
+    """Why a request has no answer of its own kind (RFC 9457). Programs compare `code`, and go by `retry`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "/problems/insufficient-balance",
+                    "title": "the account has less available than the amount",
+                    "status": 422,
+                    "code": "INSUFFICIENT_BALANCE",
+                    "retry": "never",
+                    "serial_no": "T-20260102-000001",
+                    "duplicate": False,
+                    "instance": "/v1/outcomes?serial_no=T-20260102-000001",
+                    "request_id": "019b7d4c-7001-7d10-8a3b-0f6f5b1c2d3e",
+                }
+            ]
+        }
+    )
+
+    type: str = Field(description="The address of a page about the code.")
+    title: str = Field(description="What the code means, the same at every occurrence.")
+    status: int = Field(ge=400, le=599, description="The status, as in the answer itself.")
+    code: str = Field(pattern="^[A-Z][A-Z0-9_]*$", description="What programs compare.")
+    retry: Retry = Field(
+        description="`never`: final for this number. `mend`: nothing was done, mend and send. "
+        "`same`: send exactly the same again.",
+    )
+    detail: WhereItApplies[Text] = Field(default=None, description="This occurrence, for a person.")
+    serial_no: WhereItApplies[SerialNo] = Field(default=None, description="The number that it is about.")
+    duplicate: WhereItApplies[bool] = Field(
+        default=None, description="Of a refusal: true when the stored outcome is being repeated."
+    )
+    instance: WhereItApplies[str] = Field(default=None, description="Where to look for the outcome.")
+    different: WhereItApplies[list[Text]] = Field(
+        default=None,
+        description="With SERIAL_CONFLICT: the fields in which the command differs from the first one.",
+    )
+    faults: WhereItApplies[list[Fault]] = Field(
+        default=None, description="With MALFORMED: what is wrong with the request, at most 20."
+    )
+    violated_policies: WhereItApplies[list[str]] = Field(
+        default=None, alias="violated-policies", description="With QUOTA_EXCEEDED: which quota."
+    )
+    request_id: str = Field(description="The request, as the log has it.")
+
+
+class CommandAccepted(Message):
+    """The broker has the command on disk, and there is no outcome yet."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"type": "command.accepted.v1", "serial_no": "R-20260102-000001"}]}
+    )
+
+    type: Literal["command.accepted.v1"] = "command.accepted.v1"
+    serial_no: SerialNo
+
+
+class PaymentAccepted(Message):
+    """The broker has the payment result on disk, and it is not processed yet."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "payment.accepted.v1",
+                    "payment_order_no": "R-20260102-000001",
+                    "processing_status": "accepted",
+                }
+            ]
+        }
+    )
+
+    type: Literal["payment.accepted.v1"] = "payment.accepted.v1"
+    payment_order_no: SerialNo | None = Field(description="The order; null where it cannot be read.")
+    processing_status: Literal["accepted"] = "accepted"
+
+
+class ApiClient(Message):
+    """What the API key of the request may do."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "api.client.v1",
+                    "client": "shop",
+                    "key_id": "k3v7q2n5d4aw",
+                    "scopes": ["accounts:open", "accounts:read"],
+                    "users": "shop7:",
+                    "serial_prefix": "S7-",
+                    "rate": 200,
+                    "in_flight": 200,
+                    "expires_at": None,
+                }
+            ]
+        }
+    )
+
+    type: Literal["api.client.v1"] = "api.client.v1"
+    client: str
+    key_id: str
+    scopes: list[str]
+    users: str | None = Field(description="What the user_id of its requests must begin with; null for any.")
+    serial_prefix: str | None = Field(description="What its serial numbers must begin with; null for any.")
+    rate: int = Field(description="How many requests a second one process takes of it.")
+    in_flight: int = Field(description="How many requests at once one process takes of it.")
+    expires_at: Timestamp | None
+
+
+class Scope(StrEnum):
+    """What an API key may do, a word for each family of commands and queries."""
+
+    ACCOUNTS_OPEN = "accounts:open"
+    ACCOUNTS_READ = "accounts:read"
+    ACCOUNTS_FREEZE = "accounts:freeze"
+    ACCOUNTS_CLOSE = "accounts:close"
+    RECHARGES_WRITE = "recharges:write"
+    WITHDRAWALS_WRITE = "withdrawals:write"
+    TRANSFERS_WRITE = "transfers:write"
+    REFUNDS_WRITE = "refunds:write"
+    HOLDS_WRITE = "holds:write"
+    ORDERS_READ = "orders:read"
+    STATEMENTS_READ = "statements:read"
+    EVENTS_READ = "events:read"
+
+
+_READS: Final = (Scope.ACCOUNTS_READ, Scope.ORDERS_READ, Scope.STATEMENTS_READ)
+
+ROLES: Final = MappingProxyType(
+    {
+        "upstream": (
+            Scope.ACCOUNTS_OPEN,
+            Scope.RECHARGES_WRITE,
+            Scope.WITHDRAWALS_WRITE,
+            Scope.TRANSFERS_WRITE,
+            Scope.REFUNDS_WRITE,
+            Scope.HOLDS_WRITE,
+            *_READS,
+            Scope.EVENTS_READ,
+        ),
+        "back-office": (*_READS, Scope.ACCOUNTS_FREEZE, Scope.ACCOUNTS_CLOSE),
+        "reader": _READS,
+    }
+)
+"""The scopes that usual callers have, by the name of their role."""
+
+SCOPE_OF: Final = MappingProxyType(
+    {
+        commands.OpenAccount: Scope.ACCOUNTS_OPEN,
+        commands.FreezeAccount: Scope.ACCOUNTS_FREEZE,
+        commands.UnfreezeAccount: Scope.ACCOUNTS_FREEZE,
+        commands.CloseAccount: Scope.ACCOUNTS_CLOSE,
+        commands.Recharge: Scope.RECHARGES_WRITE,
+        commands.Withdraw: Scope.WITHDRAWALS_WRITE,
+        commands.Transfer: Scope.TRANSFERS_WRITE,
+        commands.Refund: Scope.REFUNDS_WRITE,
+        commands.Hold: Scope.HOLDS_WRITE,
+        commands.Capture: Scope.HOLDS_WRITE,
+        commands.Release: Scope.HOLDS_WRITE,
+        queries.GetAccount: Scope.ACCOUNTS_READ,
+        queries.GetOrder: Scope.ORDERS_READ,
+        queries.GetStatement: Scope.STATEMENTS_READ,
+    }
+)
+"""The scope that each command and each query needs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One method at one path.
+
+    `takes` are the messages that it may become; a GET with several takes the first whose required parameters are there.
+    `applied` is the status of a command that was applied.
+    """
+
+    name: str
+    method: Literal["GET", "POST"]
+    path: str
+    takes: tuple[type[Message], ...] = ()
+    answers: tuple[type[Message], ...]
+    applied: int = 200
+    needs_key: bool = True
+    says: str
+
+    @property
+    def scopes(self) -> frozenset[Scope]:
+        """What a key needs for it: the scope of what it takes; one of several, where it takes several messages."""
+        return frozenset(SCOPE_OF[message] for message in self.takes if message in SCOPE_OF)
+
+
+def _change(path: str, name: str, command: type[Message], *, applied: int = 201) -> Operation:
+    return Operation(
+        name=name,
+        method="POST",
+        path=path,
+        takes=(command,),
+        answers=(commands.Outcome,),
+        applied=applied,
+        says=(command.__doc__ or "").partition("\n")[0],
+    )
+
+
+CHANGES: Final = (
+    _change("/v1/accounts", "openAccount", commands.OpenAccount),
+    _change("/v1/accounts/freeze", "freezeAccount", commands.FreezeAccount, applied=200),
+    _change("/v1/accounts/unfreeze", "unfreezeAccount", commands.UnfreezeAccount, applied=200),
+    _change("/v1/accounts/close", "closeAccount", commands.CloseAccount, applied=200),
+    _change("/v1/recharges", "recharge", commands.Recharge),
+    _change("/v1/withdrawals", "withdraw", commands.Withdraw),
+    _change("/v1/transfers", "transfer", commands.Transfer),
+    _change("/v1/refunds", "refund", commands.Refund),
+    _change("/v1/holds", "hold", commands.Hold),
+    _change("/v1/captures", "capture", commands.Capture),
+    _change("/v1/releases", "release", commands.Release),
+)
+"""The operations that are one command each."""
+
+APPLIED: Final = MappingProxyType({operation.takes[0]: operation.applied for operation in CHANGES})
+"""The status that says that a command of this class was applied."""
+
+ANY_COMMAND: Final = Operation(
+    name="sendCommand",
+    method="POST",
+    path="/v1/commands",
+    takes=tuple(COMMANDS.values()),
+    answers=(commands.Outcome,),
+    applied=201,
+    says="Send any command, as it is sent over AMQP: `type` says which.",
+)
+
+PAYMENT_RESULTS_PATH: Final = "/v1/payment-results"
+
+
+OPERATIONS: Final = (
+    *CHANGES,
+    ANY_COMMAND,
+    Operation(
+        name="listAccounts",
+        method="GET",
+        path="/v1/accounts",
+        takes=(queries.GetAccount,),
+        answers=(queries.AccountList,),
+        says="List the accounts of a user.",
+    ),
+    Operation(
+        name="getOrder",
+        method="GET",
+        path="/v1/orders",
+        takes=(queries.GetOrder,),
+        answers=(queries.OrderDetail,),
+        says="Look up what became of a serial number.",
+    ),
+    Operation(
+        name="getOutcome",
+        method="GET",
+        path="/v1/outcomes",
+        takes=(queries.GetOrder,),
+        answers=(commands.Outcome,),
+        says="Look up the outcome of a serial number; a refused outcome is an answer too.",
+    ),
+    Operation(
+        name="getStatement",
+        method="GET",
+        path="/v1/statements",
+        takes=(queries.GetStatement,),
+        answers=(queries.Statement,),
+        says="Read an account's entries, oldest first, a page at a time.",
+    ),
+    Operation(
+        name="getClient",
+        method="GET",
+        path="/v1/client",
+        answers=(ApiClient,),
+        says="Look up what the API key of the request may do.",
+    ),
+)
+"""Everything that takes an API key."""
+
+_DOORLESS: Final = {*COMMANDS.values(), *QUERIES.values()} - {
+    message for operation in OPERATIONS for message in operation.takes
+}
+if _DOORLESS:
+    _msg = f"no operation takes {sorted(message.TYPE for message in _DOORLESS)}"
+    raise AssertionError(_msg)

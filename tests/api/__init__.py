@@ -1,0 +1,1 @@
+"""The HTTP API, with real API processes, workers, and servers."""

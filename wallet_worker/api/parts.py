@@ -1,0 +1,38 @@
+"""What an API process is made of, for the handlers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from wallet_worker.api.load import Load
+from wallet_worker.api.lookups import Lookups, Waiters
+from wallet_worker.api.metrics import ApiMetrics
+from wallet_worker.api.quota import Quota
+from wallet_worker.api.who import Keys
+from wallet_worker.client.rpc import Rpc
+from wallet_worker.queries.answers import Known
+from wallet_worker.store.database import Database
+from wallet_worker.telemetry.health import Health
+
+
+@dataclass(slots=True)
+class AppState:
+    """The parts of one process. `payment_keys` are those of the gateway, key id to secret.
+
+    `is_lame`: it was told to stop, and still takes requests; `is_stopping`: it takes no more.
+    """
+
+    rpc: Rpc
+    database: Database
+    keys: Keys
+    quota: Quota
+    load: Load
+    known: Lookups[Known]
+    settled: Waiters
+    answered: Waiters
+    metrics: ApiMetrics
+    payment_keys: Mapping[str, str]
+    wait_seconds: float
+    signature_age_seconds: float
+    health: Health
+    is_lame: bool = False
+    is_stopping: bool = False

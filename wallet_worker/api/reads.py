@@ -1,0 +1,211 @@
+"""Looking: the parameters of an address become a query, answered by the same function as over AMQP."""
+
+import asyncio
+import re
+from datetime import UTC, datetime
+from typing import Any, Final, cast
+from urllib.parse import urlencode
+
+import structlog
+from starlette.responses import Response
+
+from wallet_schemas.codes import Code
+from wallet_schemas.commands import Outcome
+from wallet_schemas.encode import encode
+from wallet_schemas.http import ApiClient, ApiCode, Operation
+from wallet_schemas.message import Message
+from wallet_schemas.names import CONTENT_TYPE
+from wallet_schemas.parse import Malformed, read
+from wallet_schemas.queries import GetOrder, OrderDetail, QueryRefused, Statement
+from wallet_worker.api.keys import Client
+from wallet_worker.api.parts import AppState
+from wallet_worker.api.problems import Refused, malformed, retry_after
+from wallet_worker.api.visit import PageContext
+from wallet_worker.queries import answers
+from wallet_worker.store.errors import StoreError
+
+READ_SECONDS: Final = 5.0
+
+_WHOLE: Final = re.compile(r"[0-9]{1,19}")
+_INTEGERS: Final = frozenset({"after_line_no", "before_line_no", "limit"})
+_TIMES: Final = frozenset({"from", "to"})
+_TIME: Final = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,6})?[0-9]{0,20}([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+_NOT_FOUND: Final = frozenset({Code.ORDER_NOT_FOUND, Code.ACCOUNT_NOT_FOUND})
+
+log = structlog.get_logger(__name__)
+
+
+async def look(parts: AppState, visit: PageContext, operation: Operation) -> Response:
+    """Return the answer to a query."""
+    client = cast("Client", visit.client)
+    query = read_query(visit.parameters(), operation)
+    user_id = getattr(query, "user_id", None)
+    if user_id is not None and not client.reaches(user_id):
+        raise Refused(ApiCode.USER_OUT_OF_REACH)
+    visit.serial_no = getattr(query, "serial_no", None)
+    if operation.answers == (Outcome,):
+        return await _outcome(parts, visit, client, cast("GetOrder", query))
+    wait = visit.preferences.wait
+    if isinstance(query, GetOrder) and wait:
+        await parts.settled.wait(query.serial_no, wait)
+        visit.answer_headers["preference-applied"] = f"wait={wait:g}"
+    found = await ask(parts, query)
+    if isinstance(found, QueryRefused):
+        raise _refused(found, visit.serial_no)
+    if isinstance(found, OrderDetail):
+        found = await _visible(parts, found, client)
+    headers = {}
+    if isinstance(found, Statement) and found.next_after_line_no is not None:
+        following = {**visit.parameters(), "after_line_no": str(found.next_after_line_no)}
+        headers["link"] = f'<{visit.path}?{urlencode(following)}>; rel="next"'
+    return Response(encode(found), 200, headers, CONTENT_TYPE)
+
+
+async def _outcome(parts: AppState, visit: PageContext, client: Client, query: GetOrder) -> Response:
+    """Return the outcome of a number as it was answered then; a refused one is an answer, too."""
+    wait = visit.preferences.wait
+    if wait:
+        await parts.answered.wait(query.serial_no, wait)
+        visit.answer_headers["preference-applied"] = f"wait={wait:g}"
+    found = await ask(parts, query)
+    if isinstance(found, QueryRefused):
+        raise _unknown(query.serial_no)
+    try:
+        detail = await _visible(parts, cast("OrderDetail", found), client)
+    except Refused:
+        raise _unknown(query.serial_no) from None
+    return Response(encode(detail.outcome), 200, None, CONTENT_TYPE)
+
+
+def _unknown(serial_no: str) -> Refused:
+    return Refused(ApiCode.OUTCOME_NOT_KNOWN, serial_no=serial_no, headers={"retry-after": "1"})
+
+
+def _refused(found: QueryRefused, serial_no: str | None) -> Refused:
+    if found.code in _NOT_FOUND:
+        return Refused(found.code, status=404, serial_no=serial_no)
+    return Refused(found.code, serial_no=serial_no)
+
+
+async def ask(parts: AppState, query: Message) -> Message:
+    """Return the answer to a query, from one snapshot; raises Refused where the database does not answer."""
+    try:
+        async with asyncio.timeout(READ_SECONDS), parts.database.snapshot() as connection:
+            return await answers.answer(connection, query)
+    except (StoreError, TimeoutError) as exc:
+        log.debug("api.unread", type=query.type, reason=f"{type(exc).__name__}: {exc}")
+        raise Refused(ApiCode.DATABASE_AWAY, headers=retry_after(1)) from exc
+
+
+async def _visible(parts: AppState, detail: OrderDetail, client: Client) -> OrderDetail:
+    """Return what the key may see of an order; raises Refused, as if there were none, where it may see nothing.
+
+    A command that made no order belongs to the user that it names, or to the owner of the order that it names.
+    """
+    if client.users is None:
+        return detail
+    users: list[str | None]
+    if detail.order is not None:
+        users = [detail.order.user_id, detail.order.to_user_id]
+    else:
+        try:
+            async with parts.database.snapshot() as connection:
+                users = [*await answers.named_users(connection, detail.outcome.serial_no)]
+        except StoreError as exc:
+            raise Refused(ApiCode.DATABASE_AWAY, headers=retry_after(1)) from exc
+    if not any(client.reaches(user_id) for user_id in users):
+        raise Refused(Code.ORDER_NOT_FOUND, status=404, serial_no=detail.outcome.serial_no)
+    return within_reach(detail, client)
+
+
+def within_reach(detail: OrderDetail, client: Client) -> OrderDetail:
+    """Return an order with those of its entries that are of accounts which the key may see."""
+    order = detail.order
+    if client.users is None or order is None:
+        return detail
+    own = {
+        account_no
+        for user_id, account_no in (
+            (order.user_id, order.account_no),
+            (order.to_user_id, order.to_account_no),
+        )
+        if client.reaches(user_id)
+    }
+    kept = [entry for entry in detail.entries if entry.account_no in own]
+    return detail.model_copy(update={"entries": kept})
+
+
+def read_query(parameters: dict[str, str], operation: Operation) -> Message:
+    """Return the query that the parameters are; raises Refused."""
+    kind = next(
+        (kind for kind in operation.takes if _required(kind) <= parameters.keys()), operation.takes[0]
+    )
+    known = {field.alias or name for name, field in kind.model_fields.items()} - {"type"}
+    unknown = sorted(parameters.keys() - known)
+    if unknown:
+        raise Refused(ApiCode.PARAMETER_UNKNOWN, f"{unknown[0][:64]}; known are {', '.join(sorted(known))}")
+    missing = sorted(_required(kind) - parameters.keys())
+    if missing:
+        raise Refused(ApiCode.PARAMETER_MISSING, ", ".join(missing))
+    found: dict[str, Any] = {"type": kind.TYPE}
+    for name, text in parameters.items():
+        if "\0" in text:
+            raise malformed(name, "Should have no NUL")
+        found[name] = _value(name, text)
+    try:
+        return read(found, {kind.TYPE: kind})
+    except Malformed as exc:
+        raise Refused(exc.code, faults=exc.faults) from None
+
+
+def _required(kind: type[Message]) -> set[str]:
+    return {field.alias or name for name, field in kind.model_fields.items() if field.is_required()}
+
+
+def _value(name: str, text: str) -> object:
+    if name in _INTEGERS:
+        if not _WHOLE.fullmatch(text):
+            raise malformed(name, "Should be a whole number")
+        return int(text)
+    if name in _TIMES:
+        return _time(name, text)
+    return text
+
+
+def _time(name: str, text: str) -> datetime:
+    """Return the moment that a text of RFC 3339 is, in any offset, cut to microseconds."""
+    found = _TIME.fullmatch(text)
+    day, time, fraction, offset = found.groups() if found else ("", "", "", "")
+    try:
+        return datetime.fromisoformat(f"{day}T{time}{fraction or ''}{offset.upper()}").astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise malformed(
+            name, "Should be a time in RFC 3339 with Z or an offset, whose + is written %2B in an address"
+        ) from None
+
+
+async def client(parts: AppState, visit: PageContext, operation: Operation) -> Response:
+    """Return what the key of the request may do."""
+    del parts, operation
+    if visit.parameters():
+        raise Refused(ApiCode.PARAMETER_UNKNOWN, next(iter(visit.parameters()))[:64])
+    known = cast("Client", visit.client)
+    return Response(
+        encode(
+            ApiClient(
+                client=known.client,
+                key_id=known.key_id,
+                scopes=sorted(known.scopes),
+                users=known.users,
+                serial_prefix=known.serial_prefix,
+                rate=known.rate,
+                in_flight=known.in_flight,
+                expires_at=known.expires_at,
+            )
+        ),
+        200,
+        None,
+        CONTENT_TYPE,
+    )
