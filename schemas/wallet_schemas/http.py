@@ -13,9 +13,9 @@ from pydantic import ConfigDict, Field
 from wallet_schemas import commands, queries
 from wallet_schemas.codes import Code
 from wallet_schemas.commands import Fault
-from wallet_schemas.message import Message, Part
+from wallet_schemas.message import JsonObject, Message
 from wallet_schemas.parse import COMMANDS, QUERIES
-from wallet_schemas.values import SerialNo, Text, Timestamp, WhereItApplies
+from wallet_schemas.values import OmittedIfNone, SerialNo, Text, Timestamp
 
 PROBLEM_TYPE: Final = "application/problem+json"
 QUOTA_PROBLEM: Final = "https://iana.org/assignments/http-problem-types#quota-exceeded"
@@ -143,7 +143,7 @@ def problem_type(code: AnyCode) -> str:
     return f"/problems/{code.value.lower().replace('_', '-')}"
 
 
-class Problem(Part):
+class Problem(JsonObject):
     """Why a request has no answer of its own kind (RFC 9457). Programs compare `code`, and go by `retry`."""
 
     model_config = ConfigDict(
@@ -172,20 +172,20 @@ class Problem(Part):
         description="`never`: final for this number. `mend`: nothing was done, mend and send. "
         "`same`: send exactly the same again.",
     )
-    detail: WhereItApplies[Text] = Field(default=None, description="This occurrence, for a person.")
-    serial_no: WhereItApplies[SerialNo] = Field(default=None, description="The number that it is about.")
-    duplicate: WhereItApplies[bool] = Field(
+    detail: OmittedIfNone[Text] = Field(default=None, description="This occurrence, for a person.")
+    serial_no: OmittedIfNone[SerialNo] = Field(default=None, description="The number that it is about.")
+    duplicate: OmittedIfNone[bool] = Field(
         default=None, description="Of a refusal: true when the stored outcome is being repeated."
     )
-    instance: WhereItApplies[str] = Field(default=None, description="Where to look for the outcome.")
-    different: WhereItApplies[list[Text]] = Field(
+    instance: OmittedIfNone[str] = Field(default=None, description="Where to look for the outcome.")
+    different: OmittedIfNone[list[Text]] = Field(
         default=None,
         description="With SERIAL_CONFLICT: the fields in which the command differs from the first one.",
     )
-    faults: WhereItApplies[list[Fault]] = Field(
+    faults: OmittedIfNone[list[Fault]] = Field(
         default=None, description="With MALFORMED: what is wrong with the request, at most 20."
     )
-    violated_policies: WhereItApplies[list[str]] = Field(
+    violated_policies: OmittedIfNone[list[str]] = Field(
         default=None, alias="violated-policies", description="With QUOTA_EXCEEDED: which quota."
     )
     request_id: str = Field(description="The request, as the log has it.")

@@ -3,6 +3,7 @@
 import asyncpg
 import pytest
 
+from wallet_worker.store.api_keys import API_ROLE
 from wallet_worker.store.database import READONLY_ROLE, WORKER_ROLE
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -24,7 +25,7 @@ async def test_the_owner_cannot_change_the_ledger(rolled_back: asyncpg.Connectio
         await rolled_back.execute(attempt)
 
 
-@pytest.mark.parametrize("role", [WORKER_ROLE, READONLY_ROLE])
+@pytest.mark.parametrize("role", [WORKER_ROLE, READONLY_ROLE, API_ROLE])
 @pytest.mark.parametrize(
     "attempt", [*ATTEMPTS, "ALTER TABLE entries DISABLE TRIGGER ALL", "DROP TABLE entries"]
 )
@@ -90,10 +91,15 @@ _WORK = {
     "suspects": {"INSERT", "DELETE"},
 }
 PRIVILEGES = {
+    API_ROLE: {
+        table: {"SELECT"}
+        for table in ("accounts", "alembic_version", "api_keys", "commands", "entries", "orders")
+    },
     READONLY_ROLE: _READ,
     WORKER_ROLE: {table: may | _WORK[table] for table, may in _READ.items()},
 }
 CHANGEABLE = {
+    API_ROLE: {"api_keys.last_used_at"},
     READONLY_ROLE: set[str](),
     WORKER_ROLE: {
         *(f"accounts.{column}" for column in ("status", "balance", "reserved", "line_no", "updated_at")),
@@ -106,7 +112,7 @@ CHANGEABLE = {
 }
 
 
-@pytest.mark.parametrize("role", [WORKER_ROLE, READONLY_ROLE])
+@pytest.mark.parametrize("role", [WORKER_ROLE, READONLY_ROLE, API_ROLE])
 async def test_the_roles_have_exactly_these_privileges(rolled_back: asyncpg.Connection, role: str) -> None:
     on_tables = await rolled_back.fetch(
         """
@@ -136,7 +142,7 @@ async def test_the_roles_have_exactly_these_privileges(rolled_back: asyncpg.Conn
     assert {f"{row['relname']}.{row['attname']}" for row in on_columns} == CHANGEABLE[role]
 
 
-@pytest.mark.parametrize("role", [WORKER_ROLE, READONLY_ROLE])
+@pytest.mark.parametrize("role", [WORKER_ROLE, READONLY_ROLE, API_ROLE])
 async def test_the_roles_are_no_logins_and_have_no_attributes(
     rolled_back: asyncpg.Connection, role: str
 ) -> None:

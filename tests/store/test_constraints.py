@@ -9,6 +9,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 TABLES = (
     "accounts",
+    "api_keys",
     "commands",
     "entries",
     "orders",
@@ -113,6 +114,14 @@ ROWS: dict[str, dict[str, str]] = {
         "publish_after": "now()",
     },
     "suspects": {"fingerprint": "decode(repeat('ab', 32), 'hex')", "attempts": "1", "updated_at": "now()"},
+    "api_keys": {
+        "key_id": "'abcdefghijkl'",
+        "client": "'shop'",
+        "hash": "decode(repeat('ab', 32), 'hex')",
+        "scopes": "ARRAY['orders:read']",
+        "created_at": "now()",
+        "created_by": "'ann'",
+    },
 }
 TABLE_OF = {"user": "accounts", "lane": "accounts"}
 
@@ -141,6 +150,7 @@ OTHER_HOLD = {
 }
 OTHER_RELEASE = {**OTHER_ORDER, **_UNMOVED, "order_type": "'release'", "about_serial_no": "'R-1'"}
 OTHER_LINE = {"line_no": "2"}
+OTHER_KEY = {"key_id": "'abcdefghijkm'"}
 OTHER_RESULT = {"payment_order_no": "'R-2'"}
 OTHER_SUSPECT = {"fingerprint": "decode(repeat('cd', 32), 'hex')"}
 
@@ -235,6 +245,15 @@ BREACHES: list[tuple[str, str, dict[str, str]]] = [
     ("outbox_pkey", "outbox", {}),
     ("suspects_pkey", "suspects", {}),
     ("suspects_fingerprint_form", "suspects", {**OTHER_SUSPECT, "fingerprint": SHORT}),
+    ("api_keys_pkey", "api_keys", {}),
+    ("api_keys_key_id_form", "api_keys", {"key_id": "'abcdefghijk1'"}),
+    ("api_keys_client_form", "api_keys", {**OTHER_KEY, "client": "'Shop'"}),
+    ("api_keys_hash_is_sha256", "api_keys", {**OTHER_KEY, "hash": SHORT}),
+    ("api_keys_has_scopes", "api_keys", {**OTHER_KEY, "scopes": "ARRAY[]::text[]"}),
+    ("api_keys_limits_positive", "api_keys", {**OTHER_KEY, "rate": "0"}),
+    ("api_keys_limits_positive", "api_keys", {**OTHER_KEY, "in_flight": "0"}),
+    ("api_keys_revoked_by_somebody", "api_keys", {**OTHER_KEY, "revoked_at": "now()", "revoked_by": "'ann'"}),
+    ("api_keys_revoked_by_somebody", "api_keys", {**OTHER_KEY, "revoked_by": "'ann'", "revoked_why": "'x'"}),
 ]
 
 
@@ -292,6 +311,7 @@ async def test_a_constraint_refuses_what_its_name_says(
         ("payment_results", OTHER_SUSPECT),
         ("parked_results", {}),
         ("suspects", OTHER_SUSPECT),
+        ("api_keys", OTHER_KEY),
     ],
 )
 async def test_what_is_in_order_is_let_in(

@@ -22,8 +22,8 @@ from wallet_schemas.commands import (
     Refund,
     Release,
     Transfer,
+    changed_fields,
     content,
-    differing,
     fingerprint,
 )
 from wallet_schemas.encode import encode
@@ -60,7 +60,7 @@ from wallet_worker.api.problems import (
     retry_after,
 )
 from wallet_worker.api.visit import PageContext
-from wallet_worker.client.rpc import ReplyTimeout, PublishFailed, Publication
+from wallet_worker.client.rpc import Publication, PublishFailed, ReplyTimeout
 from wallet_worker.queries import answers
 from wallet_worker.queries.answers import Known
 from wallet_worker.store.errors import StoreError
@@ -222,7 +222,7 @@ def _repeat(known: Known, command: Command, client: Client) -> Response:
         Code.SERIAL_CONFLICT,
         serial_no=command.serial_no,
         duplicate=False,
-        different=differing(said, first) if tell else (),
+        different=changed_fields(said, first) if tell else (),
     )
 
 

@@ -62,7 +62,8 @@ class Door(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._is_shut:
             return
-        self._head_bytes += len(data)  # of the head that is being read; one that begins in this data begins at 0
+        # Of the head that is being read; one that begins in this data begins at 0.
+        self._head_bytes += len(data)
         if self._head_timer is None and self._awaits_head:
             self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_took_too_long)
         super().data_received(data)

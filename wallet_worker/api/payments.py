@@ -30,7 +30,7 @@ from wallet_worker.api.commands import CONFIRM_SECONDS, TAKE_SECONDS, headers_of
 from wallet_worker.api.parts import AppState
 from wallet_worker.api.problems import Refused, not_sent, retry_after
 from wallet_worker.api.visit import PageContext
-from wallet_worker.client.rpc import ReplyTimeout, PublishFailed, Publication
+from wallet_worker.client.rpc import Publication, PublishFailed, ReplyTimeout
 
 _PROCESSED: Final = TypeAdapter(PaymentProcessed)
 _SIGNED_AT: Final = re.compile(r"(?:^|,)\s*t=([0-9]{1,20})(?:,|$)")

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from datetime import UTC, datetime
 from typing import Any, Final, cast
 from urllib.parse import urlencode
 
@@ -28,10 +27,6 @@ READ_SECONDS: Final = 5.0
 
 _WHOLE: Final = re.compile(r"[0-9]{1,19}")
 _INTEGERS: Final = frozenset({"after_line_no", "before_line_no", "limit"})
-_TIMES: Final = frozenset({"from", "to"})
-_TIME: Final = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,6})?[0-9]{0,20}([Zz]|[+-][0-9]{2}:[0-9]{2})"
-)
 _NOT_FOUND: Final = frozenset({Code.ORDER_NOT_FOUND, Code.ACCOUNT_NOT_FOUND})
 
 log = structlog.get_logger(__name__)
@@ -169,21 +164,7 @@ def _value(name: str, text: str) -> object:
         if not _WHOLE.fullmatch(text):
             raise malformed(name, "Should be a whole number")
         return int(text)
-    if name in _TIMES:
-        return _time(name, text)
     return text
-
-
-def _time(name: str, text: str) -> datetime:
-    """Return the moment that a text of RFC 3339 is, in any offset, cut to microseconds."""
-    found = _TIME.fullmatch(text)
-    day, time, fraction, offset = found.groups() if found else ("", "", "", "")
-    try:
-        return datetime.fromisoformat(f"{day}T{time}{fraction or ''}{offset.upper()}").astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise malformed(
-            name, "Should be a time in RFC 3339 with Z or an offset, whose + is written %2B in an address"
-        ) from None
 
 
 async def client(parts: AppState, visit: PageContext, operation: Operation) -> Response:

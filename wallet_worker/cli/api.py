@@ -162,8 +162,8 @@ def add(
         )
 
     _with_database(write)
-    terminal.say(f"the key {key.key_id} of {client} is shown once; who has it may do what it may")
-    terminal.tell(key.text)
+    terminal.print_status(f"the key {key.key_id} of {client} is shown once; who has it may do what it may")
+    terminal.print_result(key.text)
 
 
 @key_app.command(name="list")
@@ -245,8 +245,10 @@ def rotate(
 
     if not _with_database(write):
         end(Exit.FOUND, f"{client} has no key that opens: `wallet api key add {client}`")
-    terminal.say(f"the key {key.key_id} of {client} is shown once; those before it open for {overlap}")
-    terminal.tell(key.text)
+    terminal.print_status(
+        f"the key {key.key_id} of {client} is shown once; those before it open for {overlap}"
+    )
+    terminal.print_result(key.text)
 
 
 @key_app.command()
@@ -269,7 +271,7 @@ def revoke(
 
     if not _with_database(write):
         end(Exit.FOUND, f"there is no key {key_id} that is not revoked")
-    terminal.tell(f"{key_id} is revoked: it opens nothing in five seconds at most")
+    terminal.print_result(f"{key_id} is revoked: it opens nothing in five seconds at most")
 
 
 def _check_name(client: str) -> None:
@@ -295,9 +297,9 @@ def _with_database(work: "Callable[[asyncpg.Connection], Awaitable[T]]") -> T:
         import asyncpg
 
         from wallet_worker.store.database import CONNECT_SECONDS
-        from wallet_worker.store.errors import mapped
+        from wallet_worker.store.errors import translate_errors
 
-        with mapped():
+        with translate_errors():
             connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS, command_timeout=CONNECT_SECONDS)
             try:
                 return await work(connection)

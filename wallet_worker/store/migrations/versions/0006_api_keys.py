@@ -78,7 +78,6 @@ TABLES = (
 GRANTS = (
     "GRANT SELECT ON alembic_version, accounts, commands, orders, entries, api_keys TO wallet_api",
     "GRANT UPDATE (last_used_at) ON api_keys TO wallet_api",
-    "GRANT SELECT ON api_keys TO wallet_readonly",
 )
 
 
