@@ -13,7 +13,6 @@ from aiormq.abc import AbstractChannel
 from aiormq.channel import Channel
 from typing_extensions import override
 
-from tests.servers import Servers
 from wallet_schemas.names import WALLET_COMMANDS, WALLET_DEAD_LETTERS, WALLET_EVENTS, WALLET_UNROUTED
 from wallet_worker.broker import connection as connection_module
 from wallet_worker.broker import consumer, topology
@@ -31,7 +30,6 @@ class Watched:
     """A consumer with everything that it told the worker around it."""
 
     url: str
-    management_url: str
     health: Health = field(default_factory=Health)
     metrics: Metrics = field(default_factory=Metrics)
     received: list[RawDelivery] = field(default_factory=list)
@@ -44,7 +42,6 @@ class Watched:
         self.consumer = Consumer(
             part="consumer",
             url=self.url,
-            management_url=self.management_url,
             takers={WALLET_COMMANDS: self._put},
             prefetch=10,
             on_lost=self._forget,
@@ -88,9 +85,9 @@ async def running(watched: Watched) -> AsyncIterator[asyncio.Task[None]]:
 
 
 @pytest.fixture
-def watched(servers: Servers, amqp_url: str) -> Watched:
+def watched(amqp_url: str) -> Watched:
     """Give a consumer on a vhost with the wallet's topology, not running yet."""
-    return Watched(amqp_url, servers.management_url)
+    return Watched(amqp_url)
 
 
 @pytest.fixture
@@ -338,9 +335,9 @@ class Grace(float):
         return False
 
 
-async def test_a_broker_that_is_not_there_is_tried_again_until_it_is_to_stop(servers: Servers) -> None:
+async def test_a_broker_that_is_not_there_is_tried_again_until_it_is_to_stop() -> None:
     parts = urlsplit("amqp://wallet:guess-me@127.0.0.1:1/")
-    watched = Watched(parts.geturl(), servers.management_url)
+    watched = Watched(parts.geturl())
 
     async with running(watched) as task:
         await watched.until(lambda: "cannot be reached" in watched.health.reasons["consumer"])

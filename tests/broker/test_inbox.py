@@ -139,15 +139,21 @@ async def test_deliveries_are_counted_by_the_broker_and_not_by_senders(
     ("reply_to", "address"),
     [
         ("amq.gen-1", "amq.gen-1"),
-        ("中文", "中文"),
-        ("r" * 255, "r" * 255),
+        ("amq.rabbitmq.reply-to.g1h2.x==", "amq.rabbitmq.reply-to.g1h2.x=="),
+        ("reply." + "r" * 249, "reply." + "r" * 249),
+        ("reply.中文", None),
+        ("payment.requests", None),
+        ("wallet.dead-letters", None),
+        ("somebody.elses", None),
         ("", None),
         (None, None),
         ("a\0b", None),
         ("\udcff", None),
     ],
 )
-async def test_an_answer_goes_only_where_a_queue_can_be(reply_to: str | None, address: str | None) -> None:
+async def test_an_answer_goes_only_to_a_queue_of_whoever_asks(
+    reply_to: str | None, address: str | None
+) -> None:
     one = delivered(1, reply_to=reply_to)
 
     assert one.letter.incoming.reply_to == address

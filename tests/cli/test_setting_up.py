@@ -117,7 +117,7 @@ async def test_bindings_that_cannot_be_seen_are_no_fault(amqp_url: str) -> None:
             ("topology", "apply"),
             {"WALLET_AMQP_URL": "http://u:hush-hush@127.0.0.1/"},
             Exit.MISUSED,
-            "WALLET_AMQP_URL: 'http://u@127.0.0.1/' is no address of a broker",
+            "WALLET_AMQP_URL: 'http://127.0.0.1/' is no address of a broker",
         ),
         (
             ("show", "order", "R-1"),
@@ -225,7 +225,7 @@ async def test_a_broker_that_is_away_is_one_line(command: tuple[str, ...]) -> No
 
     assert said.status == Exit.UNAVAILABLE
     (line,) = said.err_lines
-    assert f"the broker at amqp://u@127.0.0.1:{port}/ cannot be reached" in line
+    assert f"the broker at amqp://127.0.0.1:{port}/ cannot be reached" in line
     assert said.out == ""
 
 

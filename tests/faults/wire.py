@@ -17,7 +17,7 @@ from tests.faults.notebook import Answer, Note, Notebook
 CONNECT_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 10.0
 AGAIN_SECONDS: Final = 0.3
-REPLIES: Final = "harness.replies"
+REPLIES: Final = "reply.harness"
 """The queue for the outcomes of commands that want a reply."""
 
 LOST = (

@@ -11,7 +11,16 @@ from tests.journeys import wire
 from tests.journeys.conftest import Wallet
 from tests.journeys.letters import OURS
 from tests.journeys.messages import encoded, fresh, recharge, result, signed
-from tests.journeys.upstream import COMMANDS, DEAD_LETTERS, QUERIES, RESULTS, Received, Upstream
+from tests.journeys.upstream import (
+    COMMANDS,
+    DEAD_LETTERS,
+    QUERIES,
+    REQUESTS,
+    RESULTS,
+    UNROUTED,
+    Received,
+    Upstream,
+)
 from tests.journeys.wire import entry, long
 from tests.workers import WorkerProcess, until
 
@@ -238,42 +247,36 @@ async def test_a_name_of_the_sender_stays_and_its_user_goes(shared: Wallet) -> N
     assert (letter.properties.user_id, letter.properties.app_id) == (None, "till 7")
 
 
-@pytest.mark.parametrize("queue", [COMMANDS, RESULTS])
-async def test_an_answer_sent_to_the_wallet_itself_is_one_dead_letter_and_no_loop(
+@pytest.mark.parametrize(
+    "queue", [COMMANDS, RESULTS, REQUESTS, QUERIES, DEAD_LETTERS, UNROUTED, "events.other"]
+)
+async def test_a_sender_cannot_have_the_wallet_write_where_the_sender_may_not(
     queue: str, shared: Wallet
 ) -> None:
-    upstream = shared.upstream
-    order = recharge(await upstream.opened())
+    upstream, worker = shared.upstream, shared.workers.started[0]
+    order, asking = recharge(await upstream.opened()), {"type": "order.get.v1", "serial_no": "S-1"}
+    before = await replies_refused(worker)
 
-    await upstream.publish_wire(
-        COMMANDS, order, properties=wire.properties(reply_to=queue.encode(), correlation_id=b"loop")
-    )
-    letters = await upstream.dead_letters.until(
-        lambda one: (
-            order["serial_no"].encode() in one.body
-            and headers_of(one)[b"x-wallet-source"] == text(queue.encode())
-        )
-    )
+    for exchange, message in ((COMMANDS, order), (QUERIES, asking)):
+        properties = wire.properties(reply_to=queue.encode(), correlation_id=b"there")
+        await upstream.publish_wire(exchange, message, properties=properties)
     await upstream.outcome(recharge(order["user_id"]))
+    await upstream.query(asking)
     await upstream.settled(shared.owner)
 
-    (letter,) = letters
-    assert (letter.json["type"], letter.json["code"]) == ("command.outcome.v1", "OK")
-    assert headers_of(letter)[b"x-wallet-reason"] == text(b"UNSUPPORTED_TYPE")
-    assert headers_of(letter)[b"x-wallet-exchange"] == text(b"")
-    assert len(upstream.dead_letters.about(order["serial_no"])) == 1
+    assert await replies_refused(worker) == before + 2
+    assert (await upstream.query({"type": "order.get.v1", "serial_no": order["serial_no"]}))["order"]
+    boxes = (upstream.dead_letters, upstream.unrouted)
+    assert [one for box in boxes for one in box.about(order["serial_no"])] == []
+    (request,) = upstream.requests.about(order["serial_no"])
+    assert request.json["type"] == "payment.request.v1"
 
 
-async def test_an_answer_sent_to_the_dead_letters_ends_there(shared: Wallet) -> None:
-    upstream = shared.upstream
-    order = recharge(await upstream.opened())
-
-    await upstream.publish_wire(
-        COMMANDS, order, properties=wire.properties(reply_to=DEAD_LETTERS.encode(), correlation_id=b"there")
-    )
-    letter = await upstream.dead_letters.first_about(order["serial_no"])
-
-    assert (letter.json["type"], letter.json["code"]) == ("command.outcome.v1", "OK")
+async def replies_refused(worker: WorkerProcess) -> float:
+    """Return how many answers the worker has given nowhere."""
+    _, page = await worker.get("/metrics")
+    (line,) = [line for line in page.splitlines() if line.startswith("wallet_replies_refused_total ")]
+    return float(line.split()[1])
 
 
 async def test_strange_properties_of_queries_are_answered_too(upstream: Upstream) -> None:

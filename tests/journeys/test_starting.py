@@ -31,17 +31,13 @@ async def test_a_worker_does_not_start_on_a_wrong_topology_and_says_all_that_is_
     wallet: Wallet, channel: AbstractChannel
 ) -> None:
     await channel.queue_delete("wallet.commands")
-    await channel.queue_declare("wallet.commands", durable=True)
-    await channel.queue_bind("wallet.commands", "wallet.commands", "#")
-    await channel.queue_unbind("payment.results", "payment.results", "#")
     await channel.exchange_delete("wallet.dead-letters")
 
     status, reasons = await ends(await wallet.workers.launch())
 
     assert status == 1
     for sentence in (
-        "The queue wallet.commands is a classic queue; the wallet needs a quorum one.",
-        "The queue payment.results is not bound to the exchange payment.results: ",
+        "The queue wallet.commands does not exist.",
         "The exchange wallet.dead-letters does not exist.",
     ):
         assert all(sentence in reason for reason in reasons)
@@ -58,13 +54,33 @@ async def test_a_worker_does_not_start_without_a_topology(
         assert f"The exchange {name} does not exist." in reasons[0]
 
 
-async def test_a_worker_starts_where_nobody_can_show_it_the_bindings_and_says_so(wallet: Wallet) -> None:
-    worker = await wallet.workers.start(WALLET_MANAGEMENT_URL="http://127.0.0.1:1")
+async def test_a_worker_asks_no_management_api_and_tells_nobody_its_password(wallet: Wallet) -> None:
+    asked: list[bytes] = []
 
-    outcome = await wallet.upstream.opened()
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.read(1_000))
+        writer.close()
 
-    assert outcome
-    assert "bindings were not checked" in str(worker.events("topology.unverified")[0]["detail"])
+    async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        await wallet.workers.start(WALLET_MANAGEMENT_URL=f"http://127.0.0.1:{port}")
+        assert await wallet.upstream.opened()
+
+    assert asked == []
+
+
+async def test_a_worker_whose_broker_is_away_says_why_in_its_log_and_shows_no_secret(wallet: Wallet) -> None:
+    worker = await wallet.workers.launch(WALLET_AMQP_URL="amqp://u:guess@me@127.0.0.1:1/")
+
+    async with asyncio.timeout(READY_SECONDS):
+        while not worker.events("consumer.waiting"):  # noqa: ASYNC110 -- a log file sends no signal
+            await asyncio.sleep(0.05)
+    _, page = await worker.get("/readyz")
+
+    assert "127.0.0.1:1" in str(worker.events("consumer.waiting")[0]["reason"])
+    assert not {"guess", "me"} & set(page.split('"'))
+    assert "guess" not in worker.log()
+    assert "127.0.0.1" not in page
 
 
 async def test_a_worker_does_not_start_on_a_database_that_was_never_migrated(

@@ -156,7 +156,7 @@ class Upstream:
 
     def __init__(self, amqp_url: str, *, gateway: bool = True, keeper: bool = True) -> None:
         self._url = amqp_url
-        self.replies = Mailbox(fresh("replies"))
+        self.replies = Mailbox(fresh("reply."))
         self.events = Mailbox(fresh("events"))
         self.requests = Mailbox(REQUESTS)
         self.dead_letters = Mailbox(DEAD_LETTERS)

@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -16,6 +17,7 @@ from tests.rules.core.world import open_account, recharge, result
 from tests.worker import tables
 from tests.worker.rig import Rig
 from tests.workers import until
+from wallet_worker.broker.senders import ANYONE
 from wallet_worker.core.decide import decide
 from wallet_worker.core.inbound import InboundMessage
 from wallet_worker.store import facts
@@ -352,7 +354,11 @@ async def test_two_workers_that_sweep_at_once_apply_each_parked_result_once(
     await one.settle(open_account(), *(recharge(serial_no=number) for number in numbers))
 
     await asyncio.gather(
-        *(wallet.batches._sweep_some(_take_parked, 3) for wallet in (one, other) for _ in range(8))
+        *(
+            wallet.batches._sweep_some(partial(_take_parked, ANYONE), 3)
+            for wallet in (one, other)
+            for _ in range(8)
+        )
     )
     await asyncio.gather(one.sweep(), other.sweep())
 

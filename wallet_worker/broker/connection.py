@@ -13,6 +13,8 @@ from aio_pika.abc import AbstractConnection
 from aiormq.channel import Channel
 from yarl import URL
 
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 5.0
 RPC_SECONDS = 10.0
@@ -37,8 +39,15 @@ class WrongUrlError(Exception):
 
 
 def redact_url(url: str) -> str:
-    """Return an address without its password, for people and logs."""
-    return re.sub(r"(//[^:/@]*):[^@/]*@", r"\1@", url).partition("?")[0]
+    """Return an address as `scheme://host:port/path`, without user, password and options, for people and logs.
+
+    A password may have any character in it, unescaped: everything up to the last `@` is taken for user and password,
+    before anything is parsed. What does not look like an address is not shown at all.
+    """
+    scheme, mark, rest = url.partition("://")
+    if not mark or not _SCHEME.fullmatch(scheme):
+        return "(not shown: it does not look like one)"
+    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0].partition('#')[0]}"
 
 
 @contextmanager
@@ -77,9 +86,9 @@ async def connect(
             msg = f"{redact_url(url)!r} is no address of a broker: it should look like amqp://user:password@host:5672/"
             raise WrongUrlError(msg)
         address = address.update_query({"heartbeat": str(HEARTBEAT_SECONDS), "name": name})
-    except ValueError as exc:
-        msg = f"{redact_url(url)!r} is no address of a broker: {exc}"
-        raise WrongUrlError(msg) from exc
+    except ValueError:
+        msg = f"{redact_url(url)!r} is no address of a broker: it should look like amqp://user:password@host:5672/"
+        raise WrongUrlError(msg) from None  # what says why has the address in it
     try:
         with translate_errors():
             connection = aio_pika.Connection(address)

@@ -56,7 +56,6 @@ class Consumer:
         *,
         part: str,
         url: str,
-        management_url: str | None,
         takers: Mapping[str, DeliveryHandler] | None = None,
         handlers: Mapping[str, Handler] | None = None,
         prefetch: int,
@@ -66,7 +65,6 @@ class Consumer:
     ) -> None:
         self._part = part
         self._url = url
-        self._management_url = management_url
         self._takers = takers or {}
         self._handlers = handlers or {}
         self._prefetch = prefetch
@@ -77,6 +75,7 @@ class Consumer:
         self._stopped = asyncio.Event()
         self._released = asyncio.Event()
         self._was_right = False
+        self._last_reason = ""
         self._wrong_since: float | None = None
 
     async def run(self) -> None:
@@ -109,11 +108,8 @@ class Consumer:
     async def _session(self, pause: Backoff) -> None:
         deliveries = InterceptingTransport()
         async with open_connection(self._url, f"wallet worker: {self._part}", deliveries) as connection:
-            report = await topology.check(connection, self._url, self._management_url)
-            if report.faults:
-                raise topology.TopologyError(report.faults)
-            for sentence in report.unverified:
-                log.warning("topology.unverified", detail=sentence)
+            if faults := await topology.missing(connection):
+                raise topology.TopologyError(faults)
             channel = await open_channel(connection)
             try:
                 deliveries.intercept(channel, self._takers)
@@ -206,6 +202,9 @@ class Consumer:
     def _lost(self, reason: str) -> None:
         if self._health.unready(self._part, reason):
             log.error("consumer.lost", part=self._part, reason=reason)
+        elif reason != self._last_reason:
+            log.warning("consumer.waiting", part=self._part, reason=reason)
+        self._last_reason = reason
 
 
 def _why(channel: Channel) -> str:

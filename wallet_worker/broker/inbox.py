@@ -13,6 +13,7 @@ from pamqp.commands import Basic
 from wallet_schemas.names import SIGNATURE_HEADER, TRACEPARENT_HEADER
 from wallet_worker.broker.amqp.deliveries import RawDelivery
 from wallet_worker.broker.connection import CONNECTION_ERRORS, BrokerUnavailableError, translate_errors
+from wallet_worker.broker.senders import ANYONE, SenderPolicy
 from wallet_worker.core.inbound import InboundMessage, Source
 
 DELIVERY_COUNT_HEADER = "x-delivery-count"
@@ -46,13 +47,14 @@ class Delivery(NamedTuple):
     channel: Channel
 
 
-def delivery(source: Source, taken: RawDelivery) -> Delivery:
+def delivery(source: Source, taken: RawDelivery, policy: SenderPolicy = ANYONE) -> Delivery:
     """Return what was taken out of the stream as one of ours."""
     return Delivery(
         envelope(
             source,
             taken.body,
             taken.properties,
+            policy,
             exchange=taken.exchange,
             routing_key=taken.routing_key,
             deliveries=_deliveries(taken),
@@ -66,6 +68,7 @@ def envelope(
     source: Source,
     body: bytes,
     properties: Basic.Properties,
+    policy: SenderPolicy = ANYONE,
     *,
     exchange: str,
     routing_key: str,
@@ -80,7 +83,7 @@ def envelope(
         InboundMessage(
             source=source,
             body=body,
-            reply_to=_address(properties.reply_to),
+            reply_to=policy.reply_to(properties),
             correlation_id=properties.correlation_id or None,
             traceparent=traceparent(headers),
             signature=headers.get(SIGNATURE_HEADER),
@@ -99,11 +102,6 @@ def traceparent(headers: Mapping[str, object]) -> str | None:
     """Return the header `traceparent` if it is one (W3C Trace Context, section 3.2)."""
     found = headers.get(TRACEPARENT_HEADER)
     return found if isinstance(found, str) and _TRACEPARENT.fullmatch(found) else None
-
-
-def _address(reply_to: str | None) -> str | None:
-    """Return where an answer goes; nowhere if the name is none that a queue could have."""
-    return reply_to if reply_to and _shown(reply_to) == reply_to else None
 
 
 def _shown(text: str) -> str:

@@ -50,6 +50,7 @@ class Publisher:
         self._metrics = metrics
         self._connection: AbstractConnection | None = None
         self._channels: dict[str, Channel] = {}
+        self._last_reason = ""
         self._opening = asyncio.Lock()
         self._alone = asyncio.Lock()  # dead letters: see _chunks
 
@@ -144,6 +145,9 @@ class Publisher:
     def _lost(self, reason: str) -> None:
         if self._health.unready("publisher", reason):
             log.error("publisher.lost", reason=reason)
+        elif reason != self._last_reason:
+            log.warning("publisher.waiting", reason=reason)
+        self._last_reason = reason
 
 
 def _chunks(rows: Sequence[OutboxMessage]) -> list[Sequence[OutboxMessage]]:

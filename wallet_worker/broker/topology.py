@@ -1,21 +1,16 @@
 """Exchanges, queues and bindings as data (docs/contract.md, section 4), and whether a broker has them.
 
 `apply` makes what is missing and changes nothing that is there. `check` only looks. Bindings cannot be
-seen through AMQP, nor the type of a queue: `check` reads them from the management plugin's API.
+seen through AMQP, nor the type of a queue: `check` reads them from the management plugin's API. A worker asks only
+whether everything is there (`missing`), for which no rights are needed.
 """
 
 import asyncio
-import json
-import urllib.request
-from base64 import b64encode
 from dataclasses import dataclass
-from http.client import HTTPException
 from typing import TypeAlias
-from urllib.parse import quote
 
 import aiormq
 from aio_pika.abc import AbstractConnection
-from yarl import URL
 
 from wallet_schemas.names import (
     PAYMENT_REQUESTS,
@@ -36,10 +31,9 @@ from wallet_worker.broker.connection import (
     open_connection,
     server_version,
 )
+from wallet_worker.broker.management import Management, ManagementError, management
 
 VERSION_MIN = (3, 10)  # quorum queues that dead-letter at least once and let messages expire
-MANAGEMENT_PORT = 15672
-MANAGEMENT_SECONDS = 5.0
 
 DELIVERY_LIMIT = 1_000
 """A net against crash loops only: far above the wallet's own count of attempts, which decides what is poison."""
@@ -141,11 +135,25 @@ class TopologyError(Exception):
         self.faults = faults
 
 
-async def check(connection: AbstractConnection, url: str, management_url: str | None) -> Report:
-    """Return what is wrong with the broker's exchanges, queues and bindings; nothing is changed.
+async def missing(connection: AbstractConnection) -> tuple[str, ...]:
+    """Return what the broker lacks of the exchanges and queues, in sentences. It takes no right to configure anything.
 
-    `management_url` is that of the management plugin; where it is not given, the broker's host with the
-    plugin's usual port is tried, with the same user.
+    Whether they are as the wallet needs them is for `check` to say, by whoever may configure.
+    """
+    version = _version(connection)
+    faults = _version_faults(version)
+    for what in (*EXCHANGES, *QUEUES):
+        fault = await _declared(connection, what, version, passive=True)
+        faults += [fault] if fault else []
+    return tuple(faults)
+
+
+async def check(connection: AbstractConnection, url: str, management_url: str | None) -> Report:
+    """Return what is wrong with the broker's exchanges, queues, bindings and limits; nothing is changed.
+
+    To compare arguments the user needs the right to configure, as whoever applies the topology has it.
+    `management_url` is that of the management plugin; where it is not given, and the broker is spoken to in the clear,
+    the broker's host with the plugin's usual port is tried, with the same user.
     """
     version = _version(connection)
     faults = _version_faults(version)
@@ -153,11 +161,12 @@ async def check(connection: AbstractConnection, url: str, management_url: str | 
     types: dict[str, str] = {}
     bound = {(queue.name, queue.name) for queue in QUEUES}
     try:
-        types, bound = await asyncio.to_thread(_management_state, url, management_url)
-    except (OSError, ValueError, LookupError, TypeError, HTTPException) as exc:
+        types, bound = await asyncio.to_thread(_management_state, management(url, management_url))
+    except (ManagementError, OSError, ValueError, LookupError, TypeError) as exc:
         # Whatever listens there need not be RabbitMQ.
+        reason = str(exc) if isinstance(exc, ManagementError) else describe(exc)
         unseen.append(
-            f"The bindings were not checked: the management API does not answer as it should ({describe(exc)}). "
+            f"The bindings were not checked: the management API does not answer as it should ({reason}). "
             "Set WALLET_MANAGEMENT_URL to have them checked."
         )
     for what in (*EXCHANGES, *QUEUES):
@@ -276,33 +285,18 @@ def _reason(exc: BaseException) -> str:
     return str(exc).removeprefix("PRECONDITION_FAILED - ").removeprefix("ACCESS_REFUSED - ")
 
 
-def _management_state(url: str, management_url: str | None) -> tuple[dict[str, str], set[tuple[str, str]]]:
+def _management_state(api: Management | None) -> tuple[dict[str, str], set[tuple[str, str]]]:
     """Return the type of every queue, and (exchange, queue) of every binding that takes all routing keys.
 
     Raises what a stranger's answer does.
     """
-    types = {row["name"]: row["type"] for row in _listed("queues", url, management_url)}
+    if api is None:
+        raise ManagementError("with amqps it is asked only where WALLET_MANAGEMENT_URL says that it is")
+    types = {row["name"]: row["type"] for row in api.get("queues", api.vhost)}
     bound = {
         (row["source"], row["destination"])
-        for row in _listed("bindings", url, management_url)
+        for row in api.get("bindings", api.vhost)
         if row["destination_type"] == "queue"
         and (row["routing_key"] == BINDING_KEY or row["source"] == WALLET_UNROUTED)
     }
     return types, bound
-
-
-def _listed(kind: str, url: str, management_url: str | None) -> list[dict[str, str]]:
-    """Return what the management API lists of a kind in the vhost of the broker's URL."""
-    broker = URL(url)
-    address = URL(management_url) if management_url else None
-    if address is None:
-        address = URL.build(scheme="http", host=broker.host or "localhost", port=MANAGEMENT_PORT)
-    user = address.user or broker.user or "guest"
-    password = address.password or broker.password or "guest"
-    vhost = broker.path.removeprefix("/").replace("%2F", "/").replace("%2f", "/") or "/"
-    endpoint = f"{str(address.with_user(None)).rstrip('/')}/api/{kind}/{quote(vhost, safe='')}"
-    credentials = b64encode(f"{user}:{password}".encode()).decode()
-    request = urllib.request.Request(endpoint, headers={"Authorization": f"Basic {credentials}"})  # noqa: S310
-    with urllib.request.urlopen(request, timeout=MANAGEMENT_SECONDS) as response:  # noqa: S310 -- an operator's URL
-        rows: list[dict[str, str]] = json.load(response)
-    return rows

@@ -12,6 +12,7 @@ from wallet_worker.cli import (
     console,
     export,
     keeper,
+    keys,
     migrate,
     reconcile,
     send,
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 app.command(name="migrate")(migrate.migrate)
 app.add_typer(topology.app, name="topology")
+app.add_typer(keys.app, name="keys")
 app.command(name="worker")(worker.worker)
 app.command(name="keeper")(keeper.keeper)
 app.add_typer(send.app, name="send")

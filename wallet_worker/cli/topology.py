@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from wallet_worker.cli import environment, exits, terminal
+from wallet_worker.cli.broker_users import users
 
 if TYPE_CHECKING:
     from wallet_worker.broker.topology import Report
@@ -29,9 +30,12 @@ def apply() -> None:
     terminal.print_result("the broker has every exchange, queue and binding")
 
 
+app.command(name="users")(users)
+
+
 @app.command()
 def check() -> None:
-    """Say what is missing or wrong, one line each, and change nothing. The worker does the same at start.
+    """Say what is missing or wrong, one line each, and change nothing. It takes a user who may configure.
 
     Example: wallet topology check && wallet worker
     """

@@ -387,4 +387,18 @@ async def _publish(
         # aiormq ends what waits on a lost connection with CancelledError: nobody has cancelled this task.
         raise ReplyTimeout("the connection to the broker was lost") from exc
     except CONNECTION_ERRORS as exc:
+        if _is_forbidden(exc, exchange, message.routing_key):
+            raise PublishFailed(f"this user of the broker may not send it: {describe(exc)}") from exc
         raise ReplyTimeout(f"the connection to the broker was lost: {describe(exc)}") from exc
+
+
+def _is_forbidden(exc: BaseException, exchange: str, routing_key: str) -> bool:
+    """Return whether the broker refused this very message, and did not only close the channel over another one.
+
+    Its text names the routing key where topics are bounded, else the exchange: what went before with the same names
+    was refused too.
+    """
+    if not isinstance(exc, aiormq.exceptions.ChannelAccessRefused):
+        return False
+    text = str(exc)
+    return f"topic '{routing_key}'" in text if "topic '" in text else f"exchange '{exchange}'" in text

@@ -45,6 +45,7 @@ from wallet_worker.settings.settings import Settings
 from wallet_worker.store.database import READONLY_ROLE, Database
 from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE
 from wallet_worker.store.errors import StoreError, UnavailableError
+from wallet_worker.telemetry.connections import BoundedConnection
 
 BODY_BYTES_MAX = 262_144  # an edited message of 64 KiB, each byte of it written as three
 OPERATIONS_CONNECTIONS = 4
@@ -290,6 +291,8 @@ async def _serve(settings: Settings, parts: AppState) -> int:
         app(parts),
         host=settings.console_host,
         port=settings.console_port,
+        http=BoundedConnection,
+        ws="none",
         log_config=None,
         access_log=False,
         lifespan="off",

@@ -116,7 +116,6 @@ class Keeper:
 
     def __init__(self, settings: Settings, *, name: str, health: Health, metrics: Metrics) -> None:
         amqp = settings.amqp_url.get_secret_value()
-        management = settings.management_url.get_secret_value() if settings.management_url else None
         self._name = name
         self._rules, self._keys = settings.rules, settings.keys
         self._health = health
@@ -135,7 +134,6 @@ class Keeper:
         self._consumer = Consumer(
             part="keeper",
             url=amqp,
-            management_url=management,
             takers={
                 queue: self._waiting.from_queue(queue) for queue in (WALLET_DEAD_LETTERS, WALLET_UNROUTED)
             },

@@ -19,6 +19,7 @@ from wallet_schemas.queries import (
 )
 from wallet_worker.broker.connection import CONNECTION_ERRORS, BrokerUnavailableError, translate_errors
 from wallet_worker.broker.inbox import ACKNOWLEDGE_SECONDS, traceparent
+from wallet_worker.broker.senders import ANYONE, SenderPolicy
 from wallet_worker.queries.answers import answer
 from wallet_worker.store.database import Database
 from wallet_worker.telemetry.metrics import Metrics
@@ -32,8 +33,9 @@ log = structlog.get_logger(__name__)
 class QueryService:
     """Answers each query to its `reply_to`, several at a time. A query is never set aside: it lives 30 s."""
 
-    def __init__(self, database: Database, metrics: Metrics) -> None:
+    def __init__(self, database: Database, metrics: Metrics, policy: SenderPolicy = ANYONE) -> None:
         self._database = database
+        self._policy = policy
         self._metrics = metrics
         self._free = asyncio.Semaphore(AT_ONCE_MAX)
         self._running: set[asyncio.Task[None]] = set()
@@ -65,11 +67,11 @@ class QueryService:
         if message.delivery_tag is not None:
             await channel.basic_ack(message.delivery_tag, wait=False)
         properties = message.header.properties
-        if properties.reply_to:
+        if reply_to := self._policy.reply_to(properties):
             trace = traceparent(properties.headers or {})
             await channel.basic_publish(
                 encode(reply),
-                routing_key=properties.reply_to,
+                routing_key=reply_to,
                 properties=Basic.Properties(
                     content_type=CONTENT_TYPE,
                     message_id=uuid4().hex,

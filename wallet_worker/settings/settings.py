@@ -46,14 +46,17 @@ class Settings(BaseSettings):
     database_url: SecretStr = Field(description="The database: postgresql://user:password@host:5432/name")
     management_url: SecretStr | None = Field(
         default=None,
-        description="RabbitMQ's management API, through which bindings are checked; "
-        "by default port 15672 of the broker's host, with the broker's user.",
+        description="RabbitMQ's management API, which `wallet topology` asks; by default port 15672 of the broker's "
+        "host, with the broker's user. With amqps there is no default: say https://user:password@host:15671.",
     )
     payment_keys: dict[str, SecretStr] = Field(
         default_factory=dict,
         description='The gateway\'s signing keys: {"key id": "secret"}. None: every payment result is refused.',
     )
-    http_host: str = Field(default="0.0.0.0", description="Where /healthz, /readyz and /metrics listen.")  # noqa: S104
+    http_host: str = Field(
+        default="127.0.0.1",
+        description="Where /healthz, /readyz and /metrics listen; they ask nobody who it is.",
+    )
     http_port: int = Field(default=9300, ge=0, le=65_535, description="Their port; 0 takes a free one.")
     currencies: Annotated[tuple[str, ...], NoDecode] = Field(
         default=DEFAULT_CURRENCIES, description="The currencies that are allowed, separated by commas."

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from typing_extensions import override
 
+from wallet_worker.telemetry.connections import BoundedConnection
 from wallet_worker.telemetry.health import Health
 
 
@@ -45,7 +46,8 @@ def server(host: str, port: int, health: Health, metrics: Watched) -> Server:
 
     def readyz(_: Request) -> Response:
         status = 200 if health.is_ready else 503
-        return JSONResponse({"ready": health.is_ready, "waiting_for": health.reasons}, status)
+        # Names of parts only: why one is not ready has hosts in it, and stands in the log.
+        return JSONResponse({"ready": health.is_ready, "waiting_for": sorted(health.reasons)}, status)
 
     def show_metrics(_: Request) -> Response:
         metrics.ready.set(int(health.is_ready))
@@ -55,6 +57,14 @@ def server(host: str, port: int, health: Health, metrics: Watched) -> Server:
         routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", show_metrics)]
     )
     config = uvicorn.Config(
-        app, host=host, port=port, log_config=None, access_log=False, lifespan="off", server_header=False
+        app,
+        host=host,
+        port=port,
+        http=BoundedConnection,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
     )
     return Server(config)

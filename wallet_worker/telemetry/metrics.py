@@ -77,4 +77,9 @@ class Metrics:
             ("type", "code"),
             registry=self.registry,
         )
+        self.replies_refused = Counter(
+            "wallet_replies_refused_total",
+            "Messages whose reply_to is no address of their sender: they were applied, and answered nowhere.",
+            registry=self.registry,
+        )
         self.ready = Gauge("wallet_ready", "1 while the worker is ready.", registry=self.registry)

@@ -21,6 +21,7 @@ from wallet_worker.broker.connection import WrongUrlError, translate_errors
 from wallet_worker.broker.consumer import Consumer
 from wallet_worker.broker.inbox import Inbox, delivery
 from wallet_worker.broker.publisher import Publisher
+from wallet_worker.broker.senders import SenderPolicy
 from wallet_worker.broker.topology import TopologyError
 from wallet_worker.core.inbound import Source
 from wallet_worker.dead_letters.keeper import Keeper
@@ -100,12 +101,12 @@ class Worker:
         self.metrics = Metrics()
         self.health.expect("database", "publisher", "consumer", "queries")
         dsn, amqp = settings.database_url.get_secret_value(), settings.amqp_url.get_secret_value()
-        management = settings.management_url.get_secret_value() if settings.management_url else None
         self._database = Database(dsn, role=WORKER_ROLE, application="wallet worker")
         self._reading = Database(dsn, role=READONLY_ROLE, application="wallet queries", size_max=3)
         self._publisher = Publisher(amqp, self.health, self.metrics)
         self._outbox = Outbox(self._database, self._publisher, self.health, self.metrics)
         self._inbox = Inbox()
+        policy = SenderPolicy(on_reply_refused=self.metrics.replies_refused.inc)
         self._batches = BatchProcessor(
             database=self._database,
             outbox=self._outbox,
@@ -114,8 +115,9 @@ class Worker:
             worker=self.name,
             health=self.health,
             metrics=self.metrics,
+            policy=policy,
         )
-        self._queries = QueryService(self._reading, self.metrics)
+        self._queries = QueryService(self._reading, self.metrics, policy)
         # Its own health: without a keeper the dead letters wait in their queue, and the worker works.
         self._keeper = (
             Keeper(settings, name=self.name, health=Health(), metrics=self.metrics)
@@ -125,7 +127,7 @@ class Worker:
 
         def into_inbox(source: Source) -> DeliveryHandler:
             def put(taken: RawDelivery) -> None:
-                self._inbox.put(delivery(source, taken))
+                self._inbox.put(delivery(source, taken, policy))
 
             return put
 
@@ -135,7 +137,6 @@ class Worker:
         self._consumer = Consumer(
             part="consumer",
             url=amqp,
-            management_url=management,
             takers={
                 WALLET_COMMANDS: into_inbox(Source.COMMANDS),
                 PAYMENT_RESULTS: into_inbox(Source.RESULTS),
@@ -148,7 +149,6 @@ class Worker:
         self._asked = Consumer(
             part="queries",
             url=amqp,
-            management_url=management,
             handlers={WALLET_QUERIES: self._queries.on_delivery},
             prefetch=QUERIES_PREFETCH,
             on_lost=ignore,

@@ -24,6 +24,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import asyncpg
@@ -37,6 +38,7 @@ from wallet_schemas.payments import PaymentResult
 from wallet_worker.backoff import sleep_unless
 from wallet_worker.broker.amqp.properties import dead_letter, marshal, unmarshal
 from wallet_worker.broker.inbox import Envelope, Inbox, acknowledge, envelope
+from wallet_worker.broker.senders import ANYONE, SenderPolicy
 from wallet_worker.core.context import DecisionContext, Policy
 from wallet_worker.core.decide import decide
 from wallet_worker.core.endings import DISPOSITIONS, Disposition, Ending
@@ -125,7 +127,9 @@ class BatchProcessor:
         worker: str,
         health: Health,
         metrics: Metrics,
+        policy: SenderPolicy = ANYONE,
     ) -> None:
+        self._policy = policy
         self._database = database
         self._outbox = outbox
         self._rules = rules
@@ -409,7 +413,7 @@ class BatchProcessor:
 
     async def _sweep_all(self, stopping: asyncio.Event) -> None:
         """Apply all that is due; once stopping, no more than one batch of each: the rest stays where it is."""
-        for take in (_take_parked, _take_due):
+        for take in (partial(_take_parked, self._policy), _take_due):
             while await self._sweep_some(take, BATCH_MAX) and not stopping.is_set():
                 pass
 
@@ -516,11 +520,12 @@ def _parked(letter: Envelope, number: str, decision: Decision, now: datetime) ->
     )
 
 
-def _envelope(one: Parked) -> Envelope:
+def _envelope(one: Parked, policy: SenderPolicy) -> Envelope:
     return envelope(
         Source.RESULTS,
         one.body,
         unmarshal(one.properties),
+        policy,
         exchange=one.exchange,
         routing_key=one.routing_key,
         attempts=one.attempts,
@@ -529,8 +534,8 @@ def _envelope(one: Parked) -> Envelope:
     )
 
 
-async def _take_parked(connection: asyncpg.Connection, limit: int) -> list[Envelope]:
-    return [_envelope(one) for one in await parked_results.take_due(connection, limit)]
+async def _take_parked(policy: SenderPolicy, connection: asyncpg.Connection, limit: int) -> list[Envelope]:
+    return [_envelope(one, policy) for one in await parked_results.take_due(connection, limit)]
 
 
 async def _take_due(connection: asyncpg.Connection, limit: int) -> list[Envelope]:

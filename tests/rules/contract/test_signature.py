@@ -49,7 +49,7 @@ def test_one_good_signature_among_several_of_one_key_is_enough(position: int) ->
         f"t={AT}, kid=new, v1={digest(KEYS['new'])}",
         f"kid=new,v1={digest(KEYS['new'])},t={AT}",
         f"t={AT},kid=new,v1={digest(KEYS['new']).upper()}",
-        f"t={AT},kid=new,v2=something-to-come,v1={digest(KEYS['new'])}",
+        f"t={AT},kid=new,v3=something-to-come,v1={digest(KEYS['new'])}",
         f"t={AT},kid=unknown,v1={'0' * 64},kid=new,v1={digest(KEYS['new'])}",
         f"t=0{AT},kid=new,v1={digest(KEYS['new'], f'0{AT}')}",
     ],
