@@ -7,7 +7,7 @@ ARGS ?=
 JOBS ?= 3
 export KEEP
 
-.PHONY: help env servers browser test rules demo chaos rows faults fuzz bench lint format types imports docs pytest run-servers lock clean compose-env
+.PHONY: help env servers browser prometheus test rules demo chaos rows faults fuzz bench lint format types imports docs pytest run-servers lock clean compose-env
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,7 +52,11 @@ fuzz: env ## Fuzz the parser with atheris, which it installs where there is a wh
 browser: env
 	@$(BIN)/python -m tests.console.chromium
 
-pytest: servers browser ## Run the tests alone, JOBS at a time with servers of their own (JOBS=0 for a few: ARGS="-k name")
+# For the tests of the alarms, which are Prometheus's own.
+prometheus: env
+	@$(BIN)/python -m tests.alarms.prometheus
+
+pytest: servers browser prometheus ## Run the tests alone, JOBS at a time with servers of their own (JOBS=0 for a few: ARGS="-k name")
 	@$(BIN)/pytest $(ROWS:%=--ignore=%) --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: env ## Check style

@@ -20,7 +20,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("schemas", "wallet_worker", "payment_simulator")
 LOCKS = ("requirements.lock", "requirements-client.lock", "requirements-dev.lock", "requirements-build.lock")
-OWN_SERVICES = ("setup", "worker", "console", "simulator")
+OWN_SERVICES = ("setup", "worker", "console", "audit", "simulator")
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_signals_reach_the_program_and_no_shell(dockerfile: list[str], compose: 
         lines = [line for line in dockerfile if line.startswith(instruction)]
         assert lines
         assert all(re.search(r'\["\w', line) for line in lines)
-    for name in ("worker", "console", "simulator"):
+    for name in ("worker", "console", "audit", "simulator"):
         service = compose["services"][name]
         assert not {"/bin/sh", "sh", "bash"} & set(service.get("entrypoint", []))
         assert isinstance(service["command"], list)
@@ -159,7 +159,7 @@ def test_each_service_waits_for_what_it_needs(compose: dict[str, Any]) -> None:
         "postgres": "service_healthy",
         "rabbitmq": "service_healthy",
     }
-    for name in ("worker", "console", "simulator"):
+    for name in ("worker", "console", "audit", "simulator"):
         assert services[name]["depends_on"] == {"setup": {"condition": "service_completed_successfully"}}
     for name in ("postgres", "rabbitmq", "simulator"):
         assert services[name]["healthcheck"]["test"][0] == "CMD"
@@ -193,6 +193,17 @@ def test_whoever_decides_or_predicts_goes_by_the_same_rules(compose: dict[str, A
     for name in ("setup", "worker", "console"):
         assert compose["x-rules"].items() <= compose["services"][name]["environment"].items()
     assert "WALLET_PAYMENT_KEYS" in compose["x-rules"]
+
+
+def test_the_audit_that_the_alarm_is_about_is_started_and_stays_after_a_finding(
+    compose: dict[str, Any],
+) -> None:
+    audit = compose["services"]["audit"]
+
+    assert audit["command"][:3] == ["audit", "--follow", "--metrics-port"]
+    assert int(audit["command"][3]) == audit["environment"]["WALLET_HTTP_PORT"]
+    assert "--linger" not in audit["command"]
+    assert audit["environment"]["WALLET_DATABASE_URL"].startswith("postgresql://console:")
 
 
 def test_a_stopping_worker_has_the_time_to_finish(compose: dict[str, Any]) -> None:

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import math
 import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 
 import asyncpg
@@ -118,7 +120,7 @@ class Following:
 
     async def until(self, name: str, wanted: float) -> None:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while self.value(name) < wanted:  # noqa: ASYNC110 -- a metric sends no signal
+            while math.isnan(self.value(name)) or self.value(name) < wanted:  # noqa: ASYNC110 -- a metric sends no signal
                 await asyncio.sleep(0.01)
 
     async def report(self) -> Report:
@@ -300,7 +302,8 @@ async def test_stopping_during_the_whole_audit_ends_it_at_once_and_nothing_is_kn
 
         assert await follower.ended() is None
     assert not follower.away.is_set()
-    assert follower.value("wallet_audit_checked_timestamp_seconds") == 0
+    assert math.isnan(follower.value("wallet_audit_checked_timestamp_seconds"))
+    assert math.isnan(follower.value("wallet_audit_findings"))
 
 
 async def test_a_table_that_is_locked_is_waited_for() -> None:
@@ -377,16 +380,18 @@ async def metric(port: int, name: str) -> float:
         lines = (await reader.read()).decode().splitlines()
     finally:
         writer.close()
-    return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), 0.0)
+    told = (float(line.rpartition(" ")[2]) for line in lines if line.startswith(f'{name}{{role="audit"}} '))
+    value = next(told, math.nan)
+    return 0.0 if math.isnan(value) else value
 
 
-async def test_the_command_shows_the_metric_for_a_while_and_ends_with_1(
+async def test_the_command_shows_the_metric_until_it_is_stopped_and_ends_with_1(
     clean_url: str, owner: asyncpg.Connection
 ) -> None:
     (port,) = free_ports(1)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "wallet_worker", "audit", "--follow", "--every", "0.1", "--json",
-        "--metrics-port", str(port), "--linger", "60",
+        "--metrics-port", str(port),
         env=os.environ | {"WALLET_DATABASE_URL": clean_url},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -397,6 +402,9 @@ async def test_the_command_shows_the_metric_for_a_while_and_ends_with_1(
         await _line_number_without_a_line(owner)
         while not await metric(port, "wallet_audit_findings"):  # noqa: ASYNC110 -- asked over HTTP
             await asyncio.sleep(0.05)
+        with suppress(TimeoutError):  # longer than it checks
+            await asyncio.wait_for(process.wait(), 1)
+        assert await metric(port, "wallet_audit_findings") == 1
         process.terminate()
         out, _ = await process.communicate()
 

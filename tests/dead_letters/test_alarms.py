@@ -41,7 +41,7 @@ def known() -> dict[str, set[str]]:
     for registry in (metrics.registry, FollowMetrics().registry):
         assert isinstance(registry, CollectorRegistry)
         for collector, names in registry._collector_to_names.items():
-            labels = set(getattr(collector, "_labelnames", ()))
+            labels = {"role", *getattr(collector, "_labelnames", ())}  # the role is added as it is shown
             found |= dict.fromkeys(names, labels)
     return found
 

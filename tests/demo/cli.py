@@ -134,8 +134,8 @@ def tell(options: Options, screen: Screen) -> int:
         screen.show(*report.summary(plan, seen, verdict))
         if options.keep:
             place.note(folder.path, servers, here)
-            keeper, console = _desk(screen, folder, environment)
-            _tell_addresses(screen, here, [*workers, gateway, keeper], console, folder, plan.accounts[0])
+            members, console = _desk(screen, folder, environment)
+            _tell_addresses(screen, here, [*workers, gateway, *members], console, folder, plan.accounts[0])
         else:
             if verdict.exit_status:
                 screen.say("To look into it: the same again with --keep.")
@@ -166,17 +166,18 @@ def _members(
     return workers, gateway
 
 
-def _desk(screen: Screen, folder: Folder, environment: Mapping[str, str]) -> tuple[Member, Console]:
+def _desk(screen: Screen, folder: Folder, environment: Mapping[str, str]) -> tuple[list[Member], Console]:
     """The dead letters are taken in, and operators can look at them: only now, the story has counted them."""
-    keeper_port, console_port = free_ports(2)
+    keeper_port, audit_port, console_port = free_ports(3)
     keeper = processes.keeper(folder, environment=environment, port=keeper_port)
+    audit = processes.audit(folder, environment=environment, port=audit_port)
     console = Console(folder, environment=environment, port=console_port)
-    with _timed(screen, "a keeper and the operators' console are ready"):
-        for member in (keeper, console):
+    with _timed(screen, "a keeper, the audit and the operators' console are ready"):
+        for member in (keeper, audit, console):
             member.launch()
-        for member in (keeper, console):
+        for member in (keeper, audit, console):
             member.wait_until_up()
-    return keeper, console
+    return [keeper, audit], console
 
 
 def _reconcile(seen: Seen, folder: Folder, environment: Mapping[str, str], gateway: Gateway) -> None:

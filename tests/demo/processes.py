@@ -1,4 +1,4 @@
-"""Worker, keeper, console and the simulated gateway, as operators start them; and the command `wallet`, to its end."""
+"""Worker, keeper, audit, console and simulated gateway, as operators start them, and `wallet` run to its end."""
 
 import http.client
 import os
@@ -121,6 +121,18 @@ def keeper(folder: Folder, *, environment: Mapping[str, str], port: int) -> Memb
         environment={**environment, "WALLET_HTTP_HOST": "127.0.0.1", "WALLET_HTTP_PORT": str(port)},
         port=port,
         pages=("/readyz", "/metrics"),
+    )
+
+
+def audit(folder: Folder, *, environment: Mapping[str, str], port: int) -> Member:
+    """Return the audit that goes on, for the alarm about the ledger; not started yet."""
+    return Member(
+        folder,
+        name="audit",
+        arguments=["wallet_worker", "audit", "--follow", "--metrics-port", str(port)],
+        environment=environment,
+        port=port,
+        pages=("/metrics",),
     )
 
 

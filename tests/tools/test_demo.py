@@ -432,7 +432,7 @@ async def test_what_is_kept_works_and_can_be_stopped(environment: dict[str, str]
 
     assert stopped == 0
     assert place.stop_command(folder) in said
-    assert len(kept) == 4  # worker, gateway, keeper, console
+    assert len(kept) == 5  # worker, gateway, keeper, audit, console
     assert not any(is_alive(process) for process in kept)
     assert left_in(scratch) == []
 

@@ -4,6 +4,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from wallet_worker.telemetry.metrics import RoleRegistry
+
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 
 
@@ -68,3 +70,8 @@ class ApiMetrics:
             registry=self.registry,
         )
         self.ready = Gauge("wallet_ready", "1 while the process is ready.", registry=self.registry)
+
+    @property
+    def exposed(self) -> CollectorRegistry:
+        """What `/metrics` shows."""
+        return RoleRegistry(self.registry, "api")

@@ -50,6 +50,7 @@ from wallet_worker.audit.report import (
 from wallet_worker.backoff import Backoff, sleep_unless
 from wallet_worker.store.errors import ConflictError, UnavailableError, translate_errors
 from wallet_worker.store.snapshot import snapshot
+from wallet_worker.telemetry.metrics import UNKNOWN, RoleRegistry
 
 EVERY_SECONDS: Final = 2.0
 PROBED_ACCOUNTS: Final = 10_000  # a look into an index for each
@@ -101,14 +102,21 @@ class FollowMetrics:
         )
         self.findings = Gauge(
             "wallet_audit_findings",
-            "Broken rules that were found. Above zero: call somebody.",
+            "Broken rules that were found, NaN before the first check is complete. Above zero: call somebody.",
             registry=self.registry,
         )
         self.checked_at = Gauge(
             "wallet_audit_checked_timestamp_seconds",
-            "When the last check was complete.",
+            "When the last check was complete, NaN before the first is.",
             registry=self.registry,
         )
+        self.findings.set(UNKNOWN)
+        self.checked_at.set(UNKNOWN)
+
+    @property
+    def exposed(self) -> CollectorRegistry:
+        """What `/metrics` shows."""
+        return RoleRegistry(self.registry, "audit")
 
 
 @dataclass(slots=True)

@@ -25,7 +25,7 @@ from wallet_worker.broker.connection import (
     translate_errors,
 )
 from wallet_worker.telemetry.health import Health
-from wallet_worker.telemetry.metrics import Metrics
+from wallet_worker.telemetry.metrics import ProcessMetrics
 
 WATCH_SECONDS = 10.0
 DEAD_LETTER_QUEUES = (WALLET_DEAD_LETTERS, WALLET_UNROUTED)
@@ -61,7 +61,7 @@ class Consumer:
         prefetch: int,
         on_lost: Callable[[Channel], None],
         health: Health,
-        metrics: Metrics,
+        metrics: ProcessMetrics,
     ) -> None:
         self._part = part
         self._url = url
@@ -175,7 +175,7 @@ class Consumer:
             for queue in queues:
                 async with asyncio.timeout(RPC_SECONDS):
                     answer = await looking.queue_declare(queue, passive=True)
-                self._metrics.queue_depth.labels(queue=queue).set(answer.message_count or 0)
+                self._metrics.saw_queue(queue, answer.message_count or 0)
                 if not answer.consumer_count or queue not in channel.consumers:
                     msg = f"the queue {queue} has no consumer any more"
                     raise ConsumerLostError(msg)
@@ -195,11 +195,12 @@ class Consumer:
                 try:
                     for queue in queues:
                         answer = await looking.queue_declare(queue, passive=True)
-                        self._metrics.queue_depth.labels(queue=queue).set(answer.message_count or 0)
+                        self._metrics.saw_queue(queue, answer.message_count or 0)
                 finally:
                     await looking.close(timeout=CLOSE_SECONDS)
 
     def _lost(self, reason: str) -> None:
+        self._metrics.queues_unknown([*self._handlers, *self._takers])
         if self._health.unready(self._part, reason):
             log.error("consumer.lost", part=self._part, reason=reason)
         elif reason != self._last_reason:

@@ -27,15 +27,21 @@ def audit(
         typer.Option(min=1, max=65_535, help="With --follow: where Prometheus finds wallet_audit_findings."),
     ] = None,
     linger: Annotated[
-        float, typer.Option(min=0, help="With --metrics-port: seconds that a finding stays there to be read.")
-    ] = 30.0,
+        float | None,
+        typer.Option(
+            min=0,
+            help="With --metrics-port: end so many seconds after a finding. By default the process stays until it is "
+            "stopped, so that the alarm stays.",
+        ),
+    ] = None,
     as_json: Json = None,
 ) -> None:
     """Check every line of the ledger against its rules, as one moment saw it, while the wallet works on.
 
     Only WALLET_DATABASE_URL is needed. The database reads every line, about four seconds of one core for a million.
     With --follow it goes on with new lines, their accounts and their orders until a rule is broken, or until Ctrl-C or
-    SIGTERM, and waits for a database that is away. Holds, and orders that have no lines, only a whole check looks at.
+    SIGTERM, and waits for a database that is away. With --metrics-port it stays after a finding, too, until it is
+    stopped. Holds, and orders that have no lines, only a whole check looks at.
 
     Exit status: 0 when everything is in order, 1 when something was found, 3 when the database is away, or --follow was
     stopped before it had checked anything.
@@ -55,7 +61,7 @@ def audit(
 
 
 async def _follow(
-    url: str, shown_max: int, every_seconds: float, metrics_port: int | None, linger_seconds: float
+    url: str, shown_max: int, every_seconds: float, metrics_port: int | None, linger_seconds: float | None
 ) -> "Report | None":
     from prometheus_client import start_http_server
 
@@ -68,7 +74,7 @@ async def _follow(
     signals = FollowMetrics()
     if metrics_port is not None:
         try:
-            start_http_server(metrics_port, registry=signals.registry)
+            start_http_server(metrics_port, registry=signals.exposed)
         except OSError as exc:
             exits.end(
                 Exit.MISUSED, f"the port {metrics_port} for the metrics cannot be opened: {exc.strerror}"
@@ -82,8 +88,13 @@ async def _follow(
         on_away=lambda reason: terminal.print_status(f"waiting for the database: {reason}"),
     )
     if report is not None and not report.clean and metrics_port is not None:
-        terminal.print_status(f"a rule is broken; the metric says so for {linger_seconds:g} s more")
-        await sleep_unless(linger_seconds, stopping)
+        terminal.print_status(
+            f"{report.found.total():,} rules are broken; wallet_audit_findings stays on port {metrics_port}"
+        )
+        if linger_seconds is None:
+            await stopping.wait()
+        else:
+            await sleep_unless(linger_seconds, stopping)
     return report
 
 

@@ -21,6 +21,7 @@ from wallet_worker.broker.connection import CONNECTION_ERRORS, BrokerUnavailable
 from wallet_worker.broker.consumer import Consumer
 from wallet_worker.broker.inbox import ACKNOWLEDGE_SECONDS
 from wallet_worker.broker.queue_depths import Depths
+from wallet_worker.broker.topology import QUEUES
 from wallet_worker.dead_letters.intake.classify import arrival
 from wallet_worker.dead_letters.intake.record import bare, take_in
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
@@ -28,6 +29,7 @@ from wallet_worker.dead_letters.replay.lineage import Lineage
 from wallet_worker.dead_letters.replay.replayer import Replayer, resolve_outcomes
 from wallet_worker.failpoints import Failpoint, failpoint
 from wallet_worker.settings.settings import Settings
+from wallet_worker.store import orders
 from wallet_worker.store.database import Database
 from wallet_worker.store.dead_letters import keepers
 from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE, Arrival
@@ -39,7 +41,7 @@ from wallet_worker.store.errors import (
 )
 from wallet_worker.store.schema_version import current_revision, newest_revision
 from wallet_worker.telemetry.health import Health
-from wallet_worker.telemetry.metrics import Metrics
+from wallet_worker.telemetry.metrics import ProcessMetrics
 
 PREFETCH = 400  # two batches: one in the database, one waiting
 BATCH_MAX = 200
@@ -114,13 +116,14 @@ class Keeper:
     database that is not set up as the wallet needs it.
     """
 
-    def __init__(self, settings: Settings, *, name: str, health: Health, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, *, name: str, health: Health, metrics: ProcessMetrics) -> None:
         amqp = settings.amqp_url.get_secret_value()
         self._name = name
         self._rules, self._keys = settings.rules, settings.keys
         self._health = health
         self._health.expect(_DATABASE, "keeper")
         self._metrics = DeadLetterMetrics(metrics.registry)
+        self._process_metrics = metrics
         self._database = Database(
             settings.database_url.get_secret_value(),
             role=OPERATOR_ROLE,
@@ -264,9 +267,12 @@ class Keeper:
         depths: dict[str, int] = {}
         try:
             depths = await self._depths.look()
+            for queue, messages in depths.items():
+                self._process_metrics.saw_queue(queue, messages)
             said = self._health.reasons.get("keeper", "")
         except BrokerUnavailableError as exc:
             said = str(exc)
+            self._process_metrics.queues_unknown(queue.name for queue in QUEUES)
         async with self._database.transaction() as connection:
             await keepers.say(connection, self._name, said or "at work", depths)
             await keepers.forget(connection)
@@ -274,6 +280,8 @@ class Keeper:
         if begun >= self._look_at:
             async with self._database.connection() as connection:
                 await self._metrics.look(connection)
+                # Also when no worker is there to measure them: then it matters most.
+                self._process_metrics.saw_orders(*await orders.overdue_stats(connection))
             self._look_at = begun + (time.monotonic() - begun) / LOOK_SHARE
         self._metrics.keeper_working.set(int(self._health.is_ready))
         return False
@@ -290,6 +298,7 @@ class Keeper:
                 moved = False
             except Exception as exc:  # noqa: BLE001 -- a task's outermost frame: no letter may end a worker
                 self._metrics.keeper_working.set(0)
+                self._process_metrics.orders_unknown()
                 self._lost(part, exc)
                 await self._database.forget_connections()
                 await pause.wait(stopping)

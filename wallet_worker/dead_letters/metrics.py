@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from wallet_worker.dead_letters.intake.record import TakenIn
 from wallet_worker.dead_letters.model.states import LetterState
 from wallet_worker.store.dead_letters import letters, replays
+from wallet_worker.telemetry.metrics import UNKNOWN
 
 FRESH_WINDOW: Final = timedelta(days=1)
 """A group is new if it had no letter in the window before this one."""
@@ -81,6 +82,8 @@ class DeadLetterMetrics:
             "1 while this keeper can take letters in: it has a broker and a database.",
             registry=registry,
         )
+        for gauge in (self.oldest_seconds, self.without_outcome_seconds, self.still_seconds):
+            gauge.set(UNKNOWN)  # until the database was asked
         for outcome in ("resolved", "refused", "failed"):
             self.replays.labels(outcome=outcome)
         for how in ("stopped", "paused"):

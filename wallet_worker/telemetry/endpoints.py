@@ -17,10 +17,13 @@ from wallet_worker.telemetry.health import Health
 
 
 class Watched(Protocol):
-    """Metrics in a registry of their own, one of which says whether the process is ready."""
+    """Metrics of a process, one of which says whether it is ready."""
 
-    registry: CollectorRegistry
     ready: Gauge
+
+    @property
+    def exposed(self) -> CollectorRegistry:
+        """What `/metrics` shows, with the role of the process on each sample."""
 
 
 class Server(uvicorn.Server):
@@ -51,7 +54,7 @@ def server(host: str, port: int, health: Health, metrics: Watched) -> Server:
 
     def show_metrics(_: Request) -> Response:
         metrics.ready.set(int(health.is_ready))
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(metrics.exposed), media_type=CONTENT_TYPE_LATEST)
 
     app = Starlette(
         routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", show_metrics)]

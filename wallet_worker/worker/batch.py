@@ -418,12 +418,13 @@ class BatchProcessor:
                 pass
 
     async def _update_gauges(self) -> None:
-        """Let the metrics say how the orders stand that wait; if the database is away, they say what they said."""
-        with suppress(UnavailableError, ConflictError), waited_for():
-            async with self._database.connection() as connection:
-                overdue, oldest_seconds = await orders.overdue_stats(connection)
-            self._metrics.orders_overdue.set(overdue)
-            self._metrics.payouts_oldest_seconds.set(oldest_seconds)
+        """Update the gauges of the orders that wait: not known, while the database is away."""
+        try:
+            with waited_for():
+                async with self._database.connection() as connection:
+                    self._metrics.saw_orders(*await orders.overdue_stats(connection))
+        except (UnavailableError, ConflictError):
+            self._metrics.orders_unknown()
 
     async def _sweep_some(self, take: TakeDue, limit: int) -> int:
         """Apply what is due; return how many were taken."""

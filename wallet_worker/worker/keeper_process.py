@@ -17,7 +17,7 @@ from wallet_worker.settings.settings import Settings
 from wallet_worker.store.errors import InvariantBrokenError
 from wallet_worker.telemetry import endpoints
 from wallet_worker.telemetry.health import Health
-from wallet_worker.telemetry.metrics import Metrics
+from wallet_worker.telemetry.metrics import ProcessMetrics
 from wallet_worker.worker.app import CannotStartError, flatten, serve
 
 log = structlog.get_logger(__name__)
@@ -50,7 +50,7 @@ async def _main(settings: Settings) -> int:
 async def _keep(settings: Settings, stopping: asyncio.Event) -> None:
     name = f"{version('wallet-worker')} {socket.gethostname()}:{os.getpid()}"
     log.info("keeper.starting", keeper=name)
-    health, metrics = Health(), Metrics()
+    health, metrics = Health(), ProcessMetrics("keeper")
     keeper = Keeper(settings, name=name, health=health, metrics=metrics)
     web = endpoints.server(settings.http_host, settings.http_port, health, metrics)
     async with asyncio.TaskGroup() as group:

@@ -144,9 +144,13 @@ class Outbox:
 
         async def relay_and_measure() -> None:
             nonlocal taken
-            taken = await self._relay_some()
-            async with self._database.connection() as connection:
-                waiting, oldest_seconds = await outbox.overdue(connection)
+            try:
+                taken = await self._relay_some()
+                async with self._database.connection() as connection:
+                    waiting, oldest_seconds = await outbox.overdue(connection)
+            except StoreError:
+                self._metrics.outbox_unknown()
+                raise
             self._metrics.outbox_overdue.set(waiting)
             self._metrics.outbox_oldest_seconds.set(oldest_seconds)
 
