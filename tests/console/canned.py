@@ -14,6 +14,7 @@ from wallet_worker.dead_letters.model.audit_log import AuditPage, AuditRow
 from wallet_worker.dead_letters.model.errors import NotAllowedError, NotFoundError
 from wallet_worker.dead_letters.model.filters import AuditFilter, Filter
 from wallet_worker.dead_letters.model.letters import (
+    PAGE_LETTERS,
     Attempt,
     Group,
     LedgerView,
@@ -34,7 +35,7 @@ from wallet_worker.dead_letters.model.states import (
     PlanState,
     ReplayState,
 )
-from wallet_worker.dead_letters.operations import PAGE_LETTERS, DeadLetterDesk
+from wallet_worker.dead_letters.operations import DeadLetterDesk
 from wallet_worker.settings.operators import Role
 from wallet_worker.store.database import READONLY_ROLE, Database
 

@@ -13,6 +13,7 @@ from wallet_worker.dead_letters.model.letters import Attempt, LedgerView, Letter
 from wallet_worker.dead_letters.model.predictions import PredictedOutcome, Prediction
 from wallet_worker.dead_letters.model.states import LetterState
 from wallet_worker.settings.operators import Role
+from wallet_worker.store.dead_letters.letters import LetterRow
 
 VERA, OTTO = Actor("vera", Role.VIEWER, "tests"), Actor("otto", Role.OPERATOR, "tests")
 WHO = "alice@example.com"
@@ -94,27 +95,27 @@ def test_headers_that_quote_the_sender_are_masked_and_their_names_too() -> None:
 
 @pytest.mark.need(13)
 def test_a_line_of_a_list_says_what_its_code_means_and_not_what_the_message_said() -> None:
-    row = {
-        "letter_id": 1,
-        "state": LetterState.WAITING,
-        "reason": "MALFORMED",
-        "detail": f"{WHO}: no such field",
-        "source": "wallet.commands",
-        "message_type": WHO,
-        "serial_no": "R-1",
-        "user_id": "somebody-real",
-        "attempts": 1,
-        "replays": 0,
-        "first_seen": NOW,
-        "arrived_at": NOW,
-        "updated_at": NOW,
-    }
+    row = LetterRow(
+        letter_id=1,
+        state=LetterState.WAITING,
+        reason="MALFORMED",
+        detail=f"{WHO}: no such field",
+        source="wallet.commands",
+        message_type=WHO,
+        serial_no="R-1",
+        user_id="somebody-real",
+        attempts=1,
+        replays=0,
+        first_seen=NOW,
+        arrived_at=NOW,
+        updated_at=NOW,
+    )
 
-    seen = views.line(row, VERA)  # type: ignore[arg-type]
+    seen = views.line(row, VERA)
 
     assert "alice" not in repr(seen)
     assert "does not match the schema of its type" in seen.detail
-    assert views.line(row, OTTO).detail == row["detail"]  # type: ignore[arg-type]
+    assert views.line(row, OTTO).detail == row.detail
 
 
 @pytest.mark.need(13)
@@ -135,15 +136,13 @@ def test_attempts_and_the_prediction_say_what_their_code_means() -> None:
 
 @pytest.mark.need(13)
 def test_an_edit_shows_a_viewer_which_known_fields_change() -> None:
-    said = json.dumps(
-        [
-            {"field": "amount", "before": "1.0", "after": "1.00"},
-            {"field": WHO, "before": WHO, "after": None},
-            {"field": "(the whole message)", "before": None, "after": WHO},
-        ]
-    )
+    changes: list[dict[str, str | None]] = [
+        {"field": "amount", "before": "1.0", "after": "1.00"},
+        {"field": WHO, "before": WHO, "after": None},
+        {"field": "(the whole message)", "before": None, "after": WHO},
+    ]
 
-    seen = views.differences(said, VERA)
+    seen = views.differences(changes, VERA)
 
     assert (seen[0].field, seen[0].before, seen[0].after) == ("amount", "1.0", "1.00")
     assert "alice" not in repr(seen)

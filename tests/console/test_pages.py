@@ -26,6 +26,7 @@ from wallet_worker.dead_letters.model.predictions import PredictedOutcome, Predi
 from wallet_worker.dead_letters.model.states import Action, LetterState, PlanState
 from wallet_worker.settings.operators import Role
 from wallet_worker.store.errors import ConflictError, InvariantBrokenError, UnavailableError
+from wallet_worker.store.payment_results import GatewayResult
 
 PAGES = (
     "/",
@@ -89,7 +90,11 @@ def hostile(stage: Stage) -> Stage:
     truth = replace(
         detail.truth,
         outcome=MappingProxyType({"status": readable, "code": readable}),
-        results=({"status": readable},),
+        results=(
+            GatewayResult(
+                readable, readable, readable, readable, readable, canned.NOW, canned.NOW, readable, readable
+            ),
+        ),
     )
     prediction = Prediction(PredictedOutcome.WOULD_DEAD_LETTER, readable, readable)
     stage.operations.lines = (line,)

@@ -23,6 +23,7 @@ from wallet_worker.dead_letters.model.filters import Filter
 from wallet_worker.dead_letters.model.states import Action
 from wallet_worker.dead_letters.operations import DeadLetterDesk
 from wallet_worker.dead_letters.replay.lineage import Lineage
+from wallet_worker.dead_letters.replay.predict import Predictor
 from wallet_worker.settings.operators import ApprovalLimits, Role
 from wallet_worker.store.database import Database
 from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE, Arrival
@@ -31,7 +32,7 @@ VERA = Actor("vera", Role.VIEWER, "tests")
 OTTO = Actor("otto", Role.OPERATOR, "tests")
 OLGA = Actor("olga", Role.OPERATOR, "tests")
 ANNA = Actor("anna", Role.APPROVER, "tests")
-VERSIONS = Lineage(Policy(), KEYS)
+LINEAGE = Lineage(Predictor(Policy(), KEYS))
 NOWHERE = "amqp://nobody@127.0.0.1:1/"
 
 

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 import wallet_worker
-from tests.dead_letters.conftest import ANNA, NOWHERE, OTTO, VERSIONS, Desk, Wallet
+from tests.dead_letters.conftest import ANNA, LINEAGE, NOWHERE, OTTO, Desk, Wallet
 from tests.dead_letters.letters import arrived, headers
 from tests.journeys.messages import encoded, open_account, recharge, result
 from tests.workers import WorkerProcess, until
@@ -161,7 +161,7 @@ async def test_an_operation_that_stops_by_itself_is_counted_once(desk: Desk) -> 
         WHERE position = 0
         """
     )
-    replayer = Replayer(desk.database, NOWHERE, metrics, VERSIONS)
+    replayer = Replayer(desk.database, NOWHERE, metrics, LINEAGE)
 
     await replayer.step()
     await replayer.step()

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from prometheus_client import CollectorRegistry
 
-from tests.dead_letters.conftest import ANNA, NOWHERE, OTTO, VERSIONS, Desk, Wallet
+from tests.dead_letters.conftest import ANNA, LINEAGE, NOWHERE, OTTO, Desk, Wallet
 from tests.dead_letters.letters import arrived, headers
 from tests.journeys.messages import Json, encoded, fresh, open_account, recharge
 from tests.workers import KEYS
@@ -18,7 +18,8 @@ from wallet_worker.dead_letters.model.filters import Filter
 from wallet_worker.dead_letters.model.letters import Replay
 from wallet_worker.dead_letters.model.plans import Operation
 from wallet_worker.dead_letters.model.states import Action, LetterState, OperationState, ReplayState
-from wallet_worker.dead_letters.replay.replayer import Replayer, resolve_outcomes
+from wallet_worker.dead_letters.replay.outcomes import resolve_outcomes
+from wallet_worker.dead_letters.replay.replayer import Replayer
 from wallet_worker.store.dead_letters import replays
 from wallet_worker.store.dead_letters.replays import PublishFailure, ReplayEnd
 
@@ -317,12 +318,12 @@ async def test_what_may_be_on_its_way_goes_on_to_its_outcome_when_it_is_stopped(
     assert [await desk.state(one) for one in (out, kept)] == ["replaying", "waiting"]
     async with desk.database.transaction() as connection:
         assert await replays.begin(connection, [ids[kept]]) == set()
-    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), VERSIONS).step()
+    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), LINEAGE).step()
     after = await desk.operations.operation(OTTO, operation.operation_id)
     assert (after.state, after.ordered, after.published, after.cancelled) == (OperationState.STOPPED, 0, 1, 1)
     assert after.ended_at is None
     await resolved(desk, ids[out])
-    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), VERSIONS).step()
+    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), LINEAGE).step()
     assert (await desk.operations.operation(OTTO, operation.operation_id)).ended_at is not None
 
 
@@ -352,7 +353,7 @@ async def test_an_operation_says_how_many_were_given_up(desk: Desk) -> None:
     async with desk.database.transaction() as connection:
         await replays.end(connection, [ReplayEnd(ended[1], ReplayState.RESOLVED, "OK")], await now(desk))
 
-    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), VERSIONS).step()
+    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), LINEAGE).step()
 
     after = await desk.operations.operation(OTTO, operation.operation_id)
     assert (after.state, after.standing) == ("done", "done; 1 given up without an outcome")
@@ -370,7 +371,7 @@ async def test_a_request_that_was_sent_perhaps_goes_on_to_its_outcome_though_its
             await replays.begin(connection, [(await only_replay(desk, letter_id)).replay_id])
     await desk.owner.execute("UPDATE dead_letters SET source = 'payment.requests'")
 
-    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), VERSIONS).step()
+    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), LINEAGE).step()
 
     assert (await only_replay(desk, letter_id)).state == state
 

@@ -11,7 +11,7 @@ import pytest
 from pamqp.common import FieldValue
 from prometheus_client import CollectorRegistry
 
-from tests.dead_letters.conftest import ANNA, OTTO, VERSIONS, Desk, a_desk
+from tests.dead_letters.conftest import ANNA, LINEAGE, OTTO, Desk, a_desk
 from tests.dead_letters.letters import arrived, headers
 from tests.journeys.messages import open_account
 from tests.servers import Servers
@@ -65,7 +65,7 @@ async def desk(servers: Servers, database_url: str) -> AsyncIterator[Publishing]
     async with servers.vhost() as amqp_url, a_desk(database_url) as made:
         await topology.apply(amqp_url)
         metrics = DeadLetterMetrics(CollectorRegistry())
-        replayer = Replayer(made.database, amqp_url, metrics, VERSIONS)
+        replayer = Replayer(made.database, amqp_url, metrics, LINEAGE)
         try:
             yield Publishing(made.database, made.operations, made.owner, replayer=replayer, metrics=metrics)
         finally:

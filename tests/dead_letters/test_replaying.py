@@ -337,7 +337,7 @@ async def test_the_business_truth_stands_beside_and_the_prediction_is_right(wall
     assert (found.truth.order.status, found.truth.order.amount) == ("pending", "100.00")
     assert found.truth.account is not None
     assert (found.truth.account.user_id, found.truth.account.balance) == (user, "0.00")
-    assert [(one["amount"], one["code"]) for one in found.truth.results] == [("99.00", "AMOUNT_MISMATCH")]
+    assert [(result.amount, result.code) for result in found.truth.results] == [("99.00", "AMOUNT_MISMATCH")]
     seen_by_viewer = await wallet.operations.letter(VERA, letter_id)
     assert user not in repr(seen_by_viewer)
 

@@ -8,15 +8,14 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from tests.dead_letters.conftest import ANNA, NOWHERE, OTTO, VERSIONS, Desk
+from tests.dead_letters.conftest import ANNA, LINEAGE, NOWHERE, OTTO, Desk
 from tests.dead_letters.letters import arrived, headers
 from tests.journeys.messages import Json, encoded, open_account
 from tests.workers import until
 from wallet_schemas.fingerprint import canonical, fingerprint
 from wallet_schemas.fingerprint import content as content_of
-from wallet_worker.dead_letters import operations
 from wallet_worker.dead_letters.desk import executing
-from wallet_worker.dead_letters.desk.edits import edited as read_command
+from wallet_worker.dead_letters.desk.edits import parse_edit
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
 from wallet_worker.dead_letters.model.errors import InvalidEditError, NotPossibleError, StaleError
 from wallet_worker.dead_letters.model.filters import Filter
@@ -75,7 +74,7 @@ async def sent_and_back(desk: Desk, letter_id: int) -> int:
 
 async def applied(desk: Desk, content: Json, status: str = "applied", code: str = "OK") -> None:
     """Have a command its outcome, as if it had come straight to a worker."""
-    message = read_command(encoded(content))
+    message = parse_edit(encoded(content))
     await desk.owner.execute(
         """
         INSERT INTO commands (serial_no, command_type, fingerprint, content, status, code, result, created_at)
@@ -91,7 +90,7 @@ async def applied(desk: Desk, content: Json, status: str = "applied", code: str 
 
 async def keeper_step(desk: Desk) -> None:
     """Have a keeper publish what it can, without a broker."""
-    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), VERSIONS).step()
+    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), LINEAGE).step()
 
 
 @pytest.mark.need(11)
@@ -368,7 +367,7 @@ class Halted:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.is_there, self.may_go = asyncio.Event(), asyncio.Event()
         self._carry_out = executing.apply_plan
-        monkeypatch.setattr(operations, "apply_plan", self._halting)
+        monkeypatch.setattr(executing, "apply_plan", self._halting)
 
     async def _halting(self, *said: Any) -> None:
         if not self.is_there.is_set():

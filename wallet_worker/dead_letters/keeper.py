@@ -26,7 +26,9 @@ from wallet_worker.dead_letters.intake.classify import arrival
 from wallet_worker.dead_letters.intake.record import bare, take_in
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
 from wallet_worker.dead_letters.replay.lineage import Lineage
-from wallet_worker.dead_letters.replay.replayer import Replayer, resolve_outcomes
+from wallet_worker.dead_letters.replay.outcomes import resolve_outcomes
+from wallet_worker.dead_letters.replay.predict import Predictor
+from wallet_worker.dead_letters.replay.replayer import Replayer
 from wallet_worker.failpoints import Failpoint, failpoint
 from wallet_worker.settings.settings import Settings
 from wallet_worker.store import orders
@@ -130,7 +132,9 @@ class Keeper:
             application="wallet keeper",
             size_max=4,
         )
-        self._replayer = Replayer(self._database, amqp, self._metrics, Lineage(self._rules, self._keys))
+        self._replayer = Replayer(
+            self._database, amqp, self._metrics, Lineage(Predictor(self._rules, self._keys))
+        )
         self._depths = Depths(amqp)
         self._look_at = 0.0
         self._waiting = _Waiting()

@@ -100,16 +100,16 @@ class DeadLetterMetrics:
 
     async def look(self, connection: asyncpg.Connection) -> None:
         """Have the gauges show what the database holds now."""
-        found = {row["state"]: row for row in await letters.states(connection)}
+        found = {row.state: row for row in await letters.states(connection)}
         for state in LetterState:
-            self.letters.labels(state=state.value).set(found[state]["letters"] if state in found else 0)
+            self.letters.labels(state=state.value).set(found[state].letters if state in found else 0)
         waiting = found.get(LetterState.WAITING)
-        age = datetime.now(UTC) - waiting["oldest"] if waiting else timedelta()
+        age = datetime.now(UTC) - waiting.oldest if waiting else timedelta()
         self.oldest_seconds.set(max(age.total_seconds(), 0))
         waits = await replays.waits(connection)
-        self.without_outcome_seconds.set(waits["without_outcome"])
-        self.still_seconds.set(waits["still"])
-        for row in await letters.fresh_groups(connection, FRESH_WINDOW):
-            names = {"reason": row["reason"], "source": row["source"]}
-            self.groups.labels(**names).set(row["waiting"])
-            self.group_new.labels(**names).set(int(row["since"] is not None and not row["is_old"]))
+        self.without_outcome_seconds.set(waits.without_outcome_seconds)
+        self.still_seconds.set(waits.still_seconds)
+        for row in await letters.group_ages(connection, FRESH_WINDOW):
+            names = {"reason": row.reason, "source": row.source}
+            self.groups.labels(**names).set(row.waiting)
+            self.group_new.labels(**names).set(int(row.since is not None and not row.is_old))

@@ -1,6 +1,8 @@
 """The table `payment_results`: what the gateway said, each different thing once, and what came of it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 import asyncpg
 
@@ -36,3 +38,36 @@ async def insert(connection: asyncpg.Connection, receipts: Sequence[StoredResult
         [receipt.processing.value for receipt in receipts],
         [receipt.code.value for receipt in receipts],
     )
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayResult:
+    """One result that the gateway reported of an order, and what came of it."""
+
+    status: str
+    amount: str
+    """In major units, as on the wire."""
+    currency: str
+    gateway_ref: str
+    reason: str | None
+    occurred_at: datetime
+    received_at: datetime
+    processing: str
+    """Whether it was applied, repeated, rejected …"""
+    code: str
+
+
+_OF_ORDER = """
+SELECT status, amount, currency, gateway_ref, reason, occurred_at, received_at, processing, code
+FROM payment_results
+WHERE payment_order_no = $1
+ORDER BY received_at, gateway_ref
+LIMIT $2
+"""
+
+
+async def of_order(
+    connection: asyncpg.Connection, payment_order_no: str, *, limit: int | None = None
+) -> list[GatewayResult]:
+    """Return the different results of an order, in the order in which they were received: all, or `limit`."""
+    return [GatewayResult(**row) for row in await connection.fetch(_OF_ORDER, payment_order_no, limit)]

@@ -159,7 +159,7 @@ def _tell_truth(found: LetterDetail) -> None:
             )
         )
     rows += [
-        ("gateway", f"{one['status']} {one['amount']} {one['currency']}, {one['gateway_ref']}: {one['code']}")
+        ("gateway", f"{one.status} {one.amount} {one.currency}, {one.gateway_ref}: {one.code}")
         for one in truth.results
     ]
     terminal.tell_pairs("what the wallet knows", rows or [("", "nothing under this number")])

@@ -12,9 +12,8 @@ from wallet_worker.console.request import Form, PageContext, letter_id
 from wallet_worker.dead_letters.model.errors import NotAllowedError
 from wallet_worker.dead_letters.model.filters import AuditFilter, Filter
 from wallet_worker.dead_letters.model.json import document
-from wallet_worker.dead_letters.model.letters import LetterContent
+from wallet_worker.dead_letters.model.letters import PAGE_LETTERS, PAGE_LETTERS_MAX, LetterContent
 from wallet_worker.dead_letters.model.states import LetterState
-from wallet_worker.dead_letters.operations import PAGE_LETTERS, PAGE_LETTERS_MAX
 from wallet_worker.dead_letters.reasons import REASONS
 
 HISTORY_ROWS = 200

@@ -1,4 +1,4 @@
-"""What operators say and look for, as the database can take it."""
+"""What operators type and search for: validated, and as PostgreSQL can store and compare it."""
 
 from dataclasses import fields
 from typing import Final
@@ -16,7 +16,7 @@ RATE_MAX: Final = 10_000
 
 
 def validate_reason(text: str) -> str:
-    """Return why somebody does something; raises NotPossibleError if that says nothing, or a novel."""
+    """Return the reason of an action as it is stored; raises NotPossibleError if it is empty or too long."""
     text = storable_text(text)
     if not text or len(text) > _REASON_MAX:
         msg = f"say why, in 1 to {_REASON_MAX:,} characters"
@@ -25,12 +25,12 @@ def validate_reason(text: str) -> str:
 
 
 def storable_text(text: str) -> str:
-    """Return a person's text as PostgreSQL can keep it."""
+    """Return a person's text as PostgreSQL can store it."""
     return masking.readable(text).replace("\0", "\ufffd").strip()
 
 
 def validate_pace(pace: ReplayPace) -> ReplayPace:
-    """Return a pace that is one; raises NotPossibleError."""
+    """Return a pace whose numbers are in range; raises NotPossibleError."""
     if pace.canary < 0 or not RATE_MIN <= pace.rate_per_second <= RATE_MAX or not 0 < pace.stop_ratio <= 1:
         msg = (
             f"a canary is 0 or more, a rate is from {RATE_MIN} to {RATE_MAX:,} a second, a ratio is above 0 and at "
@@ -41,33 +41,33 @@ def validate_pace(pace: ReplayPace) -> ReplayPace:
 
 
 def normalise_token(text: str) -> str:
-    """Return a token as it was given out, however it was copied; empty if it can be none."""
+    """Return a token without the spaces and capitals that it was copied with; empty if it cannot be a token."""
     return text.strip().lower()[:64] if text.isascii() and "\0" not in text else ""
 
 
-def fits(which: Filter) -> letters_table.RowFilter:
-    """Return what letters must be."""
+def to_row_filter(which: Filter) -> letters_table.RowFilter:
+    """Return the filter as the table of letters takes it."""
     return letters_table.RowFilter(
         states=[state.value for state in which.states] or None,
-        reason=_asked(which.reason),
-        source=_asked(which.source),
-        message_type=_asked(which.message_type),
-        serial_no=_asked(which.serial_no),
-        user_id=_asked(which.user_id),
+        reason=_searchable(which.reason),
+        source=_searchable(which.source),
+        message_type=_searchable(which.message_type),
+        serial_no=_searchable(which.serial_no),
+        user_id=_searchable(which.user_id),
         since=which.since,
         until=which.until,
         ids=list(which.ids) or None,
         seen_up_to=which.seen_up_to,
-        gateway_ref=_asked(which.gateway_ref),
+        gateway_ref=_searchable(which.gateway_ref),
         order_id=which.order_id,
     )
 
 
-def audit_fits(which: AuditFilter) -> audit_table.Fits:
-    """Return what rows of the audit must be."""
-    return audit_table.Fits(
-        actor=_asked(which.actor),
-        action=_asked(which.action),
+def to_audit_row_filter(which: AuditFilter) -> audit_table.AuditRowFilter:
+    """Return the filter as the table of the audit log takes it."""
+    return audit_table.AuditRowFilter(
+        actor=_searchable(which.actor),
+        action=_searchable(which.action),
         letter_id=which.letter_id,
         operation_id=which.operation_id,
         since=which.since,
@@ -76,11 +76,11 @@ def audit_fits(which: AuditFilter) -> audit_table.Fits:
 
 
 def audit_query(which: AuditFilter) -> dict[str, str]:
-    """Return what was asked of the audit, as names and texts, for the audit itself."""
-    said = {one.name: getattr(which, one.name) for one in fields(which)}
-    return {name: storable_text(str(value)) for name, value in said.items() if value is not None}
+    """Return the filter as names and texts, for the audit log itself."""
+    given = {field.name: getattr(which, field.name) for field in fields(which)}
+    return {name: storable_text(str(value)) for name, value in given.items() if value is not None}
 
 
-def _asked(text: str | None) -> str | None:
-    """Return what somebody looks for, as PostgreSQL can compare it; nothing can fit NUL, which it keeps in no text."""
+def _searchable(text: str | None) -> str | None:
+    """Return a search text as PostgreSQL can compare it. No stored text contains NUL: a search for it finds nothing."""
     return None if text is None else masking.readable(text).replace("\0", "\ufffd")

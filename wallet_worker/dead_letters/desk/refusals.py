@@ -17,6 +17,8 @@ from wallet_worker.dead_letters.model.states import ACTS_ON, Action, LetterState
 from wallet_worker.settings.operators import Role
 from wallet_worker.store.dead_letters import letters as letters_table
 from wallet_worker.store.dead_letters import replays as replays_table
+from wallet_worker.store.dead_letters.letters import LetterStatus
+from wallet_worker.store.dead_letters.replays import OutstandingReplay
 
 
 def require_role(actor: Actor, role: Role) -> None:
@@ -49,7 +51,7 @@ async def explain_empty(
     connection: asyncpg.Connection,
     action: Action,
     which: Filter,
-    found: Sequence[asyncpg.Record],
+    found: Sequence[LetterStatus],
     nowhere: Sequence[Prediction] = (),
 ) -> str:
     """Return why an action finds no letter."""
@@ -57,16 +59,16 @@ async def explain_empty(
         return f"there is no dead letter {which.ids[0]}" if len(which.ids) == 1 else "no letter fits"
     if len(found) == 1:
         (letter,) = found
-        for row in await replays_table.outstanding(connection, [letter["letter_id"]]):
+        for row in await replays_table.outstanding(connection, [letter.letter_id]):
             return _said_of_outstanding(row)
-        if LetterState(letter["state"]) in ACTS_ON[action] and action is not Action.RESTORE:
+        if LetterState(letter.state) in ACTS_ON[action] and action is not Action.RESTORE:
             return (
-                f"letter {letter['letter_id']} was replayed {letter['replays']} times and is not replayed any more"
+                f"letter {letter.letter_id} was replayed {letter.replays} times and is not replayed any more"
                 if not nowhere
-                else f"letter {letter['letter_id']} {nowhere[0].label}"
+                else f"letter {letter.letter_id} {nowhere[0].label}"
             )
-        return f"letter {letter['letter_id']} is {letter['state']}: there is nothing to {action}"
-    states = Counter(row["state"] for row in found)
+        return f"letter {letter.letter_id} is {letter.state}: there is nothing to {action}"
+    states = Counter(row.state for row in found)
     said = ", ".join(f"{count:,} {state}" for state, count in states.most_common())
     return f"none of the {len(found):,} letters that fit can be {_DONE[action]}: {said}"
 
@@ -84,13 +86,13 @@ async def explain_stale(connection: asyncpg.Connection, lost: Sequence[int]) -> 
     for row in await replays_table.outstanding(connection, lost):
         return f"{_said_of_outstanding(row)}. {len(lost):,} letters have changed since: plan again."
     rows = await letters_table.page(connection, letters_table.RowFilter(ids=lost[:1]), after=None, limit=1)
-    state = rows[0]["state"] if rows else "gone"
+    state = rows[0].state if rows else "gone"
     return f"letter {lost[0]} is {state} now; {len(lost):,} letters have changed since: plan again"
 
 
-def _said_of_outstanding(row: asyncpg.Record) -> str:
-    when = f"{row['ordered_at'].astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
+def _said_of_outstanding(row: OutstandingReplay) -> str:
+    when = f"{row.ordered_at.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
     return (
-        f"letter {row['letter_id']} is being replayed already: {row['actor']} ordered it at {when} "
-        f"(operation {row['operation_id']})"
+        f"letter {row.letter_id} is being replayed already: {row.actor} ordered it at {when} "
+        f"(operation {row.operation_id})"
     )

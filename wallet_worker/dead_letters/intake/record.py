@@ -71,11 +71,11 @@ async def _claims(connection: asyncpg.Connection, arrivals: Sequence[Arrival]) -
         return {}
     found = await replays.claimed(connection, said)
     return {
-        one.key: _Claim(one.replay_id, row["letter_id"], row["is_edit"])
+        one.key: _Claim(one.replay_id, row.letter_id, row.is_edit)
         for one in arrivals
         if one.replay_id is not None
         and (row := found.get(one.replay_id)) is not None
-        and row["body_digest"] == one.body_digest
+        and row.body_digest == one.body_digest
     }
 
 
@@ -129,7 +129,7 @@ async def _fail_replays(
         )
         for one in back
     }
-    ended = {row["replay_id"]: row for row in await replays.came_back(connection, list(ends.values()), now)}
+    ended = {row.replay_id: row for row in await replays.came_back(connection, list(ends.values()), now)}
     first: dict[int, Arrival] = {}
     late: dict[int, Arrival] = {}
     for one in back:
@@ -141,7 +141,7 @@ async def _fail_replays(
     await _reopen(connection, [letter_id for letter_id in late if letter_id not in first], now)
     await letters.came_back(connection, list((late | first).items()), now)
     deeds = [
-        AuditEntry(KEEPER, KEEPER, "", "replay failed", row["code"], row["letter_id"], row["operation_id"])
+        AuditEntry(KEEPER, KEEPER, "", "replay failed", row.code, row.letter_id, row.operation_id)
         for row in ended.values()
     ]
     if deeds:

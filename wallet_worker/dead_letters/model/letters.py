@@ -7,7 +7,7 @@ untrusted text: whoever shows them escapes them.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from wallet_schemas.events import AccountView, OrderView
@@ -15,6 +15,10 @@ from wallet_worker.dead_letters.model.audit_log import AuditRow
 from wallet_worker.dead_letters.model.filters import Filter
 from wallet_worker.dead_letters.model.predictions import Prediction
 from wallet_worker.dead_letters.model.states import LetterState, ReplayState
+from wallet_worker.store.payment_results import GatewayResult
+
+PAGE_LETTERS: Final = 50
+PAGE_LETTERS_MAX: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +120,8 @@ class LedgerView:
     """The stored outcome of the serial number, as on the wire."""
     order: OrderView | None
     account: AccountView | None
-    results: tuple[Mapping[str, Any], ...]
-    """What the gateway has said of the order: status, amount, currency, gateway_ref, processing, code, times."""
+    results: tuple[GatewayResult, ...]
+    """What the gateway reported of the order, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
+from uuid import UUID
 
 import asyncpg
 
@@ -55,6 +56,67 @@ class Replayable:
     source: str
     body: bytes
     properties: bytes
+
+
+class StoredMessage(Protocol):
+    """A message in the database, of a letter or of a replay, that a replay publishes or has published."""
+
+    @property
+    def key(self) -> int | UUID:
+        """The letter whose own message it is, or the edit that sends it instead."""
+
+    @property
+    def source(self) -> str:
+        """The queue that it came from."""
+
+    @property
+    def exchange(self) -> str | None:
+        """Where a replay is published; absent if unknown."""
+
+    @property
+    def body(self) -> bytes:
+        """The payload; after one byte more than a message may have it may be cut."""
+
+    @property
+    def properties(self) -> bytes:
+        """The AMQP properties as bytes of the wire."""
+
+
+class Predictor:
+    """Says what messages would do now. `rules` and `keys` are the worker's own.
+
+    A predictor that remembers predicts each message once. It is for one snapshot or transaction, and for questions
+    whose answers may all be of the same moment. An edit's checks must see what was committed between them: their
+    predictor does not remember.
+    """
+
+    def __init__(self, rules: Policy, keys: Mapping[str, str], *, remembers: bool = False) -> None:
+        self._rules = rules
+        self._keys = keys
+        self._remembered: dict[int | UUID, Prediction] | None = {} if remembers else None
+
+    async def predict(
+        self, connection: asyncpg.Connection, messages: Sequence[StoredMessage]
+    ) -> list[Prediction]:
+        """Return, for each message alone, what its replay would do now, from the caller's snapshot or transaction."""
+        if self._remembered is None:
+            return await self.predict_new(connection, [_replayable(message) for message in messages])
+        new = {message.key: message for message in messages if message.key not in self._remembered}
+        predictions = await self.predict_new(connection, [_replayable(message) for message in new.values()])
+        self._remembered.update(zip(new, predictions, strict=True))
+        return [self._remembered[message.key] for message in messages]
+
+    async def predict_new(
+        self, connection: asyncpg.Connection, messages: Sequence[Replayable]
+    ) -> list[Prediction]:
+        """Return the same for messages that are not in the database, such as a new message of an edit."""
+        return await predict(connection, messages, self._rules, self._keys) if messages else []
+
+
+def _replayable(message: StoredMessage) -> Replayable:
+    # Without an exchange it goes nowhere, whatever it says of itself.
+    source = message.source if message.exchange is not None else ""
+    return Replayable(source, message.body, message.properties)
 
 
 async def predict(

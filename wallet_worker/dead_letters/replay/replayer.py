@@ -9,8 +9,7 @@ was not back for a while; and has failed all the same when it is back later.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -31,23 +30,23 @@ from wallet_worker.broker.connection import (
     open_channel,
     translate_errors,
 )
-from wallet_worker.core.context import Policy
-from wallet_worker.dead_letters.desk.executing import cancel_unpublished
 from wallet_worker.dead_letters.intake.classify import SOURCES
-from wallet_worker.dead_letters.intake.record import KEEPER
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
-from wallet_worker.dead_letters.model.predictions import PredictedOutcome
-from wallet_worker.dead_letters.model.states import LetterState, OperationState, ReplayState
+from wallet_worker.dead_letters.model.states import OperationState
+from wallet_worker.dead_letters.replay import transitions
 from wallet_worker.dead_letters.replay.lineage import Lineage
 from wallet_worker.dead_letters.replay.payment_requests import invalid_requests
-from wallet_worker.dead_letters.replay.predict import Replayable, predict
 from wallet_worker.dead_letters.replay.properties import is_too_large, replayed
 from wallet_worker.failpoints import Failpoint, failpoint
+from wallet_worker.store.clock import database_time
 from wallet_worker.store.database import Database
-from wallet_worker.store.dead_letters import audit, operations, replays
-from wallet_worker.store.dead_letters import letters as dead_letters
-from wallet_worker.store.dead_letters.audit import AuditEntry
-from wallet_worker.store.dead_letters.replays import PublishFailure, ReplayEnd
+from wallet_worker.store.dead_letters import operations, replays
+from wallet_worker.store.dead_letters.operations import OperationRow
+from wallet_worker.store.dead_letters.replays import (
+    OrderedReplay,
+    PublishFailure,
+    ReplayProgress,
+)
 from wallet_worker.store.errors import ConflictError, InvariantBrokenError, UnavailableError
 
 PUBLISH_SECONDS = 8.0
@@ -55,8 +54,6 @@ CHUNK_MAX = 200
 CHUNK_SHARE_SECONDS = 0.5  # of the rate: so that a pause is felt at once
 CHUNK_BYTES_MAX = 8 * 2**20
 REFUSED_WAIT = timedelta(seconds=2)
-OUTCOMES_MAX = 500
-HANDED_ON_AFTER = timedelta(seconds=30)  # a gateway that is at work has given it back by then
 JUDGED_AFTER = 10  # outcomes, before the share of failures says anything
 OUT_MAX, OUT_SECONDS = 200, 10.0  # without an outcome: so many, or so long at the rate, whichever is more
 STEP_SECONDS_MAX = 86_400.0  # between two publications, however small a rate is
@@ -124,21 +121,9 @@ class Replayer:
             )
 
     async def _hold(self, operation_id: UUID, why: str) -> None:
-        """Pause an operation that cannot be carried on, until somebody has looked at it."""
+        """Pause an operation that cannot be carried on, until a person has looked."""
         async with self._database.transaction() as connection:
-            now: datetime = await connection.fetchval("SELECT clock_timestamp()")
-            paused = await operations.move(
-                connection,
-                operation_id,
-                before=OperationState.RUNNING.value,
-                after=OperationState.PAUSED.value,
-                standing=f"paused by itself, because it fails: {why}",
-                now=now,
-            )
-            if paused:
-                await audit.insert(
-                    connection, [AuditEntry(KEEPER, KEEPER, "", "pause", why, operation_id=operation_id)], now
-                )
+            paused = await transitions.hold(connection, operation_id, why)
         self._metrics.ended_by_themselves.labels(how="paused").inc(int(paused))
 
     async def _advance(self, operation_id: UUID) -> bool:
@@ -146,54 +131,54 @@ class Replayer:
             if not await operations.claim(connection, operation_id):
                 return False
             row = await operations.by_id(connection, operation_id)
-            if row is None or row["ended_at"] is not None:
+            if row is None or row.ended_at is not None:
                 return False
-            now: datetime = await connection.fetchval("SELECT clock_timestamp()")
-            counts = await replays.progress(connection, operation_id, row["canary"])
-            match OperationState(row["state"]):
+            now = await database_time(connection)
+            counts = await replays.progress(connection, operation_id, row.canary)
+            match OperationState(row.state):
                 case OperationState.STOPPED:
-                    await _end_stopped(connection, row, counts, now)
+                    await transitions.end_stopped(connection, row, counts, now)
                     return False
                 case OperationState.PAUSED | OperationState.DONE:
                     return False
                 case OperationState.RUNNING:
                     why = _why_stop(row, counts)
                     if why:
-                        await _stop(connection, operation_id, why, now)
+                        await transitions.stop(connection, operation_id, why, now)
                         self._stopped = 1
                         return False
                     return await self._go_on(connection, row, counts, now)
 
     async def _go_on(
-        self, connection: asyncpg.Connection, row: asyncpg.Record, counts: asyncpg.Record, now: datetime
+        self, connection: asyncpg.Connection, row: OperationRow, counts: ReplayProgress, now: datetime
     ) -> bool:
         """Publish the next chunk of a running operation, if it is time; return whether something was."""
-        operation_id = row["operation_id"]
-        if not counts["ordered"]:
-            await _wait_or_end(connection, operation_id, counts, now)
+        operation_id = row.operation_id
+        if not counts.ordered:
+            await transitions.wait_or_end(connection, operation_id, counts, now)
             return False
-        if row["publish_at"] > now:
+        if row.publish_at > now:
             return False
         # What is out says nothing yet of failures: the share of those is to be known before much more follows.
-        room = int(max(OUT_MAX, row["rate"] * OUT_SECONDS)) - counts["published"]
+        room = int(max(OUT_MAX, row.rate * OUT_SECONDS)) - counts.published
         if room <= 0:
-            standing = f"waiting for some of {counts['published']:,} outcomes before more is published"
+            standing = f"waiting for some of {counts.published:,} outcomes before more is published"
             await operations.set_status_text(connection, operation_id, standing)
             return False
-        limit = max(1, min(CHUNK_MAX, room, int(row["rate"] * CHUNK_SHARE_SECONDS)))
-        below = row["canary"] if counts["canaries_out"] else None
+        limit = max(1, min(CHUNK_MAX, room, int(row.rate * CHUNK_SHARE_SECONDS)))
+        below = row.canary if counts.canaries_out else None
         ordered = await replays.next_ordered(connection, operation_id, below=below, limit=limit)
         if not ordered:
-            standing = f"waiting for the outcome of the first {row['canary']:,} before the others go"
+            standing = f"waiting for the outcome of the first {row.canary:,} before the others go"
             await operations.set_status_text(connection, operation_id, standing)
             return False
         chosen = await self._allowed(connection, operation_id, ordered, now)
         if not chosen:
             return True
-        gap = timedelta(seconds=min(len(chosen) / row["rate"], STEP_SECONDS_MAX))
+        gap = timedelta(seconds=min(len(chosen) / row.rate, STEP_SECONDS_MAX))
         confirmed, not_taken = await self._publish(chosen)
         failpoint(Failpoint.AFTER_REPLAY)
-        after: datetime = await connection.fetchval("SELECT clock_timestamp()")
+        after = await database_time(connection)
         await replays.published(connection, confirmed, after)
         due = after + gap
         standing = "publishing"
@@ -208,41 +193,39 @@ class Replayer:
         self,
         connection: asyncpg.Connection,
         operation_id: UUID,
-        ordered: Sequence[asyncpg.Record],
+        ordered: Sequence[OrderedReplay],
         now: datetime,
-    ) -> Sequence[asyncpg.Record]:
+    ) -> Sequence[OrderedReplay]:
         """Fail those that must not be published, or cannot; return the others that may be published together.
 
         One that was published perhaps, and must not be again, goes on to its outcome.
         """
-        requests = [row for row in ordered if row["source"] == PAYMENT_REQUESTS]
-        said = await invalid_requests(connection, [row["body"] for row in requests]) if requests else []
-        not_ours = {row["replay_id"]: why for row, why in zip(requests, said, strict=True)}
+        requests = [row for row in ordered if row.source == PAYMENT_REQUESTS]
+        said = await invalid_requests(connection, [row.body for row in requests]) if requests else []
+        not_ours = {row.replay_id: why for row, why in zip(requests, said, strict=True)}
         # Ordered long ago perhaps, and the sender may have repeated the old version since.
-        applied = await self._versions.already_applied(
-            connection, [row for row in ordered if not row["copies"]]
-        )
+        applied = await self._versions.already_applied(connection, [row for row in ordered if not row.copies])
         failed: dict[UUID, str] = {}
         out: set[UUID] = set()
         for row in ordered:
-            why = not_ours.get(row["replay_id"]) or applied.get(row["replay_id"]) or _why_never(row)
-            if why is not None and row["copies"]:
-                out.add(row["replay_id"])
+            why = not_ours.get(row.replay_id) or applied.get(row.replay_id) or _why_never(row)
+            if why is not None and row.copies:
+                out.add(row.replay_id)
                 continue
-            if why is None and self._suspects.get(row["replay_id"], 0) >= LOST_ALONE_MAX:
+            if why is None and self._suspects.get(row.replay_id, 0) >= LOST_ALONE_MAX:
                 why = "the connection to the broker was lost each time that it was published, alone too"
             if why is not None:
-                failed[row["replay_id"]] = why
-                self._suspects.pop(row["replay_id"], None)
+                failed[row.replay_id] = why
+                self._suspects.pop(row.replay_id, None)
         if failed:
-            self._failed += await _fail(connection, operation_id, failed, now)
+            self._failed += await transitions.fail(connection, operation_id, failed, now)
         if out:
             await replays.published(connection, out, now)
-        allowed = [row for row in ordered if row["replay_id"] not in failed.keys() | out]
-        sound = [row for row in allowed if row["replay_id"] not in self._suspects]
+        allowed = [row for row in ordered if row.replay_id not in failed.keys() | out]
+        sound = [row for row in allowed if row.replay_id not in self._suspects]
         return sound or allowed[:1]
 
-    async def _publish(self, chosen: Sequence[asyncpg.Record]) -> tuple[list[UUID], list[PublishFailure]]:
+    async def _publish(self, chosen: Sequence[OrderedReplay]) -> tuple[list[UUID], list[PublishFailure]]:
         """Publish what nobody has stopped; return what the broker confirmed, and what not, with its reason.
 
         Raises BrokerUnavailableError: then nothing is known of any of them.
@@ -300,200 +283,51 @@ class Replayer:
         return self._channel
 
 
-def _groups(chosen: Sequence[asyncpg.Record]) -> Iterator[list[tuple[UUID, Publication]]]:
+def _groups(chosen: Sequence[OrderedReplay]) -> Iterator[list[tuple[UUID, Publication]]]:
     """Give messages that may be unconfirmed together: no message_id twice, and not too many bytes."""
     group: list[tuple[UUID, Publication]] = []
     ids: set[str] = set()
     size = 0
     for row in chosen:
-        properties = replayed(row["properties"], row["replay_id"], row["number"], is_new=row["is_edit"])
+        if row.exchange is None:
+            msg = f"the replay {row.replay_id} has no exchange and was not held back"
+            raise AssertionError(msg)
+        properties = replayed(row.properties, row.replay_id, row.number, is_new=row.is_edit)
         message_id = properties.message_id or ""
-        if group and (message_id in ids or size + len(row["body"]) > CHUNK_BYTES_MAX):
+        if group and (message_id in ids or size + len(row.body) > CHUNK_BYTES_MAX):
             yield group
             group, ids, size = [], set(), 0
         one = Publication(
-            exchange=row["exchange"],
-            routing_key=row["routing_key"],
+            exchange=row.exchange,
+            routing_key=row.routing_key,
             mandatory=True,
             message_id=message_id,
             properties=marshal(properties),
-            body=row["body"],
+            body=row.body,
         )
-        group.append((row["replay_id"], one))
+        group.append((row.replay_id, one))
         ids.add(message_id)
-        size += len(row["body"])
+        size += len(row.body)
     if group:
         yield group
 
 
-def _why_never(row: asyncpg.Record) -> str | None:
+def _why_never(row: OrderedReplay) -> str | None:
     """Return why a replay must not be published, or cannot be."""
-    if row["exchange"] not in SOURCES:
+    if row.exchange not in SOURCES:
         return "it would not go to an exchange that feeds the wallet or its gateway"
-    if is_too_large(row["properties"]):
+    if is_too_large(row.properties):
         return "its headers, with those of a replay, are larger than the broker takes"
     return None
 
 
-async def _fail(
-    connection: asyncpg.Connection, operation_id: UUID, failed: Mapping[UUID, str], now: datetime
-) -> int:
-    """End replays that are not published, and have their letters wait again; return how many."""
-    ends = [ReplayEnd(one, ReplayState.FAILED, "", why) for one, why in failed.items()]
-    ended = await replays.end(connection, ends, now)
-    await dead_letters.move(
-        connection,
-        [row["letter_id"] for row in ended],
-        before=(LetterState.REPLAYING.value, LetterState.EDITED.value),
-        after=LetterState.WAITING.value,
-        now=now,
-    )
-    deeds = [
-        AuditEntry(
-            KEEPER, KEEPER, "", "replay failed", failed[row["replay_id"]], row["letter_id"], operation_id
-        )
-        for row in ended
-    ]
-    await audit.insert(connection, deeds, now)
-    return len(ended)
-
-
-def _why_stop(row: asyncpg.Record, counts: asyncpg.Record) -> str | None:
+def _why_stop(row: OperationRow, counts: ReplayProgress) -> str | None:
     """Return why a running operation must not go on, if so."""
-    if row["canary"] and counts["canaries_bad"]:
-        return f"{counts['canaries_bad']:,} of the first {row['canary']:,} went badly, and the others were kept back"
-    ended = counts["resolved"] + counts["failed"]
-    if ended >= JUDGED_AFTER and counts["bad"] > ended * row["stop_ratio"]:
-        return f"{counts['bad']:,} of {ended:,} outcomes were failures, more than {row['stop_ratio']:.0%}"
-    return None
-
-
-async def _stop(connection: asyncpg.Connection, operation_id: UUID, why: str, now: datetime) -> None:
-    """Stop an operation by itself, and have what is not published wait again."""
-    standing = f"it has stopped by itself: {why}"
-    await operations.move(
-        connection,
-        operation_id,
-        before=OperationState.RUNNING.value,
-        after=OperationState.STOPPED.value,
-        standing=standing,
-        now=now,
-    )
-    await cancel_unpublished(connection, operation_id, standing, now)
-    await audit.insert(
-        connection, [AuditEntry(KEEPER, KEEPER, "", "stop", why, operation_id=operation_id)], now
-    )
-    log.error("replay.stopped", operation=str(operation_id), reason=why)
-
-
-async def _end_stopped(
-    connection: asyncpg.Connection, row: asyncpg.Record, counts: asyncpg.Record, now: datetime
-) -> None:
-    """Have what may be on its way go on to its outcome, and let go of the rest; end it when every outcome is known."""
-    operation_id, stopped = row["operation_id"], OperationState.STOPPED.value
-    released = 0
-    if counts["ordered"]:
-        released = await cancel_unpublished(connection, operation_id, row["standing"], now)
-        await replays.assume_published(connection, operation_id, now)
-    if counts["ordered"] == released and not counts["published"]:
-        await operations.move(
-            connection,
-            operation_id,
-            before=stopped,
-            after=stopped,
-            standing=row["standing"],
-            now=now,
-            ended=True,
+    if row.canary and counts.canaries_bad:
+        return (
+            f"{counts.canaries_bad:,} of the first {row.canary:,} went badly, and the others were kept back"
         )
-
-
-async def _wait_or_end(
-    connection: asyncpg.Connection, operation_id: UUID, counts: asyncpg.Record, now: datetime
-) -> None:
-    if counts["published"]:
-        standing = f"everything is published; waiting for {counts['published']:,} outcomes"
-        await operations.set_status_text(connection, operation_id, standing)
-        return
-    standing = "done: every outcome is known"
-    if counts["cancelled"]:
-        standing = f"done; {counts['cancelled']:,} given up without an outcome"
-    await operations.move(
-        connection,
-        operation_id,
-        before=OperationState.RUNNING.value,
-        after=OperationState.DONE.value,
-        standing=standing,
-        now=now,
-        ended=True,
-    )
-    log.info("replay.done", operation=str(operation_id), resolved=counts["resolved"], failed=counts["failed"])
-
-
-@dataclass(frozen=True, slots=True)
-class ResolvedCount:
-    """How many published replays were looked at, and how many of them have their outcome now."""
-
-    looked_at: int
-    ended: int
-
-
-async def resolve_outcomes(
-    database: Database, rules: Policy, keys: dict[str, str], metrics: DeadLetterMetrics
-) -> ResolvedCount:
-    """Look what has become of published replays, and write the outcomes that are known; raises StoreError.
-
-    The outcome is known when the same message would only repeat it: nothing that it could still do is left. That of a
-    payment request, when the gateway has answered, or has had the time to give it back.
-    """
-    async with database.transaction() as connection:
-        rows = await replays.take_published(connection, OUTCOMES_MAX, quiet_after=HANDED_ON_AFTER)
-        if not rows:
-            return ResolvedCount(0, 0)
-        requests = [row for row in rows if row["source"] == PAYMENT_REQUESTS]
-        others = [row for row in rows if row["source"] != PAYMENT_REQUESTS]
-        letters = [Replayable(row["source"], row["body"], row["properties"]) for row in others]
-        ends = [
-            ReplayEnd(row["replay_id"], ReplayState.RESOLVED, found.code, found.detail)
-            for row, found in zip(others, await predict(connection, letters, rules, keys), strict=True)
-            if found.verdict is PredictedOutcome.REPEATS
-        ]
-        ends += [
-            ReplayEnd(row["replay_id"], ReplayState.RESOLVED, "OK", why)
-            for row in requests
-            if (why := _why_handed_on(row)) is not None
-        ]
-        now: datetime = await connection.fetchval("SELECT clock_timestamp()")
-        ended = await replays.end(connection, ends, now) if ends else []
-        if ended:
-            await _resolve(connection, ended, now)
-        over = {row["replay_id"] for row in ended}
-        await replays.checked(connection, [row["replay_id"] for row in rows if row["replay_id"] not in over])
-    refused = sum(row["verdict"] == PredictedOutcome.WILL_APPLY and row["code"] != "OK" for row in ended)
-    metrics.replays.labels(outcome="refused").inc(refused)
-    metrics.replays.labels(outcome="resolved").inc(len(ended) - refused)
-    return ResolvedCount(len(rows), len(ended))
-
-
-def _why_handed_on(row: asyncpg.Record) -> str | None:
-    """Return why a payment request has reached the gateway, as far as anybody here can tell."""
-    if row["answer"] is not None:
-        return f"handed on to the gateway, which has said {row['answer']} of its order since"
-    if row["is_quiet"]:
-        return f"handed on to the gateway, and not back {HANDED_ON_AFTER.total_seconds():.0f} seconds later"
+    ended = counts.resolved + counts.failed
+    if ended >= JUDGED_AFTER and counts.bad > ended * row.stop_ratio:
+        return f"{counts.bad:,} of {ended:,} outcomes were failures, more than {row.stop_ratio:.0%}"
     return None
-
-
-async def _resolve(connection: asyncpg.Connection, ended: Sequence[asyncpg.Record], now: datetime) -> None:
-    """Close the letters of replays that have their outcome, and say so in the audit."""
-    await dead_letters.move(
-        connection,
-        [row["letter_id"] for row in ended if not row["is_edit"]],
-        before=(LetterState.REPLAYING.value,),
-        after=LetterState.RESOLVED.value,
-        now=now,
-    )
-    deeds = [
-        AuditEntry(KEEPER, KEEPER, "", "replay resolved", row["code"], row["letter_id"], row["operation_id"])
-        for row in ended
-    ]
-    await audit.insert(connection, deeds, now)

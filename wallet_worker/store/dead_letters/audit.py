@@ -1,9 +1,10 @@
 """The table `dead_letter_audit`: who did what, when and why. Rows are written and read, and never changed."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -24,6 +25,22 @@ class AuditEntry:
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
+class AuditRecord(NamedTuple):
+    """One row of the audit log."""
+
+    audit_id: int
+    at: datetime
+    actor: str
+    role: str
+    via: str
+    action: str
+    reason: str
+    letter_id: int | None
+    operation_id: UUID | None
+    detail: dict[str, Any]
+    """What the action adds, such as the filter and the number of letters; JSON."""
+
+
 _COLUMNS = "audit_id, at, actor, role, via, action, reason, letter_id, operation_id, detail"
 
 _INSERT = f"""
@@ -36,21 +53,26 @@ RETURNING {_COLUMNS}
 
 
 async def insert(
-    connection: asyncpg.Connection, deeds: Sequence[AuditEntry], now: datetime
-) -> list[asyncpg.Record]:
-    """Write what was done, in the transaction that does it; return the rows."""
-    return await connection.fetch(
+    connection: asyncpg.Connection, entries: Sequence[AuditEntry], now: datetime
+) -> list[AuditRecord]:
+    """Write entries in the transaction that does what they say; return their rows."""
+    rows = await connection.fetch(
         _INSERT,
         now,
-        [one.actor for one in deeds],
-        [one.role for one in deeds],
-        [one.via for one in deeds],
-        [one.action for one in deeds],
-        [one.reason for one in deeds],
-        [one.letter_id for one in deeds],
-        [one.operation_id for one in deeds],
-        [to_json(one.detail).decode() for one in deeds],
+        [entry.actor for entry in entries],
+        [entry.role for entry in entries],
+        [entry.via for entry in entries],
+        [entry.action for entry in entries],
+        [entry.reason for entry in entries],
+        [entry.letter_id for entry in entries],
+        [entry.operation_id for entry in entries],
+        [to_json(entry.detail).decode() for entry in entries],
     )
+    return [_record(row) for row in rows]
+
+
+def _record(row: asyncpg.Record) -> AuditRecord:
+    return AuditRecord(**{**row, "detail": json.loads(row["detail"])})
 
 
 _PAGE = f"""
@@ -68,8 +90,8 @@ _OLDEST = f"{_PAGE} AND ($7::bigint IS NULL OR audit_id > $7) ORDER BY audit_id 
 
 
 @dataclass(frozen=True, slots=True)
-class Fits:
-    """What a row must be; what is absent does not matter."""
+class AuditRowFilter:
+    """Which rows of the audit log. A field that is absent restricts nothing; `since` is inclusive, `until` is not."""
 
     actor: str | None = None
     action: str | None = None
@@ -85,14 +107,14 @@ class Fits:
 
 
 async def newest(
-    connection: asyncpg.Connection, fits: Fits, *, after: int | None, limit: int
-) -> list[asyncpg.Record]:
-    """Return rows, newest first, below `after`."""
-    return await connection.fetch(_NEWEST, *fits.arguments, after, limit)
+    connection: asyncpg.Connection, fits: AuditRowFilter, *, after: int | None, limit: int
+) -> list[AuditRecord]:
+    """Return at most `limit` rows, newest first, with an audit_id below `after`."""
+    return [_record(row) for row in await connection.fetch(_NEWEST, *fits.arguments, after, limit)]
 
 
 async def oldest(
-    connection: asyncpg.Connection, fits: Fits, *, after: int | None, limit: int
-) -> list[asyncpg.Record]:
-    """Return rows, oldest first, above `after`."""
-    return await connection.fetch(_OLDEST, *fits.arguments, after, limit)
+    connection: asyncpg.Connection, fits: AuditRowFilter, *, after: int | None, limit: int
+) -> list[AuditRecord]:
+    """Return at most `limit` rows, oldest first, with an audit_id above `after`."""
+    return [_record(row) for row in await connection.fetch(_OLDEST, *fits.arguments, after, limit)]

@@ -1,12 +1,26 @@
 """The table `dead_letter_keepers`: what each keeper last said of itself, and of the queues."""
 
+import json
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import asyncpg
 from pydantic_core import to_json
 
 FORGET_AFTER = timedelta(days=1)
+
+
+class KeeperReport(NamedTuple):
+    """The last heartbeat of one keeper."""
+
+    name: str
+    standing: str
+    """Its status, a sentence."""
+    depths: dict[str, int]
+    """Messages ready in each queue; empty if the broker was unavailable."""
+    seen_at: datetime
+
 
 _SAY = """
 INSERT INTO dead_letter_keepers AS k (name, standing, depths, seen_at)
@@ -32,6 +46,7 @@ async def forget(connection: asyncpg.Connection) -> None:
 _NEWEST = "SELECT name, standing, depths, seen_at FROM dead_letter_keepers ORDER BY seen_at DESC LIMIT 1"
 
 
-async def newest(connection: asyncpg.Connection) -> asyncpg.Record | None:
-    """Return what was said last, by any keeper; nothing if none ever was."""
-    return await connection.fetchrow(_NEWEST)
+async def newest(connection: asyncpg.Connection) -> KeeperReport | None:
+    """Return the newest heartbeat of any keeper; None if no keeper was at work for a day."""
+    row = await connection.fetchrow(_NEWEST)
+    return None if row is None else KeeperReport(**{**row, "depths": json.loads(row["depths"])})

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -265,10 +265,17 @@ FOR NO KEY UPDATE
 """
 
 
-async def lock(connection: asyncpg.Connection, letter_ids: Iterable[int]) -> dict[int, tuple[str, int]]:
-    """Return state and number of replays of letters, locked in the order of their ids."""
-    rows = await connection.fetch(_LOCK, list(letter_ids))
-    return {row["letter_id"]: (row["state"], row["replays"]) for row in rows}
+class LetterStatus(NamedTuple):
+    """The state of a letter, and how often it was replayed."""
+
+    letter_id: int
+    state: str
+    replays: int
+
+
+async def lock(connection: asyncpg.Connection, letter_ids: Iterable[int]) -> list[LetterStatus]:
+    """Return the status of letters, ascending by id; their rows are locked in this order."""
+    return [LetterStatus(**row) for row in await connection.fetch(_LOCK, list(letter_ids))]
 
 
 _MOVE = """
@@ -362,7 +369,7 @@ LIMIT $14
 
 @dataclass(frozen=True, slots=True)
 class RowFilter:
-    """What a letter must be; what is absent does not matter."""
+    """Which letters. A field that is absent restricts nothing; `since` is inclusive, `until` is not."""
 
     states: Sequence[str] | None = None
     reason: str | None = None
@@ -396,11 +403,30 @@ class RowFilter:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class LetterRow:
+    """A letter without its content. `user_id` is the user that it names, else the user of the order that it names."""
+
+    letter_id: int
+    state: str
+    reason: str
+    detail: str
+    source: str
+    message_type: str | None
+    serial_no: str | None
+    user_id: str | None
+    attempts: int
+    replays: int
+    first_seen: datetime
+    arrived_at: datetime
+    updated_at: datetime
+
+
 async def page(
     connection: asyncpg.Connection, fits: RowFilter, *, after: int | None, limit: int
-) -> list[asyncpg.Record]:
-    """Return the lines of letters, newest first, below `after`."""
-    return await connection.fetch(_LIST, *fits.arguments, after, limit)
+) -> list[LetterRow]:
+    """Return at most `limit` letters without their content, newest first, with an id below `after`."""
+    return [LetterRow(**row) for row in await connection.fetch(_LIST, *fits.arguments, after, limit)]
 
 
 _WHOLE = f"""
@@ -412,14 +438,43 @@ LIMIT $14
 """  # noqa: S608 -- static text
 
 
+@dataclass(frozen=True, slots=True)
+class WholeLetterRow(LetterRow):
+    """A letter with its content."""
+
+    exchange: str | None
+    """Where a replay is published; absent if unknown."""
+    routing_key: str
+    properties: bytes
+    """The AMQP properties as bytes of the wire."""
+    body: bytes
+    worker: str | None
+    trace_id: str | None
+    edit_of: int | None
+    """The letter that this message replaces."""
+
+    @property
+    def key(self) -> int:
+        """The letter whose own message it is."""
+        return self.letter_id
+
+
 async def wholes(
     connection: asyncpg.Connection, fits: RowFilter, *, after: int | None, limit: int
-) -> list[asyncpg.Record]:
-    """Return letters with everything that was taken in, newest first, below `after`."""
-    return await connection.fetch(_WHOLE, *fits.arguments, after, limit)
+) -> list[WholeLetterRow]:
+    """Return at most `limit` letters with their content, newest first, with an id below `after`."""
+    return [WholeLetterRow(**row) for row in await connection.fetch(_WHOLE, *fits.arguments, after, limit)]
 
 
-_TWINS = """
+class DuplicateLetter(NamedTuple):
+    """A letter whose command has the same number as another letter's, or a number that an edit relates to it."""
+
+    letter_id: int
+    serial_no: str
+    state: str
+
+
+_DUPLICATES = """
 SELECT letter_id, serial_no, state
 FROM dead_letters
 WHERE serial_no = ANY ($1::text[]) AND source = $2 AND letter_id <> $3
@@ -427,11 +482,30 @@ ORDER BY letter_id
 """
 
 
-async def twins(
+async def duplicates(
     connection: asyncpg.Connection, numbers: Iterable[str], source: str, letter_id: int
-) -> list[asyncpg.Record]:
-    """Return id, number and state of the other letters from this queue that have one of these numbers."""
-    return await connection.fetch(_TWINS, list(numbers), source, letter_id)
+) -> list[DuplicateLetter]:
+    """Return the letters from this queue that have one of these numbers, but for `letter_id`, ascending by id."""
+    rows = await connection.fetch(_DUPLICATES, list(numbers), source, letter_id)
+    return [DuplicateLetter(**row) for row in rows]
+
+
+class LetterMessage(NamedTuple):
+    """The message that a replay of a letter publishes. `body` is cut after one byte more than a message may have."""
+
+    letter_id: int
+    serial_no: str | None
+    source: str
+    exchange: str | None
+    """Where a replay is published; absent if unknown."""
+    properties: bytes
+    """The AMQP properties as bytes of the wire."""
+    body: bytes
+
+    @property
+    def key(self) -> int:
+        """The letter whose own message it is."""
+        return self.letter_id
 
 
 # A body that no message can have is cut where that is certain: there may be megabytes of it, hundreds of times.
@@ -442,9 +516,10 @@ WHERE letter_id = ANY ($1::bigint[])
 """
 
 
-async def replayable(connection: asyncpg.Connection, letter_ids: Sequence[int]) -> list[asyncpg.Record]:
-    """Return what tells what a replay of each would do: bodies are there up to one byte more than is allowed."""
-    return await connection.fetch(_REPLAYABLE, letter_ids, BODY_BYTES_MAX + 1)
+async def replayable(connection: asyncpg.Connection, letter_ids: Sequence[int]) -> list[LetterMessage]:
+    """Return the messages of these letters, in no particular order."""
+    rows = await connection.fetch(_REPLAYABLE, letter_ids, BODY_BYTES_MAX + 1)
+    return [LetterMessage(**row) for row in rows]
 
 
 _COUNT = f"SELECT count(*) FROM dead_letters WHERE {_FITS}"  # noqa: S608 -- static text
@@ -458,9 +533,26 @@ async def count(connection: asyncpg.Connection, fits: RowFilter) -> int:
 _IDS = f"SELECT letter_id, state, replays FROM dead_letters WHERE {_FITS} ORDER BY letter_id LIMIT $13"  # noqa: S608
 
 
-async def ids(connection: asyncpg.Connection, fits: RowFilter, limit: int) -> list[asyncpg.Record]:
-    """Return id, state and number of replays of the letters that fit, oldest first."""
-    return await connection.fetch(_IDS, *fits.arguments, limit)
+async def statuses(connection: asyncpg.Connection, fits: RowFilter, limit: int) -> list[LetterStatus]:
+    """Return the status of at most `limit` letters that fit, oldest first."""
+    return [LetterStatus(**row) for row in await connection.fetch(_IDS, *fits.arguments, limit)]
+
+
+class GroupRow(NamedTuple):
+    """The letters of one reason and source. `buckets` and `counts` are parallel lists; empty buckets are left out."""
+
+    reason: str
+    source: str
+    letters: int
+    waiting: int
+    first_seen: datetime
+    last_seen: datetime
+    seen_up_to: int
+    """The highest letter_id in it."""
+    buckets: list[int]
+    """Numbers of time buckets, from 1."""
+    counts: list[int]
+    """Arrivals in these buckets."""
 
 
 # One scan for the counts, and of the arrivals in the stretches only those that are in one.
@@ -496,12 +588,22 @@ ORDER BY c.waiting DESC, c.letters DESC, c.reason, c.source
 
 async def groups(
     connection: asyncpg.Connection, fits: RowFilter, *, since: datetime, until: datetime, buckets: int
-) -> list[asyncpg.Record]:
-    """Return the letters by reason and source, with their arrivals in `buckets` stretches of a time.
+) -> list[GroupRow]:
+    """Count letters by reason and source, the group with the most waiting first.
 
-    Buckets are numbered from 1; those that are empty are left out.
+    Arrivals from `since` until before `until` are counted in `buckets` buckets of equal length.
     """
-    return await connection.fetch(_GROUPS, *fits.arguments, since, until, buckets)
+    rows = await connection.fetch(_GROUPS, *fits.arguments, since, until, buckets)
+    return [GroupRow(**row) for row in rows]
+
+
+class StateSummary(NamedTuple):
+    """The letters in one state, and when the oldest and the newest of them arrived."""
+
+    state: str
+    letters: int
+    oldest: datetime
+    newest: datetime
 
 
 _STATES = """
@@ -511,9 +613,16 @@ GROUP BY state
 """
 
 
-async def states(connection: asyncpg.Connection) -> list[asyncpg.Record]:
-    """Return how many letters are in each state, and when the oldest and newest of them arrived."""
-    return await connection.fetch(_STATES)
+async def states(connection: asyncpg.Connection) -> list[StateSummary]:
+    """Summarise the letters by state; a state without letters is left out."""
+    return [StateSummary(**row) for row in await connection.fetch(_STATES)]
+
+
+class StateCount(NamedTuple):
+    """How many letters are in one state."""
+
+    state: str
+    letters: int
 
 
 _STATES_OF = """
@@ -525,9 +634,24 @@ ORDER BY letters DESC, state
 """
 
 
-async def states_of(connection: asyncpg.Connection, letter_ids: Sequence[int]) -> list[asyncpg.Record]:
-    """Return how many of these letters are in each state, most first."""
-    return await connection.fetch(_STATES_OF, letter_ids)
+async def states_of(connection: asyncpg.Connection, letter_ids: Sequence[int]) -> list[StateCount]:
+    """Count these letters by state, most first."""
+    return [StateCount(**row) for row in await connection.fetch(_STATES_OF, letter_ids)]
+
+
+class AttemptRow(NamedTuple):
+    """One time that a message became a dead letter."""
+
+    reason: str
+    detail: str
+    worker: str | None
+    attempts: int
+    first_seen: datetime
+    arrived_at: datetime
+    times: int
+    """Deliveries of this very dead letter to a keeper."""
+    replay_id: UUID | None
+    """The replay that came back."""
 
 
 _ATTEMPTS = """
@@ -538,9 +662,21 @@ ORDER BY attempt_id
 """
 
 
-async def attempts(connection: asyncpg.Connection, letter_id: int) -> list[asyncpg.Record]:
-    """Return each time that a letter became one, oldest first."""
-    return await connection.fetch(_ATTEMPTS, letter_id)
+async def attempts(connection: asyncpg.Connection, letter_id: int) -> list[AttemptRow]:
+    """Return each time that a message became a dead letter, oldest first."""
+    return [AttemptRow(**row) for row in await connection.fetch(_ATTEMPTS, letter_id)]
+
+
+class GroupAge(NamedTuple):
+    """How many letters of a reason and source wait, and whether the group is new."""
+
+    reason: str
+    source: str
+    waiting: int
+    since: datetime | None
+    """The first arrival within the last window; absent if there was none."""
+    is_old: bool
+    """Whether letters arrived in the window before that one."""
 
 
 # A group is new when it had none in the day before: what was there for long wakes nobody.
@@ -554,6 +690,6 @@ GROUP BY reason, source
 """
 
 
-async def fresh_groups(connection: asyncpg.Connection, window: timedelta) -> list[asyncpg.Record]:
-    """Return, by reason and source, how many wait, since when in the last `window`, and if also in the one before."""
-    return await connection.fetch(_FRESH, window)
+async def group_ages(connection: asyncpg.Connection, window: timedelta) -> list[GroupAge]:
+    """Return the age of each group, in windows of this length."""
+    return [GroupAge(**row) for row in await connection.fetch(_FRESH, window)]

@@ -1,9 +1,10 @@
 """The table `dead_letter_operations`: what was executed, and how it stands."""
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -28,6 +29,29 @@ class NewOperation:
     stop_ratio: float
     total: int
     standing: str
+
+
+class OperationRow(NamedTuple):
+    """One operation. `rate` is replays a second; `publish_at` is when it may publish again."""
+
+    operation_id: UUID
+    token: str
+    action: str
+    state: str
+    actor: str
+    approved_by: str | None
+    reason: str
+    filter: dict[str, str]
+    """The filter of its plan, as names and texts."""
+    canary: int
+    rate: float
+    stop_ratio: float
+    total: int
+    standing: str
+    """Its status, a sentence."""
+    publish_at: datetime
+    started_at: datetime
+    ended_at: datetime | None
 
 
 _INSERT = """
@@ -69,39 +93,45 @@ _BY_ID = f"SELECT {_COLUMNS} FROM dead_letter_operations WHERE operation_id = $1
 _LOCK = f"{_BY_ID} FOR NO KEY UPDATE"
 
 
-async def by_id(connection: asyncpg.Connection, operation_id: UUID) -> asyncpg.Record | None:
-    """Return an operation, or nothing."""
-    return await connection.fetchrow(_BY_ID, operation_id)
+async def by_id(connection: asyncpg.Connection, operation_id: UUID) -> OperationRow | None:
+    """Return an operation; None if there is none with this id."""
+    row = await connection.fetchrow(_BY_ID, operation_id)
+    return None if row is None else _row(row)
 
 
-async def lock(connection: asyncpg.Connection, operation_id: UUID) -> asyncpg.Record | None:
-    """Return an operation, locked, or nothing."""
-    return await connection.fetchrow(_LOCK, operation_id)
+async def lock(connection: asyncpg.Connection, operation_id: UUID) -> OperationRow | None:
+    """Return an operation, its row locked until the transaction ends; None if there is none with this id."""
+    row = await connection.fetchrow(_LOCK, operation_id)
+    return None if row is None else _row(row)
+
+
+def _row(row: asyncpg.Record) -> OperationRow:
+    return OperationRow(**{**row, "filter": json.loads(row["filter"])})
 
 
 _NEWEST = f"SELECT {_COLUMNS} FROM dead_letter_operations ORDER BY started_at DESC, operation_id LIMIT $1"  # noqa: S608
 
 
-async def newest(connection: asyncpg.Connection, limit: int) -> list[asyncpg.Record]:
-    """Return operations, newest first."""
-    return await connection.fetch(_NEWEST, limit)
+async def newest(connection: asyncpg.Connection, limit: int) -> list[OperationRow]:
+    """Return at most `limit` operations, newest first."""
+    return [_row(row) for row in await connection.fetch(_NEWEST, limit)]
 
 
-_DONE_ALONE = """
+_SINGLE_PERSON = """
 SELECT coalesce(sum(total), 0)
 FROM dead_letter_operations
 WHERE (actor = ANY ($1::text[]) OR lower(via) = ANY ($2::text[])) AND started_at > $3 AND approved_by IS NULL
 """
 
 
-async def done_alone(
+async def single_person_actions(
     connection: asyncpg.Connection, names: Iterable[str], vias: Iterable[str], since: datetime
 ) -> int:
-    """Return how many letters are in the operations that somebody began since then, and nobody approved.
+    """Count the letters of operations that one person began after `since` and that nobody approved.
 
-    Those count that were begun under one of the names, or at one of the logins: `vias`, in small letters.
+    The person is any of the names, or any of the logins: `vias`, in lower case.
     """
-    return int(await connection.fetchval(_DONE_ALONE, list(names), list(vias), since))
+    return int(await connection.fetchval(_SINGLE_PERSON, list(names), list(vias), since))
 
 
 _CLAIM_ACTOR = "SELECT pg_advisory_xact_lock(hashtextextended('dead letters of ' || $1::text, 0))"

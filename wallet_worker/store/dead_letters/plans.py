@@ -1,9 +1,10 @@
 """The table `dead_letter_plans`: what would be done to exactly which letters, each executed at most once."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -34,36 +35,34 @@ class NewPlan:
     differences: Sequence[Mapping[str, Any]]
 
 
-_INSERT = """
-INSERT INTO dead_letter_plans (token, action, made_by, made_via, made_at, expires_at, reason, filter, canary, rate,
-                               stop_ratio, letter_ids, verdicts, codes, skipped, needs_two, edited_body, differences)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
-"""
+class PlanRow(NamedTuple):
+    """One plan. Letter ids, verdicts and codes are parallel lists."""
 
-
-async def insert(connection: asyncpg.Connection, one: NewPlan) -> None:
-    """Keep a plan."""
-    await connection.execute(
-        _INSERT,
-        one.token,
-        one.action,
-        one.made_by,
-        one.made_via,
-        one.made_at,
-        one.expires_at,
-        one.reason,
-        to_json(one.filter).decode(),
-        one.canary,
-        one.rate,
-        one.stop_ratio,
-        one.letter_ids,
-        one.verdicts,
-        one.codes,
-        one.skipped,
-        one.needs_two,
-        one.edited_body,
-        to_json(one.differences).decode(),
-    )
+    token: str
+    action: str
+    made_by: str
+    made_via: str
+    made_at: datetime
+    expires_at: datetime
+    reason: str
+    filter: dict[str, str]
+    """The filter of the letters, as names and texts."""
+    canary: int
+    rate: float
+    """Replays a second."""
+    stop_ratio: float
+    letter_ids: list[int]
+    verdicts: list[str]
+    codes: list[str]
+    skipped: int
+    needs_two: bool
+    edited_body: bytes | None
+    """The new message of an edit."""
+    differences: list[dict[str, str | None]]
+    """Of an edit: `field`, `before` and `after` of each changed field."""
+    approved_by: str | None
+    operation_id: UUID | None
+    """The operation that executed it."""
 
 
 _COLUMNS = """
@@ -71,18 +70,65 @@ _COLUMNS = """
     verdicts, codes, skipped, needs_two, edited_body, differences, approved_by, operation_id
 """
 
+_INSERT = f"""
+INSERT INTO dead_letter_plans (token, action, made_by, made_via, made_at, expires_at, reason, filter, canary, rate,
+                               stop_ratio, letter_ids, verdicts, codes, skipped, needs_two, edited_body, differences)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+RETURNING {_COLUMNS}
+"""  # noqa: S608 -- static text
+
+
+async def insert(connection: asyncpg.Connection, plan: NewPlan) -> PlanRow:
+    """Write a plan; return its row."""
+    row = await connection.fetchrow(
+        _INSERT,
+        plan.token,
+        plan.action,
+        plan.made_by,
+        plan.made_via,
+        plan.made_at,
+        plan.expires_at,
+        plan.reason,
+        to_json(plan.filter).decode(),
+        plan.canary,
+        plan.rate,
+        plan.stop_ratio,
+        plan.letter_ids,
+        plan.verdicts,
+        plan.codes,
+        plan.skipped,
+        plan.needs_two,
+        plan.edited_body,
+        to_json(plan.differences).decode(),
+    )
+    if row is None:
+        msg = "an INSERT has a row"
+        raise AssertionError(msg)
+    return _row(row)
+
+
 _BY_TOKEN = f"SELECT {_COLUMNS} FROM dead_letter_plans WHERE token = $1"  # noqa: S608 -- static text
 _LOCK = f"{_BY_TOKEN} FOR NO KEY UPDATE"
 
 
-async def by_token(connection: asyncpg.Connection, token: str) -> asyncpg.Record | None:
-    """Return a plan, or nothing."""
-    return await connection.fetchrow(_BY_TOKEN, token)
+async def by_token(connection: asyncpg.Connection, token: str) -> PlanRow | None:
+    """Return a plan; None if there is none with this token."""
+    row = await connection.fetchrow(_BY_TOKEN, token)
+    return None if row is None else _row(row)
 
 
-async def lock(connection: asyncpg.Connection, token: str) -> asyncpg.Record | None:
-    """Return a plan, locked, or nothing: whoever executes the same waits here."""
-    return await connection.fetchrow(_LOCK, token)
+async def lock(connection: asyncpg.Connection, token: str) -> PlanRow | None:
+    """Return a plan, its row locked until the transaction ends; None if there is none with this token.
+
+    A second execution of the same plan waits here.
+    """
+    row = await connection.fetchrow(_LOCK, token)
+    return None if row is None else _row(row)
+
+
+def _row(row: asyncpg.Record) -> PlanRow:
+    parsed = {name: json.loads(row[name]) for name in ("filter", "differences")}
+    return PlanRow(**{**row, **parsed})
 
 
 _OPEN = f"""
@@ -97,9 +143,9 @@ LIMIT $4
 
 async def open_plans(
     connection: asyncpg.Connection, *, since: datetime, now: datetime, awaiting_approval: bool, limit: int
-) -> list[asyncpg.Record]:
-    """Return plans made after `since` that can still be executed, newest first."""
-    return await connection.fetch(_OPEN, since, now, awaiting_approval, limit)
+) -> list[PlanRow]:
+    """Return at most `limit` plans made after `since` that can still be executed, newest first."""
+    return [_row(row) for row in await connection.fetch(_OPEN, since, now, awaiting_approval, limit)]
 
 
 _APPROVE = """

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -57,6 +58,34 @@ async def insert(
     return int(status.rpartition(" ")[2])
 
 
+class OrderedReplay(NamedTuple):
+    """A replay that is ordered, with the message that it publishes."""
+
+    replay_id: UUID
+    letter_id: int
+    number: int
+    """What it carries as x-wallet-replay-count."""
+    position: int
+    """Its place in the operation, from 0."""
+    tries: int
+    """How often the broker refused it."""
+    copies: int
+    """Copies that may be in flight or were delivered."""
+    body: bytes
+    is_edit: bool
+    serial_no: str | None
+    properties: bytes
+    """The AMQP properties of the letter as bytes of the wire."""
+    exchange: str | None
+    routing_key: str
+    source: str
+
+    @property
+    def key(self) -> int | UUID:
+        """The letter whose own message it publishes, or itself if it is an edit."""
+        return self.replay_id if self.is_edit else self.letter_id
+
+
 # Whoever publishes holds the operation; a stop may come in between, which `begin` finds.
 _NEXT = """
 SELECT r.replay_id, r.letter_id, r.number, r.position, r.tries, r.copies, coalesce(r.body, l.body) AS body,
@@ -83,12 +112,13 @@ ORDER BY r.tries, r.position
 
 async def next_ordered(
     connection: asyncpg.Connection, operation_id: UUID, *, below: int | None, limit: int
-) -> list[asyncpg.Record]:
-    """Return the next replays to publish, with what is published; perhaps only those before a position.
+) -> list[OrderedReplay]:
+    """Return at most `limit` replays to publish next; with `below`, only those at a lower position.
 
-    At least one, if there is one, and no more after CHUNK_BYTES_MAX of bodies.
+    Their bodies are at most CHUNK_BYTES_MAX together, except that the first replay is always returned.
     """
-    return await connection.fetch(_NEXT, operation_id, below, limit, CHUNK_BYTES_MAX)
+    rows = await connection.fetch(_NEXT, operation_id, below, limit, CHUNK_BYTES_MAX)
+    return [OrderedReplay(**row) for row in rows]
 
 
 _BEGIN = """
@@ -154,6 +184,25 @@ async def tried(connection: asyncpg.Connection, failures: Sequence[PublishFailur
     await connection.executemany(_TRIED, [(one.replay_id, one.why, int(one.is_certain)) for one in failures])
 
 
+class PublishedReplay(NamedTuple):
+    """A replay without an outcome, with its message. `body` is cut after one byte more than a message may have."""
+
+    replay_id: UUID
+    letter_id: int
+    operation_id: UUID
+    is_edit: bool
+    body: bytes
+    properties: bytes
+    """The AMQP properties of the letter as bytes of the wire."""
+    source: str
+    verdict: str
+    """What was predicted."""
+    is_quiet: bool
+    """Whether it was published longer ago than `quiet_after`."""
+    answer: str | None
+    """Of a payment request: the status that the gateway has reported of its order since, if any."""
+
+
 _TO_CHECK = """
 SELECT r.replay_id, r.letter_id, r.operation_id, r.body IS NOT NULL AS is_edit,
        substring(coalesce(r.body, l.body) FROM 1 FOR $2) AS body,  -- see store.dead_letters.replayable
@@ -178,12 +227,10 @@ FOR NO KEY UPDATE OF r SKIP LOCKED
 
 async def take_published(
     connection: asyncpg.Connection, limit: int, *, quiet_after: timedelta
-) -> list[asyncpg.Record]:
-    """Return replays whose outcome is not known, locked, those that were looked at longest ago first.
-
-    Of a payment request, `answer` is what the gateway has said of its order since, if anything.
-    """
-    return await connection.fetch(_TO_CHECK, limit, BODY_BYTES_MAX + 1, quiet_after, PAYMENT_REQUESTS)
+) -> list[PublishedReplay]:
+    """Lock and return at most `limit` replays without an outcome, the one checked longest ago first."""
+    rows = await connection.fetch(_TO_CHECK, limit, BODY_BYTES_MAX + 1, quiet_after, PAYMENT_REQUESTS)
+    return [PublishedReplay(**row) for row in rows]
 
 
 _CHECKED = "UPDATE dead_letter_replays SET checked_at = clock_timestamp() WHERE replay_id = ANY ($1::uuid[])"
@@ -213,11 +260,23 @@ class ReplayEnd:
     detail: str = ""
 
 
-async def end(
-    connection: asyncpg.Connection, ends: Sequence[ReplayEnd], now: datetime
-) -> list[asyncpg.Record]:
-    """Write outcomes; return the rows of those that had none yet."""
-    return await connection.fetch(
+class EndedReplay(NamedTuple):
+    """A replay that has just ended."""
+
+    replay_id: UUID
+    letter_id: int
+    operation_id: UUID
+    state: str
+    verdict: str
+    """What was predicted."""
+    code: str
+    """The outcome's code."""
+    is_edit: bool
+
+
+async def end(connection: asyncpg.Connection, ends: Sequence[ReplayEnd], now: datetime) -> list[EndedReplay]:
+    """Write outcomes; return those of replays that had no outcome yet."""
+    rows = await connection.fetch(
         _END,
         [one.replay_id for one in ends],
         [one.state for one in ends],
@@ -225,6 +284,17 @@ async def end(
         [one.detail for one in ends],
         now,
     )
+    return [EndedReplay(**row) for row in rows]
+
+
+class ReturnedReplay(NamedTuple):
+    """A replay that came back as a dead letter."""
+
+    replay_id: UUID
+    letter_id: int
+    operation_id: UUID
+    code: str
+    """The reason for which it came back."""
 
 
 # What was over without an outcome has one now. So has a payment request: that it was handed on was no more than likely.
@@ -240,9 +310,9 @@ RETURNING r.replay_id, r.letter_id, r.operation_id, r.code
 
 async def came_back(
     connection: asyncpg.Connection, ends: Sequence[ReplayEnd], now: datetime
-) -> list[asyncpg.Record]:
-    """End replays that are back as dead letters; return the rows of those that had no other end for certain."""
-    return await connection.fetch(
+) -> list[ReturnedReplay]:
+    """Let replays fail that came back as dead letters; return those that had no final outcome before."""
+    rows = await connection.fetch(
         _CAME_BACK,
         [one.replay_id for one in ends],
         [one.code for one in ends],
@@ -250,6 +320,7 @@ async def came_back(
         now,
         PAYMENT_REQUESTS,
     )
+    return [ReturnedReplay(**row) for row in rows]
 
 
 # What may be on its way is passed over: it goes on to its outcome, and a keeper that holds the operation says so.
@@ -285,6 +356,17 @@ async def give_up(
     await connection.execute(_GIVE_UP, list(letter_ids), detail, now)
 
 
+class OutstandingReplay(NamedTuple):
+    """A replay that has not ended, and who ordered it."""
+
+    letter_id: int
+    state: str
+    published_at: datetime | None
+    actor: str
+    operation_id: UUID
+    ordered_at: datetime
+
+
 _OUTSTANDING = """
 SELECT r.letter_id, r.state, r.published_at, o.actor, o.operation_id, r.ordered_at
 FROM dead_letter_replays r
@@ -293,14 +375,35 @@ WHERE r.letter_id = ANY ($1::bigint[]) AND r.state IN ('ordered', 'published')
 """
 
 
-async def outstanding(connection: asyncpg.Connection, letter_ids: Iterable[int]) -> list[asyncpg.Record]:
-    """Return the replays of these letters that have not ended, and who ordered them."""
-    return await connection.fetch(_OUTSTANDING, list(letter_ids))
+async def outstanding(connection: asyncpg.Connection, letter_ids: Iterable[int]) -> list[OutstandingReplay]:
+    """Return the replays of these letters that have not ended: at most one a letter."""
+    return [OutstandingReplay(**row) for row in await connection.fetch(_OUTSTANDING, list(letter_ids))]
+
+
+class InFlightReplay(NamedTuple):
+    """A replay that is over and of which a copy may still be in flight.
+
+    `body` is cut after one byte more than a message may have.
+    """
+
+    replay_id: UUID
+    letter_id: int
+    is_edit: bool
+    source: str
+    exchange: str | None
+    properties: bytes
+    """The AMQP properties of the letter as bytes of the wire."""
+    body: bytes
+
+    @property
+    def key(self) -> int | UUID:
+        """The letter whose own message it published, or itself if it is an edit."""
+        return self.replay_id if self.is_edit else self.letter_id
 
 
 # Copies that came back have been noted as attempts: of the letter itself, or of the one that an edit has become.
-_STILL_OUT = """
-SELECT r.letter_id, r.body IS NOT NULL AS is_edit, l.source, l.exchange, l.properties,
+_IN_FLIGHT = """
+SELECT r.replay_id, r.letter_id, r.body IS NOT NULL AS is_edit, l.source, l.exchange, l.properties,
        substring(coalesce(r.body, l.body) FROM 1 FOR $2) AS body  -- see store.dead_letters.replayable
 FROM dead_letter_replays r
 JOIN dead_letters l USING (letter_id)
@@ -309,9 +412,20 @@ WHERE r.letter_id = ANY ($1::bigint[]) AND r.state IN ('failed', 'cancelled')
 """
 
 
-async def still_out(connection: asyncpg.Connection, letter_ids: Iterable[int]) -> list[asyncpg.Record]:
-    """Return the replays of these letters that are over and of which a copy may still be on its way."""
-    return await connection.fetch(_STILL_OUT, list(letter_ids), BODY_BYTES_MAX + 1)
+async def in_flight(connection: asyncpg.Connection, letter_ids: Iterable[int]) -> list[InFlightReplay]:
+    """Return the replays of these letters that are over and of which a copy may still be in flight."""
+    rows = await connection.fetch(_IN_FLIGHT, list(letter_ids), BODY_BYTES_MAX + 1)
+    return [InFlightReplay(**row) for row in rows]
+
+
+class ClaimedReplay(NamedTuple):
+    """The replay that a dead letter claims to come from."""
+
+    replay_id: UUID
+    letter_id: int
+    body_digest: bytes
+    """SHA-256 of what was published."""
+    is_edit: bool
 
 
 _CLAIMED = """
@@ -321,10 +435,32 @@ WHERE replay_id = ANY ($1::uuid[])
 """
 
 
-async def claimed(connection: asyncpg.Connection, replay_ids: Iterable[UUID]) -> dict[UUID, asyncpg.Record]:
-    """Return the replays of these ids: letter, digest of what was published, and whether it was an edit."""
-    rows = await connection.fetch(_CLAIMED, list(replay_ids))
-    return {row["replay_id"]: row for row in rows}
+async def claimed(connection: asyncpg.Connection, replay_ids: Iterable[UUID]) -> dict[UUID, ClaimedReplay]:
+    """Return the replays of these ids that exist, by id."""
+    rows = [ClaimedReplay(**row) for row in await connection.fetch(_CLAIMED, list(replay_ids))]
+    return {row.replay_id: row for row in rows}
+
+
+class ReplayRow(NamedTuple):
+    """One replay of a letter."""
+
+    replay_id: UUID
+    operation_id: UUID
+    number: int
+    """What it carries as x-wallet-replay-count."""
+    is_edit: bool
+    state: str
+    verdict: str
+    """What was predicted, with `verdict_code`."""
+    verdict_code: str
+    code: str
+    """The outcome's code; empty while there is none."""
+    detail: str
+    serial_no: str | None
+    """The new serial number, of an edit."""
+    ordered_at: datetime
+    published_at: datetime | None
+    ended_at: datetime | None
 
 
 _OF_LETTER = """
@@ -336,9 +472,25 @@ ORDER BY number, ordered_at
 """
 
 
-async def of_letter(connection: asyncpg.Connection, letter_id: int) -> list[asyncpg.Record]:
+async def of_letter(connection: asyncpg.Connection, letter_id: int) -> list[ReplayRow]:
     """Return the replays of a letter, oldest first."""
-    return await connection.fetch(_OF_LETTER, letter_id)
+    return [ReplayRow(**row) for row in await connection.fetch(_OF_LETTER, letter_id)]
+
+
+class ReplayProgress(NamedTuple):
+    """How many replays of an operation are in each state, and how many of them went badly."""
+
+    ordered: int
+    published: int
+    resolved: int
+    failed: int
+    cancelled: int
+    bad: int
+    """Failed, or refused although a success was predicted."""
+    canaries_out: int
+    """Canaries without an outcome."""
+    canaries_bad: int
+    """Canaries that failed, were cancelled, or were refused although a success was predicted."""
 
 
 # A refusal is a failure only where something else was promised.
@@ -358,19 +510,28 @@ WHERE operation_id = $1
 """
 
 
-async def progress(connection: asyncpg.Connection, operation_id: UUID, canary: int) -> asyncpg.Record:
-    """Return how many replays of an operation stand where; of the first `canary`, how many are out or went badly."""
+async def progress(connection: asyncpg.Connection, operation_id: UUID, canary: int) -> ReplayProgress:
+    """Count the replays of an operation by state. Its first `canary` replays are the canaries."""
     row = await connection.fetchrow(_PROGRESS, operation_id, canary)
     if row is None:
         msg = "an aggregate has a row"
         raise AssertionError(msg)
-    return row
+    return ReplayProgress(**row)
+
+
+class ReplayWaits(NamedTuple):
+    """How long replays and operations have waited, in seconds; 0 if none waits."""
+
+    without_outcome_seconds: float
+    """Since the oldest replay without an outcome was published."""
+    still_seconds: float
+    """Since the slowest running operation last moved."""
 
 
 _WAITS = """
 SELECT coalesce(extract(epoch FROM clock_timestamp() - (
            SELECT min(published_at) FROM dead_letter_replays WHERE state = 'published'
-       )), 0)::float8 AS without_outcome,
+       )), 0)::float8 AS without_outcome_seconds,
        coalesce(extract(epoch FROM clock_timestamp() - (
            SELECT min(m.moved_at)
            FROM dead_letter_operations o
@@ -380,17 +541,41 @@ SELECT coalesce(extract(epoch FROM clock_timestamp() - (
                WHERE operation_id = o.operation_id
            ) m
            WHERE o.ended_at IS NULL AND o.state = 'running'
-       )), 0)::float8 AS still
+       )), 0)::float8 AS still_seconds
 """
 
 
-async def waits(connection: asyncpg.Connection) -> asyncpg.Record:
-    """Return for how many seconds, at most, a replay has been without an outcome, and a running operation still."""
+async def waits(connection: asyncpg.Connection) -> ReplayWaits:
+    """Return the longest waits of replays and running operations."""
     row = await connection.fetchrow(_WAITS)
     if row is None:
         msg = "a query without a table has a row"
         raise AssertionError(msg)
-    return row
+    return ReplayWaits(**row)
+
+
+class SentEdit(NamedTuple):
+    """An edit that was sent, or is about to be, with its message.
+
+    `body` is cut after one byte more than a message may have.
+    """
+
+    replay_id: UUID
+    letter_id: int
+    replaces: str | None
+    """The serial number of the letter."""
+    serial_no: str
+    """The new serial number."""
+    source: str
+    exchange: str | None
+    properties: bytes
+    """The AMQP properties of the letter as bytes of the wire."""
+    body: bytes
+
+    @property
+    def key(self) -> UUID:
+        """Itself: its message is not its letter's."""
+        return self.replay_id
 
 
 # What failed before it was published has sent nothing.
@@ -405,9 +590,10 @@ ORDER BY r.ordered_at, r.replay_id
 """
 
 
-async def edits_sent(connection: asyncpg.Connection, numbers: Iterable[str]) -> list[asyncpg.Record]:
-    """Return the edits that were sent, or are about to be, of letters with these numbers or under one of them."""
-    return await connection.fetch(_EDITS_SENT, list(numbers), BODY_BYTES_MAX + 1)
+async def edits_sent(connection: asyncpg.Connection, numbers: Iterable[str]) -> list[SentEdit]:
+    """Return the edits from or to one of these numbers that were sent, or are about to be, oldest first."""
+    rows = await connection.fetch(_EDITS_SENT, list(numbers), BODY_BYTES_MAX + 1)
+    return [SentEdit(**row) for row in rows]
 
 
 # One key for all: a replay of ten thousand letters would need more locks than there is room for.
