@@ -26,6 +26,8 @@ _ANSWERS: Final[dict[type[Message], type[Message]]] = {
     queries.GetAccount: queries.AccountList,
     queries.GetOrder: queries.OrderDetail,
     queries.GetStatement: queries.Statement,
+    queries.FindOrders: queries.OrderList,
+    queries.GetHistory: queries.History,
 }
 _REPLIES: Final[tuple[type[Message], ...]] = (
     commands.Outcome,

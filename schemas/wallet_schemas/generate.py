@@ -32,9 +32,13 @@ MESSAGES: Final[tuple[type[Message], ...]] = (
     queries.GetAccount,
     queries.GetOrder,
     queries.GetStatement,
+    queries.FindOrders,
+    queries.GetHistory,
     queries.AccountList,
     queries.OrderDetail,
     queries.Statement,
+    queries.OrderList,
+    queries.History,
     queries.QueryRefused,
 )
 

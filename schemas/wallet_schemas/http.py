@@ -307,6 +307,8 @@ SCOPE_OF: Final = MappingProxyType(
         queries.GetAccount: Scope.ACCOUNTS_READ,
         queries.GetOrder: Scope.ORDERS_READ,
         queries.GetStatement: Scope.STATEMENTS_READ,
+        queries.FindOrders: Scope.ORDERS_READ,
+        queries.GetHistory: Scope.STATEMENTS_READ,
     }
 )
 """The scope that each command and each query needs."""
@@ -393,9 +395,9 @@ OPERATIONS: Final = (
         name="getOrder",
         method="GET",
         path="/v1/orders",
-        takes=(queries.GetOrder,),
-        answers=(queries.OrderDetail,),
-        says="Look up what became of a serial number.",
+        takes=(queries.GetOrder, queries.FindOrders),
+        answers=(queries.OrderDetail, queries.OrderList),
+        says="Look up what became of a serial number; or list the orders of a user, newest first.",
     ),
     Operation(
         name="getOutcome",
@@ -412,6 +414,14 @@ OPERATIONS: Final = (
         takes=(queries.GetStatement,),
         answers=(queries.Statement,),
         says="Read an account's entries, oldest first, a page at a time.",
+    ),
+    Operation(
+        name="getHistory",
+        method="GET",
+        path="/v1/history",
+        takes=(queries.GetHistory,),
+        answers=(queries.History,),
+        says="Read what moved on an account, newest first, as a wallet's app shows it.",
     ),
     Operation(
         name="getClient",

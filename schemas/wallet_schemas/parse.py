@@ -27,7 +27,7 @@ from wallet_schemas.faults import FAULTS_MAX, UNKNOWN_FIELD, echo, fault, faults
 from wallet_schemas.message import Message
 from wallet_schemas.names import BODY_BYTES_MAX
 from wallet_schemas.payments import PaymentResult
-from wallet_schemas.queries import GetAccount, GetOrder, GetStatement
+from wallet_schemas.queries import FindOrders, GetAccount, GetHistory, GetOrder, GetStatement
 from wallet_schemas.values import is_serial_no
 
 _FORBIDDEN_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
@@ -81,7 +81,7 @@ COMMANDS: Final = _types(
     Release,
 )
 RESULTS: Final = _types(PaymentResult)
-QUERIES: Final = _types(GetAccount, GetOrder, GetStatement)
+QUERIES: Final = _types(GetAccount, GetOrder, GetStatement, FindOrders, GetHistory)
 
 
 def parse(body: bytes, accepted: Mapping[str, type[Message]]) -> Message:

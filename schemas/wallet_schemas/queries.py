@@ -14,21 +14,30 @@ from wallet_schemas.events import (
     EntryView,
     OrderView,
 )
-from wallet_schemas.message import Message
+from wallet_schemas.message import JsonObject, Message
 from wallet_schemas.names import DEFAULT_ACCOUNT_TYPE
 from wallet_schemas.values import (
     INTEGER_MAX,
+    LIST_DEFAULT,
+    LIST_MAX,
+    METADATA_SOUGHT_MAX,
     STATEMENT_LINES_DEFAULT,
     STATEMENT_LINES_MAX,
+    AccountNo,
     AccountType,
+    AmountText,
     BalanceText,
     CurrencyText,
     Enumerated,
     IncomingTimestamp,
     LineNo,
+    OmittedIfNone,
     OptionalIn,
+    OrderStatus,
+    OrderType,
     SerialNo,
     Text,
+    Timestamp,
     UserId,
 )
 
@@ -97,6 +106,90 @@ class GetStatement(Message):
     )
 
 
+class FindOrders(Message):
+    """List the orders of a user's accounts, newest first, closed accounts too. Answered by order.list.v1.
+
+    What a user was sent by others is in the history of the account.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "order.find.v1",
+                    "user_id": "user-1001",
+                    "order_types": ["recharge"],
+                    "statuses": ["succeeded", "pending"],
+                    "metadata": {"cart": "C-778"},
+                    "limit": 50,
+                }
+            ]
+        }
+    )
+
+    type: Literal["order.find.v1"] = "order.find.v1"
+    user_id: UserId
+    account_type: OptionalIn[AccountType] = None
+    currency: OptionalIn[CurrencyText] = None
+    order_types: OptionalIn[Annotated[list[Enumerated[OrderType]], Field(min_length=1, max_length=20)]] = (
+        Field(default=None, description="Only orders of these types.")
+    )
+    statuses: OptionalIn[Annotated[list[Enumerated[OrderStatus]], Field(min_length=1, max_length=10)]] = (
+        Field(default=None, description="Only orders that stand so now.")
+    )
+    from_time: OptionalIn[IncomingTimestamp] = Field(
+        default=None, alias="from", description="Only orders made at this time or later."
+    )
+    to_time: OptionalIn[IncomingTimestamp] = Field(
+        default=None, alias="to", description="Only orders made before this time."
+    )
+    metadata: OptionalIn[Annotated[dict[Text, Text], Field(min_length=1, max_length=METADATA_SOUGHT_MAX)]] = (
+        Field(
+            default=None,
+            description=f"Only orders whose metadata has all of these, at most {METADATA_SOUGHT_MAX}.",
+        )
+    )
+    limit: int = Field(
+        default=LIST_DEFAULT,
+        ge=1,
+        le=LIST_MAX,
+        description="How many orders at most; a page may have fewer and still not be the last.",
+    )
+    after: OptionalIn[Annotated[Text, Field(min_length=1, max_length=200)]] = Field(
+        default=None, description="Only orders after this: the next_after of the page before."
+    )
+
+
+class GetHistory(Message):
+    """Read what moved on an account, newest first, as a wallet's app shows it. Answered by history.v1."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "history.get.v1",
+                    "user_id": "user-1001",
+                    "account_type": "basic",
+                    "currency": "TWD",
+                    "limit": 50,
+                }
+            ]
+        }
+    )
+
+    type: Literal["history.get.v1"] = "history.get.v1"
+    user_id: UserId
+    account_type: AccountType = DEFAULT_ACCOUNT_TYPE
+    currency: CurrencyText
+    account_no: OptionalIn[AccountNo] = Field(
+        default=None, description="An older account of the same user, type and currency."
+    )
+    before_line_no: OptionalIn[Annotated[int, Field(ge=1, le=INTEGER_MAX)]] = Field(
+        default=None, description="Only lines before this: the next_before_line_no of the page before."
+    )
+    limit: int = Field(default=LIST_DEFAULT, ge=1, le=LIST_MAX, description="How many lines at most.")
+
+
 class AccountListed(AccountView):
     """An account as it stands, with the number that the wallet keeps it under."""
 
@@ -153,6 +246,102 @@ class OrderDetail(Message):
         description="The order as it stands now; null where the command made none."
     )
     entries: list[EntryView]
+
+
+class OrderListed(OrderView):
+    """An order as it stands, with the notes of whoever sent it."""
+
+    metadata: OmittedIfNone[dict[str, str]] = Field(default=None, description="The sender's own notes.")
+
+
+class OrderList(Message):
+    """A page of a user's orders, newest first. Go by `next_after`: a page may have few orders, or none."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "order.list.v1",
+                    "orders": [{**SUCCEEDED_ORDER_EXAMPLE, "metadata": {"cart": "C-778"}}],
+                    "next_after": None,
+                }
+            ]
+        }
+    )
+
+    type: Literal["order.list.v1"] = "order.list.v1"
+    orders: list[OrderListed]
+    next_after: str | None = Field(
+        description="The `after` that asks for the next page; null where this page is the last."
+    )
+
+
+class HistoryOrder(JsonObject):
+    """The order that a line is of, in short."""
+
+    serial_no: SerialNo
+    order_type: Enumerated[OrderType]
+    status: Enumerated[OrderStatus]
+    amount: AmountText
+    currency: CurrencyText
+    created_at: Timestamp
+    original_serial_no: OmittedIfNone[SerialNo] = Field(
+        default=None, description="Of a refund: the recharge that is refunded."
+    )
+    counterparty_user_id: OmittedIfNone[UserId] = Field(
+        default=None, description="Of a transfer or a capture: the user on the other side."
+    )
+    metadata: OmittedIfNone[dict[str, str]] = Field(
+        default=None, description="The sender's own notes, where the order is of this account."
+    )
+
+
+class HistoryLine(JsonObject):
+    """One line of an account, and the order that it is of."""
+
+    entry: EntryView
+    order: HistoryOrder
+
+
+class History(Message):
+    """A page of what moved on an account, newest first, and what waits for a payment."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "history.v1",
+                    "account": ACCOUNT_EXAMPLE,
+                    "pending": [],
+                    "lines": [
+                        {
+                            "entry": ENTRY_EXAMPLE,
+                            "order": {
+                                "serial_no": "R-20260102-000001",
+                                "order_type": "recharge",
+                                "status": "succeeded",
+                                "amount": "100.00",
+                                "currency": "TWD",
+                                "created_at": "2026-01-02T03:04:05.000006Z",
+                                "metadata": {"cart": "C-778"},
+                            },
+                        }
+                    ],
+                    "next_before_line_no": None,
+                }
+            ]
+        }
+    )
+
+    type: Literal["history.v1"] = "history.v1"
+    account: AccountView
+    pending: list[HistoryOrder] = Field(
+        description="The account's orders that wait for a payment, at most 50; on the first page only."
+    )
+    lines: list[HistoryLine]
+    next_before_line_no: LineNo | None = Field(
+        description="The before_line_no that asks for the next page; null where this page is the last."
+    )
 
 
 class Statement(Message):

@@ -15,7 +15,7 @@ from wallet_schemas.http import ApiClient, ApiCode, Operation
 from wallet_schemas.message import Message
 from wallet_schemas.names import CONTENT_TYPE
 from wallet_schemas.parse import Malformed, read
-from wallet_schemas.queries import GetOrder, OrderDetail, QueryRefused, Statement
+from wallet_schemas.queries import GetOrder, History, OrderDetail, OrderList, QueryRefused, Statement
 from wallet_worker.api.keys import Client
 from wallet_worker.api.parts import AppState
 from wallet_worker.api.problems import Refused, malformed, retry_after
@@ -27,6 +27,8 @@ READ_SECONDS: Final = 5.0
 
 _WHOLE: Final = re.compile(r"[0-9]{1,19}")
 _INTEGERS: Final = frozenset({"after_line_no", "before_line_no", "limit"})
+_LISTS: Final = frozenset({"order_types", "statuses"})
+_NOTE: Final = "metadata."
 _NOT_FOUND: Final = frozenset({Code.ORDER_NOT_FOUND, Code.ACCOUNT_NOT_FOUND})
 
 log = structlog.get_logger(__name__)
@@ -52,10 +54,23 @@ async def look(parts: AppState, visit: PageContext, operation: Operation) -> Res
     if isinstance(found, OrderDetail):
         found = await _visible(parts, found, client)
     headers = {}
-    if isinstance(found, Statement) and found.next_after_line_no is not None:
-        following = {**visit.parameters(), "after_line_no": str(found.next_after_line_no)}
+    following = {**visit.parameters(), **_next(found)}
+    if following != visit.parameters():
         headers["link"] = f'<{visit.path}?{urlencode(following)}>; rel="next"'
     return Response(encode(found), 200, headers, CONTENT_TYPE)
+
+
+def _next(page: Message) -> dict[str, str]:
+    """Return the parameter that asks for the page after this one; nothing where this one is the last."""
+    match page:
+        case Statement(next_after_line_no=int(line)):
+            return {"after_line_no": str(line)}
+        case History(next_before_line_no=int(line)):
+            return {"before_line_no": str(line)}
+        case OrderList(next_after=str(cursor)):
+            return {"after": cursor}
+        case _:
+            return {}
 
 
 async def _outcome(parts: AppState, visit: PageContext, client: Client, query: GetOrder) -> Response:
@@ -138,6 +153,10 @@ def read_query(parameters: dict[str, str], operation: Operation) -> Message:
         (kind for kind in operation.takes if _required(kind) <= parameters.keys()), operation.takes[0]
     )
     known = {field.alias or name for name, field in kind.model_fields.items()} - {"type"}
+    notes = {name.removeprefix(_NOTE): text for name, text in parameters.items() if name.startswith(_NOTE)}
+    if "metadata" in known:  # an object: each of its names is a parameter of its own
+        known.remove("metadata")
+        parameters = {name: text for name, text in parameters.items() if not name.startswith(_NOTE)}
     unknown = sorted(parameters.keys() - known)
     if unknown:
         raise Refused(ApiCode.PARAMETER_UNKNOWN, f"{unknown[0][:64]}; known are {', '.join(sorted(known))}")
@@ -149,6 +168,8 @@ def read_query(parameters: dict[str, str], operation: Operation) -> Message:
         if "\0" in text:
             raise malformed(name, "Should have no NUL")
         found[name] = _value(name, text)
+    if notes and "metadata" in kind.model_fields:
+        found["metadata"] = notes
     try:
         return read(found, {kind.TYPE: kind})
     except Malformed as exc:
@@ -164,7 +185,7 @@ def _value(name: str, text: str) -> object:
         if not _WHOLE.fullmatch(text):
             raise malformed(name, "Should be a whole number")
         return int(text)
-    return text
+    return text.split(",") if name in _LISTS else text
 
 
 async def client(parts: AppState, visit: PageContext, operation: Operation) -> Response:

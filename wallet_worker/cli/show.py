@@ -9,10 +9,19 @@ from pydantic import ValidationError
 
 from wallet_schemas.message import JsonObject
 from wallet_schemas.names import DEFAULT_ACCOUNT_TYPE
-from wallet_schemas.queries import AccountList, OrderDetail, Statement
-from wallet_schemas.values import STATEMENT_LINES_DEFAULT, STATEMENT_LINES_MAX, Direction, OutcomeStatus
+from wallet_schemas.queries import AccountList, History, OrderDetail, OrderList, Statement
+from wallet_schemas.values import (
+    LIST_DEFAULT,
+    LIST_MAX,
+    STATEMENT_LINES_DEFAULT,
+    STATEMENT_LINES_MAX,
+    Direction,
+    OrderStatus,
+    OrderType,
+    OutcomeStatus,
+)
 from wallet_worker.cli import environment, exits, terminal
-from wallet_worker.cli.options import Currency, Json, Since, Timeout, Type, Until, User, read_time
+from wallet_worker.cli.options import Currency, Json, Since, Timeout, Type, Until, User, read_span, read_time
 
 if TYPE_CHECKING:
     from wallet_schemas.events import EntryView
@@ -75,6 +84,158 @@ def order(
     """
     url = environment.amqp_url()
     tell_order(_asked(_order(url, serial_no, timeout)), as_json=terminal.wants_json(as_json))
+
+
+@app.command()
+def orders(
+    user_id: User,
+    *,
+    account_type: Annotated[str | None, typer.Option("--type", help="Only of accounts of this type.")] = None,
+    currency: Annotated[str | None, typer.Option(help="Only of accounts in this currency.")] = None,
+    order_type: Annotated[
+        list[OrderType] | None,
+        typer.Option("--order-type", help="Only orders of this type; again for others."),
+    ] = None,
+    status: Annotated[
+        list[OrderStatus] | None, typer.Option(help="Only orders that stand so now; again for others.")
+    ] = None,
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="Only orders with this note; again for others, at most three."
+        ),
+    ] = None,
+    since: Since = None,
+    until: Until = None,
+    after: Annotated[
+        str | None, typer.Option(help="Only orders after this: what the page before ended with.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, max=LIST_MAX, help="How many orders at most, in a page.")
+    ] = LIST_DEFAULT,
+    timeout: Timeout = 10.0,
+    as_json: Json = None,
+) -> None:
+    """List the orders of a user's accounts, newest first, those of closed accounts too.
+
+    Example: wallet show orders alice --order-type recharge --status pending
+    """
+    url = environment.amqp_url()
+    begin, end = read_span(since, until)
+    found = _asked(
+        _orders(
+            url,
+            timeout,
+            user_id=user_id,
+            account_type=account_type,
+            currency=currency,
+            order_types=order_type,
+            statuses=status,
+            metadata=_notes(metadata),
+            from_time=begin,
+            to_time=end,
+            after=after,
+            limit=limit,
+        )
+    )
+    if terminal.wants_json(as_json):
+        terminal.tell_json(found)
+        return
+    terminal.tell_table(
+        f"orders of {user_id}",
+        ("made", "serial number", "order", "amount", "currency", "status", "account", "to"),
+        (
+            (
+                _time(one.created_at),
+                one.serial_no,
+                one.order_type.value,
+                one.amount,
+                one.currency,
+                one.status.value,
+                one.account_no,
+                one.to_user_id or "",
+            )
+            for one in found.orders
+        ),
+        right=("amount",),
+    )
+    if found.next_after is not None:
+        terminal.print_status(f"there is more: --after {found.next_after}")
+
+
+@app.command()
+def history(
+    user_id: User,
+    currency: Currency,
+    *,
+    account_type: Type = DEFAULT_ACCOUNT_TYPE,
+    account_no: Annotated[
+        str | None, typer.Option("--account", help="An older account of the same user, type and currency.")
+    ] = None,
+    before: Annotated[int | None, typer.Option(min=1, help="Only lines before this one.")] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, max=LIST_MAX, help="How many lines at most, in a page.")
+    ] = LIST_DEFAULT,
+    timeout: Timeout = 10.0,
+    as_json: Json = None,
+) -> None:
+    """Show what moved on an account, newest first, and what waits for a payment.
+
+    Example: wallet show history alice TWD
+    """
+    url = environment.amqp_url()
+    found = _asked(
+        _history(
+            url,
+            timeout,
+            user_id=user_id,
+            currency=currency,
+            account_type=account_type,
+            account_no=account_no,
+            before_line_no=before,
+            limit=limit,
+        )
+    )
+    if terminal.wants_json(as_json):
+        terminal.tell_json(found)
+        return
+    columns = ("line", "time", "order", "serial number", "amount", "after", "with", "status")
+    waiting = (
+        (
+            "waits",
+            _time(one.created_at),
+            one.order_type.value,
+            one.serial_no,
+            one.amount,
+            "",
+            one.counterparty_user_id or "",
+            one.status.value,
+        )
+        for one in found.pending
+    )
+    moved = (
+        (
+            str(line.entry.line_no),
+            _time(line.entry.created_at),
+            line.order.order_type.value,
+            line.order.serial_no,
+            f"{'+' if line.entry.direction is Direction.CREDIT else '-'}{line.entry.amount}",
+            line.entry.balance_after,
+            line.order.counterparty_user_id or "",
+            line.order.status.value,
+        )
+        for line in found.lines
+    )
+    account = found.account
+    terminal.tell_table(
+        f"{account.user_id}, {account.account_type}, {account.currency}, account {account.account_no}: "
+        f"{account.balance}, of which {account.available} available",
+        columns,
+        (*waiting, *moved),
+        right=("line", "amount", "after"),
+    )
+    if found.next_before_line_no is not None:
+        terminal.print_status(f"there is more: --before {found.next_before_line_no}")
 
 
 @app.command()
@@ -156,6 +317,28 @@ async def _order(url: str, serial_no: str, seconds: float) -> OrderDetail:
 
     async with WalletClient(url, timeout_seconds=seconds, name="wallet show") as wallet:
         return await wallet.order(serial_no)
+
+
+async def _orders(url: str, seconds: float, **asked: Any) -> OrderList:
+    from wallet_worker.client import WalletClient
+
+    async with WalletClient(url, timeout_seconds=seconds, name="wallet show") as wallet:
+        return await wallet.orders(**asked)
+
+
+async def _history(url: str, seconds: float, **asked: Any) -> History:
+    from wallet_worker.client import WalletClient
+
+    async with WalletClient(url, timeout_seconds=seconds, name="wallet show") as wallet:
+        return await wallet.history(**asked)
+
+
+def _notes(pairs: list[str] | None) -> dict[str, str] | None:
+    if not pairs:
+        return None
+    if any("=" not in pair for pair in pairs):
+        raise typer.BadParameter("it should be NAME=VALUE", param_hint="--metadata")
+    return dict(pair.split("=", 1) for pair in pairs)
 
 
 async def _statement(url: str, seconds: float, *, all_pages: bool, as_json: bool, **asked: Any) -> None:

@@ -13,7 +13,7 @@ way fail with what is known about them, and the next call connects anew.
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Annotated, Final, Self, TypeVar
@@ -40,14 +40,25 @@ from wallet_schemas.message import JsonObject, Message
 from wallet_schemas.names import DEFAULT_ACCOUNT_TYPE, WALLET_COMMANDS, WALLET_QUERIES
 from wallet_schemas.queries import (
     AccountList,
+    FindOrders,
     GetAccount,
+    GetHistory,
     GetOrder,
     GetStatement,
+    History,
     OrderDetail,
+    OrderList,
     QueryRefused,
     Statement,
 )
-from wallet_schemas.values import STATEMENT_LINES_DEFAULT, STATEMENT_LINES_MAX, OrderStatus, OutcomeStatus
+from wallet_schemas.values import (
+    LIST_DEFAULT,
+    STATEMENT_LINES_DEFAULT,
+    STATEMENT_LINES_MAX,
+    OrderStatus,
+    OrderType,
+    OutcomeStatus,
+)
 from wallet_worker.broker.connection import BrokerUnavailableError
 from wallet_worker.client.rpc import PublishFailed, ReplyTimeout, Rpc
 
@@ -157,6 +168,12 @@ _ACCOUNTS: Final[TypeAdapter[AccountList | QueryRefused]] = TypeAdapter(
 )
 _ORDER: Final[TypeAdapter[OrderDetail | QueryRefused]] = TypeAdapter(
     Annotated[OrderDetail | QueryRefused, Field(discriminator="type")]
+)
+_ORDERS: Final[TypeAdapter[OrderList | QueryRefused]] = TypeAdapter(
+    Annotated[OrderList | QueryRefused, Field(discriminator="type")]
+)
+_HISTORY: Final[TypeAdapter[History | QueryRefused]] = TypeAdapter(
+    Annotated[History | QueryRefused, Field(discriminator="type")]
 )
 _STATEMENT: Final[TypeAdapter[Statement | QueryRefused]] = TypeAdapter(
     Annotated[Statement | QueryRefused, Field(discriminator="type")]
@@ -547,6 +564,58 @@ class WalletClient:
             if page.next_after_line_no is None:
                 return
             after_line_no = page.next_after_line_no
+
+    async def orders(
+        self,
+        user_id: str,
+        *,
+        account_type: str | None = None,
+        currency: str | None = None,
+        order_types: Sequence[OrderType] | None = None,
+        statuses: Sequence[OrderStatus] | None = None,
+        from_time: datetime | None = None,
+        to_time: datetime | None = None,
+        metadata: Mapping[str, str] | None = None,
+        limit: int = LIST_DEFAULT,
+        after: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> OrderList:
+        """Return a page of a user's orders, newest first; go by its `next_after`, None at the end."""
+        query = FindOrders(
+            user_id=user_id,
+            account_type=account_type,
+            currency=currency,
+            order_types=None if order_types is None else list(order_types),
+            statuses=None if statuses is None else list(statuses),
+            from_time=from_time,
+            to_time=to_time,
+            metadata=_metadata(metadata),
+            limit=limit,
+            after=after,
+        )
+        return await self._ask(query, _ORDERS, timeout_seconds)
+
+    async def history(
+        self,
+        user_id: str,
+        currency: str,
+        account_type: str = DEFAULT_ACCOUNT_TYPE,
+        *,
+        account_no: str | None = None,
+        before_line_no: int | None = None,
+        limit: int = LIST_DEFAULT,
+        timeout_seconds: float | None = None,
+    ) -> History:
+        """Return a page of what moved on an account, newest first, and on the first page what waits for a payment."""
+        query = GetHistory(
+            user_id=user_id,
+            account_type=account_type,
+            currency=currency,
+            account_no=account_no,
+            before_line_no=before_line_no,
+            limit=limit,
+        )
+        return await self._ask(query, _HISTORY, timeout_seconds)
 
     async def wait_until_settled(
         self, serial_no: str, *, timeout_seconds: float | None = None

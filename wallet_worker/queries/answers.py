@@ -18,7 +18,9 @@ from wallet_schemas.names import BODY_BYTES_MAX, DEFAULT_ACCOUNT_TYPE
 from wallet_schemas.queries import (
     AccountList,
     AccountListed,
+    FindOrders,
     GetAccount,
+    GetHistory,
     GetOrder,
     GetStatement,
     OrderDetail,
@@ -29,6 +31,7 @@ from wallet_worker.core import accounts as core_accounts
 from wallet_worker.core import ledger
 from wallet_worker.core import orders as core_orders
 from wallet_worker.core.decide import outcome
+from wallet_worker.queries import lists
 from wallet_worker.store import accounts, commands, entries, orders
 
 
@@ -41,6 +44,10 @@ async def answer(connection: asyncpg.Connection, query: Message) -> Message:
             return await _order(connection, query)
         case GetStatement():
             return await _statement(connection, query)
+        case FindOrders():
+            return await lists.orders_of(connection, query)
+        case GetHistory():
+            return await lists.history_of(connection, query)
         case _:
             msg = f"{query.type} is accepted by the contract and unknown here"
             raise AssertionError(msg)

@@ -214,6 +214,22 @@ async def of_user(
     return [_user(row) for row in await connection.fetch(_OF_USER, user_id, account_type, currency)]
 
 
+_EVERY_OF_USER = f"""
+SELECT {_COLUMNS}
+FROM accounts a
+WHERE a.kind = 'user' AND a.user_id = $1
+  AND ($2::text IS NULL OR a.account_type = $2) AND ($3::text IS NULL OR a.currency = $3)
+ORDER BY a.account_id DESC
+"""  # noqa: S608 -- static text
+
+
+async def every_of_user(
+    connection: asyncpg.Connection, user_id: str, account_type: str | None, currency: str | None
+) -> list[Account]:
+    """Return all accounts of a user, closed ones too, perhaps of one type or currency only, the newest first."""
+    return [_user(row) for row in await connection.fetch(_EVERY_OF_USER, user_id, account_type, currency)]
+
+
 _BY_ID = f"SELECT {_COLUMNS} FROM accounts a WHERE a.kind = 'user' AND a.account_id = ANY ($1::bigint[])"  # noqa: S608
 
 

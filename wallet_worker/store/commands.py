@@ -33,6 +33,19 @@ async def there(connection: asyncpg.Connection, serial_nos: Iterable[str]) -> se
     return {row[0] for row in await connection.fetch(_THERE, list(serial_nos))}
 
 
+_METADATA = """
+SELECT serial_no, content -> 'metadata' AS metadata
+FROM commands
+WHERE serial_no = ANY ($1::text[]) AND content -> 'metadata' IS NOT NULL
+"""
+
+
+async def metadata(connection: asyncpg.Connection, serial_nos: Iterable[str]) -> dict[str, str]:
+    """Return the senders' notes, as JSON, of those of the commands that have any."""
+    rows = await connection.fetch(_METADATA, list(serial_nos))
+    return {row["serial_no"]: row["metadata"] for row in rows}
+
+
 _INSERT = """
 INSERT INTO commands (serial_no, command_type, fingerprint, content, status, code, result, created_at)
 SELECT n.serial_no, n.command_type, n.fingerprint, n.content, n.status, n.code, n.result, n.created_at

@@ -58,6 +58,15 @@ ORDER BY e.line_no
 LIMIT $4
 """  # noqa: S608 -- static text
 
+_PAGE_BEFORE = f"""
+SELECT {_COLUMNS}
+FROM entries e
+JOIN orders o USING (order_id)
+WHERE e.account_id = $1 AND e.line_no < $2
+ORDER BY e.line_no DESC
+LIMIT $3
+"""  # noqa: S608 -- static text
+
 # Times never run backwards along a statement, so the last line before a time is found in the middle, and in the
 # middle again: no index by time is needed, and a span at the end of a million lines is as near as one at the beginning.
 _LAST_BEFORE = """
@@ -116,6 +125,14 @@ async def page(
     )
     until = INTEGER_MAX if before is None else await last_before(connection, account_id, before)
     rows = await connection.fetch(_PAGE, account_id, after, until, limit)
+    return [_line(row) for row in rows]
+
+
+async def page_before(
+    connection: asyncpg.Connection, account_id: int, *, before_line_no: int, limit: int
+) -> list[Line]:
+    """Return at most `limit` lines before a line, the newest first."""
+    rows = await connection.fetch(_PAGE_BEFORE, account_id, before_line_no, limit)
     return [_line(row) for row in rows]
 
 

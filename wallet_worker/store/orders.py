@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import asyncpg
 
@@ -138,6 +139,58 @@ async def spent(
     """
     rows = await connection.fetch(_SPENT, list(account_ids), [one.value for one in order_types], since)
     return {(row[0], OrderType(row[1])): int(row[2]) for row in rows}
+
+
+# Each account's newest by the index (account_id, created_at), and of these the newest.
+_NEWEST = f"""
+SELECT {_COLUMNS}
+FROM unnest($1::bigint[]) AS n (id)
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM orders
+    WHERE account_id = n.id AND created_at >= $2 AND created_at <= $3 AND (created_at, order_id) < ($3, $4::uuid)
+    ORDER BY created_at DESC, order_id DESC
+    LIMIT $5
+) o
+ORDER BY created_at DESC, order_id DESC
+LIMIT $5
+"""  # noqa: S608 -- static text
+
+
+async def newest(
+    connection: asyncpg.Connection,
+    account_ids: Iterable[int],
+    *,
+    since: datetime,
+    before: tuple[datetime, UUID],
+    limit: int,
+) -> list[Order]:
+    """Return the newest orders of these accounts, made at `since` or later, and before a time and an order id."""
+    rows = await connection.fetch(_NEWEST, list(account_ids), since, *before, limit)
+    return [_order(row) for row in rows]
+
+
+_BY_ID = f"SELECT {_COLUMNS} FROM orders WHERE order_id = ANY ($1::uuid[])"  # noqa: S608 -- static text
+
+
+async def by_id(connection: asyncpg.Connection, order_ids: Iterable[UUID]) -> dict[UUID, Order]:
+    """Return the orders of these ids."""
+    rows = await connection.fetch(_BY_ID, list(order_ids))
+    return {row["order_id"]: _order(row) for row in rows}
+
+
+_PENDING = f"""
+SELECT {_COLUMNS}
+FROM orders
+WHERE account_id = $1 AND due_at IS NOT NULL AND status = 'pending'
+ORDER BY created_at DESC, order_id DESC
+LIMIT $2
+"""  # noqa: S608 -- static text
+
+
+async def pending(connection: asyncpg.Connection, account_id: int, limit: int) -> list[Order]:
+    """Return the account's orders that wait for a payment, the newest first."""
+    return [_order(row) for row in await connection.fetch(_PENDING, account_id, limit)]
 
 
 _NOT_PENDING = "SELECT serial_no FROM orders WHERE serial_no = ANY ($1::text[]) AND status <> 'pending'"
