@@ -56,7 +56,7 @@ def run(
         typer.Option(
             "--scenario",
             envvar="WALLET_SIMULATOR_SCENARIO",
-            help=f"{', '.join(scenario.NAMED)}, or a TOML file; see `payment-simulator moods`.",
+            help=f"{', '.join(scenario.NAMED)}, or a TOML file: see `payment-simulator moods`.",
         ),
     ] = scenario.DEFAULT,
     seed: Annotated[
@@ -114,11 +114,11 @@ def run(
         ),
     ] = logs.Format.AUTO,
 ) -> None:
-    """Answer payment requests as real gateways do, on their bad days too: for tests and demos.
+    """Simulate a payment gateway, its faults too, for tests and demos.
 
-    It consumes the queue payment.requests, and publishes signed results to the exchange payment.results,
-    until SIGTERM or Ctrl-C. The first key in WALLET_PAYMENT_KEYS, a JSON object of ids and secrets, signs.
-    The channel of a request (its recharge_type) chooses what happens, as a test card does.
+    Reads the queue payment.requests and publishes signed results to the exchange payment.results, until SIGTERM or
+    Ctrl-C. Signs with the first key in WALLET_PAYMENT_KEYS, a JSON object of ids and secrets.
+    The channel of a request (its recharge_type or payout_type) decides what happens, as a test card does.
 
     Example: payment-simulator --scenario rough --seed 7
     """
@@ -200,8 +200,8 @@ def settlement(
 ) -> None:
     """Write the settlement file: all payments that succeeded or failed, by the gateway's books, as CSV.
 
-    It may be asked while the simulator is at work. `wallet reconcile` compares the file with the orders.
-    With -o, one line of JSON says how many payments are in it, and which were spoilt how often.
+    The simulator may be running. `wallet reconcile` compares the file with the orders.
+    With -o, a line of JSON counts the payments, and the differences of each kind.
 
     Example: payment-simulator settlement -o settlement.csv --differ missing=0.01 --differ amount=0.01
     """

@@ -6,6 +6,7 @@ them is written by `make docs`, and a test compares.
 
 import inspect
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -81,6 +82,13 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _first_sentence(message: type[Message]) -> str:
     return unwrapped(inspect.cleandoc(message.__doc__ or "")).partition("\n")[0]
+
+
+def layers() -> str:
+    """The layers that import-linter checks, the highest first."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (contract,) = (each for each in project["tool"]["importlinter"]["contracts"] if each["id"] == "layers")
+    return "```\n" + "\n".join(contract["layers"]) + "\n```"
 
 
 def settings() -> str:
@@ -287,6 +295,7 @@ def _file(path: str, language: str, *, after_first_line: bool = False) -> Callab
 
 BLOCKS: Final[dict[str, Callable[[], str]]] = {
     "settings": settings,
+    "layers": layers,
     "channels": channels,
     "verdicts": verdicts,
     "settlement columns": settlement_columns,

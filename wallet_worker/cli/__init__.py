@@ -58,12 +58,12 @@ def wallet(
     *,
     _version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end."),
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
-    """Run and use the wallet: set it up, work, send commands, look at accounts, check the ledger.
+    """Set up and run the wallet, send commands, read accounts, handle dead letters, check the ledger.
 
-    Servers are named by WALLET_AMQP_URL and WALLET_DATABASE_URL in the environment.
+    Name the servers in WALLET_AMQP_URL and WALLET_DATABASE_URL.
 
     Example: wallet send recharge alice 100.00 TWD --until-settled
     """

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=False,
     invoke_without_command=True,
-    help="The HTTP API: commands, queries and payment results for whoever speaks HTTP.",
+    help="Serve commands, queries and payment results over HTTP, and manage the keys of clients.",
 )
-key_app = typer.Typer(no_args_is_help=True, help="Who may use the HTTP API, and for what.")
+key_app = typer.Typer(no_args_is_help=True, help="Manage the keys of the HTTP API.")
 app.add_typer(key_app, name="key")
 
 PROGRAM = (sys.executable, "-m", "wallet_worker", "api")
@@ -56,7 +56,8 @@ def _span(text: str) -> timedelta:
 
 
 ClientName = Annotated[
-    str, typer.Argument(metavar="CLIENT", help="The client, such as shop: small letters, digits and -.")
+    str,
+    typer.Argument(metavar="CLIENT", help="The client's name, such as shop: small letters, digits and -."),
 ]
 
 
@@ -66,15 +67,15 @@ def api(
     processes: Annotated[
         int,
         typer.Option(
-            min=1, max=64, help="How many, on the same port. One uses one core; several end together."
+            min=1, max=64, help="Processes, on the same port. Each uses one core; all end when one ends."
         ),
     ] = 1,
 ) -> None:
-    """Serve the HTTP API until SIGTERM or Ctrl-C, then answer what was taken and end.
+    """Serve the HTTP API. On SIGTERM or Ctrl-C, answer the requests in hand and exit.
 
-    It listens on WALLET_API_HOST and WALLET_API_PORT. Without a key everything is refused: `wallet api key add`.
+    Listens on WALLET_API_HOST and WALLET_API_PORT. Refuses every request without a key: `wallet api key add`.
 
-    Exit status: 0 when it was told to stop, 1 when it cannot serve (the log says why), 2 for wrong settings.
+    Exit status: 0 if it was told to stop, 1 if it cannot serve (the log says why), 2 for wrong settings.
 
     Example: wallet api key add shop --role upstream && wallet api
     """
@@ -99,33 +100,31 @@ def api(
 def add(
     client: ClientName,
     *,
-    role: Annotated[RoleName | None, typer.Option(help="What it may do, as usual callers may.")] = None,
+    role: Annotated[RoleName | None, typer.Option(help="A usual set of scopes.")] = None,
     scope: Annotated[
         list[str] | None,
-        typer.Option(
-            help="One thing that it may do, such as orders:read; again for others. With or without a role."
-        ),
+        typer.Option(help="A scope, such as orders:read; may be repeated, with or without a role."),
     ] = None,
     users: Annotated[
-        str | None, typer.Option(help="What every user id of its requests begins with, such as shop7:.")
+        str | None, typer.Option(help="Required prefix of every user id, such as shop7:.")
     ] = None,
     serial_prefix: Annotated[
-        str | None, typer.Option(help="What every serial number of its commands begins with, such as S7-.")
+        str | None, typer.Option(help="Required prefix of every serial number, such as S7-.")
     ] = None,
     rate: Annotated[
         int | None,
-        typer.Option(min=1, help="How many requests a second one process takes of it; by default 200."),
+        typer.Option(min=1, help="Requests per second and process. Default: 200."),
     ] = None,
     in_flight: Annotated[
         int | None,
-        typer.Option(min=1, help="How many requests at once one process takes of it; by default 200."),
+        typer.Option(min=1, help="Requests at once per process. Default: 200."),
     ] = None,
     expires: Annotated[
         timedelta | None,
-        typer.Option(parser=_span, metavar="SPAN", help="When it ends, such as 90d; by default never."),
+        typer.Option(parser=_span, metavar="SPAN", help="Lifetime of the key, such as 90d. Default: no end."),
     ] = None,
 ) -> None:
-    """Make a key for a client, and print it: this once, for it is not kept.
+    """Create a key for a client and print it. The key is not stored and cannot be shown again.
 
     Example: wallet api key add shop --role upstream --users shop7: --serial-prefix S7- --expires 90d
     """
@@ -168,7 +167,7 @@ def add(
 
 @key_app.command(name="list")
 def list_keys(*, as_json: Json = None) -> None:
-    """List the keys: whose they are, what they may do, and whether they open. No key is shown.
+    """List the keys with client, scopes and state. The keys themselves are not shown.
 
     Example: wallet api key list
     """
@@ -203,12 +202,10 @@ def rotate(
     *,
     overlap: Annotated[
         timedelta,
-        typer.Option(
-            parser=_span, metavar="SPAN", help="How long the keys before it still open, such as 7d."
-        ),
+        typer.Option(parser=_span, metavar="SPAN", help="How long the older keys remain valid, such as 7d."),
     ] = timedelta(days=7),
 ) -> None:
-    """Make a key that may do what the client's newest may, and print it; those before it open for the overlap.
+    """Create and print a key with the rights of the client's newest key. Older keys stay valid for the overlap.
 
     Example: wallet api key rotate shop --overlap 7d
     """
@@ -255,9 +252,9 @@ def rotate(
 def revoke(
     key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="The key's id, as `list` shows it.")],
     *,
-    why: Annotated[str, typer.Option(help="Why, for those who ask later.")],
+    why: Annotated[str, typer.Option(help="Reason, kept with the key.")],
 ) -> None:
-    """Let a key open nothing any more, in every process within five seconds.
+    """Revoke a key. Every process refuses it within five seconds.
 
     Example: wallet api key revoke k3v7q2n5d4aw --why "it stood in a log"
     """

@@ -17,33 +17,35 @@ if TYPE_CHECKING:
 
 def audit(
     *,
-    show: Annotated[int, typer.Option(min=0, help="How many findings of each kind are shown.")] = 10,
+    show: Annotated[int, typer.Option(min=0, help="Findings to show of each kind.")] = 10,
     follow: Annotated[
-        bool, typer.Option("--follow", help="Go on, and check new lines as they come, until one is wrong.")
+        bool, typer.Option("--follow", help="Check new entries as they come, until an entry is wrong.")
     ] = False,
-    every: Annotated[float, typer.Option(min=0.01, help="With --follow: seconds between two looks.")] = 2.0,
+    every: Annotated[float, typer.Option(min=0.01, help="With --follow: seconds between two checks.")] = 2.0,
     metrics_port: Annotated[
         int | None,
-        typer.Option(min=1, max=65_535, help="With --follow: where Prometheus finds wallet_audit_findings."),
+        typer.Option(
+            min=1, max=65_535, help="With --follow: port of the metric wallet_audit_findings for Prometheus."
+        ),
     ] = None,
     linger: Annotated[
         float | None,
         typer.Option(
             min=0,
-            help="With --metrics-port: end so many seconds after a finding. By default the process stays until it is "
-            "stopped, so that the alarm stays.",
+            help="With --metrics-port: seconds to serve a finding before exiting. Default: until stopped, so that the "
+            "alarm stays.",
         ),
     ] = None,
     as_json: Json = None,
 ) -> None:
-    """Check every line of the ledger against its rules, as one moment saw it, while the wallet works on.
+    """Verify every ledger entry in one consistent snapshot. The wallet keeps running.
 
-    Only WALLET_DATABASE_URL is needed. The database reads every line, about four seconds of one core for a million.
-    With --follow it goes on with new lines, their accounts and their orders until a rule is broken, or until Ctrl-C or
-    SIGTERM, and waits for a database that is away. With --metrics-port it stays after a finding, too, until it is
-    stopped. Holds, and orders that have no lines, only a whole check looks at.
+    Needs WALLET_DATABASE_URL only. The database reads every entry: about four seconds of one core per million.
+    --follow then checks new entries, their accounts and their orders until a rule is broken or until Ctrl-C or SIGTERM.
+    It waits while the database is away. With --metrics-port it stays after a finding until it is stopped.
+    Holds and orders without entries are checked without --follow only.
 
-    Exit status: 0 when everything is in order, 1 when something was found, 3 when the database is away, or --follow was
+    Exit status: 0 if everything is in order, 1 if something was found, 3 when the database is away, or --follow was
     stopped before it had checked anything.
 
     Example: wallet audit || echo "call somebody"

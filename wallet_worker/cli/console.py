@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=False,
     invoke_without_command=True,
-    help="The operators' web page: dead letters, statements, orders, queues.",
+    help="Serve the operators' web page: dead letters, statements, orders, queues.",
 )
-user_app = typer.Typer(no_args_is_help=True, help="Who may sign in to the console, and as what.")
+user_app = typer.Typer(no_args_is_help=True, help="Manage the console's users and their roles.")
 app.add_typer(user_app, name="user")
 
 
@@ -38,9 +38,7 @@ class RoleName(StrEnum):
 
 UsersFile = Annotated[
     Path,
-    typer.Option(
-        "--file", envvar="WALLET_CONSOLE_USERS", help="The users file; by default as the console's."
-    ),
+    typer.Option("--file", envvar="WALLET_CONSOLE_USERS", help="The users file."),
 ]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The person's name, in lower case.")]
 FromStdin = Annotated[
@@ -53,10 +51,10 @@ DEFAULT_FILE = Path("wallet-console-users.json")
 def console(context: typer.Context) -> None:
     """Serve the operators' web page until SIGTERM or Ctrl-C.
 
-    It listens on WALLET_CONSOLE_HOST and WALLET_CONSOLE_PORT. Behind a proxy that speaks TLS, set
-    WALLET_CONSOLE_ORIGIN to the address in its people's browsers.
+    Listens on WALLET_CONSOLE_HOST and WALLET_CONSOLE_PORT. Behind a proxy that speaks TLS, set WALLET_CONSOLE_ORIGIN to
+    the URL that people open.
 
-    Exit status: 0 when it was told to stop, 1 when it cannot serve (the log says why), 2 for wrong settings.
+    Exit status: 0 if it was told to stop, 1 if it cannot serve (the log says why), 2 for wrong settings.
 
     Example: wallet console user add ann --role operator && wallet console
     """
@@ -76,12 +74,12 @@ def add(
     *,
     role: Annotated[
         RoleName,
-        typer.Option(help="viewer looks; operator acts; approver also agrees to what others have planned."),
+        typer.Option(help="viewer reads; operator acts; approver also approves the plans of others."),
     ],
     file: UsersFile = DEFAULT_FILE,
     password_stdin: FromStdin = False,
 ) -> None:
-    """Let somebody sign in. The password is asked for twice; it has at least 12 characters.
+    """Add a user. Asks twice for a password of at least 12 characters.
 
     Example: wallet console user add ann --role operator
     """
@@ -94,7 +92,7 @@ def add(
 
 @user_app.command(name="list")
 def list_users(*, file: UsersFile = DEFAULT_FILE, as_json: Json = None) -> None:
-    """List who may sign in.
+    """List the users and their roles.
 
     Example: wallet console user list
     """
@@ -117,7 +115,7 @@ def list_users(*, file: UsersFile = DEFAULT_FILE, as_json: Json = None) -> None:
 
 @user_app.command()
 def remove(name: Name, *, file: UsersFile = DEFAULT_FILE) -> None:
-    """Let somebody sign in no longer; whoever is signed in is out with the next click.
+    """Remove a user. Their sessions end with the next click.
 
     Example: wallet console user remove ann
     """
@@ -127,7 +125,7 @@ def remove(name: Name, *, file: UsersFile = DEFAULT_FILE) -> None:
 
 @user_app.command()
 def passwd(name: Name, *, file: UsersFile = DEFAULT_FILE, password_stdin: FromStdin = False) -> None:
-    """Give somebody a new password; their sessions end.
+    """Set a new password. The user's sessions end.
 
     Example: wallet console user passwd ann
     """
@@ -145,7 +143,7 @@ def role(
     *,
     file: UsersFile = DEFAULT_FILE,
 ) -> None:
-    """Give somebody another role; they stay signed in and have it with the next click.
+    """Change a user's role. It holds from the next click; the user stays signed in.
 
     Example: wallet console user role ann approver
     """

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Write statements and orders to files. Only WALLET_DATABASE_URL is needed, and no worker.",
+    help="Write statements and orders to files. Needs WALLET_DATABASE_URL only, and no worker.",
 )
 
 
@@ -34,7 +34,7 @@ def statement(
     account_no: Annotated[
         str | None,
         typer.Option(
-            "--account", metavar="NUMBER", help="This account, also if it was closed and a newer is there."
+            "--account", metavar="NUMBER", help="The account with this number, also if it is closed."
         ),
     ] = None,
     since: Since = None,
@@ -43,12 +43,12 @@ def statement(
     output: Output = None,
     as_json: Json = None,
 ) -> None:
-    """Write an account's lines, oldest first, with the balance before and after each.
+    """Write an account's entries, oldest first, with the balance before and after each.
 
-    It is read as one moment saw it, however long that takes, and needs little memory. With -o, the file is there when
-    it is whole, and the balances before its first and after its last line are told.
+    Reads one consistent snapshot in little memory. With -o, the file appears when it is complete, and opening and
+    closing balance are printed.
 
-    In CSV, a value that a spreadsheet would take for a formula has an apostrophe in front; JSON lines have none.
+    In CSV, an apostrophe stands before a value that a spreadsheet would take for a formula. JSON lines have none.
 
     Example: wallet export statement alice TWD --from 2026-01-01 --to 2026-02-01 -o alice.csv
     """
@@ -89,7 +89,7 @@ def orders(
     ] = None,
     status: Annotated[
         list[OrderStatus] | None,
-        typer.Option(help="Only orders that stand so now; may be repeated."),
+        typer.Option(help="Only orders with this status now; may be repeated."),
     ] = None,
     user_id: Annotated[
         str | None,
@@ -99,10 +99,10 @@ def orders(
     output: Output = None,
     as_json: Json = None,
 ) -> None:
-    """Write orders as they stand now, by the time when they were made.
+    """Write orders with their present status, sorted by the time they were created.
 
-    --from and --to are about that time. Everything else is as for statements: one moment, little memory, and with -o
-    a file that is there when it is whole.
+    --from and --to select by that time. Reads one consistent snapshot in little memory. With -o, the file appears when
+    it is complete.
 
     Example: wallet export orders --from 2026-01-01 --to 2026-02-01 --type withdraw --status pending -o waiting.csv
     """

@@ -6,12 +6,12 @@ from wallet_worker.cli import environment
 
 
 def keeper() -> None:
-    """Take in dead letters and replay what operators order, until SIGTERM or Ctrl-C.
+    """Store dead letters and publish the replays that operators execute, until SIGTERM or Ctrl-C.
 
-    Each worker does so too, unless WALLET_KEEPER is false. Run as many as you like; it is ready when /readyz on port
+    Each worker runs a keeper too, unless WALLET_KEEPER is false. Several keepers may run. Ready when /readyz on port
     WALLET_HTTP_PORT says 200.
 
-    Exit status: 0 when it was told to stop, 1 when it cannot go on (the log says why), 2 for wrong settings.
+    Exit status: 0 if it was told to stop, 1 if it cannot go on (the log says why), 2 for wrong settings.
 
     Example: WALLET_HTTP_PORT=9302 wallet keeper
     """

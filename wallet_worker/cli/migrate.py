@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def migrate() -> None:
-    """Bring the database named by WALLET_DATABASE_URL to the newest schema. Safe to repeat.
+    """Create or upgrade the schema and the roles in WALLET_DATABASE_URL. Safe to repeat.
 
     Example: WALLET_DATABASE_URL=postgresql://owner:secret@localhost/wallet wallet migrate
     """

@@ -16,19 +16,17 @@ Json = Annotated[
     bool | None,
     typer.Option(
         "--json/--table",
-        help="One line of JSON, or tables. By default tables on a terminal and JSON elsewhere.",
+        help="Print JSON or tables. Default: tables on a terminal, JSON elsewhere.",
         show_default=False,
     ),
 ]
 Since = Annotated[
     str | None,
-    typer.Option(
-        "--from", metavar="TIME", help="Only what was made then or later: 2026-01-31, or with a time."
-    ),
+    typer.Option("--from", metavar="TIME", help="Only from this time on: 2026-01-31, or with a time of day."),
 ]
 Until = Annotated[
     str | None,
-    typer.Option("--to", metavar="TIME", help="Only what was made before. Without an offset: UTC."),
+    typer.Option("--to", metavar="TIME", help="Only before this time. Without an offset: UTC."),
 ]
 
 

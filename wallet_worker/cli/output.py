@@ -16,9 +16,9 @@ from wallet_worker.cli.exits import Exit
 
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FILE", help="The file to write. Without it: standard output."),
+    typer.Option("--output", "-o", metavar="FILE", help="The file to write. Default: standard output."),
 ]
-Form = Annotated[Format, typer.Option("--format", help="CSV for spreadsheets, or a JSON object a line.")]
+Form = Annotated[Format, typer.Option("--format", help="CSV for spreadsheets, or JSON lines.")]
 
 
 class OnProgress(Protocol):

@@ -33,17 +33,21 @@ def reconcile(
         typer.Option(
             "--from",
             metavar="TIME",
-            help="The file has every payment that succeeded then or later: 2026-01-31.",
+            help="Begin of the time span that the file covers: 2026-01-31.",
         ),
     ] = None,
     until: Annotated[
-        str | None, typer.Option("--to", metavar="TIME", help="… and before then. Without an offset: UTC.")
+        str | None,
+        typer.Option("--to", metavar="TIME", help="End of that span, exclusive. Without an offset: UTC."),
     ] = None,
-    show: Annotated[int, typer.Option(min=0, help="How many findings of each kind are shown.")] = 10,
+    show: Annotated[int, typer.Option(min=0, help="Findings to show of each kind.")] = 10,
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Write all findings there, as CSV for a spreadsheet."
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write all findings to this file, as CSV for a spreadsheet.",
         ),
     ] = None,
     as_json: Json = None,
@@ -53,12 +57,12 @@ def reconcile(
     The file is CSV (RFC 4180) in UTF-8. Its first line names the columns payment_order_no, kind (charge, payout or
     refund), amount, currency, status (succeeded, failed or unknown), gateway_ref and occurred_at (as
     2026-01-31T12:00:00Z), in any order and among others.
-    A line that cannot be read is a finding, and the rest is compared all the same.
+    A line that cannot be read is a finding; the rest is compared.
 
-    What is missing in the file is looked for only with --from or --to, which say what it is meant to cover.
-    Only WALLET_DATABASE_URL is needed, and the wallet works on. Expect a minute for a million lines.
+    Payments missing from the file are searched only within --from and --to, the span that the file covers.
+    Needs WALLET_DATABASE_URL only. The wallet keeps running. A million lines take about a minute.
 
-    Exit status: 0 when both sides agree, 1 when not, 2 for a file that is none, 3 when the database is away.
+    Exit status: 0 if both sides agree, 1 if not, 2 if the file is not a settlement file, 3 if the database is away.
 
     Example: wallet reconcile settlement.csv --from 2026-01-01 --to 2026-01-02 -o differences.csv
     """

@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Send a command and print its outcome. Repeating one with the same serial number is safe.",
+    help="Send a command and print its outcome. Safe to repeat with the same serial number.",
 )
 
-Amount = Annotated[str, typer.Argument(metavar="AMOUNT", help="As a decimal, such as 100.00.")]
+Amount = Annotated[str, typer.Argument(metavar="AMOUNT", help="A decimal, such as 100.00.")]
 ToUser = Annotated[str, typer.Argument(metavar="TO_USER", help="The id of the user who receives the money.")]
 ToType = Annotated[str, typer.Option("--to-type", help="The type of the account that receives the money.")]
 HoldSerial = Annotated[str, typer.Argument(metavar="HOLD", help="The serial number of the hold.")]
@@ -66,12 +66,14 @@ def _common(
         str | None,
         typer.Option(
             "--serial",
-            help="The serial number: the same one again is the same command. Without it one is made and printed.",
+            help="The serial number, the key of deduplication. Default: a new number, which is printed.",
         ),
     ] = None,
     metadata: Annotated[
         list[str] | None,
-        typer.Option("--metadata", metavar="NAME=TEXT", help="A note to store; may be repeated."),
+        typer.Option(
+            "--metadata", metavar="NAME=TEXT", help="Metadata to store with the command; may be repeated."
+        ),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the outcome.")] = True,
     timeout: Timeout = 10.0,
@@ -83,11 +85,9 @@ def _common(
 def _settling(
     *,
     until_settled: Annotated[
-        bool, typer.Option("--until-settled", help="Wait until the payment gateway has spoken, too.")
+        bool, typer.Option("--until-settled", help="Also wait for the payment gateway's result.")
     ] = False,
-    settle_timeout: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait for the gateway with --until-settled.")
-    ] = 300.0,
+    settle_timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for that result.")] = 300.0,
 ) -> None:
     """The options of the commands whose orders wait for the payment gateway."""
 
@@ -130,7 +130,7 @@ def open_account(
 def freeze_account(
     user_id: User, currency: Currency, reason: Reason, *, account_type: Type = DEFAULT_ACCOUNT_TYPE
 ) -> CommandFields:
-    """Let no money leave an account any more. Money still arrives.
+    """Freeze an account: debits are refused, credits are still accepted.
 
     Example: wallet send freeze alice TWD "chargeback reported"
     """
@@ -143,7 +143,7 @@ def freeze_account(
 def unfreeze_account(
     user_id: User, currency: Currency, reason: Reason, *, account_type: Type = DEFAULT_ACCOUNT_TYPE
 ) -> CommandFields:
-    """Let money leave a frozen account again.
+    """Unfreeze an account: debits are accepted again.
 
     Example: wallet send unfreeze alice TWD "chargeback settled"
     """
@@ -156,7 +156,7 @@ def unfreeze_account(
 def close_account(
     user_id: User, currency: Currency, reason: Reason, *, account_type: Type = DEFAULT_ACCOUNT_TYPE
 ) -> CommandFields:
-    """Close an account for ever. Its balance must be zero, nothing reserved, and no order waiting.
+    """Close an account for good. It must have a zero balance, no reserve and no pending order.
 
     Example: wallet send close alice TWD "asked for by the user"
     """
@@ -174,13 +174,13 @@ def recharge(
     amount: Amount,
     currency: Currency,
     *,
-    via: Annotated[str, typer.Option(help="The way of payment: card, bank_transfer, …")] = "card",
+    via: Annotated[str, typer.Option(help="The payment channel: card, bank_transfer, …")] = "card",
     account_type: Type = DEFAULT_ACCOUNT_TYPE,
 ) -> CommandFields:
-    """Put money into an account. The outcome says that the order is pending; the money comes with the payment.
+    """Recharge an account. The order is pending until the payment gateway reports the payment.
 
-    With --until-settled the order is asked for until it is pending no more, and printed as well; the exit status
-    is 1 if it did not succeed.
+    --until-settled polls until the order is no longer pending, and prints it too. The exit status is 1 if the order did
+    not succeed.
 
     Example: wallet send recharge alice 100.00 TWD --via card --until-settled
     """
@@ -200,13 +200,13 @@ def withdraw(
     amount: Amount,
     currency: Currency,
     *,
-    via: Annotated[str, typer.Option(help="The way of payment: bank_transfer, …")] = "bank_transfer",
+    via: Annotated[str, typer.Option(help="The payment channel: bank_transfer, …")] = "bank_transfer",
     account_type: Type = DEFAULT_ACCOUNT_TYPE,
 ) -> CommandFields:
-    """Pay money out of an account. It is reserved at once, and gone when the payment gateway has paid it out.
+    """Withdraw money. It is reserved at once, and debited when the payment gateway has paid it out.
 
-    With --until-settled the order is asked for until it is pending no more, and printed as well; the exit status
-    is 1 if it did not succeed.
+    --until-settled polls until the order is no longer pending, and prints it too. The exit status is 1 if the order did
+    not succeed.
 
     Example: wallet send withdraw alice 40.00 TWD --via bank_transfer --until-settled
     """
@@ -228,10 +228,10 @@ def refund(
     amount: Amount,
     currency: Currency,
 ) -> CommandFields:
-    """Give back a recharge that succeeded, or a part of it, the way it came.
+    """Refund a successful recharge, or a part of it, through the payment gateway.
 
-    With --until-settled the order is asked for until it is pending no more, and printed as well; the exit status
-    is 1 if it did not succeed.
+    --until-settled polls until the order is no longer pending, and prints it too. The exit status is 1 if the order did
+    not succeed.
 
     Example: wallet send refund R-20260102-000001 60.00 TWD --until-settled
     """
@@ -274,13 +274,11 @@ def hold(
     *,
     expires_in: Annotated[
         int,
-        typer.Option(
-            metavar="SECONDS", help=f"After which the hold lets go by itself, at most {HOLD_SECONDS_MAX}."
-        ),
+        typer.Option(metavar="SECONDS", help=f"Seconds until the hold expires, at most {HOLD_SECONDS_MAX}."),
     ] = HOLD_SECONDS,
     account_type: Type = DEFAULT_ACCOUNT_TYPE,
 ) -> CommandFields:
-    """Reserve money of an account, to be captured or released later.
+    """Hold money of an account, to be captured or released later.
 
     Example: wallet send hold alice 50.00 TWD --expires-in 3600
     """
@@ -303,7 +301,7 @@ def capture(
     *,
     to_account_type: ToType = DEFAULT_ACCOUNT_TYPE,
 ) -> CommandFields:
-    """Move money that a hold reserves to another account. It may be less than all of it, and several times.
+    """Capture held money, or a part of it, for another account. A hold may be captured several times.
 
     Example: wallet send capture H-20260102-000001 shop 30.00 TWD
     """
@@ -319,7 +317,7 @@ def capture(
 
 @_sends()
 def release(hold_serial_no: HoldSerial) -> CommandFields:
-    """Give back what is left of a hold.
+    """Release what is left of a hold.
 
     Example: wallet send release H-20260102-000001
     """

@@ -26,9 +26,7 @@ from wallet_worker.cli.options import Currency, Json, Since, Timeout, Type, Unti
 if TYPE_CHECKING:
     from wallet_schemas.events import EntryView
 
-app = typer.Typer(
-    no_args_is_help=True, help="Look at accounts, orders and statements. A worker must be running."
-)
+app = typer.Typer(no_args_is_help=True, help="Show accounts, orders and statements. Needs a running worker.")
 
 T = TypeVar("T")
 
@@ -78,7 +76,7 @@ def order(
     timeout: Timeout = 10.0,
     as_json: Json = None,
 ) -> None:
-    """Show what a command was answered, and how its order stands now.
+    """Show a command's outcome and its order's present status.
 
     Example: wallet show order R-20260102-000001
     """
@@ -246,17 +244,17 @@ def statement(
     account_type: Type = DEFAULT_ACCOUNT_TYPE,
     since: Since = None,
     until: Until = None,
-    after: Annotated[int, typer.Option(min=0, help="Only entries after this line.")] = 0,
+    after: Annotated[int, typer.Option(min=0, help="Only entries after this line number.")] = 0,
     limit: Annotated[
-        int, typer.Option(min=1, max=STATEMENT_LINES_MAX, help="How many entries at most, in a page.")
+        int, typer.Option(min=1, max=STATEMENT_LINES_MAX, help="Entries per page.")
     ] = STATEMENT_LINES_DEFAULT,
-    every: Annotated[bool, typer.Option("--all", help="All pages, one after the other.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Show all pages.")] = False,
     timeout: Timeout = 10.0,
     as_json: Json = None,
 ) -> None:
     """Show an account's entries, oldest first, with the balance before and after each.
 
-    With --all and --json, each line is a page.
+    --all --json prints one line per page.
 
     Example: wallet show statement alice TWD --from 2026-01-01 --to 2026-02-01 --all
     """

@@ -11,12 +11,12 @@ from wallet_worker.cli.broker_users import users
 if TYPE_CHECKING:
     from wallet_worker.broker.topology import Report
 
-app = typer.Typer(no_args_is_help=True, help="The exchanges, queues and bindings of the broker.")
+app = typer.Typer(no_args_is_help=True, help="Create or check the broker's exchanges, queues and bindings.")
 
 
 @app.command()
 def apply() -> None:
-    """Make the exchanges, queues and bindings that are missing. What is there is never changed.
+    """Create missing exchanges, queues and bindings. Never alters what exists.
 
     Example: WALLET_AMQP_URL=amqp://guest:guest@localhost/ wallet topology apply
     """
@@ -35,7 +35,7 @@ app.command(name="users")(users)
 
 @app.command()
 def check() -> None:
-    """Say what is missing or wrong, one line each, and change nothing. It takes a user who may configure.
+    """Print what is missing or wrong, a line each. Changes nothing. Needs a broker user that may configure.
 
     Example: wallet topology check && wallet worker
     """

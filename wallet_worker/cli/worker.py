@@ -13,15 +13,15 @@ def worker(
         typer.Option(
             min=1,
             max=64,
-            help="How many, each on the next port. One uses one core; several end together when one of them does.",
+            help="Worker processes, each on the next port. Each uses one core; all end when one ends.",
         ),
     ] = 1,
 ) -> None:
-    """Apply commands and payment results until SIGTERM or Ctrl-C, then finish what is in hand and end.
+    """Apply commands and payment results. On SIGTERM or Ctrl-C, finish the messages in hand and exit.
 
-    It is ready when /readyz on port WALLET_HTTP_PORT says 200. Run as many as you like.
+    Ready when /readyz on port WALLET_HTTP_PORT says 200. Several workers may run.
 
-    Exit status: 0 when it was told to stop, 1 when it cannot go on (the log says why), 2 for wrong settings.
+    Exit status: 0 if it was told to stop, 1 if it cannot go on (the log says why), 2 for wrong settings.
 
     Example: WALLET_HTTP_PORT=9300 wallet worker
     """

@@ -46,128 +46,140 @@ class Settings(BaseSettings):
     database_url: SecretStr = Field(description="The database: postgresql://user:password@host:5432/name")
     management_url: SecretStr | None = Field(
         default=None,
-        description="RabbitMQ's management API, which `wallet topology` asks; by default port 15672 of the broker's "
-        "host, with the broker's user. With amqps there is no default: say https://user:password@host:15671.",
+        description="RabbitMQ's management API, used by `wallet topology`. Default: port 15672 of the broker's host, "
+        "with the broker's user. With amqps, no default: set https://user:password@host:15671.",
     )
     payment_keys: dict[str, SecretStr] = Field(
         default_factory=dict,
-        description='The gateway\'s signing keys: {"key id": "secret"}. None: every payment result is refused.',
+        description='Signing keys of the payment gateway: {"key id": "secret"}. If empty, every result is refused.',
     )
     http_host: str = Field(
         default="127.0.0.1",
-        description="Where /healthz, /readyz and /metrics listen; they ask nobody who it is.",
+        description="Address of /healthz, /readyz and /metrics, which ask for no password.",
     )
-    http_port: int = Field(default=9300, ge=0, le=65_535, description="Their port; 0 takes a free one.")
+    http_port: int = Field(
+        default=9300,
+        ge=0,
+        le=65_535,
+        description="Port of /healthz, /readyz and /metrics; 0 takes a free port.",
+    )
     currencies: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=DEFAULT_CURRENCIES, description="The currencies that are allowed, separated by commas."
+        default=DEFAULT_CURRENCIES, description="Allowed currencies, separated by commas."
     )
     recharge_expires_seconds: int = Field(
         default=86_400,
         ge=1,
         le=_AGE_MAX_SECONDS,
-        description="How long the wallet waits for a recharge's money.",
+        description="Seconds after which a pending recharge expires.",
     )
     payment_inquiry_seconds: Annotated[tuple[int, ...], NoDecode] = Field(
         default=tuple(int(age.total_seconds()) for age in INQUIRY_AGES),
-        description="The ages in seconds, separated by commas, at which the gateway is asked about an order that "
-        "waits for its result; once the last is past, again and again with that much time between.",
+        description="Ages (seconds, separated by commas) at which the gateway is asked about a pending order. "
+        "After the last age, the question repeats at that interval.",
     )
     payment_inquiry_seconds_by_channel: dict[ChannelType, tuple[int, ...]] = Field(
         default_factory=dict,
-        description='The same for some channels: {"card": [60, 300]}.',
+        description='WALLET_PAYMENT_INQUIRY_SECONDS of single channels: {"card": [60, 300]}.',
     )
     limits: LimitSettings = Field(
         default_factory=LimitSettings,
-        description="Limits of orders and balances by account type and currency: see Limits.",
+        description="Limits of orders and balances, as JSON by account type and currency: see Limits.",
     )
     keeper: bool = Field(
         default=True,
-        description="Whether a worker takes in dead letters, and replays them, too; if not, `wallet keeper` must run.",
+        description="Run a keeper of dead letters in each worker. If false, run `wallet keeper`.",
     )
     dlq_roles: dict[str, Role] = Field(
         default_factory=dict,
-        description='Who may do what in `wallet dlq`: {"name": "viewer, operator or approver"}. '
-        "None: whoever can reach the database may all of it but approve.",
+        description='Roles in `wallet dlq`: {"name": "viewer"}, or operator, or approver. '
+        "If empty, anyone with database access can do everything except approve.",
     )
     dlq_single_person_max: int = Field(
         default=100,
         ge=0,
-        description="How many dead letters one person may replay or discard without a second.",
+        description="Dead letters that one person may replay or discard per hour without approval.",
     )
     drain_seconds: float = Field(
-        default=25.0, gt=0, description="How long a stopping worker may take to finish what it has in hand."
+        default=25.0, gt=0, description="Seconds that a stopping worker may take to finish its messages."
     )
     console_host: str = Field(
         default="127.0.0.1",
-        description="Where `wallet console` listens; for more than this machine, set WALLET_CONSOLE_ORIGIN.",
+        description="Address of `wallet console`. For access from other machines, set WALLET_CONSOLE_ORIGIN too.",
     )
-    console_port: int = Field(default=9310, ge=0, le=65_535, description="Its port; 0 takes a free one.")
+    console_port: int = Field(
+        default=9310, ge=0, le=65_535, description="Port of `wallet console`; 0 takes a free port."
+    )
     console_origin: str | None = Field(
         default=None,
-        description="Where its people reach it, such as https://console.example; forms from elsewhere are refused.",
+        description="URL at which people open the console, such as https://console.example. "
+        "Forms from other origins are refused.",
     )
     console_users: Path = Field(
         default=Path("wallet-console-users.json"),
-        description="Who may sign in: the file that `wallet console user` writes.",
+        description="File of the console's users, written by `wallet console user`.",
     )
     console_idle_seconds: float = Field(
-        default=1_800.0, gt=0, description="How long somebody stays signed in without doing anything."
+        default=1_800.0, gt=0, description="Seconds without a click after which a session ends."
     )
     console_session_seconds: float = Field(
-        default=43_200.0, gt=0, description="How long somebody stays signed in at all."
+        default=43_200.0, gt=0, description="Seconds after which a session ends in any case."
     )
     console_proxies: Annotated[tuple[str, ...] | None, NoDecode] = Field(
         default=None,
-        description="Addresses of proxies whose X-Forwarded-For is believed, separated by commas.",
+        description="Addresses of trusted proxies, whose X-Forwarded-For is used; separated by commas.",
     )
     api_host: str = Field(
         default="127.0.0.1",
-        description="Where `wallet api` listens; for more than this machine it needs TLS, its own or a proxy's.",
+        description="Address of `wallet api`. For access from other machines it needs TLS, its own or a proxy's.",
     )
-    api_port: int = Field(default=9320, ge=0, le=65_535, description="Its port; 0 takes a free one.")
+    api_port: int = Field(
+        default=9320, ge=0, le=65_535, description="Port of `wallet api`; 0 takes a free port."
+    )
     api_health_port: int = Field(
         default=9330,
         ge=0,
         le=65_535,
-        description="Where its /healthz, /readyz and /metrics listen, on WALLET_HTTP_HOST, beside the public port.",
+        description="Port of the API's /healthz, /readyz and /metrics, on WALLET_HTTP_HOST.",
     )
     api_url: str | None = Field(
         default=None,
-        description="Where its clients reach it, such as https://wallet.example, behind a proxy.",
+        description="URL at which clients reach the API behind a proxy, such as https://wallet.example.",
     )
     api_tls_certificate: Path | None = Field(
-        default=None, description="Its certificate with the chain, in PEM, where it speaks TLS itself."
+        default=None, description="PEM file of the API's certificate and chain, if the API speaks TLS itself."
     )
-    api_tls_key: Path | None = Field(default=None, description="The certificate's key, in PEM.")
+    api_tls_key: Path | None = Field(default=None, description="PEM file of the certificate's key.")
     api_proxies: Annotated[tuple[str, ...] | None, NoDecode] = Field(
         default=None,
-        description="Addresses of proxies whose X-Forwarded-For is believed, separated by commas.",
+        description="Addresses of trusted proxies before the API, whose X-Forwarded-For is used; separated by commas.",
     )
     api_wait_seconds: float = Field(
         default=10.0,
         ge=0,
         le=30,
-        description="How long a POST waits for its outcome, if it says nothing else.",
+        description="Seconds that a POST waits for its outcome, unless the request says otherwise.",
     )
     api_in_flight: int = Field(
-        default=1_000, ge=2, description="How many requests may wait for an outcome in one process."
+        default=1_000, ge=2, description="Requests that may wait for an outcome in one process."
     )
     api_queue_max: int = Field(
-        default=100_000, ge=1, description="How many commands may wait in the queue before no more are taken."
+        default=100_000, ge=1, description="Commands in the queue above which the API accepts no more."
     )
     api_lame_seconds: float = Field(
         default=0.0,
         ge=0,
-        description="How long it goes on taking requests after it was told to stop: as long as a load balancer "
-        "needs to see that /readyz says 503.",
+        description="Seconds that the API still accepts requests after SIGTERM, while /readyz says 503. "
+        "Set what a load balancer needs to notice.",
     )
     api_signature_age_seconds: float = Field(
-        default=0.0, ge=0, description="How old the signature of a payment result may be; 0 is no limit."
+        default=0.0,
+        ge=0,
+        description="Greatest age in seconds of a payment result's signature over HTTP; 0 is no limit.",
     )
     log_format: str = Field(
         default="auto",
         pattern="^(auto|json|console)$",
-        description="json, console, or auto: console on a terminal.",
+        description="json, console, or auto (console on a terminal, else json).",
     )
     log_level: str = Field(
         default="info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."

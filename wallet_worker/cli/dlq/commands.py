@@ -46,7 +46,7 @@ KEEPER_SILENT = timedelta(seconds=30)
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Dead letters: look at them, and replay, discard or edit them. WALLET_DATABASE_URL is needed, and to predict "
+    help="Show, replay, discard or edit dead letters. Needs WALLET_DATABASE_URL and, to predict "
     "what a worker would do, that worker's other settings.",
     epilog="Exit status: 0 done, 1 it was refused, or some replays failed or were given up, 2 wrong usage or settings, "
     "3 the database is away, 4 it goes on without this command.",
@@ -55,12 +55,10 @@ app = typer.Typer(
 Token = Annotated[str, typer.Argument(metavar="TOKEN", help="The plan's token.")]
 OperationId = Annotated[UUID, typer.Argument(metavar="OPERATION", help="The operation's id.")]
 Execute = Annotated[
-    str | None, typer.Option("--execute", metavar="TOKEN", help="Do what the plan with this token says.")
+    str | None, typer.Option("--execute", metavar="TOKEN", help="Execute the plan with this token.")
 ]
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until every outcome is known.")]
-WhyPlanned = Annotated[
-    str, typer.Option("--why", metavar="TEXT", help="The reason of a plan, for the audit.")
-]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until every outcome is known.")]
+WhyPlanned = Annotated[str, typer.Option("--why", metavar="TEXT", help="Reason for the audit log.")]
 
 
 # Looking
@@ -80,13 +78,15 @@ def list_(
     ids: Ids = None,
     since: Arrived = None,
     until: ArrivedBefore = None,
-    after: Annotated[int | None, typer.Option(metavar="NUMBER", help="Only letters before this one.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=500, help="How many, in a page.")] = 50,
-    every: Annotated[bool, typer.Option("--all", help="All pages, one after the other.")] = False,
+    after: Annotated[
+        int | None, typer.Option(metavar="NUMBER", help="Continue after this letter (shows older ones).")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="Rows per page.")] = 50,
+    every: Annotated[bool, typer.Option("--all", help="Show all pages.")] = False,
     who: As = None,
     as_json: Json = None,
 ) -> None:
-    """List letters, newest first. With --all and --json, each line is a page.
+    """List letters, newest first. --all --json prints one line per page.
 
     Example: wallet dlq list --state waiting --reason AMOUNT_MISMATCH
     """
@@ -134,11 +134,11 @@ def groups(
     order_id: OrderId = None,
     since: Arrived = None,
     until: ArrivedBefore = None,
-    hours: Annotated[int, typer.Option(min=1, max=24 * 366, help="The time that the chart shows.")] = 24,
+    hours: Annotated[int, typer.Option(min=1, max=24 * 366, help="Hours that the chart shows.")] = 24,
     who: As = None,
     as_json: Json = None,
 ) -> None:
-    """Count letters by reason and source, with a chart of their arrivals.
+    """Count letters by reason and source, with a chart of arrivals.
 
     Example: wallet dlq groups --state waiting
     """
@@ -167,7 +167,7 @@ def groups(
 
 @app.command()
 def status(*, who: As = None, as_json: Json = None) -> None:
-    """Show how many letters there are, how old they are, and what is going on.
+    """Show counts, ages, keepers and running operations.
 
     Example: wallet dlq status
     """
@@ -183,12 +183,13 @@ def show(
     number: Number,
     *,
     body: Annotated[
-        Path | None, typer.Option("--body", metavar="FILE", help="Write the payload there, byte for byte.")
+        Path | None,
+        typer.Option("--body", metavar="FILE", help="Write the payload to this file, byte for byte."),
     ] = None,
     who: As = None,
     as_json: Json = None,
 ) -> None:
-    """Show a letter, what the wallet knows of it, what a replay would do now, and what is safe.
+    """Show a letter, its order and account, what a replay would do now, and what is safe.
 
     Example: wallet dlq show 17
     """
@@ -221,7 +222,7 @@ def export(
     until: ArrivedBefore = None,
     who: As = None,
 ) -> None:
-    """Write every letter that fits as a line of JSON, its payload in base64.
+    """Write all matching letters as JSON lines, payloads in base64.
 
     Example: wallet dlq export --reason INTERNAL > letters.jsonl
     """
@@ -249,18 +250,24 @@ def export(
 @app.command()
 def audit(
     *,
-    of: Annotated[str | None, typer.Option("--of", metavar="NAME", help="Only what this person did.")] = None,
-    action: Annotated[str | None, typer.Option(help="Only this, such as 'execute replay'.")] = None,
-    letter: Annotated[int | None, typer.Option(metavar="NUMBER", help="Only of this letter.")] = None,
-    operation: Annotated[
-        UUID | None, typer.Option(metavar="OPERATION", help="Only of this operation.")
+    of: Annotated[
+        str | None, typer.Option("--of", metavar="NAME", help="Only actions of this person.")
     ] = None,
-    since: Annotated[str | None, typer.Option("--from", metavar="TIME", help="Only then or later.")] = None,
-    until: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Only before.")] = None,
-    after: Annotated[int | None, typer.Option(metavar="NUMBER", help="Only rows before this one.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=500, help="How many, in a page.")] = 100,
+    action: Annotated[str | None, typer.Option(help="Only this action, such as 'execute replay'.")] = None,
+    letter: Annotated[int | None, typer.Option(metavar="NUMBER", help="Only actions on this letter.")] = None,
+    operation: Annotated[
+        UUID | None, typer.Option(metavar="OPERATION", help="Only actions of this operation.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="Only from this time on.")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Only before this time.")] = None,
+    after: Annotated[
+        int | None, typer.Option(metavar="NUMBER", help="Continue after this row (shows older ones).")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="Rows per page.")] = 100,
     everything: Annotated[
-        bool, typer.Option("--export", help="All that fit, oldest first, a line of JSON each.")
+        bool, typer.Option("--export", help="Print all matching rows as JSON lines, oldest first.")
     ] = False,
     who: As = None,
     as_json: Json = None,
@@ -297,7 +304,7 @@ def audit(
 
 @app.command()
 def runbook(
-    reason: Annotated[str | None, typer.Argument(metavar="CODE", help="One reason; without it: all.")] = None,
+    reason: Annotated[str | None, typer.Argument(metavar="CODE", help="A reason code. Default: all.")] = None,
     *,
     as_json: Json = None,
 ) -> None:
@@ -325,15 +332,15 @@ def runbook(
 
 @app.command()
 def plan(
-    token: Annotated[str | None, typer.Argument(metavar="TOKEN", help="One plan; without it: all.")] = None,
+    token: Annotated[
+        str | None, typer.Argument(metavar="TOKEN", help="A plan's token. Default: all plans.")
+    ] = None,
     *,
-    awaiting: Annotated[
-        bool, typer.Option("--awaiting", help="Only those that need a second person.")
-    ] = False,
+    awaiting: Annotated[bool, typer.Option("--awaiting", help="Only plans that await approval.")] = False,
     who: As = None,
     as_json: Json = None,
 ) -> None:
-    """Show a plan again, or all that can still be executed.
+    """Show a plan, or all plans that can still be executed.
 
     Example: wallet dlq plan --awaiting
     """
@@ -365,20 +372,20 @@ def replay(
     seen_up_to: SeenUpTo = None,
     why: WhyPlanned = "",
     canary: Annotated[
-        int, typer.Option(min=0, help="So many first, and the rest only if all went well.")
+        int, typer.Option(min=0, help="Replay this many first; continue only if all succeed.")
     ] = 0,
-    rate: Annotated[float, typer.Option(min=0.01, max=10_000, help="At most so many a second.")] = 50.0,
+    rate: Annotated[float, typer.Option(min=0.01, max=10_000, help="At most this many per second.")] = 50.0,
     stop_at: Annotated[
-        float, typer.Option(min=0.001, max=1, help="Stop when more than this share of the outcomes failed.")
+        float, typer.Option(min=0.001, max=1, help="Stop if more than this share of the outcomes fails.")
     ] = 0.2,
     wait: Wait = True,
     who: As = None,
     as_json: Json = None,
 ) -> None:
-    """Plan the replay of letters, or do what a plan says. Killed, it goes on: a keeper does the work.
+    """Plan a replay, or execute a plan. A keeper does the work, also if this command is interrupted.
 
-    Exit status: 0 all have their outcome, 1 some failed or were given up, or it was stopped or
-    refused, 4 it goes on without you.
+    Exit status: 0 if all succeeded, 1 if some failed or were given up, or if the operation was stopped or refused,
+    4 if it continues without this command.
 
     Example: wallet dlq replay --reason INTERNAL --canary 5 --why "mended in 1.4.2"
     """
@@ -420,7 +427,7 @@ def discard(
     who: As = None,
     as_json: Json = None,
 ) -> None:
-    """Plan to say of letters that nothing is to be done, or do what a plan says. They are kept.
+    """Plan or execute a discard. Discarded letters are kept and can be restored.
 
     Example: wallet dlq discard --ids 17 --why "paid back by the gateway, ref 90211"
     """
@@ -461,10 +468,10 @@ def restore(
     who: As = None,
     as_json: Json = None,
 ) -> None:
-    """Plan to have letters wait again, or do what a plan says.
+    """Plan or execute a restore: letters wait again.
 
-    Those that were discarded, and those whose replay or edit has had no outcome for 15 minutes; with --state
-    discarded, replaying or edited, only those.
+    Restores discarded letters, and letters whose replay or edit has had no outcome for 15 minutes. --state discarded,
+    replaying or edited narrows it.
 
     Example: wallet dlq restore --state discarded --reason INTERNAL --why "the gateway has not paid them back"
     """
@@ -492,7 +499,7 @@ def edit(
     ] = None,
     *,
     body: Annotated[
-        Path | None, typer.Option("--body", metavar="FILE", help="The new message; - is standard input.")
+        Path | None, typer.Option("--body", metavar="FILE", help="The new message; - for standard input.")
     ] = None,
     execute: Execute = None,
     why: WhyPlanned = "",
@@ -500,7 +507,7 @@ def edit(
     who: As = None,
     as_json: Json = None,
 ) -> None:
-    """Plan to send a new message, with a new serial number, in the place of a letter; or do what a plan says.
+    """Plan or execute an edit: a new message, with a new serial number, replaces a letter.
 
     A second person must approve.
 
@@ -521,9 +528,10 @@ def edit(
 
 @app.command()
 def approve(token: Token, *, why: Why, who: As = None, as_json: Json = None) -> None:
-    """Agree, as the second person, to what somebody else has planned.
+    """Approve another person's plan.
 
-    Only under the name of your own login, to which WALLET_DLQ_ROLES gives the role of an approver; else in the console.
+    Works under your own login's name only, and WALLET_DLQ_ROLES must make that name an approver. Otherwise use the
+    console.
 
     Example: wallet dlq approve 18dbc249d246 --why "looked at five of them"
     """
@@ -544,7 +552,7 @@ def note(
     who: As = None,
     as_json: Json = None,
 ) -> None:
-    """Keep a note with a letter.
+    """Add a note to a letter.
 
     Example: wallet dlq note 17 "asked the gateway, ticket 4711"
     """
@@ -561,11 +569,11 @@ def note(
 @app.command()
 def operations(
     *,
-    limit: Annotated[int, typer.Option(min=1, max=500, help="How many.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="Rows to show.")] = 50,
     who: As = None,
     as_json: Json = None,
 ) -> None:
-    """List what was executed, newest first.
+    """List operations, newest first.
 
     Example: wallet dlq operations
     """
@@ -580,14 +588,13 @@ def operations(
 def progress(
     operation: OperationId,
     *,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until it has ended.")] = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it has ended.")] = False,
     who: As = None,
     as_json: Json = None,
 ) -> None:
-    """Show how far an operation is.
+    """Show the progress of an operation.
 
-    Exit status: 0 all have their outcome, 1 some failed or were given up, or it was stopped, 4 it has not
-    ended.
+    Exit status: 0 if all succeeded, 1 if some failed or were given up, or if it was stopped, 4 if it has not ended.
 
     Example: wallet dlq progress 019b7d4c-6f2e-7c3a-9d41-52c0e4a7b913 --wait
     """
@@ -596,7 +603,7 @@ def progress(
 
 @app.command()
 def pause(operation: OperationId, *, why: Why, who: As = None, as_json: Json = None) -> None:
-    """Publish nothing more of a replay for now.
+    """Pause a replay: nothing more is published until it is resumed.
 
     Example: wallet dlq pause 019b7d4c-6f2e-7c3a-9d41-52c0e4a7b913 --why "the gateway is slow"
     """
@@ -605,7 +612,7 @@ def pause(operation: OperationId, *, why: Why, who: As = None, as_json: Json = N
 
 @app.command()
 def resume(operation: OperationId, *, why: Why, who: As = None, as_json: Json = None) -> None:
-    """Go on with a replay that was paused.
+    """Resume a paused replay.
 
     Example: wallet dlq resume 019b7d4c-6f2e-7c3a-9d41-52c0e4a7b913 --why "it is fast again"
     """
@@ -614,7 +621,7 @@ def resume(operation: OperationId, *, why: Why, who: As = None, as_json: Json = 
 
 @app.command()
 def stop(operation: OperationId, *, why: Why, who: As = None, as_json: Json = None) -> None:
-    """End a replay: what is not published waits again.
+    """Stop a replay: letters that were not published wait again.
 
     Example: wallet dlq stop 019b7d4c-6f2e-7c3a-9d41-52c0e4a7b913 --why "the wrong group"
     """

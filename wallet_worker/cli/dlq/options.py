@@ -27,13 +27,13 @@ T = TypeVar("T")
 As = Annotated[
     str | None,
     typer.Option(
-        "--as", metavar="NAME", help="Who you are, for the audit. By default the user of this machine."
+        "--as", metavar="NAME", help="Your name for the audit log. Default: your login on this machine."
     ),
 ]
-Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, for the audit.")]
+Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="Reason for the audit log.")]
 Number = Annotated[int, typer.Argument(metavar="NUMBER", min=1, help="The letter's number.")]
 State = Annotated[
-    list[LetterState] | None, typer.Option("--state", help="Only letters that stand there; may be repeated.")
+    list[LetterState] | None, typer.Option("--state", help="Only letters in this state; may be repeated.")
 ]
 Reason = Annotated[str | None, typer.Option(metavar="CODE", help="Only letters with this reason.")]
 Source = Annotated[str | None, typer.Option(metavar="QUEUE", help="Only letters from this queue.")]
@@ -59,10 +59,10 @@ OrderId = Annotated[
 ]
 Ids = Annotated[str | None, typer.Option(metavar="1,2,…", help="Only these letters.")]
 Arrived = Annotated[
-    str | None, typer.Option("--from", metavar="TIME", help="Only those that arrived then or later.")
+    str | None, typer.Option("--from", metavar="TIME", help="Only letters that arrived from this time on.")
 ]
 ArrivedBefore = Annotated[
-    str | None, typer.Option("--to", metavar="TIME", help="Only those that arrived before.")
+    str | None, typer.Option("--to", metavar="TIME", help="Only letters that arrived before this time.")
 ]
 
 SeenUpTo = Annotated[
@@ -71,7 +71,7 @@ SeenUpTo = Annotated[
         "--seen-up-to",
         metavar="NUMBER",
         min=1,
-        help="Only letters up to this one, the newest that `list` or `groups` has shown you.",
+        help="Only letters up to this number: the newest that `list` or `groups` has shown you.",
     ),
 ]
 
