@@ -18,8 +18,8 @@ from wallet_schemas.names import WALLET_COMMANDS, WALLET_QUERIES
 from wallet_schemas.queries import AccountList, OrderDetail, QueryRefused, Statement
 from wallet_schemas.values import OrderStatus, OrderType, OutcomeStatus
 from wallet_worker.cli.exits import Exit
-from wallet_worker.cli.terminal import plain
 from wallet_worker.client import WalletClient
+from wallet_worker.text import printable
 
 HOSTILE = "[red]x[/red] \x1b[2J\x9b1m \u202egnp.exe\r\nwallet: everything is in order \x07\x7f"
 
@@ -269,8 +269,8 @@ async def test_json_says_what_the_wallet_said_whatever_that_was(amqp_url: str) -
 
 
 def test_plain_text_is_left_alone() -> None:
-    assert plain("Zażółć 錢包 [not markup] \\x1b") == "Zażółć 錢包 [not markup] \\x1b"
+    assert printable("Zażółć 錢包 [not markup] \\x1b") == "Zażółć 錢包 [not markup] \\x1b"
 
 
 def test_what_is_not_printable_is_shown_as_an_escape() -> None:
-    assert plain("a\x1b[2Jb\u202ec\nd\x9b") == "a\\x1b[2Jb\\u202ec\\nd\\x9b"
+    assert printable("a\x1b[2Jb\u202ec\nd\x9b") == "a\\x1b[2Jb\\u202ec\\nd\\x9b"

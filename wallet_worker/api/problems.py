@@ -20,6 +20,7 @@ from wallet_schemas.http import (
     retry_of,
     status_of,
 )
+from wallet_worker.text import printable
 
 DETAIL_LENGTH_MAX: Final = 500
 
@@ -63,7 +64,7 @@ class Refused(Exception):  # noqa: N818 -- named after what happened to the requ
             status=self.status,
             code=self.code.value,
             retry=retry_of(self.code, self.status),
-            detail=printable(self.detail) if self.detail else None,
+            detail=_beginning(self.detail) if self.detail else None,
             serial_no=number,
             duplicate=self.duplicate,
             instance=outcome_path(number) if number is not None else None,
@@ -100,17 +101,13 @@ def outcome_path(serial_no: str) -> str:
 def malformed(field: str, message: str, serial_no: str | None = None) -> Refused:
     """Return the problem of one thing that is wrong with a request."""
     return Refused(
-        Code.MALFORMED, serial_no=serial_no, faults=(Fault(field=field, message=printable(message)),)
+        Code.MALFORMED, serial_no=serial_no, faults=(Fault(field=field, message=_beginning(message)),)
     )
 
 
-def printable(text: str) -> str:
+def _beginning(text: str) -> str:
     """Return the beginning of a text with whatever is not printable escaped."""
-    cut = text[:DETAIL_LENGTH_MAX]
-    if cut.isprintable():
-        return cut
-    shown = (c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in cut)
-    return "".join(shown)[:DETAIL_LENGTH_MAX]
+    return printable(text[:DETAIL_LENGTH_MAX])[:DETAIL_LENGTH_MAX]
 
 
 def not_sent(reason: str, serial_no: str | None = None) -> Refused:

@@ -15,6 +15,7 @@ from wallet_worker.broker.amqp.deliveries import RawDelivery
 from wallet_worker.broker.connection import CONNECTION_ERRORS, BrokerUnavailableError, translate_errors
 from wallet_worker.broker.senders import ANYONE, SenderPolicy
 from wallet_worker.core.inbound import InboundMessage, Source
+from wallet_worker.text import storable
 
 DELIVERY_COUNT_HEADER = "x-delivery-count"
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]{0,200})?")
@@ -90,7 +91,7 @@ def envelope(
             attempts=attempts,
         ),
         exchange,
-        _shown(routing_key),
+        _name(routing_key),
         properties,
         deliveries,
         first_seen or datetime.now(UTC),
@@ -104,15 +105,11 @@ def traceparent(headers: Mapping[str, object]) -> str | None:
     return found if isinstance(found, str) and _TRACEPARENT.fullmatch(found) else None
 
 
-def _shown(text: str) -> str:
-    """Return the text with U+FFFD for what is no UTF-8, and for NUL, which PostgreSQL keeps in no text.
-
-    It is cut to the 255 bytes that AMQP has for a name.
-    """
+def _name(text: str) -> str:
+    """Return a name of AMQP as PostgreSQL can store it, cut to the 255 bytes that AMQP has for it."""
     if text.isascii() and text.isprintable():
-        return text  # as it is, but for strangers
-    readable = text.encode(errors="surrogateescape").decode(errors="replace").replace("\0", "\ufffd")
-    return readable.encode()[:_NAME_BYTES_MAX].decode(errors="ignore")
+        return text  # unchanged, except from strangers
+    return storable(text, _NAME_BYTES_MAX)
 
 
 def _deliveries(taken: RawDelivery) -> int:

@@ -9,7 +9,7 @@ import typer
 
 from wallet_worker.cli import environment, exits, terminal
 from wallet_worker.cli.exits import Exit
-from wallet_worker.cli.terminal import plain
+from wallet_worker.text import printable
 
 if TYPE_CHECKING:
     from wallet_worker.broker.users import BrokerUser
@@ -74,7 +74,7 @@ def users(
     except ManagementError as exc:
         exits.end(Exit.UNAVAILABLE, f"the management API: {exc}")
     except (ValueError, OSError) as exc:
-        exits.end(Exit.MISUSED, plain(str(exc)))
+        exits.end(Exit.MISUSED, printable(str(exc)))
     for name in others:
         terminal.print_status(f"the user {name} has rights in this vhost too: it was left as it is")
     terminal.print_result(

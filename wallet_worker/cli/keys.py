@@ -14,7 +14,7 @@ import typer
 
 from wallet_worker.cli import exits, terminal
 from wallet_worker.cli.options import Json
-from wallet_worker.cli.terminal import plain
+from wallet_worker.text import printable
 
 if TYPE_CHECKING:
     from wallet_schemas.signature import SigningKey, VerifyingKey
@@ -103,7 +103,9 @@ def make(
         read_verifying_keys(json.dumps({key_id: entry}))
         known = _loaded(keys) if keys is not None and keys.exists() else {}
         if key_id in known:
-            exits.end(exits.Exit.MISUSED, f"{plain(str(keys))} has a key {key_id} already: nothing was made")
+            exits.end(
+                exits.Exit.MISUSED, f"{printable(str(keys))} has a key {key_id} already: nothing was made"
+            )
         _write_new(output, signing_entry(key))
         if keys is None:
             terminal.tell_json({key_id: entry})
@@ -129,7 +131,7 @@ def list_keys(
     try:
         found = read_verifying_keys(_text(keys))
     except KeyFileInvalid as exc:
-        exits.end(exits.Exit.FOUND, f"{plain(str(keys))}: {exc}")
+        exits.end(exits.Exit.FOUND, f"{printable(str(keys))}: {exc}")
     rows = [_row(key_id, key) for key_id, key in found.items()]
     if terminal.wants_json(as_json):
         for row in rows:
@@ -170,7 +172,7 @@ def rotate(
         known = _loaded(keys)
         if old not in known or key_id in known:
             why = f"has no key {old}" if old not in known else f"has a key {key_id} already"
-            exits.end(exits.Exit.MISUSED, f"{plain(str(keys))} {plain(why)}: nothing was made")
+            exits.end(exits.Exit.MISUSED, f"{printable(str(keys))} {printable(why)}: nothing was made")
         former = known[old]
         key = _fresh(key_id, is_hmac=former["algorithm"] == Algorithm.HMAC_SHA256.value)
         bounds = {name: former[name] for name in ("channels", "kinds") if name in former}
@@ -225,7 +227,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as exc:
-        exits.end(exits.Exit.MISUSED, f"{plain(str(path))} cannot be read: {exc.strerror}")
+        exits.end(exits.Exit.MISUSED, f"{printable(str(path))} cannot be read: {exc.strerror}")
 
 
 def _loaded(path: Path) -> dict[str, Any]:
@@ -243,7 +245,7 @@ def _write_new(path: Path, document: Mapping[str, Any]) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as exc:
-        exits.end(exits.Exit.MISUSED, f"{plain(str(path))} cannot be made: {exc.strerror}")
+        exits.end(exits.Exit.MISUSED, f"{printable(str(path))} cannot be made: {exc.strerror}")
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump(document, file)
         file.write("\n")

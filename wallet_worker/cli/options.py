@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from wallet_schemas import times
-from wallet_worker.cli.terminal import plain
+from wallet_worker.text import printable
 
 User = Annotated[str, typer.Argument(metavar="USER", help="The user's id.")]
 Currency = Annotated[str, typer.Argument(metavar="CURRENCY", help="ISO 4217 code, such as TWD.")]
@@ -45,4 +45,4 @@ def read_time(option: str, text: str | None) -> datetime | None:
     try:
         return times.parse_typed(text)
     except times.NotATimeError as exc:
-        raise typer.BadParameter(f"{plain(text)}: {exc}", param_hint=option) from None
+        raise typer.BadParameter(f"{printable(text)}: {exc}", param_hint=option) from None

@@ -32,6 +32,7 @@ from wallet_worker.cli import environment, exits, terminal
 from wallet_worker.cli.exits import Exit
 from wallet_worker.cli.options import Currency, Json, Timeout, Type, User
 from wallet_worker.cli.show import rows, tell_order
+from wallet_worker.text import printable
 
 if TYPE_CHECKING:
     from wallet_schemas.queries import OrderDetail
@@ -375,9 +376,7 @@ def _made(asked: CommandFields, serial: str | None, metadata: list[str] | None) 
 def _note(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise typer.BadParameter(
-            f"it should look like NAME=TEXT: {terminal.plain(text)}", param_hint="--metadata"
-        )
+        raise typer.BadParameter(f"it should look like NAME=TEXT: {printable(text)}", param_hint="--metadata")
     return name, value
 
 

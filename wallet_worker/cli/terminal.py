@@ -12,28 +12,17 @@ from rich.text import Text
 
 from wallet_schemas.encode import encode
 from wallet_schemas.message import Message
-
-
-def plain(text: str) -> str:
-    r"""Return the text with control characters, direction marks and their like written as `\x1b`, `\u202e`, ….
-
-    What comes back has no line ends either, so that nobody can fake a line of ours.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        mark if mark.isprintable() else mark.encode("unicode_escape").decode("ascii") for mark in text
-    )
+from wallet_worker.text import printable
 
 
 def print_status(text: str) -> None:
     """Have one line on standard error: for a person, beside the command's product."""
-    print(f"wallet: {plain(text)}", file=sys.stderr, flush=True)  # noqa: T201 -- this is how a command speaks
+    print(f"wallet: {printable(text)}", file=sys.stderr, flush=True)  # noqa: T201 -- this is how a command speaks
 
 
 def print_result(text: str) -> None:
     """Have one line on standard output: the command's product."""
-    print(plain(text), flush=True)  # noqa: T201 -- see say
+    print(printable(text), flush=True)  # noqa: T201 -- see say
 
 
 def wants_json(asked: bool | None) -> bool:  # noqa: FBT001 -- the value of --json/--table, absent if neither was given
@@ -68,8 +57,8 @@ def tell_pairs(title: str, pairs: Iterable[tuple[str, str]]) -> None:
 def _tell(title: str, table: Table, rows: Iterable[Sequence[str]]) -> None:
     for row in rows:
         # As Text and not as str, in which rich would read its own markup.
-        table.add_row(*(Text(plain(cell)) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     # Whoever reads it from a pipe or a file has no width: wide enough that nothing is folded.
     console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(Text(plain(title), style="bold"))
+    console.print(Text(printable(title), style="bold"))
     console.print(table)

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from wallet_worker.console import charts, labels, query_params, untrusted_text
 from wallet_worker.settings.operators import Role
+from wallet_worker.text import printable
 
 ASSETS_FOLDER = Path(__file__).parent / "assets"
 
@@ -61,7 +62,7 @@ def environment() -> Environment:
 def _harmless(value: object) -> object:
     """Return what an expression gave, harmless also where no filter was used, inside attributes too."""
     if isinstance(value, str) and not hasattr(value, "__html__"):
-        return untrusted_text.plain(value)
+        return printable(value)
     return value
 
 

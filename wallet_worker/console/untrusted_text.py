@@ -6,15 +6,10 @@ from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
+from wallet_worker.text import escaped, printable
+
 HEX_LINE_BYTES = 16
 _LINE_END = "\n"
-
-
-def plain(text: str) -> str:
-    r"""Return the text with control characters, direction marks and their like written as `\x1b`, `\u202e`, …."""
-    if text.isprintable():
-        return text
-    return "".join(mark if mark.isprintable() else _named(mark) for mark in text)
 
 
 def shown(text: object) -> Markup:
@@ -38,13 +33,9 @@ def _marked(text: str, *, keep: str) -> Markup:
         else:
             pieces.append(str(escape("".join(run))))
             run.clear()
-            pieces.append(f'<span class="unseen">{_named(mark)}</span>')
+            pieces.append(f'<span class="unseen">{escaped(mark)}</span>')
     pieces.append(str(escape("".join(run))))
     return Markup("".join(pieces))  # noqa: S704 -- every piece was escaped above
-
-
-def _named(mark: str) -> str:
-    return mark.encode("unicode_escape").decode("ascii")
 
 
 def editable(pretty: str | None, body: bytes) -> str:
@@ -61,7 +52,7 @@ def editable(pretty: str | None, body: bytes) -> str:
 
 def plain_lines(text: str) -> str:
     """Return the text, its line ends kept, with what would not be seen written out."""
-    return "\n".join(plain(line) for line in text.split(_LINE_END))
+    return "\n".join(printable(line) for line in text.split(_LINE_END))
 
 
 class HexLine(NamedTuple):

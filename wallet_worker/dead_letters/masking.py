@@ -14,6 +14,7 @@ from pamqp.commands import Basic
 from wallet_schemas import names
 from wallet_schemas.message import JsonObject
 from wallet_worker.broker.amqp.properties import unmarshal
+from wallet_worker.text import readable
 
 _DEPTH_MAX: Final = 64
 _BODY_MAX: Final = 1 << 20
@@ -255,15 +256,6 @@ def masked_headers(headers: Mapping[str, str]) -> dict[str, str]:
         )
         for number, (name, value) in enumerate(kept.items(), start=1)
     }
-
-
-def readable(text: str) -> str:
-    r"""Return text that can be written as UTF-8: what is none stands there as `\xff` or `\ud800`."""
-    try:
-        raw = text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # half a pair that no byte was read as
-        raw = text.encode("utf-8", "backslashreplace")
-    return raw.decode("utf-8", "backslashreplace")
 
 
 def _value(value: Any) -> str:

@@ -17,6 +17,7 @@ from wallet_worker.dead_letters.model.errors import InvalidEditError, OperationE
 from wallet_worker.dead_letters.model.filters import Filter
 from wallet_worker.dead_letters.model.states import LetterState
 from wallet_worker.settings.operators import Role
+from wallet_worker.text import printable
 
 if TYPE_CHECKING:
     from wallet_worker.dead_letters.operations import DeadLetterDesk
@@ -173,7 +174,7 @@ def _actor(settings: "Settings", name: str | None, *, in_person: bool) -> Actor:
     if not NAME.fullmatch(name):
         exits.end(
             Exit.MISUSED,
-            f"{terminal.plain(name)[:64]} is no name: --as takes small letters a to z, digits and ._@-, 64 at most, "
+            f"{printable(name)[:64]} is no name: --as takes small letters a to z, digits and ._@-, 64 at most, "
             "a letter or digit first",
         )
     if in_person:

@@ -11,7 +11,6 @@ from wallet_schemas.encode import encode
 from wallet_schemas.fingerprint import content
 from wallet_schemas.names import WALLET_COMMANDS
 from wallet_schemas.parse import COMMANDS, Malformed, UnsupportedType, parse
-from wallet_worker.dead_letters import masking
 from wallet_worker.dead_letters.desk.session import Desk
 from wallet_worker.dead_letters.model.errors import InvalidEditError, NotPossibleError
 from wallet_worker.dead_letters.model.plans import Difference
@@ -22,6 +21,7 @@ from wallet_worker.store import commands
 from wallet_worker.store.dead_letters import replays as replays_table
 from wallet_worker.store.dead_letters.letters import WholeLetterRow
 from wallet_worker.store.dead_letters.plans import PlanRow
+from wallet_worker.text import readable
 
 
 def parse_edit(body: bytes) -> Command:
@@ -56,7 +56,7 @@ def differences(before: bytes, message: Command) -> list[Difference]:
     if not old:
         return [Difference("(the whole message)", None, encode(message).decode())]
     return [
-        Difference(masking.readable(name), _text(old.get(name)), _text(new.get(name)))
+        Difference(readable(name), _text(old.get(name)), _text(new.get(name)))
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
     ]
@@ -64,8 +64,8 @@ def differences(before: bytes, message: Command) -> list[Difference]:
 
 def _text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
-        return None if value is None else masking.readable(value)
-    return masking.readable(json.dumps(value, ensure_ascii=False))
+        return None if value is None else readable(value)
+    return readable(json.dumps(value, ensure_ascii=False))
 
 
 async def predict_edit(

@@ -3,12 +3,12 @@
 from dataclasses import fields
 from typing import Final
 
-from wallet_worker.dead_letters import masking
 from wallet_worker.dead_letters.model.errors import NotPossibleError
 from wallet_worker.dead_letters.model.filters import AuditFilter, Filter
 from wallet_worker.dead_letters.model.plans import ReplayPace
 from wallet_worker.store.dead_letters import audit as audit_table
 from wallet_worker.store.dead_letters import letters as letters_table
+from wallet_worker.text import readable, without_nul
 
 _REASON_MAX: Final = 1_000
 RATE_MIN: Final = 0.01
@@ -26,7 +26,7 @@ def validate_reason(text: str) -> str:
 
 def storable_text(text: str) -> str:
     """Return a person's text as PostgreSQL can store it."""
-    return masking.readable(text).replace("\0", "\ufffd").strip()
+    return without_nul(readable(text)).strip()
 
 
 def validate_pace(pace: ReplayPace) -> ReplayPace:
@@ -83,4 +83,4 @@ def audit_query(which: AuditFilter) -> dict[str, str]:
 
 def _searchable(text: str | None) -> str | None:
     """Return a search text as PostgreSQL can compare it. No stored text contains NUL: a search for it finds nothing."""
-    return None if text is None else masking.readable(text).replace("\0", "\ufffd")
+    return None if text is None else without_nul(readable(text))

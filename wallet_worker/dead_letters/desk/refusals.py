@@ -8,7 +8,6 @@ from uuid import UUID
 
 import asyncpg
 
-from wallet_worker.dead_letters import masking
 from wallet_worker.dead_letters.model.actors import NAME, Actor
 from wallet_worker.dead_letters.model.errors import NotAllowedError, NotFoundError
 from wallet_worker.dead_letters.model.filters import Filter
@@ -19,13 +18,14 @@ from wallet_worker.store.dead_letters import letters as letters_table
 from wallet_worker.store.dead_letters import replays as replays_table
 from wallet_worker.store.dead_letters.letters import LetterStatus
 from wallet_worker.store.dead_letters.replays import OutstandingReplay
+from wallet_worker.text import readable
 
 
 def require_role(actor: Actor, role: Role) -> None:
     """Raise NotAllowedError if the actor's role may not, or what he is called is no name."""
     if not NAME.fullmatch(actor.name):
         msg = (
-            f"{masking.readable(actor.name)[:64]!a} is no name: small letters a to z, digits and ._@-, 64 at most, "
+            f"{readable(actor.name)[:64]!a} is no name: small letters a to z, digits and ._@-, 64 at most, "
             "a letter or digit first"
         )
         raise NotAllowedError(msg)

@@ -38,6 +38,7 @@ from wallet_worker.broker.amqp.properties import DEATH_HEADER, marshal
 from wallet_worker.broker.inbox import traceparent
 from wallet_worker.dead_letters.reasons import BROKER, UNKNOWN, UNROUTED
 from wallet_worker.store.dead_letters.letters import Arrival
+from wallet_worker.text import storable
 
 SOURCES: Final = frozenset({WALLET_COMMANDS, PAYMENT_RESULTS, PAYMENT_REQUESTS})
 """The queues that a letter may come from, each called like the exchange that feeds it."""
@@ -80,10 +81,10 @@ def arrival(
     return Arrival(
         key=_key(queue, body, properties, exchange, routing_key, by_wallet=why["by_wallet"]),
         reason=why["reason"],
-        detail=_clean(why["detail"], DETAIL_BYTES_MAX),
+        detail=storable(why["detail"], DETAIL_BYTES_MAX),
         source=why["source"],
         exchange=why["exchange"],
-        routing_key=_clean(why["routing_key"], _TEXT_MAX),
+        routing_key=storable(why["routing_key"], _TEXT_MAX),
         properties=marshal(properties),
         body=body,
         body_digest=hashlib.sha256(body).digest(),
@@ -144,7 +145,7 @@ def _by_wallet(headers: Mapping[str, FieldValue], source: str, routing_key: str)
         source=source,
         exchange=source,  # whatever led to the queue at first, its own exchange leads there too
         routing_key=key,
-        worker=_clean(_text(headers.get(WORKER_HEADER)), _TEXT_MAX) or None,
+        worker=storable(_text(headers.get(WORKER_HEADER)), _TEXT_MAX) or None,
         attempts=attempts if isinstance(attempts, int) else 1,
         first_seen=_time(_text(headers.get(FIRST_SEEN_HEADER))),
         by_wallet=True,
@@ -265,12 +266,6 @@ def _matching(value: object, form: re.Pattern[str]) -> str | None:
 def _text(value: object) -> str:
     """Return a header's text, or an empty one for whatever else it is."""
     return value if isinstance(value, str) else ""
-
-
-def _clean(text: str, bytes_max: int) -> str:
-    """Return the text without what PostgreSQL keeps in no text: NUL, and bytes that are no UTF-8."""
-    readable = text.encode(errors="surrogateescape").decode(errors="replace").replace("\0", "\ufffd")
-    return readable.encode()[:bytes_max].decode(errors="ignore")
 
 
 def _time(text: str) -> datetime | None:
