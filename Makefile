@@ -27,6 +27,7 @@ env: made ## Make the Python environment in .venv, again only when the lock file
 
 servers: env ## Install RabbitMQ with the system's package manager, if neither it nor Docker is there
 	@$(BIN)/python -m tests.servers install
+	@$(BIN)/python -m tests.servers.pgbouncer
 
 run-servers: servers ## Start PostgreSQL and RabbitMQ for yourself, until Ctrl-C
 	@$(BIN)/python -m tests.servers run

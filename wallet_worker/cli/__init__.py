@@ -10,6 +10,7 @@ from wallet_worker.cli import (
     api,
     audit,
     console,
+    doctor,
     export,
     keeper,
     keys,
@@ -33,6 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(name="migrate")(migrate.migrate)
+app.command(name="doctor")(doctor.doctor)
 app.add_typer(topology.app, name="topology")
 app.add_typer(keys.app, name="keys")
 app.command(name="worker")(worker.worker)

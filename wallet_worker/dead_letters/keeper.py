@@ -41,6 +41,7 @@ from wallet_worker.store.errors import (
     StatementRejectedError,
     UnavailableError,
 )
+from wallet_worker.store.requirements import ready_to_start
 from wallet_worker.store.schema_version import current_revision, newest_revision
 from wallet_worker.telemetry.health import Health
 from wallet_worker.telemetry.metrics import ProcessMetrics
@@ -121,13 +122,14 @@ class Keeper:
     def __init__(self, settings: Settings, *, name: str, health: Health, metrics: ProcessMetrics) -> None:
         amqp = settings.amqp_url.get_secret_value()
         self._name = name
+        self._dsn = settings.database_url.get_secret_value()
         self._rules, self._keys = settings.rules, settings.keys
         self._health = health
         self._health.expect(_DATABASE, "keeper")
         self._metrics = DeadLetterMetrics(metrics.registry)
         self._process_metrics = metrics
         self._database = Database(
-            settings.database_url.get_secret_value(),
+            self._dsn,
             role=OPERATOR_ROLE,
             application="wallet keeper",
             size_max=4,
@@ -187,6 +189,8 @@ class Keeper:
         pause = Backoff()
         while not stopping.is_set():
             try:
+                if unmet := await ready_to_start(self._dsn):
+                    raise InvariantBrokenError(unmet)
                 await self._database.open()
                 async with self._database.connection() as connection:
                     found, wanted = await current_revision(connection), newest_revision()

@@ -9,6 +9,7 @@ import asyncpg
 from asyncpg.transaction import Transaction
 
 from wallet_worker.store.errors import translate_errors, waited_for
+from wallet_worker.store.session import prepare, settings_of
 
 COMMAND_SECONDS = 30.0  # above the server's own limits, so that the server speaks first while it can
 CONNECT_SECONDS = 5.0
@@ -34,7 +35,8 @@ class Database:
     def __init__(self, dsn: str, *, role: str, application: str, size_max: int = POOL_SIZE_MAX) -> None:
         self._dsn = dsn
         self._size_max = size_max
-        self._settings = {"application_name": application, "role": role, **_LIMITS}
+        self._settings = settings_of(application, role, _LIMITS)
+        self._schema: str | None = None
         self._pool: asyncpg.Pool | None = None
 
     async def open(self) -> None:
@@ -48,10 +50,15 @@ class Database:
                 timeout=CONNECT_SECONDS,
                 command_timeout=COMMAND_SECONDS,
                 server_settings=self._settings,
+                init=self._prepare,
                 reset=_keep,
             )
             async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
                 await connection.execute("SELECT 1")
+
+    async def _prepare(self, connection: asyncpg.Connection) -> None:
+        """Have each new session set as the wallet needs it, and looking at the tables that the first one found."""
+        self._schema = await prepare(connection, self._settings, self._schema)
 
     async def close(self) -> None:
         """Leave no connection open, also if the server no longer answers."""

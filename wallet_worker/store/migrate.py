@@ -1,9 +1,9 @@
 """Bringing a database to the newest revision of the schema."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import asyncpg
 from alembic import command
@@ -16,9 +16,22 @@ from sqlalchemy.pool import NullPool
 
 from wallet_worker.store.database import CONNECT_SECONDS
 from wallet_worker.store.errors import translate_errors
+from wallet_worker.store.privileges import ROLES, statements
+from wallet_worker.store.requirements import Grade, Stage, UnmetError, check, unmet
+from wallet_worker.store.session import SETTINGS, TABLES_IN, quoted
 
 _LOCK_KEY = 7_239_815_604_411
 """Any number that nobody else locks: two migrations at once take turns."""
+
+
+# A migration takes as long as it takes, whatever limits the login has.
+_SETTINGS: Final[Mapping[str, str]] = {
+    **SETTINGS,
+    "application_name": "wallet migrate",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+}
 
 
 class Revisions(NamedTuple):
@@ -29,10 +42,24 @@ class Revisions(NamedTuple):
 
 
 async def migrate(dsn: str) -> Revisions:
-    """Leave the database at the newest revision, all or nothing for each revision; raises a StoreError."""
+    """Leave the database at the newest revision, all or nothing for each revision, with every privilege granted.
+
+    Raises UnmetError before anything is done if the server is not what the wallet needs, and at the end if a role
+    still lacks something; or a StoreError.
+    """
+    found = await check(dsn, Stage.SERVER)
+    if not_met := unmet(found, Grade.REQUIRED) + unmet(found, Grade.WAITED_FOR):
+        raise UnmetError(not_met)
+    revisions = await _migrated(dsn)
+    if not_met := unmet(await check(dsn), Grade.REQUIRED):
+        raise UnmetError(not_met)
+    return revisions
+
+
+async def _migrated(dsn: str) -> Revisions:
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=lambda: asyncpg.connect(dsn, timeout=CONNECT_SECONDS),
+        async_creator=lambda: asyncpg.connect(dsn, timeout=CONNECT_SECONDS, server_settings=dict(_SETTINGS)),
         poolclass=NullPool,
     )
     try:
@@ -56,10 +83,13 @@ def _upgrade(connection: Connection) -> Revisions:
     connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK_KEY})
     connection.commit()
     try:
+        schema = _schema(connection)
         before = MigrationContext.configure(connection).get_current_revision()
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        connection.commit()
+        _grant(connection, schema)
         connection.commit()
         after = MigrationContext.configure(connection).get_current_revision()
     finally:
@@ -67,6 +97,44 @@ def _upgrade(connection: Connection) -> Revisions:
         connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK_KEY})
         connection.commit()
     return Revisions(before, after)
+
+
+def _schema(connection: Connection) -> str:
+    """Return the schema of the wallet's tables, on which the search path is set: where they are, or the first that is.
+
+    Raises UnmetError where there is none, or where tables cannot be made in it.
+    """
+    found = connection.execute(text(TABLES_IN)).scalar()
+    schema = found or connection.execute(text("SELECT current_schema()")).scalar()
+    login = connection.execute(text("SELECT current_user")).scalar()
+    if schema is None:
+        path = connection.execute(text("SHOW search_path")).scalar()
+        msg = (
+            f"No schema of the search path ({path}) exists for the login {login}: CREATE SCHEMA wallet AUTHORIZATION "
+            f"{quoted(str(login))}, then ALTER DATABASE … SET search_path = wallet."
+        )
+        raise UnmetError([msg])
+    may_create = text("SELECT has_schema_privilege(CAST(:schema AS text), 'CREATE')")
+    if not found and not connection.execute(may_create, {"schema": schema}).scalar():
+        msg = (
+            f"The login {login} may not make tables in the schema {schema}: as its owner, GRANT CREATE ON SCHEMA "
+            f"{quoted(schema)} TO {quoted(str(login))}, or CREATE SCHEMA wallet AUTHORIZATION {quoted(str(login))} "
+            "and ALTER DATABASE … SET search_path = wallet."
+        )
+        raise UnmetError([msg])
+    connection.execute(text(f"SET search_path TO {quoted(schema)}"))
+    connection.commit()
+    return str(schema)
+
+
+def _grant(connection: Connection, schema: str) -> None:
+    """Grant again what was granted once, and the use of the schema: somebody may have taken it."""
+    for statement in (
+        *(f"GRANT USAGE ON SCHEMA {quoted(schema)} TO {role}" for role in ROLES),
+        *statements(),
+    ):
+        with suppress(DBAPIError), connection.begin_nested():
+            connection.execute(text(statement))  # what is missing in the end is said by the check
 
 
 def _config() -> Config:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import asyncpg
 
-_VERSIONS = Path(__file__).parent / "migrations" / "versions"
+VERSIONS_FOLDER = Path(__file__).parent / "migrations" / "versions"
 
 
 def newest_revision() -> str:
     """Return the revision that this program was written for: the highest number that a module of it has."""
-    return max(path.stem.partition("_")[0] for path in _VERSIONS.glob("[0-9]*.py"))
+    return max(path.stem.partition("_")[0] for path in VERSIONS_FOLDER.glob("[0-9]*.py"))
 
 
 _REVISION = """

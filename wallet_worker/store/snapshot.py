@@ -8,9 +8,11 @@ from typing import Any, Final
 import asyncpg
 
 from wallet_worker.store.database import CONNECT_SECONDS, READONLY_ROLE
+from wallet_worker.store.session import prepare, settings_of
 
 CHUNK_ROWS: Final = 2_000  # more is no faster, and progress bars move in these steps
 WORK_MEMORY: Final = "64MB"  # of the database, for each sort
+STATEMENT_LIMIT: Final = "1h"  # of the database, as STATEMENT_SECONDS
 STATEMENT_SECONDS: Final = 3_600  # the first rows may come only after a sort, of perhaps a billion lines
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -23,22 +25,27 @@ async def snapshot(
 
     `settings` are of the database, for this connection only; they go before those that stand here.
     """
-    connection = await asyncpg.connect(
-        dsn,
-        timeout=CONNECT_SECONDS,
-        command_timeout=STATEMENT_SECONDS,
-        server_settings={
-            "application_name": application,
-            "role": READONLY_ROLE,
-            "statement_timeout": f"{STATEMENT_SECONDS}s",
+    wanted = settings_of(
+        application,
+        READONLY_ROLE,
+        {
+            "statement_timeout": STATEMENT_LIMIT,
             "lock_timeout": "5s",
+            "idle_in_transaction_session_timeout": "0",  # whoever reads may be slow with what it has read
             "work_mem": WORK_MEMORY,
             "jit": "off",  # compiling takes longer than all that it could save here
             "max_parallel_workers_per_gather": "0",  # rows that are fetched in chunks are never made in parallel
             **settings,
         },
     )
+    connection = await asyncpg.connect(
+        dsn,
+        timeout=CONNECT_SECONDS,
+        command_timeout=STATEMENT_SECONDS,
+        server_settings=wanted,
+    )
     try:
+        await prepare(connection, wanted)
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             yield connection
     finally:

@@ -128,6 +128,11 @@ CLASSES: Final[Mapping[str, Rule]] = MappingProxyType(
 
 CODES: Final[Mapping[str, Rule]] = MappingProxyType(
     {
+        # What PgBouncer says of a setting that it does not pass on, of a server that is away, and of much else.
+        "08P01": Rule(
+            _WAIT,
+            "the server, or a pooler before it, refuses what it was sent; the wallet needs a direct connection",
+        ),
         # Class 22 is for values, but for these.
         "22023": Rule(
             _WAIT, "a setting of the session is refused", Cause.SCHEMA

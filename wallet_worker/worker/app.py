@@ -31,6 +31,7 @@ from wallet_worker.settings.settings import Settings
 from wallet_worker.store import accounts
 from wallet_worker.store.database import READONLY_ROLE, WORKER_ROLE, Database
 from wallet_worker.store.errors import InvariantBrokenError, waited_for
+from wallet_worker.store.requirements import ready_to_start
 from wallet_worker.store.schema_version import current_revision, newest_revision
 from wallet_worker.store.waiting import Waiting
 from wallet_worker.telemetry import endpoints
@@ -228,6 +229,8 @@ class Worker:
         return await Waiting("database", self._database, self.health).done(self._prepare, stopping)
 
     async def _prepare(self) -> None:
+        if unmet := await ready_to_start(self._settings.database_url.get_secret_value()):
+            raise CannotStartError(unmet)
         await self._database.open()
         await self._reading.open()
         async with self._database.transaction() as connection:

@@ -1,0 +1,57 @@
+"""`wallet doctor`."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from wallet_worker.cli import environment, exits, terminal
+from wallet_worker.cli.options import Json
+
+if TYPE_CHECKING:
+    from wallet_worker.store.requirements import Finding
+
+
+def doctor(*, as_json: Json = None) -> None:
+    """Check whether the database named by WALLET_DATABASE_URL is what the wallet needs. Changes nothing.
+
+    Each process checks the same when it starts. A warning is something that works and ought to be known.
+
+    Exit status: 0 nothing is missing (there may be warnings), 1 something is, 2 wrong settings, 3 the database cannot
+    be looked at.
+
+    Example: wallet doctor && wallet worker
+    """
+    url = environment.database_url()
+    from wallet_worker.store.requirements import Grade, check
+
+    findings = exits.run(check(url))
+    if terminal.wants_json(as_json):
+        terminal.tell_json({"requirements": [_document(finding) for finding in findings]})
+    else:
+        terminal.tell_table(
+            "what the wallet needs of the database",
+            ("needed", "state", "what to do"),
+            [
+                (finding.requirement.name, _state(finding), "\n".join(finding.sentences) or "-")
+                for finding in findings
+            ],
+        )
+    if any(not finding.is_met and finding.requirement.grade is not Grade.ADVISED for finding in findings):
+        raise typer.Exit(exits.Exit.FOUND)
+
+
+def _state(finding: "Finding") -> str:
+    if finding.is_met:
+        return "ok"
+    return {"required": "MISSING", "waited for": "NOT NOW", "advised": "warning"}[
+        finding.requirement.grade.value
+    ]
+
+
+def _document(finding: "Finding") -> dict[str, object]:
+    return {
+        "name": finding.requirement.name,
+        "grade": finding.requirement.grade.value,
+        "met": finding.is_met,
+        "sentences": list(finding.sentences),
+    }

@@ -1,0 +1,471 @@
+"""What the wallet needs of PostgreSQL: one list, for `wallet migrate`, `wallet doctor` and each process that starts.
+
+A requirement that is not met is a sentence for a person: what was found, and what to do next. What a session can set
+for itself is not here but in `store.session`.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from enum import StrEnum
+from typing import Final, NamedTuple, TypeAlias
+
+import asyncpg
+import structlog
+
+from wallet_worker.store.database import COMMAND_SECONDS, CONNECT_SECONDS
+from wallet_worker.store.errors import StoreError, UnfitError, waited_for
+from wallet_worker.store.privileges import ROLES, granted
+from wallet_worker.store.schema_version import newest_revision
+from wallet_worker.store.session import TABLES_IN, quoted
+
+VERSION_MIN: Final = 15
+VERSION_TESTED_MAX: Final = 18
+CONNECTIONS_MIN: Final = 13  # of one worker with its keeper, at the most
+POOLER_PROBES: Final = 5
+NAMED_MAX: Final = 5  # of several things that are missing, so that a sentence stays one
+
+
+log = structlog.get_logger(__name__)
+
+
+class Grade(StrEnum):
+    """What it means that a requirement is not met."""
+
+    REQUIRED = "required"
+    """Nothing starts and nothing is migrated: money or messages would be at risk, or nothing would work."""
+    WAITED_FOR = "waited for"
+    """It passes: a process that starts waits for it."""
+    ADVISED = "advised"
+    """It works, and somebody ought to know: a warning."""
+
+
+class Stage(StrEnum):
+    """From when on a requirement can be met."""
+
+    SERVER = "server"
+    """Before the first migration."""
+    SCHEMA = "schema"
+    """After it."""
+
+
+class Look(NamedTuple):
+    """A database that is looked at: a connection of the login's own, in a transaction, and the wallet's schema."""
+
+    dsn: str
+    connection: asyncpg.Connection
+    schema: str | None
+
+
+Looks: TypeAlias = Callable[[Look], Awaitable[list[str]]]
+
+
+class Requirement(NamedTuple):
+    """One thing that is needed; `look` returns a sentence for each way in which it is not met."""
+
+    name: str
+    grade: Grade
+    stage: Stage
+    look: Looks
+
+
+class Finding(NamedTuple):
+    """A requirement, and the sentences that say why it is not met: none, if it is."""
+
+    requirement: Requirement
+    sentences: tuple[str, ...]
+
+    @property
+    def is_met(self) -> bool:
+        """Whether nothing is missing."""
+        return not self.sentences
+
+
+class UnmetError(Exception):
+    """The database is not what the wallet needs. Its sentences are for a person."""
+
+    def __init__(self, sentences: Iterable[str]) -> None:
+        self.sentences = tuple(sentences)
+        super().__init__(" ".join(self.sentences))
+
+
+async def check(dsn: str, *stages: Stage) -> list[Finding]:
+    """Return what was found of each requirement of these stages, or of all; raises a StoreError.
+
+    What concerns the tables is met before there are any, but for the revision. Behind a pooler that cannot be worked
+    with, nothing else is looked at: what it answers may be anybody's.
+    """
+    with waited_for():
+        # No prepared statements and one transaction, so that a pooler can be asked too.
+        connection = await asyncpg.connect(
+            dsn, timeout=CONNECT_SECONDS, command_timeout=COMMAND_SECONDS, statement_cache_size=0
+        )
+        try:
+            look = Look(dsn, connection, None)
+            if sentences := await _pooler(look):
+                return [Finding(REQUIREMENTS[0], tuple(sentences))]
+            async with connection.transaction():
+                schema = await connection.fetchval(TABLES_IN)
+                look = Look(dsn, connection, schema)
+                return [
+                    Finding(requirement, tuple(await requirement.look(look)))
+                    for requirement in REQUIREMENTS
+                    if not stages or requirement.stage in stages
+                ]
+        finally:
+            connection.terminate()
+
+
+def unmet(findings: Iterable[Finding], grade: Grade) -> list[str]:
+    """Return the sentences of what is not met, of one grade."""
+    return [
+        sentence
+        for finding in findings
+        if finding.requirement.grade is grade
+        for sentence in finding.sentences
+    ]
+
+
+async def ready_to_start(dsn: str) -> str:
+    """Return why no process can work on this database, in sentences; empty if it can.
+
+    What is advised is logged. Raises UnfitError for what passes, or another StoreError. The revision is the caller's to
+    judge.
+    """
+    findings = await check(dsn)
+    required = [one for one in findings if one.requirement.look is not _revision]
+    if not_met := unmet(required, Grade.REQUIRED):
+        return " ".join(not_met)
+    if passing := unmet(findings, Grade.WAITED_FOR):
+        raise UnfitError(" ".join(passing))
+    for sentence in unmet(findings, Grade.ADVISED):
+        log.warning("database.advice", detail=sentence)
+    return ""
+
+
+# Of the server
+
+
+async def _pooler(look: Look) -> list[str]:
+    """Whoever answers for the server with another process id than its own is not the server."""
+    if await _is_direct(look.connection):
+        return []
+    why = await _why_not_behind(look.dsn)
+    return (
+        [f"A pooler stands before PostgreSQL, and {why}: connect the wallet to PostgreSQL itself."]
+        if why
+        else []
+    )
+
+
+async def _is_direct(connection: asyncpg.Connection) -> bool:
+    pid = connection.get_server_pid()
+    # Its tag says how many rows it found, so that neither a transaction nor a prepared statement is needed.
+    return await connection.execute(f"SELECT WHERE pg_backend_pid() = {pid}") == "SELECT 1"
+
+
+async def _why_not_behind(dsn: str) -> str | None:
+    """Return why a pooler cannot be worked with, or None if it keeps a session together with its settings."""
+    settings = {"lock_timeout": "4321ms"}
+    try:
+        with waited_for():
+            one = await asyncpg.connect(
+                dsn, timeout=CONNECT_SECONDS, statement_cache_size=0, server_settings=settings
+            )
+    except StoreError:
+        return "it refuses the settings that each session of the wallet needs"
+    try:
+        with waited_for():
+            other = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, statement_cache_size=0)
+    except StoreError:
+        one.terminate()
+        return "it gives the wallet no second connection"
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            if await _in_a_transaction(one, "SELECT current_setting('lock_timeout')") != "4321ms":
+                return "it drops the settings that each session of the wallet needs"
+            ones: set[object] = set()
+            others: set[object] = set()
+            for _ in range(POOLER_PROBES):
+                ones.add(await _in_a_transaction(one, "SELECT pg_backend_pid()"))
+                others.add(await _in_a_transaction(other, "SELECT pg_backend_pid()"))
+    except (TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return "it does not keep a session together"
+    else:
+        return "it gives each transaction another session" if ones & others or len(ones) > 1 else None
+    finally:
+        one.terminate()
+        other.terminate()
+
+
+async def _in_a_transaction(connection: asyncpg.Connection, query: str) -> object:
+    async with connection.transaction():
+        return await connection.fetchval(query)
+
+
+async def _version(look: Look) -> list[str]:
+    number = int(await look.connection.fetchval("SELECT current_setting('server_version_num')"))
+    if number // 10_000 >= VERSION_MIN:
+        return []
+    return [
+        f"The server is PostgreSQL {number // 10_000}; the wallet needs {VERSION_MIN} or newer: upgrade the server."
+    ]
+
+
+async def _untested_version(look: Look) -> list[str]:
+    number = int(await look.connection.fetchval("SELECT current_setting('server_version_num')"))
+    if number // 10_000 <= VERSION_TESTED_MAX:
+        return []
+    return [
+        f"The server is PostgreSQL {number // 10_000}; the wallet is tested with {VERSION_TESTED_MAX} at the newest."
+    ]
+
+
+async def _encoding(look: Look) -> list[str]:
+    encoding = await look.connection.fetchval("SELECT current_setting('server_encoding')")
+    if encoding == "UTF8":
+        return []
+    name = await look.connection.fetchval("SELECT current_database()")
+    return [
+        (
+            f"The database {name} is encoded in {encoding}, which cannot hold every text that a message may have: make "
+            f"another with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0, and name it in WALLET_DATABASE_URL."
+        )
+    ]
+
+
+async def _writable(look: Look) -> list[str]:
+    if await look.connection.fetchval("SELECT pg_is_in_recovery()"):
+        return [
+            "The server is a standby, which takes no writes: name the primary in WALLET_DATABASE_URL, or promote it."
+        ]
+    if await look.connection.fetchval("SELECT current_setting('transaction_read_only')") == "on":
+        return [
+            (
+                "The database is read-only by default: find out who has set default_transaction_read_only, and why "
+                "(a full disk, a switch-over), and reset it with ALTER DATABASE … RESET."
+            )
+        ]
+    return []
+
+
+async def _triggers(look: Look) -> list[str]:
+    role = await look.connection.fetchval("SELECT current_setting('session_replication_role')")
+    if role == "origin":
+        return []
+    return [
+        (
+            f"Sessions of this login have session_replication_role = {role}, so that no trigger keeps the ledger "
+            "append-only and no foreign key is checked: ALTER ROLE (or DATABASE) … RESET session_replication_role."
+        )
+    ]
+
+
+_DURABLE: Final = ("fsync", "full_page_writes")
+
+
+async def _durable(look: Look) -> list[str]:
+    return [
+        f"{name} is off: a crash of the machine can lose what was confirmed, or the whole database. Set it to on in "
+        "postgresql.conf."
+        for name in _DURABLE
+        if await look.connection.fetchval("SELECT current_setting($1)", name) != "on"
+    ]
+
+
+_COLLATION: Final = """
+SELECT datcollversion, pg_database_collation_actual_version(oid)
+FROM pg_database
+WHERE datname = current_database()
+"""
+
+
+async def _collation(look: Look) -> list[str]:
+    made, there = await look.connection.fetchrow(_COLLATION) or (None, None)
+    if made == there:
+        return []
+    return [
+        (
+            f"The database was sorted by version {made} of the system's collation, and the system has {there}: a "
+            "unique index may take the same text twice. REINDEX DATABASE, then ALTER DATABASE … REFRESH COLLATION "
+            "VERSION."
+        )
+    ]
+
+
+_CONNECTIONS: Final = """
+SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
+       (SELECT datconnlimit FROM pg_database WHERE datname = current_database()),
+       (SELECT rolconnlimit FROM pg_roles WHERE rolname = session_user)
+"""
+
+
+async def _connections(look: Look) -> list[str]:
+    limits = await look.connection.fetchrow(_CONNECTIONS)
+    names = ("max_connections", "the database's CONNECTION LIMIT", "the login's CONNECTION LIMIT")
+    return [
+        f"{name} leaves {limit} connections, and one worker may need {CONNECTIONS_MIN}: raise it."
+        for name, limit in zip(names, limits or (), strict=True)
+        if limit is not None and 0 <= limit < CONNECTIONS_MIN
+    ]
+
+
+# Of the schema
+
+
+async def _revision(look: Look) -> list[str]:
+    wanted = newest_revision()
+    if look.schema is None:
+        found = None
+    else:
+        try:
+            async with look.connection.transaction():
+                found = await look.connection.fetchval(
+                    f"SELECT version_num FROM {quoted(look.schema)}.alembic_version"  # noqa: S608 -- quoted
+                )
+        except asyncpg.InsufficientPrivilegeError:
+            return []  # what is missing is said below
+    if found == wanted:
+        return []
+    return [
+        f"The database is at revision {found or 'none'}, this program needs {wanted}: run `wallet migrate`."
+    ]
+
+
+_LOGIN: Final = """
+SELECT r.name, p.oid IS NOT NULL,
+       p.oid IS NOT NULL AND pg_has_role(
+           session_user, p.oid,
+           CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END
+       )
+FROM unnest($1::text[]) AS r (name)
+LEFT JOIN pg_roles p ON p.rolname = r.name
+ORDER BY r.name
+"""
+
+
+async def _roles(look: Look) -> list[str]:
+    if look.schema is None:
+        return []
+    login = await look.connection.fetchval("SELECT session_user")
+    return [
+        f"The login {login} may not be {name}: as the database's owner, GRANT {name} TO {quoted(login)}."
+        if is_there
+        else f"The role {name} does not exist: run `wallet migrate` as a login that may create roles."
+        for name, is_there, may_be in await look.connection.fetch(_LOGIN, list(ROLES))
+        if not may_be
+    ]
+
+
+async def _existing_roles(look: Look) -> list[str]:
+    return [name for name, is_there, _ in await look.connection.fetch(_LOGIN, list(ROLES)) if is_there]
+
+
+async def _schema_usage(look: Look) -> list[str]:
+    if look.schema is None:
+        return []
+    return [
+        f"The role {role} may not use the schema {look.schema}, in which the wallet's tables are: run "
+        f"`wallet migrate`, or GRANT USAGE ON SCHEMA {quoted(look.schema)} TO {role}."
+        for role in await _existing_roles(look)
+        if not await look.connection.fetchval(
+            "SELECT has_schema_privilege($1, $2, 'USAGE')", role, look.schema
+        )
+    ]
+
+
+_MISSING: Final = """
+SELECT g.number
+FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::boolean[])
+     WITH ORDINALITY AS g (role, privilege, target, column_name, is_sequence, number)
+JOIN pg_roles r ON r.rolname = g.role
+JOIN pg_class c ON c.relname = g.target AND c.relnamespace = to_regnamespace($1)
+LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = g.column_name AND NOT a.attisdropped
+WHERE (g.column_name IS NULL) = (a.attnum IS NULL)  -- else it is of a revision that is still to come
+  AND NOT CASE
+      WHEN g.is_sequence THEN has_sequence_privilege(r.oid, c.oid, g.privilege)
+      WHEN a.attnum IS NULL THEN has_table_privilege(r.oid, c.oid, g.privilege)
+      ELSE has_column_privilege(r.oid, c.oid, a.attnum, g.privilege)
+  END
+ORDER BY g.number
+"""
+
+
+async def _privileges(look: Look) -> list[str]:
+    if look.schema is None:
+        return []
+    grants = sorted(granted(), key=str)
+    rows = await look.connection.fetch(
+        _MISSING,
+        quoted(look.schema),
+        [grant.role for grant in grants],
+        [grant.privilege for grant in grants],
+        [grant.target for grant in grants],
+        [grant.column for grant in grants],
+        [grant.is_sequence for grant in grants],
+    )
+    missing = [grants[row[0] - 1].sentence for row in rows]
+    if not missing:
+        return []
+    more = f" and {len(missing) - NAMED_MAX} more" if len(missing) > NAMED_MAX else ""
+    return [
+        f"Privileges are missing: {'; '.join(missing[:NAMED_MAX])}{more}. Run `wallet migrate` as the tables' owner."
+    ]
+
+
+_ROW_SECURITY: Final = """
+SELECT relname
+FROM pg_class
+WHERE relnamespace = to_regnamespace($1) AND relrowsecurity AND relname = ANY ($2)
+ORDER BY relname
+"""
+
+
+async def _row_security(look: Look) -> list[str]:
+    if look.schema is None:
+        return []
+    tables = {grant.target for grant in granted()}
+    rows = await look.connection.fetch(_ROW_SECURITY, quoted(look.schema), list(tables))
+    return [
+        f"Row security is on for {row[0]}, and would hide a part of the ledger from the wallet: "
+        f"ALTER TABLE {quoted(look.schema)}.{quoted(row[0])} DISABLE ROW LEVEL SECURITY."
+        for row in rows
+    ]
+
+
+_TRIGGERS_OFF: Final = """
+SELECT t.tgname, c.relname
+FROM pg_trigger t
+JOIN pg_class c ON c.oid = t.tgrelid
+WHERE c.relnamespace = to_regnamespace($1) AND t.tgname LIKE '%append_only' AND t.tgenabled NOT IN ('O', 'A')
+ORDER BY t.tgname
+"""
+
+
+async def _append_only(look: Look) -> list[str]:
+    if look.schema is None:
+        return []
+    return [
+        f"The trigger that keeps {table} append-only is disabled: "
+        f"ALTER TABLE {quoted(look.schema)}.{quoted(table)} ENABLE TRIGGER {trigger}."
+        for trigger, table in await look.connection.fetch(_TRIGGERS_OFF, quoted(look.schema))
+    ]
+
+
+REQUIREMENTS: Final = (
+    Requirement("a direct connection", Grade.REQUIRED, Stage.SERVER, _pooler),
+    Requirement(f"PostgreSQL {VERSION_MIN} or newer", Grade.REQUIRED, Stage.SERVER, _version),
+    Requirement("a version that is tested", Grade.ADVISED, Stage.SERVER, _untested_version),
+    Requirement("encoding UTF8", Grade.REQUIRED, Stage.SERVER, _encoding),
+    Requirement("writable", Grade.WAITED_FOR, Stage.SERVER, _writable),
+    Requirement("triggers fire", Grade.REQUIRED, Stage.SERVER, _triggers),
+    Requirement("confirmed is on the disk", Grade.ADVISED, Stage.SERVER, _durable),
+    Requirement("collation as it was", Grade.ADVISED, Stage.SERVER, _collation),
+    Requirement("enough connections", Grade.ADVISED, Stage.SERVER, _connections),
+    Requirement("revision", Grade.REQUIRED, Stage.SCHEMA, _revision),
+    Requirement("roles of the login", Grade.REQUIRED, Stage.SCHEMA, _roles),
+    Requirement("use of the schema", Grade.REQUIRED, Stage.SCHEMA, _schema_usage),
+    Requirement("privileges of the roles", Grade.REQUIRED, Stage.SCHEMA, _privileges),
+    Requirement("no row security", Grade.REQUIRED, Stage.SCHEMA, _row_security),
+    Requirement("append-only triggers", Grade.REQUIRED, Stage.SCHEMA, _append_only),
+)
+"""Everything that is needed, in the order in which a person would mend it."""

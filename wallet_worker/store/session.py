@@ -1,0 +1,113 @@
+"""What every session with the database is set to, whatever the defaults of the database, the login or a pooler are.
+
+Settings that arrive with the connection go before `ALTER DATABASE … SET` and `ALTER ROLE … SET`. That they have arrived
+is checked for each new connection, because a pooler may drop them, and with them the role and every time limit.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+import asyncpg
+
+from wallet_worker.store.errors import UnfitError
+
+SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "default_transaction_isolation": "read committed",  # every guard of the store is made for it
+        "default_transaction_deferrable": "off",
+        "row_security": "off",  # rows that a policy would hide are an error: never a part of the ledger for the whole
+        "exit_on_error": "off",
+        "idle_session_timeout": "0",  # a pool keeps connections that nobody uses
+        # Values travel in binary, and these change what some expressions make of them.
+        "TimeZone": "UTC",
+        "DateStyle": "ISO, YMD",
+        "IntervalStyle": "postgres",
+        "bytea_output": "hex",
+        "standard_conforming_strings": "on",
+        "transform_null_equals": "off",
+        "array_nulls": "on",
+    }
+)
+"""As `SHOW` shows them. `default_transaction_read_only` is not here: who sets it wants nothing to be written."""
+
+TABLES_IN: Final = """
+SELECT n.nspname
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_class v ON v.relnamespace = c.relnamespace AND v.relname = 'alembic_version'
+WHERE c.relname = 'commands' AND c.relkind IN ('r', 'p')
+ORDER BY array_position(current_schemas(false), n.nspname), n.nspname
+"""
+"""The schemas that hold the wallet's tables, those of the search path first. Anybody may read this."""
+
+# Not weaker than `on`, and what is stronger stays. Before PostgreSQL 17 there is no `transaction_timeout`.
+_AFTERWARDS: Final = """
+SELECT set_config('synchronous_commit', 'on', false)
+WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')
+UNION ALL
+SELECT set_config('transaction_timeout', '0', false)
+WHERE current_setting('transaction_timeout', true) <> '0'
+"""
+
+
+def settings_of(application: str, role: str, limits: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings to connect with; `limits` go before those that stand here, in the form that `SHOW` has."""
+    return {**SETTINGS, "application_name": application, "role": role, **limits}
+
+
+async def prepare(
+    connection: asyncpg.Connection, settings: Mapping[str, str], schema: str | None = None
+) -> str | None:
+    """Have a new session as the wallet needs it; return the schema of its tables, or None before the first migration.
+
+    `schema` is the one that was found before: a search path that was changed meanwhile leads to no other ledger.
+    Raises UnfitError, or what the driver raises.
+    """
+    await _check_arrived(connection, settings)
+    await connection.execute(_AFTERWARDS)
+    found = [str(row[0]) for row in await connection.fetch(TABLES_IN)]
+    if not found:
+        return None
+    chosen = schema if schema is not None and schema in found else found[0]
+    if len(found) > 1 and chosen != schema:
+        on_path = await connection.fetchval("SELECT $1 = ANY (current_schemas(false))", chosen)
+        if not on_path:
+            msg = (
+                f"the wallet's tables are in several schemas ({', '.join(found)}), and the search path names none: "
+                "add ?options=-csearch_path%3Dname to WALLET_DATABASE_URL"
+            )
+            raise UnfitError(msg)
+    await connection.execute(f"SET search_path TO {quoted(chosen)}")
+    return chosen
+
+
+def quoted(name: str) -> str:
+    """Return an identifier as SQL takes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+async def _check_arrived(connection: asyncpg.Connection, settings: Mapping[str, str]) -> None:
+    """Raise UnfitError if the server has other settings than those that were sent to it.
+
+    Without prepared statements, which a pooler may send elsewhere: a statement's tag says how many rows it found.
+    """
+    conditions = {
+        name: f"current_setting({_text(name)}) = {_text(value)}" for name, value in settings.items()
+    }
+    if await connection.execute(f"SELECT WHERE {' AND '.join(conditions.values())}") == "SELECT 1":
+        return
+    dropped = [
+        name
+        for name, condition in conditions.items()
+        if await connection.execute(f"SELECT WHERE {condition}") != "SELECT 1"
+    ]
+    msg = (
+        f"a pooler before PostgreSQL drops settings of the session ({', '.join(sorted(dropped))}): "
+        "the wallet needs a direct connection"
+    )
+    raise UnfitError(msg)
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
