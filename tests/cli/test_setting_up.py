@@ -197,7 +197,9 @@ async def test_a_migration_without_the_right_is_one_line(servers: Servers) -> No
 
     assert said.status == Exit.FOUND
     (line,) = said.err_lines
-    assert line.startswith("wallet: the database refused: a privilege is missing: permission denied")
+    assert line.startswith(
+        "wallet: The login powerless may not make tables in the schema public: as its owner, "
+    )
 
 
 async def test_an_audit_of_a_database_that_was_never_migrated_is_one_line(servers: Servers) -> None:

@@ -9,8 +9,8 @@ from types import ModuleType
 import wallet_worker
 
 VERB = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH|LOCK)\s")
-NOT_FOR_POSTGRESQL = frozenset({"_FIND_LANES", "_MEET", "_RECALL"})
-"""A template, from which others are made, and statements of SQLite's."""
+NOT_FOR_POSTGRESQL = ("?", "{lock}")
+"""A place for a value of SQLite's, and a place to be filled in a template."""
 
 
 def statements() -> dict[str, str]:
@@ -18,7 +18,11 @@ def statements() -> dict[str, str]:
     found: dict[str, str] = {}
     for module in _modules():
         for name, value in vars(module).items():
-            if isinstance(value, str) and VERB.match(value) and name not in NOT_FOR_POSTGRESQL:
+            if (
+                isinstance(value, str)
+                and VERB.match(value)
+                and not any(mark in value for mark in NOT_FOR_POSTGRESQL)
+            ):
                 found.setdefault(f"{module.__name__}.{name}", value)
     return found
 

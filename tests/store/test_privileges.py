@@ -2,7 +2,7 @@
 
 import asyncpg
 
-from wallet_worker.store.privileges import ROLES, Grant, granted, statements
+from wallet_worker.store.privileges import Grant, all_roles, granted, statements
 
 _OF_TABLES = """
 SELECT r.rolname, a.privilege_type, c.relname, NULL, c.relkind = 'S'
@@ -16,15 +16,15 @@ WHERE c.relnamespace = 'public'::regnamespace AND r.rolname = ANY ($1)
 
 
 async def test_what_is_read_from_the_migrations_is_what_the_database_has(owner: asyncpg.Connection) -> None:
-    there = {Grant(*row) for row in await owner.fetch(_OF_TABLES, list(ROLES))}
+    there = {Grant(*row) for row in await owner.fetch(_OF_TABLES, list(all_roles()))}
 
     assert granted() == there
 
 
 async def test_granting_again_changes_nothing(owner: asyncpg.Connection) -> None:
-    before = sorted(map(str, await owner.fetch(_OF_TABLES, list(ROLES))))
+    before = sorted(map(str, await owner.fetch(_OF_TABLES, list(all_roles()))))
 
     for statement in statements():
         await owner.execute(statement)
 
-    assert sorted(map(str, await owner.fetch(_OF_TABLES, list(ROLES)))) == before
+    assert sorted(map(str, await owner.fetch(_OF_TABLES, list(all_roles())))) == before

@@ -16,8 +16,8 @@ from sqlalchemy.pool import NullPool
 
 from wallet_worker.store.database import CONNECT_SECONDS
 from wallet_worker.store.errors import translate_errors
-from wallet_worker.store.privileges import ROLES, statements
-from wallet_worker.store.requirements import Grade, Stage, UnmetError, check, unmet
+from wallet_worker.store.privileges import all_roles, statements
+from wallet_worker.store.requirements import Grade, Stage, UnmetError, check, check_but_revision, unmet
 from wallet_worker.store.session import SETTINGS, TABLES_IN, quoted
 
 _LOCK_KEY = 7_239_815_604_411
@@ -51,7 +51,7 @@ async def migrate(dsn: str) -> Revisions:
     if not_met := unmet(found, Grade.REQUIRED) + unmet(found, Grade.WAITED_FOR):
         raise UnmetError(not_met)
     revisions = await _migrated(dsn)
-    if not_met := unmet(await check(dsn), Grade.REQUIRED):
+    if not_met := unmet(await check_but_revision(dsn), Grade.REQUIRED):
         raise UnmetError(not_met)
     return revisions
 
@@ -130,7 +130,7 @@ def _schema(connection: Connection) -> str:
 def _grant(connection: Connection, schema: str) -> None:
     """Grant again what was granted once, and the use of the schema: somebody may have taken it."""
     for statement in (
-        *(f"GRANT USAGE ON SCHEMA {quoted(schema)} TO {role}" for role in ROLES),
+        *(f"GRANT USAGE ON SCHEMA {quoted(schema)} TO {role}" for role in all_roles()),
         *statements(),
     ):
         with suppress(DBAPIError), connection.begin_nested():

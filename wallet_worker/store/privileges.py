@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from wallet_worker.store.schema_version import VERSIONS_FOLDER
 
 ROLES: Final = ("wallet_worker", "wallet_readonly", "wallet_operator")
+"""Those that the login of a worker with its keeper has to be able to be; others have logins of their own."""
 
 _GRANT = re.compile(
     r"\bGRANT\s+(?P<privileges>[A-Z][\w\s,()]*?)\s+ON\s+(?P<sequence>SEQUENCE\s+)?(?P<objects>[a-z_][\w\s,]*?)"
@@ -42,6 +43,12 @@ def statements() -> tuple[str, ...]:
 def granted() -> frozenset[Grant]:
     """Return what the roles may do once every migration has run."""
     return frozenset(grant for match in _matches() for grant in _grants(match))
+
+
+@cache
+def all_roles() -> tuple[str, ...]:
+    """Return every role that a migration grants something to."""
+    return tuple(sorted({grant.role for grant in granted()}))
 
 
 def _matches() -> Iterator[re.Match[str]]:

@@ -14,7 +14,7 @@ import structlog
 
 from wallet_worker.store.database import COMMAND_SECONDS, CONNECT_SECONDS
 from wallet_worker.store.errors import StoreError, UnfitError, waited_for
-from wallet_worker.store.privileges import ROLES, granted
+from wallet_worker.store.privileges import ROLES, all_roles, granted
 from wallet_worker.store.schema_version import newest_revision
 from wallet_worker.store.session import TABLES_IN, quoted
 
@@ -53,7 +53,8 @@ class Look(NamedTuple):
 
     dsn: str
     connection: asyncpg.Connection
-    schema: str | None
+    schema: str | None = None
+    revision: str | None = None
 
 
 Looks: TypeAlias = Callable[[Look], Awaitable[list[str]]]
@@ -100,12 +101,12 @@ async def check(dsn: str, *stages: Stage) -> list[Finding]:
             dsn, timeout=CONNECT_SECONDS, command_timeout=COMMAND_SECONDS, statement_cache_size=0
         )
         try:
-            look = Look(dsn, connection, None)
+            look = Look(dsn, connection)
             if sentences := await _pooler(look):
                 return [Finding(REQUIREMENTS[0], tuple(sentences))]
             async with connection.transaction():
                 schema = await connection.fetchval(TABLES_IN)
-                look = Look(dsn, connection, schema)
+                look = Look(dsn, connection, schema, await _revision_of(connection, schema))
                 return [
                     Finding(requirement, tuple(await requirement.look(look)))
                     for requirement in REQUIREMENTS
@@ -125,15 +126,19 @@ def unmet(findings: Iterable[Finding], grade: Grade) -> list[str]:
     ]
 
 
+async def check_but_revision(dsn: str) -> list[Finding]:
+    """Return what was found of each requirement but the revision; raises a StoreError."""
+    return [one for one in await check(dsn) if one.requirement.look is not _revision]
+
+
 async def ready_to_start(dsn: str) -> str:
     """Return why no process can work on this database, in sentences; empty if it can.
 
-    What is advised is logged. Raises UnfitError for what passes, or another StoreError. The revision is the caller's to
-    judge.
+    What is advised is logged. Raises UnfitError for what passes, or another StoreError. The revision is the caller's
+    to judge.
     """
-    findings = await check(dsn)
-    required = [one for one in findings if one.requirement.look is not _revision]
-    if not_met := unmet(required, Grade.REQUIRED):
+    findings = await check_but_revision(dsn)
+    if not_met := unmet(findings, Grade.REQUIRED):
         return " ".join(not_met)
     if passing := unmet(findings, Grade.WAITED_FOR):
         raise UnfitError(" ".join(passing))
@@ -312,22 +317,28 @@ async def _connections(look: Look) -> list[str]:
 # Of the schema
 
 
+UNREADABLE: Final = "?"
+"""In place of a revision: the login may not read it, which other requirements report."""
+
+
+async def _revision_of(connection: asyncpg.Connection, schema: str | None) -> str | None:
+    if schema is None:
+        return None
+    try:
+        async with connection.transaction():
+            return await connection.fetchval(  # type: ignore[no-any-return]
+                f"SELECT version_num FROM {quoted(schema)}.alembic_version"  # noqa: S608 -- quoted
+            )
+    except asyncpg.InsufficientPrivilegeError:
+        return UNREADABLE
+
+
 async def _revision(look: Look) -> list[str]:
     wanted = newest_revision()
-    if look.schema is None:
-        found = None
-    else:
-        try:
-            async with look.connection.transaction():
-                found = await look.connection.fetchval(
-                    f"SELECT version_num FROM {quoted(look.schema)}.alembic_version"  # noqa: S608 -- quoted
-                )
-        except asyncpg.InsufficientPrivilegeError:
-            return []  # what is missing is said below
-    if found == wanted:
+    if look.revision in {wanted, UNREADABLE}:
         return []
     return [
-        f"The database is at revision {found or 'none'}, this program needs {wanted}: run `wallet migrate`."
+        f"The database is at revision {look.revision or 'none'}, this program needs {wanted}: run `wallet migrate`."
     ]
 
 
@@ -357,7 +368,7 @@ async def _roles(look: Look) -> list[str]:
 
 
 async def _existing_roles(look: Look) -> list[str]:
-    return [name for name, is_there, _ in await look.connection.fetch(_LOGIN, list(ROLES)) if is_there]
+    return [name for name, is_there, _ in await look.connection.fetch(_LOGIN, list(all_roles())) if is_there]
 
 
 async def _schema_usage(look: Look) -> list[str]:
@@ -391,12 +402,12 @@ ORDER BY g.number
 
 
 async def _privileges(look: Look) -> list[str]:
-    if look.schema is None:
-        return []
+    if look.revision not in {newest_revision(), UNREADABLE}:
+        return []  # an older revision has granted less, and the next migration grants the rest
     grants = sorted(granted(), key=str)
     rows = await look.connection.fetch(
         _MISSING,
-        quoted(look.schema),
+        quoted(look.schema or ""),
         [grant.role for grant in grants],
         [grant.privilege for grant in grants],
         [grant.target for grant in grants],
