@@ -146,7 +146,7 @@ _NEWEST = f"""
 SELECT {_COLUMNS}
 FROM unnest($1::bigint[]) AS n (id)
 CROSS JOIN LATERAL (
-    SELECT *
+    SELECT {_COLUMNS}
     FROM orders
     WHERE account_id = n.id AND created_at >= $2 AND created_at <= $3 AND (created_at, order_id) < ($3, $4::uuid)
     ORDER BY created_at DESC, order_id DESC
