@@ -47,14 +47,12 @@ class Options:
 def run(
     context: typer.Context,
     *,
-    accounts: Annotated[int, typer.Option(min=1, max=200_000, help="How many accounts are opened.")] = 2_000,
+    accounts: Annotated[int, typer.Option(min=1, max=200_000, help="Accounts to open.")] = 2_000,
     recharges: Annotated[
-        int | None, typer.Option(min=1, help="How many recharges are sent. Default: three for each account.")
+        int | None, typer.Option(min=1, help="Recharges to send. Default: three for each account.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Decides what is sent, and what the gateway does.")] = 1,
-    workers: Annotated[
-        int, typer.Option(min=1, max=WORKERS_MAX, help="How many workers share the work.")
-    ] = 1,
+    seed: Annotated[int, typer.Option(help="Decides what is sent and what the gateway does.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, max=WORKERS_MAX, help="Workers to start.")] = 1,
     keep: Annotated[
         bool, typer.Option("--keep", envvar="KEEP", help="Leave everything running, and print the addresses.")
     ] = False,
@@ -74,11 +72,11 @@ def run(
     try:
         status = tell(options, screen)
     except KeyboardInterrupt:
-        screen.say("Interrupted: everything that was started is stopped and removed.")
+        screen.say("Interrupted. Everything that the demo started is stopped and removed.")
         status = INTERRUPTED
     except (ServersUnavailable, ServerFailed, CommandFailed, StoryBroken) as why:
         screen.say(f"The demo could not be finished: {why}", style="bold red")
-        screen.say("Everything that was started is stopped and removed.")
+        screen.say("Everything that the demo started is stopped and removed.")
         status = 1
     raise typer.Exit(status)
 
@@ -138,13 +136,13 @@ def tell(options: Options, screen: Screen) -> int:
             _tell_addresses(screen, here, [*workers, gateway, *members], console, folder, plan.accounts[0])
         else:
             if verdict.exit_status:
-                screen.say("To look into it: the same again with --keep.")
+                screen.say("To look into it, run the same again with --keep.")
             for member in (*workers, gateway):
                 member.stop()
         interrupts.disarm()  # what is left takes two seconds, and must not be cut short
     if not options.keep:
         screen.say(
-            "Everything that was started is stopped and removed; `make demo KEEP=1` leaves it running."
+            "Everything that the demo started is stopped and removed. `make demo KEEP=1` leaves it running."
         )
     return verdict.exit_status
 
@@ -200,7 +198,7 @@ def _reconcile(seen: Seen, folder: Folder, environment: Mapping[str, str], gatew
 
 def _judge(plan: Plan, seen: Seen, folder: Folder, environment: Mapping[str, str]) -> Verdict:
     audit_status, audit_said = processes.wallet(folder, environment, "audit", "--table")
-    quiet = [] if seen.quiet else ["not all that had to come did come in time; the demo waited for it"]
+    quiet = [] if seen.quiet else ["some results did not come in time"]
     return Verdict(
         complaints=[*quiet, *complaints(plan, seen.found)],
         statement_faults=statement_faults(seen.entries),

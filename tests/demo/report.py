@@ -45,13 +45,13 @@ def details(plan: Plan, seen: Seen, verdict: Verdict) -> Iterator[RenderableType
         f"The statement of {account.user_id}: {account.account_no}, {account.currency}, {account.balance}"
     )
     yield _statement(seen.entries)
-    yield _title("How the commands were answered")
+    yield _title("Outcomes of the commands")
     yield _answers(seen)
-    yield _title("How the orders stand")
+    yield _title("Orders by status")
     yield _orders(plan, seen)
     yield _title("The gateway's books: `wallet reconcile`")
     yield _books(plan, seen)
-    yield _title("The dead letters: they stay in their queue, and wait for an operator")
+    yield _title("Dead letters: rejected messages, kept until an operator decides")
     yield _dead_letters(seen)
     yield _title("The audit: `wallet audit`")
     yield Padding(Text(verdict.audit_said), (0, 0, 1, 2))
@@ -70,7 +70,7 @@ def summary(plan: Plan, seen: Seen, verdict: Verdict) -> Iterator[RenderableType
     sent, missing = sum(1 for _ in plan), len(unaccounted(plan, seen.found))
     yield from _judgement(
         f"all {sent:,} messages are accounted for",
-        f"{sent - missing:,} of {sent:,} messages are accounted for, and not all is as it must be:",
+        f"{sent - missing:,} of {sent:,} messages are accounted for; found wrong:",
         verdict.complaints,
     )
     yield from _judgement(
@@ -79,8 +79,8 @@ def summary(plan: Plan, seen: Seen, verdict: Verdict) -> Iterator[RenderableType
         verdict.statement_faults,
     )
     yield from _judgement(
-        f"the gateway's books: {seen.found.reconciled.get('matched', 0):,} payments match, the rest is explained",
-        "the gateway's books are different, and nothing explains it:",
+        f"gateway's books: {seen.found.reconciled.get('matched', 0):,} payments match, every difference is explained",
+        "the gateway's books differ without an explanation:",
         [f"{number}: {what}" for number, what in sorted(seen.found.differences ^ plan.differences)],
     )
     yield from _judgement(
@@ -107,7 +107,7 @@ def _judgement(good: str, bad: str, faults: Sequence[str]) -> Iterator[Renderabl
 def _facts(plan: Plan, seen: Seen) -> Iterator[tuple[str, str]]:
     sent, answered = sum(1 for _ in plan), len(seen.found.answers)
     phases = [seen.phases[act] for act in Act]
-    yield "sent", f"{sent:,} messages: {answered:,} commands, {sent - answered:,} that are none"
+    yield "sent", f"{sent:,} messages: {answered:,} commands, {sent - answered:,} malformed on purpose"
     kinds = sum((phase.counts for phase in phases), Counter[str]())
     yield "answered", _told(kinds, "applied", "refused", "repeated", "conflicts")
     commands = answered / sum(phase.seconds for phase in phases)
@@ -115,10 +115,10 @@ def _facts(plan: Plan, seen: Seen) -> Iterator[tuple[str, str]]:
     payments = f", and {settled:,.0f} payments a second meanwhile" if settled else ""
     yield "speed", f"{commands:,.0f} commands a second{payments}"
     half, nearly_all = (_quantile(seen.latencies_seconds, share) for share in (0.5, 0.99))
-    yield "latency", f"half within {half}, 99 in 100 within {nearly_all}, {IN_FLIGHT} at once"
+    yield "latency", f"median {half}, p99 {nearly_all}, with {IN_FLIGHT} commands at once"
     statuses = Counter(status.value for status in seen.found.orders.values())
     yield "orders", _told(statuses, *(status.value for status in OrderStatus if statuses[status.value]))
-    yield "set aside", f"{seen.found.dead_letters.total():,} dead letters, each with its reason"
+    yield "dead letters", f"{seen.found.dead_letters.total():,}, each with its reason"
     money: Counter[str] = Counter()
     for (_, currency), minor in seen.found.balances_minor.items():
         money[currency] += minor
@@ -157,7 +157,7 @@ def _answers(seen: Seen) -> Table:
         if codes[code]:
             made.add_row(code.value, f"{codes[code]:,}", code.meaning)
     repeated = sum(outcome.duplicate for outcome in seen.found.answers.values())
-    made.add_row("(a repeat)", f"{repeated:,}", "the first answer once more, and nothing else done")
+    made.add_row("(a repeat)", f"{repeated:,}", "the stored outcome again; nothing moved")
     return made
 
 
@@ -169,7 +169,7 @@ def _orders(plan: Plan, seen: Seen) -> Table:
     )
     for (order_type, status), number in sorted(stand.items()):
         made.add_row(order_type, status.value, f"{number:,}", _WHY.get((order_type, status), ""))
-    made.add_row("", "(late)", f"{len(seen.found.late):,}", "the money came after they had failed or expired")
+    made.add_row("", "(late)", f"{len(seen.found.late):,}", "credited after they had failed or expired")
     return made
 
 
@@ -179,25 +179,25 @@ def _type(command: AnyCommand) -> str:
 
 
 _WHY: Final[Mapping[tuple[str, OrderStatus], str]] = {
-    ("recharge", OrderStatus.SUCCEEDED): "the gateway collected the money; it was credited once",
-    ("recharge", OrderStatus.FAILED): "the gateway declined",
-    ("recharge", OrderStatus.EXPIRED): "the wallet asked, and the gateway knew nothing or was wrong",
-    ("withdraw", OrderStatus.SUCCEEDED): "the gateway paid it out; it was debited once",
-    ("withdraw", OrderStatus.FAILED): "the gateway did not pay; the reserve is back",
+    ("recharge", OrderStatus.SUCCEEDED): "the gateway collected the money; credited once",
+    ("recharge", OrderStatus.FAILED): "the gateway declined the payment",
+    ("recharge", OrderStatus.EXPIRED): "no valid result before the order expired",
+    ("withdraw", OrderStatus.SUCCEEDED): "the gateway paid out; debited once",
+    ("withdraw", OrderStatus.FAILED): "the gateway did not pay; reserve released",
     (
         "withdraw",
         OrderStatus.PENDING,
-    ): "the gateway knows nothing or is wrong: reserved until an operator decides",
-    ("refund", OrderStatus.SUCCEEDED): "the gateway gave it back; it was debited once",
-    ("refund", OrderStatus.FAILED): "the gateway did not give it back; the reserve is back",
-    ("refund", OrderStatus.PENDING): "as with withdrawals",
-    ("transfer", OrderStatus.SUCCEEDED): "debited here and credited there, at once",
-    ("hold", OrderStatus.ACTIVE): "a part is captured, the rest still held",
-    ("hold", OrderStatus.CAPTURED): "captured to the last",
-    ("hold", OrderStatus.RELEASED): "let go; the rest is available again",
-    ("hold", OrderStatus.EXPIRED): "nobody came for it in time",
-    ("capture", OrderStatus.SUCCEEDED): "paid out of a hold",
-    ("release", OrderStatus.SUCCEEDED): "ended a hold",
+    ): "the gateway has no result or a wrong one: reserved until it reports",
+    ("refund", OrderStatus.SUCCEEDED): "the gateway returned the money; debited once",
+    ("refund", OrderStatus.FAILED): "the gateway did not return it; reserve released",
+    ("refund", OrderStatus.PENDING): "the gateway has no result or a wrong one: reserved until it reports",
+    ("transfer", OrderStatus.SUCCEEDED): "debited and credited at once",
+    ("hold", OrderStatus.ACTIVE): "a part is captured, the rest is still held",
+    ("hold", OrderStatus.CAPTURED): "captured completely",
+    ("hold", OrderStatus.RELEASED): "released; the rest is available again",
+    ("hold", OrderStatus.EXPIRED): "expired; the rest is available again",
+    ("capture", OrderStatus.SUCCEEDED): "moved from a hold to the payee",
+    ("release", OrderStatus.SUCCEEDED): "released a hold",
 }
 
 
@@ -206,7 +206,11 @@ def _books(plan: Plan, seen: Seen) -> Table:
     explained = Counter(what for _, what in plan.differences)
     for what, number in seen.found.reconciled.items():
         if number:
-            meaning = "both sides say the same" if what == "matched" else f"{explained[what]:,} by design"
+            meaning = (
+                "gateway and wallet agree"
+                if what == "matched"
+                else f"{explained[what]:,} made on purpose by the simulator"
+            )
             made.add_row(what, f"{number:,}", meaning)
     return made
 

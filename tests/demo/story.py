@@ -44,14 +44,14 @@ BAD_ROUTING_KEY: Final = "order.recharge"
 
 TITLES: Final = {
     Act.OPEN: "opening accounts",
-    Act.RECHARGE: "recharging, well and badly",
-    Act.AGAIN: "sending some again",
-    Act.SPEND: "paying out, sending, giving back, holding",
-    Act.USE: "using what is held",
-    Act.END: "thawing, closing, letting go",
-    Act.LAST: "trying what is over",
+    Act.RECHARGE: "recharging, with mistakes",
+    Act.AGAIN: "repeating some commands",
+    Act.SPEND: "withdrawing, transferring, refunding, holding",
+    Act.USE: "capturing holds",
+    Act.END: "unfreezing, closing, releasing",
+    Act.LAST: "using closed accounts and ended holds",
 }
-SETTLING: Final = "hearing from the gateway"
+SETTLING: Final = "results of the gateway"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ class Sender:
         for one in waiting:
             if one.command is None:
                 await self._publish(one)
-                phase.count("not even commands")
+                phase.count("malformed")
                 continue
             begun = time.perf_counter()
             outcome = await self._wallet.apply(one.command)
