@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from wallet_schemas.names import WALLET_COMMANDS, WALLET_DEAD_LETTERS, WALLET_EVENTS, WALLET_UNROUTED
 from wallet_worker.broker import connection as connection_module
-from wallet_worker.broker import consumer, topology
+from wallet_worker.broker import consumer, queue_depths, topology
 from wallet_worker.broker.amqp.deliveries import RawDelivery
 from wallet_worker.broker.connection import BrokerUnavailableError
 from wallet_worker.broker.consumer import Consumer
@@ -250,8 +250,9 @@ async def test_a_look_beside_that_is_not_answered_ends_no_consumer_and_leaves_no
         return opened[-1]
 
     monkeypatch.setattr(consumer, "WATCH_SECONDS", 0.05)
-    monkeypatch.setattr(consumer, "RPC_SECONDS", 0.5)
-    monkeypatch.setattr(consumer, "open_channel", open_channel)
+    for module in (consumer, queue_depths):
+        monkeypatch.setattr(module, "RPC_SECONDS", 0.5)
+        monkeypatch.setattr(module, "open_channel", open_channel)
 
     async with running(watched):
         await watched.until_ready()

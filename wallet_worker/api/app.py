@@ -39,6 +39,7 @@ from wallet_worker.store.database import Database
 from wallet_worker.store.errors import StoreError, UnavailableError
 from wallet_worker.telemetry import endpoints
 from wallet_worker.telemetry.health import Health
+from wallet_worker.telemetry.server import Server
 
 CONNECTIONS: Final = 8
 KNOWN_SECONDS: Final = 0.25  # a look-up that takes longer is skipped: the worker looks again
@@ -294,7 +295,7 @@ def _allow_connections() -> None:
 async def _serve(settings: Settings, *, is_secure: bool) -> int:
     parts = parts_of(settings)
     app: ASGIApp = Api(parts, is_secure=is_secure)
-    server = door.Server(
+    server = Server(
         door.config(
             app,
             certificate=str(settings.api_tls_certificate) if settings.api_tls_certificate else None,
@@ -333,7 +334,7 @@ async def _serve(settings: Settings, *, is_secure: bool) -> int:
     return 0
 
 
-async def _stop(parts: AppState, server: door.Server, stopping: asyncio.Event, lame_seconds: float) -> None:
+async def _stop(parts: AppState, server: Server, stopping: asyncio.Event, lame_seconds: float) -> None:
     """Wait until the process is told to stop; take no more then, and answer what was taken."""
     await stopping.wait()
     parts.is_lame = True
@@ -350,7 +351,7 @@ async def _stop(parts: AppState, server: door.Server, stopping: asyncio.Event, l
     asyncio.get_running_loop().call_later(DRAIN_SECONDS, give_up)
 
 
-async def _serving(server: endpoints.Server) -> None:
+async def _serving(server: Server) -> None:
     try:
         await server.serve()
     except SystemExit as exc:  # uvicorn's way of saying that it could not bind
@@ -380,7 +381,7 @@ async def _open_database(parts: AppState) -> None:
         log.error("database.unfit", reason=str(exc), detail="has `wallet migrate` been run?")
 
 
-async def _watch(parts: AppState, server: door.Server) -> None:
+async def _watch(parts: AppState, server: Server) -> None:
     """Know once a second how the parts are, for `/readyz` and `/metrics`, for ever."""
     health, metrics = parts.health, parts.metrics
     noted = time.monotonic()

@@ -7,8 +7,6 @@ connection after that one's answer.
 """
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Final, cast
 from uuid import uuid4
 
@@ -215,21 +213,6 @@ class Door(HttpToolsProtocol):
 
 
 _PHRASES: Final = {414: "URI Too Long", 431: "Request Header Fields Too Large"}
-
-
-class Server(uvicorn.Server):
-    """A uvicorn server that leaves the signals to the process around it."""
-
-    @override
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
-        yield
-
-    @property
-    def port(self) -> int:
-        """The port that it listens on, once it does."""
-        return int(self.servers[0].sockets[0].getsockname()[1])
 
 
 def config(

@@ -15,7 +15,6 @@ from wallet_worker.backoff import Backoff
 from wallet_worker.broker import topology
 from wallet_worker.broker.amqp.deliveries import DeliveryHandler, InterceptingTransport
 from wallet_worker.broker.connection import (
-    CLOSE_SECONDS,
     CONNECTION_ERRORS,
     RPC_SECONDS,
     BrokerUnavailableError,
@@ -24,6 +23,7 @@ from wallet_worker.broker.connection import (
     open_connection,
     translate_errors,
 )
+from wallet_worker.broker.queue_depths import measure
 from wallet_worker.telemetry.health import Health
 from wallet_worker.telemetry.metrics import ProcessMetrics
 
@@ -184,20 +184,16 @@ class Consumer:
             )
 
     async def _measure_other_queues(self, connection: AbstractConnection, queues: Sequence[str]) -> None:
-        """Note the depths of queues that somebody else consumes, or nobody, as far as the broker tells them in time.
+        """Update the depths of queues that somebody else consumes, or nobody.
 
-        One that is not there has none. Whatever goes wrong here ends nothing: a connection that is lost is found by the
-        next look at the consumer's own queues.
+        A queue that does not exist is left out. An error here ends nothing: the next look at the consumer's own queues
+        finds a lost connection.
         """
         with suppress(BrokerUnavailableError, *CONNECTION_ERRORS), translate_errors():
-            async with asyncio.timeout(RPC_SECONDS):
-                looking = await open_channel(connection)
-                try:
-                    for queue in queues:
-                        answer = await looking.queue_declare(queue, passive=True)
-                        self._metrics.saw_queue(queue, answer.message_count or 0)
-                finally:
-                    await looking.close(timeout=CLOSE_SECONDS)
+            for queue in queues:
+                depth = await measure(connection, queue)
+                if depth.messages is not None:
+                    self._metrics.saw_queue(queue, depth.messages)
 
     def _lost(self, reason: str) -> None:
         self._metrics.queues_unknown([*self._handlers, *self._takers])

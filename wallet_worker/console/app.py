@@ -3,10 +3,9 @@
 import asyncio
 import secrets
 import signal
-import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import urlsplit
@@ -20,7 +19,6 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
-from typing_extensions import override
 
 from wallet_worker.console import rendering
 from wallet_worker.console.dependencies import AppState
@@ -46,6 +44,7 @@ from wallet_worker.store.database import READONLY_ROLE, Database
 from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE
 from wallet_worker.store.errors import StoreError, UnavailableError
 from wallet_worker.telemetry.connections import BoundedConnection
+from wallet_worker.telemetry.server import Server
 
 BODY_BYTES_MAX = 262_144  # an edited message of 64 KiB, each byte of it written as three
 OPERATIONS_CONNECTIONS = 4
@@ -263,27 +262,9 @@ def run(settings: Settings) -> int:
         return 1
 
 
-class _Server(uvicorn.Server):
-    """A server that says where it listens, and ends when it is told to."""
-
-    def stop(self) -> None:
-        """Take no more requests, finish those that are there, and end."""
-        self.should_exit = True
-
-    @override
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture none: the loop around it does, and ends with a status of its own."""
-        yield
-
-    @override
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and say where."""
-        await super().startup(sockets)
-        if self.servers:
-            host, port = self.servers[0].sockets[0].getsockname()[:2]
-            name = f"[{host}]" if ":" in host else host
-            log.info("console.ready", address=f"http://{name}:{port}/")
+def _say_ready(host: str, port: int) -> None:
+    name = f"[{host}]" if ":" in host else host
+    log.info("console.ready", address=f"http://{name}:{port}/")
 
 
 async def _serve(settings: Settings, parts: AppState) -> int:
@@ -302,10 +283,14 @@ async def _serve(settings: Settings, parts: AppState) -> int:
         forwarded_allow_ips=list(settings.console_proxies or ()),
         timeout_graceful_shutdown=5,
     )
-    server = _Server(config)
+    server = Server(config, on_listening=_say_ready)
+
+    def stop() -> None:
+        server.should_exit = True
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.stop)
+        loop.add_signal_handler(number, stop)
     await open_databases(parts)
     try:
         await server.serve()

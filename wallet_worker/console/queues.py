@@ -1,85 +1,53 @@
-"""What waits in the broker's queues, and who reads them: asked by passive declarations, which any user may do."""
+"""The queues as the pages show them: read at most every few seconds, however many browsers ask."""
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import aiormq
-from aio_pika.abc import AbstractConnection
-
-from wallet_worker.broker.connection import (
-    CONNECTION_ERRORS,
-    RPC_SECONDS,
-    BrokerUnavailableError,
-    WrongUrlError,
-    describe,
-    open_channel,
-    open_connection,
-    translate_errors,
-)
+from wallet_schemas.names import WALLET_COMMANDS
+from wallet_worker.broker.connection import BrokerUnavailableError, WrongUrlError
+from wallet_worker.broker.queue_depths import QueueDepth, QueueDepths
 from wallet_worker.broker.topology import QUEUES
 
 KEPT_SECONDS = 2.0  # ten browsers that refresh by themselves ask the broker once
 
 
 @dataclass(frozen=True, slots=True)
-class Depth:
-    """A queue: its ready messages and its consumers; both absent where it does not exist."""
-
-    name: str
-    messages: int | None
-    consumers: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class Depths:
-    """All queues of the wallet, or the sentence that says why they cannot be seen."""
+    """All queues of the wallet, or the sentence that says why they cannot be shown."""
 
-    queues: tuple[Depth, ...]
+    queues: tuple[QueueDepth, ...]
     fault: str | None = None
 
     @property
     def workers(self) -> int:
         """How many workers take commands."""
-        return next((queue.consumers or 0 for queue in self.queues if queue.name == "wallet.commands"), 0)
+        return next((queue.consumers or 0 for queue in self.queues if queue.name == WALLET_COMMANDS), 0)
 
 
 class Queues:
-    """Looks at the queues, at most every KEPT_SECONDS."""
+    """Reads the queues, at most every KEPT_SECONDS. `clock` returns seconds."""
 
     def __init__(self, url: str, clock: Callable[[], float]) -> None:
         self._url = url
         self._clock = clock
-        self._asking = asyncio.Lock()
-        self._seen_at: float | None = None
-        self._seen = Depths(())
+        self._reading = asyncio.Lock()
+        self._read_at: float | None = None
+        self._depths = Depths(())
 
     async def depths(self) -> Depths:
-        """Return what waits now, or did a moment ago. Never raises for a broker that is away."""
-        async with self._asking:
-            if self._seen_at is None or self._clock() - self._seen_at >= KEPT_SECONDS:
-                self._seen = await self._look()
-                self._seen_at = self._clock()
-            return self._seen
+        """Return the depths, at most KEPT_SECONDS old. Never raises for a broker that is unavailable."""
+        async with self._reading:
+            if self._read_at is None or self._clock() - self._read_at >= KEPT_SECONDS:
+                self._depths = await self._read()
+                self._read_at = self._clock()
+            return self._depths
 
-    async def _look(self) -> Depths:
+    async def _read(self) -> Depths:
+        reader = QueueDepths(self._url, "wallet console")
         try:
-            async with open_connection(self._url, "wallet console") as connection:
-                return Depths(tuple([await _depth(connection, queue.name) for queue in QUEUES]))
+            return Depths(await reader.read(queue.name for queue in QUEUES))
         except (BrokerUnavailableError, WrongUrlError) as exc:
             return Depths((), f"The broker cannot be reached: {exc}.")
-        except CONNECTION_ERRORS as exc:
-            return Depths((), f"The broker cannot be reached: {describe(exc)}.")
-
-
-async def _depth(connection: AbstractConnection, name: str) -> Depth:
-    """Return what waits in one queue. A channel of its own: where there is none, the refusal closes it."""
-    channel = await open_channel(connection)
-    try:
-        with translate_errors():
-            async with asyncio.timeout(RPC_SECONDS):
-                declared = await channel.queue_declare(name, passive=True)
-    except aiormq.exceptions.ChannelNotFoundEntity:
-        return Depth(name, None, None)
-    await channel.close()
-    return Depth(name, declared.message_count, declared.consumer_count)
+        finally:
+            await reader.close()

@@ -20,7 +20,7 @@ from wallet_worker.broker.amqp.deliveries import DeliveryHandler, RawDelivery
 from wallet_worker.broker.connection import CONNECTION_ERRORS, BrokerUnavailableError, translate_errors
 from wallet_worker.broker.consumer import Consumer
 from wallet_worker.broker.inbox import ACKNOWLEDGE_SECONDS
-from wallet_worker.broker.queue_depths import Depths
+from wallet_worker.broker.queue_depths import QueueDepths
 from wallet_worker.broker.topology import QUEUES
 from wallet_worker.dead_letters.intake.classify import arrival
 from wallet_worker.dead_letters.intake.record import bare, take_in
@@ -137,7 +137,7 @@ class Keeper:
         self._replayer = Replayer(
             self._database, amqp, self._metrics, Lineage(Predictor(self._rules, self._keys))
         )
-        self._depths = Depths(amqp)
+        self._depths = QueueDepths(amqp, "wallet keeper: depths")
         self._look_at = 0.0
         self._waiting = _Waiting()
         self._consumer = Consumer(
@@ -274,9 +274,10 @@ class Keeper:
         """Say that this keeper is at work, and have the metrics show what there is."""
         depths: dict[str, int] = {}
         try:
-            depths = await self._depths.look()
-            for queue, messages in depths.items():
-                self._process_metrics.saw_queue(queue, messages)
+            for depth in await self._depths.read(queue.name for queue in QUEUES):
+                if depth.messages is not None:
+                    depths[depth.name] = depth.messages
+                    self._process_metrics.saw_queue(depth.name, depth.messages)
             said = self._health.reasons.get("keeper", "")
         except BrokerUnavailableError as exc:
             said = str(exc)

@@ -1,7 +1,5 @@
 """`/healthz`, `/readyz` and `/metrics`: what orchestrators and Prometheus ask a worker."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Protocol
 
 import uvicorn
@@ -10,10 +8,10 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from typing_extensions import override
 
 from wallet_worker.telemetry.connections import BoundedConnection
 from wallet_worker.telemetry.health import Health
+from wallet_worker.telemetry.server import Server
 
 
 class Watched(Protocol):
@@ -24,21 +22,6 @@ class Watched(Protocol):
     @property
     def exposed(self) -> CollectorRegistry:
         """What `/metrics` shows, with the role of the process on each sample."""
-
-
-class Server(uvicorn.Server):
-    """A uvicorn server that leaves the signals to the worker around it."""
-
-    @override
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
-        yield
-
-    @property
-    def port(self) -> int:
-        """The port that it listens on, once it does."""
-        return int(self.servers[0].sockets[0].getsockname()[1])
 
 
 def server(host: str, port: int, health: Health, metrics: Watched) -> Server:

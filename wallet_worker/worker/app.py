@@ -37,6 +37,7 @@ from wallet_worker.store.waiting import Waiting
 from wallet_worker.telemetry import endpoints
 from wallet_worker.telemetry.health import Health
 from wallet_worker.telemetry.metrics import Metrics
+from wallet_worker.telemetry.server import Server
 from wallet_worker.worker.batch import BATCH_MAX, BatchProcessor
 from wallet_worker.worker.outbox import Outbox
 
@@ -258,7 +259,7 @@ async def _forbid_silent_cancel(work: Coroutine[Any, Any, None]) -> None:
         await work
 
 
-async def serve(web: endpoints.Server) -> None:
+async def serve(web: Server) -> None:
     """Serve until told to exit; a port that is taken is said in a sentence."""
     try:
         await web.serve()
