@@ -129,7 +129,7 @@ async def test_bindings_that_cannot_be_seen_are_no_fault(amqp_url: str) -> None:
             ("worker",),
             {"WALLET_AMQP_URL": "a", "WALLET_DATABASE_URL": "b", "WALLET_PAYMENT_KEYS": '{"k": hush-hush'},
             Exit.MISUSED,
-            "payment_keys",
+            "WALLET_PAYMENT_KEYS",
         ),
         (
             ("worker",),

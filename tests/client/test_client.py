@@ -11,6 +11,7 @@ from wallet_schemas.codes import Code
 from wallet_schemas.commands import OpenAccount, OpenAccountResult, RechargeResult
 from wallet_schemas.values import OrderStatus, OutcomeStatus, PaymentStatus
 from wallet_worker.client import (
+    NotKnownYetError,
     NotSettledError,
     OutcomeUnknownError,
     QueryRefusedError,
@@ -170,6 +171,35 @@ async def test_settled_ends_with_what_there_is_when_the_time_is_over(
 
     assert late.value.order.order is not None
     assert late.value.order.order.status is OrderStatus.PENDING
+
+
+async def test_a_command_that_is_still_in_its_queue_is_waited_for(
+    running_url: str, user: str, serial_no: str
+) -> None:
+    """A query may be answered before the command: "not found" once led to a second payment under a new number."""
+    async with WalletClient(running_url) as wallet:
+        await wallet.open_account(user, "TWD")
+        waiting = asyncio.create_task(wallet.wait_until_settled(serial_no))
+        with pytest.raises(QueryRefusedError, match="not known yet"):
+            await wallet.order(serial_no)
+        await wallet.recharge(user, "100.00", "TWD", "card", serial_no=serial_no)
+        await gateway.say(running_url, serial_no)
+        found = await waiting
+
+    assert found.order is not None
+    assert found.order.status is OrderStatus.SUCCEEDED
+
+
+async def test_what_is_not_known_when_the_time_is_over_is_not_known_yet(
+    running_url: str, serial_no: str
+) -> None:
+    async with WalletClient(running_url) as wallet:
+        with pytest.raises(NotKnownYetError, match="not known yet") as late:
+            await wallet.wait_until_settled(serial_no, timeout_seconds=MOMENT_SECONDS)
+
+    assert late.value.serial_no == serial_no
+    assert "same serial number" in str(late.value)
+    assert "not found" not in str(late.value).lower()
 
 
 async def test_what_cannot_be_settled_is_settled(running_url: str) -> None:

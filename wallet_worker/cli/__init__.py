@@ -17,6 +17,7 @@ from wallet_worker.cli import (
     migrate,
     reconcile,
     send,
+    settings,
     show,
     topology,
     worker,
@@ -37,6 +38,7 @@ app.command(name="migrate")(migrate.migrate)
 app.command(name="doctor")(doctor.doctor)
 app.add_typer(topology.app, name="topology")
 app.add_typer(keys.app, name="keys")
+app.add_typer(settings.app, name="settings")
 app.command(name="worker")(worker.worker)
 app.command(name="keeper")(keeper.keeper)
 app.add_typer(send.app, name="send")

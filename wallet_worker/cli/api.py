@@ -85,6 +85,7 @@ def api(
     from wallet_worker.telemetry import logs
 
     logs.configure(settings.log_format, settings.log_level)
+    environment.announce(settings)
     if processes > 1:
         if settings.api_port == 0:
             end(Exit.MISUSED, "WALLET_API_PORT is 0: several processes need a port that they share")

@@ -65,6 +65,7 @@ def console(context: typer.Context) -> None:
     from wallet_worker.telemetry import logs
 
     logs.configure(settings.log_format, settings.log_level)
+    environment.announce(settings)
     raise typer.Exit(pages.run(settings))
 
 

@@ -1,12 +1,16 @@
 """What a command takes from the environment: no more than it needs, so that a sender needs no database."""
 
-from typing import Any, TypeVar
+import os
+import re
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
+import structlog
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from wallet_worker.cli.exits import Exit, end
+from wallet_worker.settings import names
 from wallet_worker.settings.settings import Settings
 
 _DATABASE_SCHEMES = frozenset({"postgresql", "postgres"})
@@ -14,7 +18,11 @@ _FROM_ENVIRONMENT = SettingsConfigDict(
     env_prefix="WALLET_", frozen=True, extra="ignore", hide_input_in_errors=True
 )
 
+_FIELD: Final = re.compile(r'for field "(\w+)"')
+
 S = TypeVar("S", bound=BaseSettings)
+
+log = structlog.get_logger(__name__)
 
 
 class _Broker(BaseSettings):
@@ -72,17 +80,28 @@ def database_url() -> str:
     return url
 
 
+def announce(settings: Settings) -> None:
+    """Log the settings that are set, so that the log says by what a process goes; secrets are hidden."""
+    from wallet_worker.settings.in_force import in_force
+
+    found = in_force(settings)
+    log.info(
+        "settings.in_force",
+        set={one.variable: one.value for one in found if one.is_set},
+        default=[one.variable for one in found if not one.is_set],
+    )
+
+
 def _read(kind: type[S]) -> S:
+    strangers = names.unknown(os.environ)
+    if strangers:
+        end(Exit.MISUSED, "; ".join(strangers))
     try:
         return kind()
     except ValidationError as exc:
-        end(Exit.MISUSED, "; ".join(_fault(kind, error) for error in exc.errors(include_url=False)))
+        wrong = exc.errors(include_url=False, include_input=False)
+        end(Exit.MISUSED, "; ".join(names.fault(error, kind.__name__) for error in wrong))
     except SettingsError as exc:
         # Its cause would show the value, which may be a secret; its own text names the field only.
-        end(Exit.MISUSED, f"a setting is no JSON: {exc}")
-
-
-def _fault(kind: type[BaseSettings], error: Any) -> str:
-    """Return what is wrong with one variable, without its value, which may be a secret."""
-    name = f"WALLET_{error['loc'][0]}".upper() if error["loc"] else kind.__name__
-    return f"{name} is not set" if error["type"] == "missing" else f"{name}: {error['msg']}"
+        field = _FIELD.search(str(exc))
+        end(Exit.MISUSED, names.not_json(field[1]) if field else "a setting is not valid JSON")

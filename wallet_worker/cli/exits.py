@@ -84,12 +84,18 @@ def translate_errors() -> Iterator[None]:
 
 
 def _of_wallet(exc: "WalletError") -> tuple[Exit, str]:
-    from wallet_worker.client import NotSettledError, OutcomeUnknownError, QueryRefusedError, UnansweredError
+    from wallet_worker.client import (
+        NotKnownYetError,
+        NotSettledError,
+        OutcomeUnknownError,
+        QueryRefusedError,
+        UnansweredError,
+    )
 
     match exc:
         case QueryRefusedError():
             return Exit.FOUND, str(exc)
-        case OutcomeUnknownError() | NotSettledError():
+        case OutcomeUnknownError() | NotSettledError() | NotKnownYetError():
             return Exit.UNKNOWN, str(exc)
         case UnansweredError():
             return Exit.UNAVAILABLE, f"{exc}: is a worker running?"

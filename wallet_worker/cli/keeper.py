@@ -20,4 +20,5 @@ def keeper() -> None:
     from wallet_worker.worker import keeper_process
 
     logs.configure(settings.log_format, settings.log_level)
+    environment.announce(settings)
     raise typer.Exit(keeper_process.run(settings))

@@ -21,6 +21,7 @@ from wallet_schemas.values import (
     OutcomeStatus,
 )
 from wallet_worker.cli import environment, exits, terminal
+from wallet_worker.cli.exits import Exit
 from wallet_worker.cli.options import Currency, Json, Since, Timeout, Type, Until, User, read_span, read_time
 
 if TYPE_CHECKING:
@@ -48,6 +49,12 @@ def account(
     found = _asked(_account(url, user_id, account_type, currency, timeout))
     if terminal.wants_json(as_json):
         terminal.tell_json(found)
+    if not found.accounts:
+        exits.end(
+            Exit.FOUND,
+            f"no such account of {user_id} is known yet; a command that opens it may still wait in its queue",
+        )
+    if terminal.wants_json(as_json):
         return
     terminal.tell_table(
         f"accounts of {user_id}",

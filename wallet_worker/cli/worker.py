@@ -29,6 +29,7 @@ def worker(
     from wallet_worker.telemetry import logs
 
     logs.configure(settings.log_format, settings.log_level)
+    environment.announce(settings)
     if processes > 1:
         from wallet_worker.worker import supervisor as several
 

@@ -64,6 +64,7 @@ from wallet_worker.client.rpc import PublishFailed, ReplyTimeout, Rpc
 
 __all__ = [
     "NotAcceptedError",
+    "NotKnownYetError",
     "NotSettledError",
     "OutcomeUnknownError",
     "QueryRefusedError",
@@ -135,6 +136,21 @@ class NotSettledError(WalletError):
     def __init__(self, order: OrderDetail) -> None:
         super().__init__(f"the order {order.outcome.serial_no} still waits for its payment")
         self.order = order
+
+
+class NotKnownYetError(WalletError):
+    """The wallet had no outcome for the serial number when the time was over.
+
+    That is no proof that the command never arrived: it may still wait in its queue, and be applied later. Send the
+    same command again with the same serial number: it is applied once.
+    """
+
+    def __init__(self, serial_no: str) -> None:
+        super().__init__(
+            f"{serial_no} is not known yet: if its command was sent, it may still wait in its queue. Send it again "
+            "with the same serial number, and not with a new one"
+        )
+        self.serial_no = serial_no
 
 
 def new_serial_no() -> str:
@@ -509,7 +525,11 @@ class WalletClient:
         return await self._ask(query, _ACCOUNTS, timeout_seconds)
 
     async def order(self, serial_no: str, *, timeout_seconds: float | None = None) -> OrderDetail:
-        """Return the outcome of a serial number, and its order as it stands now."""
+        """Return the outcome of a serial number, and its order as it stands now.
+
+        Raises QueryRefusedError with ORDER_NOT_FOUND where there is no outcome yet: that is no proof that the command
+        never arrived, because it may still wait in its queue.
+        """
         return await self._ask(GetOrder(serial_no=serial_no), _ORDER, timeout_seconds)
 
     async def statement(
@@ -622,23 +642,34 @@ class WalletClient:
     ) -> OrderDetail:
         """Return the order when it no longer waits for the gateway; one that was refused has `order` None.
 
-        It asks again and again, a little less often each time. Events would be quicker by some milliseconds, but
-        one that was published before the subscription is missed, every client would receive everybody's, and
-        it would need a queue of its own; the query tells the truth whenever it is asked.
-        Raises NotSettledError when the time is over (and the query that was under way then is answered), and what
-        `order` raises.
+        It asks again and again, a little less often each time, for `timeout_seconds`: by default as long as a call of
+        this client may take. A hold waits for nobody: it is returned at once, active. "Not found" is waited out like
+        "pending", because a query may be answered before the command that is in a queue.
+        Events would be quicker by some milliseconds, but one that was published before the subscription is missed,
+        every client would receive everybody's, and it would need a queue of its own.
+        Raises NotSettledError, or NotKnownYetError, when the time is over (and the query that was under way then is
+        answered), and what `order` raises for any other reason.
         """
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + self._seconds(timeout_seconds), SETTLED_POLL_SECONDS
         while True:
-            found = await self.order(serial_no)
-            if found.order is None or found.order.status is not OrderStatus.PENDING:
+            found = await self._order_if_known(serial_no)
+            if found is not None and (found.order is None or found.order.status is not OrderStatus.PENDING):
                 return found
             left = deadline - loop.time()
             if left <= 0:
-                raise NotSettledError(found)
+                raise NotKnownYetError(serial_no) if found is None else NotSettledError(found)
             await asyncio.sleep(min(pause, left))
             pause = min(2 * pause, SETTLED_POLL_SECONDS_MAX)
+
+    async def _order_if_known(self, serial_no: str) -> OrderDetail | None:
+        """Return the outcome and the order of a serial number; nothing if there is no outcome yet."""
+        try:
+            return await self.order(serial_no)
+        except QueryRefusedError as exc:
+            if exc.code is not Code.ORDER_NOT_FOUND:
+                raise
+            return None
 
     async def _ask(
         self, query: Message, answers: "TypeAdapter[Answer | QueryRefused]", timeout_seconds: float | None

@@ -4,7 +4,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import asyncpg
 
@@ -33,6 +33,10 @@ from wallet_worker.core import orders as core_orders
 from wallet_worker.core.decide import outcome
 from wallet_worker.queries import lists
 from wallet_worker.store import accounts, commands, entries, orders
+
+NOT_KNOWN_YET: Final = (
+    "the serial number is not known yet; a command that was sent with it may still wait in its queue"
+)
 
 
 async def answer(connection: asyncpg.Connection, query: Message) -> Message:
@@ -66,7 +70,7 @@ async def _order(connection: asyncpg.Connection, query: GetOrder) -> OrderDetail
     _, known = await commands.known(connection, [query.serial_no])
     command = known.get(query.serial_no)
     if command is None:
-        return QueryRefused(code=Code.ORDER_NOT_FOUND, message="the serial number is not known")
+        return QueryRefused(code=Code.ORDER_NOT_FOUND, message=NOT_KNOWN_YET)
     order = await orders.by_serial_no(connection, query.serial_no)
     if order is None:
         return OrderDetail(outcome=outcome(command, duplicate=False), order=None, entries=[])

@@ -1,0 +1,102 @@
+"""Which variables of the environment are settings, and what is meant by one that is not."""
+
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any, Final
+
+from wallet_schemas import faults
+from wallet_worker.settings.settings import Settings
+
+PREFIX: Final = "WALLET_"
+
+FORMER: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "WALLET_ASK_SECONDS": "WALLET_PAYMENT_INQUIRY_SECONDS",
+        "WALLET_ASK_SECONDS_BY_CHANNEL": "WALLET_PAYMENT_INQUIRY_SECONDS_BY_CHANNEL",
+        "WALLET_DLQ_ALONE_MAX": "WALLET_DLQ_SINGLE_PERSON_MAX",
+    }
+)
+"""What settings were called before."""
+
+_BESIDE: Final = frozenset(
+    {
+        *("WALLET_SENDERS", "WALLET_REQUEST_KEY_FILE", "WALLET_SEAL_KEY_FILE", "WALLET_ACCOUNT_TYPES"),
+        *("WALLET_BROKER_PASSWORDS", "WALLET_BROKER_PASSWORDS_FILE"),
+        "WALLET_FAILPOINT",
+        "WALLET_IMAGE",
+        # What `make` and the tests of this project read.
+        *(
+            "WALLET_SERVERS_FROM",
+            "WALLET_RABBITMQ_SERVER",
+            "WALLET_POSTGRES_BIN",
+            "WALLET_DEMO",
+            "WALLET_FAULTS",
+        ),
+        *("WALLET_CHROMIUM", "WALLET_PROMETHEUS"),
+    }
+)
+"""Variables that something of the wallet reads beside `Settings`."""
+
+_FAMILIES: Final = ("WALLET_SIMULATOR_",)
+
+# Kubernetes and Docker describe a service called wallet-… to each container, in variables of these forms.
+_OF_ORCHESTRATORS: Final = re.compile(
+    r"WALLET(_\w+)?_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?)"
+)
+_EXAMPLES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "payment_keys": '{"key id": "secret"}',
+        "dlq_roles": '{"ann": "operator"}',
+        "limits": '{"accounts": {"basic": {"TWD": {"balance_max": "100000.00"}}}}',
+        "payment_inquiry_seconds_by_channel": '{"card": [60, 300]}',
+    }
+)
+
+
+def known() -> frozenset[str]:
+    """Return every variable that is a setting of the wallet."""
+    return frozenset(f"{PREFIX}{name}".upper() for name in Settings.model_fields) | _BESIDE
+
+
+def unknown(environment: Iterable[str]) -> list[str]:
+    """Return, for each variable that looks like a setting and is not one, the sentence that says so."""
+    names = known()
+    return [
+        f"{name} is not a setting{_meant(name.upper(), names)}"
+        for name in sorted(environment)
+        if name.upper().startswith(PREFIX)
+        and name.upper() not in names
+        and not name.upper().startswith(_FAMILIES)
+        and not _OF_ORCHESTRATORS.fullmatch(name)
+    ]
+
+
+def _meant(name: str, names: Iterable[str]) -> str:
+    if name in FORMER:
+        return f": it is called {FORMER[name]} now"
+    close = get_close_matches(name, sorted(names), n=1, cutoff=0.75)
+    return f": did you mean {close[0]}?" if close else ": `wallet settings show` lists the settings"
+
+
+def fault(error: Mapping[str, Any], kind: str) -> str:
+    """Return what is wrong with one setting, without its value, which may be a secret."""
+    if not error["loc"]:
+        return f"{kind}: {faults.sentence(error)}"
+    name, *inside = error["loc"]
+    variable = f"{PREFIX}{name}".upper()
+    if error["type"] == "missing" and not inside:
+        return f"{variable} is not set"
+    where = ".".join(str(part) for part in inside if part != "[key]")
+    if error["type"] == "extra_forbidden":
+        return f"{variable}: {where} is not a name that stands there"
+    return (
+        f"{variable}: {where}: {faults.sentence(error)}" if where else f"{variable}: {faults.sentence(error)}"
+    )
+
+
+def not_json(field: str) -> str:
+    """Return that a setting is not valid JSON, without its value, and what would be."""
+    example = _EXAMPLES.get(field)
+    return f"{PREFIX}{field}".upper() + " is not valid JSON" + (f". Expected: {example}" if example else "")
