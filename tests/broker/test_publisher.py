@@ -11,7 +11,7 @@ from aiormq.abc import AbstractChannel
 from tests.journeys import wire
 from wallet_schemas.names import PAYMENT_REQUESTS, WALLET_DEAD_LETTERS, WALLET_EVENTS, WALLET_UNROUTED
 from wallet_worker.broker.publisher import Publisher
-from wallet_worker.core.facts import OutboxMessage
+from wallet_worker.core.changes import OutboxMessage
 from wallet_worker.telemetry.health import Health
 from wallet_worker.telemetry.metrics import Metrics
 

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Final, Self
 from uuid import UUID
@@ -19,12 +19,17 @@ import pytest
 from typing_extensions import override
 
 from wallet_worker.broker import connection, consumer, inbox, publisher
+from wallet_worker.core import batch as core_batch
 from wallet_worker.core import decide, inbound, payment_results
-from wallet_worker.core.facts import Changes, Facts
+from wallet_worker.core.changes import Changes
+from wallet_worker.core.facts import Facts
 from wallet_worker.core.inbound import InboundMessage, InvalidMessage
-from wallet_worker.store import database, facts, outbox
+from wallet_worker.store import database, load, outbox, save
 from wallet_worker.store.errors import StatementRejectedError
 from wallet_worker.worker import batch
+from wallet_worker.worker.bounds import BOUNDS
+from wallet_worker.worker.intake import Arrived, DueRows
+from wallet_worker.worker.reporting import MessageResult
 
 CRASHING: Final = b"CRASHES-"
 FAILING: Final = b"FAILS-"
@@ -69,7 +74,7 @@ def impatient() -> None:
 @sabotage
 def hasty_parking() -> None:
     """Look for the orders of early results three times within a second, instead of five minutes."""
-    put(payment_results, "PARKED_FOR", tuple(timedelta(seconds=seconds) for seconds in (0.2, 0.3, 0.4)))
+    put(payment_results, "PARK_DELAYS", tuple(timedelta(seconds=seconds) for seconds in (0.2, 0.3, 0.4)))
 
 
 @sabotage
@@ -109,20 +114,20 @@ def crashes() -> None:
 @sabotage
 def fails() -> None:
     """Have our own code fail on messages with certain bytes in them, and the database refuse others."""
-    real, real_save = decide.decide, facts.save
+    real, real_save = decide.decide, save.changes
 
     def failing(message: Any, *arguments: Any) -> Any:
         if FAILING.decode() in getattr(message, "serial_no", ""):
             raise ZeroDivisionError("a bug")
         return real(message, *arguments)
 
-    async def save(connection: asyncpg.Connection, changes: Changes, now: datetime) -> None:
+    async def refusing(connection: asyncpg.Connection, changes: Changes, now: datetime) -> None:
         if any(REFUSED.decode() in command.serial_no for command in changes.commands):
             raise StatementRejectedError("the database will not have this")
         await real_save(connection, changes, now)
 
-    put(batch, "decide", failing)
-    put(facts, "save", save)
+    put(core_batch, "decide", failing)
+    put(save, "changes", refusing)
 
 
 @sabotage
@@ -158,14 +163,14 @@ def mute() -> None:
 @sabotage
 def forgets() -> None:
     """Never know that a serial number was used. (The test takes the constraints away that would still stop it.)"""
-    real = facts.load
+    real = load.facts
 
-    async def load(*arguments: Any) -> tuple[datetime, Facts]:
+    async def forgetting(*arguments: Any) -> tuple[datetime, Facts]:
         now, found = await real(*arguments)
         found.commands = {}
         return now, found
 
-    put(facts, "load", load)
+    put(load, "facts", forgetting)
 
 
 @sabotage
@@ -175,13 +180,13 @@ def acknowledges_first() -> None:
 
     async def run(self: batch.BatchProcessor, box: inbox.Inbox, _: asyncio.Event) -> None:
         nonlocal taken
-        while letters := await box.take(batch.BATCH_MAX):
+        while letters := await box.take(BOUNDS.batch_max):
             await inbox.acknowledge(letters)
             taken += 1
             if taken == 3:
                 await asyncio.sleep(0.3)  # what was acknowledged is on its way
                 os.kill(os.getpid(), signal.SIGKILL)
-            await self._settle([one.letter for one in letters])
+            await self.process([one.letter for one in letters])
 
     put(batch.BatchProcessor, "run", run)
 
@@ -196,17 +201,18 @@ def ignores_returns() -> None:
 def poisons_the_batch() -> None:
     """Set all of a batch aside for the one message that cannot be read."""
 
-    async def divide(
-        self: batch.BatchProcessor, letters: Sequence[inbox.Envelope]
-    ) -> list[batch.MessageResult]:
+    async def apply(self: batch.BatchProcessor, arrived: Arrived | DueRows) -> list[MessageResult]:
+        letters = arrived.envelopes if isinstance(arrived, Arrived) else ()
         if any(isinstance(inbound.read(one.incoming, self._keys), InvalidMessage) for one in letters):
             return [
-                each for one in letters for each in await self._set_aside(one, "one of the batch was bad")
+                each
+                for one in letters
+                for each in await self._dead_lettering.set_aside(one, "one of the batch was bad")
             ]
-        return await real_divide(self, letters)
+        return await real_apply(self, arrived)
 
-    real_divide = batch.BatchProcessor._apply_or_bisect
-    put(batch.BatchProcessor, "_divide", divide)
+    real_apply = batch.BatchProcessor.apply
+    put(batch.BatchProcessor, "apply", apply)
 
 
 def main(names: str) -> None:

@@ -11,7 +11,7 @@ from wallet_schemas.names import WALLET_COMMANDS, WALLET_EVENTS
 from wallet_worker.broker import connection
 from wallet_worker.broker.connection import BrokerUnavailableError, connect, open_channel, translate_errors
 from wallet_worker.broker.publisher import Publisher
-from wallet_worker.core.facts import OutboxMessage
+from wallet_worker.core.changes import OutboxMessage
 from wallet_worker.core.ids import uuid7
 from wallet_worker.telemetry.health import Health
 from wallet_worker.telemetry.metrics import Metrics

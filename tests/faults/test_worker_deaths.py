@@ -22,7 +22,7 @@ from tests.journeys.upstream import COMMANDS
 from tests.workers import WorkerProcess
 from wallet_worker.failpoints import Failpoint
 from wallet_worker.worker.app import PREFETCH
-from wallet_worker.worker.batch import CRASHES_MAX
+from wallet_worker.worker.bounds import BOUNDS
 
 IS_NEWEST_UNTOLD = "SELECT max(created_at) >= (SELECT max(created_at) FROM commands) FROM outbox"
 """Whether the newest batch of commands, or a newer one, still has something to publish."""
@@ -92,7 +92,7 @@ async def test_row_4_a_message_that_kills_the_process_is_set_aside_after_some_de
             "INTERNAL, of the guilty message alone"
         )
         assert world.heard.dead_letters == {guilty.note.mark: {"INTERNAL"}}
-        assert world.fleet.crashes == CRASHES_MAX + 1, (
+        assert world.fleet.crashes == BOUNDS.crashes_max + 1, (
             "once with all its neighbours, then while it was counted"
         )
 

@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from wallet_worker.core.facts import OutboxMessage
+from wallet_worker.core.changes import OutboxMessage
 from wallet_worker.store import outbox
 from wallet_worker.store.database import Database
 from wallet_worker.store.outbox import RELAY_AFTER, RELAY_BACKOFF_MAX

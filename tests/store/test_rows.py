@@ -13,7 +13,7 @@ from wallet_schemas.codes import Code
 from wallet_schemas.payments import PaymentResult
 from wallet_schemas.values import AccountStatus, OrderStatus, OrderType, OutcomeStatus, ProcessingStatus
 from wallet_worker.core.accounts import Account, AccountKey, opened
-from wallet_worker.core.facts import StoredCommand, StoredResult
+from wallet_worker.core.changes import StoredCommand, StoredResult
 from wallet_worker.core.ids import account_no
 from wallet_worker.core.orders import Order
 from wallet_worker.store import accounts, commands, orders, payment_results

@@ -8,10 +8,10 @@ from typing import cast
 import asyncpg
 import pytest
 
-from wallet_worker.core.facts import Changes
-from wallet_worker.store import facts
+from wallet_worker.core.changes import Changes
+from wallet_worker.store import save
 from wallet_worker.store.errors import ConflictError, StatementRejectedError
-from wallet_worker.store.facts import PipelinedWriter
+from wallet_worker.store.save import PipelinedWriter
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 CONNECTION = cast("asyncpg.Connection", None)
@@ -49,7 +49,7 @@ class Writing:
 def writing(monkeypatch: pytest.MonkeyPatch) -> Writing:
     """Have whatever is saved go nowhere."""
     writing = Writing()
-    monkeypatch.setattr(facts, "save", writing.save)
+    monkeypatch.setattr(save, "changes", writing.save)
     return writing
 
 
@@ -80,13 +80,13 @@ async def test_what_cannot_be_written_comes_out_of_the_next_call(writing: Writin
     writing.failing["one"] = StatementRejectedError("no")
     one, two = writing.part("one"), writing.part("two")
 
-    async def save() -> None:
+    async def write() -> None:
         async with PipelinedWriter(CONNECTION, NOW) as saving:
             await saving.begin(one)
             await saving.end(two)
 
     with pytest.raises(StatementRejectedError):
-        await save()
+        await write()
     assert writing.log == ["one begins"]
 
 
@@ -94,12 +94,12 @@ async def test_what_cannot_be_written_comes_out_where_the_block_is_left(writing:
     writing.failing["one"] = ConflictError("commands_pkey")
     one = writing.part("one")
 
-    async def save() -> None:
+    async def write() -> None:
         async with PipelinedWriter(CONNECTION, NOW) as saving:
             await saving.begin(one)
 
     with pytest.raises(ConflictError):
-        await save()
+        await write()
 
 
 @pytest.mark.parametrize("fails_too", [False, True])
@@ -111,14 +111,14 @@ async def test_a_failure_beside_the_writing_is_the_one_that_counts_and_waits_for
         writing.failing["one"] = StatementRejectedError("no")
     one = writing.part("one")
 
-    async def save() -> None:
+    async def write() -> None:
         async with PipelinedWriter(CONNECTION, NOW) as saving:
             await saving.begin(one)
             await saving.yield_control()
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await save()
+        await write()
     assert writing.log == (["one begins"] if fails_too else ["one begins", "one is written"])
     assert asyncio.all_tasks() == {asyncio.current_task()}
     gc.collect()
@@ -132,7 +132,7 @@ async def test_when_the_worker_is_cut_off_the_writing_is_too(
     """Also while a failure beside it waits for the writing."""
     one = writing.part("one")
 
-    async def save() -> None:
+    async def write() -> None:
         async with PipelinedWriter(CONNECTION, NOW) as saving:
             await saving.begin(one)
             await saving.yield_control()
@@ -140,7 +140,7 @@ async def test_when_the_worker_is_cut_off_the_writing_is_too(
                 raise ZeroDivisionError
             await asyncio.Event().wait()
 
-    saving = asyncio.create_task(save())
+    saving = asyncio.create_task(write())
     for _turn in range(3):
         await asyncio.sleep(0)
     saving.cancel()

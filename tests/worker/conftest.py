@@ -25,7 +25,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[EventDict]:
         processors=[capture],
         wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
     )
-    for module in ("worker.batch", "worker.outbox", "store.waiting"):
+    for module in ("worker.batch", "worker.reporting", "worker.outbox", "store.waiting"):
         monkeypatch.setattr(f"wallet_worker.{module}.log", log)
     return capture.entries
 

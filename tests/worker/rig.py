@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import cast
 from uuid import UUID
 
-import pytest
 from aiormq.channel import Channel
 from pamqp.commands import Basic
 from typing_extensions import override
@@ -16,16 +15,21 @@ from tests.workers import KEYS
 from wallet_schemas.names import SIGNATURE_HEADER
 from wallet_worker.broker.inbox import Delivery, Envelope, Inbox, envelope
 from wallet_worker.broker.publisher import Publisher
+from wallet_worker.core.changes import OutboxMessage
 from wallet_worker.core.context import Policy
-from wallet_worker.core.facts import OutboxMessage
 from wallet_worker.core.inbound import InboundMessage
 from wallet_worker.store import accounts
 from wallet_worker.store.database import WORKER_ROLE, Database
 from wallet_worker.telemetry.health import Health
 from wallet_worker.telemetry.metrics import Metrics
-from wallet_worker.worker import batch
 from wallet_worker.worker.batch import BatchProcessor
+from wallet_worker.worker.bounds import Bounds
+from wallet_worker.worker.dead_lettering import DeadLettering
 from wallet_worker.worker.outbox import Outbox
+from wallet_worker.worker.sweeper import Sweeper
+
+BOUNDS = Bounds(flush_every=2, yield_every=1)
+"""So that there are parts in the small batches of tests, and something is decided while they are being written."""
 
 WORKER = "0.0.0 test:1"
 ROUTING_KEY = "as.published"
@@ -58,12 +62,14 @@ class Rig:
 
     database: Database
     batches: BatchProcessor
+    sweeper: Sweeper
+    dead_lettering: DeadLettering
     health: Health
     metrics: Metrics
 
     async def settle(self, *arrived: InboundMessage, deliveries: int = 0) -> None:
         """Apply what has arrived as one batch."""
-        await self.batches._settle([as_letter(one, deliveries) for one in arrived])
+        await self.batches.process([as_letter(one, deliveries) for one in arrived])
 
     async def settle_each(self, *arrived: InboundMessage) -> None:
         """Apply what has arrived one by one."""
@@ -72,7 +78,7 @@ class Rig:
 
     async def sweep(self) -> None:
         """Look at everything that is parked and due."""
-        await self.batches._sweep_all(asyncio.Event())
+        await self.sweeper.sweep(asyncio.Event())
 
     async def run(
         self, *arrived: InboundMessage, channel: Acknowledged, stopping: asyncio.Event, deliveries: int = 0
@@ -116,23 +122,22 @@ async def rig(database_url: str) -> AsyncIterator[Rig]:
     async with database.connection() as connection:
         await accounts.ensure_lanes(connection, rules.currencies)
     outbox = Outbox(database, _Silent("amqp://nowhere/", health, metrics), health, metrics)
+    dead_lettering = DeadLettering(database, outbox, worker=WORKER)
     batches = BatchProcessor(
         database=database,
         outbox=outbox,
+        dead_lettering=dead_lettering,
         rules=rules,
         keys=KEYS,
-        worker=WORKER,
         health=health,
         metrics=metrics,
+        bounds=BOUNDS,
     )
+    sweeper = Sweeper(database, batches, health, metrics, bounds=BOUNDS)
     publishing = asyncio.create_task(outbox.publish(), name="outbox publish")
-    patch = pytest.MonkeyPatch()
-    patch.setattr(batch, "FLUSH_EVERY", 2)  # so that there are parts in the small batches of tests,
-    patch.setattr(batch, "YIELD_EVERY", 1)  # and something is decided while they are being written
     try:
-        yield Rig(database, batches, health, metrics)
+        yield Rig(database, batches, sweeper, dead_lettering, health, metrics)
     finally:
-        patch.undo()
         publishing.cancel()
         await asyncio.gather(publishing, return_exceptions=True)
         await database.close()

@@ -14,7 +14,8 @@ from tests.worker import tables
 from tests.worker.rig import Rig
 from tests.worker.test_poison import Fails, fails_on
 from tests.worker.test_unavailable import Waiting, far, proxy, waiting
-from wallet_worker.worker.batch import RETRY_AFTER, _take_due
+from wallet_worker.store.waiting import Waiting as DatabaseWaiting
+from wallet_worker.worker.bounds import TIMINGS
 
 __all__ = ["fails_on", "far", "proxy", "waiting"]  # fixtures
 
@@ -59,9 +60,7 @@ async def test_two_sweepers_ask_about_each_order_once(
     numbers = await _with_recharges(one, 60)
     await tables.let_pass(owner, MINUTE)
 
-    await asyncio.gather(
-        *(wallet.batches._sweep_some(_take_due, 4) for wallet in (one, other) for _ in range(5))
-    )
+    await asyncio.gather(*(wallet.sweeper.sweep_orders(4) for wallet in (one, other) for _ in range(5)))
     await asyncio.gather(one.sweep(), other.sweep())
 
     assert await _asked(owner) == dict.fromkeys(numbers, 1)
@@ -76,9 +75,7 @@ async def test_two_sweepers_expire_each_hold_once_and_all_is_available_again(
     assert await owner.fetchval("SELECT reserved FROM accounts WHERE kind = 'user'") == 8_000
     await tables.let_pass(owner, DAY)
 
-    await asyncio.gather(
-        *(wallet.batches._sweep_some(_take_due, 3) for wallet in (one, other) for _ in range(8))
-    )
+    await asyncio.gather(*(wallet.sweeper.sweep_orders(3) for wallet in (one, other) for _ in range(8)))
     await asyncio.gather(one.sweep(), other.sweep())
 
     assert await _statuses(owner) == {"expired": 40, "succeeded": 1}
@@ -156,7 +153,7 @@ async def test_an_order_that_fails_is_put_off_and_its_neighbours_are_looked_at(
         "SELECT serial_no, due_at - now() AS by, asked FROM orders WHERE due_at > now() + interval '50 minutes'"
     )
     assert [row["serial_no"] for row in off] == bad
-    assert all(abs(row["by"] - RETRY_AFTER) < MINUTE and row["asked"] == 0 for row in off)
+    assert all(abs(row["by"] - TIMINGS.retry_after) < MINUTE and row["asked"] == 0 for row in off)
     # It is no letter of anybody's, so there is nothing to keep for an operator but the log.
     assert await tables.dead_letters(owner) == []
 
@@ -175,7 +172,7 @@ async def test_an_order_that_was_put_off_is_looked_at_again_when_the_fault_is_me
     monkeypatch.undo()
     await one.sweep()
     assert await _asked(owner) == {}
-    await tables.let_pass(owner, RETRY_AFTER)
+    await tables.let_pass(owner, TIMINGS.retry_after)
     await one.sweep()
 
     assert await _asked(owner) == {number: 1}
@@ -207,14 +204,14 @@ async def test_an_order_that_ended_before_it_could_be_put_off_stays_ended(
     (number,) = await _with_recharges(one, 1)
     await tables.let_pass(owner, MINUTE)
     fails_on(f"{number}")
-    set_aside = one.batches._set_aside
+    set_aside = one.dead_lettering.set_aside
 
     async def set_aside_too_late(*arguments: Any) -> Any:
         monkeypatch.undo()
         await other.settle(result(payment_order_no=number))
         return await set_aside(*arguments)
 
-    monkeypatch.setattr(one.batches, "_set_aside", set_aside_too_late)
+    monkeypatch.setattr(one.dead_lettering, "set_aside", set_aside_too_late)
 
     await one.sweep()
 
@@ -237,7 +234,7 @@ async def test_the_sweep_of_orders_waits_for_the_database_and_asks_once(
     proxy.refuse()
     stopping = asyncio.Event()
 
-    sweeping = asyncio.create_task(far.batches.sweep(stopping), name="sweep")
+    sweeping = asyncio.create_task(far.sweeper.run(stopping), name="sweep")
     await waiting.begun.wait()
     assert await _asked(owner) == {}
     assert set(far.health.reasons) == {"sweep database"}
@@ -265,10 +262,11 @@ async def test_a_sweep_whose_commit_is_lost_asks_once_all_the_same(
     stopping = asyncio.Event()
 
     async def sweep_orders() -> None:
-        await far.batches._sweep_some(_take_due, 500)
+        await far.sweeper.sweep_orders(500)
 
+    waits = DatabaseWaiting("sweep database", far.database, far.health)
     # Orders only: the first commit of a whole sweep is that of the parked results, which are none.
-    sweeping = asyncio.create_task(far.batches._sweeping.done(sweep_orders, stopping), name="sweep")
+    sweeping = asyncio.create_task(waits.done(sweep_orders, stopping), name="sweep")
     await waiting.begun.wait()
     assert await _statuses(owner) == ({"expired": 3} if is_committed else {"pending": 3})
     proxy.heal()

@@ -11,11 +11,12 @@ from tests.rules.core.world import open_account, recharge
 from tests.worker import tables
 from tests.worker.rig import Rig
 from tests.workers import until
+from wallet_worker.core import batch as core_batch
+from wallet_worker.core.changes import Decision
 from wallet_worker.core.context import DecisionContext
 from wallet_worker.core.decide import decide
-from wallet_worker.core.facts import Decision, Facts
+from wallet_worker.core.facts import Facts
 from wallet_worker.core.inbound import InvalidMessage, Message
-from wallet_worker.worker import batch
 
 USERS = [f"u-{number}" for number in range(5)]
 RECHARGED = [recharge(serial_no=f"R-{user}", user_id=user) for user in USERS]
@@ -64,7 +65,7 @@ async def test_later_messages_are_decided_while_a_part_hangs(
         decided.append(getattr(message, "serial_no", ""))
         return decide(message, facts, context)
 
-    monkeypatch.setattr(batch, "decide", noted)
+    monkeypatch.setattr(core_batch, "decide", noted)
     async with held(database_url):
         settling = asyncio.create_task(opened.settle(*RECHARGED))
         await _until_it_hangs(owner)
@@ -88,7 +89,7 @@ async def test_a_message_that_fails_while_a_part_hangs_is_set_aside_and_the_othe
             raise ZeroDivisionError
         return decide(message, facts, context)
 
-    monkeypatch.setattr(batch, "decide", decide_or_fail)
+    monkeypatch.setattr(core_batch, "decide", decide_or_fail)
     async with held(database_url):
         settling = asyncio.create_task(opened.settle(*RECHARGED))
         await _until_it_hangs(owner)

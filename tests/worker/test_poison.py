@@ -11,12 +11,13 @@ from tests.worker import tables
 from tests.worker.rig import ROUTING_KEY, WORKER, Rig
 from wallet_schemas.names import WALLET_DEAD_LETTERS
 from wallet_worker.broker.amqp.properties import unmarshal
+from wallet_worker.core import batch as core_batch
+from wallet_worker.core.changes import Decision
 from wallet_worker.core.context import DecisionContext
 from wallet_worker.core.decide import decide
-from wallet_worker.core.facts import Decision, Facts
+from wallet_worker.core.facts import Facts
 from wallet_worker.core.inbound import InboundMessage, InvalidMessage, Message
 from wallet_worker.telemetry import logs
-from wallet_worker.worker import batch
 
 Fails = Callable[[str], None]
 
@@ -32,7 +33,7 @@ def fails_on(monkeypatch: pytest.MonkeyPatch) -> Fails:
                 raise ZeroDivisionError(f"bitten by {text}")
         return decide(message, facts, context)
 
-    monkeypatch.setattr(batch, "decide", decide_or_fail)
+    monkeypatch.setattr(core_batch, "decide", decide_or_fail)
     return poison.append
 
 

@@ -4,7 +4,6 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -17,12 +16,10 @@ from tests.rules.core.world import open_account, recharge, result
 from tests.worker import tables
 from tests.worker.rig import Rig
 from tests.workers import until
-from wallet_worker.broker.senders import ANYONE
+from wallet_worker.core import batch as core_batch
 from wallet_worker.core.decide import decide
 from wallet_worker.core.inbound import InboundMessage
-from wallet_worker.store import facts
-from wallet_worker.worker import batch
-from wallet_worker.worker.batch import _take_parked
+from wallet_worker.store import load, save
 
 ROUNDS = 15
 
@@ -34,7 +31,8 @@ def meet(monkeypatch: pytest.MonkeyPatch) -> Meet:
     """Give a switch by which the next two transactions wait for each other before they load or save."""
 
     def meet(place: str) -> None:
-        step, both = getattr(facts, place), asyncio.Barrier(2)
+        module, name = {"load": (load, "facts"), "save": (save, "changes")}[place]
+        step, both = getattr(module, name), asyncio.Barrier(2)
         met = 0
 
         async def wait_and_step(*arguments: Any) -> Any:
@@ -44,7 +42,7 @@ def meet(monkeypatch: pytest.MonkeyPatch) -> Meet:
                 await both.wait()
             return await step(*arguments)
 
-        monkeypatch.setattr(facts, place, wait_and_step)
+        monkeypatch.setattr(module, name, wait_and_step)
 
     return meet
 
@@ -353,13 +351,7 @@ async def test_two_workers_that_sweep_at_once_apply_each_parked_result_once(
         await one.settle(result("gateway", payment_order_no=number))
     await one.settle(open_account(), *(recharge(serial_no=number) for number in numbers))
 
-    await asyncio.gather(
-        *(
-            wallet.batches._sweep_some(partial(_take_parked, ANYONE), 3)
-            for wallet in (one, other)
-            for _ in range(8)
-        )
-    )
+    await asyncio.gather(*(wallet.sweeper.sweep_parked(3) for wallet in (one, other) for _ in range(8)))
     await asyncio.gather(one.sweep(), other.sweep())
 
     assert await owner.fetchval("SELECT balance FROM accounts WHERE kind = 'user'") == 400_000
@@ -379,14 +371,14 @@ async def test_a_parked_result_that_another_worker_has_taken_meanwhile_is_left_t
     """This worker fails on it and lets it go; before it can set it aside, the other has it, or is done with it."""
     await one.settle(result())
     await one.settle(open_account(), recharge())
-    set_aside = one.batches._set_aside
+    set_aside = one.dead_lettering.set_aside
     held = owner.transaction()
 
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
     async def set_aside_too_late(*arguments: Any) -> Any:
-        monkeypatch.setattr(batch, "decide", decide)
+        monkeypatch.setattr(core_batch, "decide", decide)
         if is_in_hand:
             await held.start()
             await owner.execute("SELECT FROM parked_results FOR UPDATE")
@@ -394,8 +386,8 @@ async def test_a_parked_result_that_another_worker_has_taken_meanwhile_is_left_t
             await other.sweep()
         return await set_aside(*arguments)
 
-    monkeypatch.setattr(batch, "decide", fail)
-    monkeypatch.setattr(one.batches, "_set_aside", set_aside_too_late)
+    monkeypatch.setattr(core_batch, "decide", fail)
+    monkeypatch.setattr(one.dead_lettering, "set_aside", set_aside_too_late)
 
     await one.sweep()
     if is_in_hand:

@@ -12,10 +12,10 @@ from tests.worker import tables
 from tests.worker.rig import Acknowledged, Rig, as_letter
 from wallet_worker.broker.inbox import Delivery, Inbox
 from wallet_worker.core.inbound import InboundMessage
-from wallet_worker.store import facts
+from wallet_worker.store import save
 from wallet_worker.store.errors import UnavailableError
-from wallet_worker.worker import batch
-from wallet_worker.worker.batch import CRASHES_MAX
+from wallet_worker.worker.bounds import BOUNDS
+from wallet_worker.worker.quarantine import fingerprint
 
 FIRST, GUILTY, LAST = (
     open_account("upstream", serial_no=f"O-{name}", user_id=name) for name in ("first", "guilty", "last")
@@ -29,7 +29,7 @@ async def transactions(owner: asyncpg.Connection) -> int:
 
 async def accuse(owner: asyncpg.Connection, times: int) -> None:
     """Leave it as after so many deaths with the guilty message in hand."""
-    mark = batch._fingerprint(as_letter(GUILTY))
+    mark = fingerprint(as_letter(GUILTY))
     await owner.execute("INSERT INTO suspects VALUES ($1, $2, now())", mark, times)
 
 
@@ -56,7 +56,7 @@ async def test_what_was_in_hand_when_a_worker_died_goes_alone(one: Rig, owner: a
 async def test_what_workers_died_of_too_often_is_set_aside_untouched_and_its_neighbours_are_applied(
     one: Rig, owner: asyncpg.Connection
 ) -> None:
-    await accuse(owner, CRASHES_MAX)
+    await accuse(owner, BOUNDS.crashes_max)
 
     await one.settle(FIRST, GUILTY, LAST, deliveries=1)
 
@@ -77,8 +77,8 @@ async def test_a_fault_of_the_database_is_no_death_however_often_it_comes(
         raise UnavailableError("the disk is full")
 
     with monkeypatch.context() as broken:
-        broken.setattr(facts, "save", full)
-        for _ in range(2 * CRASHES_MAX):
+        broken.setattr(save, "changes", full)
+        for _ in range(2 * BOUNDS.crashes_max):
             with pytest.raises(UnavailableError):
                 await one.settle(*letters, deliveries=2)
 
@@ -93,11 +93,11 @@ async def test_the_same_message_in_the_hands_of_many_workers_is_no_suspect(
     one: Rig, other: Rig, owner: asyncpg.Connection
 ) -> None:
     # Each was sent by itself: a message_id of its own.
-    copies = [as_letter(GUILTY, deliveries=1) for _ in range(2 * CRASHES_MAX)]
+    copies = [as_letter(GUILTY, deliveries=1) for _ in range(2 * BOUNDS.crashes_max)]
     for number, copy in enumerate(copies):
         copy.properties.message_id = f"m-{number}"
 
-    await asyncio.gather(*(rig.batches._settle([copy]) for copy in copies for rig in (one, other)))
+    await asyncio.gather(*(rig.batches.process([copy]) for copy in copies for rig in (one, other)))
 
     assert await owner.fetchval("SELECT count(*) FROM commands") == 1
     assert await tables.dead_letters(owner) == []

@@ -13,10 +13,10 @@ from tests.rules.core.world import open_account, recharge, result
 from tests.servers import Servers
 from tests.worker import tables
 from tests.worker.rig import Acknowledged, Rig, rig
-from wallet_worker.store import facts
+from wallet_worker.store import save
 from wallet_worker.store import waiting as waiting_module
 from wallet_worker.store.errors import ConflictError, UnavailableError
-from wallet_worker.worker import batch
+from wallet_worker.worker.bounds import BOUNDS
 
 ARRIVED = (open_account("upstream"), recharge("upstream"), result("gateway"), recharge(amount=1))
 DEAD = [(recharge(amount=1).body, "MALFORMED")]
@@ -181,16 +181,16 @@ async def _end_connections(owner: asyncpg.Connection) -> None:
 async def test_a_batch_waits_when_its_connection_is_ended_under_it(
     applying: Applying, owner: asyncpg.Connection, waiting: Waiting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save = facts.save
+    write = save.changes
 
     async def save_without_a_connection(*arguments: Any) -> None:
         await _end_connections(owner)
-        await save(*arguments)
+        await write(*arguments)
 
-    monkeypatch.setattr(facts, "save", save_without_a_connection)
+    monkeypatch.setattr(save, "changes", save_without_a_connection)
 
     async def mend() -> None:
-        monkeypatch.setattr(facts, "save", save)
+        monkeypatch.setattr(save, "changes", write)
 
     await _breaks_and_is_mended(applying, owner, waiting, mend)
 
@@ -236,21 +236,21 @@ async def test_a_worker_that_stops_while_the_database_is_away_leaves_the_batch_t
 async def test_a_batch_that_loses_every_race_waits_and_has_no_ending(
     applying: Applying, owner: asyncpg.Connection, waiting: Waiting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save, lost = facts.save, 0
+    write, lost = save.changes, 0
 
     async def lose(*_: Any) -> None:
         nonlocal lost
         lost += 1
         raise ConflictError("commands_pkey")
 
-    monkeypatch.setattr(facts, "save", lose)
+    monkeypatch.setattr(save, "changes", lose)
 
     async def mend() -> None:
-        monkeypatch.setattr(facts, "save", save)
+        monkeypatch.setattr(save, "changes", write)
 
     await _breaks_and_is_mended(applying, owner, waiting, mend)
     # The batch, its half, and the one message of that.
-    assert lost == 2 * batch.BATCH_RACES_MAX + batch.RACES_MAX == applying.wallet.races()
+    assert lost == 2 * BOUNDS.batch_races_max + BOUNDS.races_max == applying.wallet.races()
 
 
 async def test_a_parked_result_waits_for_the_database_too(
@@ -261,7 +261,7 @@ async def test_a_parked_result_waits_for_the_database_too(
     proxy.refuse()
     stopping = asyncio.Event()
 
-    sweeping = asyncio.create_task(far.batches.sweep(stopping), name="sweep")
+    sweeping = asyncio.create_task(far.sweeper.run(stopping), name="sweep")
     await waiting.begun.wait()
     assert await owner.fetchval("SELECT count(*) FROM parked_results") == 1
     proxy.heal()
@@ -278,7 +278,7 @@ async def test_setting_poison_aside_waits_for_the_database_too(
     applying: Applying, owner: asyncpg.Connection, waiting: Waiting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The batch is begun again; what its other half has done already is repeated, and poison stays poison."""
-    set_aside, away = applying.wallet.batches._set_aside, True
+    set_aside, away = applying.wallet.dead_lettering.set_aside, True
     await owner.execute("ALTER TABLE orders ADD CONSTRAINT none CHECK (false)")
 
     async def set_aside_later(*arguments: Any) -> Any:
@@ -286,7 +286,7 @@ async def test_setting_poison_aside_waits_for_the_database_too(
             raise UnavailableError("away")
         return await set_aside(*arguments)
 
-    monkeypatch.setattr(applying.wallet.batches, "_set_aside", set_aside_later)
+    monkeypatch.setattr(applying.wallet.dead_lettering, "set_aside", set_aside_later)
     await applying.until_it_waits(waiting)
     assert applying.channel.tags == []
     assert await tables.dead_letters(owner) == []

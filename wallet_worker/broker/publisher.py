@@ -23,7 +23,7 @@ from wallet_worker.broker.connection import (
     open_channel,
     translate_errors,
 )
-from wallet_worker.core.facts import OutboxMessage
+from wallet_worker.core.changes import OutboxMessage
 from wallet_worker.telemetry.health import Health
 from wallet_worker.telemetry.metrics import Metrics
 

@@ -32,8 +32,9 @@ from wallet_schemas.message import JsonObject, MoneyFields
 from wallet_schemas.values import AccountStatus, OrderStatus, OrderType
 from wallet_worker.core import accounts, ledger, orders, outbound
 from wallet_worker.core.accounts import Account, AccountKey, StatusChange
+from wallet_worker.core.changes import OutboxMessage
 from wallet_worker.core.context import DecisionContext
-from wallet_worker.core.facts import Facts, OutboxMessage
+from wallet_worker.core.facts import Facts
 from wallet_worker.core.ledger import Posting
 from wallet_worker.core.orders import ORDER_SPECS, Effect, HoldAction, Order
 

@@ -9,9 +9,10 @@ from typing import assert_never
 
 from wallet_schemas.values import PaymentKind
 from wallet_worker.core import orders, outbound
+from wallet_worker.core.changes import Decision
 from wallet_worker.core.context import DecisionContext
 from wallet_worker.core.endings import Ending
-from wallet_worker.core.facts import Decision, Facts
+from wallet_worker.core.facts import Facts
 from wallet_worker.core.inbound import DueOrder
 from wallet_worker.core.orders import ORDER_SPECS, Effect, Order, Timer
 

@@ -31,10 +31,11 @@ from wallet_schemas.message import JsonObject
 from wallet_schemas.payments import PaymentResult
 from wallet_schemas.values import OutcomeStatus
 from wallet_worker.core import commands, deadlines, outbound, payment_results
+from wallet_worker.core.changes import Decision, OutboxMessage, StoredCommand
 from wallet_worker.core.commands import Accepted, Refused
 from wallet_worker.core.context import DecisionContext
 from wallet_worker.core.endings import Ending
-from wallet_worker.core.facts import Decision, Facts, OutboxMessage, StoredCommand
+from wallet_worker.core.facts import Facts
 from wallet_worker.core.inbound import AnyCommand, DueOrder, InvalidMessage, Message, Source
 
 

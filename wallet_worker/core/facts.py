@@ -1,126 +1,34 @@
 """What the database knew about everything that a batch names, and what the batch has decided since.
 
-`decide` reads facts, `apply` writes a decision into them; so the second message of a batch sees what
-the first did, as if the database had been asked again. What is made for every message and only carried is a tuple: it
-costs a third of a frozen dataclass.
+`decide` reads facts, and `apply` writes a decision into them. The second message of a batch so sees what the first
+did, as if the database had been asked again.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
-from uuid import UUID
 
-from wallet_schemas.codes import Code
-from wallet_schemas.payments import PaymentResult
-from wallet_schemas.values import OrderStatus, OrderType, OutcomeStatus, ProcessingStatus
+from wallet_schemas.values import OrderStatus, OrderType
 from wallet_worker.core.accounts import Account, AccountKey, SystemKey
-from wallet_worker.core.endings import Ending
-from wallet_worker.core.ledger import Entry, Posting
+from wallet_worker.core.changes import Changes, Decision, OutboxMessage, StoredCommand
 from wallet_worker.core.orders import UNSUCCESSFUL, Order
-
-
-class StoredCommand(NamedTuple):
-    """One row of the memory: what was asked under a serial number, and the outcome it has for ever.
-
-    `content` and `result` are JSON texts, repeated as they are. `fingerprint` is of the content.
-    """
-
-    serial_no: str
-    command_type: str
-    fingerprint: bytes
-    content: str
-    status: OutcomeStatus
-    code: Code
-    result: str
-    created_at: datetime
-
-
-class StoredResult(NamedTuple):
-    """A payment result as it was received, and what came of it."""
-
-    result: PaymentResult
-    fingerprint: bytes
-    processing: ProcessingStatus
-    code: Code
-    received_at: datetime
-
-
-class OutboxMessage(NamedTuple):
-    """A message that the wallet has promised to publish, once this is committed: a row of the outbox.
-
-    `message_id` is the outbox's own; the AMQP message_id is fresh for each attempt. `properties` are marshalled AMQP
-    properties, and there for dead letters only. `attempts` counts how often the relay has tried it.
-    """
-
-    message_id: UUID
-    exchange: str
-    routing_key: str
-    body: bytes
-    correlation_id: str | None = None
-    traceparent: str | None = None
-    properties: bytes | None = None
-    attempts: int = 0
-
-
-class Decision(NamedTuple):
-    """All that one message does. What is absent is not touched.
-
-    `code` and `detail` say why, wherever `ending` is not a plain success. `changed` are accounts of which
-    something else than the balance is different now; those of `postings` are in the postings. `due_at` is there
-    for a message that is parked, and for nothing else.
-    """
-
-    ending: Ending
-    code: Code = Code.OK
-    detail: str = ""
-    command: StoredCommand | None = None
-    opened: Account | None = None
-    orders: tuple[Order, ...] = ()
-    changed: tuple[Account, ...] = ()
-    postings: tuple[Posting, ...] = ()
-    receipt: StoredResult | None = None
-    outgoing: tuple[OutboxMessage, ...] = ()
-    due_at: datetime | None = None
-
-
-@dataclass(slots=True)
-class Changes:
-    """What was decided and is to be written. What was there before is in pairs: as it was read, and as it is now."""
-
-    commands: list[StoredCommand] = field(default_factory=list)
-    accounts_new: dict[int, Account] = field(default_factory=dict)
-    accounts_moved: dict[int, tuple[Account, Account]] = field(default_factory=dict)
-    orders_new: dict[str, Order] = field(default_factory=dict)
-    orders_moved: dict[str, tuple[Order, Order]] = field(default_factory=dict)
-    entries: list[Entry] = field(default_factory=list)
-    receipts: list[StoredResult] = field(default_factory=list)
-    outgoing: list[OutboxMessage] = field(default_factory=list)
-
-    def add(self, others: "Changes") -> None:
-        """Have others written with these; what was moved in both is not foreseen."""
-        self.commands += others.commands
-        self.accounts_new |= others.accounts_new
-        self.accounts_moved |= others.accounts_moved
-        self.orders_new |= others.orders_new
-        self.orders_moved |= others.orders_moved
-        self.entries += others.entries
-        self.receipts += others.receipts
-        self.outgoing += others.outgoing
 
 
 @dataclass(slots=True)
 class Facts:
     """The state that a batch is decided over, and what of it is still to be written.
 
-    Filled by the store before the first decision. `lanes` holds the lane of each system account that
-    this batch was given.
+    The store fills it before the first decision. Sums are in minor units, and known only of what the batch looks up
+    and of what is made in it:
 
-    `refunded` is the sum of each recharge's refunds that have not failed, `waiting` the number of an account's
-    orders without a result, and `spent` the sum of an account's orders of a type made since `day_start` that have
-    not come to nothing, also of accounts of the same key that were closed; `expected` is the sum of an account's
-    recharges that wait for the gateway. Each is known only of what the batch asks about, and of what is made in it.
-    Without a `day_start` nobody asks what was spent.
+    - `lanes`: the lane of each system account that this batch may write to;
+    - `refund_totals`: by recharge, the sum of the refunds that have not failed;
+    - `pending_orders`: by account, how many orders wait for a result;
+    - `daily_totals`: by account and type, the sum of the orders made since `day_start` that have not come to nothing,
+      those of closed accounts of the same key included; without a `day_start` nothing is limited by the day;
+    - `pending_recharges`: by account, the sum of the recharges that wait for the gateway.
+
+    `flushable` may be written before the batch is decided, `deferred` only in the end.
     """
 
     commands: dict[str, StoredCommand] = field(default_factory=dict)
@@ -138,9 +46,9 @@ class Facts:
     deferred: Changes = field(default_factory=Changes)
 
     def take_flushable(self) -> Changes:
-        """Return what may be written before the batch is decided: rows that nobody else can be writing.
+        """Return what may be written before the batch is decided: rows that no other transaction can be writing.
 
-        They are locked, or of orders whose account this transaction has locked: only who has it makes such orders.
+        These rows are locked, or belong to an account that this transaction has locked.
         """
         taken, self.flushable = self.flushable, Changes()
         return taken
@@ -148,8 +56,8 @@ class Facts:
     def take_remaining(self) -> Changes:
         """Return everything that is left, once the batch is decided.
 
-        What had nothing to lock is in it, so that of all of a batch it can be written in order: accounts that are
-        opened, commands that name none, and whatever stands on these.
+        This includes the rows that had nothing to lock, so that they can be written in order: accounts that are
+        opened, commands that name no account, and rows that depend on either.
         """
         taken = self.take_flushable()
         taken.add(self.deferred)
@@ -157,7 +65,7 @@ class Facts:
         return taken
 
     def add_accounts(self, accounts: Iterable[Account]) -> None:
-        """Know these users' accounts, each the newest of its key unless a newer one is known."""
+        """Add users' accounts. Each is the newest of its key unless a newer one is there."""
         for account in accounts:
             self.accounts[account.account_id] = account
             newest = self.account(account.key)
@@ -165,12 +73,12 @@ class Facts:
                 self.newest[account.key] = account.account_id
 
     def add_lane(self, key: SystemKey, account: Account) -> None:
-        """Know the lane of a system account that this batch may write to."""
+        """Add the lane of a system account that this batch may write to."""
         self.accounts[account.account_id] = account
         self.lanes[key] = account.account_id
 
     def account(self, key: AccountKey) -> Account | None:
-        """Return the newest account of a key, closed or not; absent if there never was one."""
+        """Return the newest account of a key, closed or not; None if the key never had an account."""
         account_id = self.newest.get(key)
         return None if account_id is None else self.accounts[account_id]
 
@@ -179,7 +87,7 @@ class Facts:
         return self.accounts[self.lanes[key]]
 
     def apply(self, decision: Decision) -> None:
-        """Let the decision be true for the messages after it, and be written."""
+        """Apply the decision to the facts and queue its writes."""
         if decision.opened is not None:
             self.deferred.accounts_new[decision.opened.account_id] = decision.opened
             self._put_opened(decision.opened)
@@ -200,16 +108,16 @@ class Facts:
         self.enqueue(*decision.outgoing)
 
     def enqueue(self, *messages: OutboxMessage) -> None:
-        """Have messages published once the batch is committed."""
+        """Queue messages to be published once the batch is committed."""
         self.flushable.outgoing += messages
 
     def _depends_on_deferred(self, decision: Decision) -> bool:
-        """Return whether something of the decision has to be written with, or after, what waits for the end.
+        """Return whether the decision must be written in the last part: it depends on a row that could not be locked.
 
-        An order stands on its accounts. What is about another order (a refund, a capture) has the account of that.
+        An order depends on its accounts. An order about another order (a refund, a capture) has the account of that.
         """
         if decision.command is not None and not decision.orders:
-            return True  # whatever it names need not be there, and so need not be locked
+            return True  # the accounts and orders that it names may be missing, so nothing may be locked
         opened, receipt = self.deferred.accounts_new, decision.receipt
         if not opened:
             return False
@@ -242,7 +150,7 @@ class Facts:
             self._count(before, order)
 
     def _count(self, before: Order | None, after: Order) -> None:
-        """Keep the sums and numbers that are known of other orders true."""
+        """Update the sums and counts that are known of an order's account and parent."""
         waits = (after.status is OrderStatus.PENDING) - (
             before is not None and before.status is OrderStatus.PENDING
         )

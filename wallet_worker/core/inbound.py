@@ -96,6 +96,17 @@ class InvalidMessage:
     payment_order_no: str | None = None
 
 
+def serial_no_of(message: Message | InvalidMessage) -> str:
+    """Return the serial number that a message is about, empty if it could not be read."""
+    match message:
+        case InvalidMessage():
+            return message.serial_no or message.payment_order_no or ""
+        case PaymentResult():
+            return message.payment_order_no
+        case _:
+            return message.serial_no
+
+
 def read(incoming: InboundMessage, keys: Mapping[str, str]) -> Message | InvalidMessage:
     """Return the message, or why it is none: MALFORMED, UNSUPPORTED_TYPE or BAD_SIGNATURE, in this order.
 

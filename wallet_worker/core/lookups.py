@@ -20,7 +20,7 @@ from wallet_schemas.commands import (
 )
 from wallet_schemas.payments import PaymentResult
 from wallet_worker.core.accounts import AccountKey
-from wallet_worker.core.inbound import DueOrder, Message
+from wallet_worker.core.inbound import DueOrder, InvalidMessage, Message
 
 OfAnAccount: TypeAlias = (
     OpenAccount | FreezeAccount | UnfreezeAccount | CloseAccount | Recharge | Withdraw | Transfer | Hold
@@ -45,12 +45,13 @@ class Lookups:
     currencies: set[str] = field(default_factory=set)
 
 
-def lookups_for(messages: Sequence[Message]) -> Lookups:
+def lookups_for(messages: Sequence[Message | InvalidMessage]) -> Lookups:
     """Return what the messages name."""
     found = Lookups()
     for message in messages:
         # By type and not by `match`, which would ask each of a dozen classes in turn, for every message.
-        LOOKUPS[type(message)](message, found)
+        if (look_up := LOOKUPS.get(type(message))) is not None:
+            look_up(message, found)
     found.orders |= found.paid
     if found.paid:
         found.currencies = {

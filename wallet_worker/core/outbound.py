@@ -27,8 +27,8 @@ from wallet_schemas.payments import PaymentProcessed, PaymentRequest
 from wallet_schemas.values import OrderStatus, PaymentKind
 from wallet_worker.core import orders
 from wallet_worker.core.accounts import Account
+from wallet_worker.core.changes import OutboxMessage
 from wallet_worker.core.context import DecisionContext
-from wallet_worker.core.facts import OutboxMessage
 from wallet_worker.core.orders import Order
 
 MakeEvent: TypeAlias = Callable[..., Event]

@@ -10,10 +10,11 @@ from wallet_schemas.payments import PaymentProcessed, PaymentResult
 from wallet_schemas.values import AccountStatus, ProcessingStatus
 from wallet_worker.core import ledger, orders, outbound
 from wallet_worker.core.accounts import Account, SystemKey, SystemName
+from wallet_worker.core.changes import Decision, OutboxMessage, StoredResult
 from wallet_worker.core.commands import Refused
 from wallet_worker.core.context import DecisionContext
 from wallet_worker.core.endings import Ending
-from wallet_worker.core.facts import Decision, Facts, OutboxMessage, StoredResult
+from wallet_worker.core.facts import Facts
 from wallet_worker.core.orders import Effect, Order, Transition
 
 PARK_DELAYS = (timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=5))

@@ -7,7 +7,7 @@ import asyncpg
 
 from wallet_schemas.codes import Code
 from wallet_schemas.values import OutcomeStatus
-from wallet_worker.core.facts import StoredCommand
+from wallet_worker.core.changes import StoredCommand
 
 # One row at least, so that the time comes along even where nothing is known.
 _KNOWN = """

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import asyncpg
 
-from wallet_worker.core.facts import OutboxMessage
+from wallet_worker.core.changes import OutboxMessage
 
 RELAY_AFTER = timedelta(seconds=10)
 """How long a row is left to the worker that wrote it: longer than a publish may take (`PUBLISH_SECONDS`).

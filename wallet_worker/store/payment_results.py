@@ -6,7 +6,7 @@ from datetime import datetime
 
 import asyncpg
 
-from wallet_worker.core.facts import StoredResult
+from wallet_worker.core.changes import StoredResult
 
 _INSERT = """
 INSERT INTO payment_results (payment_order_no, fingerprint, status, amount, currency, gateway_ref, reason,

@@ -38,10 +38,13 @@ from wallet_worker.telemetry import endpoints
 from wallet_worker.telemetry.health import Health
 from wallet_worker.telemetry.metrics import Metrics
 from wallet_worker.telemetry.server import Server
-from wallet_worker.worker.batch import BATCH_MAX, BatchProcessor
+from wallet_worker.worker.batch import BatchProcessor
+from wallet_worker.worker.bounds import BOUNDS
+from wallet_worker.worker.dead_lettering import DeadLettering
 from wallet_worker.worker.outbox import Outbox
+from wallet_worker.worker.sweeper import Sweeper
 
-PREFETCH = 2 * BATCH_MAX  # for each queue: one batch in the database, one waiting
+PREFETCH = 2 * BOUNDS.batch_max  # for each queue: one batch in the database, one waiting
 
 # Messages, facts and rows are in no cycles and go as they came. The usual 700 would have the collector look at all
 # of a batch a hundred times while it is made, for a third of the worker's time.
@@ -112,13 +115,13 @@ class Worker:
         self._batches = BatchProcessor(
             database=self._database,
             outbox=self._outbox,
+            dead_lettering=DeadLettering(self._database, self._outbox, worker=self.name),
             rules=settings.rules,
             keys=settings.keys,
-            worker=self.name,
             health=self.health,
             metrics=self.metrics,
-            policy=policy,
         )
+        self._sweeper = Sweeper(self._database, self._batches, self.health, self.metrics, senders=policy)
         self._queries = QueryService(self._reading, self.metrics, policy)
         # Its own health: without a keeper the dead letters wait in their queue, and the worker works.
         self._keeper = (
@@ -185,7 +188,7 @@ class Worker:
             batches = group.create_task(
                 _forbid_silent_cancel(self._batches.run(self._inbox, stopping)), name="batches"
             )
-            sweep = group.create_task(_forbid_silent_cancel(self._batches.sweep(stopping)), name="sweep")
+            sweep = group.create_task(_forbid_silent_cancel(self._sweeper.run(stopping)), name="sweep")
             publisher = group.create_task(
                 _forbid_silent_cancel(self._publisher.run(publishing)), name="publisher"
             )

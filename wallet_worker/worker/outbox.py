@@ -12,7 +12,7 @@ from uuid import UUID
 import structlog
 
 from wallet_worker.broker.publisher import Publisher
-from wallet_worker.core.facts import OutboxMessage
+from wallet_worker.core.changes import OutboxMessage
 from wallet_worker.failpoints import Failpoint, failpoint
 from wallet_worker.store import outbox
 from wallet_worker.store.database import Database

@@ -19,9 +19,9 @@ from tests.rules.core.world import (
 )
 from wallet_schemas.names import PAYMENT_REQUESTS
 from wallet_schemas.values import OrderStatus, OrderType
+from wallet_worker.core.changes import Decision
 from wallet_worker.core.context import INQUIRY_AGES, Policy
 from wallet_worker.core.endings import Ending
-from wallet_worker.core.facts import Decision
 
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.rules.core import world as worlds
 from tests.rules.core.world import (
     World,
     capture,
@@ -20,15 +19,14 @@ from tests.rules.core.world import (
     withdraw,
 )
 from wallet_schemas.values import AccountStatus, OrderStatus
-from wallet_worker.core.facts import StoredCommand
+from wallet_worker.core.changes import StoredCommand
 from wallet_worker.core.inbound import InboundMessage
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
+def world() -> World:
     """Give a wallet with alice and bob, each with money, in which each message is a part of its own."""
-    monkeypatch.setattr(worlds, "PART_MAX", 1)
-    world = World()
+    world = World(flush_every=1)
     for user_id in ("alice", "bob"):
         world.with_account(user_id=user_id, balance_minor=100_00)
     return world
@@ -97,11 +95,9 @@ def test_what_stands_on_an_account_that_is_opened_waits_with_it(world: World) ->
 
 
 @pytest.mark.parametrize("part_max", [1, 2, 3, 100])
-def test_an_order_is_moved_on_by_later_parts_wherever_these_begin(
-    world: World, monkeypatch: pytest.MonkeyPatch, part_max: int
-) -> None:
+def test_an_order_is_moved_on_by_later_parts_wherever_these_begin(world: World, part_max: int) -> None:
     """By one that waits too: it stands on a payee who is opened in the same batch."""
-    monkeypatch.setattr(worlds, "PART_MAX", part_max)
+    world.flush_every = part_max
     arrived = [
         hold(**of("alice", "H-1")),
         open_account(user_id="carol", serial_no="O-1"),

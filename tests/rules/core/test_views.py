@@ -23,7 +23,7 @@ from tests.rules.core.world import (
     withdraw,
 )
 from wallet_schemas.names import PAYMENT_REQUESTS, WALLET_EVENTS
-from wallet_worker.core.facts import Decision
+from wallet_worker.core.changes import Decision
 
 SAID_AT = "2026-01-02T03:04:05.000006Z"
 SAID_IN_AN_HOUR = "2026-01-02T04:04:05.000006Z"

@@ -1,13 +1,13 @@
 """The wallet without servers: messages as they arrive, and a state in memory that decisions change.
 
-`World` loads and saves what `wallet_worker.store.facts` does, and no more, so that a decision which needs
+`World` loads and saves what `wallet_worker.store.load` and `save` do, and no more, so that a decision which needs
 a fact that is not loaded fails here too. It asserts what the database guards.
 """
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -23,10 +23,11 @@ from wallet_schemas.names import PAYMENT_REQUESTS, WALLET_EVENTS
 from wallet_schemas.signature import sign
 from wallet_schemas.values import AccountStatus, Direction, OrderStatus, OrderType
 from wallet_worker.core.accounts import Account, AccountKey, SystemKey, SystemName, opened
-from wallet_worker.core.context import DecisionContext, Policy
-from wallet_worker.core.decide import decide
-from wallet_worker.core.endings import Ending
-from wallet_worker.core.facts import Changes, Decision, Facts, OutboxMessage, StoredCommand, StoredResult
+from wallet_worker.core.batch import decide_all
+from wallet_worker.core.changes import Changes, Decision, OutboxMessage, StoredCommand, StoredResult
+from wallet_worker.core.context import Policy
+from wallet_worker.core.endings import DISPOSITIONS, Disposition
+from wallet_worker.core.facts import Facts
 from wallet_worker.core.ids import ENTROPY_BYTES, FreshIds
 from wallet_worker.core.inbound import InboundMessage, InvalidMessage, Message, Source, read
 from wallet_worker.core.ledger import Entry
@@ -36,9 +37,6 @@ from wallet_worker.core.orders import OPEN, ORDER_SPECS, UNSUCCESSFUL, Order
 NOW = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 SIGNED_AT_UNIX = 1_767_323_045
-
-PART_MAX = 3
-"""Of a batch, written while the next part is decided: so few that small batches have parts."""
 
 
 def changed(good: JsonObject, changes: Mapping[str, Any]) -> bytes:
@@ -178,6 +176,8 @@ class World:
     parked: list[tuple[InboundMessage, datetime]] = field(default_factory=list)
     written: list[Changes] = field(default_factory=list, compare=False)
     drawn: int = 0
+    flush_every: int = field(default=3, compare=False)
+    """Messages in a part: so few that small batches have parts."""
 
     def __post_init__(self) -> None:
         """Give every system account a lane in every currency."""
@@ -187,26 +187,37 @@ class World:
 
     def tell(self, *arrived: InboundMessage) -> list[Decision]:
         """Decide what has arrived as one batch, and return the decisions."""
-        messages = [read(one, KEYS) for one in arrived]
-        facts = self._load([one for one in messages if not isinstance(one, InvalidMessage)])
+        messages = [read(message, KEYS) for message in arrived]
+        entropy, account_ids = self._draw(messages)
+        parts = decide_all(
+            list(zip(arrived, messages, strict=True)),
+            self._load(messages),
+            self.rules,
+            self.now,
+            entropy=entropy,
+            account_ids=account_ids,
+            flush_every=self.flush_every,
+            yield_every=1,
+        )
         decisions: list[Decision] = []
-        for one, message in zip(arrived, messages, strict=True):
-            if decisions and len(decisions) % PART_MAX == 0:
-                self._save(facts.take_flushable())
-            decision = decide(message, facts, DecisionContext(self.rules, one, self._draw(message), self.now))
-            facts.apply(decision)
-            decisions.append(decision)
-            match decision.ending:
-                case Ending.PARKED:
-                    assert decision.due_at is not None
-                    self.parked.append((one._replace(attempts=one.attempts + 1), decision.due_at))
-                case Ending.CONFLICT | Ending.REJECTED:
-                    self.dead.append((one.body, decision.code))
-                case _:
-                    pass
-        self._save(facts.take_remaining())
+        for part in parts:
+            if part is not None:
+                for message, decision in zip(arrived[part.start :], part.decisions, strict=False):
+                    self._conclude(message, decision)
+                decisions += part.decisions
+                self._save(part.changes)
         self.check()
         return decisions
+
+    def _conclude(self, message: InboundMessage, decision: Decision) -> None:
+        match DISPOSITIONS[decision.ending]:
+            case Disposition.RETRY_LATER:
+                assert decision.due_at is not None
+                self.parked.append((message._replace(attempts=message.attempts + 1), decision.due_at))
+            case Disposition.DEAD_LETTER:
+                self.dead.append((message.body, decision.code))
+            case Disposition.ACKNOWLEDGE:
+                pass
 
     def tell_one(self, arrived: InboundMessage) -> Decision:
         """Decide one message by itself."""
@@ -227,7 +238,7 @@ class World:
         ticks = [tick(serial_no) for due_at, serial_no in due if due_at <= until]
         return [decision for batch in (parked, ticks) if batch for decision in tell(*batch)]
 
-    def _load(self, messages: Sequence[Message]) -> Facts:
+    def _load(self, messages: Sequence[Message | InvalidMessage]) -> Facts:
         wanted = lookups_for(messages)
         facts = Facts()
         facts.commands = {
@@ -310,11 +321,17 @@ class World:
             (one, self.now if _number(one) in changes.orders_new else due_at) for one, due_at in self.parked
         ]
 
-    def _draw(self, message: Message | InvalidMessage) -> FreshIds:
-        self.drawn += 1
-        entropy = hashlib.sha384(self.drawn.to_bytes(8, "big")).digest()
-        assert len(entropy) == ENTROPY_BYTES
-        return FreshIds(entropy, 1_000 + self.drawn if isinstance(message, OpenAccount) else 0)
+    def _draw(self, messages: Sequence[Message | InvalidMessage]) -> tuple[bytes, Iterator[int]]:
+        numbers = range(self.drawn + 1, self.drawn + 1 + len(messages))
+        self.drawn += len(messages)
+        entropy = b"".join(hashlib.sha384(number.to_bytes(8, "big")).digest() for number in numbers)
+        assert len(entropy) == ENTROPY_BYTES * len(messages)
+        opening = [
+            1_000 + number
+            for number, message in zip(numbers, messages, strict=True)
+            if isinstance(message, OpenAccount)
+        ]
+        return entropy, iter(opening)
 
     def newest(self, key: AccountKey) -> Account | None:
         """Return the newest account of a key."""

@@ -14,10 +14,11 @@ from wallet_worker.core.decide import decide
 from wallet_worker.core.endings import Ending
 from wallet_worker.core.ids import ENTROPY_BYTES, FreshIds
 from wallet_worker.core.inbound import InboundMessage, InvalidMessage, Message, Source, read
+from wallet_worker.core.lookups import lookups_for
 from wallet_worker.dead_letters.model.predictions import PredictedOutcome, Prediction
 from wallet_worker.dead_letters.replay.payment_requests import invalid_requests
 from wallet_worker.dead_letters.replay.properties import is_too_large
-from wallet_worker.store import facts
+from wallet_worker.store import load
 
 _DRAW: Final = FreshIds(bytes(ENTROPY_BYTES))
 """Nothing of what is decided here is kept, so nothing has to be fresh."""
@@ -141,7 +142,9 @@ async def predict(
             found.append(None)
             waiting.append((number, *said))
     if waiting:
-        now, known = await facts.load(connection, [message for _, _, message in waiting], rules, lock=False)
+        now, known = await load.facts(
+            connection, lookups_for([message for _, _, message in waiting]), rules, lock=False
+        )
         for number, incoming, message in waiting:
             try:
                 decision = decide(message, known, DecisionContext(rules, incoming, _DRAW, now))

@@ -1,0 +1,53 @@
+"""Everything that a batch reads, in a constant number of statements whatever its size.
+
+The lock order of the whole wallet is the order of the calls in `facts`: orders, users' accounts, system
+accounts; each kind sorted. Nothing else locks more than one of them.
+"""
+
+from datetime import datetime
+
+import asyncpg
+
+from wallet_worker.core.accounts import SystemKey, SystemName
+from wallet_worker.core.context import Policy
+from wallet_worker.core.facts import Facts
+from wallet_worker.core.lookups import Lookups
+from wallet_worker.store import accounts, commands, orders
+
+
+async def facts(
+    connection: asyncpg.Connection, lookups: Lookups, rules: Policy, *, lock: bool = True
+) -> tuple[datetime, Facts]:
+    """Return the database's time and all that was looked up, locked until the transaction ends.
+
+    Without `lock` no row is locked, and nothing that is decided over these facts may be saved. A prediction loads so,
+    under a role that need not be able to write.
+    """
+    facts = Facts()
+    now, facts.commands = await commands.known(connection, lookups.serial_nos)
+    if lookups.orders:
+        facts.orders = await orders.find(connection, sorted(lookups.orders), lock=lock)
+    ids = {order.account_id for order in facts.orders.values()}
+    if ids or lookups.keys:
+        facts.add_accounts(await accounts.find(connection, ids, lookups.keys, lock=lock))
+    # Sums of other orders are read after the locks, so that no other transaction adds to them any more.
+    if lookups.refunded:
+        facts.refund_totals = await orders.refunded(connection, lookups.refunded)
+    if lookups.closing:
+        closing = [account.account_id for key in lookups.closing if (account := facts.account(key))]
+        facts.pending_orders = await orders.waiting(connection, closing)
+    if rules.limits.has_daily_limits:
+        facts.day_start = rules.limits.day_start(now)
+        if limited := rules.limits.with_daily_limit(facts.accounts.values()):
+            types = rules.limits.counted_types
+            facts.daily_totals = await orders.spent(connection, limited, types, facts.day_start)
+    if limited := rules.limits.with_balance_limit(facts.accounts.values()):
+        facts.pending_recharges = await orders.expected(connection, limited)
+    # An order of this very batch may be paid in it too, in the currency of its command. The wallet may not hold that
+    # currency: then there is no system account, and there will be no order.
+    currencies = lookups.currencies & rules.currencies
+    currencies |= {order.currency for number in lookups.paid if (order := facts.orders.get(number))}
+    clearing = {SystemKey(SystemName.CLEARING, currency) for currency in currencies}
+    for key, account in await accounts.find_lanes(connection, clearing, lock=lock):
+        facts.add_lane(key, account)
+    return now, facts
