@@ -1,6 +1,6 @@
 """What upstream services ask of the wallet, and the one outcome that each serial number has."""
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
@@ -36,6 +36,7 @@ from wallet_schemas.values import (
 )
 
 __all__ = [
+    "AnyCommand",
     "Capture",
     "CloseAccount",
     "Command",
@@ -351,6 +352,22 @@ class Release(Command):
     serial_no: SerialNo
     hold_serial_no: SerialNo = Field(description="The serial number of the hold.")
     metadata: OptionalIn[Metadata] = None
+
+
+AnyCommand: TypeAlias = (
+    OpenAccount
+    | FreezeAccount
+    | UnfreezeAccount
+    | CloseAccount
+    | Recharge
+    | Withdraw
+    | Transfer
+    | Refund
+    | Hold
+    | Capture
+    | Release
+)
+"""Every command that the wallet knows. What accepts, decides and sends commands takes them from here."""
 
 
 class OpenAccountResult(JsonObject):

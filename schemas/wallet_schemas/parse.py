@@ -4,25 +4,12 @@ import json
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, NoReturn
+from typing import Any, ClassVar, Final, NoReturn, get_args
 
 from pydantic import ValidationError
 
 from wallet_schemas.codes import Code
-from wallet_schemas.commands import (
-    Capture,
-    CloseAccount,
-    Fault,
-    FreezeAccount,
-    Hold,
-    OpenAccount,
-    Recharge,
-    Refund,
-    Release,
-    Transfer,
-    UnfreezeAccount,
-    Withdraw,
-)
+from wallet_schemas.commands import AnyCommand, Fault
 from wallet_schemas.faults import FAULTS_MAX, UNKNOWN_FIELD, echo, fault, faults_of, joined
 from wallet_schemas.message import Message
 from wallet_schemas.names import BODY_BYTES_MAX
@@ -67,19 +54,7 @@ def _types(*messages: type[Message]) -> Mapping[str, type[Message]]:
     return MappingProxyType({message.TYPE: message for message in messages})
 
 
-COMMANDS: Final = _types(
-    OpenAccount,
-    FreezeAccount,
-    UnfreezeAccount,
-    CloseAccount,
-    Recharge,
-    Withdraw,
-    Transfer,
-    Refund,
-    Hold,
-    Capture,
-    Release,
-)
+COMMANDS: Final = _types(*get_args(AnyCommand))
 RESULTS: Final = _types(PaymentResult)
 QUERIES: Final = _types(GetAccount, GetOrder, GetStatement, FindOrders, GetHistory)
 

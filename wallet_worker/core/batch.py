@@ -2,15 +2,21 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from wallet_schemas.commands import OpenAccount
+from wallet_schemas.commands import AnyCommand
+from wallet_schemas.message import MoneyFields
+from wallet_schemas.payments import PaymentResult
+from wallet_worker.core import commands, orders
+from wallet_worker.core.accounts import SystemKey
 from wallet_worker.core.changes import Changes, Decision
 from wallet_worker.core.context import DecisionContext, Policy
 from wallet_worker.core.decide import decide
 from wallet_worker.core.facts import Facts
 from wallet_worker.core.ids import ENTROPY_BYTES, FreshIds
-from wallet_worker.core.inbound import InboundMessage, InvalidMessage, Message
+from wallet_worker.core.inbound import DueOrder, InboundMessage, InvalidMessage, Message
+from wallet_worker.core.lookups import Lookups
+from wallet_worker.core.orders import OrderSpec
 
 
 class MessageFailedError(Exception):
@@ -29,9 +35,41 @@ class Part(NamedTuple):
     is_last: bool
 
 
+def lookups_for(messages: Sequence[Message | InvalidMessage]) -> Lookups:
+    """Return what has to be loaded before these messages can be decided."""
+    lookups = Lookups()
+    moving: list[tuple[AnyCommand, OrderSpec]] = []
+    for message in messages:
+        handler = commands.HANDLERS.get(type(message))  # type: ignore[arg-type]  # of any other type there is none
+        if handler is not None:
+            handler.lookups(lookups, message)
+            if handler.order_type is not None:
+                spec = orders.ORDER_SPECS[handler.order_type]
+                if spec.system_names:
+                    moving.append((cast("AnyCommand", message), spec))
+        elif isinstance(message, PaymentResult):
+            lookups.paid.add(message.payment_order_no)
+        elif isinstance(message, DueOrder):
+            lookups.orders.add(message.serial_no)
+    lookups.orders |= lookups.paid
+    # An order of this very batch may be paid in it too; an order that no gateway pays moves its money at once.
+    lookups.system_accounts |= {
+        SystemKey(name, message.currency)
+        for message, spec in moving
+        if isinstance(message, MoneyFields) and (spec.payment is None or message.serial_no in lookups.paid)
+        for name in spec.system_names
+    }
+    return lookups
+
+
 def account_ids_wanted(messages: Sequence[Message | InvalidMessage]) -> int:
     """Return how many fresh account ids these messages need."""
-    return sum(isinstance(message, OpenAccount) for message in messages)
+    return sum(_needs_account_id(message) for message in messages)
+
+
+def _needs_account_id(message: Message | InvalidMessage) -> bool:
+    handler = commands.HANDLERS.get(type(message))  # type: ignore[arg-type]  # of any other type there is none
+    return handler is not None and handler.needs_account_id
 
 
 def decide_all(
@@ -61,7 +99,7 @@ def decide_all(
             yield None
         draw = FreshIds(
             entropy[position * ENTROPY_BYTES : (position + 1) * ENTROPY_BYTES],
-            next(account_ids) if isinstance(message, OpenAccount) else 0,
+            next(account_ids) if _needs_account_id(message) else 0,
         )
         try:
             decision = decide(message, facts, DecisionContext(rules, incoming, draw, now))

@@ -1,51 +1,48 @@
-"""One message, the facts, and a time: what the wallet does. No more is looked at, and nothing is done here.
+"""One message, the facts, and a time: what the wallet does. Nothing else is read, and nothing is done here.
 
-What each command does is in `asking`, what a result does in `results`, what the time does in `passing`; here is
-what all commands have in common: a serial number has one outcome, for ever.
+What each command does is in `commands`, what a payment result does in `payment_results`, what the time does in
+`deadlines`. Here is what all commands have in common: a serial number has one outcome, for ever.
 """
 
 import json
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any, get_args
+from typing import cast
 
 from wallet_schemas.codes import Code
-from wallet_schemas.commands import (
-    Capture,
-    CloseAccount,
-    FreezeAccount,
-    Hold,
-    NoResult,
-    OpenAccount,
-    Outcome,
-    Recharge,
-    Refund,
-    Release,
-    Transfer,
-    UnfreezeAccount,
-    Withdraw,
-)
+from wallet_schemas.commands import AnyCommand, NoResult, Outcome, Result
 from wallet_schemas.events import CommandRefused, Refusal
 from wallet_schemas.fingerprint import canonical, changed_fields, content, fingerprint
-from wallet_schemas.message import JsonObject
 from wallet_schemas.payments import PaymentResult
 from wallet_schemas.values import OutcomeStatus
 from wallet_worker.core import commands, deadlines, outbound, payment_results
 from wallet_worker.core.changes import Decision, OutboxMessage, StoredCommand
-from wallet_worker.core.commands import Accepted, Refused
+from wallet_worker.core.commands import Handler
+from wallet_worker.core.commands.acceptance import Accepted
+from wallet_worker.core.commands.checks import Refused
 from wallet_worker.core.context import DecisionContext
 from wallet_worker.core.endings import Ending
 from wallet_worker.core.facts import Facts
-from wallet_worker.core.inbound import AnyCommand, DueOrder, InvalidMessage, Message, Source
+from wallet_worker.core.inbound import DueOrder, InvalidMessage, Message, Source
 
 
 def decide(message: Message | InvalidMessage, facts: Facts, context: DecisionContext) -> Decision:
     """Return what the message does. The same arguments always give the same decision; nothing is changed."""
-    # By type and not by `match`, which would ask each of a dozen classes in turn, for every message.
-    return _DECIDERS.get(type(message), _command)(message, facts, context)
+    # By type and not by `match`, which would compare a dozen classes in turn for every message.
+    handler = commands.HANDLERS.get(type(message))  # type: ignore[arg-type]  # of any other type there is none
+    if handler is not None:
+        return _command(cast("AnyCommand", message), handler, facts, context)
+    match message:
+        case PaymentResult():
+            return payment_results.apply_result(message, facts, context)
+        case DueOrder():
+            return deadlines.on_due(message, facts, context)
+        case InvalidMessage():
+            return _invalid(message, context)
+        case _:
+            msg = f"no handler for {type(message)}"
+            raise AssertionError(msg)
 
 
-def _unreadable(message: InvalidMessage, _facts: Facts, context: DecisionContext) -> Decision:
+def _invalid(message: InvalidMessage, context: DecisionContext) -> Decision:
     replies: tuple[OutboxMessage, ...] = ()
     match context.incoming.source:
         case Source.COMMANDS if message.serial_no is not None:
@@ -63,21 +60,21 @@ def _unreadable(message: InvalidMessage, _facts: Facts, context: DecisionContext
         case Source.RESULTS if message.payment_order_no is not None:
             replies = payment_results.refused(message.payment_order_no, message.code, context)
         case _:
-            pass  # nobody can be told what it is about
+            pass  # what it is about cannot be read, so there is no address for a reply
     return Decision(Ending.REJECTED, message.code, message.detail, outgoing=replies)
 
 
-def _command(message: AnyCommand, facts: Facts, context: DecisionContext) -> Decision:
-    said = content(message)
-    text = canonical(said)
+def _command(message: AnyCommand, handler: Handler, facts: Facts, context: DecisionContext) -> Decision:
+    fields = content(message)
+    text = canonical(fields)
     mark = fingerprint(text)
-    known = facts.commands.get(message.serial_no)
-    if known is None:
-        made = _COMMANDS[type(message)](message, facts, context)
-        return _conclude(message, made, text.decode(), mark, context)
-    if known.fingerprint == mark:
-        return Decision(Ending.REPEATED, known.code, outgoing=_reply(known, context, duplicate=True))
-    different = changed_fields(said, json.loads(known.content))
+    stored = facts.commands.get(message.serial_no)
+    if stored is None:
+        handled = handler.handle(message, facts, context)
+        return _conclude(message, handled, text.decode(), mark, context)
+    if stored.fingerprint == mark:
+        return Decision(Ending.REPEATED, stored.code, outgoing=_repeat(stored, context))
+    different = changed_fields(fields, json.loads(stored.content))
     return Decision(
         Ending.CONFLICT,
         Code.SERIAL_CONFLICT,
@@ -97,53 +94,57 @@ def _command(message: AnyCommand, facts: Facts, context: DecisionContext) -> Dec
 
 
 def _conclude(
-    message: AnyCommand, made: Accepted | Refused, said: str, mark: bytes, context: DecisionContext
+    message: AnyCommand, handled: Accepted | Refused, text: str, mark: bytes, context: DecisionContext
 ) -> Decision:
-    """Return the decision that stores the outcome, tells the world, and answers whoever asked."""
-    if isinstance(made, Refused):
-        told = Refusal(command_type=message.type, code=made.code, message=made.message)
-        command = _to_stored(message, OutcomeStatus.REFUSED, made.code, NoResult(), said, mark, context)
-        return Decision(
-            Ending.REFUSED,
-            made.code,
-            made.message,
-            command=command,
-            outgoing=(
-                outbound.event_message(CommandRefused, message.serial_no, told, context),
-                *_reply(command, context, duplicate=False),
-            ),
-        )
-    command = _to_stored(message, OutcomeStatus.APPLIED, Code.OK, made.result, said, mark, context)
-    return Decision(
-        Ending.APPLIED,
-        command=command,
-        opened=made.opened,
-        orders=made.orders,
-        changed=made.changed,
-        postings=made.postings,
-        outgoing=made.outgoing + _reply(command, context, duplicate=False),
+    """Return the decision that stores the outcome, publishes the events and replies."""
+    status, code, result = (
+        (OutcomeStatus.REFUSED, handled.code, NoResult())
+        if isinstance(handled, Refused)
+        else (OutcomeStatus.APPLIED, Code.OK, handled.result)
     )
-
-
-def _to_stored(
-    message: AnyCommand,
-    status: OutcomeStatus,
-    code: Code,
-    result: JsonObject,
-    said: str,
-    mark: bytes,
-    context: DecisionContext,
-) -> StoredCommand:
-    return StoredCommand(
+    stored = StoredCommand(
         serial_no=message.serial_no,
         command_type=message.type,
         fingerprint=mark,
-        content=said,
+        content=text,
         status=status,
         code=code,
         result=result.__pydantic_serializer__.to_json(result).decode(),
         created_at=context.now,
     )
+    reply = _reply(stored, result, context)
+    if isinstance(handled, Refused):
+        refusal = Refusal(command_type=message.type, code=handled.code, message=handled.message)
+        event = outbound.event_message(CommandRefused, message.serial_no, refusal, context)
+        return Decision(
+            Ending.REFUSED, handled.code, handled.message, command=stored, outgoing=(event, *reply)
+        )
+    return Decision(
+        Ending.APPLIED,
+        command=stored,
+        opened=handled.opened,
+        orders=handled.orders,
+        changed=handled.changed,
+        postings=handled.postings,
+        outgoing=handled.outgoing + reply,
+    )
+
+
+def _reply(stored: StoredCommand, result: Result, context: DecisionContext) -> tuple[OutboxMessage, ...]:
+    """Return the reply with a fresh outcome, built from the result itself."""
+    if context.incoming.reply_to is None:
+        return ()
+    fresh = Outcome(
+        serial_no=stored.serial_no, status=stored.status, code=stored.code, duplicate=False, result=result
+    )
+    return outbound.reply(fresh, context)
+
+
+def _repeat(stored: StoredCommand, context: DecisionContext) -> tuple[OutboxMessage, ...]:
+    """Return the reply with the stored outcome."""
+    if context.incoming.reply_to is None:
+        return ()
+    return outbound.reply(outcome(stored, duplicate=True), context)
 
 
 def outcome(command: StoredCommand, *, duplicate: bool) -> Outcome:
@@ -157,34 +158,3 @@ def outcome(command: StoredCommand, *, duplicate: bool) -> Outcome:
             "result": json.loads(command.result),
         }
     )
-
-
-def _reply(command: StoredCommand, context: DecisionContext, *, duplicate: bool) -> tuple[OutboxMessage, ...]:
-    if context.incoming.reply_to is None:
-        return ()
-    return outbound.reply(outcome(command, duplicate=duplicate), context)
-
-
-_COMMANDS: Mapping[type, Callable[[Any, Facts, DecisionContext], Accepted | Refused]] = MappingProxyType(
-    {
-        OpenAccount: commands.open_account,
-        FreezeAccount: commands.change_status,
-        UnfreezeAccount: commands.change_status,
-        CloseAccount: commands.change_status,
-        Recharge: commands.recharge,
-        Withdraw: commands.withdraw,
-        Transfer: commands.transfer,
-        Refund: commands.refund,
-        Hold: commands.hold,
-        Capture: commands.capture,
-        Release: commands.release,
-    }
-)
-if set(_COMMANDS) != set(get_args(AnyCommand)):
-    msg = f"nobody decides {set(get_args(AnyCommand)) ^ set(_COMMANDS)}"
-    raise AssertionError(msg)
-
-_DECIDERS: Mapping[type, Callable[[Any, Facts, DecisionContext], Decision]] = MappingProxyType(
-    {PaymentResult: payment_results.apply_result, InvalidMessage: _unreadable, DueOrder: deadlines.on_due}
-)
-"""Who decides what is no command."""

@@ -100,9 +100,9 @@ class Facts:
         for account in decision.changed:
             self._put_account(account)
         for posting in decision.postings:
-            self._put_account(posting.debited)
-            self._put_account(posting.credited)
-            changes.entries += (posting.debit, posting.credit)
+            for account in posting.accounts:
+                self._put_account(account)
+            changes.entries += posting.entries
         if decision.receipt is not None:
             changes.receipts.append(decision.receipt)
         self.enqueue(*decision.outgoing)

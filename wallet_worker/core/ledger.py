@@ -5,6 +5,7 @@ what the wallet owes the user; the clearing account's is what the gateway owes t
 So all entries of a currency sum to zero, and so do all balances.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -35,45 +36,54 @@ class Entry(NamedTuple):
     created_at: datetime
 
 
+class Movement(NamedTuple):
+    """What is to change on one account: above zero a credit, below zero a debit, in minor units."""
+
+    account: Account
+    minor: int
+
+
 class Posting(NamedTuple):
-    """One movement: the two entries, which sum to zero, and both accounts as they are afterwards."""
+    """What an order moved: the entries, which sum to zero, and the account of each as it is afterwards."""
 
-    debit: Entry
-    credit: Entry
-    debited: Account
-    credited: Account
+    entries: tuple[Entry, ...]
+    accounts: tuple[Account, ...]
 
 
-def post(*, debit: Account, credit: Account, amount_minor: int, order_id: UUID, at: datetime) -> Posting:
-    """Return the movement of `amount_minor` from one account to another of the same currency.
+def post(movements: Sequence[Movement], *, order_id: UUID, at: datetime) -> Posting:
+    """Return the posting of movements on different accounts of one currency, which sum to zero.
 
-    Whether the debited account may pay is decided before; here only arithmetic is refused:
-    raises BalanceOverflowError when a balance would leave 64 bits.
+    Whether a debited account may pay is decided before. Raises BalanceOverflowError when a balance would leave 64
+    bits.
     """
-    if debit.currency != credit.currency or debit.account_id == credit.account_id or amount_minor <= 0:
-        msg = f"no posting of {amount_minor} from account {debit.account_id} to {credit.account_id}"
+    if (
+        sum(minor for _, minor in movements) != 0
+        or not all(minor for _, minor in movements)
+        or len({account.currency for account, _ in movements}) != 1
+        or len({account.account_id for account, _ in movements}) != len(movements)
+    ):
+        moved = ", ".join(f"{minor} on account {account.account_id}" for account, minor in movements)
+        msg = f"this is not a posting: {moved or 'nothing moves'}"
         raise ValueError(msg)
-    debited_minor = debit.balance_minor - amount_minor
-    credited_minor = credit.balance_minor + amount_minor
-    if credited_minor > BALANCE_MAX_MINOR or debited_minor < -BALANCE_MAX_MINOR:
-        raise BalanceOverflowError
-    debited = debit.moved_to(debited_minor, at)
-    credited = credit.moved_to(credited_minor, at)
-    return Posting(
-        debit=_line(Direction.DEBIT, debit, debited, amount_minor, order_id),
-        credit=_line(Direction.CREDIT, credit, credited, amount_minor, order_id),
-        debited=debited,
-        credited=credited,
-    )
+    entries: list[Entry] = []
+    accounts: list[Account] = []
+    for account, minor in movements:
+        balance_minor = account.balance_minor + minor
+        if abs(balance_minor) > BALANCE_MAX_MINOR:
+            raise BalanceOverflowError
+        moved_to = account.moved_to(balance_minor, at)
+        entries.append(_entry(account, moved_to, minor, order_id))
+        accounts.append(moved_to)
+    return Posting(tuple(entries), tuple(accounts))
 
 
-def _line(direction: Direction, before: Account, after: Account, amount_minor: int, order_id: UUID) -> Entry:
+def _entry(before: Account, after: Account, minor: int, order_id: UUID) -> Entry:
     return Entry(
         account_id=after.account_id,
         line_no=after.line_no,
         order_id=order_id,
-        direction=direction,
-        amount_minor=amount_minor,
+        direction=Direction.CREDIT if minor > 0 else Direction.DEBIT,
+        amount_minor=abs(minor),
         balance_before_minor=before.balance_minor,
         balance_after_minor=after.balance_minor,
         created_at=after.updated_at,
@@ -93,3 +103,12 @@ def view(entry: Entry, account: Account, order_type: OrderType) -> EntryView:
         balance_after=to_text(entry.balance_after_minor, account.currency),
         created_at=entry.created_at,
     )
+
+
+def views(posting: Posting, order_type: OrderType) -> list[EntryView]:
+    """Return the lines of users' statements that a posting made, in its order."""
+    return [
+        view(entry, account, order_type)
+        for entry, account in zip(posting.entries, posting.accounts, strict=True)
+        if account.account_no
+    ]

@@ -13,18 +13,19 @@ moves a row only from the status that was read here.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
 from wallet_schemas.codes import Code
 from wallet_schemas.events import EntryView, OrderWithEntries
 from wallet_schemas.money import to_text
 from wallet_schemas.values import OrderStatus, OrderType, PaymentKind, PaymentStatus, ProcessingStatus
-from wallet_worker.core.accounts import Account
+from wallet_worker.core.accounts import Account, SystemName
+from wallet_worker.core.ledger import Movement
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,27 @@ class Transition:
         return ProcessingStatus.DUPLICATE
 
 
+class Party(StrEnum):
+    """An account that an order names, by its column."""
+
+    ACCOUNT = "account_id"
+    COUNTERPARTY = "counter_account_id"
+
+
+Holder: TypeAlias = Party | SystemName
+"""Whose account a leg changes."""
+
+
+class Leg(NamedTuple):
+    """An entry of every order of a type that succeeded: on whose account, and how often the order's amount.
+
+    Above zero is a credit, below zero a debit. All legs of a type sum to zero.
+    """
+
+    holder: Holder
+    times: int
+
+
 Table: TypeAlias = Mapping[tuple[OrderStatus, Signal], Transition]
 
 _PENDING, _SUCCEEDED, _FAILED, _EXPIRED, _ACTIVE, _CAPTURED, _RELEASED = (
@@ -214,35 +236,65 @@ IMMEDIATE: Table = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class OrderSpec:
-    """What the wallet knows of a type of order: all that differs between types, less the deciding itself.
+    """A type of order: everything that differs between types, except deciding the command.
 
-    `begins` is its first status, and `table` what may happen to it after that: empty where it has ended with its
-    command. `payment` is what the gateway is asked for, if it is asked.
+    `initial_status` is its first status, and `table` what may happen to it after that: empty where the order has ended
+    with its command. `payment` is what the gateway is asked for, if it is asked. `legs` are the entries of an order
+    that succeeded, that of its own account first: decided, stored, audited and reconciled by. `parent_is_hold`: the
+    order that it is about is a hold.
     """
 
     initial_status: OrderStatus
     table: Table
     payment: PaymentKind | None = None
+    legs: tuple[Leg, ...] = ()
+    parent_is_hold: bool = False
+    system_names: frozenset[SystemName] = field(init=False)
+    """The system accounts among its legs."""
+
+    def __post_init__(self) -> None:
+        """Derive what is asked for every message."""
+        names = frozenset(leg.holder for leg in self.legs if isinstance(leg.holder, SystemName))
+        object.__setattr__(self, "system_names", names)
 
     @property
     def statuses(self) -> frozenset[OrderStatus]:
         """Every status that such an order can have."""
         return frozenset({self.initial_status} | {status for status, _ in self.table})
 
-    def transition(self, status: OrderStatus, happening: Signal) -> Transition | None:
-        """Return what happens to such an order, or nothing if that cannot happen to its type."""
-        return self.table.get((status, happening))
+    @property
+    def reserves(self) -> bool:
+        """Whether such an order reserves money in its first status, until it ends."""
+        return any(step.effect is Effect.RELEASE_RESERVE for step in self.table.values())
 
+    @property
+    def is_drawn_down(self) -> bool:
+        """Whether such an order reserves what remains of it, and not its amount."""
+        return any(isinstance(signal, HoldAction) for _, signal in self.table)
+
+    @property
+    def is_paid_out(self) -> bool:
+        """Whether the gateway takes its money away from the account."""
+        return self.payment is not None and Leg(Party.ACCOUNT, -1) in self.legs
+
+    def transition(self, status: OrderStatus, signal: Signal) -> Transition | None:
+        """Return what happens to such an order; None if that cannot happen to its type."""
+        return self.table.get((status, signal))
+
+
+_FROM_GATEWAY = (Leg(Party.ACCOUNT, 1), Leg(SystemName.CLEARING, -1))
+_TO_GATEWAY = (Leg(Party.ACCOUNT, -1), Leg(SystemName.CLEARING, 1))
+_TO_COUNTERPARTY = (Leg(Party.ACCOUNT, -1), Leg(Party.COUNTERPARTY, 1))
 
 ORDER_SPECS: Mapping[OrderType, OrderSpec] = MappingProxyType(
     {
-        OrderType.RECHARGE: OrderSpec(_PENDING, RECHARGE, PaymentKind.CHARGE),
-        OrderType.WITHDRAW: OrderSpec(_PENDING, PAYOUT, PaymentKind.PAYOUT),
-        OrderType.REFUND: OrderSpec(_PENDING, PAYOUT, PaymentKind.REFUND),
-        OrderType.TRANSFER: OrderSpec(_SUCCEEDED, IMMEDIATE),
+        OrderType.RECHARGE: OrderSpec(_PENDING, RECHARGE, PaymentKind.CHARGE, _FROM_GATEWAY),
+        OrderType.WITHDRAW: OrderSpec(_PENDING, PAYOUT, PaymentKind.PAYOUT, _TO_GATEWAY),
+        OrderType.REFUND: OrderSpec(_PENDING, PAYOUT, PaymentKind.REFUND, _TO_GATEWAY),
+        OrderType.TRANSFER: OrderSpec(_SUCCEEDED, IMMEDIATE, legs=_TO_COUNTERPARTY),
         OrderType.HOLD: OrderSpec(_ACTIVE, HOLD),
-        OrderType.CAPTURE: OrderSpec(_SUCCEEDED, IMMEDIATE),
-        OrderType.RELEASE: OrderSpec(_SUCCEEDED, IMMEDIATE),
+        OrderType.CAPTURE: OrderSpec(_SUCCEEDED, IMMEDIATE, legs=_TO_COUNTERPARTY, parent_is_hold=True),
+        OrderType.RELEASE: OrderSpec(_SUCCEEDED, IMMEDIATE, parent_is_hold=True),
     }
 )
 
@@ -253,24 +305,38 @@ UNSUCCESSFUL = frozenset({_FAILED, _EXPIRED, _RELEASED})
 """The statuses in which an order has come to nothing."""
 
 
+def check_legs(order_type: OrderType, spec: OrderSpec) -> None:
+    """Raise AssertionError unless the legs of a type sum to zero and begin with the order's own account."""
+    holders = [leg.holder for leg in spec.legs]
+    if (
+        sum(leg.times for leg in spec.legs) != 0
+        or len(holders) != len(set(holders))
+        or (holders and holders[0] is not Party.ACCOUNT)
+    ):
+        msg = f"the legs of a {order_type} are not a posting: {spec.legs}"
+        raise AssertionError(msg)
+
+
 def _check_total() -> None:
     if set(ORDER_SPECS) != set(OrderType):
-        msg = f"nothing is known of {set(OrderType) - set(ORDER_SPECS)}"
+        msg = f"no row for {set(OrderType) - set(ORDER_SPECS)}"
         raise AssertionError(msg)
-    for name, table, happenings in (
+    for order_type, spec in ORDER_SPECS.items():
+        check_legs(order_type, spec)
+    for name, table, signals in (
         ("recharge", RECHARGE, {*PaymentStatus, *Timer}),
         ("payout", PAYOUT, {*PaymentStatus, *Timer}),
         ("hold", HOLD, {*HoldAction, Timer.EXPIRE}),
     ):
         statuses = {status for status, _ in table} | {step.to for step in table.values()}
-        wanted = {(status, happening) for status in statuses for happening in happenings}
+        wanted = {(status, signal) for status in statuses for signal in signals}
         if set(table) != wanted:
             msg = f"the {name} table is not total: {sorted(set(table) ^ wanted)}"
             raise AssertionError(msg)
-        for (status, happening), step in table.items():
-            part = happening is HoldAction.CAPTURE and status in OPEN
+        for (status, signal), step in table.items():
+            part = signal is HoldAction.CAPTURE and status in OPEN
             if (step.effect in _CHANGES and not part) != (step.to is not status):
-                msg = f"{status} on {happening}: {step.effect} cannot end in {step.to}"
+                msg = f"{status} on {signal}: {step.effect} cannot end in {step.to}"
                 raise AssertionError(msg)
 
 
@@ -311,6 +377,12 @@ def draw_down(hold: Order, step: Transition, amount_minor: int, at: datetime) ->
     return replace(advance(hold, step, at), remaining_minor=remaining if step.to in OPEN else 0)
 
 
+def movements(order: Order, accounts: Mapping[Holder, Account]) -> list[Movement]:
+    """Return what the order moves, as the legs of its type say; `accounts` has an account for each leg."""
+    legs = ORDER_SPECS[order.order_type].legs
+    return [Movement(accounts[leg.holder], leg.times * order.amount_minor) for leg in legs]
+
+
 def view(
     order: Order, account: Account, entries: list[EntryView] | None = None, payee: Account | None = None
 ) -> OrderWithEntries:
@@ -318,7 +390,7 @@ def view(
 
     `account` is that of `order.account_id`; `payee` that of `counter_account_id`, if the order has one.
     """
-    about_hold = order.order_type in {OrderType.CAPTURE, OrderType.RELEASE}
+    about_hold = ORDER_SPECS[order.order_type].parent_is_hold
     return OrderWithEntries(
         order_id=str(order.order_id),
         serial_no=order.serial_no,
@@ -349,10 +421,10 @@ def diagram(kinds: Iterable[OrderType]) -> str:
     kind = ORDER_SPECS[names[0]]
     asked = " or ".join(f"order.{name}.v1" for name in names)
     lines = ["stateDiagram-v2", f"    [*] --> {kind.initial_status}: {asked}"]
-    for (status, happening), step in kind.table.items():
+    for (status, signal), step in kind.table.items():
         # What the time leaves as it is happens to nobody: an order that has ended is never due.
-        if step.effect is not Effect.NO_CHANGE or isinstance(happening, PaymentStatus):
-            lines.append(f"    {status} --> {step.to}: {happening} / {step.effect}")
+        if step.effect is not Effect.NO_CHANGE or isinstance(signal, PaymentStatus):
+            lines.append(f"    {status} --> {step.to}: {signal} / {step.effect}")
     return "\n".join(lines)
 
 

@@ -8,10 +8,11 @@ from datetime import datetime
 
 import asyncpg
 
-from wallet_worker.core.accounts import SystemKey, SystemName
+from wallet_worker.core.accounts import SystemKey
 from wallet_worker.core.context import Policy
 from wallet_worker.core.facts import Facts
 from wallet_worker.core.lookups import Lookups
+from wallet_worker.core.orders import ORDER_SPECS
 from wallet_worker.store import accounts, commands, orders
 
 
@@ -43,11 +44,14 @@ async def facts(
             facts.daily_totals = await orders.spent(connection, limited, types, facts.day_start)
     if limited := rules.limits.with_balance_limit(facts.accounts.values()):
         facts.pending_recharges = await orders.expected(connection, limited)
-    # An order of this very batch may be paid in it too, in the currency of its command. The wallet may not hold that
-    # currency: then there is no system account, and there will be no order.
-    currencies = lookups.currencies & rules.currencies
-    currencies |= {order.currency for number in lookups.paid if (order := facts.orders.get(number))}
-    clearing = {SystemKey(SystemName.CLEARING, currency) for currency in currencies}
-    for key, account in await accounts.find_lanes(connection, clearing, lock=lock):
+    # A command may name a currency that the wallet does not hold: then there is no system account, and no order.
+    system_accounts = {key for key in lookups.system_accounts if key.currency in rules.currencies}
+    system_accounts |= {
+        SystemKey(name, order.currency)
+        for number in lookups.paid
+        if (order := facts.orders.get(number))
+        for name in ORDER_SPECS[order.order_type].system_names
+    }
+    for key, account in await accounts.find_lanes(connection, system_accounts, lock=lock):
         facts.add_lane(key, account)
     return now, facts

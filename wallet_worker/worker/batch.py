@@ -30,13 +30,12 @@ import asyncpg
 import structlog
 
 from wallet_worker.broker.inbox import Envelope, Inbox, acknowledge
-from wallet_worker.core.batch import MessageFailedError, Part, account_ids_wanted, decide_all
+from wallet_worker.core.batch import MessageFailedError, Part, account_ids_wanted, decide_all, lookups_for
 from wallet_worker.core.changes import OutboxMessage
 from wallet_worker.core.context import Policy
 from wallet_worker.core.endings import DISPOSITIONS, Disposition
 from wallet_worker.core.ids import ENTROPY_BYTES
 from wallet_worker.core.inbound import InvalidMessage, Message, read, serial_no_of
-from wallet_worker.core.lookups import lookups_for
 from wallet_worker.failpoints import Failpoint, failpoint
 from wallet_worker.store import accounts, load, outbox, save
 from wallet_worker.store.database import Database

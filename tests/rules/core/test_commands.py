@@ -11,14 +11,20 @@ from tests.rules.contract.bodies import JsonObject
 from tests.rules.core.world import (
     NOW,
     World,
+    capture,
     command,
     events,
+    freeze,
+    hold,
     open_account,
     recharge,
+    release,
     replies,
     requests,
     result,
     told,
+    transfer,
+    withdraw,
 )
 from wallet_schemas.codes import Code
 from wallet_schemas.names import PAYMENT_REQUESTS, WALLET_EVENTS
@@ -580,3 +586,30 @@ def test_the_same_arguments_give_the_same_decision() -> None:
         recharge("upstream"), result("gateway")
     )
     assert isinstance(one.outgoing[0].message_id, UUID)
+
+
+def test_the_reply_with_a_fresh_outcome_is_the_stored_outcome_to_the_byte() -> None:
+    """The outcome is built from the result itself, and a repeat from what was stored of it."""
+    world = World()
+    for user_id in ("u-1", "u-2"):
+        world.with_account(user_id=user_id, balance_minor=100_000)
+    arrived = [
+        open_account("upstream", user_id="u-9"),
+        freeze("upstream", user_id="u-9"),
+        recharge("upstream"),
+        withdraw("upstream"),
+        transfer("upstream"),
+        hold("upstream"),
+        capture("upstream"),
+        release("upstream"),
+        recharge("upstream", serial_no="R-2", user_id="nobody"),
+    ]
+
+    fresh, repeated = world.tell(*arrived), world.tell(*arrived)
+
+    assert {one.ending for one in repeated} == {Ending.REPEATED}
+    for first, second in zip(fresh, repeated, strict=True):
+        (repeat,) = second.outgoing
+        body = first.outgoing[-1].body
+        assert body.replace(b'"duplicate":false', b'"duplicate":true') == repeat.body
+        assert body != repeat.body

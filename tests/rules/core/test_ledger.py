@@ -1,4 +1,4 @@
-"""A posting is two lines that sum to zero, or nothing."""
+"""A posting is lines that sum to zero, or nothing."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,7 @@ from tests.rules.core.mixtures import UNHURRIED
 from wallet_schemas.values import AccountStatus, Direction, OrderType
 from wallet_worker.core import ledger
 from wallet_worker.core.accounts import Account
-from wallet_worker.core.ledger import BALANCE_MAX_MINOR, BalanceOverflowError, post
+from wallet_worker.core.ledger import BALANCE_MAX_MINOR, BalanceOverflowError, Movement, post
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ORDER_ID = UUID(int=7)
@@ -22,6 +22,10 @@ TIMES = st.datetimes(timezones=st.just(UTC))
 
 def account(number: int, balance_minor: int = 0, line_no: int = 0, at: datetime = AT) -> Account:
     return Account(number, "TWD", balance_minor, line_no, at, account_no=f"{number:019d}", created_at=AT)
+
+
+def movements(debit: Account, credit: Account, amount_minor: int) -> list[Movement]:
+    return [Movement(debit, -amount_minor), Movement(credit, amount_minor)]
 
 
 @UNHURRIED
@@ -44,15 +48,12 @@ def test_a_posting_moves_the_amount_and_writes_both_sides(
     debit, credit = account(1, paying, lines[0], last[0]), account(2, paid, lines[1], last[1])
     if paying - amount_minor < -BALANCE_MAX_MINOR or paid + amount_minor > BALANCE_MAX_MINOR:
         with pytest.raises(BalanceOverflowError):
-            post(debit=debit, credit=credit, amount_minor=amount_minor, order_id=ORDER_ID, at=at)
+            post(movements(debit, credit, amount_minor), order_id=ORDER_ID, at=at)
         return
 
-    done = post(debit=debit, credit=credit, amount_minor=amount_minor, order_id=ORDER_ID, at=at)
+    done = post(movements(debit, credit, amount_minor), order_id=ORDER_ID, at=at)
 
-    for before, after, line, sign in (
-        (debit, done.debited, done.debit, -1),
-        (credit, done.credited, done.credit, 1),
-    ):
+    for before, after, line, sign in zip((debit, credit), done.accounts, done.entries, (-1, 1), strict=True):
         assert line.direction is (Direction.DEBIT if sign < 0 else Direction.CREDIT)
         assert line.amount_minor == amount_minor
         assert line.balance_before_minor == before.balance_minor
@@ -81,7 +82,7 @@ def test_a_balance_stays_in_64_bits(paying: int, paid: int, amount_minor: int, f
     debit, credit = account(1, paying), account(2, paid)
 
     try:
-        post(debit=debit, credit=credit, amount_minor=amount_minor, order_id=ORDER_ID, at=AT)
+        post(movements(debit, credit, amount_minor), order_id=ORDER_ID, at=AT)
     except BalanceOverflowError:
         assert not fits
     else:
@@ -89,41 +90,58 @@ def test_a_balance_stays_in_64_bits(paying: int, paid: int, amount_minor: int, f
 
 
 @pytest.mark.parametrize(
-    ("debit", "credit", "amount_minor"),
+    "wrong",
     [
-        (account(1), account(2), 0),
-        (account(1), account(2), -1),
-        (account(1), account(1), 1),
-        (account(1), replace(account(2), currency="USD"), 1),
+        [],
+        [Movement(account(1), 0), Movement(account(2), 0)],
+        [Movement(account(1), -1)],
+        [Movement(account(1), -1), Movement(account(2), 2)],
+        [Movement(account(1), -1), Movement(account(1), 1)],
+        [Movement(account(1), -1), Movement(replace(account(2), currency="USD"), 1)],
+        [Movement(account(1), -1), Movement(account(2), 1), Movement(account(3), 0)],
     ],
 )
-def test_what_is_no_movement_between_two_accounts_of_a_currency_is_our_bug(
-    debit: Account, credit: Account, amount_minor: int
-) -> None:
-    with pytest.raises(ValueError, match="no posting"):
-        post(debit=debit, credit=credit, amount_minor=amount_minor, order_id=ORDER_ID, at=AT)
+def test_what_does_not_sum_to_zero_over_accounts_of_a_currency_is_our_bug(wrong: list[Movement]) -> None:
+    with pytest.raises(ValueError, match="not a posting"):
+        post(wrong, order_id=ORDER_ID, at=AT)
+
+
+def test_a_posting_of_three_legs_moves_each_account_once() -> None:
+    before = [account(1, 10), account(2), account(3)]
+
+    done = post(
+        [Movement(one, minor) for one, minor in zip(before, (-10, 7, 3), strict=True)],
+        order_id=ORDER_ID,
+        at=AT,
+    )
+
+    assert [after.balance_minor for after in done.accounts] == [0, 7, 3]
+    assert [(line.direction, line.amount_minor) for line in done.entries] == [
+        (Direction.DEBIT, 10),
+        (Direction.CREDIT, 7),
+        (Direction.CREDIT, 3),
+    ]
 
 
 def test_a_clock_that_went_back_does_not_turn_a_statement_around() -> None:
     credit = account(2, at=AT)
 
     done = post(
-        debit=account(1, at=AT - timedelta(days=1)),
-        credit=credit,
-        amount_minor=1,
+        movements(account(1, at=AT - timedelta(days=1)), credit, 1),
         order_id=ORDER_ID,
         at=AT - timedelta(hours=1),
     )
 
-    assert done.credit.created_at == AT
-    assert done.debit.created_at == AT - timedelta(hours=1)
+    debited, credited = done.entries
+    assert credited.created_at == AT
+    assert debited.created_at == AT - timedelta(hours=1)
 
 
 def test_a_line_is_shown_with_the_digits_of_its_currency() -> None:
     debit, credit = account(1), account(2, balance_minor=5, line_no=3)
-    done = post(debit=debit, credit=credit, amount_minor=10_000, order_id=ORDER_ID, at=AT)
+    done = post(movements(debit, credit, 10_000), order_id=ORDER_ID, at=AT)
 
-    shown = ledger.view(done.credit, done.credited, OrderType.RECHARGE)
+    shown = ledger.view(done.entries[1], done.accounts[1], OrderType.RECHARGE)
 
     assert shown.model_dump(mode="json") == {
         "account_no": f"{2:019d}",

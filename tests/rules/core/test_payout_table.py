@@ -9,6 +9,7 @@ from tests.rules.core.world import LONG_AGO, NOW, World, events, replies, reques
 from wallet_schemas.codes import Code
 from wallet_schemas.values import AccountStatus, OrderStatus, OrderType, PaymentStatus
 from wallet_worker.core import orders
+from wallet_worker.core.batch import MessageFailedError
 from wallet_worker.core.endings import Ending
 from wallet_worker.core.orders import ORDER_SPECS, PAYOUT, Effect, Order, Timer, Transition
 
@@ -181,5 +182,5 @@ def test_an_order_that_is_due_though_nothing_can_come_of_it_is_a_bug_of_ours() -
     world, before = _world(OrderType.WITHDRAW, PENDING)
     world.orders["W-1"] = replace(before, expires_at=LONG_AGO)
 
-    with pytest.raises(AssertionError, match="cannot come to keep"):
+    with pytest.raises(MessageFailedError, match="cannot come to keep"):
         world.tell_one(tick("W-1"))

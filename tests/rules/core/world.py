@@ -23,7 +23,7 @@ from wallet_schemas.names import PAYMENT_REQUESTS, WALLET_EVENTS
 from wallet_schemas.signature import sign
 from wallet_schemas.values import AccountStatus, Direction, OrderStatus, OrderType
 from wallet_worker.core.accounts import Account, AccountKey, SystemKey, SystemName, opened
-from wallet_worker.core.batch import decide_all
+from wallet_worker.core.batch import decide_all, lookups_for
 from wallet_worker.core.changes import Changes, Decision, OutboxMessage, StoredCommand, StoredResult
 from wallet_worker.core.context import Policy
 from wallet_worker.core.endings import DISPOSITIONS, Disposition
@@ -31,7 +31,6 @@ from wallet_worker.core.facts import Facts
 from wallet_worker.core.ids import ENTROPY_BYTES, FreshIds
 from wallet_worker.core.inbound import InboundMessage, InvalidMessage, Message, Source, read
 from wallet_worker.core.ledger import Entry
-from wallet_worker.core.lookups import lookups_for
 from wallet_worker.core.orders import OPEN, ORDER_SPECS, UNSUCCESSFUL, Order
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
@@ -275,9 +274,13 @@ class World:
                 and order.order_type is OrderType.RECHARGE
                 and order.status is OrderStatus.PENDING
             )
-        currencies = wanted.currencies & self.rules.currencies
-        currencies |= {self.orders[number].currency for number in wanted.paid & self.orders.keys()}
-        for lane in self.lanes.keys() & {SystemKey(SystemName.CLEARING, one) for one in currencies}:
+        paid = [self.orders[number] for number in wanted.paid & self.orders.keys()]
+        system_accounts = {
+            SystemKey(name, order.currency)
+            for order in paid
+            for name in ORDER_SPECS[order.order_type].system_names
+        }
+        for lane in self.lanes.keys() & (system_accounts | wanted.system_accounts):
             facts.add_lane(lane, self.accounts[self.lanes[lane]])
         return facts
 

@@ -9,12 +9,12 @@ import asyncpg
 
 from wallet_schemas.names import PAYMENT_REQUESTS, SIGNATURE_HEADER
 from wallet_worker.broker.amqp.properties import unmarshal
+from wallet_worker.core.batch import lookups_for
 from wallet_worker.core.context import DecisionContext, Policy
 from wallet_worker.core.decide import decide
 from wallet_worker.core.endings import Ending
 from wallet_worker.core.ids import ENTROPY_BYTES, FreshIds
 from wallet_worker.core.inbound import InboundMessage, InvalidMessage, Message, Source, read
-from wallet_worker.core.lookups import lookups_for
 from wallet_worker.dead_letters.model.predictions import PredictedOutcome, Prediction
 from wallet_worker.dead_letters.replay.payment_requests import invalid_requests
 from wallet_worker.dead_letters.replay.properties import is_too_large

@@ -1,0 +1,111 @@
+"""What commands check before they change anything, and the refusals that they have in common.
+
+The checks stand in the order of the codes (`wallet_schemas.codes`): a command that is wrong in two ways gets the code
+that stands first. Where both parties have the same fault, the account that pays is named before the one that is paid.
+"""
+
+from dataclasses import dataclass
+
+from wallet_schemas import money
+from wallet_schemas.codes import Code
+from wallet_schemas.commands import Hold, Recharge, Withdraw
+from wallet_schemas.message import MoneyFields
+from wallet_schemas.values import AccountStatus, OrderType
+from wallet_worker.core.accounts import Account, AccountKey
+from wallet_worker.core.context import DecisionContext
+from wallet_worker.core.facts import Facts
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a message is refused."""
+
+    code: Code
+    message: str
+
+
+ACCOUNT_MISSING = Refused(Code.ACCOUNT_NOT_FOUND, "the user has no account of this type and currency")
+PAYEE_MISSING = Refused(
+    Code.ACCOUNT_NOT_FOUND, "the user who is to be paid has no account of this type and currency"
+)
+CLOSED = Refused(Code.ACCOUNT_CLOSED, "the account is closed")
+PAYEE_CLOSED = Refused(Code.ACCOUNT_CLOSED, "the account that is to be paid is closed")
+FROZEN = Refused(Code.ACCOUNT_FROZEN, "the account is frozen: nothing leaves it")
+SAME_ACCOUNT = Refused(Code.SAME_ACCOUNT, "an account cannot pay itself")
+INSUFFICIENT = Refused(Code.INSUFFICIENT_BALANCE, "the account has less than that available")
+OVERFLOW = Refused(Code.AMOUNT_OUT_OF_RANGE, "the balance would leave 64 bits")
+
+
+def currency_not_supported(currency: str) -> Refused:
+    """Return the refusal of a currency that the deployment does not hold."""
+    return Refused(Code.CURRENCY_NOT_SUPPORTED, f"{currency} is not among the currencies of this wallet")
+
+
+def check_amount(message: MoneyFields, context: DecisionContext) -> int | Refused:
+    """Return the amount in minor units, or why this wallet does not take it."""
+    if message.currency not in context.rules.currencies:
+        return currency_not_supported(message.currency)
+    try:
+        return message.amount_minor
+    except money.AmountOutOfRange as exc:
+        return Refused(Code.AMOUNT_OUT_OF_RANGE, str(exc))
+
+
+def check_amount_and_account(
+    message: Recharge | Withdraw | Hold, facts: Facts, context: DecisionContext
+) -> tuple[int, Account] | Refused:
+    """Return the amount in minor units and the account that the command names, or why there are none."""
+    amount_minor = check_amount(message, context)
+    if isinstance(amount_minor, Refused):
+        return amount_minor
+    account = facts.account(AccountKey(message.user_id, message.account_type, message.currency))
+    return ACCOUNT_MISSING if account is None else (amount_minor, account)
+
+
+def check_parties(payer: Account, payee: Account | None = None) -> Refused | None:
+    """Return why money may not leave the payer, or not reach the payee; None if it may."""
+    if payer.status is AccountStatus.CLOSED:
+        return CLOSED
+    if payee is not None and payee.status is AccountStatus.CLOSED:
+        return PAYEE_CLOSED
+    if payer.status is AccountStatus.FROZEN:
+        return FROZEN
+    if payee is not None and payee.account_id == payer.account_id:
+        return SAME_ACCOUNT
+    return None
+
+
+def check_limits(
+    order_type: OrderType,
+    amount_minor: int,
+    account: Account,
+    facts: Facts,
+    context: DecisionContext,
+    payee: Account | None = None,
+) -> Refused | None:
+    """Return which of the deployment's limits the order would break; None if it keeps them."""
+    limits = context.rules.limits
+    if not limits.accounts:
+        return None
+    spent_minor = facts.daily_totals.get((account.account_id, order_type), 0)
+    broken = limits.check_order(order_type, amount_minor, account, spent_minor)
+    if broken is None and payee is not None:
+        # What is on its way to the payee already counts as received.
+        expected_minor = facts.pending_recharges.get(payee.account_id, 0)
+        broken = limits.check_balance(payee, amount_minor, expected_minor)
+    return None if broken is None else Refused(Code.LIMIT_EXCEEDED, broken)
+
+
+def check_funds(
+    order_type: OrderType,
+    amount_minor: int,
+    account: Account,
+    facts: Facts,
+    context: DecisionContext,
+    payee: Account | None = None,
+) -> Refused | None:
+    """Return which limit the order would break, or that less is available than it takes; None if neither."""
+    broken = check_limits(order_type, amount_minor, account, facts, context, payee)
+    if broken is None and account.available_minor < amount_minor:
+        return INSUFFICIENT
+    return broken

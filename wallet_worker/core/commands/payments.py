@@ -1,0 +1,105 @@
+"""Commands that the payment gateway has a part in: recharge, withdraw, refund."""
+
+from wallet_schemas import money
+from wallet_schemas.codes import Code
+from wallet_schemas.commands import Recharge, RechargeResult, Refund, Withdraw
+from wallet_schemas.values import AccountStatus, OrderStatus, OrderType
+from wallet_worker.core.commands import checks
+from wallet_worker.core.commands.acceptance import Accepted, announce_and_request, new_order, reserve
+from wallet_worker.core.commands.checks import Refused
+from wallet_worker.core.context import DecisionContext
+from wallet_worker.core.facts import Facts
+from wallet_worker.core.lookups import Lookups
+
+
+def recharge(message: Recharge, facts: Facts, context: DecisionContext) -> Accepted | Refused:
+    """Ask the gateway to collect money for an account. A frozen account may be paid into."""
+    checked = checks.check_amount_and_account(message, facts, context)
+    if isinstance(checked, Refused):
+        return checked
+    amount_minor, account = checked
+    if account.status is AccountStatus.CLOSED:
+        return checks.CLOSED
+    refused = checks.check_limits(OrderType.RECHARGE, amount_minor, account, facts, context, payee=account)
+    if refused is not None:
+        return refused
+    order = new_order(
+        OrderType.RECHARGE, message.serial_no, account, amount_minor, context, channel=message.recharge_type
+    )
+    return Accepted(
+        RechargeResult(
+            user_id=account.user_id,
+            account_type=account.account_type,
+            amount=money.to_text(amount_minor, order.currency),
+            currency=order.currency,
+            recharge_type=order.channel,
+            serial_no=order.serial_no,
+            order_status=order.status,
+        ),
+        orders=(order,),
+        outgoing=announce_and_request(order, account, context),
+    )
+
+
+def withdraw(message: Withdraw, facts: Facts, context: DecisionContext) -> Accepted | Refused:
+    """Reserve money and ask the gateway to pay it out."""
+    checked = checks.check_amount_and_account(message, facts, context)
+    if isinstance(checked, Refused):
+        return checked
+    amount_minor, account = checked
+    refused = checks.check_parties(account) or checks.check_funds(
+        OrderType.WITHDRAW, amount_minor, account, facts, context
+    )
+    if refused is not None:
+        return refused
+    order = new_order(
+        OrderType.WITHDRAW, message.serial_no, account, amount_minor, context, channel=message.payout_type
+    )
+    return reserve(order, account, announce_and_request(order, account, context), context)
+
+
+def refund(message: Refund, facts: Facts, context: DecisionContext) -> Accepted | Refused:
+    """Reserve money that a recharge has brought, and ask the gateway to give it back.
+
+    An unknown original has no account, so no account can be checked before the original is known.
+    """
+    amount_minor = checks.check_amount(message, context)
+    if isinstance(amount_minor, Refused):
+        return amount_minor
+    original = facts.orders.get(message.original_serial_no)
+    if original is None:
+        return Refused(Code.ORDER_NOT_FOUND, "no order has this original_serial_no")
+    account = facts.accounts[original.account_id]
+    refused = checks.check_parties(account)
+    if refused is not None:
+        return refused
+    if original.order_type is not OrderType.RECHARGE or original.status is not OrderStatus.SUCCEEDED:
+        return Refused(
+            Code.ORDER_NOT_REFUNDABLE,
+            f"the original is a {original.order_type} that is {original.status}: only a recharge "
+            "that has succeeded can be given back",
+        )
+    if message.currency != original.currency:
+        return Refused(Code.CURRENCY_MISMATCH, f"the original is in {original.currency}")
+    if facts.refund_totals.get(original.serial_no, 0) + amount_minor > original.amount_minor:
+        return Refused(Code.AMOUNT_EXCEEDS_ORIGINAL, "all refunds together would be more than the original")
+    refused = checks.check_funds(OrderType.REFUND, amount_minor, account, facts, context)
+    if refused is not None:
+        return refused
+    order = new_order(
+        OrderType.REFUND,
+        message.serial_no,
+        account,
+        amount_minor,
+        context,
+        channel=original.channel,
+        parent_serial_no=original.serial_no,
+    )
+    return reserve(order, account, announce_and_request(order, account, context), context)
+
+
+def refund_lookups(lookups: Lookups, message: Refund) -> None:
+    """Add the recharge, and the sum of its refunds."""
+    lookups.serial_nos.add(message.serial_no)
+    lookups.orders.add(message.original_serial_no)
+    lookups.refunded.add(message.original_serial_no)
