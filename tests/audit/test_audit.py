@@ -10,10 +10,11 @@ from tests.audit import ledger
 from tests.audit.ledger import ALICE, BOB, EVE, corrupt
 from tests.servers import Servers
 from tests.servers.ports import free_ports
-from wallet_worker.audit import report as auditing
-from wallet_worker.audit.report import Invariant, Progress, Report, audit
+from wallet_worker.audit.findings import Invariant, Report
+from wallet_worker.audit.report import Progress, audit
 from wallet_worker.store import snapshot as snapshots
 from wallet_worker.store.errors import UnavailableError, UnfitError
+from wallet_worker.store.reads import audit as reads
 
 CHUNKS = (1, 3, 2_000)
 """Rows come in chunks that end inside accounts and orders, and in one."""
@@ -432,7 +433,7 @@ async def test_a_good_ledger_is_clean(
     clean_url: str, chunk_rows: int, suspects_max: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(snapshots, "CHUNK_ROWS", chunk_rows)
-    monkeypatch.setattr(auditing, "SUSPECTS_MAX", suspects_max)
+    monkeypatch.setattr(reads, "SUSPECTS_MAX", suspects_max)
 
     report = await audit(clean_url)
 
@@ -449,7 +450,7 @@ async def test_damage_is_found_where_it_is(
 
     for chunk_rows, suspects_max in (*product(CHUNKS, [MANY]), (2_000, FEW)):
         monkeypatch.setattr(snapshots, "CHUNK_ROWS", chunk_rows)
-        monkeypatch.setattr(auditing, "SUSPECTS_MAX", suspects_max)
+        monkeypatch.setattr(reads, "SUSPECTS_MAX", suspects_max)
         report = await audit(clean_url)
 
         assert report.found == damage.found
@@ -677,9 +678,9 @@ async def test_whatever_is_wrong_is_suspected(
                 WHERE ctid = (SELECT ctid FROM {table} ORDER BY {table}::text OFFSET {row} LIMIT 1)
                 """  # noqa: S608 -- text of this file
             )
-            monkeypatch.setattr(auditing, "SUSPECTS_MAX", MANY)
+            monkeypatch.setattr(reads, "SUSPECTS_MAX", MANY)
             of_suspects = await audit(clean_url, shown_max=MANY)
-            monkeypatch.setattr(auditing, "SUSPECTS_MAX", NONE)
+            monkeypatch.setattr(reads, "SUSPECTS_MAX", NONE)
             of_all = await audit(clean_url, shown_max=MANY)
             await owner.execute(f"DELETE FROM {table}; INSERT INTO {table} TABLE good_{table}")  # noqa: S608
 

@@ -17,8 +17,8 @@ from tests.audit import ledger
 from tests.faults.proxy import Proxy
 from tests.servers.ports import free_ports
 from wallet_worker.audit import follow as following
+from wallet_worker.audit.findings import Invariant, Report
 from wallet_worker.audit.follow import FollowMetrics, follow
-from wallet_worker.audit.report import Invariant, Report
 from wallet_worker.cli.exits import Exit
 from wallet_worker.store.errors import ConflictError
 

@@ -30,7 +30,7 @@ from tests.faults.faults import ALONE, WEIGHTS, Fault, Weather
 from tests.faults.proxy import Proxy, Way
 from tests.faults.world import NotQuietError, World, sabotaged
 from tests.servers import Servers, ServersUnavailable
-from wallet_worker.audit.report import Invariant
+from wallet_worker.audit.findings import Invariant
 from wallet_worker.broker import topology
 
 SEED = 20266424

@@ -29,26 +29,14 @@ import asyncpg
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client import Counter as Counting
 
-from wallet_worker.audit.report import (
-    APPLICATION,
-    LONG_AGO,
-    SHOWN_MAX,
-    Finding,
-    Invariant,
-    OnProgress,
-    Report,
-    RunningAccount,
-    audit,
-    check_account,
-    check_line,
-    check_orders,
-    find_stray_lines,
-    find_too_many_refunds,
-    find_unpaid,
-    with_names,
-)
+from wallet_worker.audit.accounts import LONG_AGO, RunningAccount, check_account, check_line
+from wallet_worker.audit.findings import Finding, Invariant, Report
+from wallet_worker.audit.orders import check_orders, find_stray_lines
+from wallet_worker.audit.report import APPLICATION, SHOWN_MAX, OnProgress, audit, with_names
+from wallet_worker.audit.tables import find_too_many_refunds, find_unpaid
 from wallet_worker.backoff import Backoff, sleep_unless
 from wallet_worker.store.errors import ConflictError, UnavailableError, translate_errors
+from wallet_worker.store.reads import audit as reads
 from wallet_worker.store.snapshot import snapshot
 from wallet_worker.telemetry.metrics import UNKNOWN, RoleRegistry
 
@@ -57,39 +45,6 @@ PROBED_ACCOUNTS: Final = 10_000  # a look into an index for each
 BEFORE_ALL: Final = -(2**63)  # no account_id is below it
 
 T = TypeVar("T")
-
-_MOMENT = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text"
-
-_BASELINE = "SELECT account_id, line_no, balance FROM accounts"
-
-# max() of one account is one look into the index, whatever the statistics say.
-_OUTGROWN = """
-SELECT count(*), max(account_id), array_agg(account_id) FILTER (WHERE found_line_no > line_no)
-FROM (
-    SELECT a.account_id, a.line_no,
-           (SELECT max(e.line_no) FROM entries e WHERE e.account_id = a.account_id) AS found_line_no
-    FROM accounts a
-    WHERE a.account_id > $1
-    ORDER BY a.account_id
-    LIMIT $2
-) AS probed
-"""
-
-# Every transaction that was not over at the moment before has a number that is not before that moment's.
-_CHANGED = """
-SELECT account_id, kind = 'user', currency, balance, reserved, line_no
-FROM accounts
-WHERE age(xmin) <= age($1::text::xid8::xid) OR account_id = ANY ($2::bigint[])
-"""
-
-_NEW_LINES = """
-SELECT e.account_id, e.line_no, e.direction = 'credit', e.amount, e.balance_before, e.balance_after, e.order_id,
-       e.created_at, before.created_at
-FROM unnest($1::bigint[], $2::bigint[]) AS seen (account_id, line_no)
-JOIN entries e ON e.account_id = seen.account_id AND e.line_no > seen.line_no
-LEFT JOIN entries before ON before.account_id = e.account_id AND before.line_no = e.line_no - 1
-ORDER BY e.account_id, e.line_no
-"""
 
 
 class FollowMetrics:
@@ -200,10 +155,7 @@ async def _begin(dsn: str) -> _Checkpoint:
     """Return where every account stands, before the whole audit: what comes meanwhile is checked by both."""
     with translate_errors():
         async with snapshot(dsn, APPLICATION) as connection:
-            seen = _Checkpoint(await connection.fetchval(_MOMENT))
-            async for account_id, line_no, balance in connection.cursor(_BASELINE, prefetch=10_000):
-                seen.accounts[account_id] = (line_no, balance)
-            return seen
+            return _Checkpoint(await reads.moment(connection), accounts=await reads.baseline(connection))
 
 
 async def _check_new(dsn: str, seen: _Checkpoint, report: Report) -> int:
@@ -214,16 +166,14 @@ async def _check_new(dsn: str, seen: _Checkpoint, report: Report) -> int:
     checked = Report(report.shown_max)
     with translate_errors():
         async with snapshot(dsn, APPLICATION) as connection:
-            moment = await connection.fetchval(_MOMENT)
-            probed, probed_to, outgrown = await connection.fetchrow(
-                _OUTGROWN, seen.probed_to, PROBED_ACCOUNTS
-            ) or (0, BEFORE_ALL, None)
+            moment = await reads.moment(connection)
+            probed = await reads.probe(connection, seen.probed_to, PROBED_ACCOUNTS)
             changed = [
                 _so_far(row, seen.accounts.get(row[0], (0, 0)))
-                for row in await connection.fetch(_CHANGED, seen.moment, outgrown or [])
+                for row in await reads.changed_accounts(connection, seen.moment, probed.outgrown or [])
             ]
-            lines = await connection.fetch(
-                _NEW_LINES,
+            lines = await reads.new_lines(
+                connection,
                 [account.account_id for account in changed],
                 [account.last_line_no for account in changed],
             )
@@ -237,7 +187,10 @@ async def _check_new(dsn: str, seen: _Checkpoint, report: Report) -> int:
     # Only now: a check that was cut off is made again from where it began.
     seen.accounts |= {account.account_id: (account.line_no, account.balance) for account in changed}
     seen.moment = moment
-    seen.probed_to = probed_to if probed == PROBED_ACCOUNTS else BEFORE_ALL
+    if probed.last_account_id is not None and probed.accounts == PROBED_ACCOUNTS:
+        seen.probed_to = probed.last_account_id
+    else:  # all were probed: begin again
+        seen.probed_to = BEFORE_ALL
     report.lines += len(lines)
     report.found, report.findings = checked.found, checked.findings
     return len(lines)

@@ -12,7 +12,7 @@ from wallet_worker.cli.exits import Exit
 from wallet_worker.cli.options import Json
 
 if TYPE_CHECKING:
-    from wallet_worker.audit.report import Finding, Report
+    from wallet_worker.audit.findings import Finding, Report
 
 
 def audit(
