@@ -99,7 +99,7 @@ def as_letter(one: InboundMessage, deliveries: int = 0) -> Envelope:
     """Return what has arrived with the properties that a broker would hand over."""
     properties = Basic.Properties(
         message_id="m-1",
-        reply_to=one.reply_to,
+        reply_to=one.reply_to and f"reply.{one.reply_to}",  # answers go to reply queues only
         correlation_id=one.correlation_id,
         headers={} if one.signature is None else {SIGNATURE_HEADER: str(one.signature)},
     )

@@ -86,7 +86,7 @@ async def test_poison_is_set_aside_with_everything_that_came_with_it(
     headers = dict(properties.headers or {})
     assert (properties.message_id, properties.reply_to, properties.correlation_id) == (
         "m-1",
-        "gateway",
+        "reply.gateway",
         "c-1",
     )
     first_seen = headers.pop("x-wallet-first-seen")

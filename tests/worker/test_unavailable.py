@@ -18,7 +18,12 @@ from wallet_worker.store import waiting as waiting_module
 from wallet_worker.store.errors import ConflictError, UnavailableError
 from wallet_worker.worker.bounds import BOUNDS
 
-ARRIVED = (open_account("upstream"), recharge("upstream"), result("gateway"), recharge(amount=1))
+ARRIVED = (
+    open_account("upstream"),
+    recharge("upstream"),
+    result("gateway"),
+    recharge(amount=1),
+)
 DEAD = [(recharge(amount=1).body, "MALFORMED")]
 
 

@@ -22,7 +22,8 @@ class Source(StrEnum):
     CLOCK = "clock"
 
 
-_ACCEPTED = MappingProxyType({Source.COMMANDS: COMMANDS, Source.RESULTS: RESULTS})
+ACCEPTED = MappingProxyType({Source.COMMANDS: COMMANDS, Source.RESULTS: RESULTS})
+"""The types of messages that each queue takes, by the name on the wire."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def read(incoming: InboundMessage, keys: Mapping[str, str]) -> Message | Invalid
     if incoming.source is Source.CLOCK:
         return DueOrder(incoming.body.decode())
     try:
-        message = parse(incoming.body, _ACCEPTED[incoming.source])
+        message = parse(incoming.body, ACCEPTED[incoming.source])
     except (Malformed, UnsupportedType) as exc:
         return InvalidMessage(exc.code, str(exc), exc.faults, exc.serial_no, exc.payment_order_no)
     if isinstance(message, PaymentResult):
