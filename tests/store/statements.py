@@ -1,4 +1,7 @@
-"""Every statement of the product, as its modules hold it: constants that begin with a verb of SQL."""
+"""Every statement of the product, as its modules hold it.
+
+Statements are constants that begin with a verb of SQL, or are written by functions whose name ends in `_sql`.
+"""
 
 import importlib
 import pkgutil
@@ -24,6 +27,8 @@ def statements() -> dict[str, str]:
                 and not any(mark in value for mark in NOT_FOR_POSTGRESQL)
             ):
                 found.setdefault(f"{module.__name__}.{name}", value)
+            elif name.endswith("_sql") and callable(value) and value.__module__ == module.__name__:
+                found[f"{module.__name__}.{name}"] = value()
     return found
 
 

@@ -10,6 +10,7 @@ import asyncpg
 from wallet_schemas.money import to_text
 from wallet_schemas.values import OrderStatus, OrderType
 from wallet_worker.accounting.table_file import Cell, Format, TableWriter, time_text
+from wallet_worker.core.orders import ORDER_SPECS
 from wallet_worker.store import entries
 from wallet_worker.store.errors import translate_errors
 from wallet_worker.store.snapshot import chunks, snapshot
@@ -205,7 +206,7 @@ def _order_rows(rows: Sequence[asyncpg.Record]) -> Iterator[Sequence[Cell]]:
         currency, status, code, channel, late, transacted_at, updated_at, expires_at,
         about_serial_no, remaining, to_user_id, to_account_no,
     ) in rows:  # fmt: skip
-        is_refund = order_type == OrderType.REFUND
+        about_hold = ORDER_SPECS[OrderType(order_type)].parent_is_hold
         yield (
             str(order_id),
             serial_no,
@@ -223,8 +224,8 @@ def _order_rows(rows: Sequence[asyncpg.Record]) -> Iterator[Sequence[Cell]]:
             time_text(transacted_at),
             time_text(updated_at),
             time_text(expires_at),
-            about_serial_no if is_refund else None,
-            None if is_refund else about_serial_no,
+            None if about_hold else about_serial_no,
+            about_serial_no if about_hold else None,
             None if remaining is None else to_text(remaining, currency),
             to_user_id,
             to_account_no,

@@ -23,10 +23,11 @@ from typing import Final, Self, TypeAlias
 import asyncpg
 
 from wallet_schemas.money import to_text
-from wallet_schemas.values import OrderStatus, OrderType, PaymentKind, PaymentStatus
+from wallet_schemas.values import OrderStatus, OrderType, PaymentStatus
 from wallet_worker.accounting.export import TimeRange
 from wallet_worker.accounting.settlement_file import InvalidLine, ParsedLine, SettlementReader
 from wallet_worker.accounting.table_file import time_text
+from wallet_worker.core.orders import ORDER_SPECS
 from wallet_worker.store.errors import translate_errors
 from wallet_worker.store.snapshot import chunks, snapshot
 
@@ -57,15 +58,6 @@ class Comparison(StrEnum):
         verdict.meaning = meaning
         return verdict
 
-
-KINDS: Final[Mapping[OrderType, PaymentKind]] = MappingProxyType(
-    {
-        OrderType.RECHARGE: PaymentKind.CHARGE,
-        OrderType.WITHDRAW: PaymentKind.PAYOUT,
-        OrderType.REFUND: PaymentKind.REFUND,
-    }
-)
-"""The orders that the gateway has to do with, and what they are to it."""
 
 AGREEING: Final[Mapping[PaymentStatus, frozenset[OrderStatus]]] = MappingProxyType(
     {
@@ -249,7 +241,7 @@ def _compare_line(said: ParsedLine, order: Order | None) -> Finding | None:
     line = said.line
     if order is None:
         return _found(Comparison.MISSING_HERE, said, None, "there is no order of this number")
-    if KINDS.get(order.order_type) is not line.kind:
+    if ORDER_SPECS[order.order_type].payment is not line.kind:
         return _found(Comparison.DIFFERENT_KIND, said, order, f"{line.kind} there, {order.order_type} here")
     if (said.amount_minor, line.currency) != (order.amount_minor, order.currency):
         here = f"{to_text(order.amount_minor, order.currency)} {order.currency}"

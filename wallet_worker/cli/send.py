@@ -11,21 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec
 import typer
 from pydantic import ValidationError
 
-from wallet_schemas.commands import (
-    Capture,
-    CloseAccount,
-    Command,
-    FreezeAccount,
-    Hold,
-    OpenAccount,
-    Outcome,
-    Recharge,
-    Refund,
-    Release,
-    Transfer,
-    UnfreezeAccount,
-    Withdraw,
-)
+from wallet_schemas import commands
+from wallet_schemas.commands import Command, Outcome
 from wallet_schemas.names import DEFAULT_ACCOUNT_TYPE
 from wallet_schemas.values import HOLD_SECONDS_MAX, OrderStatus, OutcomeStatus
 from wallet_worker.cli import environment, exits, terminal
@@ -124,7 +111,7 @@ def open_account(
 
     Example: wallet send open alice TWD
     """
-    return CommandFields(OpenAccount, user_id=user_id, account_type=account_type, currency=currency)
+    return CommandFields(commands.OpenAccount, user_id=user_id, account_type=account_type, currency=currency)
 
 
 @_sends()
@@ -136,7 +123,7 @@ def freeze_account(
     Example: wallet send freeze alice TWD "chargeback reported"
     """
     return CommandFields(
-        FreezeAccount, user_id=user_id, account_type=account_type, currency=currency, reason=reason
+        commands.FreezeAccount, user_id=user_id, account_type=account_type, currency=currency, reason=reason
     )
 
 
@@ -149,7 +136,7 @@ def unfreeze_account(
     Example: wallet send unfreeze alice TWD "chargeback settled"
     """
     return CommandFields(
-        UnfreezeAccount, user_id=user_id, account_type=account_type, currency=currency, reason=reason
+        commands.UnfreezeAccount, user_id=user_id, account_type=account_type, currency=currency, reason=reason
     )
 
 
@@ -162,7 +149,7 @@ def close_account(
     Example: wallet send close alice TWD "asked for by the user"
     """
     return CommandFields(
-        CloseAccount, user_id=user_id, account_type=account_type, currency=currency, reason=reason
+        commands.CloseAccount, user_id=user_id, account_type=account_type, currency=currency, reason=reason
     )
 
 
@@ -186,7 +173,7 @@ def recharge(
     Example: wallet send recharge alice 100.00 TWD --via card --until-settled
     """
     return CommandFields(
-        Recharge,
+        commands.Recharge,
         user_id=user_id,
         account_type=account_type,
         amount=amount,
@@ -212,7 +199,7 @@ def withdraw(
     Example: wallet send withdraw alice 40.00 TWD --via bank_transfer --until-settled
     """
     return CommandFields(
-        Withdraw,
+        commands.Withdraw,
         user_id=user_id,
         account_type=account_type,
         amount=amount,
@@ -236,7 +223,9 @@ def refund(
 
     Example: wallet send refund R-20260102-000001 60.00 TWD --until-settled
     """
-    return CommandFields(Refund, original_serial_no=original_serial_no, amount=amount, currency=currency)
+    return CommandFields(
+        commands.Refund, original_serial_no=original_serial_no, amount=amount, currency=currency
+    )
 
 
 # Orders that are done at once
@@ -257,7 +246,7 @@ def transfer(
     Example: wallet send transfer alice bob 25.00 TWD
     """
     return CommandFields(
-        Transfer,
+        commands.Transfer,
         user_id=user_id,
         account_type=account_type,
         to_user_id=to_user_id,
@@ -284,7 +273,7 @@ def hold(
     Example: wallet send hold alice 50.00 TWD --expires-in 3600
     """
     return CommandFields(
-        Hold,
+        commands.Hold,
         user_id=user_id,
         account_type=account_type,
         amount=amount,
@@ -307,7 +296,7 @@ def capture(
     Example: wallet send capture H-20260102-000001 shop 30.00 TWD
     """
     return CommandFields(
-        Capture,
+        commands.Capture,
         hold_serial_no=hold_serial_no,
         to_user_id=to_user_id,
         to_account_type=to_account_type,
@@ -322,7 +311,7 @@ def release(hold_serial_no: HoldSerial) -> CommandFields:
 
     Example: wallet send release H-20260102-000001
     """
-    return CommandFields(Release, hold_serial_no=hold_serial_no)
+    return CommandFields(commands.Release, hold_serial_no=hold_serial_no)
 
 
 def _send(

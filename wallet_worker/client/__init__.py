@@ -20,22 +20,9 @@ from typing import Annotated, Final, Self, TypeVar
 
 from pydantic import Field, TypeAdapter
 
+from wallet_schemas import commands
 from wallet_schemas.codes import Code
-from wallet_schemas.commands import (
-    Capture,
-    CloseAccount,
-    Command,
-    FreezeAccount,
-    Hold,
-    OpenAccount,
-    Outcome,
-    Recharge,
-    Refund,
-    Release,
-    Transfer,
-    UnfreezeAccount,
-    Withdraw,
-)
+from wallet_schemas.commands import Command, Outcome
 from wallet_schemas.message import JsonObject, Message
 from wallet_schemas.names import DEFAULT_ACCOUNT_TYPE, WALLET_COMMANDS, WALLET_QUERIES
 from wallet_schemas.queries import (
@@ -235,7 +222,7 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> Outcome:
         """Open an account; the result is an OpenAccountResult."""
-        command = OpenAccount(
+        command = commands.OpenAccount(
             serial_no=serial_no or new_serial_no(),
             user_id=user_id,
             account_type=account_type,
@@ -256,7 +243,7 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> Outcome:
         """Let no money leave an account any more; the result is an AccountView."""
-        command = FreezeAccount(
+        command = commands.FreezeAccount(
             serial_no=serial_no or new_serial_no(),
             user_id=user_id,
             account_type=account_type,
@@ -278,7 +265,7 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> Outcome:
         """Let money leave a frozen account again; the result is an AccountView."""
-        command = UnfreezeAccount(
+        command = commands.UnfreezeAccount(
             serial_no=serial_no or new_serial_no(),
             user_id=user_id,
             account_type=account_type,
@@ -300,7 +287,7 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> Outcome:
         """Close an empty account for ever; the result is an AccountView."""
-        command = CloseAccount(
+        command = commands.CloseAccount(
             serial_no=serial_no or new_serial_no(),
             user_id=user_id,
             account_type=account_type,
@@ -326,7 +313,7 @@ class WalletClient:
 
         The money comes later: `settled` waits for it, and events tell of it.
         """
-        command = Recharge(
+        command = commands.Recharge(
             serial_no=serial_no or new_serial_no(),
             user_id=user_id,
             account_type=account_type,
@@ -353,7 +340,7 @@ class WalletClient:
 
         Whether it was paid out is said later: `settled` waits for it, and events tell of it.
         """
-        command = Withdraw(
+        command = commands.Withdraw(
             serial_no=serial_no or new_serial_no(),
             user_id=user_id,
             account_type=account_type,
@@ -378,7 +365,7 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> Outcome:
         """Move money from one account to another, at once; the result is an OrderView."""
-        command = Transfer(
+        command = commands.Transfer(
             serial_no=serial_no or new_serial_no(),
             user_id=user_id,
             account_type=account_type,
@@ -404,7 +391,7 @@ class WalletClient:
 
         Whether it was given back is said later: `settled` waits for it, and events tell of it.
         """
-        command = Refund(
+        command = commands.Refund(
             serial_no=serial_no or new_serial_no(),
             original_serial_no=original_serial_no,
             amount=amount,
@@ -426,7 +413,7 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> Outcome:
         """Reserve money, to be captured or released later; the result is an OrderView with `remaining`."""
-        command = Hold(
+        command = commands.Hold(
             serial_no=serial_no or new_serial_no(),
             user_id=user_id,
             account_type=account_type,
@@ -450,7 +437,7 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> Outcome:
         """Move money that a hold reserves to another account, at once; the result is an OrderView."""
-        command = Capture(
+        command = commands.Capture(
             serial_no=serial_no or new_serial_no(),
             hold_serial_no=hold_serial_no,
             amount=amount,
@@ -470,7 +457,7 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> Outcome:
         """Give back what is left of a hold; the result is an OrderView, whose amount that was."""
-        command = Release(
+        command = commands.Release(
             serial_no=serial_no or new_serial_no(),
             hold_serial_no=hold_serial_no,
             metadata=_metadata(metadata),

@@ -298,6 +298,9 @@ ORDER_SPECS: Mapping[OrderType, OrderSpec] = MappingProxyType(
     }
 )
 
+PAID_OUT = frozenset(order_type for order_type, spec in ORDER_SPECS.items() if spec.is_paid_out)
+"""The types of orders whose money the gateway takes away from the account."""
+
 OPEN = frozenset({_PENDING, _ACTIVE})
 """The statuses in which an order is looked at again by itself."""
 

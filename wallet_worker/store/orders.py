@@ -8,8 +8,9 @@ import asyncpg
 
 from wallet_schemas.codes import Code
 from wallet_schemas.values import OrderStatus, OrderType
-from wallet_worker.core.orders import Order
+from wallet_worker.core.orders import PAID_OUT, UNSUCCESSFUL, Order
 from wallet_worker.store.errors import InvariantBrokenError
+from wallet_worker.store.sql import literals
 
 _COLUMNS = """
     order_id, serial_no, order_type, account_id, amount, currency, status, code, channel,
@@ -47,13 +48,13 @@ async def take_due(connection: asyncpg.Connection, limit: int) -> list[str]:
     return [row[0] for row in await connection.fetch(_TAKE_DUE, limit)]
 
 
-_STANDING = """
+_STANDING = f"""
 SELECT count(*) FILTER (WHERE due_at < clock_timestamp() - interval '1 minute'),
        coalesce(extract(epoch FROM clock_timestamp() - min(created_at)
-           FILTER (WHERE order_type IN ('withdraw', 'refund'))), 0)::float8
+           FILTER (WHERE order_type IN ({literals(PAID_OUT)}))), 0)::float8
 FROM orders
 WHERE due_at IS NOT NULL
-"""
+"""  # noqa: S608 -- static text
 
 
 async def overdue_stats(connection: asyncpg.Connection) -> tuple[int, float]:
@@ -102,16 +103,16 @@ async def waiting(connection: asyncpg.Connection, account_ids: Iterable[int]) ->
     return {row[0]: row[1] for row in rows}
 
 
-_SPENT = """
+_SPENT = f"""
 SELECT n.account_id, o.order_type, sum(o.amount)
 FROM accounts n
 JOIN accounts a
   ON a.kind = 'user' AND a.user_id = n.user_id AND a.account_type = n.account_type AND a.currency = n.currency
 JOIN orders o ON o.account_id = a.account_id
 WHERE n.account_id = ANY ($1::bigint[]) AND o.order_type = ANY ($2::text[]) AND o.created_at >= $3
-  AND o.status NOT IN ('failed', 'expired', 'released')
+  AND o.status NOT IN ({literals(UNSUCCESSFUL)})
 GROUP BY n.account_id, o.order_type
-"""
+"""  # noqa: S608 -- static text
 
 _EXPECTED = """
 SELECT account_id, sum(amount)

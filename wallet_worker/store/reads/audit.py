@@ -3,7 +3,7 @@
 The posting rule of orders (which entries an order must have) is written from the legs in `core.orders`.
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -12,8 +12,7 @@ import asyncpg
 from wallet_schemas.money import MINOR_DIGITS
 from wallet_schemas.values import OrderStatus, OrderType
 from wallet_worker.core import orders
-from wallet_worker.core.accounts import SystemName
-from wallet_worker.core.orders import OPEN, Leg, OrderSpec, Party
+from wallet_worker.core.orders import OPEN, Leg, Party
 from wallet_worker.store.snapshot import chunks
 from wallet_worker.store.sql import literals
 
@@ -94,7 +93,7 @@ async def suspect_accounts(connection: asyncpg.Connection) -> list[int] | None:
 
 async def suspect_orders(connection: asyncpg.Connection) -> list[UUID | None] | None:
     """Return the ids of orders that are not known to be right; None if all are to be read."""
-    return await _suspects(connection, suspect_orders_sql(orders.ORDER_SPECS))
+    return await _suspects(connection, suspect_orders_sql())
 
 
 async def _suspects(connection: asyncpg.Connection, query: str) -> list[Any] | None:
@@ -107,9 +106,29 @@ async def _suspects(connection: asyncpg.Connection, query: str) -> list[Any] | N
     return None if len(rows) > SUSPECTS_MAX else [row[0] for row in rows]
 
 
-# Orders that are not known to be right, and those of which there are only lines. A command without an order is a
-# suspect without a number.
-_SUSPECT_ORDERS = """
+def suspect_orders_sql() -> str:
+    """Return the statement that finds orders without exactly the entries that the legs of their type ask for.
+
+    It also finds entries without an order, and commands without one: a suspect without a number. One line at most
+    stands on the account of a user on each side, and one on a system account. So the largest of each is the only one,
+    where there are as many lines as legs.
+    """
+    by_legs: dict[tuple[Leg, ...], list[OrderType]] = {}
+    for order_type, spec in orders.ORDER_SPECS.items():
+        if OrderStatus.SUCCEEDED in spec.statuses:
+            by_legs.setdefault(spec.legs, []).append(order_type)
+    moving_nothing = by_legs.pop((), [])
+    names = sorted({name for spec in orders.ORDER_SPECS.values() for name in spec.system_names})
+    amounts = ",\n           ".join(
+        f"max(e.amount) FILTER (WHERE e.direction = '{side}' AND a.system_name = '{name}') AS {name}_{side}"
+        for name in names
+        for side in ("debit", "credit")
+    )
+    moved = "\n                ".join(
+        f"WHEN o.order_type IN ({literals(order_types)}) THEN {_moved(legs)}"
+        for legs, order_types in by_legs.items()
+    )
+    return f"""
 SELECT order_id
 FROM (
     SELECT e.order_id, count(*) AS lines, min(a.currency) AS currency, max(a.currency) AS other_currency,
@@ -117,7 +136,7 @@ FROM (
            max(a.account_id) FILTER (WHERE e.direction = 'credit' AND a.system_name IS NULL) AS payee,
            max(e.amount)     FILTER (WHERE e.direction = 'debit'  AND a.system_name IS NULL) AS payer_amount,
            max(e.amount)     FILTER (WHERE e.direction = 'credit' AND a.system_name IS NULL) AS payee_amount,
-           {system_amounts}
+           {amounts}
     FROM entries e
     LEFT JOIN accounts a USING (account_id)
     GROUP BY e.order_id
@@ -131,40 +150,15 @@ FULL JOIN (
 WHERE (
     c.command_type = 'order.' || o.order_type || '.v1'
     AND CASE
-        WHEN o.status <> 'succeeded' OR o.order_type IN ({moving_nothing}) THEN paid.lines IS NULL
+        WHEN o.status <> 'succeeded' OR o.order_type IN ({literals(moving_nothing)}) THEN paid.lines IS NULL
         ELSE paid.currency = o.currency AND paid.other_currency = o.currency
             AND CASE
-                {moved_as_its_legs_say}
+                {moved}
             END
     END
 ) IS NOT TRUE
 LIMIT $1
-"""
-
-
-def suspect_orders_sql(specs: Mapping[OrderType, OrderSpec]) -> str:
-    """Return the statement that finds orders without exactly the entries that the legs of their type ask for.
-
-    One line at most stands on the account of a user on each side, and one on a system account: so the largest of
-    each is the only one, where there are as many lines as legs.
-    """
-    by_legs: dict[tuple[Leg, ...], list[OrderType]] = {}
-    for order_type, spec in specs.items():
-        if OrderStatus.SUCCEEDED in spec.statuses:
-            by_legs.setdefault(spec.legs, []).append(order_type)
-    names = sorted({name for spec in specs.values() for name in spec.system_names} | {SystemName.CLEARING})
-    return _SUSPECT_ORDERS.format(
-        system_amounts=",\n           ".join(
-            f"max(e.amount) FILTER (WHERE e.direction = '{side}' AND a.system_name = '{name}') AS {name}_{side}"
-            for name in names
-            for side in ("debit", "credit")
-        ),
-        moving_nothing=literals(by_legs.pop((), [])),
-        moved_as_its_legs_say="\n                ".join(
-            f"WHEN o.order_type IN ({literals(order_types)}) THEN {_moved(legs)}"
-            for legs, order_types in by_legs.items()
-        ),
-    )
+"""  # noqa: S608 -- names and literals of our own
 
 
 def _moved(legs: Sequence[Leg]) -> str:
@@ -352,9 +346,18 @@ def unpaid(
     return chunks(connection, _UNPAID, list(MINOR_DIGITS), units, order_ids, paid_types)
 
 
-_WRONG_RESERVES = """
+def wrong_reserves_sql() -> str:
+    """Return the statement that finds accounts whose reserve is not what their orders will take."""
+    specs = orders.ORDER_SPECS
+    drawn_down = [order_type for order_type, spec in specs.items() if spec.is_drawn_down]
+    reserving = " OR ".join(
+        f"(order_type = '{order_type}' AND status = '{spec.initial_status}')"
+        for order_type, spec in specs.items()
+        if spec.reserves
+    )
+    return f"""
 WITH taken AS (
-    SELECT account_id, sum(CASE WHEN order_type IN ({drawn_down}) THEN remaining ELSE amount END) AS minor
+    SELECT account_id, sum(CASE WHEN order_type IN ({literals(drawn_down)}) THEN remaining ELSE amount END) AS minor
     FROM orders
     WHERE {reserving}
     GROUP BY account_id
@@ -364,21 +367,12 @@ FROM accounts a
 LEFT JOIN taken t USING (account_id)
 WHERE a.reserved <> coalesce(t.minor, 0)
 ORDER BY a.account_id
-"""
+"""  # noqa: S608 -- names and literals of our own
 
 
 def wrong_reserves(connection: asyncpg.Connection) -> AsyncIterator[list[asyncpg.Record]]:
     """Yield chunks of (account_id, currency, reserved, taken) of accounts whose reserve is not what orders take."""
-    specs = orders.ORDER_SPECS
-    query = _WRONG_RESERVES.format(
-        drawn_down=literals(order_type for order_type, spec in specs.items() if spec.is_drawn_down),
-        reserving=" OR ".join(
-            f"(order_type = '{order_type}' AND status = '{spec.initial_status}')"
-            for order_type, spec in specs.items()
-            if spec.reserves
-        ),
-    )
-    return chunks(connection, query)
+    return chunks(connection, wrong_reserves_sql())
 
 
 _WRONG_HOLDS = """
