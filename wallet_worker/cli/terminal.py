@@ -16,12 +16,12 @@ from wallet_worker.text import printable
 
 
 def print_status(text: str) -> None:
-    """Have one line on standard error: for a person, beside the command's product."""
+    """Print a line to standard error: for a person, beside the command's product."""
     print(f"wallet: {printable(text)}", file=sys.stderr, flush=True)  # noqa: T201 -- this is how a command speaks
 
 
 def print_result(text: str) -> None:
-    """Have one line on standard output: the command's product."""
+    """Print a line to standard output: the command's product."""
     print(printable(text), flush=True)  # noqa: T201 -- see say
 
 
@@ -31,7 +31,7 @@ def wants_json(asked: bool | None) -> bool:  # noqa: FBT001 -- the value of --js
 
 
 def tell_json(product: Message | dict[str, Any]) -> None:
-    """Have one line of JSON on standard output, in ASCII: no text in it can steer a terminal."""
+    """Print a line of JSON to standard output, in ASCII, so that no text in it can steer a terminal."""
     document = json.loads(encode(product)) if isinstance(product, Message) else product
     print(json.dumps(document).replace("\x7f", "\\u007f"), flush=True)  # noqa: T201 -- see say
 
@@ -39,7 +39,7 @@ def tell_json(product: Message | dict[str, Any]) -> None:
 def tell_table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()
 ) -> None:
-    """Have a table on standard output, with the columns named in `right` aligned to the right."""
+    """Print a table to standard output, with the columns named in `right` aligned to the right."""
     table = Table(box=box.SIMPLE_HEAD)
     for column in columns:
         table.add_column(Text(column), justify="right" if column in right else "left", overflow="fold")
@@ -47,7 +47,7 @@ def tell_table(
 
 
 def tell_pairs(title: str, pairs: Iterable[tuple[str, str]]) -> None:
-    """Have a table of names and values on standard output."""
+    """Print a table of names and values to standard output."""
     table = Table(box=box.SIMPLE_HEAD, show_header=False)
     table.add_column(style="dim")
     table.add_column(overflow="fold")

@@ -86,7 +86,7 @@ class _Call(Generic[Answer]):
         return self.reply.result() if self.reply.done() and not self.reply.cancelled() else None
 
     def accept(self, body: bytes) -> None:
-        """Have the reply; raises ValueError if it is none."""
+        """Parse the reply. Raises ValueError if it is not a reply."""
         answer = self.read(body)
         if not self.reply.done():
             self.reply.set_result(answer)
@@ -126,7 +126,7 @@ class _Session:
             log.warning("a reply that is none was ignored: %.300r", str(exc))
 
     def on_lost(self, _: object) -> None:
-        """Let every waiting call know that no reply can come any more."""
+        """Fail every waiting call: no reply can come any more."""
         for call in self.waiting.values():
             call.lose()
 

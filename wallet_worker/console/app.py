@@ -237,7 +237,7 @@ def _warn_of_readable(users: Path) -> None:
 
 
 async def open_databases(parts: AppState) -> None:
-    """Have both pools; a database that is away is connected to when a page asks for it."""
+    """Open both pools. A database that is away is connected to when a page needs it."""
     for database in (parts.operating, parts.reading):
         try:
             await database.open()

@@ -182,7 +182,7 @@ def cookie_name(parts: AppState, name: str) -> str:
 
 
 def set_cookie(parts: AppState, response: Response, name: str, value: str, **more: Any) -> None:
-    """Have the browser keep something that no script can read and no other site can send in a form."""
+    """Set a cookie that no script can read and no other site can send in a form."""
     response.set_cookie(
         cookie_name(parts, name),
         value,

@@ -7,7 +7,7 @@ import structlog
 
 
 def configure(log_format: str, level: str) -> None:
-    """Have every logger, the libraries' too, write to stderr in one format ("json", "console" or "auto")."""
+    """Configure every logger, the libraries' too: standard error, in one format ("json", "console" or "auto")."""
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -23,7 +23,7 @@ _RAW_SHOWN = 2_000
 
 
 def tell_letters(letters: Iterable[LetterSummary]) -> None:
-    """Have a line for each letter."""
+    """Print a line for each letter."""
     terminal.tell_table(
         "dead letters",
         ("letter", "state", "reason", "source", "type", "serial", "user", "arrived", "replays"),
@@ -46,7 +46,7 @@ def tell_letters(letters: Iterable[LetterSummary]) -> None:
 
 
 def tell_groups(groups: Iterable[Group]) -> None:
-    """Have a line for each group, with its arrivals over the time that was asked for."""
+    """Print a line for each group, with its arrivals over the requested hours."""
     terminal.tell_table(
         "dead letters by reason and source",
         ("reason", "source", "waiting", "all", "first seen", "last seen", "up to", "arrivals"),
@@ -75,7 +75,7 @@ def bars(series: Iterable[int]) -> str:
 
 
 def tell_overview(found: Overview) -> None:
-    """Have the state of all of it."""
+    """Print counts, ages, keepers and running operations."""
     rows = [(state.value, f"{count:,}") for state, count in found.states.items()]
     rows += [(f"queue {name}", f"{depth:,}") for name, depth in found.depths.items()]
     rows += [
@@ -89,7 +89,7 @@ def tell_overview(found: Overview) -> None:
 
 
 def tell_letter(found: LetterDetail) -> None:
-    """Have all about one letter."""
+    """Print everything about a letter."""
     whole, line = found.whole, found.whole.line
     rows = [
         ("state", line.state.value),
@@ -203,7 +203,7 @@ def _tell_past(found: LetterDetail) -> None:
 
 
 def tell_plan(plan: Plan) -> None:
-    """Have what would be done, and how to have it done."""
+    """Print what a plan would do, and how to execute it."""
     rows = [
         ("token", plan.token),
         ("state", plan.state.value),
@@ -257,7 +257,7 @@ def tell_plan(plan: Plan) -> None:
 
 
 def tell_operation(one: Operation) -> None:
-    """Have how far an operation is."""
+    """Print the progress of an operation."""
     rows = [
         ("state", one.state.value),
         ("where it stands", one.standing),
@@ -277,7 +277,7 @@ def tell_operation(one: Operation) -> None:
 
 
 def tell_operations(operations: Iterable[Operation]) -> None:
-    """Have a line for each operation."""
+    """Print a line for each operation."""
     terminal.tell_table(
         "operations",
         ("operation", "what", "state", "who", "why", "letters", "resolved", "failed", "started"),
@@ -300,7 +300,7 @@ def tell_operations(operations: Iterable[Operation]) -> None:
 
 
 def tell_audit(rows: Iterable[AuditRow]) -> None:
-    """Have a line for each deed."""
+    """Print a line for each audit entry."""
     terminal.tell_table(
         "audit",
         ("at", "who", "via", "what", "letter", "operation", "why"),
@@ -321,7 +321,7 @@ def tell_audit(rows: Iterable[AuditRow]) -> None:
 
 
 def tell_runbook(lines: Iterable[RunbookLine]) -> None:
-    """Have what is to be known of each reason."""
+    """Print the runbook's line of each reason."""
     terminal.tell_table(
         "runbook",
         ("reason", "what it means", "when", "what is safe", "whom to ask"),

@@ -129,7 +129,7 @@ async def sign_out(visit: PageContext, _: Form) -> Response:
 
 
 async def choose_theme(parts: AppState, request: Request) -> Response:
-    """Have the pages in other colours. It changes nothing but a cookie, so it asks for no session."""
+    """Change the colours of the pages. Only a cookie changes, so no session is needed."""
     said = await read_form(request)
     theme = said.get("theme")
     answer = RedirectResponse(safe_redirect(said.get("next", "/")), 303)
