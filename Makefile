@@ -7,7 +7,7 @@ ARGS ?=
 JOBS ?= 3
 export KEEP
 
-.PHONY: help env servers browser prometheus test rules demo chaos rows faults fuzz bench lint format types imports docs pytest run-servers lock clean compose-env
+.PHONY: api-fuzz help env servers browser prometheus test rules demo chaos rows faults fuzz bench lint format types imports docs pytest run-servers lock clean compose-env
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ faults: servers ## Run every fault at its full length, over an hour (ARGS="-k ro
 fuzz: env ## Fuzz the parser with atheris, which it installs where there is a wheel of it (SECONDS=60)
 	@$(BIN)/python -c "import atheris" 2>/dev/null || $(PIP) --only-binary :all: atheris==3.0.0
 	@$(BIN)/python -m tests.faults.fuzz $(or $(SECONDS),60)
+
+api-fuzz: servers ## Ask a running API everything that its OpenAPI document allows, and more (EXAMPLES=200)
+	@$(BIN)/python -m tests.api.fuzz --examples $(or $(EXAMPLES),200)
 
 # For the console's tests, which are those of a person at a browser.
 browser: env

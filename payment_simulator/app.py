@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
+from urllib.parse import SplitResult
 
 import structlog
 from yarl import URL
@@ -26,6 +27,7 @@ from payment_simulator.decide import Ending
 from payment_simulator.intake import Receipt, take
 from payment_simulator.scenario import Scenario
 from payment_simulator.state import DueAnswer, State, StateUnusable
+from payment_simulator.webhook import Webhook
 
 BATCH_MAX: Final = 500  # more than arrives during one commit; see broker.PREFETCH
 SENDING_MAX: Final = 500  # as many unconfirmed messages as aiormq carries well
@@ -41,13 +43,17 @@ log: Final = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What one run of the gateway needs. `keys`: key id to secret; the first one signs."""
+    """What one run of the gateway needs. `keys`: key id to secret; the first one signs.
+
+    `results_to` is the address that results are posted to; absent: they go to the exchange payment.results.
+    """
 
     url: URL
     keys: Mapping[str, str] = field(repr=False)
     state_path: Path
     scenario: Scenario
     http_address: tuple[str, int] | None = None
+    results_to: SplitResult | None = None
 
 
 def run(settings: Settings) -> None:
@@ -81,6 +87,8 @@ class Gateway:
     def __init__(self, settings: Settings, state: State) -> None:
         self._settings = settings
         self._state = state
+        # Where results go: to the broker, or posted to the wallet's API.
+        self._webhook = Webhook(settings.results_to) if settings.results_to is not None else None
         # One thread: it waits for the disk while the event loop goes on, and the memory has no other user.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="state")
         self._consuming = False
@@ -92,6 +100,8 @@ class Gateway:
     def close(self) -> None:
         """The thread has done what it was given, and ended."""
         self._thread.shutdown()
+        if self._webhook is not None:
+            self._webhook.close()
 
     def report(self) -> health.Report:
         """Return how the gateway is."""
@@ -199,7 +209,7 @@ class Gateway:
 
     async def _send(self, link: broker.BrokerLink, due: list[DueAnswer]) -> None:
         """The answers were published, and those that the broker confirmed are marked as sent."""
-        published = await link.publish(due, self._settings.keys)
+        published = await (self._webhook or link).publish(due, self._settings.keys)
         if published.confirmed:
             await self._in_thread(lambda: self._state.mark_sent(published.confirmed, _now()))
             self._answers_sent += len(published.confirmed)

@@ -163,9 +163,7 @@ class BrokerLink:
         self._deliveries.put_nowait(None)
 
     async def _send(self, answer: DueAnswer, keys: Mapping[str, str], at_unix: int) -> object:
-        # The right key's name and a secret that is nobody's: the signature is well-formed, and wrong.
-        signing = {next(iter(keys)): secrets.token_hex()} if answer.forged else keys
-        headers: FieldTable = {names.SIGNATURE_HEADER: signature.sign(answer.body, signing, at_unix)}
+        headers: FieldTable = {names.SIGNATURE_HEADER: sign(answer, keys, at_unix)}
         if answer.traceparent is not None:
             headers[names.TRACEPARENT_HEADER] = answer.traceparent
         return await self._results.basic_publish(
@@ -195,6 +193,13 @@ class BrokerLink:
     def _on_cancelled_by_the_broker(self, _: object) -> None:
         if not self._consumer_gone.done():
             self._consumer_gone.set_result(None)
+
+
+def sign(answer: DueAnswer, keys: Mapping[str, str], at_unix: int) -> str:
+    """Return the signature of an answer, which is a wrong one where the answer is forged."""
+    # The right key's name and a secret that is nobody's: the signature is well-formed, and wrong.
+    signing = {next(iter(keys)): secrets.token_hex()} if answer.forged else keys
+    return signature.sign(answer.body, signing, at_unix)
 
 
 def parse_url(text: str) -> URL:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
+from urllib.parse import SplitResult
 
 import typer
 from pydantic import TypeAdapter, ValidationError
@@ -99,6 +100,15 @@ def run(
     http_host: Annotated[
         str, typer.Option(envvar="WALLET_SIMULATOR_HTTP_HOST", help="The address that /healthz is bound to.")
     ] = "127.0.0.1",
+    results_to: Annotated[
+        str | None,
+        typer.Option(
+            envvar="WALLET_SIMULATOR_RESULTS_TO",
+            metavar="URL",
+            help="Post results to this address, such as https://wallet.example/v1/payment-results, "
+            "and not to RabbitMQ.",
+        ),
+    ] = None,
     log_level: Annotated[
         logs.Level,
         typer.Option(
@@ -142,6 +152,7 @@ def run(
             reordering_rate=reordering_rate,
         ),
         http_address=None if http_port is None else (http_host, http_port),
+        results_to=None if results_to is None else _results_to(results_to),
     )
     try:
         run_gateway(settings)
@@ -249,6 +260,16 @@ def _url(text: str | None) -> Any:
         return broker.parse_url(text)
     except broker.UrlUnusable as exc:
         _end(Exit.MISUSED, f"the AMQP URL cannot be used: {exc}")
+
+
+def _results_to(text: str) -> SplitResult:
+    """Return the address that results are posted to, or end the program."""
+    from payment_simulator.webhook import AddressUnusable, parse_address
+
+    try:
+        return parse_address(text)
+    except AddressUnusable as exc:
+        _end(Exit.MISUSED, f"--results-to: {exc}")
 
 
 def _keys(text: str | None) -> Mapping[str, str]:

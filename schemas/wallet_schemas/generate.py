@@ -1,4 +1,4 @@
-"""Writes what other languages read: a JSON Schema for each message, and the AsyncAPI document over them.
+"""Writes what other languages read: a JSON Schema for each message, and the AsyncAPI and OpenAPI documents.
 
 `python -m wallet_schemas.generate` writes; with `--check` it only compares, and exits with 1 if
 anything differs.
@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import core_schema
 from typing_extensions import override
 
-from wallet_schemas import asyncapi, commands, events, payments, queries
-from wallet_schemas.codes import Code
+from wallet_schemas import asyncapi, commands, events, openapi, payments, queries
+from wallet_schemas.json_schema import json_schema
 from wallet_schemas.message import Message
 from wallet_schemas.parse import COMMANDS
 
@@ -76,55 +74,8 @@ def render() -> dict[str, str]:
     """Return the text of every generated file by its path in this folder."""
     files = {f"json/{message.TYPE}.json": _json(json_schema(message)) for message in MESSAGES}
     files["asyncapi.yaml"] = _yaml(asyncapi.document(MESSAGES))
+    files["openapi.yaml"] = _yaml(openapi.document())
     return files
-
-
-def json_schema(message: type[Message]) -> dict[str, Any]:
-    """Return the JSON Schema of a message: draft 2020-12, complete in itself, with its examples."""
-    schema = message.model_json_schema(schema_generator=_Generator)
-    definitions = schema.pop("$defs", {})
-    examples = schema.pop("examples")
-    found = {
-        "$schema": GenerateJsonSchema.schema_dialect,
-        "$id": f"{message.TYPE}.json",
-        **_tidy(schema),
-        "examples": examples,
-    }
-    if "Code" in definitions:
-        meanings = "\n".join(f"- `{code}`: {code.meaning}" for code in Code)
-        definitions["Code"]["description"] += f"\n\n{meanings}"
-    if definitions:
-        found["$defs"] = {name: _tidy(definition) for name, definition in definitions.items()}
-    return found
-
-
-class _Generator(GenerateJsonSchema):
-    """Keeps the order of the models, and says nothing that only Python understands."""
-
-    @override
-    def sort(self, value: JsonSchemaValue, parent_key: str | None = None) -> JsonSchemaValue:
-        return value
-
-    @override
-    def field_title_should_be_set(self, schema: Any) -> bool:
-        return False  # "User Id" says no more than user_id
-
-    @override
-    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
-        found = super().default_schema(schema)
-        if found.get("default", ...) is None:
-            del found["default"]  # absent is absent: what has null as a value says so by its type
-        return found
-
-
-def _tidy(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema with what it is about first, and its type required: the default is Python's own."""
-    head = {"title": schema["title"], "description": asyncapi.unwrapped(schema["description"])}
-    kind = schema.get("properties", {}).get("type", {})
-    if "const" in kind:
-        kind.pop("default", None)
-        schema["required"] = ["type", *schema.get("required", [])]
-    return head | {name: value for name, value in schema.items() if name not in head}
 
 
 def _read(path: Path) -> str | None:

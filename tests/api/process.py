@@ -98,7 +98,7 @@ class Apis(Workers):
         await api.until_ready()
         async with asyncio.timeout(30):
             # Another process tells nobody here when it is connected.
-            while '"waiting_for":{}' not in (await api.get("/readyz"))[1]:  # noqa: ASYNC110
+            while '"waiting_for":[]' not in (await api.get("/readyz"))[1]:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         return api
 

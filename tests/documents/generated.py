@@ -20,7 +20,7 @@ from tests.faults.matrix import MATRIX
 from wallet_schemas import commands, events, queries, values
 from wallet_schemas.asyncapi import unwrapped
 from wallet_schemas.codes import Code
-from wallet_schemas.generate import json_schema
+from wallet_schemas.json_schema import json_schema
 from wallet_schemas.message import Message
 from wallet_schemas.names import (
     ATTEMPTS_HEADER,

@@ -27,7 +27,7 @@ from wallet_worker.api.metrics import ApiMetrics
 from wallet_worker.api.parts import AppState
 from wallet_worker.api.problems import Refused
 from wallet_worker.api.quota import Quota
-from wallet_worker.api.visit import GoneError, PageContext, read_headers, request_id
+from wallet_worker.api.request import ApiRequest, GoneError, read_headers, request_id
 from wallet_worker.api.who import USED_SECONDS, Keys
 from wallet_worker.client.rpc import Rpc
 from wallet_worker.queries import answers
@@ -48,8 +48,8 @@ DRAIN_SECONDS: Final = 5.0  # those that wait for an outcome go on for so long, 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _GONE: Final = 499  # what the log says of a client that did not wait for its answer
 
-_Handler: TypeAlias = Callable[[AppState, PageContext, Operation], Awaitable[Response]]
-_OpenHandler: TypeAlias = Callable[[AppState, PageContext], Awaitable[Response]]
+_Handler: TypeAlias = Callable[[AppState, ApiRequest, Operation], Awaitable[Response]]
+_OpenHandler: TypeAlias = Callable[[AppState, ApiRequest], Awaitable[Response]]
 
 log = structlog.get_logger(__name__)
 
@@ -67,13 +67,13 @@ class _Route:
     open_handler: _OpenHandler | None = None
 
 
-async def _healthz(parts: AppState, visit: PageContext) -> Response:
-    del parts, visit
+async def _healthz(parts: AppState, request: ApiRequest) -> Response:
+    del parts, request
     return JSONResponse({"status": "alive"})
 
 
-async def _readyz(parts: AppState, visit: PageContext) -> Response:
-    del visit
+async def _readyz(parts: AppState, request: ApiRequest) -> Response:
+    del request
     is_ready = parts.health.is_ready and not parts.is_lame
     return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
 
@@ -110,85 +110,90 @@ class Api:
             return
         began = time.monotonic()
         address = scope["client"][0] if scope.get("client") else "unknown"
-        visit = PageContext(scope, receive, str(uuid4()), {}, address)
+        request = ApiRequest(scope, receive, str(uuid4()), {}, address)
         code = "OK"
         try:
-            visit.headers = read_headers(scope)
-            visit.request_id = request_id(visit.headers) or visit.request_id
-            response = await self._reply(visit)
+            request.headers = read_headers(scope)
+            request.request_id = request_id(request.headers) or request.request_id
+            response = await self._reply(request)
         except Refused as refused:
             code = refused.code.value
-            response = refused.answer(visit.request_id)
+            response = refused.answer(request.request_id)
         except GoneError:
-            self._note(visit, _GONE, "GONE", began)
+            self._note(request, _GONE, "GONE", began)
             return
         except Exception as exc:
             log.exception(
-                "api.failed", request_id=visit.request_id, operation=visit.operation, kind=type(exc).__name__
+                "api.failed",
+                request_id=request.request_id,
+                operation=request.operation,
+                kind=type(exc).__name__,
             )
             code = ApiCode.FAULT.value
-            response = Refused(ApiCode.FAULT, serial_no=visit.serial_no).answer(visit.request_id)
+            response = Refused(ApiCode.FAULT, serial_no=request.serial_no).answer(request.request_id)
         headers = response.headers
         for name, value in self._headers.items():
             headers.setdefault(name, value)
-        headers["x-request-id"] = visit.request_id
-        for name, value in visit.answer_headers.items():
+        headers["x-request-id"] = request.request_id
+        for name, value in request.answer_headers.items():
             headers[name] = value
         try:
-            if not visit.body_is_read and not await visit.discard_body():
+            if not request.body_is_read and not await request.discard_body():
                 headers["connection"] = "close"
         except Refused:
             headers["connection"] = "close"
-        is_gone = visit.is_gone
+        is_gone = request.is_gone
         await response(scope, receive, send)
-        self._note(visit, _GONE if is_gone else response.status_code, code, began, response)
+        self._note(request, _GONE if is_gone else response.status_code, code, began, response)
 
-    async def _reply(self, visit: PageContext) -> Response:
+    async def _reply(self, request: ApiRequest) -> Response:
         """Return the answer to a request; raises Refused."""
-        methods = self._routes.get(visit.path)
+        methods = self._routes.get(request.path)
         if methods is None:
-            if visit.path.startswith(pages.PROBLEMS):
+            if request.path.startswith(pages.PROBLEMS):
                 methods = {"GET": _Route(open_handler=pages.problem)}
             else:
                 raise Refused(ApiCode.NO_SUCH_PATH)
-        route = methods.get(visit.method)
+        route = methods.get(request.method)
         if route is None:
             raise Refused(ApiCode.METHOD_NOT_ALLOWED, headers={"allow": ", ".join(sorted(methods))})
         if route.open_handler is not None:
-            visit.operation = visit.path if visit.path in self._routes else pages.PROBLEMS
-            return await route.open_handler(self._parts, visit)
+            request.operation = request.path if request.path in self._routes else pages.PROBLEMS
+            return await route.open_handler(self._parts, request)
         operation, handler = route.operation, route.handler
         if operation is None or handler is None:
-            raise AssertionError(visit.path)
-        visit.operation = operation.name
-        client = visit.client = await self._parts.keys.client(visit.header(b"authorization"), visit.address)
+            raise AssertionError(request.path)
+        request.operation = operation.name
+        client = request.client = await self._parts.keys.client(
+            request.header(b"authorization"), request.address
+        )
         if operation.scopes and not operation.scopes & client.scopes:
             raise Refused(
                 ApiCode.FORBIDDEN, f"{operation.name} needs {' or '.join(sorted(operation.scopes))}"
             )
         with self._parts.quota.of(client) as left:
-            visit.answer_headers.update(left)
-            return await handler(self._parts, visit, operation)
+            request.answer_headers.update(left)
+            return await handler(self._parts, request, operation)
 
     def _note(
-        self, visit: PageContext, status: int, code: str, began: float, response: Response | None = None
+        self, request: ApiRequest, status: int, code: str, began: float, response: Response | None = None
     ) -> None:
         seconds = time.monotonic() - began
         metrics = self._parts.metrics
-        metrics.requests.labels(operation=visit.operation, status=status).inc()
-        metrics.seconds.labels(operation=visit.operation).observe(seconds)
+        metrics.requests.labels(operation=request.operation, status=status).inc()
+        metrics.seconds.labels(operation=request.operation).observe(seconds)
         if code != "OK" and status in _AT_THE_DOOR:
             metrics.refused_at_the_door.labels(reason=code).inc()
-        if visit.method == "POST":
-            client = visit.client
+        if request.method == "POST":
+            client = request.client
             log.info(
                 "api.command",
-                request_id=visit.request_id,
+                request_id=request.request_id,
                 client=client.client if client else None,
                 key_id=client.key_id if client else None,
-                address=visit.address,
-                operation=visit.operation,
-                serial_no=visit.serial_no,
+                address=request.address,
+                operation=request.operation,
+                serial_no=request.serial_no,
                 status=status,
                 code=code,
                 duplicate=response is not None and "idempotent-replayed" in response.headers,

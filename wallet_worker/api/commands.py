@@ -59,7 +59,7 @@ from wallet_worker.api.problems import (
     refused_outcome,
     retry_after,
 )
-from wallet_worker.api.visit import PageContext
+from wallet_worker.api.request import ApiRequest
 from wallet_worker.client.rpc import Publication, PublishFailed, ReplyTimeout
 from wallet_worker.queries import answers
 from wallet_worker.queries.answers import Known
@@ -81,13 +81,13 @@ _ORDERS: Final = frozenset(
 log = structlog.get_logger(__name__)
 
 
-async def change(parts: AppState, visit: PageContext, operation: Operation) -> Response:
+async def change(parts: AppState, request: ApiRequest, operation: Operation) -> Response:
     """Return the answer to a command: its outcome, or what is known where there is none in time."""
     arrived = time.monotonic()
-    client = cast("Client", visit.client)
-    visit.check_media()
-    command = read_command(await visit.body(), visit, operation)
-    visit.serial_no = command.serial_no
+    client = cast("Client", request.client)
+    request.check_media()
+    command = read_command(await request.body(), request, operation)
+    request.serial_no = command.serial_no
     _check_scope(client, command)
     await _check_reach(parts, client, command)
     known = await _known(parts, command.serial_no)
@@ -96,12 +96,12 @@ async def change(parts: AppState, visit: PageContext, operation: Operation) -> R
         return _repeat(known, command, client)
     if parts.is_stopping:
         raise Refused(ApiCode.STOPPING, serial_no=command.serial_no, headers=retry_after(1))
-    preferences = visit.preferences
+    preferences = request.preferences
     asked = parts.wait_seconds if preferences.wait is None else preferences.wait
     with parts.load.one_more():
         wait = 0.0 if preferences.respond_async else parts.load.patience(asked)
         try:
-            outcome, body = await _send(parts, visit, command, wait)
+            outcome, body = await _send(parts, request, command, wait)
         except _NoOutcomeError:
             parts.metrics.unknown.labels(reason="accepted").inc()
             return _accepted(command.serial_no)
@@ -110,24 +110,25 @@ async def change(parts: AppState, visit: PageContext, operation: Operation) -> R
             detail = await _representation(parts, client, command, left)
             if detail is not None:
                 body = encode(detail)
-                visit.answer_headers["preference-applied"] = "return=representation"
+                request.answer_headers["preference-applied"] = "return=representation"
     return answer(outcome, type(command), client, body=body)
 
 
-def read_command(body: bytes, visit: PageContext, operation: Operation) -> Command:
+def read_command(body: bytes, request: ApiRequest, operation: Operation) -> Command:
     """Return the command that a body is, completed by what the path and the headers say; raises Refused.
 
     What is completed is the command: the same order sent by AMQP has the same fingerprint.
     """
-    header = visit.header(b"idempotency-key")
+    header = request.header(b"idempotency-key")
     try:
         found = load(body)
         key = _key(header)
         if len(operation.takes) == 1:
             accepted = {operation.takes[0].TYPE: operation.takes[0]}
-            if found.get("type") is None:
+            named = found.get("type")
+            if named is None:
                 found["type"] = operation.takes[0].TYPE
-            elif found["type"] != operation.takes[0].TYPE and found["type"] in COMMANDS:
+            elif isinstance(named, str) and named in COMMANDS and named not in accepted:
                 raise Refused(ApiCode.TYPE_DIFFERS, f"this path takes {operation.takes[0].TYPE}")
         else:
             accepted = dict(COMMANDS)
@@ -250,11 +251,11 @@ class _Reply:
         return outcome
 
 
-async def _send(parts: AppState, visit: PageContext, command: Command, wait: float) -> tuple[Outcome, bytes]:
+async def _send(parts: AppState, request: ApiRequest, command: Command, wait: float) -> tuple[Outcome, bytes]:
     """Return the outcome and its bytes; raises _NoOutcomeError, or Refused with what is known."""
     number = command.serial_no
     message = Publication(
-        encode(command), routing_key(command.type), headers_of(visit, cast("Client", visit.client))
+        encode(command), routing_key(command.type), headers_of(request, cast("Client", request.client))
     )
     reply = _Reply(number)
     try:
@@ -279,12 +280,12 @@ async def _send(parts: AppState, visit: PageContext, command: Command, wait: flo
     return outcome, reply.body
 
 
-def headers_of(visit: PageContext, client: Client | None) -> dict[str, str]:
+def headers_of(request: ApiRequest, client: Client | None) -> dict[str, str]:
     """Return the headers of a message from this request: who stands behind it, and the trace that it belongs to."""
     headers: dict[str, str] = {}
     if client is not None:
         headers[CLIENT_HEADER] = client.sender
-    trace = visit.header(b"traceparent")
+    trace = request.header(b"traceparent")
     if trace is not None and _TRACEPARENT.fullmatch(trace):
         headers[TRACEPARENT_HEADER] = trace
     return headers

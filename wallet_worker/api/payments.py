@@ -29,7 +29,7 @@ from wallet_schemas.values import ProcessingStatus
 from wallet_worker.api.commands import CONFIRM_SECONDS, TAKE_SECONDS, headers_of
 from wallet_worker.api.parts import AppState
 from wallet_worker.api.problems import Refused, not_sent, retry_after
-from wallet_worker.api.visit import PageContext
+from wallet_worker.api.request import ApiRequest
 from wallet_worker.client.rpc import Publication, PublishFailed, ReplyTimeout
 
 _PROCESSED: Final = TypeAdapter(PaymentProcessed)
@@ -38,28 +38,28 @@ _SIGNED_AT: Final = re.compile(r"(?:^|,)\s*t=([0-9]{1,20})(?:,|$)")
 log = structlog.get_logger(__name__)
 
 
-async def result(parts: AppState, visit: PageContext) -> Response:
+async def result(parts: AppState, request: ApiRequest) -> Response:
     """Return what became of a payment result."""
-    body = await visit.body()
-    header = visit.header(b"x-signature")
+    body = await request.body()
+    header = request.header(b"x-signature")
     try:
         verify(header, body, parts.payment_keys)
         _check_age(header, parts.signature_age_seconds)
     except BadSignature as exc:
-        log.warning("payment_result.unsigned", address=visit.address, reason=exc.reason)
+        log.warning("payment_result.unsigned", address=request.address, reason=exc.reason)
         raise Refused(
             Code.BAD_SIGNATURE, headers={"www-authenticate": 'x-signature realm="payment-results"'}
         ) from None
     if parts.is_stopping:
         raise Refused(ApiCode.STOPPING, headers=retry_after(1))
     number, fault = _read(body)
-    visit.serial_no = number
+    request.serial_no = number
     message = Publication(
         body,
         routing_key(PaymentResult.TYPE),
-        {**headers_of(visit, None), SIGNATURE_HEADER: header or ""},
+        {**headers_of(request, None), SIGNATURE_HEADER: header or ""},
     )
-    preferences = visit.preferences
+    preferences = request.preferences
     asked = parts.wait_seconds if preferences.wait is None else preferences.wait
     with parts.load.one_more():
         wait = 0.0 if preferences.respond_async else parts.load.patience(asked)

@@ -19,7 +19,7 @@ from wallet_schemas.queries import GetOrder, History, OrderDetail, OrderList, Qu
 from wallet_worker.api.keys import Client
 from wallet_worker.api.parts import AppState
 from wallet_worker.api.problems import Refused, malformed, retry_after
-from wallet_worker.api.visit import PageContext
+from wallet_worker.api.request import ApiRequest
 from wallet_worker.queries import answers
 from wallet_worker.store.errors import StoreError
 
@@ -34,29 +34,29 @@ _NOT_FOUND: Final = frozenset({Code.ORDER_NOT_FOUND, Code.ACCOUNT_NOT_FOUND})
 log = structlog.get_logger(__name__)
 
 
-async def look(parts: AppState, visit: PageContext, operation: Operation) -> Response:
+async def look(parts: AppState, request: ApiRequest, operation: Operation) -> Response:
     """Return the answer to a query."""
-    client = cast("Client", visit.client)
-    query = read_query(visit.parameters(), operation)
+    client = cast("Client", request.client)
+    query = read_query(request.parameters(), operation)
     user_id = getattr(query, "user_id", None)
     if user_id is not None and not client.reaches(user_id):
         raise Refused(ApiCode.USER_OUT_OF_REACH)
-    visit.serial_no = getattr(query, "serial_no", None)
+    request.serial_no = getattr(query, "serial_no", None)
     if operation.answers == (Outcome,):
-        return await _outcome(parts, visit, client, cast("GetOrder", query))
-    wait = visit.preferences.wait
+        return await _outcome(parts, request, client, cast("GetOrder", query))
+    wait = request.preferences.wait
     if isinstance(query, GetOrder) and wait:
         await parts.settled.wait(query.serial_no, wait)
-        visit.answer_headers["preference-applied"] = f"wait={wait:g}"
+        request.answer_headers["preference-applied"] = f"wait={wait:g}"
     found = await ask(parts, query)
     if isinstance(found, QueryRefused):
-        raise _refused(found, visit.serial_no)
+        raise _refused(found, request.serial_no)
     if isinstance(found, OrderDetail):
         found = await _visible(parts, found, client)
     headers = {}
-    following = {**visit.parameters(), **_next(found)}
-    if following != visit.parameters():
-        headers["link"] = f'<{visit.path}?{urlencode(following)}>; rel="next"'
+    following = {**request.parameters(), **_next(found)}
+    if following != request.parameters():
+        headers["link"] = f'<{request.path}?{urlencode(following)}>; rel="next"'
     return Response(encode(found), 200, headers, CONTENT_TYPE)
 
 
@@ -73,12 +73,12 @@ def _next(page: Message) -> dict[str, str]:
             return {}
 
 
-async def _outcome(parts: AppState, visit: PageContext, client: Client, query: GetOrder) -> Response:
+async def _outcome(parts: AppState, request: ApiRequest, client: Client, query: GetOrder) -> Response:
     """Return the outcome of a number as it was answered then; a refused one is an answer, too."""
-    wait = visit.preferences.wait
+    wait = request.preferences.wait
     if wait:
         await parts.answered.wait(query.serial_no, wait)
-        visit.answer_headers["preference-applied"] = f"wait={wait:g}"
+        request.answer_headers["preference-applied"] = f"wait={wait:g}"
     found = await ask(parts, query)
     if isinstance(found, QueryRefused):
         raise _unknown(query.serial_no)
@@ -188,12 +188,12 @@ def _value(name: str, text: str) -> object:
     return text.split(",") if name in _LISTS else text
 
 
-async def client(parts: AppState, visit: PageContext, operation: Operation) -> Response:
+async def client(parts: AppState, request: ApiRequest, operation: Operation) -> Response:
     """Return what the key of the request may do."""
     del parts, operation
-    if visit.parameters():
-        raise Refused(ApiCode.PARAMETER_UNKNOWN, next(iter(visit.parameters()))[:64])
-    known = cast("Client", visit.client)
+    if request.parameters():
+        raise Refused(ApiCode.PARAMETER_UNKNOWN, next(iter(request.parameters()))[:64])
+    known = cast("Client", request.client)
     return Response(
         encode(
             ApiClient(

@@ -7,7 +7,18 @@ import jsonschema
 import pytest
 import yaml
 
-from wallet_schemas import asyncapi, codes, commands, events, generate, names, payments, queries, signature
+from wallet_schemas import (
+    asyncapi,
+    codes,
+    commands,
+    events,
+    generate,
+    json_schema,
+    names,
+    payments,
+    queries,
+    signature,
+)
 from wallet_schemas.encode import encode
 from wallet_schemas.message import Message
 
@@ -21,7 +32,7 @@ EXAMPLES = [
 
 
 def validator(message: type[Message]) -> jsonschema.Draft202012Validator:
-    schema = generate.json_schema(message)
+    schema = json_schema.json_schema(message)
     jsonschema.Draft202012Validator.check_schema(schema)
     return jsonschema.Draft202012Validator(
         schema, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
@@ -86,7 +97,7 @@ def test_an_example_is_valid_by_model_and_by_schema(message: type[Message], exam
 
 @pytest.mark.parametrize("message", generate.MESSAGES)
 def test_a_schema_says_all_that_is_required(message: type[Message]) -> None:
-    schema = generate.json_schema(message)
+    schema = json_schema.json_schema(message)
 
     objects = [schema, *schema.get("$defs", {}).values()]
 
@@ -101,7 +112,7 @@ def test_a_field_more_or_less_is_refused_by_model_and_by_schema(
     message: type[Message], example: JsonObject
 ) -> None:
     check = validator(message)
-    required = set(generate.json_schema(message)["required"])
+    required = set(json_schema.json_schema(message)["required"])
     spoilt = [{**example, "note": "hello"}] + [
         {name: value for name, value in example.items() if name != missing} for missing in required
     ]

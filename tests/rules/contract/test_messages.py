@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from tests.rules.contract import bodies
 from tests.rules.contract.bodies import JsonObject
-from wallet_schemas import commands, events, generate, money, names, payments, queries
+from wallet_schemas import commands, events, generate, json_schema, money, names, payments, queries
 from wallet_schemas.codes import Code
 from wallet_schemas.encode import encode
 from wallet_schemas.message import Message
@@ -36,7 +36,7 @@ def example(message: type[M], number: int = 0, **changes: Any) -> M:
 
 
 def schema_takes(spoilt: JsonObject) -> bool:
-    schema = generate.json_schema(ACCEPTED[spoilt["type"]])
+    schema = json_schema.json_schema(ACCEPTED[spoilt["type"]])
     checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
     return jsonschema.Draft202012Validator(schema, format_checker=checker).is_valid(spoilt)
 
@@ -404,7 +404,7 @@ def test_a_request_says_when_the_wallet_stops_waiting_or_that_it_never_does(kind
     request = example(payments.PaymentRequest, kind=kind, expires_at=None)
 
     assert json.loads(encode(request))["expires_at"] is None
-    assert "expires_at" in generate.json_schema(payments.PaymentRequest)["required"]
+    assert "expires_at" in json_schema.json_schema(payments.PaymentRequest)["required"]
     with pytest.raises(ValidationError):
         payments.PaymentRequest.model_validate(
             {k: v for k, v in payments.PaymentRequest.examples()[0].items() if k != "expires_at"}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.rules.contract import bodies
 from tests.rules.contract.test_messages import schema_takes
-from wallet_schemas import generate, times
+from wallet_schemas import json_schema, times
 from wallet_schemas.encode import encode
 from wallet_schemas.fingerprint import content, fingerprint
 from wallet_schemas.parse import QUERIES, RESULTS, Malformed, parse
@@ -71,7 +71,7 @@ def test_the_bodies_that_are_accepted_are_accepted_by_model_and_by_schema(path: 
 
     # The checker of formats that the tests use knows no leap second; the schema does.
     assert schema_takes({**body, "occurred_at": body["occurred_at"].replace(":60", ":59")})
-    assert jsonschema.Draft202012Validator(generate.json_schema(PaymentResult)).is_valid(body)
+    assert jsonschema.Draft202012Validator(json_schema.json_schema(PaymentResult)).is_valid(body)
     assert parse(encode(message), RESULTS) == message
 
 

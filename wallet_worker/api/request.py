@@ -52,7 +52,7 @@ class Preferences(NamedTuple):
 
 
 @dataclass(slots=True)
-class PageContext:
+class ApiRequest:
     """A request. `address` is the client's, through the proxies that are believed; `client` is there once known."""
 
     scope: Scope
