@@ -15,7 +15,7 @@ from tests.dead_letters.letters import arrived, headers
 from tests.journeys.messages import open_account, recharge
 from tests.workers import KEYS
 from wallet_worker.cli.dlq import options
-from wallet_worker.cli.dlq.commands import _status_of
+from wallet_worker.cli.dlq.runs import exit_status_of
 from wallet_worker.cli.exits import Exit
 from wallet_worker.dead_letters.model.actors import Actor
 from wallet_worker.dead_letters.model.filters import Filter
@@ -167,7 +167,7 @@ def test_the_exit_status_says_whether_every_letter_has_its_outcome(
         ended_at=None,
     )
 
-    assert _status_of(operation) is status
+    assert exit_status_of(operation) is status
 
 
 @pytest.mark.parametrize(("keys", "warned"), [("{}", 1), (json.dumps(KEYS), 0)], ids=["none", "some"])

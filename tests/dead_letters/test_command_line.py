@@ -12,8 +12,7 @@ from tests.dead_letters.conftest import ANNA, Desk
 from tests.dead_letters.letters import arrived, headers
 from tests.journeys.messages import recharge
 from tests.workers import KEYS
-from wallet_worker.cli.dlq import commands as cli_dlq
-from wallet_worker.cli.dlq import options
+from wallet_worker.cli.dlq import options, runs
 from wallet_worker.cli.exits import Exit
 from wallet_worker.dead_letters.model.plans import Operation
 from wallet_worker.dead_letters.operations import DeadLetterDesk
@@ -212,7 +211,7 @@ async def test_a_database_that_goes_away_after_it_was_executed_leaves_the_end_un
         msg = "it is away"
         raise UnavailableError(msg)
 
-    monkeypatch.setattr(cli_dlq, "_watch", away)
+    monkeypatch.setattr(runs, "watch", away)
     await desk.take_in(arrived(recharge("user-1")))
     plan = await said(url, "replay", "--why", "mended")
 

@@ -1,10 +1,12 @@
 """What the commands of `wallet dlq` have in common: who asks, which letters, and how it ends."""
 
+import inspect
 import os
 import pwd
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from uuid import UUID
 
 import typer
@@ -77,22 +79,22 @@ SeenUpTo = Annotated[
 ]
 
 
-def filtered(  # noqa: PLR0917 -- the options of a command, in their order
-    state: list[LetterState] | None,
-    reason: str | None,
-    source: str | None,
-    type_: str | None,
-    serial: str | None,
-    user: str | None,
-    ids: str | None,
-    since: str | None,
-    until: str | None,
-    seen_up_to: int | None = None,
+def _filter_options(
     *,
-    gateway_ref: str | None = None,
-    order_id: UUID | None = None,
+    state: State = None,
+    reason: Reason = None,
+    source: Source = None,
+    type_: Type = None,
+    serial: Serial = None,
+    user: OfUser = None,
+    gateway_ref: GatewayRef = None,
+    order_id: OrderId = None,
+    ids: Ids = None,
+    since: Arrived = None,
+    until: ArrivedBefore = None,
+    seen_up_to: SeenUpTo = None,
 ) -> Filter:
-    """Return the filter that options ask for, or end the command."""
+    """Return the filter that the options ask for, or end the command."""
     try:
         chosen = Filter.from_query({"ids": ids or ""}).ids
     except ValueError as exc:
@@ -111,6 +113,37 @@ def filtered(  # noqa: PLR0917 -- the options of a command, in their order
         gateway_ref=gateway_ref,
         order_id=order_id,
     )
+
+
+def with_filter(
+    *, ids: bool = True, seen_up_to: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return what puts the options of a filter in the place of a command's parameter `which`."""
+    offered = {"ids": ids, "seen_up_to": seen_up_to}
+    options = [
+        option
+        for option in inspect.signature(_filter_options).parameters.values()
+        if offered.get(option.name, True)
+    ]
+
+    def register(command: Callable[..., None]) -> Callable[..., None]:
+        parameters = [
+            parameter
+            for own in inspect.signature(command).parameters.values()
+            for parameter in (options if own.name == "which" else [own])
+        ]
+
+        def run(**given: Any) -> None:
+            which = _filter_options(**{option.name: given.pop(option.name) for option in options})
+            command(which=which, **given)
+
+        update_wrapper(run, command, updated=())
+        del run.__wrapped__  # type: ignore[attr-defined]  # typer would read its signature
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads it
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return run
+
+    return register
 
 
 def ask(

@@ -20,12 +20,13 @@ from wallet_schemas.queries import (
     QueryRefused,
     Statement,
 )
-from wallet_worker.console import lookups
 from wallet_worker.console import query_params as asked_for
 from wallet_worker.console.request import PageContext, result_or_error
 from wallet_worker.dead_letters import masking
 from wallet_worker.dead_letters.model.filters import Filter
 from wallet_worker.queries import answers
+from wallet_worker.store import payment_results
+from wallet_worker.store.reads import console as reads
 
 LINES_A_PAGE = 50
 LETTERS_MAX = 20
@@ -53,14 +54,14 @@ async def _in_ledger(visit: PageContext, word: str) -> str | None:
     """Return the address of the account or order that a word names."""
     async with visit.parts.reading.snapshot() as connection:
         if _ACCOUNT_NO.fullmatch(word):
-            user_id = await lookups.owner(connection, word)
+            user_id = await reads.owner(connection, word)
             if user_id is not None and not visit.is_viewer:
                 return f"/accounts?user_id={quote(user_id, safe='')}"
-        if await lookups.asked(connection, word) is not None:
+        if await reads.sent_command(connection, word) is not None:
             return f"/orders?serial_no={quote(word, safe='')}"
-        if await lookups.is_user(connection, word):
+        if await reads.is_user(connection, word):
             return f"/accounts?user_id={quote(word, safe='')}"
-        serial_no = await lookups.order_of(connection, word)
+        serial_no = await reads.order_of(connection, word)
         return None if serial_no is None else f"/orders?serial_no={quote(serial_no, safe='')}"
 
 
@@ -104,7 +105,7 @@ async def accounts(visit: PageContext) -> Response:
                     fault = found.message if isinstance(found, QueryRefused) else None
                 if statement is not None and statement.entries:
                     numbers = [entry.line_no for entry in statement.entries]
-                    serial_nos = await lookups.serial_nos(
+                    serial_nos = await reads.serial_nos(
                         connection, statement.account.account_no, min(numbers), max(numbers)
                     )
     return visit.show(
@@ -145,7 +146,7 @@ class TimelineEvent:
     details: tuple[tuple[str, str], ...] = ()
     code: str = ""
     link: str | None = None
-    lines: tuple[lookups.Line, ...] = field(default=())
+    lines: tuple[reads.Line, ...] = field(default=())
 
 
 async def order(visit: PageContext) -> Response:
@@ -170,11 +171,11 @@ async def order(visit: PageContext) -> Response:
         )
     async with visit.parts.reading.snapshot() as connection:
         answer = await answers.answer(connection, query)
-        asked = await lookups.asked(connection, serial_no)
-        said = await lookups.said(connection, serial_no)
-        lines = await lookups.lines(connection, serial_no)
-        waiting = await lookups.promised(connection, serial_no)
-        parked = await lookups.parked(connection, serial_no)
+        command = await reads.sent_command(connection, serial_no)
+        results = await payment_results.of_order(connection, serial_no)
+        lines = await reads.lines(connection, serial_no)
+        waiting = await reads.overdue_messages(connection, serial_no)
+        parked = await reads.parked(connection, serial_no)
     letters, _ = await result_or_error(
         visit.parts.operations.letters(visit.actor, Filter(serial_no=serial_no), limit=LETTERS_MAX)
     )
@@ -182,7 +183,7 @@ async def order(visit: PageContext) -> Response:
     order_view = detail.order if detail else None
     if order_view is not None and visit.is_viewer:
         order_view = masking.masked_view(order_view)
-    moments = _asked(visit, asked) + _said(visit, said) + _post_money(visit, lines)
+    moments = _command(visit, command) + _results(visit, results) + _movements(visit, lines)
     if order_view is not None:
         moments += _ended(order_view)
     moments += [
@@ -210,21 +211,23 @@ async def order(visit: PageContext) -> Response:
     )
 
 
-def _asked(visit: PageContext, asked: lookups.SentCommand | None) -> list[TimelineEvent]:
+def _command(visit: PageContext, command: reads.SentCommand | None) -> list[TimelineEvent]:
     """Return the command and its outcome."""
-    if asked is None:
+    if command is None:
         return []
-    content = masking.masked_members(asked.content) if visit.is_viewer else asked.content
+    content = masking.masked_members(command.content) if visit.is_viewer else command.content
     details = tuple(
         (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
         for name, value in content.items()
         if name not in {"type", "serial_no"} and value is not None
     )
-    return [TimelineEvent(asked.at, "command", f"{asked.type} was {asked.status}", details, asked.code)]
+    return [
+        TimelineEvent(command.at, "command", f"{command.type} was {command.status}", details, command.code)
+    ]
 
 
-def _said(visit: PageContext, said: Sequence[lookups.GatewayResult]) -> list[TimelineEvent]:
-    """Return what the gateway said."""
+def _results(visit: PageContext, results: Sequence[payment_results.GatewayResult]) -> list[TimelineEvent]:
+    """Return the gateway's results."""
     return [
         TimelineEvent(
             each.received_at,
@@ -242,7 +245,7 @@ def _said(visit: PageContext, said: Sequence[lookups.GatewayResult]) -> list[Tim
             ),
             each.code,
         )
-        for each in said
+        for each in results
     ]
 
 
@@ -253,7 +256,7 @@ _PROCESSINGS = {
 }
 
 
-def _post_money(visit: PageContext, lines: Sequence[lookups.Line]) -> list[TimelineEvent]:
+def _movements(visit: PageContext, lines: Sequence[reads.Line]) -> list[TimelineEvent]:
     """Return each movement of money, its lines together."""
     shown = [
         replace(line, user_id=masking.masked(line.user_id), account_no=line.account_no and masking.MASK)

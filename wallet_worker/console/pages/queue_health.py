@@ -2,14 +2,14 @@
 
 from starlette.responses import Response
 
-from wallet_worker.console import lookups
 from wallet_worker.console.request import PageContext, result_or_error
+from wallet_worker.store.reads.console import DatabaseHealth, database_health
 
 
 async def health(visit: PageContext) -> Response:
     """Show it; what is away is said in a sentence, and the rest is there."""
     depths = await visit.parts.queues.depths()
-    condition, database_fault = await result_or_error(_condition(visit))
+    condition, database_fault = await result_or_error(_database_health(visit))
     overview, _ = (
         await result_or_error(visit.parts.operations.overview(visit.actor))
         if condition is not None
@@ -20,6 +20,6 @@ async def health(visit: PageContext) -> Response:
     )
 
 
-async def _condition(visit: PageContext) -> lookups.DatabaseHealth:
+async def _database_health(visit: PageContext) -> DatabaseHealth:
     async with visit.parts.reading.connection() as connection:
-        return await lookups.condition(connection)
+        return await database_health(connection)

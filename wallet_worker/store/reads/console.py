@@ -1,4 +1,4 @@
-"""What the pages read of the ledger beside the answers to queries, from the caller's snapshot; nothing is written."""
+"""What the console reads of the ledger beside the answers to queries, from the caller's snapshot."""
 
 import json
 from collections.abc import Mapping
@@ -27,49 +27,21 @@ class SentCommand:
     at: datetime
 
 
-_ASKED = """
+_SENT_COMMAND = """
 SELECT command_type, content, status, code, created_at
 FROM commands
 WHERE serial_no = $1
 """
 
 
-async def asked(connection: asyncpg.Connection, serial_no: str) -> SentCommand | None:
-    """Return the command of a serial number, if it has an outcome."""
-    row = await connection.fetchrow(_ASKED, serial_no)
+async def sent_command(connection: asyncpg.Connection, serial_no: str) -> SentCommand | None:
+    """Return the command of a serial number; None if it has no outcome."""
+    row = await connection.fetchrow(_SENT_COMMAND, serial_no)
     if row is None:
         return None
     return SentCommand(
         row["command_type"], json.loads(row["content"]), row["status"], row["code"], row["created_at"]
     )
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayResult:
-    """One thing that the gateway said of an order, and what came of it."""
-
-    status: str
-    amount: str
-    currency: str
-    gateway_ref: str
-    reason: str | None
-    occurred_at: datetime
-    received_at: datetime
-    processing: str
-    code: str
-
-
-_SAID = """
-SELECT status, amount, currency, gateway_ref, reason, occurred_at, received_at, processing, code
-FROM payment_results
-WHERE payment_order_no = $1
-ORDER BY received_at, gateway_ref
-"""
-
-
-async def said(connection: asyncpg.Connection, serial_no: str) -> list[GatewayResult]:
-    """Return every different result of an order, in the order in which they came."""
-    return [GatewayResult(**row) for row in await connection.fetch(_SAID, serial_no)]
 
 
 class Parked(NamedTuple):
@@ -147,7 +119,7 @@ class OverdueMessage(NamedTuple):
 
 
 # The bodies are the wallet's own JSON in these two exchanges, so that they can be read here.
-_PROMISED = """
+_OVERDUE_MESSAGES = """
 SELECT exchange, routing_key, attempts, created_at
 FROM (
     SELECT exchange, routing_key, attempts, created_at, body
@@ -162,10 +134,11 @@ ORDER BY created_at
 """
 
 
-async def promised(connection: asyncpg.Connection, serial_no: str) -> list[OverdueMessage]:
-    """Return what should have been published of an order by now, among the oldest rows of the outbox."""
+async def overdue_messages(connection: asyncpg.Connection, serial_no: str) -> list[OverdueMessage]:
+    """Return the messages of an order that should have been published by now, among the oldest rows of the outbox."""
     return [
-        OverdueMessage(**row) for row in await connection.fetch(_PROMISED, serial_no, OUTBOX_LOOKED_AT_MAX)
+        OverdueMessage(**row)
+        for row in await connection.fetch(_OVERDUE_MESSAGES, serial_no, OUTBOX_LOOKED_AT_MAX)
     ]
 
 
@@ -245,7 +218,7 @@ class DatabaseHealth:
     longest_transaction_seconds: float | None
 
 
-_CONDITION = """
+_HEALTH = """
 SELECT (SELECT version_num FROM alembic_version) AS revision,
        current_setting('server_version') AS server,
        pg_database_size(current_database()) AS database_bytes,
@@ -259,9 +232,9 @@ SELECT (SELECT version_num FROM alembic_version) AS revision,
 """
 
 
-async def condition(connection: asyncpg.Connection) -> DatabaseHealth:
+async def database_health(connection: asyncpg.Connection) -> DatabaseHealth:
     """Return how the database is doing."""
-    row = await connection.fetchrow(_CONDITION)
+    row = await connection.fetchrow(_HEALTH)
     if row is None:
         msg = "a SELECT without FROM has one row"
         raise AssertionError(msg)
