@@ -22,7 +22,7 @@ from wallet_worker.dead_letters import keeper as keeper_module
 from wallet_worker.settings.settings import Settings
 from wallet_worker.store import errors, waiting
 from wallet_worker.store.errors import InvariantBrokenError, StoreError
-from wallet_worker.worker import batch, outbox
+from wallet_worker.worker import outbox
 from wallet_worker.worker.app import Worker
 
 PATIENCE_SECONDS = 60.0
@@ -123,7 +123,6 @@ def settings(monkeypatch: pytest.MonkeyPatch, amqp_url: str, database_url: str) 
     for module, name, seconds in (
         (outbox, "RELAY_SECONDS", 0.05),
         (outbox, "FORGET_SECONDS", 0.02),
-        (batch, "SWEEP_SECONDS", 0.05),
         (keeper_module, "BEAT_SECONDS", 0.1),
         (keeper_module, "REPLAY_SECONDS", 0.05),
         (keeper_module, "FOLLOW_SECONDS", 0.05),
