@@ -295,7 +295,8 @@ def _of_store(exc: StoreError, *, is_deed: bool) -> str:
         return _LOST
     if isinstance(exc, UnfitError) or not isinstance(exc, UnavailableError):
         return (
-            f"The database is not as this program needs it, and `wallet doctor` says what is missing: {exc}. "
+            f"The database is not as this program needs it (has `wallet migrate` been run?): {exc}. "
+            "`wallet doctor` says what is missing. "
             "Dead letters are safe meanwhile."
         )
     if isinstance(exc, AccessDeniedError):
