@@ -79,7 +79,7 @@ async def test_what_is_put_off_waits_until_its_next_time(
 
     async with database.transaction() as connection:
         first, _ = await parked_results.take_due(connection, 10)
-        await parked_results.put_off(connection, [replace(first, attempts=2, due_at=FAR_OFF)])
+        await parked_results.reschedule(connection, [replace(first, attempts=2, due_at=FAR_OFF)])
 
     async with _taken(database) as taken:
         assert taken == ["R-2"]
@@ -102,7 +102,7 @@ async def test_a_result_that_is_put_off_while_its_order_is_written_is_woken_all_
     """A worker has looked for the order just before it was there, and has the result in hand still."""
     await _park(database, waiting("R-1"))
     (in_hand,) = await parked_results.take_due(holder, 10)
-    await parked_results.put_off(holder, [replace(in_hand, attempts=2, due_at=FAR_OFF)])
+    await parked_results.reschedule(holder, [replace(in_hand, attempts=2, due_at=FAR_OFF)])
 
     async def wake() -> None:
         async with database.connection() as connection:
@@ -137,7 +137,7 @@ async def test_changing_what_is_not_there_is_a_broken_invariant(database: Databa
         with pytest.raises(InvariantBrokenError, match="DELETE 1"):
             await parked_results.delete(connection, [gone.parked_id])
         with pytest.raises(InvariantBrokenError, match="UPDATE 1"):
-            await parked_results.put_off(connection, [gone])
+            await parked_results.reschedule(connection, [gone])
 
 
 async def test_results_that_are_woken_at_once_are_looked_at_in_the_order_in_which_they_came(

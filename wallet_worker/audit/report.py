@@ -65,16 +65,16 @@ async def audit(
 
 async def with_names(connection: asyncpg.Connection, findings: Iterable[Finding]) -> list[Finding]:
     """Return the findings with the names by which people know accounts and orders: for a few, not for every row."""
-    found = list(findings)
-    account_ids = [one.account_id for one in found if one.account_id is not None]
-    order_ids = [one.order_id for one in found if one.order_id is not None]
+    findings = list(findings)
+    account_ids = [finding.account_id for finding in findings if finding.account_id is not None]
+    order_ids = [finding.order_id for finding in findings if finding.order_id is not None]
     accounts = await reads.account_names(connection, account_ids)
     serial_nos = await reads.serial_nos(connection, order_ids)
     return [
         replace(
-            one,
-            account=None if one.account_id is None else accounts.get(one.account_id),
-            serial_no=one.serial_no if one.order_id is None else serial_nos.get(one.order_id),
+            finding,
+            account=None if finding.account_id is None else accounts.get(finding.account_id),
+            serial_no=finding.serial_no if finding.order_id is None else serial_nos.get(finding.order_id),
         )
-        for one in found
+        for finding in findings
     ]

@@ -13,7 +13,7 @@ from wallet_schemas.values import AccountStatus
 
 
 class AccountKey(NamedTuple):
-    """What a command names an account by; at most one account of a key is not closed."""
+    """What a command names an account by. At most one account of a key is not closed."""
 
     user_id: str
     account_type: str
@@ -61,16 +61,17 @@ class Account:
 
     @property
     def recency(self) -> tuple[bool, float, int]:
-        """What the newest account of a key has most of; ids are handed out ahead of time and say little.
+        """A sort key: the newest account of a key has the largest.
 
-        At most one account of a key is not closed, and that is the newest.
+        The account that is not closed is the newest, then the one opened last. Ids are handed out ahead of time, so
+        they only break ties.
         """
         opened_at = self.created_at.timestamp() if self.created_at else 0.0
         return (self.status is not AccountStatus.CLOSED, opened_at, self.account_id)
 
     @property
     def available_minor(self) -> int:
-        """What may leave the account."""
+        """The balance without what is reserved."""
         return self.balance_minor - self.reserved_minor
 
     def moved_to(self, balance_minor: int, at: datetime) -> "Account":
@@ -95,14 +96,14 @@ class Account:
         )
 
     def reserving(self, amount_minor: int, at: datetime) -> "Account":
-        """Return the account with that much more of its balance reserved; below zero, that much less."""
+        """Return the account with `amount_minor` more of its balance reserved; below zero, less."""
         return replace(
             self, reserved_minor=self.reserved_minor + amount_minor, updated_at=max(at, self.updated_at)
         )
 
 
 class StatusChange(StrEnum):
-    """What may be asked of an account that is there."""
+    """What a command does to the status of an account."""
 
     FREEZE = "account.freeze"
     UNFREEZE = "account.unfreeze"
@@ -122,19 +123,19 @@ ACCOUNT_TRANSITIONS: Mapping[tuple[AccountStatus, StatusChange], AccountStatus |
         (AccountStatus.CLOSED, StatusChange.CLOSE): None,
     }
 )
-"""The life of an account: where each turn leads, or None where nothing leads out any more.
+"""The life of an account: the status after each change, or None where the change is refused.
 
-What is frozen already may be frozen again, for another reason: the state that was asked for is there. An account
-that is closed stays closed; opening the same again makes another account.
+A frozen account may be frozen again, for another reason. A closed account stays closed; opening the same key again
+makes another account.
 """
 
-if set(ACCOUNT_TRANSITIONS) != {(status, turn) for status in AccountStatus for turn in StatusChange}:
+if set(ACCOUNT_TRANSITIONS) != {(status, change) for status in AccountStatus for change in StatusChange}:
     raise AssertionError("the life of an account is not total")
 
 
-def transition(account: Account, turn: StatusChange, at: datetime) -> Account | None:
-    """Return the account after a turn, or None if it is closed. Whether it may close is decided before."""
-    status = ACCOUNT_TRANSITIONS[account.status, turn]
+def transition(account: Account, change: StatusChange, at: datetime) -> Account | None:
+    """Return the account after a change of status, or None if it is closed. Whether it may close is decided before."""
+    status = ACCOUNT_TRANSITIONS[account.status, change]
     if status is None:
         return None
     return replace(account, status=status, updated_at=max(at, account.updated_at))
@@ -143,7 +144,9 @@ def transition(account: Account, turn: StatusChange, at: datetime) -> Account | 
 def diagram() -> str:
     """Return the life of an account as a mermaid state diagram, as it stands in ARCHITECTURE.md."""
     lines = ["stateDiagram-v2", "    [*] --> active: account.open"]
-    lines += [f"    {status} --> {to}: {turn}" for (status, turn), to in ACCOUNT_TRANSITIONS.items() if to]
+    lines += [
+        f"    {status} --> {to}: {change}" for (status, change), to in ACCOUNT_TRANSITIONS.items() if to
+    ]
     return "\n".join(lines)
 
 

@@ -44,7 +44,7 @@ class Policy:
 
 
 class DecisionContext(NamedTuple):
-    """The rules, how the message arrived, what was drawn at random for it, and the database's time."""
+    """The policy, how the message arrived, its fresh ids, and the database's time."""
 
     rules: Policy
     incoming: InboundMessage

@@ -1,7 +1,7 @@
-"""What the time does to an order that nobody has said anything about.
+"""What the time does to an order.
 
-The sweep brings an order when it is due (`Order.due_at`). Nothing is guessed: an order is asked about, and one that
-expires is asked about a last time.
+The sweeper brings an order when it is due (`Order.due_at`). The gateway is asked about an order that waits, and a last
+time about an order that expires.
 """
 
 from dataclasses import replace
@@ -18,7 +18,7 @@ from wallet_worker.core.orders import ORDER_SPECS, Effect, Order, Timer
 
 
 def on_due(due: DueOrder, facts: Facts, context: DecisionContext) -> Decision:
-    """Return what the time does to an order: it is asked about, it expires, or nothing if it is not due."""
+    """Return what the time does to an order: an inquiry, its expiry, or no change if it is not due."""
     order = facts.orders.get(due.serial_no)
     if order is None or order.due_at is None or order.due_at > context.now:
         return Decision(Ending.REPEATED)
@@ -34,11 +34,11 @@ def on_due(due: DueOrder, facts: Facts, context: DecisionContext) -> Decision:
             return _inquire(order, context)
         case Effect.CLOSE:
             expired = replace(orders.advance(order, step, context.now), inquiries=order.inquiries + 1)
-            asking = outbound.payment_request(order, PaymentKind.STATUS, context)
+            inquiry = outbound.payment_request(order, PaymentKind.STATUS, context)
             return Decision(
                 Ending.APPLIED,
                 orders=(expired,),
-                outgoing=(outbound.order_event(expired, account, context), asking),
+                outgoing=(outbound.order_event(expired, account, context), inquiry),
             )
         case Effect.RELEASE_RESERVE:
             remaining_minor = order.remaining_minor or 0
@@ -65,11 +65,11 @@ def on_due(due: DueOrder, facts: Facts, context: DecisionContext) -> Decision:
 
 
 def _inquire(order: Order, context: DecisionContext) -> Decision:
-    """Return the decision that asks the gateway, and looks again later. To the world the order is as it was."""
+    """Return the decision that asks the gateway and sets the next time. No event: the order is as it was."""
     due_at = context.rules.next_inquiry_at(order.channel, order.created_at, order.expires_at, context.now)
-    asked = replace(order, inquiries=order.inquiries + 1, due_at=due_at)
+    inquired = replace(order, inquiries=order.inquiries + 1, due_at=due_at)
     return Decision(
         Ending.APPLIED,
-        orders=(asked,),
+        orders=(inquired,),
         outgoing=(outbound.payment_request(order, PaymentKind.STATUS, context),),
     )

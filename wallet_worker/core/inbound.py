@@ -28,7 +28,7 @@ ACCEPTED = MappingProxyType({Source.COMMANDS: COMMANDS, Source.RESULTS: RESULTS}
 
 @dataclass(frozen=True, slots=True)
 class DueOrder:
-    """The wallet's word to itself: the time has come to look at the order of this serial number."""
+    """The wallet's message to itself: the order of this serial number is due."""
 
     serial_no: str
 
@@ -54,7 +54,7 @@ class InboundMessage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class InvalidMessage:
-    """Why no message could be made of the bytes.
+    """Why the bytes are not a message.
 
     `serial_no` and `payment_order_no` are there if they could be read all the same, for the reply.
     """
@@ -78,10 +78,10 @@ def serial_no_of(message: Message | InvalidMessage) -> str:
 
 
 def read(incoming: InboundMessage, keys: Mapping[str, str]) -> Message | InvalidMessage:
-    """Return the message, or why it is none: MALFORMED, UNSUPPORTED_TYPE or BAD_SIGNATURE, in this order.
+    """Return the message, or why the bytes are not one: MALFORMED, UNSUPPORTED_TYPE or BAD_SIGNATURE, in this order.
 
-    A payment result comes out only if one of `keys` (key id to secret) signed these very bytes. What the clock
-    says is a serial number, and nobody else can say it.
+    A payment result is returned only if one of `keys` (key id to secret) signed these very bytes. The body of a due
+    order is its serial number, and only the clock brings such a body.
     """
     if incoming.source is Source.CLOCK:
         return DueOrder(incoming.body.decode())

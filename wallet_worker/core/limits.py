@@ -1,4 +1,4 @@
-"""Limits that a deployment sets: how large one order may be, how much a day, how much an account may hold.
+"""Limits that a deployment sets: how large an order may be, how much a day, how much an account may hold.
 
 They are data: for each account type and currency, so that a deployment adds an account type without code. A limit
 is about commands only. What a payment gateway did collect is credited whatever the limit says, because the
@@ -14,7 +14,7 @@ from wallet_schemas.values import OrderType
 from wallet_worker.core.accounts import Account
 
 ANY_TYPE = "*"
-"""What stands in the place of an account type for all types that have no limits of their own."""
+"""Stands in the place of an account type for all types that have no limits of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class Limits:
         """Return an account's limits: those of its type, else those of any type, else none."""
         if not self.accounts:
             return None
-        found = self.accounts.get((account.account_type, account.currency))
-        return found or self.accounts.get((ANY_TYPE, account.currency))
+        own = self.accounts.get((account.account_type, account.currency))
+        return own or self.accounts.get((ANY_TYPE, account.currency))
 
     @property
     def has_daily_limits(self) -> bool:
@@ -62,12 +62,12 @@ class Limits:
         return frozenset(
             order_type
             for limits in self.accounts.values()
-            for order_type, one in limits.orders.items()
-            if one.day_max_minor is not None
+            for order_type, order_limits in limits.orders.items()
+            if order_limits.day_max_minor is not None
         )
 
     def with_balance_limit(self, accounts: Iterable[Account]) -> list[int]:
-        """Return the ids of those accounts that may not hold more than so much."""
+        """Return the ids of the accounts whose balance is limited."""
         return [
             account.account_id
             for account in accounts
@@ -75,13 +75,13 @@ class Limits:
         ]
 
     def with_daily_limit(self, accounts: Iterable[Account]) -> list[int]:
-        """Return the ids of those accounts whose orders of the day have to be summed up."""
+        """Return the ids of the accounts whose orders of the day have to be summed up."""
         return [
             account.account_id
             for account in accounts
             if account.user_id
             and (limits := self.of(account))
-            and any(one.day_max_minor is not None for one in limits.orders.values())
+            and any(order_limits.day_max_minor is not None for order_limits in limits.orders.values())
         ]
 
     def day_start(self, now: datetime) -> datetime:
@@ -92,12 +92,12 @@ class Limits:
     def check_order(
         self, order_type: OrderType, amount_minor: int, account: Account, spent_minor: int
     ) -> str | None:
-        """Return which limit an order of this account would break, in a sentence; nothing if none.
+        """Return which limit an order of this account would break, in a sentence; None if it breaks none.
 
         `spent_minor` is the sum of the day's orders of this type, without this one.
         """
-        found = self.of(account)
-        limits = found and found.orders.get(order_type)
+        account_limits = self.of(account)
+        limits = account_limits and account_limits.orders.get(order_type)
         if not limits:
             return None
 
@@ -113,9 +113,9 @@ class Limits:
         return None
 
     def check_balance(self, account: Account, amount_minor: int, expected_minor: int = 0) -> str | None:
-        """Return which limit an account would break if it received that much, in a sentence; nothing if none.
+        """Return which limit an account would break by receiving an amount, in a sentence; None if it breaks none.
 
-        `expected_minor` is what it may receive already: its recharges that wait for the gateway.
+        `expected_minor` is what it may receive besides: its recharges that wait for the gateway.
         """
         limits = self.of(account)
         if limits is None or limits.balance_max_minor is None:

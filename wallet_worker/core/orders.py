@@ -4,7 +4,7 @@ Laws:
 1. Only this module says what a payment result, a capture, a release or the time does to an order; nothing
    else chooses a status.
 2. A table answers for every status and everything that may happen. That is checked at import.
-3. Money that did arrive is credited, however late; money that moved never moves back by a result.
+3. Money that did arrive is credited, however late. A result never moves money back.
 4. `unknown` never changes an order: the gateway is asked again.
 5. What was sent to be paid out never ends by itself: only a result ends it.
 
@@ -30,7 +30,7 @@ from wallet_worker.core.ledger import Movement
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One movement that was asked for. `amount_minor` is above zero, in minor units of `currency`.
+    """A movement of money that a command asked for. `amount_minor` is above zero, in minor units of `currency`.
 
     `account_id` is whose money it is about: the account that is recharged, and the one that pays in every other
     order. `counter_account_id` is the payee of a transfer or a capture. `parent_serial_no` is the recharge that
@@ -39,7 +39,7 @@ class Order:
 
     `transacted_at` is absent until money has moved. `late` says that the money came after the order had failed
     or expired. `due_at` is when the wallet looks at the order by itself, absent when it never has to again, and
-    `asked` how often the gateway was asked what became of it.
+    `inquiries` how often the gateway was asked about it.
     """
 
     order_id: UUID
@@ -72,7 +72,7 @@ class HoldAction(StrEnum):
 
 
 class Timer(StrEnum):
-    """What the time says of an order."""
+    """What the time does to an order."""
 
     ASK = "pending for long"
     EXPIRE = "expires_at"
@@ -82,7 +82,7 @@ Signal: TypeAlias = PaymentStatus | HoldAction | Timer
 
 
 class Effect(StrEnum):
-    """What something that happens does to an order."""
+    """What a signal does to an order."""
 
     CREDIT = "credit"
     """The money arrived in time: credit the account."""
@@ -103,7 +103,7 @@ class Effect(StrEnum):
     CONTRADICTION = "contradiction"
     """Both cannot be true: nothing moves and an operator decides."""
     REFUSE = "refuse"
-    """It is too late for that: nothing moves, and whoever asked is told."""
+    """It is too late: nothing moves, and the command is refused."""
 
 
 _CHANGES = frozenset({Effect.CREDIT, Effect.CREDIT_LATE, Effect.DEBIT, Effect.CLOSE, Effect.RELEASE_RESERVE})
@@ -123,7 +123,7 @@ class Transition:
 
     @property
     def processing(self) -> ProcessingStatus:
-        """What the gateway is told."""
+        """What the reply to the gateway says."""
         if self.effect in _CHANGES:
             return ProcessingStatus.PROCESSED
         if self.effect is Effect.CONTRADICTION:
@@ -422,8 +422,8 @@ def diagram(kinds: Iterable[OrderType]) -> str:
     """Return the table of orders that share one, as a mermaid state diagram, as it stands in ARCHITECTURE.md."""
     names = list(kinds)
     kind = ORDER_SPECS[names[0]]
-    asked = " or ".join(f"order.{name}.v1" for name in names)
-    lines = ["stateDiagram-v2", f"    [*] --> {kind.initial_status}: {asked}"]
+    commands = " or ".join(f"order.{name}.v1" for name in names)
+    lines = ["stateDiagram-v2", f"    [*] --> {kind.initial_status}: {commands}"]
     for (status, signal), step in kind.table.items():
         # What the time leaves as it is happens to nobody: an order that has ended is never due.
         if step.effect is not Effect.NO_CHANGE or isinstance(signal, PaymentStatus):

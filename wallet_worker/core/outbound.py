@@ -1,4 +1,4 @@
-"""What goes out with a decision: events, payment requests, and the answer to whoever asked.
+"""What goes out with a decision: events, payment requests, replies.
 
 The numbers keep a message's ids apart: 0 its first event, 1 its payment request or its second event, 2 its reply.
 """
@@ -45,14 +45,14 @@ _ORDER_EVENTS: dict[OrderStatus, MakeEvent] = {
 }
 
 if set(_ORDER_EVENTS) != set(OrderStatus):
-    msg = f"no event says that an order is {set(OrderStatus) - set(_ORDER_EVENTS)}"
+    msg = f"no event for an order that is {set(OrderStatus) - set(_ORDER_EVENTS)}"
     raise AssertionError(msg)
 
 
 def event_message(
     kind: MakeEvent, serial_no: str, data: JsonObject, context: DecisionContext, number: int = 0
 ) -> OutboxMessage:
-    """Return an event about a serial number; `data` is what this kind of event tells."""
+    """Return an event about a serial number, with the data of its kind."""
     event_id = context.draw.event_id(context.now, number)
     message = kind(event_id=str(event_id), occurred_at=context.now, serial_no=serial_no, data=data)
     return _outgoing(message, event_id, WALLET_EVENTS, context)
@@ -67,13 +67,13 @@ def order_event(
     payee: Account | None = None,
     number: int = 0,
 ) -> OutboxMessage:
-    """Return the event that tells the status which an order has come to."""
+    """Return the event of the status that an order has come to."""
     data = orders.view(order, account, entries, payee)
     return event_message(_ORDER_EVENTS[order.status], order.serial_no, data, context, number)
 
 
 def payment_request(order: Order, kind: PaymentKind, context: DecisionContext) -> OutboxMessage:
-    """Return what the payment gateway is asked about an order."""
+    """Return the request to the payment gateway about an order."""
     message = PaymentRequest(
         payment_order_no=order.serial_no,
         kind=kind,
@@ -87,7 +87,7 @@ def payment_request(order: Order, kind: PaymentKind, context: DecisionContext) -
 
 
 def reply(message: Outcome | PaymentProcessed, context: DecisionContext) -> tuple[OutboxMessage, ...]:
-    """Return the answer to whoever asked for one, on the default exchange."""
+    """Return the reply, on the default exchange; empty if the message asks for none."""
     if context.incoming.reply_to is None:
         return ()
     answer = OutboxMessage(

@@ -1,4 +1,4 @@
-"""What a payment result does to the order that it is about."""
+"""What a payment result does to its order."""
 
 from datetime import timedelta
 from typing import assert_never
@@ -22,14 +22,14 @@ PARK_DELAYS = (timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=5)
 
 
 def apply_result(result: PaymentResult, facts: Facts, context: DecisionContext) -> Decision:
-    """Return what a result that the gateway has signed does."""
+    """Return what a result does that the gateway has signed."""
     order = facts.orders.get(result.payment_order_no)
     if order is None:
         return _order_not_found(result, context)
     account = facts.accounts[order.account_id]
     step = orders.ORDER_SPECS[order.order_type].transition(order.status, result.status)
     if step is None:
-        # There is an order, and never will be a payment of this number: waiting would be for nothing.
+        # The order exists and is never paid for: waiting would not help.
         return _rejected(
             result, Refused(Code.ORDER_NOT_FOUND, f"a {order.order_type} is not paid for"), context
         )
@@ -60,7 +60,7 @@ def refused(number: str, code: Code, context: DecisionContext) -> tuple[OutboxMe
 
 
 def _mismatch(result: PaymentResult, order: Order, account: Account, step: Transition) -> Refused | None:
-    """Return why the result moves nothing and an operator must look; absent if it fits its order."""
+    """Return why the result moves nothing and an operator must look; None if it fits its order."""
     if step.credits and account.status is AccountStatus.CLOSED:
         return Refused(Code.ACCOUNT_CLOSED, "the money arrived after the account was closed")
     if result.currency != order.currency:

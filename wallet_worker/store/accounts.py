@@ -89,15 +89,15 @@ async def find_lanes(
     wanted = sorted(keys)
     if not wanted:
         return []
-    found = await _lanes(connection, _LOCK_LANES if lock else _ANY_LANES, wanted)
-    missing = [key for key in wanted if key not in found]
+    lanes = await _lanes(connection, _LOCK_LANES if lock else _ANY_LANES, wanted)
+    missing = [key for key in wanted if key not in lanes]
     if missing and lock:
-        found |= await _lanes(connection, _WAIT_FOR_LANES, missing)
+        lanes |= await _lanes(connection, _WAIT_FOR_LANES, missing)
     for key in wanted:
-        if key not in found:
+        if key not in lanes:
             msg = f"the system account {key.name} has no rows for {key.currency}"
             raise InvariantBrokenError(msg)
-    return list(found.items())
+    return list(lanes.items())
 
 
 async def _lanes(
@@ -150,7 +150,7 @@ FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::te
 
 
 async def insert(connection: asyncpg.Connection, accounts: Sequence[Account]) -> None:
-    """Write new users' accounts; a race for the same key or number comes out as LostRaceError."""
+    """Write new users' accounts; a race for the same key or number raises ConflictError."""
     await connection.execute(
         _INSERT,
         [a.account_id for a in accounts],

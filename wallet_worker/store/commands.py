@@ -1,4 +1,4 @@
-"""The table `commands`: what was asked under each serial number, and its one outcome."""
+"""The table `commands`: the command of each serial number, and its one outcome."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -20,7 +20,7 @@ LEFT JOIN commands c ON c.serial_no = ANY ($1::text[])
 async def known(
     connection: asyncpg.Connection, serial_nos: Iterable[str]
 ) -> tuple[datetime, dict[str, StoredCommand]]:
-    """Return the database's time, and the commands that are known under these serial numbers."""
+    """Return the database's time, and the stored commands of these serial numbers."""
     rows = await connection.fetch(_KNOWN, list(serial_nos))
     return rows[0]["now"], {row["serial_no"]: _command(row) for row in rows if row["serial_no"] is not None}
 
@@ -55,7 +55,7 @@ FROM unnest($1::text[], $2::text[], $3::bytea[], $4::json[], $5::text[], $6::tex
 
 
 async def insert(connection: asyncpg.Connection, commands: Sequence[StoredCommand]) -> None:
-    """Write new outcomes; another worker's outcome of the same serial number comes out as LostRaceError."""
+    """Write new outcomes; raises ConflictError where another worker wrote the same serial number."""
     await connection.execute(
         _INSERT,
         [c.serial_no for c in commands],

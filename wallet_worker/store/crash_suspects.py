@@ -1,19 +1,19 @@
-"""The table `suspects`: messages that were in hand when a worker may have died, noted before they were touched."""
+"""The table `suspects`: messages that may have killed a worker, counted before they are touched."""
 
 from collections.abc import Collection
 
 import asyncpg
 
-_NOTED = "SELECT fingerprint FROM suspects WHERE fingerprint = ANY ($1::bytea[])"
+_SEEN = "SELECT fingerprint FROM suspects WHERE fingerprint = ANY ($1::bytea[])"
 
 
 async def seen(connection: asyncpg.Connection, fingerprints: Collection[bytes]) -> set[bytes]:
-    """Return those of them that were in hand before, and have not ended since."""
-    return {row["fingerprint"] for row in await connection.fetch(_NOTED, list(fingerprints))}
+    """Return those that were counted before and have not ended since."""
+    return {row["fingerprint"] for row in await connection.fetch(_SEEN, list(fingerprints))}
 
 
 # Sorted: two workers with the same messages in hand wait for each other in one order.
-_ACCUSE = """
+_COUNT = """
 INSERT INTO suspects AS s (fingerprint, attempts, updated_at)
 SELECT DISTINCT n.fingerprint, 1, clock_timestamp()
 FROM unnest($1::bytea[]) AS n (fingerprint)
@@ -25,12 +25,12 @@ RETURNING s.fingerprint, s.attempts
 
 
 async def count_attempt(connection: asyncpg.Connection, fingerprints: Collection[bytes]) -> dict[bytes, int]:
-    """Note, before they are tried, that these are in hand; return how often each was, this time included."""
-    rows = await connection.fetch(_ACCUSE, list(fingerprints))
+    """Count an attempt at each message, before it is touched; return its attempts, this one included."""
+    rows = await connection.fetch(_COUNT, list(fingerprints))
     return {row["fingerprint"]: row["attempts"] for row in rows}
 
 
-_ACQUIT = """
+_CLEAR = """
 DELETE FROM suspects
 WHERE fingerprint IN (
     SELECT fingerprint
@@ -43,5 +43,5 @@ WHERE fingerprint IN (
 
 
 async def clear(connection: asyncpg.Connection, fingerprints: Collection[bytes]) -> None:
-    """Forget the counts of messages that have ended."""
-    await connection.execute(_ACQUIT, list(fingerprints))
+    """Delete the counts of messages that have ended."""
+    await connection.execute(_CLEAR, list(fingerprints))

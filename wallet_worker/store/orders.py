@@ -44,11 +44,11 @@ FOR NO KEY UPDATE SKIP LOCKED  -- another worker has those in hand
 
 
 async def take_due(connection: asyncpg.Connection, limit: int) -> list[str]:
-    """Return the serial numbers of orders that are due, locked, the longest overdue first."""
+    """Lock up to `limit` orders that are due, the longest overdue first; return their serial numbers."""
     return [row[0] for row in await connection.fetch(_TAKE_DUE, limit)]
 
 
-_STANDING = f"""
+_OVERDUE_STATS = f"""
 SELECT count(*) FILTER (WHERE due_at < clock_timestamp() - interval '1 minute'),
        coalesce(extract(epoch FROM clock_timestamp() - min(created_at)
            FILTER (WHERE order_type IN ({literals(PAID_OUT)}))), 0)::float8
@@ -59,11 +59,11 @@ WHERE due_at IS NOT NULL
 
 async def overdue_stats(connection: asyncpg.Connection) -> tuple[int, float]:
     """Return how many orders are overdue, and the age in seconds of the oldest payout that waits, 0 if none does."""
-    row = await connection.fetchrow(_STANDING)
+    row = await connection.fetchrow(_OVERDUE_STATS)
     return (0, 0.0) if row is None else (row[0], max(0.0, row[1]))
 
 
-_PUT_OFF = """
+_RESCHEDULE = """
 UPDATE orders
 SET due_at = clock_timestamp() + $2::interval
 WHERE serial_no = $1 AND due_at IS NOT NULL
@@ -71,8 +71,8 @@ WHERE serial_no = $1 AND due_at IS NOT NULL
 
 
 async def reschedule(connection: asyncpg.Connection, serial_no: str, by: timedelta) -> None:
-    """Have an order looked at again later, unless it has ended meanwhile."""
-    await connection.execute(_PUT_OFF, serial_no, by)
+    """Make an order due again `by` later, unless it has ended meanwhile."""
+    await connection.execute(_RESCHEDULE, serial_no, by)
 
 
 _REFUNDED = """
@@ -138,7 +138,9 @@ async def spent(
 
     Those of closed accounts of the same user, type and currency count too: closing and opening again renews no limit.
     """
-    rows = await connection.fetch(_SPENT, list(account_ids), [one.value for one in order_types], since)
+    rows = await connection.fetch(
+        _SPENT, list(account_ids), [order_type.value for order_type in order_types], since
+    )
     return {(row[0], OrderType(row[1])): int(row[2]) for row in rows}
 
 

@@ -11,7 +11,7 @@ from wallet_worker.store.errors import InvariantBrokenError
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """One result that waits. `properties` are its AMQP properties, marshalled; `attempts` is at least 1."""
+    """A result that waits. `properties` are its AMQP properties, marshalled; `attempts` is at least 1."""
 
     payment_order_no: str
     exchange: str
@@ -60,7 +60,7 @@ FOR UPDATE SKIP LOCKED  -- another worker has those in hand
 
 
 async def take_due(connection: asyncpg.Connection, limit: int) -> list[Parked]:
-    """Return results that are due, locked: the longest overdue first, of several the one that came first."""
+    """Lock and return up to `limit` results that are due: the longest overdue first, then the first to come."""
     return [
         Parked(
             payment_order_no=row["payment_order_no"],
@@ -77,7 +77,7 @@ async def take_due(connection: asyncpg.Connection, limit: int) -> list[Parked]:
     ]
 
 
-_PUT_OFF = """
+_RESCHEDULE = """
 UPDATE parked_results p
 SET attempts = n.attempts, due_at = n.due_at
 FROM unnest($1::bigint[], $2::int[], $3::timestamptz[]) AS n (parked_id, attempts, due_at)
@@ -85,10 +85,10 @@ WHERE p.parked_id = n.parked_id
 """
 
 
-async def put_off(connection: asyncpg.Connection, results: Sequence[Parked]) -> None:
-    """Write the next time of results that were taken."""
+async def reschedule(connection: asyncpg.Connection, results: Sequence[Parked]) -> None:
+    """Write when locked results are due next."""
     status = await connection.execute(
-        _PUT_OFF,
+        _RESCHEDULE,
         [p.parked_id for p in results],
         [p.attempts for p in results],
         [p.due_at for p in results],
@@ -96,19 +96,19 @@ async def put_off(connection: asyncpg.Connection, results: Sequence[Parked]) -> 
     _assert_count(status, f"UPDATE {len(results)}")
 
 
-_HOLD = "SELECT true FROM parked_results WHERE parked_id = $1 FOR UPDATE SKIP LOCKED"
+_LOCK = "SELECT true FROM parked_results WHERE parked_id = $1 FOR UPDATE SKIP LOCKED"
 
 
 async def lock(connection: asyncpg.Connection, parked_id: int) -> bool:
-    """Lock a result that was let go before; return False if another worker has it in hand, or has ended it."""
-    return bool(await connection.fetchval(_HOLD, parked_id))
+    """Lock a result; return False if another worker has locked it, or has ended it."""
+    return bool(await connection.fetchval(_LOCK, parked_id))
 
 
 _DELETE = "DELETE FROM parked_results WHERE parked_id = ANY ($1::bigint[])"
 
 
 async def delete(connection: asyncpg.Connection, ids: Sequence[int]) -> None:
-    """Forget results that were taken and have ended."""
+    """Delete locked results that have ended."""
     _assert_count(await connection.execute(_DELETE, ids), f"DELETE {len(ids)}")
 
 

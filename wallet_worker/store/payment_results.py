@@ -1,4 +1,4 @@
-"""The table `payment_results`: what the gateway said, each different thing once, and what came of it."""
+"""The table `payment_results`: each different result of the gateway once, and what became of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ ON CONFLICT ON CONSTRAINT payment_results_pkey DO NOTHING  -- the first time is 
 
 
 async def insert(connection: asyncpg.Connection, receipts: Sequence[StoredResult]) -> None:
-    """Write what was received and is not known yet."""
+    """Write the results that are not stored yet."""
     results = [receipt.result for receipt in receipts]
     await connection.execute(
         _INSERT,

@@ -135,8 +135,8 @@ class BatchProcessor:
                 return await self._dead_lettering.set_aside(taken[0], f"the wallet failed on it: {exc}")
             log.info("batch.bisected", size=len(taken), reason=str(exc))
         except ConflictError as exc:
-            if len(taken) <= 1:  # none: the rows that are due could not be locked
-                msg = f"every race was lost: {exc}"
+            if len(taken) == 1:
+                msg = f"a message lost {self._bounds.races_max} races in a row: {exc}"
                 raise UnavailableError(msg) from exc
         first, second = batch.halves(taken)
         return await self.apply(first) + await self.apply(second)
@@ -154,7 +154,6 @@ class BatchProcessor:
             race += 1
             confirmed: Sequence[UUID] = ()
             try:
-                taken.clear()
                 async with self._database.transaction() as connection:
                     taken[:] = await batch.take(connection)
                     if not taken:

@@ -66,7 +66,7 @@ async def save(
     if fresh:
         await parked_results.insert(connection, fresh)
     if again:
-        await parked_results.put_off(connection, again)
+        await parked_results.reschedule(connection, again)
     if over:
         await parked_results.delete(connection, over)
 

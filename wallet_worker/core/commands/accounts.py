@@ -58,18 +58,20 @@ def change_status(
     account = facts.account(AccountKey(message.user_id, message.account_type, message.currency))
     if account is None:
         return checks.ACCOUNT_MISSING
-    turn, event = STATUS_EVENTS[type(message)]
-    turned = accounts.transition(account, turn, context.now)
-    if turned is None:
+    change, event = STATUS_EVENTS[type(message)]
+    changed_account = accounts.transition(account, change, context.now)
+    if changed_account is None:
         return checks.CLOSED
-    if turn is StatusChange.CLOSE:
+    if change is StatusChange.CLOSE:
         if account.balance_minor or account.reserved_minor:
             return Refused(Code.BALANCE_NOT_ZERO, "the account is not empty, or something of it is reserved")
         if facts.pending_orders[account.account_id]:
             return Refused(Code.ORDERS_PENDING, "an order of the account still waits for its result")
-    view = accounts.view(turned)
+    view = accounts.view(changed_account)
     return Accepted(
-        view, changed=(turned,), outgoing=(outbound.event_message(event, message.serial_no, view, context),)
+        view,
+        changed=(changed_account,),
+        outgoing=(outbound.event_message(event, message.serial_no, view, context),),
     )
 
 
