@@ -54,68 +54,68 @@ _EXCHANGES: Final = (
         key="commands",
         name=names.WALLET_COMMANDS,
         queue="quorum",
-        says="Commands of upstream services. What no outcome can be given to becomes a dead letter.",
+        says="Commands of upstream services. A message that no outcome can be given to becomes a dead letter.",
         messages=_COMMANDS,
     ),
     _Exchange(
         key="paymentRequests",
         name=names.PAYMENT_REQUESTS,
         queue="quorum",
-        says="What the wallet asks of the payment gateway. The gateway reads the queue.",
+        says="Requests to the payment gateway, which reads the queue.",
         messages=(payments.PaymentRequest,),
     ),
     _Exchange(
         key="paymentResults",
         name=names.PAYMENT_RESULTS,
         queue="quorum",
-        says="What the payment gateway tells the wallet, signed.",
+        says="Signed results of the payment gateway.",
         messages=(payments.PaymentResult,),
     ),
     _Exchange(
         key="events",
         name=names.WALLET_EVENTS,
         queue=None,
-        says="What has happened. Bind a queue of your own; `#` is everything, `order.*` all that orders do.",
+        says="Events. Bind a queue of your own; `#` is everything, `order.*` all events of orders.",
         messages=events.EVENTS,
     ),
     _Exchange(
         key="queries",
         name=names.WALLET_QUERIES,
         queue="classic",
-        says=f"Questions. One that is not answered within {names.QUERY_LIFE_MS // 1000} seconds is dropped.",
+        says=f"Queries. A query that is not answered within {names.QUERY_LIFE_MS // 1000} seconds is dropped.",
         messages=tuple(_ANSWERS),
     ),
 )
 
 _ABOUT: Final = """
-The wallet keeps the accounts of users, moves money between them and the payment gateway, and says what it
-did. It is asked by messages over AMQP 0-9-1 (RabbitMQ), and answers by messages.
+The wallet keeps users' accounts, moves money between them and the payment gateway, and publishes what it did. It
+takes messages over AMQP 0-9-1 (RabbitMQ) and answers with messages.
 
 ## Sending
 - The body is one JSON object in UTF-8 without a byte order mark, at most {body_bytes_max} bytes. Its
   `type` says which message it is. The routing key is the type without its version (`account.open` for
   `account.open.v1`).
 - AMQP properties: `content_type` {content_type}, `delivery_mode` 2, a fresh `message_id` for each
-  publish, and `reply_to` and `correlation_id` if an answer is wanted. `reply_to` is the name of a queue;
-  the answer comes through the default exchange. A header `traceparent` (W3C Trace Context) is carried
-  through.
-- Publish with confirms. What is not confirmed may have arrived all the same: send it again, with the same
-  serial number, as often as needed.
+  publish, and `reply_to` and `correlation_id` if you want an answer. `reply_to` is `amq.rabbitmq.reply-to`, a
+  queue that the broker named (`amq.gen-…`), or a queue whose name begins with `reply.`. The answer comes through the
+  default exchange. A header `traceparent` (W3C Trace Context) is carried through.
+- Publish with confirms. A message without a confirm may have arrived: send it again with the same serial number, as
+  often as needed.
 - A field that the schema does not name makes a message malformed. So do a name that stands twice in an
   object, `NaN`, NUL in a string, and half a surrogate pair. Optional fields may be left out or null.
 
 ## Serial numbers
-A serial number has one outcome for ever. The same command again gets the stored outcome again, with
-`duplicate` true, whatever has happened since. The same serial number with another content is refused with
-`SERIAL_CONFLICT`, and the first outcome stands. A refused serial number stays refused: a new attempt
-takes a new one. Contents are compared with defaults filled in and amounts by value, so `"100"` and
-`"100.00"` TWD are the same, and so are `metadata` left out, null and empty.
+A serial number has one outcome for ever. A repeated command gets the stored outcome, with `duplicate` true, whatever
+has happened since. The same serial number with other content is refused with `SERIAL_CONFLICT`, and the first outcome
+stays. A refused serial number stays refused: a new attempt takes a new serial number. Contents are compared with
+defaults filled in and amounts by value, so `"100"` and `"100.00"` TWD are the same, and so are `metadata` left out,
+null and empty.
 
 ## Amounts
 Decimal strings such as `"100.00"`: no sign, no exponent, no grouping, greater than zero, and at most as
 many digits after the point as ISO 4217 gives the currency (JPY 0, TWD 2, KWD 3). More digits than that
-are malformed, which the JSON Schemas cannot say; a JSON number is malformed too. What the wallet writes
-has exactly that many digits. More than {amount_max} minor units are refused with `AMOUNT_OUT_OF_RANGE`.
+are malformed, which JSON Schema cannot express; a JSON number is malformed too. The wallet writes exactly that many
+digits. More than {amount_max} minor units are refused with `AMOUNT_OUT_OF_RANGE`.
 
 ## Orders
 Every `order.*` command that is applied makes an order, found by its serial number. `available` is the
@@ -123,46 +123,45 @@ balance less what is reserved.
 
 | order | at once | then |
 |---|---|---|
-| recharge | `pending` | `succeeded`: credited; `failed`; `expired` when its time is over |
-| withdraw | `pending`, amount reserved | `succeeded`: debited; `failed`: the reserve returns |
-| refund | `pending`, amount reserved | `succeeded`: debited; `failed`: the reserve returns |
-| transfer | `succeeded`: debited here, credited there | |
-| hold | `active`, amount reserved | `captured` when used up, `released`, or `expired`: what is left returns |
-| capture | `succeeded`: debited here, credited there; `remaining` of the hold falls | |
-| release | `succeeded`; what is left of the hold returns | |
+| recharge | `pending` | `succeeded`: credited; `failed`; `expired` |
+| withdraw | `pending`, amount reserved | `succeeded`: debited; `failed`: reserve released |
+| refund | `pending`, amount reserved | `succeeded`: debited; `failed`: reserve released |
+| transfer | `succeeded`: payer debited, payee credited | |
+| hold | `active`, amount reserved | `captured` when used up, `released`, or `expired`: the rest is released |
+| capture | `succeeded`: payer debited, payee credited; `remaining` of the hold falls | |
+| release | `succeeded`; the rest of the hold is released | |
 
-Each of these is told by the event `order.<status>` of the order whose status changed. All refunds of a
-recharge that have not failed are together at most its amount. From a frozen account nothing leaves, and
-money still arrives. A closed account stays closed; opening again makes another, with another account_no,
-and lookups mean the newest.
+Each change of status is published as the event `order.<status>`. The refunds of a recharge that did not fail are
+together at most its amount. A frozen account is credited and not debited. A closed account stays closed; a later open
+creates a new account with a new account_no, and lookups mean the newest.
 
 ## What a payment result does
-The first row is for every order that waits; a second, different word about a withdrawal or refund is a
-contradiction either way. No row depends on how late the result is.
+Row 1 applies to every pending order. A later, different result for a withdrawal or refund is a contradiction. No row
+depends on how late the result is.
 
 | the order is | `succeeded` | `failed` | `unknown` |
 |---|---|---|---|
-| pending | `succeeded` | `failed` | stays, and is asked about |
+| pending | `succeeded` | `failed` | stays pending; the gateway is asked again |
 | recharge, succeeded | nothing | contradiction | nothing |
-| recharge, failed or expired | credited all the same, `late` | nothing | nothing |
+| recharge, failed or expired | credited, `late` | nothing | nothing |
 | withdraw or refund, succeeded | nothing | contradiction | nothing |
 | withdraw or refund, failed | contradiction | nothing | nothing |
 
-A contradiction, an amount or a currency that is not the order's, and a success for an account that was
-closed meanwhile move nothing and become dead letters. A result that is earlier than its order waits for it.
-An order that has no result is asked about: `payment.request.v1` of kind `status`, later each time. A
-withdrawal or refund that was sent never ends by itself.
+A contradiction, another amount or currency than the order's, and a success for a closed account move nothing and
+become dead letters. A result that comes before its order waits for it. The wallet asks about a pending order with
+`payment.request.v1` of kind `status`, at growing intervals. A withdrawal or refund never expires.
 
 ## Times
-What the wallet writes is RFC 3339 in UTC, with `Z` and six digits after the point. What is sent to it may have any
-offset and any number of digits: it is kept in UTC and cut to six digits, never rounded. The same moment in another
-notation is the same content. A leap second (`23:59:60Z`) is kept as the last microsecond before midnight.
+The wallet writes RFC 3339 in UTC, with `Z` and six digits after the point. Times sent to the wallet may have any offset
+and any number of digits: they are kept in UTC and cut to six digits, never rounded. The same moment in another notation
+is the same content. A leap second (`23:59:60Z`) is kept as the last microsecond before midnight.
 
 ## Signing a payment result
 The header `{signature_header}` is `t=<unix seconds>,kid=<key id>,v1=<hex>`, where `v1` is HMAC-SHA256,
 with the secret of the key as UTF-8, over the text of `t`, a point, and the bytes of the body. While keys
-rotate, sign with both: `t=…,kid=<new>,v1=…,kid=<old>,v1=…`. One signature that fits is enough. An
-example, with the key `{key_id}` whose secret is `{secret}`, and this body:
+rotate, sign with both: `t=…,kid=<new>,v1=…,kid=<old>,v1=…`. One good signature is enough. `v2` is Ed25519 over
+`wallet-v2:<environment>:results:<t>.` and the bytes of the body. An example of `v1`,
+with the key `{key_id}` whose secret is `{secret}`, and this body:
 
 ```
 {body}
@@ -173,12 +172,12 @@ example, with the key `{key_id}` whose secret is `{secret}`, and this body:
 ```
 
 ## Events
-An event may arrive more than once, with the same `event_id` then. Within one account, `line_no` of the
-entries has no gaps: a gap means that an event has not arrived.
+An event may arrive more than once, with the same `event_id`; its AMQP `message_id` differs. Events may arrive in
+another order than they happened. Within an account, `line_no` of the entries has no gaps: a gap means a missing event.
 
 ## Dead letters
-What no outcome can be given to is kept, byte for byte, for a person to look at. Malformed messages and
-unsupported types do not use up their serial number: send the mended message with the same one.
+A message that no outcome can be given to is kept, byte for byte, for an operator. Malformed messages and unsupported
+types do not use up their serial number: send the corrected message with the same number.
 
 ## Codes
 In the order in which they are checked:
@@ -198,7 +197,7 @@ def document(messages: Iterable[type[Message]]) -> _JsonObject:
                 "host": "localhost:5672",
                 "protocol": "amqp",
                 "protocolVersion": "0.9.1",
-                "description": "RabbitMQ 3.10 or later. The deployment says where, and which virtual host.",
+                "description": "RabbitMQ 3.10 or later, at the address and virtual host of the deployment.",
             }
         },
         "channels": {
@@ -219,7 +218,7 @@ def document(messages: Iterable[type[Message]]) -> _JsonObject:
             "correlationIds": {
                 "correlationId": {
                     "location": "$message.header#/correlation_id",
-                    "description": "The AMQP property `correlation_id`: an answer has that of its question.",
+                    "description": "The AMQP property `correlation_id`: an answer has that of its message.",
                 }
             },
         },
@@ -295,7 +294,7 @@ def _dead_letter_channel() -> _JsonObject:
     return {
         "address": "{routing_key}",
         "title": names.WALLET_DEAD_LETTERS,
-        "description": "What no outcome can be given to: the bytes as they came, the reason in the headers.",
+        "description": "Messages that no outcome can be given to: the bytes as they came, the reason in the headers.",
         "messages": {"dead-letter": _of_component("dead-letter")},
         "parameters": {"routing_key": {"description": "The routing key that the message had."}},
         "bindings": _exchange_binding(names.WALLET_DEAD_LETTERS, "topic"),
@@ -307,7 +306,7 @@ def _unrouted_channel() -> _JsonObject:
     return {
         "address": None,
         "title": names.WALLET_UNROUTED,
-        "description": "What the broker could not route: the alternate exchange of the others.",
+        "description": "Messages that the broker could not route: the alternate exchange of the others.",
         "messages": {"unrouted": _of_component("unrouted")},
         "bindings": _exchange_binding(names.WALLET_UNROUTED, "fanout"),
         "x-queue": {"name": names.WALLET_UNROUTED, "type": "quorum", "durable": True},
@@ -394,7 +393,7 @@ def _operation(
         operation["reply"] = {
             "address": {
                 "location": "$message.header#/reply_to",
-                "description": "The AMQP property `reply_to`. Without it nothing is answered.",
+                "description": "The AMQP property `reply_to`. Without it there is no answer.",
             },
             "channel": {"$ref": "#/channels/replies"},
             "messages": [_of_channel("replies", answer) for answer in answers],
@@ -433,9 +432,9 @@ def _dead_letter() -> _JsonObject:
         "name": "dead-letter",
         "title": "Dead letter",
         "summary": "A message as it came, with the reason why it could not be dealt with.",
-        "description": "The broker itself sets aside what crashed the worker too often, with other headers.",
+        "description": "The broker dead-letters a message that crashed workers too often, with other headers.",
         "headers": {"$ref": "#/components/schemas/deadLetterHeaders"},
-        "payload": {"description": "The original bytes, untouched. They may be no JSON at all."},
+        "payload": {"description": "The original bytes, untouched. They may not be JSON."},
     }
 
 
@@ -452,22 +451,25 @@ SIGNATURE: Final[_JsonObject] = {
     "type": "string",
     "maxLength": signature.HEADER_LENGTH_MAX,
     "pattern": "^t=[0-9]{1,20}(,kid=[A-Za-z0-9._:-]{1,64}(,v1=[0-9a-fA-F]{64})+)+$",
-    "description": "Who says so. See `Signing a payment result`.",
+    "description": "The signature. See `Signing a payment result`.",
 }
 
 _DEAD_LETTER_HEADERS: Final[_JsonObject] = {
-    names.REASON_HEADER: {"type": "string", "enum": [*map(str, Code)], "description": "Why."},
+    names.REASON_HEADER: {"type": "string", "enum": [*map(str, Code)], "description": "The code."},
     names.DETAIL_HEADER: {
         "type": "string",
-        "description": f"Why, for a person; at most {names.DETAIL_BYTES_MAX} bytes.",
+        "description": f"The reason for a person; at most {names.DETAIL_BYTES_MAX} bytes.",
     },
-    names.SOURCE_HEADER: {"type": "string", "description": "The queue that it was taken from."},
-    names.EXCHANGE_HEADER: {"type": "string", "description": "Where it was published first."},
+    names.SOURCE_HEADER: {"type": "string", "description": "The queue that the message was taken from."},
+    names.EXCHANGE_HEADER: {
+        "type": "string",
+        "description": "The exchange that the message was first published to.",
+    },
     names.ROUTING_KEY_HEADER: {
         "type": "string",
-        "description": "With which routing key.",
+        "description": "The routing key of that publish.",
     },
-    names.ATTEMPTS_HEADER: {"type": "integer", "minimum": 1, "description": "How often it was tried."},
+    names.ATTEMPTS_HEADER: {"type": "integer", "minimum": 1, "description": "Attempts to apply the message."},
     names.FIRST_SEEN_HEADER: {
         "type": "string",
         "format": "date-time",
@@ -482,16 +484,16 @@ def _headers(properties: _JsonObject, required: Sequence[str] = ()) -> _JsonObje
         names.TRACEPARENT_HEADER: {
             "type": "string",
             "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
-            "description": "W3C Trace Context; answers, events and requests carry that of what caused them.",
+            "description": "W3C Trace Context; answers, events and requests carry that of their cause.",
         },
         names.REPLAY_ID_HEADER: {
             "type": "string",
-            "description": "Only on a dead letter that an operator sent again: which replay this is.",
+            "description": "On replays only: the id of the replay.",
         },
         names.REPLAY_COUNT_HEADER: {
             "type": "integer",
             "minimum": 1,
-            "description": "Only on a dead letter that an operator sent again: how often so far.",
+            "description": "On replays only: how often the message was replayed.",
         },
     }
     found: _JsonObject = {"type": "object", "properties": properties | carried}

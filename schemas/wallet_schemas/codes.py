@@ -13,16 +13,16 @@ class Code(StrEnum):
     meaning: str
 
     OK = "OK", "it was done"
-    MALFORMED = "MALFORMED", "the message is no JSON object of its type; see the faults"
-    UNSUPPORTED_TYPE = "UNSUPPORTED_TYPE", "messages of this type are not taken here"
-    BAD_SIGNATURE = "BAD_SIGNATURE", "the signature is missing, wrong, or by an unknown key"
-    SERIAL_CONFLICT = "SERIAL_CONFLICT", "the serial number was used before, for something else"
+    MALFORMED = "MALFORMED", "the message does not match the schema of its type; see `faults`"
+    UNSUPPORTED_TYPE = "UNSUPPORTED_TYPE", "messages of this type are not accepted here"
+    BAD_SIGNATURE = "BAD_SIGNATURE", "the signature is missing, wrong, or made with an unknown key"
+    SERIAL_CONFLICT = "SERIAL_CONFLICT", "the serial number was used before with other content"
     CURRENCY_NOT_SUPPORTED = "CURRENCY_NOT_SUPPORTED", "this wallet does not hold the currency"
     AMOUNT_OUT_OF_RANGE = "AMOUNT_OUT_OF_RANGE", "the amount is larger than a wallet can hold"
     ACCOUNT_EXISTS = "ACCOUNT_EXISTS", "the user has an account of this type and currency already"
     ACCOUNT_NOT_FOUND = "ACCOUNT_NOT_FOUND", "the user has no account of this type and currency"
     ACCOUNT_CLOSED = "ACCOUNT_CLOSED", "the account is closed"
-    ACCOUNT_FROZEN = "ACCOUNT_FROZEN", "the account is frozen: no money leaves it"
+    ACCOUNT_FROZEN = "ACCOUNT_FROZEN", "the account is frozen: debits are refused"
     SAME_ACCOUNT = "SAME_ACCOUNT", "money cannot move from an account to itself"
     ORDER_NOT_FOUND = "ORDER_NOT_FOUND", "there is no order with this serial number"
     ORDER_NOT_REFUNDABLE = "ORDER_NOT_REFUNDABLE", "only a recharge that succeeded can be refunded"
@@ -31,13 +31,13 @@ class Code(StrEnum):
     AMOUNT_MISMATCH = "AMOUNT_MISMATCH", "the amount is not that of the order"
     AMOUNT_EXCEEDS_ORIGINAL = (
         "AMOUNT_EXCEEDS_ORIGINAL",
-        "the amount is more than what is left of the original",
+        "the amount exceeds what is left of the original",
     )
     LIMIT_EXCEEDED = "LIMIT_EXCEEDED", "the amount is above a limit of the account"
     INSUFFICIENT_BALANCE = "INSUFFICIENT_BALANCE", "the account has less available than the amount"
     BALANCE_NOT_ZERO = "BALANCE_NOT_ZERO", "the account still holds or reserves money"
-    ORDERS_PENDING = "ORDERS_PENDING", "an order of the account still waits for a result"
-    CONTRADICTING_RESULT = "CONTRADICTING_RESULT", "the order has ended otherwise already"
+    ORDERS_PENDING = "ORDERS_PENDING", "an order of the account is still pending"
+    CONTRADICTING_RESULT = "CONTRADICTING_RESULT", "the order already has another result"
     INTERNAL = "INTERNAL", "a fault of the wallet itself; nothing was done"
 
     def __new__(cls, value: str, meaning: str = "") -> Self:

@@ -61,7 +61,7 @@ __all__ = [
 
 
 class Command(Message):
-    """What every command has: a serial number, and perhaps the sender's own notes."""
+    """The fields of every command: a serial number, and perhaps metadata."""
 
     serial_no: SerialNo
 
@@ -69,7 +69,7 @@ class Command(Message):
 class OpenAccount(Command):
     """Open an account of a user, of one type and in one currency.
 
-    Refused with ACCOUNT_EXISTS while the user has an account of this type and currency that is not closed.
+    Refused with ACCOUNT_EXISTS while the user has an open or frozen account of this type and currency.
     """
 
     model_config = ConfigDict(
@@ -96,10 +96,10 @@ class OpenAccount(Command):
 
 
 class Recharge(Command, MoneyFields):
-    """Put money into an account, once the payment gateway has collected it.
+    """Ask the payment gateway to collect money; credit the account once it has.
 
-    The outcome says that the order is pending. How it ends is told by the events order.succeeded,
-    order.failed and order.expired, and by the query order.get.
+    The outcome says that the order is pending. The events order.succeeded, order.failed and order.expired report
+    how it ended, and so does the query order.get.
     """
 
     model_config = ConfigDict(
@@ -148,10 +148,10 @@ def _example(example: dict[str, Any]) -> ConfigDict:
 
 
 class FreezeAccount(Command):
-    """Let no money leave an account any more; money still arrives.
+    """Freeze an account: debits are refused, credits are still accepted.
 
-    What was reserved before stays reserved: a withdrawal or refund that was sent to the payment gateway ends
-    as the gateway says.
+    Reserved amounts stay reserved. A withdrawal or refund that was sent to the payment gateway ends as the gateway
+    reports.
     """
 
     model_config = _account_example("account.freeze.v1", "FREEZE-20260102-000001", "chargeback reported")
@@ -166,7 +166,7 @@ class FreezeAccount(Command):
 
 
 class UnfreezeAccount(Command):
-    """Let money leave a frozen account again."""
+    """Unfreeze an account: debits are accepted again."""
 
     model_config = _account_example("account.unfreeze.v1", "UNFREEZE-20260102-000001", "chargeback settled")
 
@@ -180,9 +180,9 @@ class UnfreezeAccount(Command):
 
 
 class CloseAccount(Command):
-    """Close an account for ever: its balance is zero, nothing is reserved, and no order waits for a result.
+    """Close an account for good. It must have a zero balance, no reserve and no pending order.
 
-    Opening an account of the same user, type and currency later makes a new one, with a new account_no.
+    A later open of the same user, type and currency creates a new account with a new account_no.
     """
 
     model_config = _account_example("account.close.v1", "CLOSE-20260102-000001", "asked for by the user")
@@ -197,10 +197,10 @@ class CloseAccount(Command):
 
 
 class Withdraw(Command, MoneyFields):
-    """Pay money out of an account, through the payment gateway.
+    """Pay money out of an account through the payment gateway.
 
-    The amount is reserved at once: `available` falls, `balance` stays. The gateway's result debits it or gives
-    the reserve back. Once it was sent, a withdrawal never ends by itself: the gateway is asked until it says.
+    The amount is reserved at once: `available` falls, `balance` stays. The gateway's result debits it or releases
+    it. A withdrawal never expires: the gateway is asked until it reports a result.
     """
 
     model_config = _example(
@@ -227,7 +227,7 @@ class Withdraw(Command, MoneyFields):
 
 
 class Transfer(Command, MoneyFields):
-    """Move money from one user's account to another account of the same currency, at once."""
+    """Move money at once from one account to another of the same currency."""
 
     model_config = _example(
         {
@@ -255,10 +255,10 @@ class Transfer(Command, MoneyFields):
 
 
 class Refund(Command, MoneyFields):
-    """Give back a recharge that succeeded, or a part of it, the way it came, through the payment gateway.
+    """Return a successful recharge, or a part of it, through the payment gateway.
 
-    The amount is reserved at once, as for a withdrawal. All refunds of a recharge that have not failed are
-    together at most its amount.
+    The amount is reserved at once, as for a withdrawal. The refunds of a recharge that did not fail are together
+    at most its amount.
     """
 
     model_config = _example(
@@ -311,7 +311,7 @@ class Hold(Command, MoneyFields):
 
 
 class Capture(Command, MoneyFields):
-    """Move money that a hold reserved to another account. Several captures may use up one hold."""
+    """Move held money, or a part of it, to another account. A hold may be captured several times."""
 
     model_config = _example(
         {
@@ -337,7 +337,7 @@ class Capture(Command, MoneyFields):
 
 
 class Release(Command):
-    """Give back what is left of a hold. No money moves."""
+    """Release what is left of a hold. No money moves."""
 
     model_config = _example(
         {
@@ -380,7 +380,7 @@ class OpenAccountResult(JsonObject):
 
 
 class RechargeResult(MoneyFields):
-    """The order that was accepted; it waits for the payment gateway."""
+    """The accepted order, which waits for the payment gateway."""
 
     user_id: UserId
     account_type: AccountType
@@ -431,7 +431,7 @@ Result = Annotated[
 
 
 class Fault(JsonObject):
-    """One thing that is wrong with a malformed message."""
+    """A fault of a malformed message."""
 
     field: Text = Field(
         description="Where it is: the path of the field, such as `metadata.campaign`; empty for the whole."
@@ -442,9 +442,9 @@ class Fault(JsonObject):
 class Outcome(Message):
     """The one outcome of a serial number, sent to the command's `reply_to` with its `correlation_id`.
 
-    A repeat of the same command gets the same outcome again, whatever has happened since, with `duplicate`
-    true. A refusal is final: a new attempt takes a new serial number. Only MALFORMED, UNSUPPORTED_TYPE and
-    SERIAL_CONFLICT leave the serial number as it was.
+    A repeat of the same command gets the stored outcome, with `duplicate` true, whatever has happened since. A
+    refusal is final: a new attempt takes a new serial number. MALFORMED, UNSUPPORTED_TYPE and SERIAL_CONFLICT do not
+    use up a serial number.
     """
 
     model_config = ConfigDict(

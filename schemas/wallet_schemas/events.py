@@ -218,7 +218,7 @@ class OrderView(JsonObject):
 
 
 class EntryView(JsonObject):
-    """One line of an account's statement. A gap in `line_no` means that an event was missed."""
+    """One line of an account's statement. A gap in `line_no` means a missed event."""
 
     account_no: AccountNo
     line_no: LineNo
@@ -232,13 +232,13 @@ class EntryView(JsonObject):
 
 
 class OrderWithEntries(OrderView):
-    """An order, with the entries that it made if money moved."""
+    """An order, with its entries if money moved."""
 
     entries: OmittedIfNone[list[EntryView]] = None
 
 
 class Refusal(JsonObject):
-    """What was refused, and why."""
+    """The refused command and the reason."""
 
     command_type: Text = Field(description="The type of the command, such as `order.recharge.v1`.")
     code: Enumerated[Code]
@@ -246,7 +246,7 @@ class Refusal(JsonObject):
 
 
 class Event(Message):
-    """What every event has around its data."""
+    """The envelope of every event."""
 
     event_id: EventId
     occurred_at: Timestamp
@@ -270,7 +270,7 @@ class AccountOpened(Event):
 
 
 class AccountFrozen(Event):
-    """An account was frozen: no money leaves it, money still arrives."""
+    """An account was frozen: debits are refused, credits are still accepted."""
 
     model_config = _examples(
         "account.frozen.v1",
@@ -298,7 +298,7 @@ class AccountUnfrozen(Event):
 
 
 class AccountClosed(Event):
-    """An account was closed for ever."""
+    """An account was closed for good."""
 
     model_config = _examples(
         "account.closed.v1",
@@ -322,7 +322,7 @@ class AccountClosed(Event):
 class OrderPending(Event):
     """An order was accepted and waits for the payment gateway. No money has moved.
 
-    Of a withdrawal and a refund, the amount is reserved.
+    The amount of a withdrawal or refund is reserved.
     """
 
     model_config = _examples(
@@ -336,9 +336,9 @@ class OrderPending(Event):
 
 
 class OrderSucceeded(Event):
-    """An order is done. `late` is true where it had failed or expired before the money came.
+    """An order succeeded. `late` is true if the money came after the order had failed or expired.
 
-    Of a transfer and a capture, `entries` has the payer's line and the payee's; of a release, none.
+    `entries` of a transfer or capture has the payer's line and the payee's; a release has no entries.
     """
 
     model_config = _examples(
@@ -366,7 +366,7 @@ class OrderSucceeded(Event):
 
 
 class OrderFailed(Event):
-    """The payment gateway said that an order failed. No money has moved, and nothing is reserved any more."""
+    """The payment gateway reported that an order failed. No money has moved; the reserve is released."""
 
     model_config = _examples(
         "order.failed.v1",
@@ -382,7 +382,7 @@ class OrderFailed(Event):
 
 
 class OrderExpired(Event):
-    """A recharge waited too long, or a hold was kept too long and what was left of it returned.
+    """A recharge expired, or a hold expired and what was left of it was released.
 
     If the money of an expired recharge arrives later, order.succeeded follows with `late` true.
     """
@@ -410,7 +410,7 @@ class OrderActive(Event):
 
 
 class OrderCaptured(Event):
-    """A hold is used up. The money moved with the captures, each an order of its own."""
+    """A hold is captured completely. The money moved with the captures, each an order of its own."""
 
     model_config = _examples(
         "order.captured.v1",
@@ -431,7 +431,7 @@ class OrderCaptured(Event):
 
 
 class OrderReleased(Event):
-    """A hold was let go: what was left of it is available again."""
+    """A hold was released: what was left of it is available again."""
 
     model_config = _examples(
         "order.released.v1",

@@ -27,12 +27,11 @@ __all__ = ["PaymentProcessed", "PaymentRequest", "PaymentResult", "changed_field
 
 
 class PaymentRequest(Message, MoneyFields):
-    """Collect, pay out or give back money, or say how a payment stands.
+    """Collect, pay out or refund money, or report the state of a payment.
 
-    The same request may arrive more than once: payment_order_no and kind tell. A gateway answers each with a
-    payment.result.v1, and answers a repeat as it answered the first. A `status` moves no money: it asks what
-    has become of the payment with this payment_order_no, is answered with how it stands now, and is sent
-    again, later each time, until that is no longer `unknown`.
+    The same request may arrive more than once, with the same payment_order_no and kind. A gateway answers each with a
+    payment.result.v1, and a repeat with the same result. A `status` moves no money: it asks for the present state of
+    the payment with this payment_order_no, and repeats at growing intervals until the state is no longer `unknown`.
     """
 
     model_config = ConfigDict(
@@ -91,9 +90,9 @@ class PaymentRequest(Message, MoneyFields):
 
 
 class PaymentResult(Message, MoneyFields):
-    """How a payment ended, signed in the header `x-signature`.
+    """The result of a payment, signed in the header `x-signature`.
 
-    Amount and currency must be those of the order, else nothing moves and the message becomes a dead letter.
+    Amount and currency must be those of the order. Otherwise nothing moves and the message becomes a dead letter.
     """
 
     model_config = ConfigDict(

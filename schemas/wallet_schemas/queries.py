@@ -58,7 +58,7 @@ class GetAccount(Message):
 
 
 class GetOrder(Message):
-    """Look up what became of a serial number. Answered by order.detail.v1."""
+    """Look up the outcome and the order of a serial number. Answered by order.detail.v1."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"type": "order.get.v1", "serial_no": "R-20260102-000001"}]}
@@ -109,7 +109,7 @@ class GetStatement(Message):
 class FindOrders(Message):
     """List the orders of a user's accounts, newest first, closed accounts too. Answered by order.list.v1.
 
-    What a user was sent by others is in the history of the account.
+    Money received from other users is in the history of the account.
     """
 
     model_config = ConfigDict(
@@ -161,7 +161,7 @@ class FindOrders(Message):
 
 
 class GetHistory(Message):
-    """Read what moved on an account, newest first, as a wallet's app shows it. Answered by history.v1."""
+    """Read an account's movements, newest first, as an app shows them. Answered by history.v1."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -191,7 +191,7 @@ class GetHistory(Message):
 
 
 class AccountListed(AccountView):
-    """An account as it stands, with the number that the wallet keeps it under."""
+    """An account's present state, with the wallet's own number of it."""
 
     id: int = Field(ge=1, le=INTEGER_MAX)
 
