@@ -81,7 +81,7 @@ def _settling(
 
 
 def _sends(*, settles: bool = False) -> Callable[[Callable[P, CommandFields]], Callable[P, CommandFields]]:
-    """Have the function's arguments and the common options on the command line, and send what it returns."""
+    """Take the function's arguments and the common options from the command line, and send the command it returns."""
     shared: list[Callable[..., None]] = [_common, _settling] if settles else [_common]
     options = [one for each in shared for one in inspect.signature(each).parameters.values()]
 

@@ -71,13 +71,13 @@ SETTLED_POLL_SECONDS_MAX: Final = 2.0
 
 
 class WalletError(Exception):
-    """The wallet was asked and there is no answer to return; the text is for a person."""
+    """A call has no answer to return; the text is for a person."""
 
 
 class NotAcceptedError(WalletError):
-    """It never reached the wallet, so nothing was done: the broker is away, or did not take it.
+    """The broker is away or did not take the message: nothing was done.
 
-    `serial_no` is that of the command, and absent for a query.
+    `serial_no` is the command's, and absent for a query.
     """
 
     def __init__(self, message: str, serial_no: str | None = None) -> None:
@@ -86,9 +86,9 @@ class NotAcceptedError(WalletError):
 
 
 class OutcomeUnknownError(WalletError):
-    """The command was sent and no outcome came: it may have been applied, may be later, or never.
+    """The command was sent and no outcome came in time: it may have been applied, or may be applied later.
 
-    Call again with the same `serial_no`, as often as you like, until there is an outcome.
+    Call again with the same `serial_no` until there is an outcome. The command has one effect.
     """
 
     def __init__(self, message: str, serial_no: str) -> None:
@@ -97,7 +97,7 @@ class OutcomeUnknownError(WalletError):
 
 
 class UnansweredError(WalletError):
-    """A query was sent and no answer came. It changes nothing: ask again."""
+    """A query was sent and no answer came in time. A query changes nothing: ask again."""
 
 
 class QueryRefusedError(WalletError):
@@ -118,7 +118,7 @@ class RefusedError(WalletError):
 
 
 class NotSettledError(WalletError):
-    """The order still waited for the payment gateway when the time was over; `order` is how it stood."""
+    """The order was still pending when the time was over; `order` is its state."""
 
     def __init__(self, order: OrderDetail) -> None:
         super().__init__(f"the order {order.outcome.serial_no} still waits for its payment")
@@ -242,7 +242,7 @@ class WalletClient:
         metadata: Mapping[str, str] | None = None,
         timeout_seconds: float | None = None,
     ) -> Outcome:
-        """Let no money leave an account any more; the result is an AccountView."""
+        """Freeze an account: debits are refused, credits accepted. The result is an AccountView."""
         command = commands.FreezeAccount(
             serial_no=serial_no or new_serial_no(),
             user_id=user_id,
@@ -264,7 +264,7 @@ class WalletClient:
         metadata: Mapping[str, str] | None = None,
         timeout_seconds: float | None = None,
     ) -> Outcome:
-        """Let money leave a frozen account again; the result is an AccountView."""
+        """Unfreeze an account: debits are accepted again. The result is an AccountView."""
         command = commands.UnfreezeAccount(
             serial_no=serial_no or new_serial_no(),
             user_id=user_id,
@@ -286,7 +286,7 @@ class WalletClient:
         metadata: Mapping[str, str] | None = None,
         timeout_seconds: float | None = None,
     ) -> Outcome:
-        """Close an empty account for ever; the result is an AccountView."""
+        """Close an empty account for good. The result is an AccountView."""
         command = commands.CloseAccount(
             serial_no=serial_no or new_serial_no(),
             user_id=user_id,
@@ -309,7 +309,7 @@ class WalletClient:
         metadata: Mapping[str, str] | None = None,
         timeout_seconds: float | None = None,
     ) -> Outcome:
-        """Order a recharge; the result is a RechargeResult, which says that the order is pending.
+        """Order a recharge. The result is a RechargeResult; the order is pending.
 
         The money comes later: `settled` waits for it, and events tell of it.
         """
@@ -336,7 +336,7 @@ class WalletClient:
         metadata: Mapping[str, str] | None = None,
         timeout_seconds: float | None = None,
     ) -> Outcome:
-        """Order a withdrawal; the result is an OrderView, pending, and the amount is reserved.
+        """Order a withdrawal. The result is an OrderView; the order is pending and the amount reserved.
 
         Whether it was paid out is said later: `settled` waits for it, and events tell of it.
         """
@@ -364,7 +364,7 @@ class WalletClient:
         metadata: Mapping[str, str] | None = None,
         timeout_seconds: float | None = None,
     ) -> Outcome:
-        """Move money from one account to another, at once; the result is an OrderView."""
+        """Move money from one account to another at once. The result is an OrderView."""
         command = commands.Transfer(
             serial_no=serial_no or new_serial_no(),
             user_id=user_id,
@@ -387,7 +387,7 @@ class WalletClient:
         metadata: Mapping[str, str] | None = None,
         timeout_seconds: float | None = None,
     ) -> Outcome:
-        """Order a refund of a recharge or a part of it; the result is an OrderView, pending, the amount reserved.
+        """Order a refund of a recharge or a part of it. The result is an OrderView, pending, with the amount reserved.
 
         Whether it was given back is said later: `settled` waits for it, and events tell of it.
         """
@@ -412,7 +412,7 @@ class WalletClient:
         metadata: Mapping[str, str] | None = None,
         timeout_seconds: float | None = None,
     ) -> Outcome:
-        """Reserve money, to be captured or released later; the result is an OrderView with `remaining`."""
+        """Reserve money, to be captured or released later. The result is an OrderView with `remaining`."""
         command = commands.Hold(
             serial_no=serial_no or new_serial_no(),
             user_id=user_id,
@@ -436,7 +436,7 @@ class WalletClient:
         metadata: Mapping[str, str] | None = None,
         timeout_seconds: float | None = None,
     ) -> Outcome:
-        """Move money that a hold reserves to another account, at once; the result is an OrderView."""
+        """Move reserved money to another account at once. The result is an OrderView."""
         command = commands.Capture(
             serial_no=serial_no or new_serial_no(),
             hold_serial_no=hold_serial_no,
