@@ -13,7 +13,8 @@ from wallet_worker.accounting.table_file import Cell, Format, TableWriter, time_
 from wallet_worker.core.orders import ORDER_SPECS
 from wallet_worker.store import entries
 from wallet_worker.store.errors import translate_errors
-from wallet_worker.store.snapshot import chunks, snapshot
+from wallet_worker.store.reads import accounting as reads
+from wallet_worker.store.snapshot import snapshot
 
 APPLICATION: Final = "wallet export"
 
@@ -44,34 +45,6 @@ STATEMENT_COLUMNS: Final = (
     "balance_before", "balance_after", "account_no",
 )  # fmt: skip
 
-# As `store.accounts` finds the newest; any account of the key if its number is given.
-_ACCOUNT = """
-SELECT account_id, account_no
-FROM accounts
-WHERE kind = 'user' AND user_id = $1 AND account_type = $2 AND currency = $3
-  AND ($4::text IS NULL OR account_no = $4)
-ORDER BY (status <> 'closed') DESC, created_at DESC, account_id DESC
-LIMIT 1
-"""
-
-_LINES_COUNT = """
-SELECT count(*)
-FROM entries
-WHERE account_id = $1
-  AND ($2::timestamptz IS NULL OR created_at >= $2)
-  AND ($3::timestamptz IS NULL OR created_at < $3)
-"""
-
-_LINES = """
-SELECT e.line_no, e.created_at, o.serial_no, o.order_type, e.direction, e.amount, e.balance_before, e.balance_after
-FROM entries e
-JOIN orders o USING (order_id)
-WHERE e.account_id = $1
-  AND ($2::timestamptz IS NULL OR e.created_at >= $2)
-  AND ($3::timestamptz IS NULL OR e.created_at < $3)
-ORDER BY e.line_no
-"""
-
 
 async def statement(
     dsn: str,
@@ -92,16 +65,15 @@ async def statement(
     """
     with translate_errors():
         async with snapshot(dsn, APPLICATION) as connection:
-            account = await connection.fetchrow(_ACCOUNT, user_id, account_type, currency, account_no)
+            account = await reads.account(connection, user_id, account_type, currency, account_no)
             if account is None:
                 return None
             account_id, number = account
-            asked = (account_id, span.since, span.before)
-            total = await connection.fetchval(_LINES_COUNT, *asked)
+            total = await reads.count_lines(connection, account_id, span.since, span.before)
             left = await entries.balance_before(connection, account_id, line_no=0, since=span.since)
             opening_minor, closing_minor, lines = left, left, 0
             sheet = TableWriter(out, STATEMENT_COLUMNS, form)
-            async for rows in chunks(connection, _LINES, *asked):
+            async for rows in reads.lines(connection, account_id, span.since, span.before):
                 sheet.write(_statement_rows(rows, number, currency))
                 lines += len(rows)
                 closing_minor = rows[-1]["balance_after"]
@@ -138,28 +110,6 @@ ORDER_COLUMNS: Final = (
     "original_serial_no", "hold_serial_no", "remaining", "to_user_id", "to_account_no",
 )  # fmt: skip
 
-_ASKED_FOR = """
-FROM orders o
-JOIN accounts a ON a.account_id = o.account_id
-LEFT JOIN accounts payee ON payee.account_id = o.counter_account_id
-WHERE ($1::timestamptz IS NULL OR o.created_at >= $1)
-  AND ($2::timestamptz IS NULL OR o.created_at < $2)
-  AND ($3::text[] IS NULL OR o.order_type = ANY ($3))
-  AND ($4::text[] IS NULL OR o.status = ANY ($4))
-  AND ($5::text IS NULL OR a.user_id = $5 OR payee.user_id = $5)
-"""
-
-_ORDERS_COUNT = f"SELECT count(*) {_ASKED_FOR}"
-
-# An order_id begins with the time when it was made, and there is an index on it: no sort of all orders.
-_ORDERS = f"""
-SELECT o.order_id, o.serial_no, o.created_at, a.user_id, a.account_no, a.account_type, o.order_type, o.amount,
-       o.currency, o.status, o.code, o.channel, o.late, o.transacted_at, o.updated_at, o.expires_at,
-       o.about_serial_no, o.remaining, payee.user_id, payee.account_no
-{_ASKED_FOR}
-ORDER BY o.order_id
-"""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderFilter:
@@ -181,19 +131,19 @@ async def orders(
 
     Raises the errors of `store.errors`, and UnwritableError; what stands in `out` then is not whole.
     """
-    asked = (
-        choice.span.since,
-        choice.span.before,
-        [one.value for one in choice.types] or None,
-        [one.value for one in choice.statuses] or None,
-        choice.user_id,
+    selection = reads.OrderSelection(
+        since=choice.span.since,
+        before=choice.span.before,
+        types=[order_type.value for order_type in choice.types] or None,
+        statuses=[status.value for status in choice.statuses] or None,
+        user_id=choice.user_id,
     )
     with translate_errors():
         async with snapshot(dsn, APPLICATION) as connection:
-            total = await connection.fetchval(_ORDERS_COUNT, *asked)
+            total = await reads.count_orders(connection, selection)
             done = 0
             sheet = TableWriter(out, ORDER_COLUMNS, form)
-            async for rows in chunks(connection, _ORDERS, *asked):
+            async for rows in reads.orders(connection, selection):
                 sheet.write(_order_rows(rows))
                 done += len(rows)
                 on_progress(done, total)

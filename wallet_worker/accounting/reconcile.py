@@ -23,13 +23,15 @@ from typing import Final, Self, TypeAlias
 import asyncpg
 
 from wallet_schemas.money import to_text
-from wallet_schemas.values import OrderStatus, OrderType, PaymentStatus
+from wallet_schemas.values import OrderStatus, PaymentStatus
 from wallet_worker.accounting.export import TimeRange
 from wallet_worker.accounting.settlement_file import InvalidLine, ParsedLine, SettlementReader
 from wallet_worker.accounting.table_file import time_text
 from wallet_worker.core.orders import ORDER_SPECS
 from wallet_worker.store.errors import translate_errors
-from wallet_worker.store.snapshot import chunks, snapshot
+from wallet_worker.store.reads import accounting as reads
+from wallet_worker.store.reads.accounting import PaidOrder
+from wallet_worker.store.snapshot import snapshot
 
 APPLICATION: Final = "wallet reconcile"
 BATCH_LINES: Final = 5_000  # more is no faster, and the progress bar moves in these steps
@@ -71,18 +73,6 @@ AGREEING: Final[Mapping[PaymentStatus, frozenset[OrderStatus]]] = MappingProxyTy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """An order as the wallet has it. `gateway_ref` is the gateway's id in the result that moved its money."""
-
-    serial_no: str
-    order_type: OrderType
-    amount_minor: int
-    currency: str
-    status: OrderStatus
-    gateway_ref: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """Something on which the two sides do not agree. What is absent is not known, or not there."""
 
@@ -91,7 +81,7 @@ class Finding:
     payment_order_no: str | None = None
     line_no: int | None = None
     said: ParsedLine | None = None
-    order: Order | None = None
+    order: PaidOrder | None = None
 
     def row(self) -> dict[str, str | int | None]:
         """Return it as a row of a table."""
@@ -177,7 +167,7 @@ async def reconcile(
                 on_findings(findings)
                 on_progress(reader.position)
             if span is not None:
-                async for rows in chunks(connection, _MOVED, span.since, span.before):
+                async for rows in reads.moved(connection, span.since, span.before):
                     findings = _missing_there(rows, met)
                     report.add(findings)
                     on_findings(findings)
@@ -205,7 +195,7 @@ async def _compare(
             findings.append(_found(Comparison.DUPLICATE, one, None, earlier))
         else:
             firsts.append(one)
-    orders = await _orders(
+    orders = await reads.paid_orders(
         connection,
         [
             *(one.line.payment_order_no for one in firsts),
@@ -222,7 +212,7 @@ def _named(line: InvalidLine) -> tuple[str, ...]:
     return line.candidates if line.payment_order_no is None else (line.payment_order_no,)
 
 
-def _unreadable(line: InvalidLine, orders: Mapping[str, Order], met: "SeenPayments") -> Finding:
+def _unreadable(line: InvalidLine, orders: Mapping[str, PaidOrder], met: "SeenPayments") -> Finding:
     """Return the finding on a line that cannot be read, and note the payment that it names: it is not missing."""
     number = next((number for number in _named(line) if number in orders), line.payment_order_no)
     if number is not None:
@@ -236,7 +226,7 @@ def _unreadable(line: InvalidLine, orders: Mapping[str, Order], met: "SeenPaymen
     )
 
 
-def _compare_line(said: ParsedLine, order: Order | None) -> Finding | None:
+def _compare_line(said: ParsedLine, order: PaidOrder | None) -> Finding | None:
     """Return on what a line and its order do not agree, the gravest if on several, or nothing."""
     line = said.line
     if order is None:
@@ -256,7 +246,7 @@ def _compare_line(said: ParsedLine, order: Order | None) -> Finding | None:
     return None
 
 
-def _found(verdict: Comparison, said: ParsedLine, order: Order | None, detail: str) -> Finding:
+def _found(verdict: Comparison, said: ParsedLine, order: PaidOrder | None, detail: str) -> Finding:
     return Finding(
         verdict=verdict,
         detail=detail,
@@ -267,54 +257,17 @@ def _found(verdict: Comparison, said: ParsedLine, order: Order | None, detail: s
     )
 
 
-# The result that moved the money: one that repeats or contradicts it is noted with another `processing`.
-_ORDERS = """
-SELECT o.serial_no, o.order_type, o.amount, o.currency, o.status,
-       (SELECT r.gateway_ref
-        FROM payment_results r
-        WHERE r.payment_order_no = o.serial_no AND r.status = 'succeeded' AND r.processing = 'processed'
-        LIMIT 1) AS gateway_ref
-FROM orders o
-WHERE o.serial_no = ANY ($1::text[])
-"""
-
-_MOVED = """
-SELECT o.serial_no, o.order_type, o.amount, o.currency, o.status, r.gateway_ref, r.occurred_at
-FROM payment_results r
-JOIN orders o ON o.serial_no = r.payment_order_no
-WHERE r.status = 'succeeded' AND r.processing = 'processed'
-  AND ($1::timestamptz IS NULL OR r.occurred_at >= $1)
-  AND ($2::timestamptz IS NULL OR r.occurred_at < $2)
-ORDER BY o.serial_no
-"""
-
-
-async def _orders(connection: asyncpg.Connection, serial_nos: Sequence[str]) -> dict[str, Order]:
-    return {row["serial_no"]: _order(row) for row in await connection.fetch(_ORDERS, serial_nos)}
-
-
-def _order(row: asyncpg.Record) -> Order:
-    return Order(
-        serial_no=row["serial_no"],
-        order_type=OrderType(row["order_type"]),
-        amount_minor=row["amount"],
-        currency=row["currency"],
-        status=OrderStatus(row["status"]),
-        gateway_ref=row["gateway_ref"],
-    )
-
-
-def _missing_there(rows: Sequence[asyncpg.Record], met: "SeenPayments") -> list[Finding]:
-    absent = met.unseen([row["serial_no"] for row in rows])
+def _missing_there(orders: Sequence[PaidOrder], met: "SeenPayments") -> list[Finding]:
+    absent = met.unseen([order.serial_no for order in orders])
     return [
         Finding(
             verdict=Comparison.MISSING_THERE,
-            detail=f"the gateway said that it succeeded at {time_text(row['occurred_at'])}",
-            payment_order_no=row["serial_no"],
-            order=_order(row),
+            detail=f"the gateway said that it succeeded at {time_text(order.occurred_at)}",
+            payment_order_no=order.serial_no,
+            order=order,
         )
-        for row in rows
-        if row["serial_no"] in absent
+        for order in orders
+        if order.serial_no in absent
     ]
 
 

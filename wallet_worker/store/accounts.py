@@ -16,6 +16,9 @@ _COLUMNS = """
     a.balance, a.reserved, a.line_no, a.created_at, a.updated_at
 """
 
+NEWEST_FIRST = "(a.status <> 'closed') DESC, a.created_at DESC, a.account_id DESC"
+"""The order in which the newest account of a key is the first, as `Account.recency` has it."""
+
 # The ids are found first and locked afterwards, in their order, whatever order the join finds them in.
 _FIND = f"""
 WITH wanted AS (
@@ -28,7 +31,7 @@ WITH wanted AS (
         FROM accounts a
         WHERE a.kind = 'user'
           AND a.user_id = k.user_id AND a.account_type = k.account_type AND a.currency = k.currency
-        ORDER BY (a.status <> 'closed') DESC, a.created_at DESC, a.account_id DESC  -- as Account.recency
+        ORDER BY {NEWEST_FIRST}
         LIMIT 1
     ) newest
 )
@@ -203,7 +206,7 @@ SELECT DISTINCT ON (a.account_type, a.currency) {_COLUMNS}
 FROM accounts a
 WHERE a.kind = 'user' AND a.user_id = $1
   AND ($2::text IS NULL OR a.account_type = $2) AND ($3::text IS NULL OR a.currency = $3)
-ORDER BY a.account_type, a.currency, (a.status <> 'closed') DESC, a.created_at DESC, a.account_id DESC
+ORDER BY a.account_type, a.currency, {NEWEST_FIRST}
 """  # noqa: S608 -- static text
 
 

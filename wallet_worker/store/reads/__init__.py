@@ -1,1 +1,1 @@
-"""What is only read: statements for the audit and the console, from a snapshot under the role that can only read."""
+"""What is only read: by the audit, accountants and the console, under the role that can only read."""
