@@ -118,3 +118,23 @@ def broken(path: Path, text: str) -> Iterator[str]:
 
 def test_every_link_leads_somewhere() -> None:
     assert [link for path, text in pages().items() for link in broken(path, text)] == []
+
+
+# A report or a file of the reader's own, in an example.
+_THEIRS = {"alice.csv", "mended.json", "definitions.json"}
+_PATH = re.compile(r"`([\w.-]+(?:/[\w.-]+)*/?\.?(?:py|md|yaml|toml|js))(?:::\w+)?`")
+
+
+def absent(path: Path, text: str) -> Iterator[str]:
+    """Yield each file that a page names in backticks and that is nowhere to be found."""
+    roots = (path.parent, ROOT, ROOT / "wallet_worker", ROOT / "tests", ROOT / "schemas")
+    for name in _PATH.findall(text):
+        if name not in _THEIRS and not any((root / name).exists() for root in roots):
+            yield f"{named(path)}: {name}"
+
+
+def test_every_file_that_a_page_names_exists() -> None:
+    changelog = ROOT / "CHANGELOG.md"
+    files = [fault for path, text in pages().items() if path != changelog for fault in absent(path, text)]
+
+    assert files == []
