@@ -1,5 +1,6 @@
 """What the server must be: looked at before anything is done, said in sentences, and met by what is set up in order."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from tests.servers import Servers
 from tests.servers.pgbouncer import PgBouncer, ensure_available
 from tests.servers.ports import free_ports
 from tests.servers.private import Folder
+from tests.workers import Workers
 from wallet_worker.cli.exits import Exit
 from wallet_worker.store import requirements
 from wallet_worker.store.database import WORKER_ROLE, Database
@@ -106,12 +108,12 @@ async def test_what_is_missing_is_said_and_nothing_else(
 async def test_what_passes_is_waited_for_and_what_does_not_is_refused(
     database_url: str, owner: asyncpg.Connection
 ) -> None:
-    assert await ready_to_start(database_url) == ""
+    assert await ready_to_start(database_url, "worker") == ""
     await owner.execute(f"ALTER DATABASE {_name(database_url)} SET default_transaction_read_only = on")
     with pytest.raises(UnavailableError, match="read-only by default"):
-        await ready_to_start(database_url)
+        await ready_to_start(database_url, "worker")
     await owner.execute("ALTER TABLE entries ENABLE ROW LEVEL SECURITY")
-    assert "Row security is on for entries" in await ready_to_start(database_url)
+    assert "Row security is on for entries" in await ready_to_start(database_url, "worker")
 
 
 @pytest.mark.parametrize(
@@ -181,7 +183,7 @@ async def _works(url: str) -> None:
         await connection.execute("INSERT INTO suspects VALUES (sha256(''), 1, now())")
         await connection.execute("DELETE FROM suspects")
     await database.close()
-    assert await ready_to_start(url) == ""
+    assert await ready_to_start(url, "worker") == ""
 
 
 @pytest.mark.parametrize(
@@ -223,7 +225,7 @@ async def test_migrating_again_gives_back_what_was_taken(
 
     await migrate(database_url)
 
-    assert await ready_to_start(database_url) == ""
+    assert await ready_to_start(database_url, "worker") == ""
 
 
 async def test_no_schema_to_migrate_into_is_a_sentence(bare_database: str) -> None:
@@ -243,7 +245,7 @@ async def test_a_login_that_may_be_nobody_is_told_which_roles_it_lacks(
     try:
         url = parts._replace(netloc=f"stranger:hush@{parts.netloc.rpartition('@')[2]}").geturl()
         ended = await wallet_process("doctor", "--json", WALLET_DATABASE_URL=url)
-        refused = await ready_to_start(url)
+        refused = await ready_to_start(url, "worker")
     finally:
         await owner.execute("DROP ROLE stranger")
 
@@ -351,3 +353,21 @@ async def test_a_pooler_is_refused_in_a_sentence(
     assert "connect the wallet to PostgreSQL itself" in findings[0].sentences[0]
     assert migrated.status == Exit.FOUND
     assert "Traceback" not in migrated.err
+
+
+@pytest.mark.parametrize("ignored", ["", ALL_OF_THEM], ids=["none", "all"])
+async def test_a_worker_behind_a_pooler_ends_with_a_sentence(
+    folder: Folder, workers: Workers, database_url: str, ignored: str
+) -> None:
+    settings = {"pool_mode": "transaction", "ignore_startup_parameters": ignored}
+    pooler = PgBouncer(folder, server_url=database_url, port=free_ports(1)[0], settings=settings)
+    pooler.start()
+    try:
+        worker = await workers.launch(WALLET_DATABASE_URL=pooler.url, WALLET_KEEPER="true")
+        status = await asyncio.wait_for(worker.process.wait(), 30)
+    finally:
+        pooler.kill()
+
+    assert status == 1
+    assert "A pooler stands before PostgreSQL" in str(worker.events("worker.cannot_run")[0]["reason"])
+    assert "Traceback" not in worker.log()

@@ -1,6 +1,7 @@
 """`wallet doctor`."""
 
-from typing import TYPE_CHECKING
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,7 +12,28 @@ if TYPE_CHECKING:
     from wallet_worker.store.requirements import Finding
 
 
-def doctor(*, as_json: Json = None) -> None:
+class Process(StrEnum):
+    """What the login of WALLET_DATABASE_URL is for."""
+
+    worker = "worker"
+    keeper = "keeper"
+    console = "console"
+    reader = "reader"
+    api = "api"
+    owner = "owner"
+
+
+def doctor(
+    *,
+    process: Annotated[
+        Process,
+        typer.Option(
+            "--for",
+            help="What the login is for: reader is export, reconcile and audit; owner is migrate.",
+        ),
+    ] = Process.worker,
+    as_json: Json = None,
+) -> None:
     """Check whether the database named by WALLET_DATABASE_URL is what the wallet needs. Changes nothing.
 
     Each process checks the same when it starts. A warning is something that works and ought to be known.
@@ -24,7 +46,7 @@ def doctor(*, as_json: Json = None) -> None:
     url = environment.database_url()
     from wallet_worker.store.requirements import Grade, check
 
-    findings = exits.run(check(url))
+    findings = exits.run(check(url, process=process.value))
     if terminal.wants_json(as_json):
         terminal.tell_json({"requirements": [_document(finding) for finding in findings]})
     else:

@@ -189,7 +189,7 @@ class Keeper:
         pause = Backoff()
         while not stopping.is_set():
             try:
-                if unmet := await ready_to_start(self._dsn):
+                if unmet := await ready_to_start(self._dsn, "keeper"):
                     raise InvariantBrokenError(unmet)
                 await self._database.open()
                 async with self._database.connection() as connection:

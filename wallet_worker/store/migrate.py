@@ -51,7 +51,7 @@ async def migrate(dsn: str) -> Revisions:
     if not_met := unmet(found, Grade.REQUIRED) + unmet(found, Grade.WAITED_FOR):
         raise UnmetError(not_met)
     revisions = await _migrated(dsn)
-    if not_met := unmet(await check_but_revision(dsn), Grade.REQUIRED):
+    if not_met := unmet(await check_but_revision(dsn, "owner"), Grade.REQUIRED):
         raise UnmetError(not_met)
     return revisions
 

@@ -1,14 +1,25 @@
 """What each role may do, as the migrations grant it: read from their text, so that it stands in one place only."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from wallet_worker.store.schema_version import VERSIONS_FOLDER
 
-ROLES: Final = ("wallet_worker", "wallet_readonly", "wallet_operator")
-"""Those that the login of a worker with its keeper has to be able to be; others have logins of their own."""
+ROLES_OF: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "worker": ("wallet_worker", "wallet_readonly", "wallet_operator"),
+        "worker without keeper": ("wallet_worker", "wallet_readonly"),
+        "keeper": ("wallet_operator",),
+        "console": ("wallet_operator", "wallet_readonly"),
+        "reader": ("wallet_readonly",),
+        "api": ("wallet_api",),
+        "owner": (),
+    }
+)
+"""The roles that the login of each kind of process has to be able to be. The owner grants them, and is none of them."""
 
 _GRANT = re.compile(
     r"\bGRANT\s+(?P<privileges>[A-Z][\w\s,()]*?)\s+ON\s+(?P<sequence>SEQUENCE\s+)?(?P<objects>[a-z_][\w\s,]*?)"

@@ -5,7 +5,7 @@ for itself is not here but in `store.session`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple, TypeAlias
 
@@ -14,7 +14,7 @@ import structlog
 
 from wallet_worker.store.database import COMMAND_SECONDS, CONNECT_SECONDS
 from wallet_worker.store.errors import StoreError, UnfitError, waited_for
-from wallet_worker.store.privileges import ROLES, all_roles, granted
+from wallet_worker.store.privileges import ROLES_OF, all_roles, granted
 from wallet_worker.store.schema_version import newest_revision
 from wallet_worker.store.session import TABLES_IN, quoted
 
@@ -53,6 +53,8 @@ class Look(NamedTuple):
 
     dsn: str
     connection: asyncpg.Connection
+    roles: Sequence[str] = ()
+    """Those that the login has to be able to be."""
     schema: str | None = None
     revision: str | None = None
 
@@ -89,8 +91,10 @@ class UnmetError(Exception):
         super().__init__(" ".join(self.sentences))
 
 
-async def check(dsn: str, *stages: Stage) -> list[Finding]:
+async def check(dsn: str, *stages: Stage, process: str = "worker") -> list[Finding]:
     """Return what was found of each requirement of these stages, or of all; raises a StoreError.
+
+    `process` is what the login is for: a key of `ROLES_OF`.
 
     What concerns the tables is met before there are any, but for the revision. Behind a pooler that cannot be worked
     with, nothing else is looked at: what it answers may be anybody's.
@@ -101,12 +105,14 @@ async def check(dsn: str, *stages: Stage) -> list[Finding]:
             dsn, timeout=CONNECT_SECONDS, command_timeout=COMMAND_SECONDS, statement_cache_size=0
         )
         try:
-            look = Look(dsn, connection)
+            look = Look(dsn, connection, ROLES_OF[process])
             if sentences := await _pooler(look):
                 return [Finding(REQUIREMENTS[0], tuple(sentences))]
             async with connection.transaction():
                 schema = await connection.fetchval(TABLES_IN)
-                look = Look(dsn, connection, schema, await _revision_of(connection, schema))
+                look = Look(
+                    dsn, connection, ROLES_OF[process], schema, await _revision_of(connection, schema)
+                )
                 return [
                     Finding(requirement, tuple(await requirement.look(look)))
                     for requirement in REQUIREMENTS
@@ -126,18 +132,18 @@ def unmet(findings: Iterable[Finding], grade: Grade) -> list[str]:
     ]
 
 
-async def check_but_revision(dsn: str) -> list[Finding]:
+async def check_but_revision(dsn: str, process: str) -> list[Finding]:
     """Return what was found of each requirement but the revision; raises a StoreError."""
-    return [one for one in await check(dsn) if one.requirement.look is not _revision]
+    return [one for one in await check(dsn, process=process) if one.requirement.look is not _revision]
 
 
-async def ready_to_start(dsn: str) -> str:
+async def ready_to_start(dsn: str, process: str) -> str:
     """Return why no process can work on this database, in sentences; empty if it can.
 
     What is advised is logged. Raises UnfitError for what passes, or another StoreError. The revision is the caller's
     to judge.
     """
-    findings = await check_but_revision(dsn)
+    findings = await check_but_revision(dsn, process)
     if not_met := unmet(findings, Grade.REQUIRED):
         return " ".join(not_met)
     if passing := unmet(findings, Grade.WAITED_FOR):
@@ -362,7 +368,7 @@ async def _roles(look: Look) -> list[str]:
         f"The login {login} may not be {name}: as the database's owner, GRANT {name} TO {quoted(login)}."
         if is_there
         else f"The role {name} does not exist: run `wallet migrate` as a login that may create roles."
-        for name, is_there, may_be in await look.connection.fetch(_LOGIN, list(ROLES))
+        for name, is_there, may_be in await look.connection.fetch(_LOGIN, list(look.roles))
         if not may_be
     ]
 

@@ -233,7 +233,10 @@ class Worker:
         return await Waiting("database", self._database, self.health).done(self._prepare, stopping)
 
     async def _prepare(self) -> None:
-        if unmet := await ready_to_start(self._settings.database_url.get_secret_value()):
+        if unmet := await ready_to_start(
+            self._settings.database_url.get_secret_value(),
+            "worker" if self._settings.keeper else "worker without keeper",
+        ):
             raise CannotStartError(unmet)
         await self._database.open()
         await self._reading.open()
