@@ -8,7 +8,7 @@ from aiormq.channel import Channel
 from pamqp.commands import Basic
 
 from wallet_worker.broker.amqp.deliveries import RawDelivery
-from wallet_worker.broker.inbox import Delivery, Inbox, acknowledge, delivery
+from wallet_worker.broker.inbox import Delivery, Envelope, Inbox, acknowledge, delivery
 from wallet_worker.core.inbound import Source
 
 HERE, THERE = cast("Channel", object()), cast("Channel", object())
@@ -16,7 +16,7 @@ HERE, THERE = cast("Channel", object()), cast("Channel", object())
 
 def delivered(
     tag: int, *, channel: Channel = HERE, redelivered: bool = False, routing_key: str = "k", **properties: Any
-) -> Delivery:
+) -> Delivery[Envelope]:
     """Return a delivery as it is taken out of the stream."""
     kept = Basic.Properties(**properties)
     return delivery(
@@ -24,7 +24,7 @@ def delivered(
     )
 
 
-async def batches(inbox: Inbox, limit: int = 500) -> list[list[int]]:
+async def batches(inbox: Inbox[Envelope], limit: int = 500) -> list[list[int]]:
     """Close the inbox and return the tags of all batches that are left in it."""
     inbox.close()
     found = []
@@ -33,8 +33,8 @@ async def batches(inbox: Inbox, limit: int = 500) -> list[list[int]]:
     return found
 
 
-def filled(*deliveries: Delivery) -> Inbox:
-    inbox = Inbox()
+def filled(*deliveries: Delivery[Envelope]) -> Inbox[Envelope]:
+    inbox = Inbox[Envelope]()
     for one in deliveries:
         inbox.put(one)
     return inbox
@@ -82,7 +82,7 @@ async def test_what_a_lost_channel_left_is_forgotten_and_nothing_else() -> None:
 
 
 async def test_to_take_waits_for_a_delivery() -> None:
-    inbox = Inbox()
+    inbox = Inbox[Envelope]()
     taking = asyncio.create_task(inbox.take(500))
     await asyncio.sleep(0)
 
@@ -92,7 +92,7 @@ async def test_to_take_waits_for_a_delivery() -> None:
 
 
 async def test_to_take_ends_when_the_inbox_is_closed() -> None:
-    inbox = Inbox()
+    inbox = Inbox[Envelope]()
     taking = asyncio.create_task(inbox.take(500))
     await asyncio.sleep(0)
 
@@ -102,7 +102,7 @@ async def test_to_take_ends_when_the_inbox_is_closed() -> None:
 
 
 async def test_to_take_waits_on_when_what_arrived_is_forgotten_again() -> None:
-    inbox = Inbox()
+    inbox = Inbox[Envelope]()
     taking = asyncio.create_task(inbox.take(500))
     await asyncio.sleep(0)
     inbox.put(delivered(7))
@@ -132,7 +132,7 @@ async def test_deliveries_are_counted_by_the_broker_and_not_by_senders(
 ) -> None:
     one = delivered(1, redelivered=redelivered, headers=headers)
 
-    assert one.letter.deliveries == deliveries
+    assert one.content.deliveries == deliveries
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ async def test_an_answer_goes_only_to_a_queue_of_whoever_asks(
 ) -> None:
     one = delivered(1, reply_to=reply_to)
 
-    assert one.letter.incoming.reply_to == address
+    assert one.content.incoming.reply_to == address
 
 
 @pytest.mark.parametrize(
@@ -172,13 +172,13 @@ async def test_an_answer_goes_only_to_a_queue_of_whoever_asks(
 async def test_a_routing_key_is_kept_as_text_that_can_be_stored_and_sent(routing_key: str, kept: str) -> None:
     one = delivered(1, routing_key=routing_key)
 
-    assert one.letter.routing_key == kept
+    assert one.content.routing_key == kept
 
 
 async def test_a_correlation_id_is_kept_whatever_it_is() -> None:
     one = delivered(1, correlation_id="\udcff\0")
 
-    assert one.letter.incoming.correlation_id == "\udcff\0"
+    assert one.content.incoming.correlation_id == "\udcff\0"
 
 
 class Recorder:

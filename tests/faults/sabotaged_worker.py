@@ -178,7 +178,7 @@ def acknowledges_first() -> None:
     """Acknowledge a batch before it is applied, and die in between, the third time."""
     taken = 0
 
-    async def run(self: batch.BatchProcessor, box: inbox.Inbox, _: asyncio.Event) -> None:
+    async def run(self: batch.BatchProcessor, box: inbox.Inbox[inbox.Envelope], _: asyncio.Event) -> None:
         nonlocal taken
         while letters := await box.take(BOUNDS.batch_max):
             await inbox.acknowledge(letters)
@@ -186,7 +186,7 @@ def acknowledges_first() -> None:
             if taken == 3:
                 await asyncio.sleep(0.3)  # what was acknowledged is on its way
                 os.kill(os.getpid(), signal.SIGKILL)
-            await self.process([one.letter for one in letters])
+            await self.process([one.content for one in letters])
 
     put(batch.BatchProcessor, "run", run)
 

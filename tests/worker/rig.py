@@ -84,7 +84,7 @@ class Rig:
         self, *arrived: InboundMessage, channel: Acknowledged, stopping: asyncio.Event, deliveries: int = 0
     ) -> None:
         """Take what has arrived from an inbox and end when it is empty, as a worker that drains does."""
-        inbox = Inbox()
+        inbox = Inbox[Envelope]()
         for tag, one in enumerate(arrived, start=1):
             inbox.put(Delivery(as_letter(one, deliveries), tag, cast("Channel", channel)))
         inbox.close()

@@ -10,7 +10,7 @@ from aiormq.channel import Channel
 from tests.rules.core.world import open_account
 from tests.worker import tables
 from tests.worker.rig import Acknowledged, Rig, as_letter
-from wallet_worker.broker.inbox import Delivery, Inbox
+from wallet_worker.broker.inbox import Delivery, Envelope, Inbox
 from wallet_worker.core.inbound import InboundMessage
 from wallet_worker.store import save
 from wallet_worker.store.errors import UnavailableError
@@ -105,7 +105,7 @@ async def test_the_same_message_in_the_hands_of_many_workers_is_no_suspect(
 
 async def test_fresh_messages_and_those_that_came_before_are_never_in_one_batch() -> None:
     channel = cast("Channel", Acknowledged())
-    inbox = Inbox()
+    inbox = Inbox[Envelope]()
     for tag, deliveries in enumerate((0, 0, 1, 3, 0), start=1):
         inbox.put(Delivery(as_letter(FIRST, deliveries), tag, channel))
 

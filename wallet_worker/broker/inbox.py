@@ -3,9 +3,9 @@
 import asyncio
 import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from aiormq.channel import Channel
 from pamqp.commands import Basic
@@ -39,16 +39,41 @@ class Envelope(NamedTuple):
     first_seen: datetime | None = None
     parked_id: int | None = None
 
+    @property
+    def size(self) -> int:
+        """The bytes of its body."""
+        return len(self.incoming.body)
 
-class Delivery(NamedTuple):
-    """A letter that this channel, and no other, can acknowledge."""
+    @property
+    def is_isolated(self) -> bool:
+        """Whether the broker has handed it out before: a worker may have died of it."""
+        return self.deliveries > 0
 
-    letter: Envelope
+
+class Content(Protocol):
+    """What an inbox needs to know of a message."""
+
+    @property
+    def size(self) -> int:
+        """The bytes of its body."""
+
+    @property
+    def is_isolated(self) -> bool:
+        """Whether it shares no batch with messages that are not isolated."""
+
+
+C = TypeVar("C", bound=Content)
+
+
+class Delivery(NamedTuple, Generic[C]):
+    """A message that this channel, and no other, can acknowledge."""
+
+    content: C
     tag: int
     channel: Channel
 
 
-def delivery(source: Source, taken: RawDelivery, policy: SenderPolicy = ANYONE) -> Delivery:
+def delivery(source: Source, taken: RawDelivery, policy: SenderPolicy = ANYONE) -> Delivery[Envelope]:
     """Return what was taken out of the stream as one of ours."""
     return Delivery(
         envelope(
@@ -120,20 +145,24 @@ def _deliveries(taken: RawDelivery) -> int:
     return max(counted, 1) if isinstance(counted, int) else 1
 
 
-class Inbox:
-    """The deliveries that wait for the batch. The broker's prefetch is their bound."""
+class Inbox(Generic[C]):
+    """Deliveries that wait for the next batch. The broker's prefetch is their bound.
 
-    def __init__(self) -> None:
-        self._waiting: deque[Delivery] = deque()
+    A batch has at most `bytes_max` bytes of bodies, or one message.
+    """
+
+    def __init__(self, bytes_max: int = TAKEN_BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
+        self._waiting: deque[Delivery[C]] = deque()
         self._changed = asyncio.Event()
         self._closed = False
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, one: Delivery) -> None:
+    def put(self, delivery: Delivery[C]) -> None:
         """Add a delivery, in the order in which the broker sent it."""
-        self._waiting.append(one)
+        self._waiting.append(delivery)
         self._changed.set()
 
     def close(self) -> None:
@@ -141,25 +170,24 @@ class Inbox:
         self._closed = True
         self._changed.set()
 
-    async def take(self, limit: int) -> list[Delivery]:
-        """Return what is there, at least one and at most `limit`; nothing once closed and empty.
+    async def take(self, limit: int) -> list[Delivery[C]]:
+        """Return what is there, at least one delivery and at most `limit`; nothing once closed and empty.
 
-        Messages that were handed out before and those that were not never come together: a worker may have
-        died of one of the former. All of a batch come from one channel.
+        A batch comes from one channel. Isolated messages share no batch with others.
         """
         while not self._waiting:
             if self._closed:
                 return []
             self._changed.clear()
             await self._changed.wait()
-        taken: list[Delivery] = []
+        taken: list[Delivery[C]] = []
         taken_bytes = 0
         while self._waiting and len(taken) < limit:
             following = self._waiting[0]
-            taken_bytes += len(following.letter.incoming.body)
+            taken_bytes += following.content.size
             if taken and (
-                taken_bytes > TAKEN_BYTES_MAX
-                or bool(following.letter.deliveries) != bool(taken[0].letter.deliveries)
+                taken_bytes > self._bytes_max
+                or following.content.is_isolated != taken[0].content.is_isolated
                 or following.channel is not taken[0].channel
             ):
                 break
@@ -168,10 +196,10 @@ class Inbox:
 
     def forget(self, channel: Channel) -> None:
         """Drop what a closed channel left: it cannot be acknowledged, and the broker sends it again."""
-        self._waiting = deque(one for one in self._waiting if one.channel is not channel)
+        self._waiting = deque(waiting for waiting in self._waiting if waiting.channel is not channel)
 
 
-async def acknowledge(batch: list[Delivery]) -> None:
+async def acknowledge(batch: Sequence[Delivery[Any]]) -> None:
     """Tell the broker to forget a batch, and with it everything that its channel delivered before.
 
     A channel that is gone is no loss: the broker delivers again, and the outcomes are known then.

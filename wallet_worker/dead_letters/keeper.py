@@ -6,24 +6,22 @@ the letters; while the broker is away what is ordered waits in the database.
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 import structlog
-from aiormq.channel import Channel
 
 from wallet_schemas.names import WALLET_DEAD_LETTERS, WALLET_UNROUTED
 from wallet_worker.backoff import Backoff, sleep_unless
 from wallet_worker.broker.amqp.deliveries import DeliveryHandler, RawDelivery
-from wallet_worker.broker.connection import CONNECTION_ERRORS, BrokerUnavailableError, translate_errors
+from wallet_worker.broker.connection import BrokerUnavailableError
 from wallet_worker.broker.consumer import Consumer
-from wallet_worker.broker.inbox import ACKNOWLEDGE_SECONDS
+from wallet_worker.broker.inbox import Delivery, Inbox, acknowledge
 from wallet_worker.broker.queue_depths import QueueDepths
 from wallet_worker.broker.topology import QUEUES
 from wallet_worker.dead_letters.intake.classify import arrival
-from wallet_worker.dead_letters.intake.record import bare, take_in
+from wallet_worker.dead_letters.intake.record import TakenIn, take_in, without_parsed_fields
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
 from wallet_worker.dead_letters.replay.lineage import Lineage
 from wallet_worker.dead_letters.replay.outcomes import resolve_outcomes
@@ -32,17 +30,18 @@ from wallet_worker.dead_letters.replay.replayer import Replayer
 from wallet_worker.failpoints import Failpoint, failpoint
 from wallet_worker.settings.settings import Settings
 from wallet_worker.store import orders
+from wallet_worker.store.bisect import apply_or_bisect
+from wallet_worker.store.clock import database_time
 from wallet_worker.store.database import Database
 from wallet_worker.store.dead_letters import keepers
 from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE, Arrival
 from wallet_worker.store.errors import (
     ConflictError,
-    InvariantBrokenError,
     StatementRejectedError,
     UnavailableError,
 )
-from wallet_worker.store.requirements import ready_to_start
-from wallet_worker.store.schema_version import current_revision, newest_revision
+from wallet_worker.store.schema_version import DatabaseNotReadyError, ensure_current
+from wallet_worker.store.waiting import Waiting
 from wallet_worker.telemetry.health import Health
 from wallet_worker.telemetry.metrics import ProcessMetrics
 
@@ -61,55 +60,31 @@ _DATABASE = "keeper database"
 log = structlog.get_logger(__name__)
 
 
-class _Delivery(NamedTuple):
-    """A letter that this channel, and no other, can acknowledge, and the queue that it came from."""
+class QueuedMessage(NamedTuple):
+    """A message as it came from a queue."""
 
     queue: str
-    taken: RawDelivery
+    raw: RawDelivery
+
+    @property
+    def size(self) -> int:
+        """The bytes of its body."""
+        return len(self.raw.body)
+
+    @property
+    def is_isolated(self) -> bool:
+        """Return False: a keeper reads no message so deeply that it could die of it."""
+        return False
 
 
-class _Waiting:
-    """Deliveries that wait to be taken in, in order. The broker's prefetch is their bound."""
+class Arrivals(NamedTuple):
+    """Dead letters that are recorded together."""
 
-    def __init__(self) -> None:
-        self._waiting: deque[_Delivery] = deque()
-        self._changed = asyncio.Event()
-        self._closed = False
+    arrivals: Sequence[Arrival]
 
-    def from_queue(self, queue: str) -> DeliveryHandler:
-        """Return what puts a queue's deliveries here."""
-
-        def put(taken: RawDelivery) -> None:
-            self._waiting.append(_Delivery(queue, taken))
-            self._changed.set()
-
-        return put
-
-    def close(self) -> None:
-        """Have `take` return nothing once what is there has been taken."""
-        self._closed = True
-        self._changed.set()
-
-    def forget(self, channel: Channel) -> None:
-        """Drop what a closed channel left: the broker sends it again."""
-        self._waiting = deque(one for one in self._waiting if one.taken.channel is not channel)
-
-    async def take(self) -> list[_Delivery]:
-        """Return what is there, all of one channel; nothing once closed and empty."""
-        while not self._waiting:
-            if self._closed:
-                return []
-            self._changed.clear()
-            await self._changed.wait()
-        batch: list[_Delivery] = []
-        size = 0
-        while self._waiting and len(batch) < BATCH_MAX:
-            following = self._waiting[0]
-            size += len(following.taken.body)
-            if batch and (size > BATCH_BYTES_MAX or following.taken.channel is not batch[0].taken.channel):
-                break
-            batch.append(self._waiting.popleft())
-        return batch
+    def halves(self, taken: Sequence[Arrival]) -> "tuple[Arrivals, Arrivals]":
+        """Return the first and the second half."""
+        return Arrivals(taken[: len(taken) // 2]), Arrivals(taken[len(taken) // 2 :])
 
 
 class Keeper:
@@ -139,15 +114,13 @@ class Keeper:
         )
         self._depths = QueueDepths(amqp, "wallet keeper: depths")
         self._look_at = 0.0
-        self._waiting = _Waiting()
+        self._inbox: Inbox[QueuedMessage] = Inbox(BATCH_BYTES_MAX)
         self._consumer = Consumer(
             part="keeper",
             url=amqp,
-            takers={
-                queue: self._waiting.from_queue(queue) for queue in (WALLET_DEAD_LETTERS, WALLET_UNROUTED)
-            },
+            takers={queue: self._into_inbox(queue) for queue in (WALLET_DEAD_LETTERS, WALLET_UNROUTED)},
             prefetch=PREFETCH,
-            on_lost=self._waiting.forget,
+            on_lost=self._inbox.forget,
             health=health,
             metrics=metrics,
         )
@@ -155,14 +128,14 @@ class Keeper:
     async def run(self, stopping: asyncio.Event) -> None:
         """Keep letters until `stopping` is set; what was taken by then is finished.
 
-        Raises TopologyError, WrongUrlError, or InvariantBrokenError if the database is not as this program needs it.
+        Raises TopologyError, WrongUrlError, DatabaseNotReadyError, or InvariantBrokenError.
         """
-        if not await self._open(stopping):
+        if not await Waiting(_DATABASE, self._database, self._health).done(self._prepare, stopping):
             return
         try:
             async with asyncio.TaskGroup() as group:
                 consuming = group.create_task(self._consumer.run(), name="keeper consumer")
-                taking = group.create_task(self._take_all(stopping), name="keeper take in")
+                taking = group.create_task(self._record_all(stopping), name="keeper take in")
                 background = [
                     group.create_task(self._run_periodically(part, step, seconds, stopping), name=part)
                     for part, step, seconds in (
@@ -173,7 +146,7 @@ class Keeper:
                 ]
                 await stopping.wait()
                 await self._consumer.stop()
-                self._waiting.close()
+                self._inbox.close()
                 _, late = await asyncio.wait({taking, *background}, timeout=DRAIN_SECONDS)
                 for task in late:
                     task.cancel()
@@ -184,83 +157,78 @@ class Keeper:
             await self._depths.close()
             await self._database.close()
 
-    async def _open(self, stopping: asyncio.Event) -> bool:
-        """Open the database, waiting for it if it is away; return False if stopping came first."""
-        pause = Backoff()
-        while not stopping.is_set():
-            try:
-                if unmet := await ready_to_start(self._dsn, "keeper"):
-                    raise InvariantBrokenError(unmet)
-                await self._database.open()
-                async with self._database.connection() as connection:
-                    found, wanted = await current_revision(connection), newest_revision()
-            except (UnavailableError, ConflictError, StatementRejectedError) as exc:
-                self._lost(_DATABASE, exc)
-                await self._database.forget_connections()
-                await pause.wait(stopping)
-                continue
-            if found != wanted:
-                msg = f"the database is at revision {found or 'none'}, this keeper needs {wanted}: run `wallet migrate`"
-                raise InvariantBrokenError(msg)
-            self._found(_DATABASE)
-            return True
-        return False
+    def _into_inbox(self, queue: str) -> DeliveryHandler:
+        """Return what puts a queue's deliveries into the inbox."""
 
-    # Taking in
+        def put(raw: RawDelivery) -> None:
+            self._inbox.put(Delivery(QueuedMessage(queue, raw), raw.delivery_tag, raw.channel))
 
-    async def _take_all(self, stopping: asyncio.Event) -> None:
-        """Take letters in, and acknowledge each batch when it is committed, until there are no more."""
-        while batch := await self._waiting.take():
-            arrivals = [_arrival(one) for one in batch]
-            if not await self._while_away(arrivals, stopping):
+        return put
+
+    async def _prepare(self) -> None:
+        """Open the database; raises DatabaseNotReadyError."""
+        if unmet := await ready_to_start(self._dsn, "keeper"):
+            raise DatabaseNotReadyError(unmet)
+        await self._database.open()
+        async with self._database.connection() as connection:
+            await ensure_current(connection, "keeper")
+
+    # Recording
+
+    async def _record_all(self, stopping: asyncio.Event) -> None:
+        """Record dead letters, and acknowledge each batch when it is committed, until the inbox is closed and empty."""
+        while deliveries := await self._inbox.take(BATCH_MAX):
+            arrivals = Arrivals([_arrival(delivery.content) for delivery in deliveries])
+            if not await self._retry_until(arrivals, stopping):
                 return  # not acknowledged: they come again
             failpoint(Failpoint.AFTER_TAKING_IN)
-            await _acknowledge(batch[-1].taken)
+            await acknowledge(deliveries)
 
-    async def _while_away(self, arrivals: Sequence[Arrival], stopping: asyncio.Event) -> bool:
-        """Take letters in, again and again while that fails; return False if stopping came first."""
-        pause = Backoff()
+    async def _retry_until(self, batch: Arrivals, stopping: asyncio.Event) -> bool:
+        """Record a batch, again after each failure; return False if stopping came first."""
+        backoff = Backoff()
         while True:
             try:
-                await self._take(arrivals)
+                await apply_or_bisect(batch, self._record, self._record_raw, (StatementRejectedError,))
             except Exception as exc:  # noqa: BLE001 -- a task's outermost frame: unacknowledged, they are not lost
                 self._lost(_DATABASE, exc)
                 await self._database.forget_connections()
                 if stopping.is_set():
                     return False
-                await pause.wait(stopping)
+                await backoff.wait(stopping)
             else:
                 self._found(_DATABASE)
                 return True
 
-    async def _take(self, arrivals: Sequence[Arrival]) -> None:
-        """Take letters in, one by one where the database will not have them together."""
+    async def _record(self, batch: Arrivals, taken: list[Arrival]) -> list[TakenIn]:
+        """Record dead letters in one transaction, begun again after a lost race; return what became of them."""
+        taken[:] = batch.arrivals
         for race in range(RACES_MAX):
             try:
                 async with self._database.transaction() as connection:
-                    now = await connection.fetchval("SELECT clock_timestamp()")
-                    taken = await take_in(connection, arrivals, now)
+                    now = await database_time(connection)
+                    recorded = await take_in(connection, batch.arrivals, now)
             except ConflictError:
                 await asyncio.sleep(0.01 * race)
-            except StatementRejectedError:
-                if len(arrivals) > 1:
-                    middle = len(arrivals) // 2
-                    await self._take(arrivals[:middle])
-                    await self._take(arrivals[middle:])
-                elif arrivals[0] != bare(arrivals[0]):
-                    log.exception("dead_letter.stored_raw", digest=arrivals[0].body_digest.hex())
-                    await self._take([bare(arrivals[0])])
-                else:
-                    raise
-                return
             else:
-                self._metrics.count(taken, now)
+                self._metrics.count(recorded, now)
                 log.info(
-                    "letters.taken_in", new=len(taken.new), came_back=len(taken.came_back), known=taken.known
+                    "letters.taken_in",
+                    new=len(recorded.new),
+                    came_back=len(recorded.came_back),
+                    known=recorded.known,
                 )
-                return
+                return [recorded]
         msg = f"letters lost {RACES_MAX} races in a row"
         raise UnavailableError(msg)
+
+    async def _record_raw(self, letter: Arrival, exc: Exception) -> list[TakenIn]:
+        """Record the bytes of a letter whose parsed fields the database rejects; raises if it rejects the bytes too."""
+        raw = without_parsed_fields(letter)
+        if letter == raw:
+            raise exc
+        log.error("dead_letter.stored_raw", digest=letter.body_digest.hex(), exc_info=exc)
+        return await self._record(Arrivals([raw]), [])
 
     # What is ordered
 
@@ -330,24 +298,14 @@ class Keeper:
             log.info("keeper.recovered", part=part)
 
 
-def _arrival(one: _Delivery) -> Arrival:
-    taken = one.taken
+def _arrival(message: QueuedMessage) -> Arrival:
+    raw = message.raw
     return arrival(
-        one.queue,
-        taken.body,
-        taken.properties,
-        exchange=taken.exchange,
-        routing_key=taken.routing_key,
-        redelivered=taken.redelivered,
+        message.queue,
+        raw.body,
+        raw.properties,
+        exchange=raw.exchange,
+        routing_key=raw.routing_key,
+        redelivered=raw.redelivered,
         now=datetime.now(UTC),
     )
-
-
-async def _acknowledge(last: RawDelivery) -> None:
-    """Tell the broker to forget a batch; a channel that is gone is no loss, because what is known is known."""
-    try:
-        with translate_errors():
-            async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
-                await last.channel.basic_ack(last.delivery_tag, multiple=True, wait=False)
-    except (BrokerUnavailableError, *CONNECTION_ERRORS):
-        return

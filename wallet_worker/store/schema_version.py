@@ -8,6 +8,13 @@ from pathlib import Path
 
 import asyncpg
 
+from wallet_worker.store.errors import InvariantBrokenError
+
+
+class DatabaseNotReadyError(InvariantBrokenError):
+    """The database is not set up for this program: another schema, or a role that is missing."""
+
+
 VERSIONS_FOLDER = Path(__file__).parent / "migrations" / "versions"
 
 
@@ -28,3 +35,11 @@ async def current_revision(connection: asyncpg.Connection) -> str | None:
     except asyncpg.UndefinedTableError:
         return None
     return None if revision is None else str(revision)
+
+
+async def ensure_current(connection: asyncpg.Connection, program: str) -> None:
+    """Raise DatabaseNotReadyError unless the database has the schema that `program` was written for."""
+    current, needed = await current_revision(connection), newest_revision()
+    if current != needed:
+        msg = f"the database is at revision {current or 'none'}, this {program} needs {needed}: run `wallet migrate`"
+        raise DatabaseNotReadyError(msg)

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import os
-import signal
 import socket
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
@@ -11,18 +10,15 @@ from importlib.metadata import version
 from typing import Any
 
 import structlog
-import uvloop
 from aiormq.channel import Channel
 
 from wallet_schemas.names import PAYMENT_RESULTS, WALLET_COMMANDS, WALLET_QUERIES
-from wallet_worker.broker.amqp.codec import patch_pamqp
 from wallet_worker.broker.amqp.deliveries import DeliveryHandler, RawDelivery
-from wallet_worker.broker.connection import WrongUrlError, translate_errors
+from wallet_worker.broker.connection import translate_errors
 from wallet_worker.broker.consumer import Consumer
-from wallet_worker.broker.inbox import Inbox, delivery
+from wallet_worker.broker.inbox import Envelope, Inbox, delivery
 from wallet_worker.broker.publisher import Publisher
 from wallet_worker.broker.senders import SenderPolicy
-from wallet_worker.broker.topology import TopologyError
 from wallet_worker.core.inbound import Source
 from wallet_worker.dead_letters.keeper import Keeper
 from wallet_worker.queries.service import PREFETCH as QUERIES_PREFETCH
@@ -30,18 +26,18 @@ from wallet_worker.queries.service import QueryService
 from wallet_worker.settings.settings import Settings
 from wallet_worker.store import accounts
 from wallet_worker.store.database import READONLY_ROLE, WORKER_ROLE, Database
-from wallet_worker.store.errors import InvariantBrokenError, waited_for
+from wallet_worker.store.errors import waited_for
 from wallet_worker.store.requirements import ready_to_start
-from wallet_worker.store.schema_version import current_revision, newest_revision
+from wallet_worker.store.schema_version import ensure_current
 from wallet_worker.store.waiting import Waiting
 from wallet_worker.telemetry import endpoints
 from wallet_worker.telemetry.health import Health
 from wallet_worker.telemetry.metrics import Metrics
-from wallet_worker.telemetry.server import Server
 from wallet_worker.worker.batch import BatchProcessor
 from wallet_worker.worker.bounds import BOUNDS
 from wallet_worker.worker.dead_lettering import DeadLettering
 from wallet_worker.worker.outbox import Outbox
+from wallet_worker.worker.process import CannotStartError, run_process, serve
 from wallet_worker.worker.sweeper import Sweeper
 
 PREFETCH = 2 * BOUNDS.batch_max  # for each queue: one batch in the database, one waiting
@@ -53,47 +49,12 @@ COLLECT_AFTER = (50_000, 20, 50)
 log = structlog.get_logger(__name__)
 
 
-class CannotStartError(Exception):
-    """Something is set up wrongly; the sentence is for a person."""
-
-
 def run(settings: Settings) -> int:
     """Run a worker until SIGTERM or SIGINT; return its exit status: 0 drained, 1 cannot go on."""
-    patch_pamqp()
     gc.collect()
     gc.freeze()  # modules and classes stay until the end and are not looked at again
     gc.set_threshold(*COLLECT_AFTER)
-    return uvloop.run(_main(settings))
-
-
-async def _main(settings: Settings) -> int:
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    failed: tuple[BaseException, ...] = ()
-    try:
-        await Worker(settings).run(stopping)
-    except* (CannotStartError, TopologyError, WrongUrlError) as group:
-        failed = group.exceptions
-        for exc in flatten(group):
-            log.error("worker.cannot_run", reason=str(exc))
-    except* InvariantBrokenError as group:
-        failed = group.exceptions
-        for exc in flatten(group):
-            log.critical("worker.invariant_broken", reason=str(exc))
-    if failed:
-        return 1
-    log.info("worker.stopped")
-    return 0
-
-
-def flatten(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    """Return the exceptions of a group, and of the groups in it."""
-    found: list[BaseException] = []
-    for exc in group.exceptions:
-        found += flatten(exc) if isinstance(exc, BaseExceptionGroup) else [exc]
-    return found
+    return run_process(lambda stopping: Worker(settings).run(stopping), "worker")
 
 
 class Worker:
@@ -110,7 +71,7 @@ class Worker:
         self._reading = Database(dsn, role=READONLY_ROLE, application="wallet queries", size_max=3)
         self._publisher = Publisher(amqp, self.health, self.metrics)
         self._outbox = Outbox(self._database, self._publisher, self.health, self.metrics)
-        self._inbox = Inbox()
+        self._inbox: Inbox[Envelope] = Inbox()
         policy = SenderPolicy(on_reply_refused=self.metrics.replies_refused.inc)
         self._batches = BatchProcessor(
             database=self._database,
@@ -164,7 +125,7 @@ class Worker:
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until `stopping` is set, then drain.
 
-        Raises a group of CannotStartError, TopologyError, WrongUrlError or InvariantBrokenError.
+        Raises a group of CannotStartError, DatabaseNotReadyError, TopologyError, WrongUrlError or InvariantBrokenError.
         """
         log.info("worker.starting", worker=self.name)
         if not self._settings.payment_keys:
@@ -228,7 +189,7 @@ class Worker:
     async def _open(self, stopping: asyncio.Event) -> bool:
         """Open the database, waiting for it if it is away; return False if stopping came first.
 
-        Raises CannotStartError if its schema is not the one that this program was written for.
+        Raises CannotStartError, or DatabaseNotReadyError if its schema is not the one that this program was written for.
         """
         return await Waiting("database", self._database, self.health).done(self._prepare, stopping)
 
@@ -241,13 +202,7 @@ class Worker:
         await self._database.open()
         await self._reading.open()
         async with self._database.transaction() as connection:
-            found, wanted = await current_revision(connection), newest_revision()
-            if found != wanted:
-                msg = (
-                    f"the database is at revision {found or 'none'}, this worker needs {wanted}: "
-                    "run `wallet migrate`"
-                )
-                raise CannotStartError(msg)
+            await ensure_current(connection, "worker")
             with waited_for():
                 await accounts.ensure_lanes(connection, self._settings.currencies)
 
@@ -263,12 +218,3 @@ async def _forbid_silent_cancel(work: Coroutine[Any, Any, None]) -> None:
     """
     with translate_errors():
         await work
-
-
-async def serve(web: Server) -> None:
-    """Serve until told to exit; a port that is taken is said in a sentence."""
-    try:
-        await web.serve()
-    except SystemExit as exc:  # uvicorn's way of saying that it could not bind
-        msg = f"the port {web.config.port} for /healthz, /readyz and /metrics cannot be opened"
-        raise CannotStartError(msg) from exc

@@ -38,6 +38,7 @@ from wallet_worker.core.ids import ENTROPY_BYTES
 from wallet_worker.core.inbound import InvalidMessage, Message, read, serial_no_of
 from wallet_worker.failpoints import Failpoint, failpoint
 from wallet_worker.store import accounts, load, outbox, save
+from wallet_worker.store.bisect import apply_or_bisect
 from wallet_worker.store.database import Database
 from wallet_worker.store.errors import ConflictError, StatementRejectedError, UnavailableError, waited_for
 from wallet_worker.store.parked_results import Parked
@@ -98,10 +99,10 @@ class BatchProcessor:
         )
         self._account_ids: list[int] = []
 
-    async def run(self, inbox: Inbox, stopping: asyncio.Event) -> None:
+    async def run(self, inbox: Inbox[Envelope], stopping: asyncio.Event) -> None:
         """Apply what arrives until the inbox is closed and empty, or the database is away while stopping."""
         while deliveries := await inbox.take(self._bounds.batch_max):
-            envelopes = [delivery.letter for delivery in deliveries]
+            envelopes = [delivery.content for delivery in deliveries]
 
             async def process(envelopes: Sequence[Envelope] = envelopes) -> None:
                 await self.process(envelopes)
@@ -126,20 +127,19 @@ class BatchProcessor:
 
         So too if it loses every race: a smaller batch holds fewer locks, and meets fewer others, or itself.
         """
-        taken: list[Envelope] = []
+        faults = (StatementRejectedError, MessageFailedError, ConflictError)
         try:
-            return await self._apply_with_retries(batch, taken)
-        except (StatementRejectedError, MessageFailedError) as exc:
-            if len(taken) == 1:
-                log.exception("message.failed", source=taken[0].incoming.source.value)
-                return await self._dead_lettering.set_aside(taken[0], f"the wallet failed on it: {exc}")
-            log.info("batch.bisected", size=len(taken), reason=str(exc))
+            return await apply_or_bisect(batch, self._apply_with_retries, self._set_aside, faults)
         except ConflictError as exc:
-            if len(taken) == 1:
-                msg = f"a message lost {self._bounds.races_max} races in a row: {exc}"
-                raise UnavailableError(msg) from exc
-        first, second = batch.halves(taken)
-        return await self.apply(first) + await self.apply(second)
+            msg = f"every race was lost: {exc}"
+            raise UnavailableError(msg) from exc
+
+    async def _set_aside(self, envelope: Envelope, exc: Exception) -> list[MessageResult]:
+        """Make a dead letter of a message that is alone at fault; raises ConflictError if it lost every race."""
+        if isinstance(exc, ConflictError):
+            raise exc
+        log.error("message.failed", source=envelope.incoming.source.value, exc_info=exc)
+        return await self._dead_lettering.set_aside(envelope, f"the wallet failed on it: {exc}")
 
     async def _apply_with_retries(
         self, batch: Arrived | DueRows, taken: list[Envelope]

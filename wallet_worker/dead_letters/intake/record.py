@@ -160,10 +160,10 @@ async def _reopen(connection: asyncpg.Connection, letter_ids: Sequence[int], now
         await audit.insert(connection, deeds, now)
 
 
-def bare(one: Arrival) -> Arrival:
-    """Return a letter with its bytes and nothing that was read of it: what every database takes."""
+def without_parsed_fields(letter: Arrival) -> Arrival:
+    """Return a letter with its bytes and without the fields that were parsed from them: every database stores that."""
     return replace(
-        one,
+        letter,
         reason=UNKNOWN,
         detail="what could be read of it cannot be kept; the bytes are",
         routing_key="",
