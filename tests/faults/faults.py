@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
+from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -251,6 +252,80 @@ async def rows_locked(world: World, weather: Weather) -> None:
             await asyncio.sleep(seconds)
 
 
+async def table_locked(world: World, weather: Weather) -> None:
+    """Hold one table, whichever, so that nobody can read it: as a migration of somebody's does, or a dump."""
+    seconds = weather.seconds()
+    with suppress(*DATABASE_LOST):
+        async with _session(world) as session, session.transaction():
+            tables = await session.fetch(_TABLES)
+            await session.execute(f'LOCK TABLE "{weather.draw.choice(tables)[0]}" IN ACCESS EXCLUSIVE MODE')
+            await asyncio.sleep(seconds)
+
+
+async def column_added(world: World, weather: Weather) -> None:
+    """Add a column to one table, whichever, and sometimes take it away again: every plan becomes invalid."""
+    name = f"added_{weather.draw.getrandbits(32):08x}"
+    kind = weather.draw.choice(("text", "integer NOT NULL DEFAULT 7", "timestamptz DEFAULT now()"))
+    with suppress(*DATABASE_LOST):
+        async with _session(world) as session:
+            table = weather.draw.choice(await session.fetch(_TABLES))[0]
+            await session.execute(f'ALTER TABLE "{table}" ADD COLUMN {name} {kind}')
+            await asyncio.sleep(weather.draw.uniform(0, 2))
+            if weather.draw.random() < 0.5:
+                await session.execute(f'ALTER TABLE "{table}" DROP COLUMN {name}')
+
+
+async def backends_terminated(world: World, weather: Weather) -> None:
+    """End one session after the other, in whatever it is doing."""
+    with suppress(*DATABASE_LOST):
+        async with _session(world) as session:
+            for _ in range(weather.draw.randint(3, 12)):
+                await session.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+                    "AND pid <> pg_backend_pid() ORDER BY random() LIMIT 1"
+                )
+                await asyncio.sleep(weather.draw.uniform(0, 0.5))
+
+
+DEFAULTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "default_transaction_isolation": ("serializable", "repeatable read"),
+        "default_transaction_read_only": ("on",),
+        "synchronous_commit": ("off", "remote_apply"),
+        "statement_timeout": ("1ms",),
+        "lock_timeout": ("1ms",),
+        "idle_in_transaction_session_timeout": ("1ms",),
+        "idle_session_timeout": ("1ms",),
+        "search_path": ("nowhere", "pg_catalog"),
+        "TimeZone": ("Asia/Taipei", "America/St_Johns"),
+        "DateStyle": ("SQL, DMY",),
+        "IntervalStyle": ("iso_8601",),
+        "bytea_output": ("escape",),
+        "row_security": ("off", "on"),
+        "session_replication_role": ("origin",),
+        "transform_null_equals": ("on",),
+    }
+)
+"""What somebody may set for a database, and to what. Other than `session_replication_role`, none of it may matter for
+long: what the wallet does not set itself, it waits for."""
+
+
+async def defaults_changed(world: World, weather: Weather) -> None:
+    """Change a default of the database, end every session so that it holds, and reset it."""
+    name = weather.draw.choice(tuple(DEFAULTS))
+    value, seconds = weather.draw.choice(DEFAULTS[name]), weather.seconds()
+    database = f'"{urlsplit(world.database_url).path.removeprefix("/")}"'
+    with suppress(*DATABASE_LOST):
+        try:
+            async with _session(world) as session:
+                await session.execute(f"ALTER DATABASE {database} SET {name} = '{value}'")
+            await sessions_terminated(world, weather)
+            await asyncio.sleep(seconds)
+        finally:
+            await _done_in_the_end(world, f"ALTER DATABASE {database} RESET {name}")
+            await sessions_terminated(world, weather)
+
+
 async def gateway_away(world: World, weather: Weather) -> None:
     """Have no gateway for a while."""
     try:
@@ -306,14 +381,43 @@ async def _topology_spoilt(world: World) -> AsyncIterator[None]:
         await topology.apply(world.amqp_url)
 
 
+_OWN_SETTINGS: Final = MappingProxyType(
+    {
+        "default_transaction_read_only": "off",
+        "default_transaction_isolation": "read committed",
+        "statement_timeout": "0",
+        "lock_timeout": "10s",
+        "idle_in_transaction_session_timeout": "0",
+        "idle_session_timeout": "0",
+        "search_path": "public",
+    }
+)
+"""Of the storm's own sessions, whatever a default is just now."""
+
+
 @asynccontextmanager
 async def _session(world: World) -> AsyncIterator[asyncpg.Connection]:
     """Give a session with the database itself, past the proxy."""
-    session = await asyncpg.connect(world.database_url, timeout=5)
+    session = await asyncpg.connect(world.database_url, timeout=5, server_settings=dict(_OWN_SETTINGS))
     try:
         yield session
     finally:
         session.terminate()
+
+
+_TABLES: Final = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY tablename"
+
+
+async def _done_in_the_end(world: World, statement: str) -> None:
+    """Execute a statement, again and again while a fault beside this one is in the way."""
+    while True:
+        try:
+            async with _session(world) as session:
+                await session.execute(statement)
+        except DATABASE_LOST:
+            await asyncio.sleep(0.2)
+        else:
+            return
 
 
 _NEWEST_LETTERS: Final = """
@@ -370,6 +474,10 @@ WEIGHTS: Final[Mapping[Fault, int]] = MappingProxyType(
         database_frozen: 4,
         sessions_terminated: 4,
         rows_locked: 4,
+        table_locked: 5,
+        column_added: 6,
+        backends_terminated: 5,
+        defaults_changed: 6,
         gateway_away: 2,
     }
 )
@@ -386,6 +494,7 @@ ALONE: Final = (
     frozenset({database_killed, database_restarted, database_frozen}),
     frozenset({network_black_hole, network_slow, network_refused, connection_lost_in_commit}),
     frozenset({worker_frozen, worker_replaced}),
+    frozenset({table_locked, column_added, rows_locked}),
     *(frozenset(pair) for pair in product(OF_THE_TOPOLOGY, OF_WORKERS)),
 )
 """Of each of these sets, one at a time.

@@ -147,7 +147,9 @@ class FakeWorld:
     faults: Counter[str] = field(default_factory=Counter)
     limits: dict[str, str] = field(default_factory=dict)
     missing: set[str] = field(default_factory=set)
+    defaults: set[str] = field(default_factory=set)
     amqp_url: str = ""
+    database_url: str = "postgresql://127.0.0.1:1/wallet"
 
     def __post_init__(self) -> None:
         self.servers = SimpleNamespace(broker=FakeServer(), database_server=FakeServer())
@@ -156,6 +158,7 @@ class FakeWorld:
         self.requests_heard = SimpleNamespace(deaf=asyncio.Event())
         self.monkeypatch.setattr(operating, "_control", self._control)
         self.monkeypatch.setattr(topology, "apply", self._apply)
+        self.monkeypatch.setattr(faults, "_session", self._session)
 
     def is_whole(self) -> bool:
         servers = (self.servers.broker, self.servers.database_server, self.worker)
@@ -164,6 +167,7 @@ class FakeWorld:
             and all(_is_whole(proxy) for proxy in (self.broker, self.database))
             and set(self.limits.items()) <= USUAL_LIMITS
             and not self.missing
+            and not self.defaults
             and not self.requests_heard.deaf.is_set()
         )
 
@@ -176,6 +180,17 @@ class FakeWorld:
 
     async def queue_delete(self, queue: str, **_: object) -> None:
         self.missing.add(queue)
+
+    @asynccontextmanager
+    async def _session(self, _: World) -> AsyncIterator["FakeWorld"]:
+        yield self
+
+    async def execute(self, statement: str) -> None:
+        _, _, setting = statement.partition('ALTER DATABASE "wallet" SET ')
+        if setting:
+            self.defaults.add(setting.split()[0])
+        _, _, setting = statement.partition('ALTER DATABASE "wallet" RESET ')
+        self.defaults.discard(setting)
 
     async def _apply(self, _: str) -> None:
         self.missing.clear()
@@ -208,6 +223,9 @@ WITH_A_CAUSE = [
         faults.network_reset,
         faults.sessions_terminated,
         faults.rows_locked,
+        faults.table_locked,
+        faults.column_added,
+        faults.backends_terminated,
     }
 ]
 """The faults that must undo what they do; the others happen once, or end with their session."""

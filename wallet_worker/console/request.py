@@ -17,7 +17,14 @@ from wallet_worker.console.security.users import User, UsersError
 from wallet_worker.dead_letters.model.actors import Actor
 from wallet_worker.dead_letters.model.errors import NotAllowedError, NotFoundError, OperationError
 from wallet_worker.settings.operators import Role
-from wallet_worker.store.errors import AccessDeniedError, ConflictError, StoreError, UnavailableError
+from wallet_worker.store.errors import (
+    AccessDeniedError,
+    ConflictError,
+    StatementRejectedError,
+    StoreError,
+    UnavailableError,
+    UnfitError,
+)
 
 COOKIE = "wallet_console"
 THEME_COOKIE = "wallet_console_theme"
@@ -266,10 +273,17 @@ async def _said(visit: PageContext, answer: Awaitable[Response], *, is_deed: boo
         return visit.refuse(409, "Nothing was done", _LOST)
     except StoreError as exc:
         log.warning("console.database", path=visit.request.url.path, reason=str(exc))
-        title = (
-            "The database lets nobody in" if isinstance(exc, AccessDeniedError) else "The database is away"
-        )
-        return visit.refuse(503, title, _of_store(exc, is_deed=is_deed))
+        return visit.refuse(503, _title_of(exc), _of_store(exc, is_deed=is_deed))
+
+
+def _title_of(exc: StoreError) -> str:
+    match exc:
+        case AccessDeniedError():
+            return "The database lets nobody in"
+        case UnfitError() | StatementRejectedError():
+            return "The database is not as it has to be"
+        case _:
+            return "The database is away"
 
 
 _LOST = "Somebody else is at these letters; nothing was done. Look at them again in a moment."
@@ -279,8 +293,12 @@ def _of_store(exc: StoreError, *, is_deed: bool) -> str:
     """Return what a person can do about the database."""
     if isinstance(exc, ConflictError):
         return _LOST
-    if not isinstance(exc, UnavailableError):
-        return f"The database is not as this program needs it (has `wallet migrate` been run?): {exc}"
+    if isinstance(exc, UnfitError) or not isinstance(exc, UnavailableError):
+        return (
+            f"The database is not as this program needs it (has `wallet migrate` been run?): {exc}. "
+            "`wallet doctor` says what is missing. "
+            "Dead letters are safe meanwhile."
+        )
     if isinstance(exc, AccessDeniedError):
         return (
             "It is there, and does not take the user or the password of WALLET_DATABASE_URL, or nobody from this "

@@ -49,6 +49,7 @@ PREFETCH = 400  # two batches: one in the database, one waiting
 BATCH_MAX = 200
 BATCH_BYTES_MAX = 16 * 2**20
 RACES_MAX = 20
+CONFLICTS_MAX = 3  # in a row: an operator may be at it, but a lock that is held for longer is reported
 REPLAY_SECONDS = 0.3
 FOLLOW_SECONDS = 0.7
 BEAT_SECONDS = 5.0
@@ -268,18 +269,22 @@ class Keeper:
     ) -> None:
         """Do a step, at once again while it moves something, until `stopping`; what goes wrong is tried again."""
         pause = Backoff()
+        conflicts = 0
         while not stopping.is_set():
             try:
                 moved = await step()
-            except ConflictError:
-                moved = False
             except Exception as exc:  # noqa: BLE001 -- a task's outermost frame: no letter may end a worker
+                conflicts = conflicts + 1 if isinstance(exc, ConflictError) else 0
+                if 0 < conflicts < CONFLICTS_MAX:
+                    await sleep_unless(seconds, stopping)
+                    continue
                 self._metrics.keeper_working.set(0)
                 self._process_metrics.orders_unknown()
                 self._lost(part, exc)
                 await self._database.forget_connections()
                 await pause.wait(stopping)
                 continue
+            conflicts = 0
             self._found(part)
             pause.reset()
             if not moved:

@@ -1,6 +1,7 @@
 """Queries over RabbitMQ: each is answered to its `reply_to`, under a role that can only read."""
 
 import asyncio
+from contextlib import suppress
 from typing import cast
 from uuid import uuid4
 
@@ -22,9 +23,11 @@ from wallet_worker.broker.inbox import ACKNOWLEDGE_SECONDS, traceparent
 from wallet_worker.broker.senders import ANYONE, SenderPolicy
 from wallet_worker.queries.answers import answer
 from wallet_worker.store.database import Database
+from wallet_worker.store.errors import ConflictError
 from wallet_worker.telemetry.metrics import Metrics
 
 PREFETCH = 64
+CONFLICTS_MAX = 3  # after which a query is begun again a last time
 AT_ONCE_MAX = 3  # connections of the pool that queries may hold; the rest wait here, not in the pool
 
 log = structlog.get_logger(__name__)
@@ -81,14 +84,22 @@ class QueryService:
                 wait=False,
             )
 
+    async def _answer(self, query: Message) -> Message:
+        """Answer a query from a snapshot; begin again after a conflict, such as a plan that is no longer valid."""
+        for _ in range(CONFLICTS_MAX):
+            with suppress(ConflictError):
+                async with self._free, self._database.snapshot() as connection:
+                    return await answer(connection, query)
+        async with self._free, self._database.snapshot() as connection:
+            return await answer(connection, query)
+
     async def _reply(self, body: bytes) -> tuple[str, Message]:
         try:
             query = parse(body, QUERIES)
         except (Malformed, UnsupportedType) as exc:
             return "unreadable", QueryRefused(code=exc.code, message=str(exc))
         try:
-            async with self._free, self._database.snapshot() as connection:
-                return query.type, await answer(connection, query)
+            return query.type, await self._answer(query)
         except Exception as exc:  # noqa: BLE001 -- the outermost frame of a query's task: whoever asked is told
             log.warning("query.failed", type=query.type, reason=f"{type(exc).__name__}: {exc}")
             return query.type, QueryRefused(

@@ -38,21 +38,23 @@ class Database:
         self._settings = settings_of(application, role, _LIMITS)
         self._schema: str | None = None
         self._pool: asyncpg.Pool | None = None
+        self._is_closed = False
 
     async def open(self) -> None:
         """Connect once, so that a wrong address or password is said at once; raises UnavailableError."""
         with waited_for():
-            # Once: who tries again while the database is away leaves no pools behind.
-            self._pool = self._pool or await asyncpg.create_pool(
-                self._dsn,
-                min_size=0,
-                max_size=self._size_max,
-                timeout=CONNECT_SECONDS,
-                command_timeout=COMMAND_SECONDS,
-                server_settings=self._settings,
-                init=self._prepare,
-                reset=_keep,
-            )
+            if self._pool is None or self._is_closed:  # who tries again leaves no pools behind
+                self._pool = await asyncpg.create_pool(
+                    self._dsn,
+                    min_size=0,
+                    max_size=self._size_max,
+                    timeout=CONNECT_SECONDS,
+                    command_timeout=COMMAND_SECONDS,
+                    server_settings=self._settings,
+                    init=self._prepare,
+                    reset=_keep,
+                )
+                self._is_closed = False
             async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
                 await connection.execute("SELECT 1")
 
@@ -64,6 +66,7 @@ class Database:
         """Leave no connection open, also if the server no longer answers."""
         if self._pool is None:
             return
+        self._is_closed = True
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await self._pool.close()

@@ -154,6 +154,7 @@ class BatchProcessor:
             race += 1
             confirmed: Sequence[UUID] = ()
             try:
+                taken.clear()
                 async with self._database.transaction() as connection:
                     taken[:] = await batch.take(connection)
                     if not taken:
