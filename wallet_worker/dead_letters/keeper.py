@@ -40,6 +40,7 @@ from wallet_worker.store.errors import (
     StatementRejectedError,
     UnavailableError,
 )
+from wallet_worker.store.requirements import ready_to_start
 from wallet_worker.store.schema_version import DatabaseNotReadyError, ensure_current
 from wallet_worker.store.waiting import Waiting
 from wallet_worker.telemetry.health import Health

@@ -189,7 +189,7 @@ class Worker:
     async def _open(self, stopping: asyncio.Event) -> bool:
         """Open the database, waiting for it if it is away; return False if stopping came first.
 
-        Raises CannotStartError, or DatabaseNotReadyError if its schema is not the one that this program was written for.
+        Raises CannotStartError, or DatabaseNotReadyError if its schema is not the one of this program.
         """
         return await Waiting("database", self._database, self.health).done(self._prepare, stopping)
 
