@@ -66,6 +66,18 @@ def test_every_command_line_of_the_documents_is_one_that_the_program_takes(page:
         pytest.fail(f"{page}: {line}: {exc.format_message()}")
 
 
+async def test_the_first_commands_of_the_readme_can_be_repeated(
+    amqp_url: str, database_url: str, workers: Workers
+) -> None:
+    await workers.start()
+
+    async with gateway.everything_is_paid(amqp_url):
+        for words in 2 * example(ROOT / "README.md", "shell"):
+            ended = await wallet(*words, WALLET_AMQP_URL=amqp_url, WALLET_DATABASE_URL=database_url)
+
+            assert ended.status == 0, (words, ended)
+
+
 async def test_every_command_of_the_integrators_does_what_it_says(
     amqp_url: str, database_url: str, workers: Workers
 ) -> None:
