@@ -22,33 +22,31 @@ def users(
     upstream: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=TYPE,…", help="A service that sends: shop=account.open,order.*,account.get"
+            metavar="NAME=TYPE,…", help="An upstream service: shop=account.open,order.*,account.get"
         ),
     ] = None,
     gateway: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A payment gateway.")] = None,
     subscriber: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=KEY", help="A reader of events: audit=order.*")
+        list[str] | None, typer.Option(metavar="NAME=KEY", help="A subscriber of events: audit=order.*")
     ] = None,
-    api: Annotated[bool, typer.Option("--api", help="The user of `wallet api`, too.")] = False,
+    api: Annotated[bool, typer.Option("--api", help="Include the user of `wallet api`.")] = False,
     reply_queues: Annotated[
         bool,
-        typer.Option(
-            "--reply-queues", help="Upstreams may declare queues for replies, beside direct reply-to."
-        ),
+        typer.Option("--reply-queues", help="Allow upstream services to declare reply queues."),
     ] = False,
     vhost: Annotated[
         str | None,
-        typer.Option(help="The vhost to print for; by default that of WALLET_AMQP_URL, or wallet."),
+        typer.Option(help="The vhost. Default: that of WALLET_AMQP_URL, or wallet."),
     ] = None,
     apply: Annotated[
-        bool, typer.Option("--apply", help="Set them over the management API, as an administrator.")
+        bool, typer.Option("--apply", help="Set the users over the management API, as an administrator.")
     ] = False,
 ) -> None:
-    """Print the broker's users with their permissions, as RabbitMQ's definitions.json; or set them with --apply.
+    """Print the broker's users and permissions as RabbitMQ's definitions.json, or set them with --apply.
 
     Users are setup, worker, keeper, console, monitor, gateway-NAME, up-NAME and sub-NAME. Their passwords are in
     WALLET_BROKER_PASSWORDS, a JSON object {user: password}, or in the file that WALLET_BROKER_PASSWORDS_FILE names;
-    only their hashes come out. With --apply, WALLET_MANAGEMENT_URL names the management API and an administrator.
+    only their hashes are printed. --apply needs WALLET_MANAGEMENT_URL with an administrator.
 
     Example: wallet topology users --upstream shop=account.open,order.recharge --gateway acme > definitions.json
     """

@@ -19,7 +19,9 @@ from wallet_worker.text import printable
 if TYPE_CHECKING:
     from wallet_schemas.signature import SigningKey, VerifyingKey
 
-app = typer.Typer(no_args_is_help=True, help="Keys of gateways and of the wallet: make, list, rotate.")
+app = typer.Typer(
+    no_args_is_help=True, help="Create, list and rotate the keys of gateways and of the wallet."
+)
 
 
 class Purpose(StrEnum):
@@ -37,7 +39,7 @@ KeyId = Annotated[
     str, typer.Argument(metavar="KEY_ID", help="1 to 64 letters, digits and . _ : -, such as acme-2026-01.")
 ]
 Output = Annotated[
-    Path, typer.Option("--output", "-o", help="The signer's file, made new, readable by its owner only.")
+    Path, typer.Option("--output", "-o", help="The signer's file to create, readable by its owner only.")
 ]
 Keys = Annotated[
     Path | None,
@@ -46,17 +48,19 @@ Keys = Annotated[
     ),
 ]
 Channels = Annotated[
-    list[str] | None, typer.Option("--channel", help="What the key may speak of. May be repeated.")
+    list[str] | None, typer.Option("--channel", help="A channel that the key may sign for; may be repeated.")
 ]
 Kinds = Annotated[
     list[str] | None,
-    typer.Option("--kind", help="result, instructions or reversal: what it may say. May be repeated."),
+    typer.Option("--kind", help="result, instructions or reversal: what the key may sign; may be repeated."),
 ]
 Hmac = Annotated[
     bool,
-    typer.Option("--hmac", help="A shared secret, for a gateway that has no Ed25519. Verifiers can forge."),
+    typer.Option(
+        "--hmac", help="Create a shared secret, for a gateway without Ed25519. Whoever verifies can forge."
+    ),
 ]
-Days = Annotated[int | None, typer.Option(min=1, help="The key is good for so many days from now.")]
+Days = Annotated[int | None, typer.Option(min=1, help="Days that the key is valid.")]
 
 
 @app.command()
@@ -71,9 +75,9 @@ def make(
     days: Days = None,
     hmac: Hmac = False,
 ) -> None:
-    """Make a key: the signer's file, and for whoever verifies, its public half.
+    """Create a key: the signer's file, and the public half for the verifier.
 
-    With --keys the public half is added to that file; without, it is printed. A seal has no public half.
+    --keys adds the public half to that file. Without --keys it is printed. A seal has no public half.
 
     Example: wallet keys make gateway acme-2026-01 -o acme.json --keys gateway-keys.json --channel card
     """
@@ -122,7 +126,7 @@ def list_keys(
     *,
     as_json: Json = None,
 ) -> None:
-    """Show the keys of a verifier's file: what each may speak of, and until when. No secret is shown.
+    """List the keys of a verifier's file, with what each may sign and until when. Secrets are not shown.
 
     Example: wallet keys list gateway-keys.json
     """
@@ -146,15 +150,15 @@ def rotate(
     keys: Annotated[
         Path, typer.Argument(help="The verifier's file, such as WALLET_PAYMENT_KEYS_FILE names.")
     ],
-    old: Annotated[str, typer.Argument(metavar="OLD_KEY_ID", help="The key that is to end.")],
+    old: Annotated[str, typer.Argument(metavar="OLD_KEY_ID", help="The key to retire.")],
     key_id: KeyId,
     *,
     output: Output,
-    overlap_days: Annotated[int, typer.Option(min=0, help="How long the old key still signs.")] = 14,
+    overlap_days: Annotated[int, typer.Option(min=0, help="Days that the old key still signs.")] = 14,
 ) -> None:
-    """Make a new key with the bounds of an old one, and have the old one end after a while.
+    """Create a key with the rights of an old key, and retire the old key after the overlap.
 
-    Both are good meanwhile. Running workers read the file again by themselves.
+    Both keys are valid during the overlap. Running workers read the changed file.
 
     Example: wallet keys rotate gateway-keys.json acme-2026-01 acme-2026-07 -o acme.json
     """

@@ -41,7 +41,7 @@ def account(
     timeout: Timeout = 10.0,
     as_json: Json = None,
 ) -> None:
-    """Show a user's accounts.
+    """List a user's accounts with their balances.
 
     Example: wallet show account alice --currency TWD
     """
@@ -99,29 +99,27 @@ def orders(
     currency: Annotated[str | None, typer.Option(help="Only of accounts in this currency.")] = None,
     order_type: Annotated[
         list[OrderType] | None,
-        typer.Option("--order-type", help="Only orders of this type; again for others."),
+        typer.Option("--order-type", help="Only orders of this type; may be repeated."),
     ] = None,
     status: Annotated[
-        list[OrderStatus] | None, typer.Option(help="Only orders that stand so now; again for others.")
+        list[OrderStatus] | None, typer.Option(help="Only orders with this status now; may be repeated.")
     ] = None,
     metadata: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=VALUE", help="Only orders with this note; again for others, at most three."
+            metavar="NAME=VALUE", help="Only orders with this metadata; may be repeated, at most three times."
         ),
     ] = None,
     since: Since = None,
     until: Until = None,
     after: Annotated[
-        str | None, typer.Option(help="Only orders after this: what the page before ended with.")
+        str | None, typer.Option(help="Continue after this cursor, which the page before ended with.")
     ] = None,
-    limit: Annotated[
-        int, typer.Option(min=1, max=LIST_MAX, help="How many orders at most, in a page.")
-    ] = LIST_DEFAULT,
+    limit: Annotated[int, typer.Option(min=1, max=LIST_MAX, help="Orders per page.")] = LIST_DEFAULT,
     timeout: Timeout = 10.0,
     as_json: Json = None,
 ) -> None:
-    """List the orders of a user's accounts, newest first, those of closed accounts too.
+    """List the orders of a user's accounts, closed accounts too, newest first.
 
     Example: wallet show orders alice --order-type recharge --status pending
     """
@@ -175,16 +173,17 @@ def history(
     *,
     account_type: Type = DEFAULT_ACCOUNT_TYPE,
     account_no: Annotated[
-        str | None, typer.Option("--account", help="An older account of the same user, type and currency.")
+        str | None,
+        typer.Option("--account", help="The number of an older account of the same user, type and currency."),
     ] = None,
-    before: Annotated[int | None, typer.Option(min=1, help="Only lines before this one.")] = None,
-    limit: Annotated[
-        int, typer.Option(min=1, max=LIST_MAX, help="How many lines at most, in a page.")
-    ] = LIST_DEFAULT,
+    before: Annotated[
+        int | None, typer.Option(min=1, help="Continue before this line (shows older lines).")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=LIST_MAX, help="Lines per page.")] = LIST_DEFAULT,
     timeout: Timeout = 10.0,
     as_json: Json = None,
 ) -> None:
-    """Show what moved on an account, newest first, and what waits for a payment.
+    """Show an account's movements and pending orders, newest first.
 
     Example: wallet show history alice TWD
     """
