@@ -391,6 +391,7 @@ async def _watch(parts: AppState, server: Server) -> None:
     health, metrics = parts.health, parts.metrics
     noted = time.monotonic()
     while True:
+        parts.load.notice()
         if parts.load.failure is None:
             health.ready("broker")
         else:

@@ -78,6 +78,11 @@ class Load:
                 self._without_consumer = 0 if depth.consumers else self._without_consumer + 1
             await asyncio.sleep(LOOK_SECONDS)
 
+    def notice(self) -> None:
+        """Know why there is no connection, where one is being tried again and again."""
+        if not self._rpc.is_connected and self._rpc.failure is not None:
+            self._away(self._rpc.failure)
+
     def _away(self, reason: str) -> None:
         if self.failure is None or self.failure == "starting":
             log.warning("broker.waiting", reason=reason)
