@@ -97,7 +97,7 @@ compose-env: ## Write fresh secrets for `docker compose up` to .env, those that 
 define COMPOSE_ENV
 import json, pathlib, secrets
 there = {line.partition("=")[0] for line in pathlib.Path(".env").read_text().splitlines()}
-for name in "POSTGRES_PASSWORD", "WORKER_DATABASE_PASSWORD", "CONSOLE_DATABASE_PASSWORD", "RABBITMQ_PASSWORD":
+for name in "POSTGRES_PASSWORD", "WORKER_DATABASE_PASSWORD", "CONSOLE_DATABASE_PASSWORD", "API_DATABASE_PASSWORD", "RABBITMQ_PASSWORD":
     if name not in there:
         print(f"{name}={secrets.token_urlsafe(24)}")
 if "WALLET_PAYMENT_KEYS" not in there:

@@ -20,7 +20,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("schemas", "wallet_worker", "payment_simulator")
 LOCKS = ("requirements.lock", "requirements-client.lock", "requirements-dev.lock", "requirements-build.lock")
-OWN_SERVICES = ("setup", "worker", "console", "audit", "simulator")
+OWN_SERVICES = ("setup", "worker", "console", "api", "audit", "simulator")
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_signals_reach_the_program_and_no_shell(dockerfile: list[str], compose: 
         lines = [line for line in dockerfile if line.startswith(instruction)]
         assert lines
         assert all(re.search(r'\["\w', line) for line in lines)
-    for name in ("worker", "console", "audit", "simulator"):
+    for name in ("worker", "console", "api", "audit", "simulator"):
         service = compose["services"][name]
         assert not {"/bin/sh", "sh", "bash"} & set(service.get("entrypoint", []))
         assert isinstance(service["command"], list)
@@ -159,7 +159,7 @@ def test_each_service_waits_for_what_it_needs(compose: dict[str, Any]) -> None:
         "postgres": "service_healthy",
         "rabbitmq": "service_healthy",
     }
-    for name in ("worker", "console", "audit", "simulator"):
+    for name in ("worker", "console", "api", "audit", "simulator"):
         assert services[name]["depends_on"] == {"setup": {"condition": "service_completed_successfully"}}
     for name in ("postgres", "rabbitmq", "simulator"):
         assert services[name]["healthcheck"]["test"][0] == "CMD"
@@ -180,17 +180,19 @@ def test_the_worker_does_not_log_in_as_the_ledgers_owner(compose: dict[str, Any]
     assert services["setup"]["environment"]["WALLET_DATABASE_URL"].startswith("postgresql://postgres:")
     assert services["worker"]["environment"]["WALLET_DATABASE_URL"].startswith("postgresql://worker:")
     assert services["console"]["environment"]["WALLET_DATABASE_URL"].startswith("postgresql://console:")
+    assert services["api"]["environment"]["WALLET_DATABASE_URL"].startswith("postgresql://api:")
     assert "WALLET_DATABASE_URL" not in services["simulator"]["environment"]
     logins = compose["configs"]["logins"]["content"]
     assert (
         "ROLE worker LOGIN PASSWORD :'worker' IN ROLE wallet_worker, wallet_operator, wallet_readonly;"
         in logins
     )
+    assert "ROLE api LOGIN PASSWORD :'api' IN ROLE wallet_api;" in logins
     assert "ROLE console LOGIN PASSWORD :'console' IN ROLE wallet_operator, wallet_readonly;" in logins
 
 
 def test_whoever_decides_or_predicts_goes_by_the_same_rules(compose: dict[str, Any]) -> None:
-    for name in ("setup", "worker", "console"):
+    for name in ("setup", "worker", "console", "api"):
         assert compose["x-rules"].items() <= compose["services"][name]["environment"].items()
     assert "WALLET_PAYMENT_KEYS" in compose["x-rules"]
 

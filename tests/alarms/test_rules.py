@@ -50,6 +50,11 @@ WELL: Mapping[str, str] = {
     # What nobody has measured yet is not a number.
     'wallet_orders_overdue{role="keeper"}': NOT_KNOWN,
     'wallet_payouts_oldest_pending_seconds{role="keeper"}': NOT_KNOWN,
+    'wallet_api_requests_total{role="api", operation="recharge", status="201"}': f"0+900x{LONG}",
+    'wallet_api_requests_total{role="api", operation="recharge", status="503"}': f"0x{LONG}",
+    'wallet_api_unknown_total{role="api", reason="accepted"}': f"0+1x{LONG}",
+    'wallet_api_key_expires_seconds{role="api"}': " ".join(["+Inf"] * LONG),
+    'wallet_api_refused_at_the_door_total{role="api", reason="BAD_SIGNATURE"}': f"0+2x{LONG}",
     'wallet_audit_findings{role="audit"}': f"0x{LONG}",
     'wallet_audit_checked_timestamp_seconds{role="audit"}': f"0+60x{LONG}",
 }
@@ -103,6 +108,20 @@ CASES: dict[str, list[Case]] = {
             }
         )
         for how in ("stopped", "paused")
+    ],
+    "WalletApiWithoutOutcomes": [
+        Case({'wallet_api_unknown_total{role="api", reason="accepted"}': f"0+20x{LONG}"}, silent_at=4)
+    ],
+    "WalletApiSendsNothing": [
+        Case({'wallet_api_requests_total{role="api", operation="recharge", status="503"}': f"0+9x{LONG}"})
+    ],
+    "WalletApiKeyExpires": [Case({'wallet_api_key_expires_seconds{role="api"}': f"86400x{LONG}"})],
+    "WalletApiUnsignedResults": [
+        Case(
+            {
+                'wallet_api_refused_at_the_door_total{role="api", reason="BAD_SIGNATURE"}': f"0+60x{LONG}",
+            }
+        )
     ],
     "WalletReplayWithoutOutcome": [
         Case(

@@ -15,6 +15,7 @@ from tests.dead_letters.conftest import ANNA, LINEAGE, NOWHERE, OTTO, Desk, Wall
 from tests.dead_letters.letters import arrived, headers
 from tests.journeys.messages import encoded, open_account, recharge, result
 from tests.workers import WorkerProcess, until
+from wallet_worker.api.metrics import ApiMetrics
 from wallet_worker.audit.follow import FollowMetrics
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
 from wallet_worker.dead_letters.model.filters import Filter
@@ -38,7 +39,7 @@ def known() -> dict[str, set[str]]:
     metrics = Metrics()
     DeadLetterMetrics(metrics.registry)
     found: dict[str, set[str]] = {}
-    for registry in (metrics.registry, FollowMetrics().registry):
+    for registry in (metrics.registry, FollowMetrics().registry, ApiMetrics().registry):
         assert isinstance(registry, CollectorRegistry)
         for collector, names in registry._collector_to_names.items():
             labels = {"role", *getattr(collector, "_labelnames", ())}  # the role is added as it is shown

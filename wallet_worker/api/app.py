@@ -264,8 +264,11 @@ def check(settings: Settings) -> bool:
         raise CannotServeError(
             "WALLET_API_TLS_CERTIFICATE and WALLET_API_TLS_KEY are set together, or neither"
         )
-    is_https = settings.api_url is not None and urlsplit(settings.api_url).scheme == "https"
-    if settings.api_tls_certificate is None and not is_https and settings.api_host not in _LOOPBACK:
+    reached_at = urlsplit(settings.api_url or "")
+    is_https = reached_at.scheme == "https"
+    # A container listens everywhere, and whoever runs it says that only this machine gets through.
+    is_local = settings.api_host in _LOOPBACK or reached_at.hostname in _LOOPBACK
+    if settings.api_tls_certificate is None and not is_https and not is_local:
         msg = (
             f"WALLET_API_HOST is {settings.api_host}, and keys would travel in the clear: set "
             "WALLET_API_TLS_CERTIFICATE and WALLET_API_TLS_KEY, or WALLET_API_URL=https://… where a proxy speaks TLS"

@@ -1,6 +1,6 @@
-"""The failure matrix of the HTTP API on real servers: what a client is told is what is true, and money moves once.
+"""What breaks behind the HTTP API, on real servers: what a client is told is what is true, and money moves once.
 
-Each test's docstring names the rows of docs/http-api.md, "What breaks, and what a client is told".
+The table of it is in docs/http-api.md, "What breaks, and what a client is told".
 """
 
 import asyncio
@@ -58,7 +58,7 @@ async def missing(api: ApiProcess, part: str, *, there: bool = True) -> None:
 async def test_connection_lost_while_they_wait_is_202_where_the_broker_has_it(
     worker: WorkerProcess, apis: Apis, key: str, amqp_url: str, owner: asyncpg.Connection
 ) -> None:
-    """Row 1: fifty POSTs are confirmed and wait; the broker's end of the connection goes away."""
+    """Fifty POSTs are confirmed and wait; the broker's end of the connection goes away."""
     async with Proxy(amqp_url) as proxy:
         api = await apis.start(WALLET_AMQP_URL=proxy.url)
         worker.freeze()
@@ -94,7 +94,7 @@ async def test_connection_lost_while_they_wait_is_202_where_the_broker_has_it(
 async def test_lost_confirm_is_504_and_the_same_again_is_the_truth(
     worker: WorkerProcess, apis: Apis, key: str, amqp_url: str, owner: asyncpg.Connection
 ) -> None:
-    """Row 2: published, and the confirm never arrives. Nobody may say 201, 202 or 503 then."""
+    """Published, and the confirm never arrives. Nobody may say 201, 202 or 503 then."""
     del worker
     async with Proxy(amqp_url) as proxy:
         api = await apis.start(WALLET_AMQP_URL=proxy.url)
@@ -120,7 +120,6 @@ async def test_lost_confirm_is_504_and_the_same_again_is_the_truth(
 async def test_broker_that_is_away_is_503_at_once_and_looks_and_repeats_go_on(
     worker: WorkerProcess, apis: Apis, key: str, amqp_url: str
 ) -> None:
-    """Rows 3 and 15."""
     del worker
     async with Proxy(amqp_url) as proxy:
         api = await apis.start(WALLET_AMQP_URL=proxy.url)
@@ -153,7 +152,6 @@ async def test_broker_that_is_away_is_503_at_once_and_looks_and_repeats_go_on(
 async def test_topology_that_is_not_there_is_503_and_said_to_operators_only(
     apis: Apis, key: str, servers: Servers, database_url: str
 ) -> None:
-    """Row 5."""
     async with servers.vhost() as empty:
         api = await apis.launch(WALLET_AMQP_URL=empty)
         await api.until_ready()
@@ -173,7 +171,6 @@ async def test_topology_that_is_not_there_is_503_and_said_to_operators_only(
 async def test_without_a_worker_a_command_is_accepted_at_once(
     http: httpx.AsyncClient, api: ApiProcess, workers: Workers
 ) -> None:
-    """Row 6."""
     async with asyncio.timeout(10):
         while True:
             began = time.monotonic()
@@ -192,7 +189,6 @@ async def test_without_a_worker_a_command_is_accepted_at_once(
 async def test_worker_that_is_stopped_leaves_202_after_the_wait(
     worker: WorkerProcess, http: httpx.AsyncClient
 ) -> None:
-    """Row 7."""
     worker.freeze()
     began = time.monotonic()
     answer = await http.post("/v1/accounts", json=opening("alice"), headers=numbered("O-1", Prefer="wait=2"))
@@ -207,7 +203,6 @@ async def test_worker_that_is_stopped_leaves_202_after_the_wait(
 async def test_worker_that_dies_after_its_commit_makes_one_outcome(
     workers: Workers, apis: Apis, key: str, owner: asyncpg.Connection
 ) -> None:
-    """Row 8."""
     await workers.start(WALLET_FAILPOINT="after_commit")
     await workers.start()
     api = await apis.start()
@@ -228,7 +223,7 @@ async def test_worker_that_dies_after_its_commit_makes_one_outcome(
 async def test_database_that_is_away_stops_looks_and_not_commands(
     worker: WorkerProcess, apis: Apis, key: str, database_url: str
 ) -> None:
-    """Row 9: the API's way to it alone, so that the worker goes on."""
+    """The API's way to it alone, so that the worker goes on."""
     del worker
     async with Proxy(database_url) as proxy:
         api = await apis.start(WALLET_DATABASE_URL=proxy.url)
@@ -259,7 +254,7 @@ async def test_database_that_is_away_stops_looks_and_not_commands(
 async def test_database_that_is_slow_is_not_waited_for_before_sending(
     http: httpx.AsyncClient, amqp_url: str, owner: asyncpg.Connection
 ) -> None:
-    """Row 10: the table of outcomes is locked, so nobody can look a number up."""
+    """The table of outcomes is locked, so nobody can look a number up."""
     assert (await http.get("/v1/client")).status_code == 200
     async with owner.transaction():
         await owner.execute("LOCK TABLE commands IN ACCESS EXCLUSIVE MODE")
@@ -277,7 +272,7 @@ async def test_database_that_is_slow_is_not_waited_for_before_sending(
 async def test_same_command_at_two_processes_has_one_effect(
     worker: WorkerProcess, apis: Apis, key: str, owner: asyncpg.Connection
 ) -> None:
-    """Row 12: a hundred pairs, each at once."""
+    """A hundred pairs, each at once."""
     del worker
     first, second = await apis.start(), await apis.start()
     async with first.client(key) as one, second.client(key) as other:
@@ -314,7 +309,7 @@ async def two(worker: WorkerProcess, apis: Apis, key: str) -> list[httpx.AsyncCl
 async def test_any_order_of_equal_and_other_commands_under_one_number_applies_one(
     two: list[httpx.AsyncClient], amqp_url: str
 ) -> None:
-    """Row 13, as a property: N equal and M other bodies under one number, at two processes and by AMQP."""
+    """As a property: N equal and M other bodies under one number, at two processes and by AMQP."""
     wallet = WalletClient(amqp_url)
     await wallet.__aenter__()
     numbers = iter(range(1_000))
@@ -365,7 +360,6 @@ async def test_any_order_of_equal_and_other_commands_under_one_number_applies_on
 async def test_result_posted_five_times_at_once_and_once_by_amqp_is_credited_once(
     worker: WorkerProcess, http: httpx.AsyncClient, amqp_url: str, owner: asyncpg.Connection
 ) -> None:
-    """Row 35."""
     del worker
     await opened(http, "alice")
     await http.post("/v1/recharges", json=recharge("alice"), headers=numbered("R-1"))
@@ -388,7 +382,6 @@ async def test_result_posted_five_times_at_once_and_once_by_amqp_is_credited_onc
 async def test_queue_that_is_full_is_503_until_it_is_drained(
     apis: Apis, key: str, workers: Workers, amqp_url: str
 ) -> None:
-    """Row 28."""
     api = await apis.start(WALLET_API_QUEUE_MAX="20")
     async with api.client(key) as http:
         statuses: list[int] = []
@@ -418,7 +411,6 @@ async def test_queue_that_is_full_is_503_until_it_is_drained(
 
 
 async def test_waits_shrink_before_requests_are_refused(worker: WorkerProcess, apis: Apis, key: str) -> None:
-    """Row 29."""
     api = await apis.start(WALLET_API_IN_FLIGHT="40")
     worker.freeze()
     limits = httpx.Limits(max_connections=200)
@@ -447,7 +439,7 @@ async def test_waits_shrink_before_requests_are_refused(worker: WorkerProcess, a
 
 
 async def test_stop_answers_everything_that_was_taken(worker: WorkerProcess, apis: Apis, key: str) -> None:
-    """Rows 30 and 38: under load, with a long poll, and with a worker that says nothing for a while."""
+    """Under load, with a long poll, and with a worker that says nothing for a while."""
     api = await apis.start()
     async with api.client(key) as http:
         poll = asyncio.create_task(http.get("/v1/outcomes?serial_no=NEVER", headers={"Prefer": "wait=25"}))
@@ -479,7 +471,7 @@ async def test_stop_answers_everything_that_was_taken(worker: WorkerProcess, api
 async def test_process_that_is_killed_loses_connections_and_nothing_else(
     worker: WorkerProcess, apis: Apis, key: str, owner: asyncpg.Connection
 ) -> None:
-    """Row 31: the client repeats at another process."""
+    """The client repeats at another process."""
     first, second = await apis.start(), await apis.start()
     async with first.client(key) as one, second.client(key) as other:
         worker.freeze()
@@ -506,7 +498,7 @@ async def test_process_that_is_killed_loses_connections_and_nothing_else(
 
 
 async def test_many_idle_connections_are_in_nobodys_way(api: ApiProcess, http: httpx.AsyncClient) -> None:
-    """Row 19, with as many as this process may open; idle ones cost little."""
+    """With as many as this process may open; idle ones cost little."""
     before = await api.metric("process_resident_memory_bytes")
     idle = [await asyncio.open_connection("127.0.0.1", api.public_port) for _ in range(900)]
     fresh = await http.get("/v1/client")
@@ -522,7 +514,7 @@ async def test_many_idle_connections_are_in_nobodys_way(api: ApiProcess, http: h
 async def test_broker_that_is_killed_is_waited_for_and_nothing_is_lost(
     worker: WorkerProcess, apis: Apis, key: str, servers: Servers, owner: asyncpg.Connection
 ) -> None:
-    """Row 1 with a real SIGKILL of the broker, under load."""
+    """A real SIGKILL of the broker, under load."""
     del worker
     api = await apis.start()
     statuses: Counter[int] = Counter()

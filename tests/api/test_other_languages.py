@@ -1,0 +1,151 @@
+"""Clients that share no code with us: shell, Node alone, and clients generated from the OpenAPI document."""
+
+import asyncio
+import os
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.api.process import ApiProcess, Apis
+from tests.documents.pages import ROOT
+from tests.workers import KEYS, WorkerProcess
+from wallet_schemas.generate import HERE as SCHEMAS
+
+NODE = Path(__file__).parent / "node"
+CACHE = ROOT / ".venv" / "api-clients"  # made once, and again when the versions below change
+NODE_PACKAGES = (
+    "openapi-typescript@7.13.0",
+    "openapi-fetch@0.17.0",
+    "typescript@5.9.3",
+    "@types/node@24.10.1",
+)
+PYTHON_PACKAGES = ("openapi-python-client==0.29.1", "ruff")
+SECONDS_MAX = 240
+
+
+async def run(command: Sequence[str], folder: Path, **environment: str) -> str:
+    """Return what a program printed; fails with it if the program did."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=folder,
+        env=os.environ | environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(SECONDS_MAX):
+        printed, _ = await process.communicate()
+    assert process.returncode == 0, (
+        f"{command[0]} ended with {process.returncode}:\n{printed.decode()[-4_000:]}"
+    )
+    return printed.decode()
+
+
+def executed(page: str, name: str) -> str:
+    """Return the lines of a page that are marked as executed under this name."""
+    found = re.search(rf"<!-- executed: {name} -->\n```sh\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_lines_of_the_pages_run(apis: Apis, tmp_path: Path) -> None:
+    api = await apis.start()
+    folder = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment = {**apis.environment, **folder, "WALLET": api.url}
+
+    life = executed("docs/http-api.md", "life").replace("wait=25", "wait=1")
+    curl = executed("README.md", "curl").replace("http://127.0.0.1:9320", api.url)
+    printed = await run(["/bin/sh", "-ec", life], tmp_path, **environment)
+    short = await run(["/bin/sh", "-ec", curl], tmp_path, **environment)
+
+    assert printed.count('"status":"applied"') >= 2, printed
+    assert '"order_status":"pending"' in printed
+    assert '"type":"statement.v1"' in printed
+    assert '"user_id":"bob"' in short
+
+
+@pytest.mark.usefixtures("worker")
+async def test_node_alone_lives_a_whole_life(api: ApiProcess, key: str) -> None:
+    ((key_id, secret),) = KEYS.items()
+
+    printed = await run(
+        ["node", "wallet.mjs"], NODE, WALLET=api.url, KEY=key, SIGNING_KEY=f"{key_id}:{secret}"
+    )
+
+    assert "a life by HTTP, done" in printed
+
+
+@pytest.mark.timeout(600)
+async def test_typescript_client_that_is_generated_compiles_and_works(
+    worker: WorkerProcess, api: ApiProcess, key: str
+) -> None:
+    del worker
+    folder = CACHE / "node"
+    if not (folder / "made").exists() or (folder / "made").read_text() != " ".join(NODE_PACKAGES):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / "package.json").write_text('{"private": true, "type": "module"}\n')
+        await run(["npm", "install", "--no-audit", "--no-fund", "--silent", *NODE_PACKAGES], folder)
+        (folder / "made").write_text(" ".join(NODE_PACKAGES))
+    shutil.copy(NODE / "client.ts", folder)
+
+    openapi = str(SCHEMAS / "openapi.yaml")
+    await run(["npx", "--no-install", "openapi-typescript", openapi, "--output", "wallet.d.ts"], folder)
+    strict = ["--strict", "--target", "es2022", "--module", "nodenext", "--skipLibCheck", "--types", "node"]
+    await run(["npx", "--no-install", "tsc", *strict, "client.ts"], folder)
+    printed = await run(["node", "client.js"], folder, WALLET=api.url, KEY=key)
+
+    assert "typed: 0 lines" in printed
+
+
+USES_PYTHON_CLIENT = """
+import os
+from wallet_client import AuthenticatedClient
+from wallet_client.api.accounts import list_accounts, open_account
+from wallet_client.api.orders import get_outcome
+from wallet_client.models import OpenAccountRequest, Outcome
+
+client = AuthenticatedClient(base_url=os.environ["WALLET"], token=os.environ["KEY"])
+body = OpenAccountRequest(user_id="petra", currency="TWD")
+opened = open_account.sync(client=client, body=body, idempotency_key="OPEN-PETRA")
+assert isinstance(opened, Outcome), opened
+found = list_accounts.sync(client=client, user_id="petra")
+assert found.accounts[0].currency == "TWD", found
+again = get_outcome.sync(client=client, serial_no="OPEN-PETRA")
+assert isinstance(again, Outcome), again
+print("generated client, done")
+"""
+
+
+@pytest.mark.timeout(600)
+async def test_python_client_that_is_generated_works(
+    worker: WorkerProcess, api: ApiProcess, key: str, tmp_path: Path
+) -> None:
+    del worker
+    folder = CACHE / "python"
+    python = str(folder / "bin" / "python")
+    if not (folder / "made").exists() or (folder / "made").read_text() != " ".join(PYTHON_PACKAGES):
+        await run([sys.executable, "-m", "venv", "--clear", str(folder)], tmp_path)
+        await run([python, "-m", "pip", "install", "--quiet", "--quiet", *PYTHON_PACKAGES], tmp_path)
+        (folder / "made").write_text(" ".join(PYTHON_PACKAGES))
+    (tmp_path / "config.yaml").write_text(
+        "package_name_override: wallet_client\nproject_name_override: wallet-client\n"
+    )
+
+    await run(
+        [
+            str(folder / "bin" / "openapi-python-client"), "generate",
+            "--path", str(SCHEMAS / "openapi.yaml"), "--meta", "none", "--config", "config.yaml",
+            "--output-path", str(tmp_path / "wallet_client"),
+        ],
+        tmp_path,
+        PATH=f"{folder / 'bin'}:{os.environ['PATH']}",
+    )  # fmt: skip
+    (tmp_path / "use.py").write_text(USES_PYTHON_CLIENT)
+    printed = await run([python, "use.py"], tmp_path, WALLET=api.url, KEY=key, PYTHONPATH=str(tmp_path))
+
+    assert "generated client, done" in printed
