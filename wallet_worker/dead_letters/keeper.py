@@ -50,6 +50,7 @@ PREFETCH = 400  # two batches: one in the database, one waiting
 BATCH_MAX = 200
 BATCH_BYTES_MAX = 16 * 2**20
 RACES_MAX = 20
+RACES_SECONDS = 9.0  # two locks that were not given in time: one is held for long, and that is to be reported
 CONFLICTS_MAX = 3  # in a row: an operator may be at it, but a lock that is held for longer is reported
 REPLAY_SECONDS = 0.3
 FOLLOW_SECONDS = 0.7
@@ -205,12 +206,16 @@ class Keeper:
     async def _record(self, batch: Arrivals, taken: list[Arrival]) -> list[TakenIn]:
         """Record dead letters in one transaction, begun again after a lost race; return what became of them."""
         taken[:] = batch.arrivals
+        begun = time.monotonic()
         for race in range(RACES_MAX):
             try:
                 async with self._database.transaction() as connection:
                     now = await database_time(connection)
                     recorded = await take_in(connection, batch.arrivals, now)
-            except ConflictError:
+            except ConflictError as exc:
+                if time.monotonic() - begun > RACES_SECONDS:
+                    msg = f"{race + 1} races were lost in a row: {exc}"
+                    raise UnavailableError(msg) from exc
                 await asyncio.sleep(0.01 * race)
             else:
                 self._metrics.count(recorded, now)
