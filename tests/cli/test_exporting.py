@@ -159,7 +159,7 @@ async def test_a_closed_account_is_exported_by_its_number(
             Exit.FOUND,
             "wallet: ACCOUNT_NOT_FOUND: the user has no such account",
         ),
-        (("u 1", "TWD"), Exit.MISUSED, "wallet: user_id: String should match pattern"),
+        (("u 1", "TWD"), Exit.MISUSED, "wallet: user_id: Should be of letters, digits and . _ : - only"),
         (
             ("u-1", "TWD", "--from", "yesterday"),
             Exit.MISUSED,
@@ -172,13 +172,13 @@ async def test_a_closed_account_is_exported_by_its_number(
         ),
         (
             ("u-1", "TWD", "-o", "/nowhere/a.csv"),
-            Exit.MISUSED,
+            Exit.UNWRITTEN,
             "wallet: /nowhere/a.csv cannot be written: No such",
         ),
-        (("u-1", "TWD", "-o", "/"), Exit.MISUSED, "wallet: / cannot be written: Is a directory"),
+        (("u-1", "TWD", "-o", "/"), Exit.UNWRITTEN, "wallet: / cannot be written: Is a directory"),
         (
             ("u-1", "TWD", "-o", "/dev/full"),
-            Exit.MISUSED,
+            Exit.UNWRITTEN,
             "wallet: /dev/full cannot be written: No space left",
         ),
     ],
@@ -226,7 +226,7 @@ async def test_a_file_is_replaced_only_by_a_whole_one(
 
     assert len(written) == 2
     assert (broken.status, broken.err) == (
-        Exit.MISUSED,
+        Exit.UNWRITTEN,
         f"wallet: {file} cannot be written: No space left on device\n",
     )
     assert left == ("last month's", ["a.csv"])

@@ -176,7 +176,7 @@ async def test_pause_resume_stop_and_progress(desk: Desk, url: str) -> None:
         (("replay", "--why", "x"), "otto", Exit.FOUND, "no letter fits"),
         (("replay", "--why", "x"), "vera", Exit.FOUND, "vera is a viewer; this needs an operator"),
         (("status",), "mallory", Exit.FOUND, "mallory has no role"),
-        (("status",), "bob\udcff", Exit.MISUSED, "is no name"),
+        (("status",), "bob\udcff", Exit.MISUSED, "is not UTF-8"),
         (("replay", "--why", "x"), "Otto", Exit.MISUSED, "is no name"),
         (("list", "--ids", "one"), "otto", Exit.MISUSED, "ids are numbers"),
         (("list", "--from", "yesterday"), "otto", Exit.MISUSED, "Should be a time such as 2026-01-31"),

@@ -24,9 +24,11 @@ from wallet_worker.cli import (
 )
 from wallet_worker.cli.dlq import commands
 from wallet_worker.cli.exits import EXIT_STATUSES
+from wallet_worker.cli.process import WalletGroup
 
 app = typer.Typer(
     name="wallet",
+    cls=WalletGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -76,5 +78,5 @@ def wallet(
 
 
 def main() -> None:
-    """The command has run; the process ends with its exit status."""
+    """Run the command and end the process with its exit status."""
     app(prog_name="wallet")

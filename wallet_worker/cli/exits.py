@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import typer
 from pydantic import ValidationError
 
-from wallet_schemas.message import AMOUNT_DIGITS
+from wallet_schemas.codes import Code
+from wallet_schemas.faults import faults_of, joined
 from wallet_worker.cli.terminal import print_status
 
 if TYPE_CHECKING:
@@ -20,23 +21,30 @@ T = TypeVar("T")
 
 
 class Exit(IntEnum):
-    """The exit statuses of every command."""
+    """The exit statuses of every command; `exit_table` says which command ends with which, and when."""
 
     DONE = 0
     """It was done, or everything is in order."""
     FOUND = 1
-    """The wallet refused it, or the check found something."""
+    """The wallet refused it, there is no such thing, or the check found something."""
     MISUSED = 2
-    """An option, an argument or a setting is wrong; nothing was done."""
+    """An option, an argument, a file or a setting is wrong; nothing was done."""
     UNAVAILABLE = 3
-    """A server cannot be reached, or does not answer; nothing was done."""
+    """A server is away, busy, or does not let the command do this: nothing was looked at, and nothing was done."""
     UNKNOWN = 4
-    """A command was sent and no outcome came in time: send it again with the same serial number."""
+    """It was sent or begun, and the outcome is not known yet: the sentence says how to ask again."""
+    UNWRITTEN = 5
+    """The output could not be written: a full disk, a folder that is not there, or a pipe that nobody reads."""
+    BROKEN = 6
+    """A fault of the program."""
+    INTERRUPTED = 130
+    """Ctrl-C."""
 
 
 EXIT_STATUSES = (
-    "Exit status: 0 done, 1 refused or something was found, 2 wrong usage or settings, "
-    "3 a server is away, 4 the outcome is unknown."
+    "Exit status: 0 done, 1 refused, not found or something was found, 2 wrong usage or settings, "
+    "3 could not look: a server is away or busy, 4 the outcome is unknown, 5 the output could not be written, "
+    "6 a fault of the program, 130 interrupted."
 )
 
 
@@ -48,14 +56,7 @@ def end(status: Exit, reason: str) -> NoReturn:
 
 def end_misused(exc: ValidationError) -> NoReturn:
     """End the command with what is wrong with the fields of a message, in one line."""
-    faults = (
-        (
-            ".".join(map(str, fault["loc"])) or ("amount" if fault["type"] == AMOUNT_DIGITS else ""),
-            fault["msg"],
-        )
-        for fault in exc.errors(include_url=False, include_context=False)
-    )
-    end(Exit.MISUSED, "; ".join(f"{field}: {message}".removeprefix(": ") for field, message in faults))
+    end(Exit.MISUSED, joined(faults_of(exc)))
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -93,6 +94,10 @@ def _of_wallet(exc: "WalletError") -> tuple[Exit, str]:
     )
 
     match exc:
+        case QueryRefusedError(code=Code.INTERNAL):
+            return Exit.UNAVAILABLE, exc.message
+        case QueryRefusedError(code=Code.MALFORMED | Code.UNSUPPORTED_TYPE):
+            return Exit.MISUSED, str(exc)
         case QueryRefusedError():
             return Exit.FOUND, str(exc)
         case OutcomeUnknownError() | NotSettledError() | NotKnownYetError():
@@ -104,17 +109,23 @@ def _of_wallet(exc: "WalletError") -> tuple[Exit, str]:
 
 
 def _of_store(exc: "StoreError") -> tuple[Exit, str]:
-    from wallet_worker.store.errors import InvariantBrokenError, UnavailableError, UnfitError
+    """Return how a command ends that the database did not answer. It never counts as something that was found."""
+    from wallet_worker.store.errors import ConflictError, InvariantBrokenError, UnavailableError, UnfitError
+    from wallet_worker.store.sentences import explain
 
+    reason = explain(exc)
     match exc:
-        case UnfitError():
+        case UnfitError() | InvariantBrokenError():
             return (
                 Exit.UNAVAILABLE,
-                f"the database is not as this program needs it (`wallet migrate`?): {exc}",
+                f"the database is not as this program needs it (`wallet migrate`?): {reason}",
+            )
+        case ConflictError():
+            return (
+                Exit.UNAVAILABLE,
+                f"the database is busy: {reason}; nothing was looked at or done, try again",
             )
         case UnavailableError():
-            return Exit.UNAVAILABLE, f"the database cannot be used: {exc}"
-        case InvariantBrokenError():
-            return Exit.FOUND, f"the database is not as this program needs it (`wallet migrate`?): {exc}"
+            return Exit.UNAVAILABLE, f"the database cannot be used: {reason}"
         case _:
-            return Exit.FOUND, f"the database refused: {exc}"
+            return Exit.UNAVAILABLE, f"the database refused: {reason}"

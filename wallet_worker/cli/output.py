@@ -39,9 +39,9 @@ def output_file(path: Path | None) -> Iterator[IO[str]]:
         with translate_write_errors():
             yield from _opened(path)
     except UnwritableError as exc:
-        if isinstance(exc.__cause__, BrokenPipeError):
-            raise exc.__cause__ from None  # typer ends the command without a word
-        exits.end(Exit.MISUSED, f"{path or 'standard output'} cannot be written: {exc}")
+        if path is None:
+            raise  # as for everything that is printed, see `process`
+        exits.end(Exit.UNWRITTEN, f"{path} cannot be written: {exc}")
 
 
 def _opened(path: Path | None) -> Iterator[IO[str]]:

@@ -334,18 +334,22 @@ def _send(
         # Before it is sent, so that whatever happens now, a person can send it again.
         terminal.print_status(f"serial number {command.serial_no}")
     if not wait:
-        exits.run(_submit(url, command, timeout))
+        _submitted(url, command, timeout)
         terminal.print_status(f"sent; its outcome: wallet show order {command.serial_no}")
         return
-    good = exits.run(
-        _apply(
-            url,
-            command,
-            timeout_seconds=timeout,
-            settle_seconds=settle_timeout if until_settled else None,
-            as_json=terminal.wants_json(as_json),
+    try:
+        good = exits.run(
+            _apply(
+                url,
+                command,
+                timeout_seconds=timeout,
+                settle_seconds=settle_timeout if until_settled else None,
+                as_json=terminal.wants_json(as_json),
+            )
         )
-    )
+    except KeyboardInterrupt:
+        again = f"send it again with the same serial number {command.serial_no}"
+        exits.end(Exit.UNKNOWN, f"interrupted; whether it was applied is not known: {again}")
     if not good:
         raise typer.Exit(Exit.FOUND)
 
@@ -367,6 +371,15 @@ def _note(text: str) -> tuple[str, str]:
     if not equals:
         raise typer.BadParameter(f"it should look like NAME=TEXT: {printable(text)}", param_hint="--metadata")
     return name, value
+
+
+def _submitted(url: str, command: Command, timeout_seconds: float) -> None:
+    """Send the command, or end with whether that is known."""
+    try:
+        exits.run(_submit(url, command, timeout_seconds))
+    except KeyboardInterrupt:
+        again = f"send it again with the same serial number {command.serial_no}"
+        exits.end(Exit.UNKNOWN, f"interrupted; whether it was sent is not known: {again}")
 
 
 async def _submit(url: str, command: Command, timeout_seconds: float) -> None:

@@ -106,6 +106,7 @@ class QueryRefusedError(WalletError):
     def __init__(self, refusal: QueryRefused) -> None:
         super().__init__(f"{refusal.code}: {refusal.message}")
         self.code: Code = refusal.code
+        self.message: str = refusal.message
 
 
 class RefusedError(WalletError):

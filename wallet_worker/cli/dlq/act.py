@@ -167,6 +167,7 @@ def approve(token: Token, *, why: Why, who: As = None, as_json: Json = None) -> 
         lambda operations, actor: operations.approve(actor, token, reason=why),
         predicts=True,
         in_person=True,
+        writes=True,
     )
     _tell_plan(agreed, as_json=as_json)
 
@@ -182,7 +183,7 @@ def note(
 
     Example: wallet dlq note 17 "asked the gateway, ticket 4711"
     """
-    row = ask(who, lambda operations, actor: operations.note(actor, number, text))
+    row = ask(who, lambda operations, actor: operations.note(actor, number, text), writes=True)
     if terminal.wants_json(as_json):
         terminal.tell_json(tables.document(row))
     else:

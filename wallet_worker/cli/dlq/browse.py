@@ -112,7 +112,7 @@ def show(
         try:
             body.write_bytes(content)
         except OSError as exc:
-            exits.end(Exit.MISUSED, f"{body} cannot be written: {exc.strerror}")
+            exits.end(Exit.UNWRITTEN, f"{body} cannot be written: {exc.strerror}")
     if terminal.wants_json(as_json):
         terminal.tell_json(tables.document(found))
     else:

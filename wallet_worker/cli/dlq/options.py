@@ -15,7 +15,7 @@ from wallet_worker.cli import environment, exits, terminal
 from wallet_worker.cli.exits import Exit
 from wallet_worker.cli.options import read_time
 from wallet_worker.dead_letters.model.actors import COMMAND_LINE, NAME, Actor
-from wallet_worker.dead_letters.model.errors import InvalidEditError, OperationError
+from wallet_worker.dead_letters.model.errors import BusyError, InvalidEditError, OperationError
 from wallet_worker.dead_letters.model.filters import Filter
 from wallet_worker.dead_letters.model.states import LetterState
 from wallet_worker.settings.operators import Role
@@ -152,11 +152,16 @@ def ask(
     *,
     predicts: bool = False,
     in_person: bool = False,
+    writes: bool = False,
 ) -> T:
     """Return what the operations answer, or end the command with the sentence that says why not.
 
     `predicts`: the answer says what a worker would do. `in_person`: nobody may ask under another name than their own.
+    `writes`: where the database is lost on the way, whether it was done is not known.
     """
+    from wallet_worker.store.errors import UnavailableError, UnfitError
+    from wallet_worker.store.sentences import explain
+
     settings = environment.desk()
     actor = _actor(settings, name, in_person=in_person)
     if predicts and not settings.payment_keys:
@@ -166,7 +171,17 @@ def ask(
 
     async def asked() -> T:
         async with _desk(settings) as operations:
-            return await work(operations, actor)
+            try:
+                return await work(operations, actor)
+            except UnfitError:
+                raise
+            except UnavailableError as exc:
+                if not writes:
+                    raise
+                sentence = (
+                    "whether it was done is not known; `wallet dlq audit` says so once the database is back"
+                )
+                exits.end(Exit.UNKNOWN, f"{sentence}. The database cannot be used: {explain(exc)}")
 
     try:
         return exits.run(asked())
@@ -174,6 +189,8 @@ def ask(
         for fault in exc.faults:
             terminal.print_status(f"{fault.field or 'message'}: {fault.message}")
         exits.end(Exit.FOUND, str(exc))
+    except BusyError as exc:  # it could not look: another session holds the rows
+        exits.end(Exit.UNAVAILABLE, f"the database is busy: {exc}")
     except OperationError as exc:
         exits.end(Exit.FOUND, str(exc))
 

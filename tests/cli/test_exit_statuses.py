@@ -1,0 +1,477 @@
+"""The table of exit statuses: every command has a row, and every cell is reached with real servers.
+
+Each command is run as its help says it is: with the arguments of its example.
+"""
+
+import asyncio
+import getpass
+import json
+import shlex
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import aio_pika
+import asyncpg
+import pytest
+from typer.testing import CliRunner
+
+from tests.audit import ledger
+from tests.cli.forked import Output, run_all
+from tests.cli.terminal import Said, environment, wallet
+from tests.client import gateway
+from tests.servers import Servers
+from tests.servers.ports import free_ports
+from tests.workers import KEYS, Workers
+from wallet_schemas.commands import OpenAccount
+from wallet_schemas.settlement import COLUMNS
+from wallet_worker.cli import app, exit_table
+from wallet_worker.cli.exit_table import Event
+from wallet_worker.cli.exits import Exit
+from wallet_worker.client import WalletClient, new_serial_no
+
+COMMANDS = exit_table.every_command()
+# They end when they are told to, or with 1, as tests/journeys/test_starting.py and those of the console show.
+SERVICES = ("worker", "keeper", "console", "api")
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+
+def those_with(event: Event) -> list[str]:
+    """Return the commands to which it may happen."""
+    return [command for command in COMMANDS if event in (exit_table.row_of(command) or {})]
+
+
+def wanted(event: Event, commands: list[str]) -> dict[str, int]:
+    """Return what the table says of these commands."""
+    return {command: int((exit_table.row_of(command) or {})[event]) for command in commands}
+
+
+def example(command: str) -> list[str]:
+    """Return the words of a command and the arguments of the example in its help."""
+    shown = CliRunner(env={"COLUMNS": "300"}).invoke(app, [*command.split(), "--help"], prog_name="wallet")
+    lines = [one.strip() for one in shown.output.splitlines() if one.strip().startswith("Example: ")]
+    is_group = any(other.startswith(f"{command} ") for other in COMMANDS)
+    if not lines or is_group:
+        return command.split()
+    words = shlex.split(lines[0])
+    words = words[words.index("wallet") + 1 :]
+    ends = [at for at, word in enumerate(words) if word in {"||", "&&", ">", "|"} or word.startswith("#")]
+    return words[: min(ends, default=len(words))]
+
+
+EXAMPLES = {command: example(command) for command in COMMANDS}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the folder in which commands run, with the files that examples name."""
+    (tmp_path / "settlement.csv").write_text(",".join(COLUMNS) + "\n")
+    (tmp_path / "mended.json").write_text(json.dumps(OpenAccount.examples()[0]))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def settings(amqp_url: str, database_url: str) -> dict[str, str]:
+    """Return the environment that every command can run with."""
+    return {
+        "WALLET_AMQP_URL": amqp_url,
+        "WALLET_DATABASE_URL": database_url,
+        "WALLET_PAYMENT_KEYS": json.dumps(KEYS),
+        "WALLET_DLQ_ROLES": json.dumps({getpass.getuser(): "approver"}),
+        "WALLET_HTTP_PORT": "0",
+        "WALLET_CONSOLE_PORT": "0",
+        "WALLET_API_PORT": "0",
+    }
+
+
+def assert_spoken(said: dict[str, Said]) -> None:
+    """What went wrong is said in sentences: no traceback, no class, nothing of Python's own."""
+    for command, one in said.items():
+        assert "Traceback" not in one.err, (command, one.err)
+        assert "Exception ignored" not in one.err, (command, one.err)
+
+
+def statuses(said: dict[str, Said]) -> dict[str, int]:
+    return {command: int(one.status) for command, one in said.items()}
+
+
+async def test_every_command_has_a_row_and_the_page_is_the_table() -> None:
+    assert [command for command in COMMANDS if exit_table.row_of(command) is None] == []
+    assert exit_table.PAGE.read_text() == exit_table.page(COMMANDS)
+    assert all(
+        any(status in row.values() for row in exit_table.TABLE.values()) for status in Exit if status != 6
+    )
+
+
+async def test_help() -> None:
+    commands = those_with(Event.HELP)
+
+    said = {command: await wallet(*command.split(), "--help") for command in commands}
+
+    assert statuses(said) == wanted(Event.HELP, commands)
+
+
+async def test_bad_usage() -> None:
+    commands = those_with(Event.BAD_USAGE)
+
+    said = {command: await wallet(*EXAMPLES[command], "--no-such-option") for command in commands}
+
+    assert statuses(said) == wanted(Event.BAD_USAGE, commands)
+    assert {command for command, one in said.items() if "--no-such-option" not in one.err} == set()
+    assert_spoken(said)
+
+
+async def test_bad_settings() -> None:
+    commands = those_with(Event.BAD_SETTING)
+    nonsense = settings("nowhere", "nowhere")
+
+    missing = {command: await wallet(*EXAMPLES[command]) for command in commands}
+    wrong = {command: await wallet(*EXAMPLES[command], **nonsense) for command in commands}
+
+    assert statuses(missing) == statuses(wrong) == wanted(Event.BAD_SETTING, commands)
+    assert {command for command, one in missing.items() if "is not set" not in one.err} == set()
+    assert_spoken(wrong)
+
+
+async def test_the_database_is_away() -> None:
+    commands = those_with(Event.DATABASE_AWAY)
+    (port,) = free_ports(1)
+    variables = settings("amqp://nobody@127.0.0.1:1/", f"postgresql://u:secret@127.0.0.1:{port}/d")
+
+    said = {command: await wallet(*EXAMPLES[command], **variables) for command in commands}
+
+    assert statuses(said) == wanted(Event.DATABASE_AWAY, commands)
+    assert {c: one.err for c, one in said.items() if "the database cannot be used: " not in one.err} == {}
+    assert_spoken(said)
+
+
+async def test_the_database_does_not_let_it_look(database_url: str, owner: asyncpg.Connection) -> None:
+    commands = those_with(Event.DATABASE_DENIES)
+    name = f"powerless_{new_serial_no().replace('-', '_').lower()}"
+    await owner.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'secret'")
+    url = urlsplit(database_url)
+    variables = settings(
+        "amqp://nobody@127.0.0.1:1/",
+        urlunsplit(url._replace(netloc=f"{name}:secret@{url.netloc.rpartition('@')[2]}")),
+    )
+
+    said = {command: await wallet(*EXAMPLES[command], **variables) for command in commands}
+
+    await owner.execute(f"DROP ROLE {name}")
+    assert statuses(said) == wanted(Event.DATABASE_DENIES, commands)
+    assert_spoken(said)
+
+
+async def test_the_database_is_locked(folder: Path, database_url: str, owner: asyncpg.Connection) -> None:
+    commands = those_with(Event.DATABASE_LOCKED)
+    variables = settings("amqp://nobody@127.0.0.1:1/", database_url)
+    tables = await owner.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+
+    async with owner.transaction():
+        for (table,) in tables:
+            await owner.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        found = await run_all(
+            [EXAMPLES[one] for one in commands],
+            Output.KEPT,
+            folder=folder,
+            variables=variables,
+            at_once=True,
+        )
+
+    said = dict(zip(commands, found, strict=True))
+    assert statuses(said) == wanted(Event.DATABASE_LOCKED, commands)
+    assert {command: one.err for command, one in said.items() if "the database " not in one.err} == {}
+    assert_spoken(said)
+
+
+async def test_the_broker_is_away() -> None:
+    commands = those_with(Event.BROKER_AWAY)
+    (port,) = free_ports(1)
+    variables = settings(f"amqp://u:secret@127.0.0.1:{port}/", "postgresql://nobody@127.0.0.1:1/d")
+
+    said = {command: await wallet(*EXAMPLES[command], **variables) for command in commands}
+
+    assert statuses(said) == wanted(Event.BROKER_AWAY, commands)
+    assert {command for command, one in said.items() if "cannot be reached" not in one.err} == set()
+    assert_spoken(said)
+
+
+async def test_nobody_answers(amqp_url: str) -> None:
+    variables = settings(amqp_url, "postgresql://nobody@127.0.0.1:1/d")
+    for event in (Event.NO_ANSWER, Event.OUTCOME_UNKNOWN):
+        commands = those_with(event)
+
+        said = {c: await wallet(*EXAMPLES[c], "--timeout", "0.3", **variables) for c in commands}
+
+        assert statuses(said) == wanted(event, commands)
+        assert_spoken(said)
+
+
+async def test_it_is_interrupted(folder: Path) -> None:
+    commands = [command for command in those_with(Event.INTERRUPTED) if command not in SERVICES]
+    variables = settings("amqp://nobody@127.0.0.1:1/", "postgresql://nobody@127.0.0.1:1/d")
+
+    found = await run_all(
+        [EXAMPLES[one] for one in commands], Output.INTERRUPTED, folder=folder, variables=variables
+    )
+
+    said = dict(zip(commands, found, strict=True))
+    assert statuses(said) == wanted(Event.INTERRUPTED, commands)
+    assert {
+        c: one.err
+        for c, one in said.items()
+        if not {"interrupted", "goes"} & set(one.err.replace(";", "").split())
+    } == {}
+    assert_spoken(said)
+
+
+@pytest.fixture
+async def running(amqp_url: str, database_url: str, workers: Workers, servers: Servers) -> dict[str, str]:
+    """Give the settings of a wallet at work, in which alice has money and a hold, and bob and a shop have accounts."""
+    await workers.start()
+    async with WalletClient(amqp_url) as client:
+        for user in ("alice", "bob", "shop", "carol"):
+            await client.open_account(user, "TWD")
+        for number in ("R-20260102-000001", "R-2", "R-3"):
+            await client.recharge("alice", "100.00", "TWD", "card", serial_no=number)
+            await gateway.say(amqp_url, number)
+            await client.wait_until_settled(number)
+        await client.hold("alice", "50.00", "TWD", 3_600, serial_no="H-20260102-000001")
+    return settings(amqp_url, database_url) | {"WALLET_MANAGEMENT_URL": servers.management_url}
+
+
+# Whose success is shown where there is what it is about: in tests/dead_letters/test_command_line.py, and in tests/api.
+SHOWN_ELSEWHERE = {
+    "api key revoke",
+    *(f"dlq {verb}" for verb in ("show", "replay", "discard", "restore", "edit", "approve", "note")),
+    *(f"dlq {verb}" for verb in ("progress", "pause", "resume", "stop")),
+}
+
+
+def succeeding(command: str) -> list[str]:
+    """Return the example of a command, with what lets it succeed in a test."""
+    arguments = [word for word in EXAMPLES[command] if word not in {"--until-settled", "--wait"}]
+    if command.startswith("console user") and command.endswith(("add", "passwd")):
+        arguments.append("--password-stdin")
+    if command == "keys rotate":
+        arguments = [word.replace("acme.json", "acme-again.json") for word in arguments]
+    if command == "send open":
+        arguments[2] = f"user-{new_serial_no()}"
+    if command == "send close":
+        arguments[2] = "carol"
+    return arguments
+
+
+# A hold is captured before it is released, an account frozen before it is unfrozen, a person made before all else.
+IN_TURN = (
+    "console user add",
+    "console user",
+    "send open",
+    "send freeze",
+    "send unfreeze",
+    "send capture",
+    "send",
+)
+LAST = ("send release", "send close", "console user remove")
+
+
+def in_turn(commands: list[str]) -> list[str]:
+    """Return the commands in an order in which each can succeed."""
+    first = [one for begin in IN_TURN for one in commands if one.startswith(begin) and one not in LAST]
+    ordered = list(dict.fromkeys(first))
+    rest = [one for one in commands if one not in ordered and one not in LAST]
+    return ordered + rest + [one for one in LAST if one in commands]
+
+
+async def test_it_is_done(running: dict[str, str]) -> None:
+    commands = [one for one in in_turn(those_with(Event.DONE)) if one not in {*SERVICES, *SHOWN_ELSEWHERE}]
+
+    said = {one: await on_success(one, running) for one in commands}
+
+    assert {c: (one.status, one.err) for c, one in said.items() if one.status != Exit.DONE} == {}
+    assert wanted(Event.DONE, commands) == dict.fromkeys(commands, 0)
+
+
+async def on_success(command: str, variables: dict[str, str]) -> Said:
+    """Run a command as it succeeds; a password is given to those that ask for one."""
+    result = await asyncio.to_thread(
+        CliRunner(env={"COLUMNS": "120"}).invoke,
+        app,
+        succeeding(command),
+        input="a password of some length\n",
+        env=variables,
+        prog_name="wallet",
+    )
+    return Said(result.exit_code, result.stdout, result.stderr)
+
+
+@pytest.mark.parametrize(
+    ("event", "output", "is_said"),
+    [(Event.OUTPUT_FULL, Output.FULL, True), (Event.OUTPUT_CLOSED, Output.CLOSED, False)],
+)
+async def test_the_output_cannot_be_written(
+    event: Event,
+    output: Output,
+    *,
+    is_said: bool,
+    folder: Path,
+    running: dict[str, str],
+) -> None:
+    """Of every command its help, and of those that print something when they succeed, that, as JSON and as tables."""
+    commands = those_with(event)
+    printing = [one for one in those_with(Event.DONE) if prints(one)]
+    runs = [(one, [*one.split(), "--help"]) for one in commands]
+    runs += [(one, [*without_file(succeeding(one)), *form]) for one in printing for form in forms_of(one)]
+
+    found = await run_all([arguments for _, arguments in runs], output, folder=folder, variables=running)
+
+    said = {" ".join(arguments): one for (_, arguments), one in zip(runs, found, strict=True)}
+    assert {run: (one.status, one.err) for run, one in said.items() if one.status != Exit.UNWRITTEN} == {}
+    assert wanted(event, commands) == dict.fromkeys(commands, Exit.UNWRITTEN)
+    assert {
+        run: one.err for run, one in said.items() if ("cannot be written" in one.err) is not is_said
+    } == {}
+    assert_spoken(said)
+
+
+def prints(command: str) -> bool:
+    """Whether a command prints something as it succeeds, also where there are no letters, and asks no password."""
+    return command not in {
+        *SERVICES,
+        *SHOWN_ELSEWHERE,
+        "send close",
+        "dlq export",
+        "dlq plan",
+    } and not command.startswith("console user")
+
+
+def without_file(arguments: list[str]) -> list[str]:
+    """Return arguments that print what they would write to a file; each command in it is another one."""
+    if "-o" in arguments and arguments[0] == "export":
+        at = arguments.index("-o")
+        arguments = arguments[:at] + arguments[at + 2 :]
+    if arguments[0] == "send":
+        arguments = [*arguments, "--serial", f"S-{new_serial_no()}"]
+    return arguments
+
+
+def takes(command: str, option: str) -> bool:
+    """Whether a command has an option."""
+    return option in CliRunner(env={"COLUMNS": "300"}).invoke(app, [*command.split(), "--help"]).output
+
+
+def forms_of(command: str) -> list[list[str]]:
+    """Return the options for each form in which a command prints."""
+    return [["--json"], ["--table"]] if takes(command, "--json") else [[]]
+
+
+async def test_output_that_is_closed_from_the_beginning_is_unwritten_too(folder: Path) -> None:
+    for words in (["--help"], ["dlq", "runbook"], ["dlq", "runbook", "--json"], ["--version"]):
+        process = await asyncio.create_subprocess_exec(
+            "sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "wallet_worker", *words,
+            cwd=folder, env=environment({}), stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+
+        _, err = await process.communicate()
+
+        assert (process.returncode, err) == (
+            Exit.UNWRITTEN,
+            b"wallet: standard output cannot be written: it is closed\n",
+        )
+
+
+async def test_standard_error_that_cannot_be_written_changes_no_status(folder: Path) -> None:
+    for redirected in ("2>/dev/full", "2>&-"):
+        process = await asyncio.create_subprocess_exec(
+            "sh", "-c", f'exec "$@" {redirected}', "sh", sys.executable, "-m", "wallet_worker", "audit",
+            cwd=folder, env=environment({}), stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+
+        out, _ = await process.communicate()
+
+        assert (process.returncode, out) == (Exit.MISUSED, b"")
+
+
+async def test_something_is_found(
+    folder: Path, bare_url: str, database_url: str, owner: asyncpg.Connection
+) -> None:
+    await ledger.write(owner)
+    await ledger.corrupt(owner, "UPDATE accounts SET line_no = line_no + 1")
+    (folder / "settlement.csv").write_text(
+        ",".join(COLUMNS) + "\nR-99,charge,1.00,TWD,succeeded,g,2026-01-02T00:00:00Z\n"
+    )
+    connection = await aio_pika.connect(bare_url)
+    await (await connection.channel()).declare_queue(
+        "wallet.commands", durable=True
+    )  # classic, and not quorum
+    await connection.close()
+    commands = [one for one in those_with(Event.FOUND) if one not in SERVICES]
+    variables = settings(bare_url, database_url)
+
+    said = {one: await wallet(*EXAMPLES[one], **variables) for one in commands}
+
+    assert statuses(said) == wanted(Event.FOUND, commands)
+    assert_spoken(said)
+
+
+async def test_it_is_refused(running: dict[str, str]) -> None:
+    commands = those_with(Event.REFUSED)
+    refused = {
+        # In a currency that is not allowed, or about what is not there.
+        **{one: [word.replace("TWD", "XTS") for word in EXAMPLES[one]] for one in commands},
+        "send release": ["send", "release", "H-nobody"],
+    }
+    viewer = running | {"WALLET_DLQ_ROLES": json.dumps({getpass.getuser(): "viewer"})}
+
+    said = {
+        one: await wallet(*refused[one], **(viewer if one.startswith("dlq") else running)) for one in commands
+    }
+
+    assert statuses(said) == wanted(Event.REFUSED, commands)
+    assert_spoken(said)
+
+
+async def test_there_is_no_such_thing(folder: Path, running: dict[str, str]) -> None:
+    (folder / "settlement.csv").unlink()
+    commands = those_with(Event.NOT_FOUND)
+    absent = {one: [word.replace("alice", "nobody") for word in EXAMPLES[one]] for one in commands} | {
+        "show order": ["show", "order", "nobody-sent-this"],
+        "dlq plan": ["dlq", "plan", "beefbeefbeef"],
+    }
+    for verb in ("replay", "discard", "restore", "edit"):
+        absent[f"dlq {verb}"] = ["dlq", verb, "--execute", "beefbeefbeef"]
+
+    said = {}
+    for one in commands:
+        arguments = absent[one] + (["--password-stdin"] if one.endswith("passwd") else [])
+        said[one] = await wallet(*arguments, **running)
+
+    assert {c: (one.status, one.err) for c, one in said.items() if not one.err} == {}
+    assert statuses(said) == wanted(Event.NOT_FOUND, commands)
+    assert_spoken(said)
+
+
+def test_every_event_of_the_table_has_its_test() -> None:
+    """So that a cell that nobody has reached cannot stand in the table."""
+    source = Path(__file__).read_text()
+
+    assert [event.name for event in Event if f"Event.{event.name}" not in source] == []
+
+
+async def test_a_fault_of_the_program_is_a_sentence_and_status_6(
+    monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    async def broken(*_: object, **__: object) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("wallet_worker.accounting.export.orders", broken)
+
+    said = await wallet("export", "orders", **settings("amqp://nobody@127.0.0.1:1/", database_url))
+
+    assert (said.status, said.out) == (Exit.BROKEN, "")
+    (sentence,) = said.err_lines
+    assert sentence.startswith(
+        "wallet: this is a fault of the program; whether anything was done is not known."
+    )
+    assert "KeyError" not in sentence

@@ -1,0 +1,214 @@
+"""Which command ends with which exit status, and when: one table for all commands.
+
+`python -m wallet_worker.cli.exit_table` writes the page beside this module; a test keeps it in step, and reaches each
+cell with real servers. A command without a row of its own has that of the longest beginning of its name.
+"""
+
+import sys
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from wallet_worker.cli.exits import Exit
+
+PAGE: Final = Path(__file__).parent / "EXIT_STATUSES.md"
+
+
+class Event(Enum):
+    """What may happen to a command; the value says it to a person."""
+
+    DONE = "it is done, or everything is in order"
+    HELP = "`--help`"
+    FOUND = "something is wrong with what was looked at"
+    REFUSED = "the wallet refuses it, or it is not allowed"
+    NOT_FOUND = "there is no such thing"
+    BAD_USAGE = "an option, an argument or a file is wrong"
+    BAD_SETTING = "a setting is missing or wrong"
+    DATABASE_AWAY = "the database is away"
+    DATABASE_LOCKED = "the database is busy: a lock is not given in time"
+    DATABASE_DENIES = "the database does not let the command look"
+    BROKER_AWAY = "the broker is away"
+    NO_ANSWER = "no worker answers a query"
+    OUTCOME_UNKNOWN = "the outcome does not come in time"
+    OUTPUT_FULL = "the output cannot be written: the disk is full"
+    OUTPUT_CLOSED = "nobody reads the output"
+    INTERRUPTED = "Ctrl-C"
+
+
+_ANY: Final = {
+    Event.HELP: Exit.DONE,
+    Event.BAD_USAGE: Exit.MISUSED,
+    Event.OUTPUT_FULL: Exit.UNWRITTEN,
+    Event.OUTPUT_CLOSED: Exit.UNWRITTEN,
+}
+_SETTINGS: Final = {**_ANY, Event.BAD_SETTING: Exit.MISUSED}
+_DATABASE: Final = {
+    **_SETTINGS,
+    Event.DONE: Exit.DONE,
+    Event.DATABASE_AWAY: Exit.UNAVAILABLE,
+    Event.DATABASE_LOCKED: Exit.UNAVAILABLE,
+    Event.DATABASE_DENIES: Exit.UNAVAILABLE,
+    Event.INTERRUPTED: Exit.INTERRUPTED,
+}
+_BROKER: Final = {
+    **_SETTINGS,
+    Event.DONE: Exit.DONE,
+    Event.BROKER_AWAY: Exit.UNAVAILABLE,
+    Event.INTERRUPTED: Exit.INTERRUPTED,
+}
+# What runs until it is stopped waits for servers that are away; the log says why it ends by itself, with 1.
+_SERVICE: Final = {**_SETTINGS, Event.DONE: Exit.DONE, Event.FOUND: Exit.FOUND, Event.INTERRUPTED: Exit.DONE}
+_FILE: Final = {**_ANY, Event.DONE: Exit.DONE}
+
+TABLE: Final[Mapping[str, Mapping[Event, Exit]]] = MappingProxyType(
+    {
+        # A migration waits for locks: it has begun, and whoever runs it sees so.
+        "migrate": {
+            event: status for event, status in _DATABASE.items() if event is not Event.DATABASE_LOCKED
+        },
+        "doctor": {
+            **_SETTINGS,
+            Event.DONE: Exit.DONE,
+            Event.FOUND: Exit.FOUND,
+            Event.DATABASE_AWAY: Exit.UNAVAILABLE,
+            Event.INTERRUPTED: Exit.INTERRUPTED,
+        },
+        "settings": {**_SETTINGS, Event.DONE: Exit.DONE},
+        "keys": {**_ANY, Event.DONE: Exit.DONE},
+        "api": _SERVICE,
+        "api key": _DATABASE,
+        "api key rotate": {**_DATABASE, Event.NOT_FOUND: Exit.FOUND},
+        "api key revoke": {**_DATABASE, Event.NOT_FOUND: Exit.FOUND},
+        "topology": {**_BROKER, Event.FOUND: Exit.FOUND},
+        "topology users": _SETTINGS,
+        "worker": _SERVICE,
+        "keeper": _SERVICE,
+        "console": _SERVICE,
+        "console user": {**_FILE, Event.NOT_FOUND: Exit.MISUSED},
+        "console user add": _FILE,
+        "console user list": _FILE,
+        "send": {
+            **_BROKER,
+            Event.REFUSED: Exit.FOUND,
+            Event.OUTCOME_UNKNOWN: Exit.UNKNOWN,
+            Event.INTERRUPTED: Exit.UNKNOWN,
+        },
+        "show": {**_BROKER, Event.NOT_FOUND: Exit.FOUND, Event.NO_ANSWER: Exit.UNAVAILABLE},
+        "show orders": {**_BROKER, Event.NO_ANSWER: Exit.UNAVAILABLE},  # an empty list is an answer
+        "audit": {**_DATABASE, Event.FOUND: Exit.FOUND},
+        "reconcile": {**_DATABASE, Event.FOUND: Exit.FOUND, Event.NOT_FOUND: Exit.MISUSED},
+        "export": _DATABASE,
+        "export statement": {**_DATABASE, Event.NOT_FOUND: Exit.FOUND},
+        "dlq": _DATABASE,
+        "dlq show": {**_DATABASE, Event.NOT_FOUND: Exit.FOUND},
+        "dlq plan": {**_DATABASE, Event.NOT_FOUND: Exit.FOUND},
+        "dlq replay": {**_DATABASE, Event.REFUSED: Exit.FOUND, Event.NOT_FOUND: Exit.FOUND},
+        "dlq discard": {**_DATABASE, Event.REFUSED: Exit.FOUND, Event.NOT_FOUND: Exit.FOUND},
+        "dlq restore": {**_DATABASE, Event.REFUSED: Exit.FOUND, Event.NOT_FOUND: Exit.FOUND},
+        "dlq edit": {**_DATABASE, Event.REFUSED: Exit.FOUND, Event.NOT_FOUND: Exit.FOUND},
+        "dlq approve": {**_DATABASE, Event.REFUSED: Exit.FOUND, Event.NOT_FOUND: Exit.FOUND},
+        "dlq note": {**_DATABASE, Event.NOT_FOUND: Exit.FOUND},
+        # It goes on without the command.
+        "dlq progress": {**_DATABASE, Event.NOT_FOUND: Exit.FOUND, Event.INTERRUPTED: Exit.UNKNOWN},
+        "dlq pause": {**_DATABASE, Event.NOT_FOUND: Exit.FOUND},
+        "dlq resume": {**_DATABASE, Event.NOT_FOUND: Exit.FOUND},
+        "dlq stop": {**_DATABASE, Event.NOT_FOUND: Exit.FOUND},
+        "dlq runbook": {**_ANY, Event.DONE: Exit.DONE},
+    }
+)
+
+
+def row_of(command: str) -> Mapping[Event, Exit] | None:
+    """Return how a command ends, by the words of its name; absent if the table does not know it."""
+    words = command.split()
+    for length in range(len(words), 0, -1):
+        found = TABLE.get(" ".join(words[:length]))
+        if found is not None:
+            return found
+    return None
+
+
+def page(commands: Iterable[str]) -> str:
+    """Return the page for these commands."""
+    names = sorted(commands)
+    lines = [
+        "# Exit statuses",
+        "",
+        "Each command ends with one of these. A program may go by them: 1 always means that the command has looked,",
+        "and 3 that it could not look. The sentence on standard error says why.",
+        "",
+        "| status | means |",
+        "|---|---|",
+        *(f"| {status.value} | {(_MEANINGS[status])} |" for status in Exit),
+        "",
+        "Statuses 5 and 6 may come from every command. What was written before the output failed is not whole.",
+        "",
+        "| command | " + " | ".join(event.value for event in Event) + " |",
+        "|---|" + "---|" * len(Event),
+        *(
+            f"| `{name}` | {' | '.join(_cell(row_of(name) or {}, event) for event in Event)} |"
+            for name in names
+        ),
+        "",
+        "An empty cell cannot happen: the command does not use that server, or has nothing to find.",
+        "",
+        "- `wallet worker`, `wallet keeper` and `wallet console` wait for a server that is away. They end with 1 where",
+        "  they cannot go on, and their log says why.",
+        "- `wallet dlq replay`, `edit` and `progress` end with 1 where replays failed or were given up, and with 4",
+        "  while it goes on without the command. A plan that was executed as the database was lost is 4: execute it",
+        "  again.",
+        "- `wallet migrate` waits for locks, however long others hold them.",
+        "- `wallet send` ends with 4 where the outcome is not known: send it again with the same serial number.",
+        "- `wallet audit --follow` waits for the database. It ends with 3 if it was stopped before it had checked",
+        "  anything.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _cell(row: Mapping[Event, Exit], event: Event) -> str:
+    status = row.get(event)
+    return "" if status is None else str(status.value)
+
+
+_MEANINGS: Final[Mapping[Exit, str]] = MappingProxyType(
+    {
+        Exit.DONE: "It was done, or everything is in order.",
+        Exit.FOUND: "The wallet refused it, there is no such thing, or the check found something.",
+        Exit.MISUSED: "An option, an argument, a file or a setting is wrong. Nothing was done.",
+        Exit.UNAVAILABLE: "A server is away, busy, or does not let the command do this. Nothing was looked at, and "
+        "nothing was done.",
+        Exit.UNKNOWN: "It was sent or begun, and the outcome is not known yet. The sentence says how to ask again.",
+        Exit.UNWRITTEN: "The output could not be written: a full disk, a folder that is not there, or a pipe that "
+        "nobody reads.",
+        Exit.BROKEN: "A fault of the program. Whether anything was done is not known.",
+        Exit.INTERRUPTED: "Ctrl-C, by a person who did not wait.",
+    }
+)
+
+
+def every_command() -> list[str]:
+    """Return the name of each command that does something."""
+    from typer.core import TyperGroup
+    from typer.main import get_command
+
+    from wallet_worker.cli import app
+
+    def names(group: TyperGroup, path: tuple[str, ...]) -> Iterable[str]:
+        for name, command in group.commands.items():
+            if isinstance(command, TyperGroup):
+                if command.invoke_without_command:
+                    yield " ".join((*path, name))
+                yield from names(command, (*path, name))
+            else:
+                yield " ".join((*path, name))
+
+    root = get_command(app)
+    return list(names(root, ())) if isinstance(root, TyperGroup) else []
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(every_command()), encoding="utf-8")
+    sys.stdout.write(f"written: {PAGE.name}\n")
