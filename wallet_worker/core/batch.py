@@ -64,12 +64,8 @@ def lookups_for(messages: Sequence[Message | InvalidMessage]) -> Lookups:
 
 def account_ids_wanted(messages: Sequence[Message | InvalidMessage]) -> int:
     """Return how many fresh account ids these messages need."""
-    return sum(_needs_account_id(message) for message in messages)
-
-
-def _needs_account_id(message: Message | InvalidMessage) -> bool:
-    handler = commands.HANDLERS.get(type(message))  # type: ignore[arg-type]  # of any other type there is none
-    return handler is not None and handler.needs_account_id
+    needing = {kind for kind, handler in commands.HANDLERS.items() if handler.needs_account_id}
+    return sum(type(message) in needing for message in messages)
 
 
 def decide_all(
@@ -89,6 +85,7 @@ def decide_all(
     for the caller to look after what is being written. `entropy` has `ENTROPY_BYTES` for each message, `account_ids`
     an id for each account that is opened. Raises MessageFailedError.
     """
+    needing = {kind for kind, handler in commands.HANDLERS.items() if handler.needs_account_id}
     decisions: list[Decision] = []
     start = 0
     for position, (incoming, message) in enumerate(batch):
@@ -99,7 +96,7 @@ def decide_all(
             yield None
         draw = FreshIds(
             entropy[position * ENTROPY_BYTES : (position + 1) * ENTROPY_BYTES],
-            next(account_ids) if _needs_account_id(message) else 0,
+            next(account_ids) if type(message) in needing else 0,
         )
         try:
             decision = decide(message, facts, DecisionContext(rules, incoming, draw, now))

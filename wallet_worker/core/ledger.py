@@ -56,38 +56,38 @@ def post(movements: Sequence[Movement], *, order_id: UUID, at: datetime) -> Post
     Whether a debited account may pay is decided before. Raises BalanceOverflowError when a balance would leave 64
     bits.
     """
-    if (
-        sum(minor for _, minor in movements) != 0
-        or not all(minor for _, minor in movements)
-        or len({account.currency for account, _ in movements}) != 1
-        or len({account.account_id for account, _ in movements}) != len(movements)
-    ):
-        moved = ", ".join(f"{minor} on account {account.account_id}" for account, minor in movements)
-        msg = f"this is not a posting: {moved or 'nothing moves'}"
-        raise ValueError(msg)
     entries: list[Entry] = []
     accounts: list[Account] = []
+    total_minor = 0
     for account, minor in movements:
+        total_minor += minor
         balance_minor = account.balance_minor + minor
-        if abs(balance_minor) > BALANCE_MAX_MINOR:
+        if not -BALANCE_MAX_MINOR <= balance_minor <= BALANCE_MAX_MINOR:
             raise BalanceOverflowError
-        moved_to = account.moved_to(balance_minor, at)
-        entries.append(_entry(account, moved_to, minor, order_id))
-        accounts.append(moved_to)
+        moved = account.moved_to(balance_minor, at)
+        accounts.append(moved)
+        entries.append(
+            Entry(
+                account.account_id,
+                moved.line_no,
+                order_id,
+                Direction.CREDIT if minor > 0 else Direction.DEBIT,
+                abs(minor),
+                account.balance_minor,
+                balance_minor,
+                moved.updated_at,
+            )
+        )
+        if not minor or account.currency != movements[0].account.currency:
+            raise _not_a_posting(movements)
+    if total_minor or not accounts or len({account.account_id for account in accounts}) < len(accounts):
+        raise _not_a_posting(movements)
     return Posting(tuple(entries), tuple(accounts))
 
 
-def _entry(before: Account, after: Account, minor: int, order_id: UUID) -> Entry:
-    return Entry(
-        account_id=after.account_id,
-        line_no=after.line_no,
-        order_id=order_id,
-        direction=Direction.CREDIT if minor > 0 else Direction.DEBIT,
-        amount_minor=abs(minor),
-        balance_before_minor=before.balance_minor,
-        balance_after_minor=after.balance_minor,
-        created_at=after.updated_at,
-    )
+def _not_a_posting(movements: Sequence[Movement]) -> ValueError:
+    moved = ", ".join(f"{minor} on account {account.account_id}" for account, minor in movements)
+    return ValueError(f"this is not a posting: {moved or 'nothing moves'}")
 
 
 def view(entry: Entry, account: Account, order_type: OrderType) -> EntryView:

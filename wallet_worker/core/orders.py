@@ -12,7 +12,7 @@ The rows are those of docs/contract.md, section 6. The database repeats the stat
 moves a row only from the status that was read here.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -24,7 +24,7 @@ from wallet_schemas.codes import Code
 from wallet_schemas.events import EntryView, OrderWithEntries
 from wallet_schemas.money import to_text
 from wallet_schemas.values import OrderStatus, OrderType, PaymentKind, PaymentStatus, ProcessingStatus
-from wallet_worker.core.accounts import Account, SystemName
+from wallet_worker.core.accounts import Account, SystemKey, SystemName
 from wallet_worker.core.ledger import Movement
 
 
@@ -380,10 +380,26 @@ def draw_down(hold: Order, step: Transition, amount_minor: int, at: datetime) ->
     return replace(advance(hold, step, at), remaining_minor=remaining if step.to in OPEN else 0)
 
 
-def movements(order: Order, accounts: Mapping[Holder, Account]) -> list[Movement]:
-    """Return what the order moves, as the legs of its type say; `accounts` has an account for each leg."""
-    legs = ORDER_SPECS[order.order_type].legs
-    return [Movement(accounts[leg.holder], leg.times * order.amount_minor) for leg in legs]
+def movements(
+    order: Order, account: Account, counterparty: Account | None, lane: Callable[[SystemKey], Account]
+) -> list[Movement]:
+    """Return what the order moves, as the legs of its type say.
+
+    `account` and `counterparty` are the accounts that the order names, `lane` returns that of a system account.
+    """
+    moved: list[Movement] = []
+    for holder, times in ORDER_SPECS[order.order_type].legs:
+        if holder is Party.ACCOUNT:
+            changed = account
+        elif holder is Party.COUNTERPARTY:
+            if counterparty is None:
+                msg = f"a {order.order_type} has nobody to pay"
+                raise ValueError(msg)
+            changed = counterparty
+        else:
+            changed = lane(SystemKey(holder, order.currency))
+        moved.append(Movement(changed, times * order.amount_minor))
+    return moved
 
 
 def view(

@@ -9,13 +9,13 @@ from wallet_schemas.fingerprint import content, fingerprint
 from wallet_schemas.payments import PaymentProcessed, PaymentResult
 from wallet_schemas.values import AccountStatus, ProcessingStatus
 from wallet_worker.core import ledger, orders, outbound
-from wallet_worker.core.accounts import Account, SystemKey
+from wallet_worker.core.accounts import Account
 from wallet_worker.core.changes import Decision, OutboxMessage, StoredResult
 from wallet_worker.core.commands.checks import Refused
 from wallet_worker.core.context import DecisionContext
 from wallet_worker.core.endings import Ending
 from wallet_worker.core.facts import Facts
-from wallet_worker.core.orders import Effect, Holder, Order, Party, Transition
+from wallet_worker.core.orders import Effect, Order, Transition
 
 PARK_DELAYS = (timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=5))
 """How long a result without an order waits, each time; then it is a dead letter (docs/contract.md, section 6)."""
@@ -131,15 +131,12 @@ def _post_money(
     """Return the decision that moves an order's money: from the gateway to the account, or out of its reserve."""
     # No line is older than its order, whatever the clock does.
     moved_at = max(context.now, order.updated_at)
-    spec = orders.ORDER_SPECS[order.order_type]
     if step.effect is Effect.DEBIT:
         account = account.reserving(-order.amount_minor, moved_at)
-    accounts: dict[Holder, Account] = {
-        Party.ACCOUNT: account,
-        **{name: facts.lane(SystemKey(name, order.currency)) for name in spec.system_names},
-    }
     try:
-        posting = ledger.post(orders.movements(order, accounts), order_id=order.order_id, at=moved_at)
+        posting = ledger.post(
+            orders.movements(order, account, None, facts.lane), order_id=order.order_id, at=moved_at
+        )
     except ledger.BalanceOverflowError:
         return _rejected(
             result, Refused(Code.AMOUNT_OUT_OF_RANGE, "the balance would leave 64 bits"), context

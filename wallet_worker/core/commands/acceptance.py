@@ -7,13 +7,13 @@ from wallet_schemas.codes import Code
 from wallet_schemas.commands import Result
 from wallet_schemas.values import OrderStatus, OrderType
 from wallet_worker.core import ledger, orders, outbound
-from wallet_worker.core.accounts import Account, SystemKey
+from wallet_worker.core.accounts import Account
 from wallet_worker.core.changes import OutboxMessage
 from wallet_worker.core.commands.checks import OVERFLOW, Refused
 from wallet_worker.core.context import DecisionContext
 from wallet_worker.core.facts import Facts
 from wallet_worker.core.ledger import Posting
-from wallet_worker.core.orders import Holder, Order, Party
+from wallet_worker.core.orders import Order
 
 
 class Accepted(NamedTuple):
@@ -101,14 +101,10 @@ def move_now(
     out of. A balance that would leave 64 bits is refused here, after everything
     else and out of the order of the codes: it takes nine thousand of the largest orders to come there.
     """
-    spec = orders.ORDER_SPECS[order.order_type]
-    accounts: dict[Holder, Account] = {
-        Party.ACCOUNT: payer,
-        Party.COUNTERPARTY: payee,
-        **{name: facts.lane(SystemKey(name, order.currency)) for name in spec.system_names},
-    }
     try:
-        posting = ledger.post(orders.movements(order, accounts), order_id=order.order_id, at=context.now)
+        posting = ledger.post(
+            orders.movements(order, payer, payee, facts.lane), order_id=order.order_id, at=context.now
+        )
     except ledger.BalanceOverflowError:
         return OVERFLOW
     moved_at = max(entry.created_at for entry in posting.entries)
