@@ -7,13 +7,16 @@ ARGS ?=
 JOBS ?= 3
 export KEEP
 
-.PHONY: api-fuzz help env servers browser prometheus test rules demo chaos rows faults fuzz bench lint format types imports docs pytest run-servers lock clean compose-env
+.PHONY: api-fuzz attack help env servers browser prometheus test rules demo chaos rows faults fuzz bench lint format types imports docs pytest run-servers lock clean compose-env
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: servers ## Run the whole story: servers, worker, gateway, money moved in every way, audit (KEEP=1 leaves it running)
 	@$(BIN)/python -m tests.demo $(ARGS)
+
+attack: servers ## Try every exploit of the security review, and say in a line each what stopped it
+	@$(BIN)/python -m tests.security.attacks
 
 test: lint types imports pytest ## Check everything: style, types, import rules, then all tests (ARGS="-k name" for some)
 
@@ -91,17 +94,32 @@ lock: env ## Resolve the versions anew, within the bounds of pyproject.toml (ARG
 LOCK_OPTIONS := --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links
 
-compose-env: ## Write fresh secrets for `docker compose up` to .env, those that are not there yet
+compose-env: ## Write fresh secrets for `docker compose up` to .env, those that are not there yet (DEMO=1: with a gateway)
 	@umask 077; touch .env; $(PYTHON) -c "$$COMPOSE_ENV" >> .env; echo ".env has every secret"
 
 define COMPOSE_ENV
-import json, pathlib, secrets
+import base64, json, os, pathlib, secrets
 there = {line.partition("=")[0] for line in pathlib.Path(".env").read_text().splitlines()}
-for name in "POSTGRES_PASSWORD", "WORKER_DATABASE_PASSWORD", "CONSOLE_DATABASE_PASSWORD", "API_DATABASE_PASSWORD", "RABBITMQ_PASSWORD":
+is_demo = os.environ.get("DEMO") == "1" # `make compose-env DEMO=1`
+roles = "SETUP", "WORKER", "KEEPER", "CONSOLE", "MONITOR", "GATEWAY", "UPSTREAM", "API"
+databases = "POSTGRES_PASSWORD", "WORKER_DATABASE_PASSWORD", "CONSOLE_DATABASE_PASSWORD", "API_DATABASE_PASSWORD"
+for name in *databases, "RABBITMQ_PASSWORD", *(f"{role}_BROKER_PASSWORD" for role in roles):
     if name not in there:
         print(f"{name}={secrets.token_urlsafe(24)}")
 if "WALLET_PAYMENT_KEYS" not in there:
-    print("WALLET_PAYMENT_KEYS='" + json.dumps({"k1": secrets.token_urlsafe(32)}) + "'")
+    kid = "test-1" if is_demo else "k1"
+    print("WALLET_PAYMENT_KEYS='" + json.dumps({kid: secrets.token_urlsafe(32)}) + "'")
+    print("WALLET_DEMO=1\nCOMPOSE_PROFILES=demo" if is_demo else "WALLET_DEMO=0")
+fresh = lambda: base64.b64encode(secrets.token_bytes(32)).decode()
+if "WALLET_REQUEST_KEY" not in there:
+    key = {"algorithm": "hmac-sha256", "secret": fresh()}
+    print("WALLET_REQUEST_KEY='" + json.dumps({"kid": "wallet-1", **key}) + "'")
+    print("WALLET_REQUEST_VERIFYING_KEYS='" + json.dumps({"wallet-1": key}) + "'")
+if "WALLET_SENDERS" not in there:
+    shop = {"types": ["*"], "queries": ["*"]}
+    print("WALLET_SENDERS='" + json.dumps({"up-shop": shop, "api": {**shop, "clients": True}, "keeper": {"replays": True}}) + "'")
+if "WALLET_SEAL_KEY" not in there:
+    print("WALLET_SEAL_KEY='" + json.dumps({"kid": "seal-1", "secret": fresh()}) + "'")
 endef
 export COMPOSE_ENV
 

@@ -28,6 +28,7 @@ from payment_simulator.intake import Receipt, take
 from payment_simulator.scenario import Scenario
 from payment_simulator.state import DueAnswer, State, StateUnusable
 from payment_simulator.webhook import Webhook
+from wallet_schemas.signature import Keys
 
 BATCH_MAX: Final = 500  # more than arrives during one commit; see broker.PREFETCH
 SENDING_MAX: Final = 500  # as many unconfirmed messages as aiormq carries well
@@ -46,10 +47,12 @@ class Settings:
     """What one run of the gateway needs. `keys`: key id to secret; the first one signs.
 
     `results_to` is the address that results are posted to; absent: they go to the exchange payment.results.
+    `wallet_keys` are those that the wallet signs its requests with; absent, unsigned ones are taken too.
     """
 
     url: URL
     keys: Mapping[str, str] = field(repr=False)
+    wallet_keys: Keys | None = field(repr=False, kw_only=True, default=None)
     state_path: Path
     scenario: Scenario
     http_address: tuple[str, int] | None = None
@@ -178,7 +181,9 @@ class Gateway:
         while batch := await link.batch(BATCH_MAX):
             arrivals = [delivery.arrival for delivery in batch]
             receipts = await self._in_thread(
-                partial(take, self._state, self._settings.scenario, arrivals, _now())
+                partial(
+                    take, self._state, self._settings.scenario, arrivals, _now(), self._settings.wallet_keys
+                )
             )
             accepted: list[broker.Delivery] = []
             rejected: list[broker.Delivery] = []

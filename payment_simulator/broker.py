@@ -188,7 +188,9 @@ class BrokerLink:
             traceparent = None
         tag = message.delivery_tag
         if tag is not None:
-            self._deliveries.put_nowait(Delivery(tag, Arrival(message.body, traceparent)))
+            self._deliveries.put_nowait(
+                Delivery(tag, Arrival(message.body, traceparent, headers.get(names.SIGNATURE_HEADER)))
+            )
 
     def _on_cancelled_by_the_broker(self, _: object) -> None:
         if not self._consumer_gone.done():

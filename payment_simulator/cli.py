@@ -20,6 +20,7 @@ from payment_simulator.scenario import Scenario, ScenarioUnusable, Share
 from payment_simulator.settlement import Difference, Span, settled, write
 from payment_simulator.state import StateUnusable, settled_payments
 from wallet_schemas import signature
+from wallet_schemas.keys import DEMO_PREFIX, read_verifying_keys
 from wallet_schemas.values import PaymentKind
 
 KEYS_VARIABLE: Final = "WALLET_PAYMENT_KEYS"
@@ -88,6 +89,16 @@ def run(
             help="Share of payments, 0 to 1, whose results are overtaken by later ones, over the scenario's.",
         ),
     ] = None,
+    wallet_keys_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="WALLET_SIMULATOR_WALLET_KEYS_FILE",
+            help="The wallet's keys, as `wallet keys make request` prints them: then what is unsigned is refused.",
+        ),
+    ] = None,
+    environment: Annotated[
+        str, typer.Option(envvar="WALLET_ENVIRONMENT", help="The deployment's name in signatures.")
+    ] = signature.DEFAULT_ENVIRONMENT,
     http_port: Annotated[
         int | None,
         typer.Option(
@@ -142,6 +153,7 @@ def run(
     settings = Settings(
         url=_url(amqp_url),
         keys=_keys(os.environ.get(KEYS_VARIABLE)),
+        wallet_keys=_wallet_keys(wallet_keys_file, environment),
         state_path=state,
         scenario=_scenario(
             scenario_name,
@@ -277,7 +289,7 @@ def _keys(text: str | None) -> Mapping[str, str]:
     if not text:
         _end(
             Exit.MISUSED,
-            f'{KEYS_VARIABLE} is not set: results cannot be signed. Example: {{"demo": "a secret"}}',
+            f'{KEYS_VARIABLE} is not set: results cannot be signed. Example: {{"test-demo": "a secret"}}',
         )
     try:
         keys = TypeAdapter(dict[str, str]).validate_json(text)
@@ -286,11 +298,29 @@ def _keys(text: str | None) -> Mapping[str, str]:
         # Without pydantic's text, which would print the secrets.
         _end(
             Exit.MISUSED,
-            f'{KEYS_VARIABLE} must be a JSON object of key ids and secrets, as {{"demo": "a secret"}}',
+            f'{KEYS_VARIABLE} must be a JSON object of key ids and secrets, as {{"test-demo": "a secret"}}',
         )
     except ValueError as exc:
         _end(Exit.MISUSED, f"{KEYS_VARIABLE}: {exc}")
+    if not all(key_id.startswith(DEMO_PREFIX) for key_id in keys):
+        _end(
+            Exit.MISUSED,
+            f"{KEYS_VARIABLE}: the ids of a simulated gateway's keys begin with {DEMO_PREFIX}: "
+            "a wallet with real money does not believe them",
+        )
     return keys
+
+
+def _wallet_keys(path: Path | None, environment: str) -> Mapping[str, signature.VerifyingKey] | None:
+    """Return the wallet's keys, if a file names them; or end the process."""
+    if path is None:
+        return None
+    try:
+        return read_verifying_keys(path.read_text(encoding="utf-8"), environment)
+    except OSError as exc:
+        _end(Exit.MISUSED, f"the wallet's keys in {path} cannot be read: {exc.strerror}")
+    except ValueError as exc:
+        _end(Exit.MISUSED, f"the wallet's keys in {path}: {exc}")
 
 
 def _scenario(name: str, **overrides: object) -> Scenario:

@@ -84,11 +84,12 @@ class Ending(StrEnum):
         "conflicting"  # its payment_order_no is another payment's: the sender has used a number twice
     )
     UNREADABLE = "unreadable"  # no payment request at all
+    UNPROVEN = "unproven"  # nothing proves that the wallet has sent it
 
     @property
     def accepted(self) -> bool:
         """Whether the request is acknowledged; one that is not is rejected, and becomes a dead letter."""
-        return self not in {Ending.CONFLICTING, Ending.UNREADABLE}
+        return self not in {Ending.CONFLICTING, Ending.UNREADABLE, Ending.UNPROVEN}
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,16 +11,21 @@ from payment_simulator.scenario import Scenario
 from payment_simulator.state import State
 from wallet_schemas.parse import Unreadable, parse
 from wallet_schemas.payments import PaymentRequest
+from wallet_schemas.signature import BadSignature, Direction, Keys, verify
 
 REQUESTS: Final = MappingProxyType({PaymentRequest.TYPE: PaymentRequest})
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A request as it came. `traceparent` is its W3C trace context, if any, and goes with its answers."""
+    """A request as it came. `traceparent` is its W3C trace context, if any, and goes with its answers.
+
+    `signature` is the header as it came, of whatever type.
+    """
 
     body: bytes
     traceparent: str | None = None
+    signature: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +37,20 @@ class Receipt:
     detail: str = ""
 
 
-def take(state: State, scenario: Scenario, arrivals: Sequence[Arrival], now: datetime) -> list[Receipt]:
+def take(
+    state: State,
+    scenario: Scenario,
+    arrivals: Sequence[Arrival],
+    now: datetime,
+    wallet_keys: Keys | None = None,
+) -> list[Receipt]:
     """All that follows from the requests is committed, in one transaction; returns a receipt for each.
+
+    With the wallet's keys, a request that none of them has signed is refused.
 
     The batch is equal to the same requests one after the other, at the same time.
     """
-    read = [_read(arrival.body) for arrival in arrivals]
+    read = [_read(arrival, wallet_keys) for arrival in arrivals]
     receipts: list[Receipt] = []
     payments: list[Payment] = []
     answers: list[tuple[Answer, str | None]] = []
@@ -64,11 +77,16 @@ def take(state: State, scenario: Scenario, arrivals: Sequence[Arrival], now: dat
     return receipts
 
 
-def _read(body: bytes) -> PaymentRequest | Receipt:
+def _read(arrival: Arrival, wallet_keys: Keys | None) -> PaymentRequest | Receipt:
     try:
-        request = parse(body, REQUESTS)
+        request = parse(arrival.body, REQUESTS)
     except Unreadable as exc:
         return Receipt(Ending.UNREADABLE, exc.payment_order_no, str(exc))
     if not isinstance(request, PaymentRequest):
         raise TypeError(f"parse let through a {request.type}")
+    if wallet_keys is not None:
+        try:
+            verify(arrival.signature, arrival.body, wallet_keys, direction=Direction.REQUESTS)
+        except BadSignature as exc:
+            return Receipt(Ending.UNPROVEN, request.payment_order_no, exc.reason)
     return request

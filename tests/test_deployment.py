@@ -17,10 +17,15 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from wallet_schemas.keys import loaded_secrets, read_seal_key, read_signing_key, read_verifying_keys
+from wallet_schemas.signature import Direction, verify
+from wallet_worker.broker import users
+from wallet_worker.settings.senders import read_senders
+
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("schemas", "wallet_worker", "payment_simulator")
 LOCKS = ("requirements.lock", "requirements-client.lock", "requirements-dev.lock", "requirements-build.lock")
-OWN_SERVICES = ("setup", "worker", "console", "api", "audit", "simulator")
+OWN_SERVICES = ("setup", "worker", "keeper", "console", "api", "audit", "simulator")
 
 
 @pytest.fixture(scope="module")
@@ -136,9 +141,11 @@ def test_compose_starts_without_no_secret_and_names_the_remedy(compose: dict[str
     demanded = set(re.findall(r"\$\{([A-Z_]+):\?run `make compose-env`", text))
 
     assert used - with_default == demanded
-    assert {name for name in demanded if "PASSWORD" in name or "KEYS" in name} == demanded
+    assert {name for name in demanded if "PASSWORD" in name or "KEY" in name} == demanded - {"WALLET_SENDERS"}
     for service in compose["services"].values():
         for name, value in service["environment"].items():
+            if name.startswith("WALLET_") and name.endswith("_FILE"):
+                continue
             if "PASS" in name or "KEYS" in name or "URL" in name:
                 assert "${" in value, f"{name} holds a secret of its own"
 
@@ -228,18 +235,59 @@ def test_make_compose_env_writes_every_secret_once_and_for_its_owner_only(tmp_pa
 
     written = _make_compose_env(tmp_path)
     again = _make_compose_env(tmp_path)
-    kept = "\n".join(f"{name}={value}" for name, value in written.items() if not name.startswith("CONSOLE"))
+    kept = "\n".join(
+        f"{name}={value}" for name, value in written.items() if name != "CONSOLE_DATABASE_PASSWORD"
+    )
     (tmp_path / ".env").write_text(f"{kept}\n")  # of before there was a console
     mended = _make_compose_env(tmp_path)
 
-    assert set(written) == demanded
+    assert set(written) == demanded | {"WALLET_DEMO"}
     assert again == written
     assert {name for name in demanded if mended[name] != written[name]} == {"CONSOLE_DATABASE_PASSWORD"}
     assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
     assert all(len(secret) >= 32 for secret in json.loads(written["WALLET_PAYMENT_KEYS"].strip("'")).values())
     for name, value in written.items():
-        if name != "WALLET_PAYMENT_KEYS":
+        if name.endswith("PASSWORD"):
             assert re.fullmatch(r"[A-Za-z0-9_-]{32,}", value), f"{name} can't stand in a URL"
+
+
+def test_what_make_compose_env_writes_starts_a_worker_and_a_demo_has_keys_of_its_own(tmp_path: Path) -> None:
+    for folder, demo in ((tmp_path / "real", ""), (tmp_path / "demo", "1")):
+        folder.mkdir()
+        written = {name: value.strip("'") for name, value in _make_compose_env(folder, DEMO=demo).items()}
+
+        request_key = read_signing_key(written["WALLET_REQUEST_KEY"])
+        verifying = read_verifying_keys(written["WALLET_REQUEST_VERIFYING_KEYS"])
+        header = request_key.sign(b"{}", 1, Direction.REQUESTS)
+        assert verify(header, b"{}", verifying, direction=Direction.REQUESTS).key_id == "wallet-1"
+        assert read_seal_key(written["WALLET_SEAL_KEY"])[0] == "seal-1"
+        senders = read_senders(written["WALLET_SENDERS"])
+        assert senders is not None
+        assert set(senders.rights) == {"up-shop", "api", "keeper"}
+        keys = loaded_secrets(written["WALLET_PAYMENT_KEYS"])
+        assert all(key_id.startswith("test-") == bool(demo) for key_id in keys)
+        assert (written["WALLET_DEMO"], written.get("COMPOSE_PROFILES")) == (
+            ("1", "demo") if demo else ("0", None)
+        )
+
+
+def test_each_service_is_a_user_of_the_broker_with_the_rights_of_its_role(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    logins = {
+        name: service["environment"]["WALLET_AMQP_URL"].partition("://")[2].partition(":")[0]
+        for name, service in services.items()
+        if "WALLET_AMQP_URL" in service["environment"]
+    }
+    passwords = services["setup"]["environment"]["WALLET_BROKER_PASSWORDS"]
+
+    assert logins == {"simulator": "gateway-acme"} | {
+        name: name for name in ("setup", "worker", "keeper", "console", "api")
+    }
+    made = {user.name for user in users.roles()} | {users.api().name, users.gateway("acme").name, "up-shop"}
+    assert set(re.findall(r'"([a-z-]+)": ', passwords)) == made
+    assert services["rabbitmq"]["environment"]["RABBITMQ_DEFAULT_USER"] not in made
+    assert services["simulator"]["profiles"] == ["demo"]
+    assert "max_message_size = 1048576" in compose["configs"]["rabbitmq"]["content"]
 
 
 @pytest.mark.skipif(
@@ -277,9 +325,10 @@ def _pins(name: str) -> dict[str, Version]:
     return {canonicalize_name(package): Version(version) for package, version in found}
 
 
-def _make_compose_env(folder: Path) -> dict[str, str]:
+def _make_compose_env(folder: Path, **variables: str) -> dict[str, str]:
     """Give what `make compose-env` has written in the folder."""
     make = ["make", "--silent", "--file", str(ROOT / "Makefile"), f"PYTHON={sys.executable}", "compose-env"]
+    make += [f"{name}={value}" for name, value in variables.items()]
     subprocess.run(make, cwd=folder, check=True, capture_output=True)
     return dict(line.split("=", 1) for line in (folder / ".env").read_text().splitlines())
 

@@ -15,6 +15,7 @@ from typing import Self
 
 import asyncpg
 
+from tests import told
 from tests.servers.ports import free_ports
 
 KEYS = {"k1": "a secret of the tests"}
@@ -132,6 +133,7 @@ class Workers:
             "WALLET_HTTP_HOST": "127.0.0.1",
             "WALLET_KEEPER": "false",  # the tests look into the queue; those of the keeper switch it on
             "WALLET_LOG_FORMAT": "json",
+            **told.settings(),
         }
         if self._management_url:
             settings["WALLET_MANAGEMENT_URL"] = self._management_url

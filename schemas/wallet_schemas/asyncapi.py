@@ -476,6 +476,14 @@ _DEAD_LETTER_HEADERS: Final[_JsonObject] = {
         "description": "When it was first taken from the queue.",
     },
     names.WORKER_HEADER: {"type": "string", "description": "The version and the instance of the worker."},
+    names.SENDER_HEADER: {
+        "type": "string",
+        "description": "Who sent it: the `user_id` that the broker has verified, and the client behind the HTTP API.",
+    },
+    names.SEAL_HEADER: {
+        "type": "string",
+        "description": "The worker's proof that it has set the message aside: `kid=<key id>,v1=<hex>`.",
+    },
 }
 
 

@@ -16,8 +16,10 @@ class Code(StrEnum):
     MALFORMED = "MALFORMED", "the message does not match the schema of its type; see `faults`"
     UNSUPPORTED_TYPE = "UNSUPPORTED_TYPE", "messages of this type are not accepted here"
     BAD_SIGNATURE = "BAD_SIGNATURE", "the signature is missing, wrong, or made with an unknown key"
+    NOT_ALLOWED = "NOT_ALLOWED", "the sender may not send this, or not about this user, account or order"
     SERIAL_CONFLICT = "SERIAL_CONFLICT", "the serial number was used before with other content"
     CURRENCY_NOT_SUPPORTED = "CURRENCY_NOT_SUPPORTED", "this wallet does not hold the currency"
+    ACCOUNT_TYPE_NOT_SUPPORTED = "ACCOUNT_TYPE_NOT_SUPPORTED", "this wallet has no accounts of this type"
     AMOUNT_OUT_OF_RANGE = "AMOUNT_OUT_OF_RANGE", "the amount is larger than a wallet can hold"
     ACCOUNT_EXISTS = "ACCOUNT_EXISTS", "the user has an account of this type and currency already"
     ACCOUNT_NOT_FOUND = "ACCOUNT_NOT_FOUND", "the user has no account of this type and currency"
@@ -25,6 +27,10 @@ class Code(StrEnum):
     ACCOUNT_FROZEN = "ACCOUNT_FROZEN", "the account is frozen: debits are refused"
     SAME_ACCOUNT = "SAME_ACCOUNT", "money cannot move from an account to itself"
     ORDER_NOT_FOUND = "ORDER_NOT_FOUND", "there is no order with this serial number"
+    KEY_NOT_ALLOWED = (
+        "KEY_NOT_ALLOWED",
+        "the key that signed it may not speak of this order, or spoke before there was one",
+    )
     ORDER_NOT_REFUNDABLE = "ORDER_NOT_REFUNDABLE", "only a recharge that succeeded can be refunded"
     HOLD_NOT_ACTIVE = "HOLD_NOT_ACTIVE", "the hold was captured, released, or has expired"
     CURRENCY_MISMATCH = "CURRENCY_MISMATCH", "the currency is not that of the order or the account"

@@ -24,6 +24,8 @@ ROUTING_KEY_HEADER: Final = "x-wallet-routing-key"
 ATTEMPTS_HEADER: Final = "x-wallet-attempts"
 FIRST_SEEN_HEADER: Final = "x-wallet-first-seen"
 WORKER_HEADER: Final = "x-wallet-worker"
+SENDER_HEADER: Final = "x-wallet-sender"
+SEAL_HEADER: Final = "x-wallet-seal"
 
 REPLAY_ID_HEADER: Final = "x-wallet-replay-id"
 REPLAY_COUNT_HEADER: Final = "x-wallet-replay-count"

@@ -2,11 +2,12 @@
 
 from typing import Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, PrivateAttr
 
 from wallet_schemas.codes import Code
 from wallet_schemas.fingerprint import changed_fields, content, fingerprint
 from wallet_schemas.message import Message, MoneyFields
+from wallet_schemas.signature import Signed
 from wallet_schemas.values import (
     AmountText,
     ChannelType,
@@ -129,6 +130,17 @@ class PaymentResult(Message, MoneyFields):
     gateway_ref: GatewayRef
     reason: OptionalIn[Text] = Field(default=None, description="Why, for a person.")
     occurred_at: IncomingTimestamp
+
+    _signed: Signed | None = PrivateAttr(default=None)
+
+    @property
+    def signed(self) -> Signed | None:
+        """Who has signed it; absent for a result that no signature was verified of."""
+        return self._signed
+
+    def sign(self, signed: Signed) -> None:
+        """Note whose signature of it was verified."""
+        self._signed = signed
 
 
 class PaymentProcessed(Message):

@@ -21,7 +21,7 @@ USERS: Final = 10_000
 MANY_USERS: Final = 400_000
 """Those of the mix. At 5,000 orders a second each of 10,000 users would order every two seconds, which nobody does."""
 
-_SIGNED_AT: Final = 1_750_000_000
+_SIGNED_AT: Final = 4_102_444_800  # a result may not be signed before its order
 _ZIPF_EXPONENT: Final = 1.1
 
 

@@ -35,6 +35,7 @@ from wallet_schemas.codes import Code
 from wallet_schemas.values import OrderStatus, OrderType
 from wallet_worker.broker import topology
 from wallet_worker.core.context import Policy
+from wallet_worker.core.senders import Rights, Senders
 from wallet_worker.dead_letters import runbook
 from wallet_worker.dead_letters.model.errors import InvalidEditError, NotPossibleError
 from wallet_worker.dead_letters.model.filters import Filter
@@ -442,6 +443,44 @@ async def unsupported_type(shift: Shift) -> None:
 
     assert await shift.advice(letter_id) == "unsupported-type"
     assert await shift.replays(letter_id, state="waiting") == "UNSUPPORTED_TYPE"
+    await shift.discards(letter_id)
+
+
+@follows
+async def not_allowed(shift: Shift) -> None:
+    wallet = shift.wallet
+    await wallet.start(WALLET_SENDERS='{"somebody": {"types": ["*"]}}')
+    command = open_account(fresh("user"))
+    await wallet.upstream.publish("wallet.commands", command)
+    letter_id = await wallet.until_letter(command["serial_no"])
+
+    senders = Senders({"somebody": Rights(types=("*",))})
+    wallet.operations = DeadLetterDesk(wallet.database, Policy(senders=senders), KEYS)
+    assert await shift.advice(letter_id) == "not-allowed"
+    assert await shift.verdict(letter_id) == (
+        PredictedOutcome.WOULD_DEAD_LETTER,
+        "NOT_ALLOWED",
+    )  # it is not replayed
+    await shift.discards(letter_id)
+
+
+@follows
+async def key_not_allowed(shift: Shift) -> None:
+    wallet = shift.wallet
+    await wallet.start()
+    user = await wallet.upstream.opened()
+    charge = recharge(user)
+    await shift.applied(charge)
+    early = result(charge["serial_no"])
+    await wallet.upstream.result(early, signature=signed(encoded(early), at=1))
+    letter_id = await wallet.until_letter(charge["serial_no"])
+
+    assert await shift.advice(letter_id) == "key-not-allowed"
+    assert await shift.balances(user) == ("0.00", "0.00")
+    assert await shift.verdict(letter_id) == (
+        PredictedOutcome.WOULD_DEAD_LETTER,
+        "KEY_NOT_ALLOWED",
+    )  # it is not replayed
     await shift.discards(letter_id)
 
 

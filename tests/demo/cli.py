@@ -5,12 +5,13 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
+from tests import told
 from tests.demo import interrupts, place, processes, report
 from tests.demo.accounting import complaints, statement_faults
 from tests.demo.drawing import draw
@@ -113,6 +114,8 @@ def tell(options: Options, screen: Screen) -> int:
         _told_when_interrupted(screen),
     ):
         screen.say(f"PostgreSQL and RabbitMQ answer ({_ORIGINS[servers.origin]})")
+        told.write_keys(folder.path)
+        here = replace(here, keys=folder.path)  # noqa: PLW2901 -- the same place, with its keys
         environment = processes.environment(here.settings)
         with _timed(screen, "database migrated, exchanges and queues made"):
             processes.do(folder, environment, "migrate")

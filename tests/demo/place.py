@@ -15,8 +15,10 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import asyncpg
 
+from tests import told
 from tests.servers import Origin, Servers, ServersUnavailable, reaper
 from tests.servers.management import Management
+from wallet_worker.broker.connection import login_of
 
 NOTES: Final = "demo.json"
 ENVIRONMENT: Final = "environment"
@@ -25,17 +27,32 @@ CONNECT_SECONDS: Final = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where one run takes place: a vhost, a database, and the key that the gateway signs with."""
+    """Where one run takes place: a vhost, a database, and the key that the gateway signs with.
+
+    `keys` is the folder with the wallet's own keys, once they are made.
+    """
 
     amqp_url: str
     database_url: str
     management_url: str
     payment_keys: str
+    keys: Path | None = None
 
     @property
     def settings(self) -> dict[str, str]:
         """What a program of the house finds in its environment to take part."""
-        return {
+        rights = {
+            "types": ["*"],
+            "queries": ["*"],
+            "replays": True,
+        }  # one user of the broker plays every part
+        proofs = {}
+        if self.keys is not None:
+            senders = json.dumps({login_of(self.amqp_url): rights})
+            proofs = told.settings(self.keys, senders=senders)
+            proofs["WALLET_SIMULATOR_WALLET_KEYS_FILE"] = str(self.keys / "wallet-keys.json")
+        return proofs | {
+            "WALLET_DEMO": "1",  # the gateway is simulated, and its keys are believed
             "WALLET_AMQP_URL": self.amqp_url,
             "WALLET_DATABASE_URL": self.database_url,
             "WALLET_MANAGEMENT_URL": self.management_url,
@@ -63,7 +80,7 @@ def place(servers: Servers, *, keep: bool) -> Iterator[Place]:
     Servers that are somebody's own get a vhost and a database more, which are removed again, unless `keep` is
     set and the block ends well. Servers of the demo's own are all its own.
     """
-    keys = json.dumps({"demo": secrets.token_urlsafe(32)})
+    keys = json.dumps({"test-demo": secrets.token_urlsafe(32)})
     if servers.origin is not Origin.ENVIRONMENT:
         yield Place(
             amqp_url=servers.amqp_url,

@@ -29,6 +29,8 @@ from wallet_schemas.names import (
     FIRST_SEEN_HEADER,
     REASON_HEADER,
     ROUTING_KEY_HEADER,
+    SEAL_HEADER,
+    SENDER_HEADER,
     SOURCE_HEADER,
     WORKER_HEADER,
 )
@@ -202,6 +204,8 @@ def dead_letter_headers() -> str:
         ATTEMPTS_HEADER: "how often it was tried",
         FIRST_SEEN_HEADER: "when a worker first had it",
         WORKER_HEADER: "version and instance of the worker",
+        SENDER_HEADER: "who sent it, as far as the broker has verified that",
+        SEAL_HEADER: "the worker's proof that it has set the message aside",
     }
     return table(("header", "value"), [(f"`{name}`", meaning) for name, meaning in meanings.items()])
 

@@ -5,6 +5,7 @@ import hmac
 import itertools
 import json
 import secrets
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -192,8 +193,9 @@ def encoded(content: Json | bytes) -> bytes:
     return content if isinstance(content, bytes) else json.dumps(content).encode()
 
 
-def signed(body: bytes, *, key_id: str = "k1", secret: str = KEYS["k1"], at: int = 1_767_323_047) -> str:
+def signed(body: bytes, *, key_id: str = "k1", secret: str = KEYS["k1"], at: int | None = None) -> str:
     """Return the header `x-signature` of a body, made as docs/contract.md, section 6, tells a gateway to."""
+    at = int(time.time()) if at is None else at
     digest = hmac.new(secret.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
     return f"t={at},kid={key_id},v1={digest}"
 

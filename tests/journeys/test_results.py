@@ -1,6 +1,7 @@
 """Payment results: each row of the contract's table, every bad one, and what the gateway is told of each."""
 
 import itertools
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -251,14 +252,19 @@ async def test_one_good_signature_among_several_is_enough_while_keys_rotate(shar
     assert (answer["processing_status"], answer["code"]) == PROCESSED
 
 
-async def test_a_signature_has_no_age(shared: Wallet) -> None:
+async def test_a_result_is_as_old_as_its_order_at_most(shared: Wallet) -> None:
     upstream = shared.upstream
-    order = await an_order(shared)
-    body = encoded(result(order["serial_no"]))
+    order, early = await an_order(shared), await an_order(shared)
+    now = int(time.time())
 
-    answer = await upstream.processed(body, signature=signed(body, at=1))
+    bodies = [encoded(result(one["serial_no"])) for one in (order, early)]
+    good, bad = [
+        await upstream.processed(body, signature=signed(body, at=at))
+        for body, at in zip(bodies, (now - 200, now - 400), strict=True)
+    ]
 
-    assert (answer["processing_status"], answer["code"]) == PROCESSED
+    assert (good["processing_status"], good["code"]) == PROCESSED
+    assert (bad["processing_status"], bad["code"]) == ("refused", "KEY_NOT_ALLOWED")
 
 
 MALFORMED: dict[str, tuple[str, Json | bytes, bool]] = {

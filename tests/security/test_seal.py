@@ -5,8 +5,9 @@ from copy import deepcopy
 import pytest
 from pamqp.commands import Basic
 
+from wallet_schemas.names import SEAL_HEADER
 from wallet_worker.broker.amqp.properties import marshal, unmarshal
-from wallet_worker.broker.amqp.seal import SEAL_HEADER, SealKey, is_sealed, sealed
+from wallet_worker.broker.amqp.seal import SealKey, is_sealed, sealed
 
 KEY = SealKey("s-1", bytes(range(32)))
 BODY = b'{"type":"order.transfer.v1"}'

@@ -41,7 +41,7 @@ async def test_a_result_is_published_as_the_contract_says(
         assert received.properties.delivery_mode == 2
         assert received.headers["traceparent"] == trace
         signature.verify(received.headers[names.SIGNATURE_HEADER], received.message.body, KEYS)
-        assert ",kid=gate-2026," in received.headers[names.SIGNATURE_HEADER]  # the first key
+        assert ",kid=test-2026," in received.headers[names.SIGNATURE_HEADER]  # the first key
     assert len({received.properties.message_id for received in results}) == 3
     assert len({received.message.body for received in results}) == 1
 

@@ -22,7 +22,7 @@ from wallet_schemas.parse import RESULTS, parse
 from wallet_schemas.payments import PaymentResult
 
 PATIENCE_SECONDS: Final = 30  # far more than anything here takes on a busy machine
-KEYS: Final = {"gate-2026": "the demo's secret", "gate-2025": "last year's secret"}
+KEYS: Final = {"test-2026": "the demo's secret", "test-2025": "last year's secret"}
 
 
 @dataclass(frozen=True, slots=True)

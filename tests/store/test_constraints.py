@@ -10,6 +10,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 TABLES = (
     "accounts",
     "api_keys",
+    "currencies",
     "commands",
     "entries",
     "orders",
@@ -114,6 +115,7 @@ ROWS: dict[str, dict[str, str]] = {
         "publish_after": "now()",
     },
     "suspects": {"fingerprint": "decode(repeat('ab', 32), 'hex')", "attempts": "1", "updated_at": "now()"},
+    "currencies": {"currency": "'TWD'", "digits": "2"},
     "api_keys": {
         "key_id": "'abcdefghijkl'",
         "client": "'shop'",
@@ -246,6 +248,11 @@ BREACHES: list[tuple[str, str, dict[str, str]]] = [
     ("suspects_pkey", "suspects", {}),
     ("suspects_fingerprint_form", "suspects", {**OTHER_SUSPECT, "fingerprint": SHORT}),
     ("api_keys_pkey", "api_keys", {}),
+    ("commands_sent_by_length", "commands", {"serial_no": "'R-2'", "sent_by": "''"}),
+    ("commands_sent_by_length", "commands", {"serial_no": "'R-2'", "sent_by": "repeat('x', 513)"}),
+    ("currencies_pkey", "currencies", {}),
+    ("currencies_currency_form", "currencies", {"currency": "'Twd'"}),
+    ("currencies_digits_range", "currencies", {"currency": "'USD'", "digits": "7"}),
     ("api_keys_key_id_form", "api_keys", {"key_id": "'abcdefghijk1'"}),
     ("api_keys_client_form", "api_keys", {**OTHER_KEY, "client": "'Shop'"}),
     ("api_keys_hash_is_sha256", "api_keys", {**OTHER_KEY, "hash": SHORT}),

@@ -7,7 +7,6 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -252,7 +251,7 @@ def parts_of(settings: Settings) -> AppState:
         settled=Waiters(settled),
         answered=Waiters(answered),
         metrics=ApiMetrics(),
-        payment_keys=MappingProxyType(settings.keys),
+        payment_keys=settings.keys,
         wait_seconds=settings.api_wait_seconds,
         signature_age_seconds=settings.api_signature_age_seconds,
     )

@@ -1,8 +1,8 @@
 """What an API process is made of, for the handlers."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
+from wallet_schemas import signature
 from wallet_worker.api.load import Load
 from wallet_worker.api.lookups import Lookups, Waiters
 from wallet_worker.api.metrics import ApiMetrics
@@ -30,7 +30,7 @@ class AppState:
     settled: Waiters
     answered: Waiters
     metrics: ApiMetrics
-    payment_keys: Mapping[str, str]
+    payment_keys: signature.Keys
     wait_seconds: float
     signature_age_seconds: float
     health: Health

@@ -50,6 +50,11 @@ def redact_url(url: str) -> str:
     return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0].partition('#')[0]}"
 
 
+def login_of(url: str) -> str:
+    """Return the user that an address logs in as: what the broker lets its messages have as their `user_id`."""
+    return URL(url).user or "guest"
+
+
 @contextmanager
 def translate_errors() -> Iterator[None]:
     """Raise BrokerUnavailableError where a call ends because its connection did, and the library says so badly.

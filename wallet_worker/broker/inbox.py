@@ -114,6 +114,8 @@ def envelope(
             traceparent=traceparent(headers),
             signature=headers.get(SIGNATURE_HEADER),
             attempts=attempts,
+            routing_key=_name(routing_key),
+            sender=policy.sender(properties) if source is Source.COMMANDS else None,
         ),
         exchange,
         _name(routing_key),

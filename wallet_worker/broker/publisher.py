@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from typing import TypeAlias
 from uuid import UUID
 
 import structlog
@@ -35,7 +36,14 @@ UNCONFIRMED_MAX = 500  # more buys no speed, and is what is unknown after a lost
 _MANDATORY = frozenset({PAYMENT_REQUESTS, WALLET_DEAD_LETTERS})
 """Where nobody listening is an error. Events may have no subscriber, and whoever asked may be gone."""
 
+Sign: TypeAlias = Callable[[bytes], str | None]
+"""Returns the header that proves a payment request to a gateway, if the wallet has a key."""
+
 log = structlog.get_logger(__name__)
+
+
+def _unsigned(_: bytes) -> None:
+    return None
 
 
 class Publisher:
@@ -44,8 +52,9 @@ class Publisher:
     An exchange that is missing closes the channel that published to it, and no other.
     """
 
-    def __init__(self, url: str, health: Health, metrics: Metrics) -> None:
+    def __init__(self, url: str, health: Health, metrics: Metrics, sign: Sign = _unsigned) -> None:
         self._url = url
+        self._sign = sign
         self._health = health
         self._metrics = metrics
         self._connection: AbstractConnection | None = None
@@ -119,7 +128,7 @@ class Publisher:
     ) -> str | None:
         """Publish, adding to `confirmed` also when it is cut off; return why some were not, if so."""
         channel = await self._channel(exchange)
-        sending = await publish_all(channel, [_publication(row) for row in rows])
+        sending = await publish_all(channel, [_publication(row, self._sign) for row in rows])
         failure: str | None = None
         try:
             await sending.wait()
@@ -161,11 +170,13 @@ def _chunks(rows: Sequence[OutboxMessage]) -> list[Sequence[OutboxMessage]]:
     return [rows[start : start + UNCONFIRMED_MAX] for start in range(0, len(rows), UNCONFIRMED_MAX)]
 
 
-def _publication(row: OutboxMessage) -> Publication:
+def _publication(row: OutboxMessage, sign: Sign) -> Publication:
     """Return one attempt to publish a row; ours have a fresh message_id, because returns are matched by it."""
     if row.properties is None:
         message_id = fresh_message_id()
-        properties = outgoing(message_id, row.correlation_id, row.traceparent)
+        # When it is published, so that its time is the moment when it is said: published again, it is signed again.
+        signature = sign(row.body) if row.exchange == PAYMENT_REQUESTS else None
+        properties = outgoing(message_id, row.correlation_id, row.traceparent, signature)
     else:
         letter = unmarshal(row.properties)
         message_id = letter.message_id = letter.message_id or fresh_message_id()

@@ -7,16 +7,14 @@ from urllib.parse import urlsplit
 
 import structlog
 from pydantic import SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, SettingsError
 
 from wallet_worker.cli.exits import Exit, end
 from wallet_worker.settings import names
 from wallet_worker.settings.settings import Settings
+from wallet_worker.settings.sources import FromEnvironment, SecretFileError
 
 _DATABASE_SCHEMES = frozenset({"postgresql", "postgres"})
-_FROM_ENVIRONMENT = SettingsConfigDict(
-    env_prefix="WALLET_", frozen=True, extra="ignore", hide_input_in_errors=True
-)
 
 _FIELD: Final = re.compile(r'for field "(\w+)"')
 
@@ -25,20 +23,29 @@ S = TypeVar("S", bound=BaseSettings)
 log = structlog.get_logger(__name__)
 
 
-class _Broker(BaseSettings):
-    model_config = _FROM_ENVIRONMENT
+class _Broker(FromEnvironment):
     amqp_url: SecretStr
     management_url: SecretStr | None = None
 
 
-class _Database(BaseSettings):
-    model_config = _FROM_ENVIRONMENT
+class _Database(FromEnvironment):
     database_url: SecretStr
 
 
 def worker() -> Settings:
     """Return all settings, or end the command with a line for each that is missing or wrong."""
     return _read(Settings)
+
+
+def told_worker() -> Settings:
+    """Return all settings of a process that decides or publishes, or end the command.
+
+    Who may send, how requests are signed and how letters are sealed must have been said, if only that nobody cares.
+    """
+    settings = worker()
+    if settings.untold:
+        end(Exit.MISUSED, "; ".join(settings.untold))
+    return settings
 
 
 class _Desk(Settings):
@@ -101,6 +108,8 @@ def _read(kind: type[S]) -> S:
     except ValidationError as exc:
         wrong = exc.errors(include_url=False, include_input=False)
         end(Exit.MISUSED, "; ".join(names.fault(error, kind.__name__) for error in wrong))
+    except SecretFileError as exc:
+        end(Exit.MISUSED, str(exc))
     except SettingsError as exc:
         # Its cause would show the value, which may be a secret; its own text names the field only.
         field = _FIELD.search(str(exc))

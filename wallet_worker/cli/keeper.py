@@ -15,7 +15,7 @@ def keeper() -> None:
 
     Example: WALLET_HTTP_PORT=9302 wallet keeper
     """
-    settings = environment.worker()
+    settings = environment.told_worker()
     from wallet_worker.telemetry import logs
     from wallet_worker.worker import keeper_process
 

@@ -30,6 +30,7 @@ from wallet_worker.broker.connection import (
     close,
     connect,
     describe,
+    login_of,
     open_channel,
 )
 
@@ -228,7 +229,14 @@ class Rpc:
                 async with self._slot(take_seconds) as found:
                     session = found
                     session.waiting[correlation_id] = call
-                    await _publish(session.channel, exchange, publication, correlation_id, _DIRECT_REPLY_TO)
+                    await _publish(
+                        session.channel,
+                        exchange,
+                        publication,
+                        correlation_id,
+                        _DIRECT_REPLY_TO,
+                        login=login_of(self._url),
+                    )
                     confirmed = True
                 await call.reply
         except TimeoutError:
@@ -266,7 +274,9 @@ class Rpc:
         try:
             async with asyncio.timeout(seconds), self._slot(take_seconds) as session:
                 sent = True
-                await _publish(session.channel, exchange, publication, self._next_id(), None)
+                await _publish(
+                    session.channel, exchange, publication, self._next_id(), None, login=login_of(self._url)
+                )
         except TimeoutError:
             if sent:
                 raise ReplyTimeout(f"the broker did not confirm within {seconds:g} s") from None
@@ -353,7 +363,13 @@ def _publication(message: Message | Publication) -> Publication:
 
 
 async def _publish(
-    channel: Channel, exchange: str, message: Publication, correlation_id: str, reply_to: str | None
+    channel: Channel,
+    exchange: str,
+    message: Publication,
+    correlation_id: str,
+    reply_to: str | None,
+    *,
+    login: str,
 ) -> None:
     """Return once the broker has the message; raises PublishFailed or ReplyTimeout."""
     task = asyncio.current_task()
@@ -370,6 +386,7 @@ async def _publish(
                 message_id=correlation_id,
                 correlation_id=correlation_id,
                 reply_to=reply_to,
+                user_id=login,
                 headers=dict(message.headers) if message.headers else None,
             ),
             mandatory=True,

@@ -31,6 +31,7 @@ class StoredCommand(NamedTuple):
     code: Code
     result: str
     created_at: datetime
+    sent_by: str | None = None
 
 
 class StoredResult(NamedTuple):

@@ -9,6 +9,7 @@ from wallet_schemas.names import DEFAULT_CURRENCIES
 from wallet_worker.core.ids import FreshIds
 from wallet_worker.core.inbound import InboundMessage
 from wallet_worker.core.limits import Limits
+from wallet_worker.core.senders import Senders
 
 INQUIRY_AGES = (
     timedelta(minutes=1),
@@ -33,6 +34,8 @@ class Policy:
     inquiry_ages: tuple[timedelta, ...] = INQUIRY_AGES
     ask_after_by_channel: Mapping[str, tuple[timedelta, ...]] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    senders: Senders | None = None
+    account_types: frozenset[str] | None = None
 
     def next_inquiry_at(
         self, channel: str, created_at: datetime, expires_at: datetime | None, now: datetime

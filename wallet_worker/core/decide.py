@@ -13,7 +13,7 @@ from wallet_schemas.events import CommandRefused, Refusal
 from wallet_schemas.fingerprint import canonical, changed_fields, content, fingerprint
 from wallet_schemas.payments import PaymentResult
 from wallet_schemas.values import OutcomeStatus
-from wallet_worker.core import commands, deadlines, outbound, payment_results
+from wallet_worker.core import commands, deadlines, outbound, payment_results, permission
 from wallet_worker.core.changes import Decision, OutboxMessage, StoredCommand
 from wallet_worker.core.commands import Handler
 from wallet_worker.core.commands.acceptance import Accepted
@@ -65,32 +65,44 @@ def _invalid(message: InvalidMessage, context: DecisionContext) -> Decision:
 
 
 def _command(message: AnyCommand, handler: Handler, facts: Facts, context: DecisionContext) -> Decision:
+    why_not = permission.why_not_allowed(message, facts, context)
+    if why_not is not None:
+        return _rejected(message, Ending.REJECTED, Code.NOT_ALLOWED, why_not, context)
     fields = content(message)
     text = canonical(fields)
     mark = fingerprint(text)
     stored = facts.commands.get(message.serial_no)
+    if stored is not None and not permission.is_same_sender(stored, context):
+        why = "the serial number was used by another sender"  # and nothing of what for
+        return _rejected(message, Ending.CONFLICT, Code.SERIAL_CONFLICT, why, context)
     if stored is None:
         handled = handler.handle(message, facts, context)
         return _conclude(message, handled, text.decode(), mark, context)
     if stored.fingerprint == mark:
         return Decision(Ending.REPEATED, stored.code, outgoing=_repeat(stored, context))
     different = changed_fields(fields, json.loads(stored.content))
-    return Decision(
-        Ending.CONFLICT,
-        Code.SERIAL_CONFLICT,
-        f"the serial number was used before with different {', '.join(different)}",
-        outgoing=outbound.reply(
-            Outcome(
-                serial_no=message.serial_no,
-                status=OutcomeStatus.REFUSED,
-                code=Code.SERIAL_CONFLICT,
-                duplicate=False,
-                result=NoResult(),
-                different=different,
-            ),
-            context,
-        ),
+    why = f"the serial number was used before with different {', '.join(different)}"
+    return _rejected(message, Ending.CONFLICT, Code.SERIAL_CONFLICT, why, context, different)
+
+
+def _rejected(
+    message: AnyCommand,
+    ending: Ending,
+    code: Code,
+    why: str,
+    context: DecisionContext,
+    different: list[str] | None = None,
+) -> Decision:
+    """Return the decision that stores nothing and sets the command aside. Its sender is told the code."""
+    told = Outcome(
+        serial_no=message.serial_no,
+        status=OutcomeStatus.REFUSED,
+        code=code,
+        duplicate=False,
+        result=NoResult(),
+        different=different,
     )
+    return Decision(ending, code, why, outgoing=outbound.reply(told, context))
 
 
 def _conclude(
@@ -111,6 +123,7 @@ def _conclude(
         code=code,
         result=result.__pydantic_serializer__.to_json(result).decode(),
         created_at=context.now,
+        sent_by=None if context.incoming.sender is None else str(context.incoming.sender),
     )
     reply = _reply(stored, result, context)
     if isinstance(handled, Refused):

@@ -1,6 +1,5 @@
 """From bytes to a message that can be trusted, or to the reason why not."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -11,7 +10,8 @@ from wallet_schemas.commands import AnyCommand, Fault
 from wallet_schemas.names import PAYMENT_RESULTS, WALLET_COMMANDS
 from wallet_schemas.parse import COMMANDS, RESULTS, Malformed, UnsupportedType, parse
 from wallet_schemas.payments import PaymentResult
-from wallet_schemas.signature import BadSignature, verify
+from wallet_schemas.signature import BadSignature, Keys, verify
+from wallet_worker.core.senders import Sender
 
 
 class Source(StrEnum):
@@ -40,7 +40,8 @@ class InboundMessage(NamedTuple):
     """One message as it arrived, less what only the broker cares about.
 
     `signature` is the header as it came, of whatever type. `attempts` counts how often the message
-    was parked before.
+    was parked before. `sender` is whom the broker and the policy of
+    senders name, absent where nobody is named; `routing_key` is absent where it says nothing.
     """
 
     source: Source
@@ -50,6 +51,8 @@ class InboundMessage(NamedTuple):
     traceparent: str | None = None
     signature: object = None
     attempts: int = 0
+    routing_key: str | None = None
+    sender: Sender | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ def serial_no_of(message: Message | InvalidMessage) -> str:
             return message.serial_no
 
 
-def read(incoming: InboundMessage, keys: Mapping[str, str]) -> Message | InvalidMessage:
+def read(incoming: InboundMessage, keys: Keys) -> Message | InvalidMessage:
     """Return the message, or why the bytes are not one: MALFORMED, UNSUPPORTED_TYPE or BAD_SIGNATURE, in this order.
 
     A payment result is returned only if one of `keys` (key id to secret) signed these very bytes. The body of a due
@@ -91,7 +94,7 @@ def read(incoming: InboundMessage, keys: Mapping[str, str]) -> Message | Invalid
         return InvalidMessage(exc.code, str(exc), exc.faults, exc.serial_no, exc.payment_order_no)
     if isinstance(message, PaymentResult):
         try:
-            verify(incoming.signature, incoming.body, keys)
+            message.sign(verify(incoming.signature, incoming.body, keys))
         except BadSignature as exc:
             number = message.payment_order_no
             return InvalidMessage(Code.BAD_SIGNATURE, exc.reason, payment_order_no=number)

@@ -51,6 +51,16 @@ class Limits:
         own = self.accounts.get((account.account_type, account.currency))
         return own or self.accounts.get((ANY_TYPE, account.currency))
 
+    def not_limited(self, account: Account) -> str | None:
+        """Return why an account may do nothing: there are limits, and none for its type. None if it may.
+
+        A type that somebody thinks of must not be a way around the limits of another.
+        """
+        types = {account_type for account_type, _ in self.accounts}
+        if not types or ANY_TYPE in types or account.account_type in types:
+            return None
+        return f"no limits are set for accounts of the type {account.account_type}, so they may do nothing"
+
     @property
     def has_daily_limits(self) -> bool:
         """Whether anything is limited by the day."""
@@ -96,6 +106,8 @@ class Limits:
 
         `spent_minor` is the sum of the day's orders of this type, without this one.
         """
+        if closed := self.not_limited(account):
+            return closed
         account_limits = self.of(account)
         limits = account_limits and account_limits.orders.get(order_type)
         if not limits:
@@ -117,6 +129,8 @@ class Limits:
 
         `expected_minor` is what it may receive besides: its recharges that wait for the gateway.
         """
+        if closed := self.not_limited(account):
+            return closed
         limits = self.of(account)
         if limits is None or limits.balance_max_minor is None:
             return None

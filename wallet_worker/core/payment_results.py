@@ -17,6 +17,11 @@ from wallet_worker.core.endings import Ending
 from wallet_worker.core.facts import Facts
 from wallet_worker.core.orders import Effect, Order, Transition
 
+SIGNED_BEFORE_MAX = timedelta(minutes=5)
+"""How much earlier than its order a result may be signed: clocks differ."""
+
+RESULT_KIND = "result"
+
 PARK_DELAYS = (timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=5))
 """How long a result without an order waits, each time; then it is a dead letter (docs/contract.md, section 6)."""
 
@@ -33,7 +38,7 @@ def apply_result(result: PaymentResult, facts: Facts, context: DecisionContext) 
         return _rejected(
             result, Refused(Code.ORDER_NOT_FOUND, f"a {order.order_type} is not paid for"), context
         )
-    refusal = _mismatch(result, order, account, step)
+    refusal = _key_not_allowed(result, order) or _mismatch(result, order, account, step)
     if refusal is not None:
         return _rejected(result, refusal, context)
     match step.effect:
@@ -52,6 +57,24 @@ def apply_result(result: PaymentResult, facts: Facts, context: DecisionContext) 
             raise AssertionError(msg)
         case _:
             assert_never(step.effect)
+
+
+def _key_not_allowed(result: PaymentResult, order: Order) -> Refused | None:
+    """Return why the key that signed the result may not speak of the order; absent if it may.
+
+    A result that was signed before there was the order is not about it: another deployment's, or an old system's.
+    """
+    signed = result.signed
+    if signed is None:
+        return None  # made here, and not read from a queue
+    if signed.channels is not None and order.channel not in signed.channels:
+        why = f"the key {signed.key_id} does not speak of the channel {order.channel}"
+        return Refused(Code.KEY_NOT_ALLOWED, why)
+    if signed.kinds is not None and RESULT_KIND not in signed.kinds:
+        return Refused(Code.KEY_NOT_ALLOWED, f"the key {signed.key_id} does not sign results")
+    if signed.at_unix < (order.created_at - SIGNED_BEFORE_MAX).timestamp():
+        return Refused(Code.KEY_NOT_ALLOWED, "it was signed before the order was made")
+    return None
 
 
 def refused(number: str, code: Code, context: DecisionContext) -> tuple[OutboxMessage, ...]:

@@ -59,6 +59,12 @@ class Sender:
     login: str
     client: str | None = None
 
+    @classmethod
+    def named(cls, text: str) -> "Sender":
+        """Return the sender that `commands.sent_by` or a dead letter has in this spelling."""
+        login, _, client = text.partition("/")
+        return cls(login, client or None)
+
     @override
     def __str__(self) -> str:
         """Return the sender as `commands.sent_by` keeps it."""
@@ -89,8 +95,11 @@ class Senders:
         if login is None or rights is None:
             return None if login is None else Sender(login)
         if rights.replays and isinstance(replayed_for, str) and replayed_for:
-            name, _, behind = replayed_for.partition("/")
-            return Sender(name, behind or None)
+            sender = Sender.named(replayed_for)
+            if sender.client is not None:
+                return sender
+            # The broker set it aside before a worker could say which client it was.
+            login, rights = sender.login, self.rights.get(sender.login, Rights())
         if rights.clients and isinstance(client, str) and _CLIENT.fullmatch(client):
             return Sender(login, client)
         return Sender(login)

@@ -15,6 +15,7 @@ import structlog
 from wallet_schemas.names import WALLET_DEAD_LETTERS, WALLET_UNROUTED
 from wallet_worker.backoff import Backoff, sleep_unless
 from wallet_worker.broker.amqp.deliveries import DeliveryHandler, RawDelivery
+from wallet_worker.broker.amqp.seal import SealKey
 from wallet_worker.broker.connection import BrokerUnavailableError
 from wallet_worker.broker.consumer import Consumer
 from wallet_worker.broker.inbox import Delivery, Inbox, acknowledge
@@ -102,6 +103,7 @@ class Keeper:
         self._name = name
         self._dsn = settings.database_url.get_secret_value()
         self._rules, self._keys = settings.rules, settings.keys
+        self._seal_key = settings.seal_key
         self._health = health
         self._health.expect(_DATABASE, "keeper")
         self._metrics = DeadLetterMetrics(metrics.registry)
@@ -113,7 +115,11 @@ class Keeper:
             size_max=4,
         )
         self._replayer = Replayer(
-            self._database, amqp, self._metrics, Lineage(Predictor(self._rules, self._keys))
+            self._database,
+            amqp,
+            self._metrics,
+            Lineage(Predictor(self._rules, self._keys)),
+            settings.request_key.sign,
         )
         self._depths = QueueDepths(amqp, "wallet keeper: depths")
         self._look_at = 0.0
@@ -181,7 +187,7 @@ class Keeper:
     async def _record_all(self, stopping: asyncio.Event) -> None:
         """Record dead letters, and acknowledge each batch when it is committed, until the inbox is closed and empty."""
         while deliveries := await self._inbox.take(BATCH_MAX):
-            arrivals = Arrivals([_arrival(delivery.content) for delivery in deliveries])
+            arrivals = Arrivals([_arrival(delivery.content, self._seal_key) for delivery in deliveries])
             if not await self._retry_until(arrivals, stopping):
                 return  # not acknowledged: they come again
             failpoint(Failpoint.AFTER_TAKING_IN)
@@ -309,7 +315,7 @@ class Keeper:
             log.info("keeper.recovered", part=part)
 
 
-def _arrival(message: QueuedMessage) -> Arrival:
+def _arrival(message: QueuedMessage, seal_key: SealKey | None) -> Arrival:
     raw = message.raw
     return arrival(
         message.queue,
@@ -319,4 +325,5 @@ def _arrival(message: QueuedMessage) -> Arrival:
         routing_key=raw.routing_key,
         redelivered=raw.redelivered,
         now=datetime.now(UTC),
+        seal_key=seal_key,
     )

@@ -12,10 +12,11 @@ broker: what is to be published is written to the database, and a keeper publish
     operation, operations                  show the progress
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import UUID
 
+from wallet_schemas.signature import Keys
 from wallet_worker.core.context import Policy
 from wallet_worker.dead_letters.desk import audit_log, browsing, executing, planning
 from wallet_worker.dead_letters.desk.session import Desk
@@ -43,7 +44,7 @@ class DeadLetterDesk:
     """
 
     def __init__(
-        self, database: Database, rules: Policy, keys: Mapping[str, str], limits: ApprovalLimits | None = None
+        self, database: Database, rules: Policy, keys: Keys, limits: ApprovalLimits | None = None
     ) -> None:
         self.limits = limits or ApprovalLimits()
         self._desk = Desk(database, rules, keys, self.limits)

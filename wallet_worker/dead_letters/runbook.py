@@ -100,6 +100,14 @@ MEANINGS: Final[Mapping[str, str]] = MappingProxyType(
             "A payment result without a valid signature: forged, changed on its way, or signed with a key that is not "
             "in WALLET_PAYMENT_KEYS."
         ),
+        Code.NOT_ALLOWED: (
+            "The sender may not send this: not this type, not about this user, account or order, under another routing "
+            "key, or without saying who it is."
+        ),
+        Code.KEY_NOT_ALLOWED: (
+            "A payment result with a valid signature, by a key that does not speak of the order's channel, or signed "
+            "before the order was made."
+        ),
         Code.SERIAL_CONFLICT: "The serial number was used before, with other content. The first outcome stands.",
         Code.AMOUNT_OUT_OF_RANGE: "The balance would be more than the wallet can hold.",
         Code.ACCOUNT_CLOSED: (
@@ -136,6 +144,7 @@ _LASTING: Final = frozenset(
     {
         *_MISMATCHES,
         *(Code.MALFORMED, Code.UNSUPPORTED_TYPE, Code.BAD_SIGNATURE, Code.SERIAL_CONFLICT),
+        *(Code.NOT_ALLOWED, Code.KEY_NOT_ALLOWED),
         *(Code.ACCOUNT_CLOSED, Code.ORDER_NOT_FOUND, Code.CONTRADICTING_RESULT, Code.AMOUNT_OUT_OF_RANGE),
     }
 )
@@ -337,6 +346,30 @@ ADVICE: Final[tuple[Advice, ...]] = (
             "will not be, tell the sender and discard."
         ),
         _SENDER,
+    ),
+    Advice(
+        "not-allowed",
+        _of(Code.NOT_ALLOWED),
+        "the sender may not send it",
+        _always,
+        (
+            "Nothing moved, and its serial number is unused. If the sender should be able to send it, say so in "
+            "WALLET_SENDERS of workers and operators, and plan a replay: it is judged again. If nobody "
+            "expected it, treat it as an attack: do not replay it, and keep it for security."
+        ),
+        "Security first, then whoever runs the sender.",
+    ),
+    Advice(
+        "key-not-allowed",
+        _of(Code.KEY_NOT_ALLOWED),
+        "the key may not speak of the order",
+        _always,
+        (
+            "Nothing moved. If the gateway's key should speak of this channel, say so in WALLET_PAYMENT_KEYS_FILE, and "
+            "plan a replay. A result from before its order is another system's: do not replay it, and ask the gateway."
+        ),
+        "Security first, then the payment gateway's support.",
+        says_order=True,
     ),
     Advice(
         "signature-wrong",

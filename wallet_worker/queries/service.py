@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import cast
 from uuid import uuid4
 
+import asyncpg
 import structlog
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
@@ -15,13 +16,14 @@ from wallet_schemas.encode import encode
 from wallet_schemas.message import Message
 from wallet_schemas.names import CONTENT_TYPE, TRACEPARENT_HEADER
 from wallet_schemas.parse import QUERIES, Malformed, UnsupportedType, parse
-from wallet_schemas.queries import (
-    QueryRefused,
-)
+from wallet_schemas.queries import AccountList, GetOrder, QueryRefused
 from wallet_worker.broker.connection import CONNECTION_ERRORS, BrokerUnavailableError, translate_errors
 from wallet_worker.broker.inbox import ACKNOWLEDGE_SECONDS, traceparent
 from wallet_worker.broker.senders import ANYONE, SenderPolicy
+from wallet_worker.core.permission import may_see, why_not_answered
+from wallet_worker.core.senders import Rights, Sender
 from wallet_worker.queries.answers import answer
+from wallet_worker.store import commands
 from wallet_worker.store.database import Database
 from wallet_worker.store.errors import ConflictError
 from wallet_worker.telemetry.metrics import Metrics
@@ -55,7 +57,7 @@ class QueryService:
 
     async def _serve(self, message: DeliveredMessage) -> None:
         channel = cast("Channel", message.channel)
-        kind, reply = await self._reply(message.body)
+        kind, reply = await self._reply(message.body, self._policy.sender(message.header.properties))
         code = reply.code if isinstance(reply, QueryRefused) else Code.OK
         self._metrics.queries.labels(type=kind, code=code.value).inc()
         try:
@@ -84,24 +86,48 @@ class QueryService:
                 wait=False,
             )
 
-    async def _answer(self, query: Message) -> Message:
+    async def _answer(self, query: Message, sender: Sender | None) -> Message:
         """Answer a query from a snapshot; begin again after a conflict, such as a plan that is no longer valid."""
         for _ in range(CONFLICTS_MAX):
             with suppress(ConflictError):
                 async with self._free, self._database.snapshot() as connection:
-                    return await answer(connection, query)
+                    return await self._answer_from(connection, query, sender)
         async with self._free, self._database.snapshot() as connection:
-            return await answer(connection, query)
+            return await self._answer_from(connection, query, sender)
 
-    async def _reply(self, body: bytes) -> tuple[str, Message]:
+    async def _answer_from(
+        self, connection: asyncpg.Connection, query: Message, sender: Sender | None
+    ) -> Message:
+        senders = self._policy.senders
+        if isinstance(query, GetOrder) and senders is not None:
+            _, known = await commands.known(connection, [query.serial_no])
+            made = known.get(query.serial_no)
+            if made is not None and not may_see(made.sent_by, sender, senders):
+                return QueryRefused(
+                    code=Code.NOT_ALLOWED, message="the serial number was used by another sender"
+                )
+        return _visible(await answer(connection, query), None if senders is None else senders.of(sender))
+
+    async def _reply(self, body: bytes, sender: Sender | None) -> tuple[str, Message]:
         try:
             query = parse(body, QUERIES)
         except (Malformed, UnsupportedType) as exc:
             return "unreadable", QueryRefused(code=exc.code, message=str(exc))
+        why_not = why_not_answered(query, sender, self._policy.senders)
+        if why_not is not None:
+            return query.type, QueryRefused(code=Code.NOT_ALLOWED, message=why_not)
         try:
-            return query.type, await self._answer(query)
+            return query.type, await self._answer(query, sender)
         except Exception as exc:  # noqa: BLE001 -- the outermost frame of a query's task: whoever asked is told
             log.warning("query.failed", type=query.type, reason=f"{type(exc).__name__}: {exc}")
             return query.type, QueryRefused(
                 code=Code.INTERNAL, message="the wallet cannot read its database now; ask again"
             )
+
+
+def _visible(reply: Message, rights: Rights | None) -> Message:
+    """Return an answer without the accounts of types that its sender has nothing to do with."""
+    if not isinstance(reply, AccountList) or rights is None or rights.account_types is None:
+        return reply
+    shown = [one for one in reply.accounts if one.account_type in rights.account_types]
+    return reply.model_copy(update={"accounts": shown})

@@ -1,5 +1,6 @@
 """The keys of a process: what it believes of gateways, what it signs requests with, what it seals letters with."""
 
+import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from wallet_schemas.keys import (
     read_signing_key,
     read_verifying_keys,
 )
-from wallet_schemas.signature import Algorithm, SigningKey, VerifyingKey
+from wallet_schemas.signature import Algorithm, Direction, SigningKey, VerifyingKey
 from wallet_worker.settings.files import WatchedFile
 
 NONE: Final = "none"
@@ -110,6 +111,11 @@ class RequestKey:
     def key(self) -> SigningKey | None:
         """The key, if there is one."""
         return None if self._file is None else self._file.value
+
+    def sign(self, body: bytes) -> str | None:
+        """Return the header that proves a request to a gateway, as said now; absent without a key."""
+        key = self.key
+        return None if key is None else key.sign(body, int(time.time()), Direction.REQUESTS)
 
     def reload(self) -> None:
         """Read the file again now."""

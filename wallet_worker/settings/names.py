@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from wallet_schemas import faults
 from wallet_worker.settings.settings import Settings
+from wallet_worker.settings.sources import FILE, SECRETS
 
 PREFIX: Final = "WALLET_"
 
@@ -39,6 +40,9 @@ _BESIDE: Final = frozenset(
 )
 """Variables that something of the wallet reads beside `Settings`."""
 
+_FILES: Final = frozenset(f"{PREFIX}{name.upper()}{FILE}" for name in SECRETS)
+"""Variables that name the file of a secret."""
+
 _FAMILIES: Final = ("WALLET_SIMULATOR_",)
 
 # Kubernetes and Docker describe a service called wallet-… to each container, in variables of these forms.
@@ -57,7 +61,7 @@ _EXAMPLES: Final[Mapping[str, str]] = MappingProxyType(
 
 def known() -> frozenset[str]:
     """Return every variable that is a setting of the wallet."""
-    return frozenset(f"{PREFIX}{name}".upper() for name in Settings.model_fields) | _BESIDE
+    return frozenset(f"{PREFIX}{name}".upper() for name in Settings.model_fields) | _FILES | _BESIDE
 
 
 def unknown(environment: Iterable[str]) -> list[str]:
@@ -83,7 +87,8 @@ def _meant(name: str, names: Iterable[str]) -> str:
 def fault(error: Mapping[str, Any], kind: str) -> str:
     """Return what is wrong with one setting, without its value, which may be a secret."""
     if not error["loc"]:
-        return f"{kind}: {faults.sentence(error)}"
+        sentence = faults.sentence(error)
+        return sentence if sentence.startswith(PREFIX) else f"{kind}: {sentence}"
     name, *inside = error["loc"]
     variable = f"{PREFIX}{name}".upper()
     if error["type"] == "missing" and not inside:

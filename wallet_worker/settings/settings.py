@@ -1,9 +1,10 @@
-"""Settings from the environment, each with the prefix WALLET_; nothing is read from files."""
+"""Settings from the environment, each with the prefix WALLET_; secrets and keys may be in files that it names."""
 
 from datetime import timedelta
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -11,15 +12,22 @@ from pydantic import (
     SecretStr,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode
 
+from wallet_schemas.keys import loaded_secrets
 from wallet_schemas.money import minor_digits
-from wallet_schemas.names import DEFAULT_CURRENCIES
-from wallet_schemas.values import ChannelType
+from wallet_schemas.names import DEFAULT_ACCOUNT_TYPE, DEFAULT_CURRENCIES
+from wallet_schemas.values import AccountType, ChannelType
+from wallet_worker.broker.amqp.seal import SealKey
 from wallet_worker.core.context import INQUIRY_AGES, Policy
+from wallet_worker.core.senders import Senders
+from wallet_worker.settings.keys import NONE, PaymentKeys, RequestKey, read_seal, refuse_shared
 from wallet_worker.settings.limits import LimitSettings
 from wallet_worker.settings.operators import ApprovalLimits, Role
+from wallet_worker.settings.senders import ANYONE, EXAMPLE, read_senders
+from wallet_worker.settings.sources import FromEnvironment
 
 _ADDRESSES = {
     "amqp_url": ({"amqp", "amqps"}, "amqp://user:password@host:5672/vhost"),
@@ -35,12 +43,8 @@ def _ages(seconds: tuple[int, ...]) -> tuple[timedelta, ...]:
     return tuple(timedelta(seconds=one) for one in seconds)
 
 
-class Settings(BaseSettings):
-    """What a deployment chooses. Reading them raises pydantic's ValidationError, which names each wrong one."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="WALLET_", frozen=True, extra="ignore", hide_input_in_errors=True
-    )
+class Settings(FromEnvironment):
+    """What a deployment chooses."""
 
     amqp_url: SecretStr = Field(description="The broker: amqp://user:password@host:5672/vhost")
     database_url: SecretStr = Field(description="The database: postgresql://user:password@host:5432/name")
@@ -49,9 +53,39 @@ class Settings(BaseSettings):
         description="RabbitMQ's management API, used by `wallet topology`. Default: port 15672 of the broker's host, "
         "with the broker's user. With amqps, no default: set https://user:password@host:15671.",
     )
-    payment_keys: dict[str, SecretStr] = Field(
+    senders: str | None = Field(
+        default=None,
+        description="Who may send what, by the broker's user: JSON, `@` and the path of a file with it, or `anyone`. "
+        "A worker does not start without. See Senders.",
+    )
+    payment_keys: Annotated[dict[str, SecretStr], NoDecode] = Field(
         default_factory=dict,
-        description='Signing keys of the payment gateway: {"key id": "secret"}. If empty, every result is refused.',
+        description='Signing keys of the payment gateway: {"key id": "secret of at least 16 bytes"}. '
+        "If there is no key here and none in the file, every result is refused.",
+    )
+    payment_keys_file: Path | None = Field(
+        default=None,
+        description="The same in a file, also with public keys, channels, kinds and dates; read again when it changes. "
+        "See Keys.",
+    )
+    request_key_file: str | None = Field(
+        default=None,
+        description="The file with the key that payment requests are signed with, or `none`: then they prove nothing. "
+        "A worker does not start without. See Keys.",
+    )
+    seal_key_file: str | None = Field(
+        default=None,
+        description="The file with the key that dead letters are sealed with, the same for workers and keepers, "
+        "or `none`. A worker does not start without. See Keys.",
+    )
+    environment: str = Field(
+        default="default",
+        pattern="^[a-z0-9-]{1,32}$",
+        description="The deployment's name in signatures: what staging has signed is worth nothing in production.",
+    )
+    demo: bool = Field(
+        default=False,
+        description="Whether keys of the simulated gateway are believed, whose ids begin with `test-`.",
     )
     http_host: str = Field(
         default="127.0.0.1",
@@ -65,6 +99,11 @@ class Settings(BaseSettings):
     )
     currencies: Annotated[tuple[str, ...], NoDecode] = Field(
         default=DEFAULT_CURRENCIES, description="Allowed currencies, separated by commas."
+    )
+    account_types: Annotated[tuple[AccountType, ...], NoDecode] = Field(
+        default=(DEFAULT_ACCOUNT_TYPE,),
+        min_length=1,
+        description="The types that accounts may have, separated by commas.",
     )
     recharge_expires_seconds: int = Field(
         default=86_400,
@@ -185,7 +224,14 @@ class Settings(BaseSettings):
         default="info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
     )
 
-    @field_validator("currencies", "payment_inquiry_seconds", "console_proxies", "api_proxies", mode="before")
+    @field_validator(
+        "currencies",
+        "account_types",
+        "payment_inquiry_seconds",
+        "console_proxies",
+        "api_proxies",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         return (
@@ -251,14 +297,55 @@ class Settings(BaseSettings):
                 raise ValueError(f"it should be at most {_AGE_MAX_SECONDS} seconds, a year")
         return value
 
-    @field_validator("payment_keys")
+    @field_validator("payment_keys", mode="before")
     @classmethod
-    def _secrets_are_secret(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
-        for key_id, secret in value.items():
-            if not secret.get_secret_value():
-                msg = f"the key {key_id!r} is empty: anyone could sign with it"
-                raise ValueError(msg)
+    def _secrets_are_secret(cls, value: object) -> object:
+        return loaded_secrets(value or "{}") if isinstance(value, str) else value
+
+    @field_validator("senders")
+    @classmethod
+    def _is_a_policy(cls, value: str | None) -> str | None:
+        if value is not None:
+            read_senders(value)
         return value
+
+    @model_validator(mode="after")
+    def _keys_can_be_used(self) -> Self:
+        for variable, use in (
+            ("WALLET_PAYMENT_KEYS", lambda: self.keys),
+            ("WALLET_REQUEST_KEY_FILE", lambda: refuse_shared(self.keys, self.request_key.key)),
+            ("WALLET_SEAL_KEY_FILE", lambda: self.seal_key),
+        ):
+            try:
+                use()
+            except ValueError as exc:
+                raise ValueError(f"{variable}: {exc}") from None
+        return self
+
+    @property
+    def untold(self) -> list[str]:
+        """What nobody has said of who may speak, a sentence for each: without, a worker would be open by silence."""
+        ways = (
+            (
+                self.senders,
+                f"WALLET_SENDERS is not set: say who may send what, such as {EXAMPLE}, or {ANYONE}",
+            ),
+            (
+                self.request_key_file,
+                (
+                    "WALLET_REQUEST_KEY_FILE is not set: name the file that `wallet keys make request` has made, "
+                    f"or {NONE}, and nothing proves to a gateway that a request is the wallet's"
+                ),
+            ),
+            (
+                self.seal_key_file,
+                (
+                    "WALLET_SEAL_KEY_FILE is not set: name the file that `wallet keys make seal` has made, "
+                    f"or {NONE}, and nothing proves that a dead letter is a worker's"
+                ),
+            ),
+        )
+        return [sentence for said, sentence in ways if said is None]
 
     @property
     def rules(self) -> Policy:
@@ -272,14 +359,46 @@ class Settings(BaseSettings):
                 for channel, seconds in self.payment_inquiry_seconds_by_channel.items()
             },
             limits=self.limits.limits,
+            senders=self.sender_policy,
+            account_types=frozenset(self.account_types),
         )
+
+    @cached_property
+    def sender_policy(self) -> Senders | None:
+        """Who may send what; absent where anyone may, and where nobody has said who."""
+        return None if self.senders is None else read_senders(self.senders)
 
     @property
     def dead_letter_limits(self) -> ApprovalLimits:
         """What operators may do alone."""
         return ApprovalLimits(single_person_max=self.dlq_single_person_max)
 
-    @property
-    def keys(self) -> dict[str, str]:
-        """The signing keys, in the clear."""
-        return {key_id: secret.get_secret_value() for key_id, secret in self.payment_keys.items()}
+    @cached_property
+    def keys(self) -> PaymentKeys:
+        """The keys that payment results are verified with, as they stand now."""
+        return PaymentKeys(
+            {key_id: secret.get_secret_value() for key_id, secret in self.payment_keys.items()},
+            self.payment_keys_file,
+            environment=self.environment,
+            is_demo=self.demo,
+        )
+
+    @cached_property
+    def request_key(self) -> RequestKey:
+        """The key that payment requests are signed with, as it stands now."""
+        return RequestKey(_path(self.request_key_file), environment=self.environment)
+
+    def reload_keys(self) -> None:
+        """Read the key files again now, whether they look changed or not."""
+        self.keys.reload()
+        self.request_key.reload()
+
+    @cached_property
+    def seal_key(self) -> SealKey | None:
+        """The key that dead letters are sealed with, if there is one."""
+        found = read_seal(_path(self.seal_key_file))
+        return None if found is None else SealKey(*found)
+
+
+def _path(file: str | None) -> Path | None:
+    return None if file in {None, "", NONE} else Path(str(file))

@@ -201,12 +201,16 @@ async def update(connection: asyncpg.Connection, changes: Sequence[tuple[Account
         raise InvariantBrokenError(msg)
 
 
+OF_USER_MAX = 150
+"""Accounts of one user in one answer: more would not fit into a message. A type or a currency finds others."""
+
 _OF_USER = f"""
 SELECT DISTINCT ON (a.account_type, a.currency) {_COLUMNS}
 FROM accounts a
 WHERE a.kind = 'user' AND a.user_id = $1
   AND ($2::text IS NULL OR a.account_type = $2) AND ($3::text IS NULL OR a.currency = $3)
 ORDER BY a.account_type, a.currency, {NEWEST_FIRST}
+LIMIT {OF_USER_MAX}
 """  # noqa: S608 -- static text
 
 

@@ -11,7 +11,8 @@ from wallet_worker.core.changes import StoredCommand
 
 # One row at least, so that the time comes along even where nothing is known.
 _KNOWN = """
-SELECT clock.now, c.serial_no, c.command_type, c.fingerprint, c.content, c.status, c.code, c.result, c.created_at
+SELECT clock.now, c.serial_no, c.command_type, c.fingerprint, c.content, c.status, c.code, c.result, c.created_at,
+       c.sent_by
 FROM (SELECT clock_timestamp() AS now) clock
 LEFT JOIN commands c ON c.serial_no = ANY ($1::text[])
 """
@@ -47,10 +48,11 @@ async def metadata(connection: asyncpg.Connection, serial_nos: Iterable[str]) ->
 
 
 _INSERT = """
-INSERT INTO commands (serial_no, command_type, fingerprint, content, status, code, result, created_at)
-SELECT n.serial_no, n.command_type, n.fingerprint, n.content, n.status, n.code, n.result, n.created_at
-FROM unnest($1::text[], $2::text[], $3::bytea[], $4::json[], $5::text[], $6::text[], $7::json[], $8::timestamptz[])
-     AS n (serial_no, command_type, fingerprint, content, status, code, result, created_at)
+INSERT INTO commands (serial_no, command_type, fingerprint, content, status, code, result, created_at, sent_by)
+SELECT n.serial_no, n.command_type, n.fingerprint, n.content, n.status, n.code, n.result, n.created_at, n.sent_by
+FROM unnest($1::text[], $2::text[], $3::bytea[], $4::json[], $5::text[], $6::text[], $7::json[], $8::timestamptz[],
+            $9::text[])
+     AS n (serial_no, command_type, fingerprint, content, status, code, result, created_at, sent_by)
 """
 
 
@@ -66,6 +68,7 @@ async def insert(connection: asyncpg.Connection, commands: Sequence[StoredComman
         [c.code.value for c in commands],
         [c.result for c in commands],
         [c.created_at for c in commands],
+        [c.sent_by for c in commands],
     )
 
 
@@ -79,4 +82,5 @@ def _command(row: asyncpg.Record) -> StoredCommand:
         code=Code[row["code"]],
         result=row["result"],
         created_at=row["created_at"],
+        sent_by=row["sent_by"],
     )

@@ -165,6 +165,11 @@ class Metrics(ProcessMetrics):
             "Messages whose reply_to is no address of their sender: they were applied, and answered nowhere.",
             registry=self.registry,
         )
+        self.requests_unsigned = Gauge(
+            "wallet_requests_unsigned",
+            "1 while payment requests go out unsigned: WALLET_REQUEST_KEY_FILE is none.",
+            registry=self.registry,
+        )
         self.outbox_unknown()
 
     def outbox_unknown(self) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import signal
 import socket
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
@@ -24,7 +25,7 @@ from wallet_worker.dead_letters.keeper import Keeper
 from wallet_worker.queries.service import PREFETCH as QUERIES_PREFETCH
 from wallet_worker.queries.service import QueryService
 from wallet_worker.settings.settings import Settings
-from wallet_worker.store import accounts
+from wallet_worker.store import accounts, currencies
 from wallet_worker.store.database import READONLY_ROLE, WORKER_ROLE, Database
 from wallet_worker.store.errors import waited_for
 from wallet_worker.store.requirements import ready_to_start
@@ -69,14 +70,16 @@ class Worker:
         dsn, amqp = settings.database_url.get_secret_value(), settings.amqp_url.get_secret_value()
         self._database = Database(dsn, role=WORKER_ROLE, application="wallet worker")
         self._reading = Database(dsn, role=READONLY_ROLE, application="wallet queries", size_max=3)
-        self._publisher = Publisher(amqp, self.health, self.metrics)
+        self._publisher = Publisher(amqp, self.health, self.metrics, settings.request_key.sign)
         self._outbox = Outbox(self._database, self._publisher, self.health, self.metrics)
         self._inbox: Inbox[Envelope] = Inbox()
-        policy = SenderPolicy(on_reply_refused=self.metrics.replies_refused.inc)
+        policy = SenderPolicy(settings.sender_policy, self.metrics.replies_refused.inc)
         self._batches = BatchProcessor(
             database=self._database,
             outbox=self._outbox,
-            dead_lettering=DeadLettering(self._database, self._outbox, worker=self.name),
+            dead_lettering=DeadLettering(
+                self._database, self._outbox, worker=self.name, seal=settings.seal_key
+            ),
             rules=settings.rules,
             keys=settings.keys,
             health=self.health,
@@ -128,8 +131,16 @@ class Worker:
         Raises a group of CannotStartError, DatabaseNotReadyError, TopologyError, WrongUrlError or InvariantBrokenError.
         """
         log.info("worker.starting", worker=self.name)
-        if not self._settings.payment_keys:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._settings.reload_keys)
+        if not self._settings.keys:
             log.warning("worker.no_payment_keys", detail="every payment result will be refused")
+        if self._settings.request_key.key is None:
+            self.metrics.requests_unsigned.set(1)
+            log.warning(
+                "worker.requests_unsigned", detail="nothing proves to a gateway who has sent a request"
+            )
+        if self._settings.sender_policy is None:
+            log.warning("worker.anyone_may_send", detail="whoever can publish may do everything")
         async with AsyncExitStack() as stack:
             web = endpoints.server(
                 self._settings.http_host, self._settings.http_port, self.health, self.metrics
@@ -203,6 +214,8 @@ class Worker:
         await self._reading.open()
         async with self._database.transaction() as connection:
             await ensure_current(connection, "worker")
+            if wrong := await currencies.differing(connection, self._settings.currencies):
+                raise CannotStartError("; ".join(wrong))
             with waited_for():
                 await accounts.ensure_lanes(connection, self._settings.currencies)
 

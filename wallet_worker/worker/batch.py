@@ -21,7 +21,7 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -29,6 +29,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from wallet_schemas.signature import Keys
 from wallet_worker.broker.inbox import Envelope, Inbox, acknowledge
 from wallet_worker.core.batch import MessageFailedError, Part, account_ids_wanted, decide_all, lookups_for
 from wallet_worker.core.changes import OutboxMessage
@@ -76,7 +77,7 @@ class BatchProcessor:
         outbox: Outbox,
         dead_lettering: DeadLettering,
         rules: Policy,
-        keys: Mapping[str, str],
+        keys: Keys,
         health: Health,
         metrics: Metrics,
         bounds: Bounds = BOUNDS,

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from wallet_schemas.codes import Code
 from wallet_schemas.names import WALLET_DEAD_LETTERS
 from wallet_worker.broker.amqp.properties import dead_letter, marshal
+from wallet_worker.broker.amqp.seal import SealKey, seal
 from wallet_worker.broker.inbox import Envelope
 from wallet_worker.core.changes import OutboxMessage
 from wallet_worker.core.endings import Ending
@@ -27,11 +28,13 @@ class DeadLettering:
         outbox: Outbox,
         *,
         worker: str,
+        seal: SealKey | None = None,
         retry_after: timedelta = TIMINGS.retry_after,
     ) -> None:
         self._database = database
         self._outbox = outbox
         self._worker = worker
+        self._seal = seal
         self._retry_after = retry_after
 
     def outbox_message(self, envelope: Envelope, code: Code, detail: str, now: datetime) -> OutboxMessage:
@@ -46,7 +49,10 @@ class DeadLettering:
             attempts=envelope.deliveries + envelope.incoming.attempts + 1,
             first_seen=envelope.first_seen or now,
             worker=self._worker,
+            sender=None if (sender := envelope.incoming.sender) is None else str(sender),
         )
+        if self._seal is not None:
+            seal(properties, envelope.incoming.body, self._seal)
         return OutboxMessage(
             message_id=uuid7(now, os.urandom(10)),
             exchange=WALLET_DEAD_LETTERS,

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 from importlib.metadata import version
 
@@ -23,6 +24,7 @@ def run(settings: Settings) -> int:
 
 
 async def _keep(settings: Settings, stopping: asyncio.Event) -> None:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, settings.reload_keys)
     name = f"{version('wallet-worker')} {socket.gethostname()}:{os.getpid()}"
     log.info("keeper.starting", keeper=name)
     health, metrics = Health(), ProcessMetrics("keeper")

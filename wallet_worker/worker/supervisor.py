@@ -35,6 +35,13 @@ async def _run(count: int, http_port: int, program: Sequence[str], port_variable
         for offset in range(count)
     ]
     ends = [asyncio.create_task(worker.wait()) for worker in workers]
+
+    def reload() -> None:
+        for worker in workers:
+            if worker.returncode is None:
+                worker.send_signal(signal.SIGHUP)
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
     told = asyncio.create_task(stopping.wait())
     ended, _ = await asyncio.wait({told, *ends}, return_when=asyncio.FIRST_COMPLETED)
     for worker, end in zip(workers, ends, strict=True):

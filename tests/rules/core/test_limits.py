@@ -133,7 +133,8 @@ OF_BASIC = AccountLimits(orders={OrderType.WITHDRAW: OrderLimits(amount_max_mino
         ({}, "9999", OK),
         ({(ANY_TYPE, "TWD"): OF_ALL}, "1.01", TOO_MUCH),
         ({(ANY_TYPE, "USD"): OF_ALL}, "1.01", OK),
-        ({("bonus", "TWD"): OF_ALL}, "1.01", OK),
+        ({("bonus", "TWD"): OF_ALL}, "1.01", TOO_MUCH),  # there are limits, and none for its type
+        ({("bonus", "TWD"): OF_ALL, ("basic", "USD"): OF_ALL}, "1.01", OK),
         ({(ANY_TYPE, "TWD"): OF_ALL, ("basic", "TWD"): OF_BASIC}, "2.00", OK),
         ({(ANY_TYPE, "TWD"): OF_ALL, ("basic", "TWD"): OF_BASIC}, "2.01", TOO_MUCH),
         # Limits of its own are all that a type has: nothing is taken from those of any type.

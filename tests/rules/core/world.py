@@ -35,7 +35,7 @@ from wallet_worker.core.orders import OPEN, ORDER_SPECS, UNSUCCESSFUL, Order
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
-SIGNED_AT_UNIX = 1_767_323_045
+SIGNED_AT_UNIX = 4_102_444_800  # in 2100: no order here is made after it, and a time in the future is as good
 
 
 def changed(good: JsonObject, changes: Mapping[str, Any]) -> bytes:

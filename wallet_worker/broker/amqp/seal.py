@@ -15,10 +15,9 @@ from typing import Final, NamedTuple
 
 from pamqp.commands import Basic
 
+from wallet_schemas.names import SEAL_HEADER
 from wallet_worker.broker.amqp import codec
 from wallet_worker.broker.amqp.properties import marshal
-
-SEAL_HEADER: Final = "x-wallet-seal"
 
 _NOT_SEALED: Final = frozenset({SEAL_HEADER.encode(), b"x-delivery-count", b"x-acquired-count"})
 _FORM: Final = re.compile(r"kid=([A-Za-z0-9._:-]{1,64}),v1=([0-9a-f]{64})")
@@ -48,6 +47,13 @@ class Seal(StrEnum):
 def sealed(properties: Basic.Properties, body: bytes, key: SealKey) -> str:
     """Return the header that seals a letter with these properties, in which it is not counted."""
     return f"kid={key.key_id},v1={_digest(properties, body, key)}"
+
+
+def seal(properties: Basic.Properties, body: bytes, key: SealKey) -> None:
+    """Put the seal into the headers of a letter."""
+    header = sealed(properties, body, key)
+    bare = (entry for entry in codec.entries(properties.headers or {}) if entry[0] != SEAL_HEADER.encode())
+    properties.headers = codec.RawTable((*bare, *codec.entries({SEAL_HEADER: header})))
 
 
 def is_sealed(properties: Basic.Properties, body: bytes, key: SealKey) -> bool:

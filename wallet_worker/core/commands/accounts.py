@@ -25,6 +25,9 @@ def open_account(message: OpenAccount, facts: Facts, context: DecisionContext) -
     """Open an account, unless one of the same user, type and currency is there and not closed."""
     if message.currency not in context.rules.currencies:
         return checks.currency_not_supported(message.currency)
+    refused = checks.check_account_types(message, context)
+    if refused is not None:
+        return refused
     key = AccountKey(message.user_id, message.account_type, message.currency)
     newest = facts.account(key)
     if newest is not None and newest.status is not AccountStatus.CLOSED:

@@ -41,10 +41,28 @@ def currency_not_supported(currency: str) -> Refused:
     return Refused(Code.CURRENCY_NOT_SUPPORTED, f"{currency} is not among the currencies of this wallet")
 
 
+def check_account_types(message: object, context: DecisionContext) -> Refused | None:
+    """Return which type of account, of those that a command names, this wallet does not have; None if it has all."""
+    supported = context.rules.account_types
+    if supported is None:
+        return None
+    for name in ("account_type", "to_account_type"):
+        account_type = getattr(message, name, None)
+        if account_type is not None and account_type not in supported:
+            return Refused(
+                Code.ACCOUNT_TYPE_NOT_SUPPORTED,
+                f"{account_type} is not among the account types of this wallet",
+            )
+    return None
+
+
 def check_amount(message: MoneyFields, context: DecisionContext) -> int | Refused:
     """Return the amount in minor units, or why this wallet does not take it."""
     if message.currency not in context.rules.currencies:
         return currency_not_supported(message.currency)
+    refused = check_account_types(message, context)
+    if refused is not None:
+        return refused
     try:
         return message.amount_minor
     except money.AmountOutOfRange as exc:

@@ -82,8 +82,8 @@ def capture(message: Capture, facts: Facts, context: DecisionContext) -> Accepte
 
 
 def capture_lookups(lookups: Lookups, message: Capture) -> None:
-    """Add the hold and the account that is paid."""
-    lookups.serial_nos.add(message.serial_no)
+    """Add the hold, who sent it, and the account that is paid."""
+    lookups.serial_nos |= {message.serial_no, message.hold_serial_no}
     lookups.orders.add(message.hold_serial_no)
     lookups.keys.add(AccountKey(message.to_user_id, message.to_account_type, message.currency))
 
@@ -119,8 +119,8 @@ def release(message: Release, facts: Facts, context: DecisionContext) -> Accepte
 
 
 def release_lookups(lookups: Lookups, message: Release) -> None:
-    """Add the hold."""
-    lookups.serial_nos.add(message.serial_no)
+    """Add the hold, and who sent it."""
+    lookups.serial_nos |= {message.serial_no, message.hold_serial_no}
     lookups.orders.add(message.hold_serial_no)
 
 

@@ -99,7 +99,7 @@ def refund(message: Refund, facts: Facts, context: DecisionContext) -> Accepted 
 
 
 def refund_lookups(lookups: Lookups, message: Refund) -> None:
-    """Add the recharge, and the sum of its refunds."""
-    lookups.serial_nos.add(message.serial_no)
+    """Add the recharge, who sent it, and the sum of its refunds."""
+    lookups.serial_nos |= {message.serial_no, message.original_serial_no}
     lookups.orders.add(message.original_serial_no)
     lookups.refunded.add(message.original_serial_no)

@@ -1,7 +1,7 @@
 """What every operation works with: the database, the worker's rules and keys, and the limits of a deployment."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import update_wrapper
@@ -9,6 +9,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 import asyncpg
 
+from wallet_schemas.signature import Keys
 from wallet_worker.core.context import Policy
 from wallet_worker.dead_letters.model.errors import BusyError, NotFoundError
 from wallet_worker.dead_letters.replay.lineage import Lineage
@@ -35,7 +36,7 @@ class Desk:
 
     database: Database
     rules: Policy
-    keys: Mapping[str, str]
+    keys: Keys
     limits: ApprovalLimits
 
     @asynccontextmanager

@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from copy import copy
 from datetime import MAXYEAR, UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -28,6 +29,7 @@ from wallet_schemas.names import (
     REASON_HEADER,
     REPLAY_ID_HEADER,
     ROUTING_KEY_HEADER,
+    SENDER_HEADER,
     SOURCE_HEADER,
     WALLET_COMMANDS,
     WALLET_UNROUTED,
@@ -35,6 +37,7 @@ from wallet_schemas.names import (
 )
 from wallet_worker.broker.amqp import codec
 from wallet_worker.broker.amqp.properties import DEATH_HEADER, marshal
+from wallet_worker.broker.amqp.seal import Seal, SealKey, is_sealed
 from wallet_worker.broker.inbox import traceparent
 from wallet_worker.dead_letters.reasons import BROKER, UNKNOWN, UNROUTED
 from wallet_worker.store.dead_letters.letters import Arrival
@@ -72,6 +75,7 @@ def arrival(
     routing_key: str,
     redelivered: bool,
     now: datetime,
+    seal_key: SealKey | None = None,
 ) -> Arrival:
     """Return a delivery of `wallet.dead-letters` or `wallet.unrouted` as what is kept. Never raises for its content."""
     headers: Mapping[str, FieldValue] = properties.headers or {}
@@ -85,7 +89,8 @@ def arrival(
         source=why["source"],
         exchange=why["exchange"],
         routing_key=storable(why["routing_key"], _TEXT_MAX),
-        properties=marshal(properties),
+        properties=marshal(_with_sender(properties, by_wallet=why["by_wallet"])),
+        seal=_sealed(properties, body, seal_key, by_wallet=why["by_wallet"]),
         body=body,
         body_digest=hashlib.sha256(body).digest(),
         message_type=_matching(read.get("type"), _TYPE),
@@ -102,6 +107,30 @@ def arrival(
         orders=_names(read, _ORDERS, _NUMBER),
         gateway_refs=_names(read, _GATEWAY_REFS, _REFERENCE),
     )
+
+
+def _with_sender(properties: Basic.Properties, *, by_wallet: bool) -> Basic.Properties:
+    """Return the properties with a header that names the sender, where that is known, and without a stranger's own.
+
+    A worker has put it there. In what the broker set aside the property `user_id` is the sender's, verified.
+    """
+    if by_wallet:
+        return properties
+    kept = copy(properties)
+    theirs = [
+        entry for entry in codec.entries(properties.headers or {}) if entry[0] != SENDER_HEADER.encode()
+    ]
+    ours = codec.entries({SENDER_HEADER: properties.user_id}) if properties.user_id else ()
+    kept.headers = codec.RawTable((*theirs, *ours))
+    return kept
+
+
+def _sealed(properties: Basic.Properties, body: bytes, key: SealKey | None, *, by_wallet: bool) -> Seal:
+    if not by_wallet:
+        return Seal.NOT_BY_WORKER
+    if key is None:
+        return Seal.UNCHECKED
+    return Seal.SEALED if is_sealed(properties, body, key) else Seal.UNSEALED
 
 
 def _names(read: Mapping[str, Any], members: tuple[str, ...], form: re.Pattern[str]) -> frozenset[str]:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import asyncpg
 
 from wallet_schemas.names import PAYMENT_REQUESTS
+from wallet_schemas.signature import Keys
 from wallet_worker.core.context import Policy
 from wallet_worker.dead_letters.intake.record import KEEPER
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
@@ -32,7 +33,7 @@ class ResolvedCount:
 
 
 async def resolve_outcomes(
-    database: Database, rules: Policy, keys: dict[str, str], metrics: DeadLetterMetrics
+    database: Database, rules: Policy, keys: Keys, metrics: DeadLetterMetrics
 ) -> ResolvedCount:
     """Look what has become of published replays, and write the outcomes that are known; raises StoreError.
 

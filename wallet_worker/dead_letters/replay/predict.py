@@ -1,13 +1,14 @@
 """What a replay would do now: the wallet's own `decide`, on the facts of this moment. Nothing is written or locked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 from uuid import UUID
 
 import asyncpg
 
-from wallet_schemas.names import PAYMENT_REQUESTS, SIGNATURE_HEADER
+from wallet_schemas.names import PAYMENT_REQUESTS, SENDER_HEADER, SIGNATURE_HEADER
+from wallet_schemas.signature import Keys
 from wallet_worker.broker.amqp.properties import unmarshal
 from wallet_worker.core.batch import lookups_for
 from wallet_worker.core.context import DecisionContext, Policy
@@ -15,6 +16,7 @@ from wallet_worker.core.decide import decide
 from wallet_worker.core.endings import Ending
 from wallet_worker.core.ids import ENTROPY_BYTES, FreshIds
 from wallet_worker.core.inbound import InboundMessage, InvalidMessage, Message, Source, read
+from wallet_worker.core.senders import Sender
 from wallet_worker.dead_letters.model.predictions import PredictedOutcome, Prediction
 from wallet_worker.dead_letters.replay.payment_requests import invalid_requests
 from wallet_worker.dead_letters.replay.properties import is_too_large
@@ -91,7 +93,7 @@ class Predictor:
     predictor does not remember.
     """
 
-    def __init__(self, rules: Policy, keys: Mapping[str, str], *, remembers: bool = False) -> None:
+    def __init__(self, rules: Policy, keys: Keys, *, remembers: bool = False) -> None:
         self._rules = rules
         self._keys = keys
         self._remembered: dict[int | UUID, Prediction] | None = {} if remembers else None
@@ -121,7 +123,7 @@ def _replayable(message: StoredMessage) -> Replayable:
 
 
 async def predict(
-    connection: asyncpg.Connection, letters: Sequence[Replayable], rules: Policy, keys: Mapping[str, str]
+    connection: asyncpg.Connection, letters: Sequence[Replayable], rules: Policy, keys: Keys
 ) -> list[Prediction]:
     """Return, for each letter alone, what its replay would do now, from the caller's snapshot or transaction."""
     found: list[Prediction | None] = []
@@ -165,12 +167,18 @@ def _of_request(why_not: str | None) -> Prediction:
     )
 
 
-def _said(letter: Replayable, keys: Mapping[str, str]) -> Prediction | tuple[InboundMessage, Message]:
+def _said(letter: Replayable, keys: Keys) -> Prediction | tuple[InboundMessage, Message]:
     """Return the message, or what is known of the letter without any facts."""
     if letter.source not in _QUEUES:
         return Prediction(PredictedOutcome.NOT_REPLAYABLE, "", "nobody knows where it was published first")
     headers = unmarshal(letter.properties).headers or {}
-    incoming = InboundMessage(Source(letter.source), letter.body, signature=headers.get(SIGNATURE_HEADER))
+    named = headers.get(SENDER_HEADER)
+    incoming = InboundMessage(
+        Source(letter.source),
+        letter.body,
+        signature=headers.get(SIGNATURE_HEADER),
+        sender=Sender.named(named) if isinstance(named, str) and named else None,
+    )
     message = read(incoming, keys)
     if isinstance(message, InvalidMessage):
         return Prediction(PredictedOutcome.STILL_MALFORMED, message.code.value, message.detail)

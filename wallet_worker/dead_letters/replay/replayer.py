@@ -9,7 +9,7 @@ was not back for a while; and has failed all the same when it is back later.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -27,6 +27,7 @@ from wallet_worker.broker.connection import (
     close,
     connect,
     describe,
+    login_of,
     open_channel,
     translate_errors,
 )
@@ -65,10 +66,19 @@ log = structlog.get_logger(__name__)
 class Replayer:
     """Publishes what is ordered, one chunk of one operation at a time, on a connection of its own."""
 
-    def __init__(self, database: Database, url: str, metrics: DeadLetterMetrics, versions: Lineage) -> None:
+    def __init__(
+        self,
+        database: Database,
+        url: str,
+        metrics: DeadLetterMetrics,
+        versions: Lineage,
+        sign: Callable[[bytes], str | None] = lambda _: None,
+    ) -> None:
+        """`sign` returns the header that proves a payment request to the gateway, if the wallet has a key."""
         self._database = database
         self._versions = versions
         self._url = url
+        self._sign = sign
         self._metrics = metrics
         self._failed = 0
         """Replays of the operation in hand that have failed before they were published."""
@@ -235,7 +245,7 @@ class Replayer:
         try:
             with translate_errors():
                 async with asyncio.timeout(PUBLISH_SECONDS):
-                    for group in _groups(chosen):
+                    for group in _groups(chosen, self._sign, login_of(self._url)):
                         channel = await self._open()
                         going = await self._begin(group)
                         if not going:
@@ -283,7 +293,9 @@ class Replayer:
         return self._channel
 
 
-def _groups(chosen: Sequence[OrderedReplay]) -> Iterator[list[tuple[UUID, Publication]]]:
+def _groups(
+    chosen: Sequence[OrderedReplay], sign: Callable[[bytes], str | None], login: str
+) -> Iterator[list[tuple[UUID, Publication]]]:
     """Give messages that may be unconfirmed together: no message_id twice, and not too many bytes."""
     group: list[tuple[UUID, Publication]] = []
     ids: set[str] = set()
@@ -292,7 +304,14 @@ def _groups(chosen: Sequence[OrderedReplay]) -> Iterator[list[tuple[UUID, Public
         if row.exchange is None:
             msg = f"the replay {row.replay_id} has no exchange and was not held back"
             raise AssertionError(msg)
-        properties = replayed(row.properties, row.replay_id, row.number, is_new=row.is_edit)
+        properties = replayed(
+            row.properties,
+            row.replay_id,
+            row.number,
+            is_new=row.is_edit,
+            login=login,
+            signature=sign(row.body) if row.exchange == PAYMENT_REQUESTS else None,
+        )
         message_id = properties.message_id or ""
         if group and (message_id in ids or size + len(row.body) > CHUNK_BYTES_MAX):
             yield group

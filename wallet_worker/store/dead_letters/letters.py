@@ -45,6 +45,8 @@ class Arrival:
     orders: frozenset[str] = frozenset()
     """Every serial number and payment_order_no that it names."""
     gateway_refs: frozenset[str] = frozenset()
+    seal: str = "unchecked"
+    """What the seal says about who set it aside: sealed, unsealed, unchecked, not by a worker."""
 
 
 _KNOWN = "SELECT arrival_key, letter_id FROM dead_letter_attempts WHERE arrival_key = ANY ($1::bytea[])"
@@ -60,15 +62,15 @@ async def known(connection: asyncpg.Connection, keys: Iterable[bytes]) -> dict[b
 _INSERT_NEW = """
 INSERT INTO dead_letters (letter_id, reason, detail, source, exchange, routing_key, properties, body, body_digest,
                           message_type, serial_no, user_id, trace_id, worker, attempts, edit_of,
-                          first_seen, arrived_at, updated_at)
+                          first_seen, arrived_at, updated_at, seal)
 SELECT n.letter_id, n.reason, n.detail, n.source, n.exchange, n.routing_key, n.properties, n.body,
        n.body_digest, n.message_type, n.serial_no, n.user_id, n.trace_id, n.worker, n.attempts, n.edit_of,
-       n.first_seen, $18::timestamptz, $18::timestamptz
+       n.first_seen, $18::timestamptz, $18::timestamptz, n.seal
 FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::bytea[],
             $9::bytea[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::int[], $16::bigint[],
-            $17::timestamptz[])
+            $17::timestamptz[], $19::text[])
      AS n (letter_id, reason, detail, source, exchange, routing_key, properties, body, body_digest,
-           message_type, serial_no, user_id, trace_id, worker, attempts, edit_of, first_seen)
+           message_type, serial_no, user_id, trace_id, worker, attempts, edit_of, first_seen, seal)
 """
 
 
@@ -97,6 +99,7 @@ async def insert_all(
         [edit_of for _, _, edit_of in letters],
         [one.first_seen for one in arrivals],
         now,
+        [one.seal for one in arrivals],
     )
 
 

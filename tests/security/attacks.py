@@ -1,0 +1,533 @@
+"""The exploits of the review, as the attacker that each had: what each tries, and what stops it.
+
+An attack returns what stopped it, or raises `WorkedError`. `F4` and so on are the findings of the review.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+import aiormq
+
+from tests.security.place import Place, fresh, signed
+from wallet_schemas.keys import read_signing_key, read_verifying_keys
+from wallet_schemas.signature import Direction
+from wallet_worker.broker.management import Management, ManagementError, management
+from wallet_worker.client import NotAcceptedError
+
+REFUSED: Final = (aiormq.exceptions.ChannelAccessRefused, aiormq.exceptions.ChannelPreconditionFailed)
+
+
+class WorkedError(Exception):
+    """The exploit did what its attacker wanted."""
+
+
+class Attack(NamedTuple):
+    """One exploit: its finding, what the attacker wants, and the attempt."""
+
+    finding: str
+    wants: str
+    attempt: Callable[[Place], Awaitable[str]]
+
+
+ATTACKS: list[Attack] = []
+
+
+def attack(
+    finding: str, wants: str
+) -> Callable[[Callable[[Place], Awaitable[str]]], Callable[[Place], Awaitable[str]]]:
+    """Add an attempt to the list."""
+
+    def added(attempt: Callable[[Place], Awaitable[str]]) -> Callable[[Place], Awaitable[str]]:
+        ATTACKS.append(Attack(finding, wants, attempt))
+        return attempt
+
+    return added
+
+
+async def refused_by_broker(place: Place, role: str, exchange: str, key: str, **options: object) -> str:
+    """Return that the broker refused a message; raises WorkedError if it took it."""
+    try:
+        await place.publish(role, exchange, key, b"{}", **options)  # type: ignore[arg-type]
+    except REFUSED as exc:
+        return f"the broker: {str(exc).split(' - ')[0]}"
+    raise WorkedError(f"{role} has published to {exchange or 'a queue'} under {key}")
+
+
+async def not_allowed(
+    place: Place, role: str, key: str, command: Mapping[str, object], **options: object
+) -> str:
+    """Return that the worker refused a command; raises WorkedError for any other answer."""
+    told = await place.ask(role, "wallet.commands", key, dict(command), **options)
+    if told["code"] != "NOT_ALLOWED":
+        raise WorkedError(f"{command['type']} was answered with {told['status']} {told['code']}")
+    letter = await place.letter_of(str(command["serial_no"]))
+    if letter["reason"] != "NOT_ALLOWED" or letter["seal"] != "sealed":
+        raise WorkedError(f"the dead letter is {letter['reason']}, {letter['seal']}")
+    return f"the worker: NOT_ALLOWED ({letter['detail']})"
+
+
+# F2: requests to the gateway
+
+
+def payout(number: str) -> dict[str, object]:
+    """Return a request to pay out 99,999.00 to nobody's order."""
+    return {
+        "type": "payment.request.v1",
+        "payment_order_no": number,
+        "kind": "payout",
+        "amount": "99999.00",
+        "currency": "TWD",
+        "channel": "card",
+        "requested_at": "2026-01-02T03:04:05.000006Z",
+        "expires_at": None,
+    }
+
+
+@attack("F2", "a payout ordered at the gateway by an upstream service")
+async def _(place: Place) -> str:
+    return await refused_by_broker(place, "up-evil", "payment.requests", "payment.request")
+
+
+@attack("F2", "a payout ordered at the gateway by somebody who can write its queue")
+async def _(place: Place) -> str:
+    number = fresh("STEAL")
+    before = await unproven(place)
+    await place.publish("keeper", "payment.requests", "payment.request", json.dumps(payout(number)).encode())
+    async with asyncio.timeout(15):
+        while await unproven(place) == before:  # noqa: ASYNC110 -- another process
+            await asyncio.sleep(0.05)
+    return "the gateway: it is not signed"
+
+
+@attack("F2", "a payout whose proof is a result's, played back")
+async def _(place: Place) -> str:
+    body, key = (
+        json.dumps(payout(fresh("STEAL"))).encode(),
+        read_signing_key((place.folder / "request.json").read_text()),
+    )
+    header = key.sign(body, int(time.time()), Direction.RESULTS)
+    before = await unproven(place)
+    await place.publish(
+        "keeper", "payment.requests", "payment.request", body, headers={"x-signature": header}
+    )
+    async with asyncio.timeout(15):
+        while await unproven(place) == before:  # noqa: ASYNC110 -- another process
+            await asyncio.sleep(0.05)
+    return "the gateway: the direction is part of what is signed"
+
+
+async def unproven(place: Place) -> int:
+    """Return how many requests the gateway has refused for want of a proof."""
+    _, page = await place.get("gateway-acme", "/healthz")
+    return int(json.loads(page)["requests"]["unproven"])
+
+
+# F3: one administrator for everybody
+
+
+@attack("F3", "users and queues through the management API, with an upstream's password")
+async def _(place: Place) -> str:
+    login = place.login("up-evil")
+    its = Management(place.api.base, login, place.passwords[login], place.api.vhost)
+    for method, path in (("PUT", ("users", "mallory")), ("GET", ("queues", its.vhost)), ("GET", ("users",))):
+        with suppress(ManagementError):
+            await asyncio.to_thread(
+                its.call, method, *path, body={"password": "x" * 16, "tags": "administrator"}
+            )
+            raise WorkedError(f"{method} {path} was done")
+    return "the broker: 401, no user of the wallet is an administrator"
+
+
+@attack("F3", "to read or delete the queues of commands, results and requests")
+async def _(place: Place) -> str:
+    for queue in ("wallet.commands", "payment.results", "payment.requests", "wallet.dead-letters"):
+        for deed in ("get", "purge", "delete"):
+            async with place.channel("up-evil") as channel:
+                try:
+                    if deed == "get":
+                        await channel.basic_get(queue, no_ack=True)
+                    elif deed == "purge":
+                        await channel.queue_purge(queue)
+                    else:
+                        await channel.queue_delete(queue)
+                except REFUSED:
+                    continue
+                raise WorkedError(f"{deed} of {queue}")
+    return "the broker: ACCESS_REFUSED, for each of four queues"
+
+
+# F4: commands have no sender
+
+
+@attack("F4", "a transfer out of another service's user")
+async def _(place: Place) -> str:
+    command = {
+        "type": "order.transfer.v1",
+        "serial_no": fresh("T"),
+        "user_id": "shop:victim",
+        "amount": "1.00",
+    }
+    command |= {"to_user_id": "evil:me", "currency": "TWD"}
+    return await not_allowed(place, "up-evil", "order.transfer", command)
+
+
+@attack("F4", "to capture another service's hold")
+async def _(place: Place) -> str:
+    await place.paid("up-shop", "shop:holder", "50.00")
+    number = fresh("H")
+    async with place.client("up-shop") as wallet:
+        await wallet.hold("shop:holder", "40.00", "TWD", 3_600, serial_no=number)
+    async with place.client("up-evil") as wallet:
+        await wallet.open_account("evil:me", "TWD", serial_no=fresh("O"))
+    command = {
+        "type": "order.capture.v1",
+        "serial_no": fresh("C"),
+        "hold_serial_no": number,
+        "amount": "40.00",
+    }
+    command |= {"currency": "TWD", "to_user_id": "evil:me"}
+    stopped = await not_allowed(place, "up-evil", "order.capture", command)
+    if await place.money_of("evil:me"):
+        raise WorkedError("the hold was captured")
+    return stopped
+
+
+@attack("F4", "to freeze another service's user")
+async def _(place: Place) -> str:
+    command = {
+        "type": "account.freeze.v1",
+        "serial_no": fresh("F"),
+        "user_id": "shop:holder",
+        "currency": "TWD",
+    }
+    return await not_allowed(place, "up-evil", "account.freeze", command | {"reason": "spite"})
+
+
+@attack("F4", "a transfer under the routing key that the attacker may use")
+async def _(place: Place) -> str:
+    command = {"type": "order.transfer.v1", "serial_no": fresh("T"), "user_id": "evil:me", "amount": "1.00"}
+    command |= {"to_user_id": "evil:you", "currency": "TWD"}
+    return await not_allowed(place, "up-evil", "account.open", command)
+
+
+@attack("F4", "a command without a sender")
+async def _(place: Place) -> str:
+    command = {"type": "account.open.v1", "serial_no": fresh("O"), "user_id": "evil:x", "currency": "TWD"}
+    return await not_allowed(place, "up-evil", "account.open", command, user_id=None)
+
+
+@attack("F4", "a command in another service's name")
+async def _(place: Place) -> str:
+    victim = place.login("up-shop")
+    return await refused_by_broker(place, "up-evil", "wallet.commands", "account.open", user_id=victim)
+
+
+@attack("F4", "a command in another's name, as the keeper's replays and the API's clients are")
+async def _(place: Place) -> str:
+    command = {"type": "account.open.v1", "serial_no": fresh("O"), "user_id": "shop:x", "currency": "TWD"}
+    headers = {"x-wallet-sender": place.login("up-shop"), "x-wallet-client": "shop/k1"}
+    return await not_allowed(place, "up-evil", "account.open", command, headers=headers)
+
+
+@attack("F4", "another service's outcome, by repeating its command")
+async def _(place: Place) -> str:
+    number = fresh("O")
+    command = {"type": "account.open.v1", "serial_no": number, "user_id": "shop:told", "currency": "TWD"}
+    first = await place.ask("up-shop", "wallet.commands", "account.open", command)
+    told = await place.ask("up-evil", "wallet.commands", "account.open", command | {"user_id": "evil:told"})
+    if (
+        first["code"] != "OK"
+        or told["code"] != "SERIAL_CONFLICT"
+        or "different" in told
+        or told["result"] != {}
+    ):
+        raise WorkedError(f"it was told {told}")
+    return "the worker: SERIAL_CONFLICT, which tells nothing of the first command"
+
+
+@attack("F4", "another service's balances and orders, by queries")
+async def _(place: Place) -> str:
+    asking = {"type": "account.get.v1", "user_id": "shop:holder"}
+    accounts = await place.ask("up-evil", "wallet.queries", "account.get", asking)
+    number = await place.owner.fetchval(
+        "SELECT serial_no FROM commands WHERE sent_by = $1", place.login("up-shop")
+    )
+    order = await place.ask(
+        "up-evil", "wallet.queries", "order.get", {"type": "order.get.v1", "serial_no": number}
+    )
+    own = await place.ask(
+        "up-shop", "wallet.queries", "order.get", {"type": "order.get.v1", "serial_no": number}
+    )
+    if (accounts.get("code"), order.get("code")) != ("NOT_ALLOWED", "NOT_ALLOWED") or own[
+        "type"
+    ] != "order.detail.v1":
+        raise WorkedError(f"it was told {accounts} and {order}")
+    return "the worker: NOT_ALLOWED, for accounts and for orders"
+
+
+# F5: where answers go
+
+
+@attack("F5", "to have the worker write into the wallet's and the gateway's queues")
+async def _(place: Place) -> str:
+    queues = (
+        "payment.requests",
+        "payment.results",
+        "wallet.commands",
+        "wallet.dead-letters",
+        "wallet.unrouted",
+    )
+    before = await place.owner.fetchval("SELECT count(*) FROM dead_letters")
+    for number, queue in enumerate((*queues, f"reply.{place.login('up-shop')}.1")):
+        command = {
+            "type": "account.open.v1",
+            "serial_no": fresh("O"),
+            "user_id": f"evil:{number}",
+            "currency": "TWD",
+        }
+        await place.publish("up-evil", "wallet.commands", "account.open", command, reply_to=queue)
+        await place.publish(
+            "up-evil", "wallet.queries", "account.get", {"type": "account.get.v1"}, reply_to=queue
+        )
+    async with asyncio.timeout(15):
+        while await metric(place, "wallet_replies_refused_total") < 12:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    if await place.owner.fetchval("SELECT count(*) FROM dead_letters") != before:
+        raise WorkedError("an answer became a dead letter")
+    return "the worker: it answers only to its sender's own queues, and counts the others"
+
+
+async def metric(place: Place, name: str) -> float:
+    """Return what the worker counts."""
+    _, page = await place.get("worker", "/metrics")
+    (line,) = [line for line in page.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
+    return float(line.split()[-1])
+
+
+# F6: where the password goes
+
+
+@attack("F6", "the broker's password in clear HTTP, with amqps")
+async def _(place: Place) -> str:
+    if management(place.amqp_url.replace("amqp:", "amqps:"), None) is not None:
+        raise WorkedError("port 15672 is asked")
+    return "the wallet: with amqps nothing is asked that nobody has named, and no redirect is followed"
+
+
+# F7: forged dead letters
+
+
+@attack("F7", "a dead letter in the worker's name, by an upstream service")
+async def _(place: Place) -> str:
+    return await refused_by_broker(place, "up-evil", "wallet.dead-letters", "order.transfer")
+
+
+@attack("F7", "a dead letter in the worker's name, by somebody who can write the queue")
+async def _(place: Place) -> str:
+    number = fresh("FORGED")
+    body = {"type": "order.transfer.v1", "serial_no": number, "user_id": "shop:holder", "amount": "1.00"}
+    headers = {
+        "x-wallet-reason": "INTERNAL",
+        "x-wallet-source": "wallet.commands",
+        "x-wallet-seal": "kid=seal-1,v1=" + "0" * 64,
+    }
+    await place.publish("setup", "wallet.dead-letters", "order.transfer", body, headers=headers)
+    letter = await place.letter_of(number)
+    if letter["seal"] != "unsealed":
+        raise WorkedError(f"the letter is taken for {letter['seal']}")
+    return "the keeper: the letter has no good seal, and is shown so"
+
+
+# F10, F11: keys and results
+
+
+async def result_is(place: Place, code: str, key_id: str, at_unix: int, **headers: str) -> None:
+    """Return if a signed success of a waiting order became a dead letter with this code."""
+    number, user = fresh("R"), f"shop:{fresh('u').lower()}"
+    async with place.client("up-shop") as wallet:
+        await wallet.open_account(user, "TWD", serial_no=fresh("O"))
+        await wallet.recharge(user, "70.00", "TWD", "sandbox_silent", serial_no=number)
+    body = {"type": "payment.result.v1", "payment_order_no": number, "amount": "70.00", "currency": "TWD"}
+    body |= {"status": "succeeded", "gateway_ref": "forged", "occurred_at": "1999-01-02T03:04:05Z"}
+    content = json.dumps(body).encode()
+    header = headers or signed(content, key_id, at_unix)
+    await place.publish("gateway-acme", "payment.results", "payment.result", content, headers=header)
+    letter = await place.letter_of(number)
+    if letter["reason"] != code or await place.money_of(user):
+        raise WorkedError(f"the result was {letter['reason']}, and the user has {await place.money_of(user)}")
+
+
+@attack("F10", "to credit a recharge with a key that speaks of another channel")
+async def _(place: Place) -> str:
+    await result_is(place, "KEY_NOT_ALLOWED", "acme-bank", int(time.time()))
+    return "the worker: KEY_NOT_ALLOWED"
+
+
+@attack("F10", "to sign results with what a wallet process has of an Ed25519 key")
+async def _(place: Place) -> str:
+    from wallet_schemas.signature import sign
+
+    public = json.loads((place.folder / "wallet-keys.json").read_text())["wallet-1"]["public"]
+    keys = read_verifying_keys(json.dumps({"wallet-1": {"algorithm": "ed25519", "public": public}}))
+    from wallet_schemas.signature import BadSignature, verify
+
+    try:
+        verify(sign(b"{}", {"wallet-1": public}, 1), b"{}", keys)
+    except BadSignature:
+        return "the scheme: who verifies with a public key has nothing to sign with"
+    raise WorkedError("a public key signed")
+
+
+@attack("F10", "a short secret, or a name that stands twice, in the keys")
+async def _(place: Place) -> str:
+    for keys in ('{"k": "x"}', '{"k": "a long enough secret", "k": "another long enough secret"}'):
+        process = await place.start(
+            "refused", "wallet_worker", "worker", WALLET_PAYMENT_KEYS=keys
+        )  # never connects
+        if await asyncio.wait_for(process.wait(), 60) != 2:
+            raise WorkedError(f"a worker runs with {keys}")
+    return "the worker: it does not start"
+
+
+@attack("F11", "a result that was signed long before its order")
+async def _(place: Place) -> str:
+    await result_is(place, "KEY_NOT_ALLOWED", "test-acme", 0)
+    return "the worker: KEY_NOT_ALLOWED"
+
+
+# F14: the simulator beside real money
+
+
+@attack("F14", "the simulated gateway with the production key")
+async def _(place: Place) -> str:
+    keys = json.dumps({"acme-2026": "a production secret"})
+    process = await place.start("simulator", "payment_simulator", WALLET_PAYMENT_KEYS=keys)
+    if await asyncio.wait_for(process.wait(), 60) != 2:
+        raise WorkedError("the simulator signs with it")
+    return "the simulator: its keys' ids begin with test-"
+
+
+@attack("F14", "a production worker that believes the simulated gateway")
+async def _(place: Place) -> str:
+    process = await place.start("refused", "wallet_worker", "worker", WALLET_DEMO="0")
+    if await asyncio.wait_for(process.wait(), 60) != 2:
+        raise WorkedError("a worker runs with a key of the simulator")
+    return "the worker: it does not start with such a key, unless told that it is a demo"
+
+
+@attack("F15", "to delete queues with a worker's password")
+async def _(place: Place) -> str:
+    for role, queue in (("worker", "wallet.commands"), ("keeper", "wallet.dead-letters")):
+        async with place.channel(role) as channel:
+            try:
+                await channel.queue_delete(queue)
+            except REFUSED:
+                continue
+            raise WorkedError(f"{role} has deleted {queue}")
+    return "the broker: ACCESS_REFUSED, workers and keepers need no right to configure"
+
+
+@attack("F16", "the broker's address and user from /readyz, or its password from the log")
+async def _(place: Place) -> str:
+    process = await place.start(
+        "lost",
+        "wallet_worker",
+        "worker",
+        WALLET_AMQP_URL="amqp://me:TOP@SECRET@127.0.0.1:1/",
+        WALLET_KEEPER="false",
+    )
+    async with asyncio.timeout(60):
+        while "127.0.0.1:1" not in place.log("lost"):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    _, page = await place.get("lost", "/readyz")
+    process.terminate()
+    if "SECRET" in page + place.log("lost") or "127.0.0.1" in page or "me:" in page:
+        raise WorkedError(page)
+    return "the worker: /readyz names parts, the log names the host, neither a user or a password"
+
+
+@attack("F18", "an account of a type that nobody has limited")
+async def _(place: Place) -> str:
+    command = {"type": "account.open.v1", "serial_no": fresh("O"), "user_id": "evil:me", "currency": "TWD"}
+    told = await place.ask("up-evil", "wallet.commands", "account.open", command | {"account_type": "basic2"})
+    if told["code"] != "ACCOUNT_TYPE_NOT_SUPPORTED":
+        raise WorkedError(f"it was {told['code']}")
+    return "the worker: ACCOUNT_TYPE_NOT_SUPPORTED"
+
+
+@attack("F20", "the probes of a worker, by 600 half requests")
+async def _(place: Place) -> str:
+    silent = []
+    for _ in range(600):
+        with suppress(OSError):
+            _, writer = await asyncio.open_connection("127.0.0.1", place.ports["worker"])
+            writer.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n")
+            silent.append(writer)
+    try:
+        status, _ = await place.get("worker", "/readyz")
+    finally:
+        for writer in silent:
+            writer.close()
+    if status != 200:
+        raise WorkedError(f"/readyz says {status}")
+    return "the worker: a new connection takes the place of a silent one, which ends after 5 s in any case"
+
+
+@attack("F22", "stored balances read ten times as large, by another iso4217")
+async def _(place: Place) -> str:
+    await place.owner.execute("UPDATE currencies SET digits = 1 WHERE currency = 'KWD'")
+    try:
+        process = await place.start("refused", "wallet_worker", "worker", WALLET_KEEPER="false")
+        status = await asyncio.wait_for(process.wait(), 60)
+    finally:
+        await place.owner.execute("UPDATE currencies SET digits = 3 WHERE currency = 'KWD'")
+    if status != 1:
+        raise WorkedError("a worker runs")
+    return "the worker: it does not start, the database has other digits"
+
+
+@attack("F23", "a client that sends again and again what it may not send")
+async def _(place: Place) -> str:
+    async with place.client("gateway-acme") as wallet:
+        try:
+            await wallet.open_account("shop:x", "TWD", serial_no=fresh("O"))
+        except NotAcceptedError as exc:
+            return f"the client: {str(exc)[:60]}"
+    raise WorkedError("it was sent")
+
+
+async def run(place: Place, said: Callable[[str], None]) -> int:
+    """Run every attack and say, in a line each, what stopped it; return how many worked."""
+    worked = 0
+    for one in ATTACKS:
+        try:
+            outcome = f"stopped  {one.finding:4} {one.wants}: {await one.attempt(place)}"
+        except WorkedError as exc:
+            worked += 1
+            outcome = f"WORKED   {one.finding:4} {one.wants}: {exc}"
+        except Exception as exc:  # noqa: BLE001 -- an attack that breaks proves nothing
+            worked += 1
+            outcome = f"UNKNOWN  {one.finding:4} {one.wants}: {type(exc).__name__}: {exc}"
+        said(outcome)
+    said(f"{len(ATTACKS) - worked} of {len(ATTACKS)} exploits were stopped")
+    return worked
+
+
+def _main() -> int:
+    from tests.security.place import deployed
+    from tests.servers import start_servers
+
+    async def attacked() -> int:
+        async with start_servers(durable=False) as servers, deployed(servers) as place:
+            return await run(place, print)
+
+    return 1 if asyncio.run(attacked()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

@@ -1,0 +1,108 @@
+"""Whether a command's sender may send it, by the deployment's policy (`core.senders`)."""
+
+from wallet_schemas.commands import AnyCommand, Capture, Refund, Release
+from wallet_schemas.message import Message
+from wallet_schemas.names import routing_key
+from wallet_worker.core.changes import StoredCommand
+from wallet_worker.core.context import DecisionContext
+from wallet_worker.core.facts import Facts
+from wallet_worker.core.senders import Rights, Sender, Senders
+
+
+def why_not_allowed(message: AnyCommand, facts: Facts, context: DecisionContext) -> str | None:
+    """Return why the sender may not send this command, in a sentence; absent if it may, or if anyone may."""
+    senders = context.rules.senders
+    if senders is None:
+        return None
+    sender = context.incoming.sender
+    if sender is None:
+        return "it does not say who sends it: the property user_id is missing"
+    rights, name = senders.of(sender), routing_key(message.type)
+    if rights is None:
+        return f"nothing is allowed to {sender}"
+    if not rights.may_send(name):
+        return f"{sender} may not send {name}"
+    if context.incoming.routing_key not in {None, name}:
+        return f"the routing key is not {name}, as its type says"
+    if not message.serial_no.startswith(rights.serial_prefix):
+        return f"serial numbers of {sender} begin with {rights.serial_prefix}"
+    if isinstance(message, Capture | Release | Refund):
+        return _of_order(message, sender, rights, facts)
+    return _of_account(message.user_id, message.account_type, sender, rights) or _of_payee(
+        message, sender, rights
+    )
+
+
+def why_not_answered(query: Message, sender: Sender | None, senders: Senders | None) -> str | None:
+    """Return why the sender may not ask this query, in a sentence; absent if it may, or if anyone may.
+
+    Whose an order is, the answer tells: see `may_see`.
+    """
+    if senders is None:
+        return None
+    if sender is None:
+        return "it does not say who asks: the property user_id is missing"
+    rights, name = senders.of(sender), routing_key(query.type)
+    if rights is None or not rights.may_ask(name):
+        return f"{sender} may not ask {name}"
+    user_id, account_type = getattr(query, "user_id", None), getattr(query, "account_type", None)
+    if user_id is not None and not user_id.startswith(rights.users):
+        return f"users of {sender} begin with {rights.users}"
+    if (
+        account_type is not None
+        and rights.account_types is not None
+        and account_type not in rights.account_types
+    ):
+        return f"{sender} has nothing to do with accounts of the type {account_type}"
+    return None
+
+
+def may_see(sent_by: str | None, sender: Sender | None, senders: Senders | None) -> bool:
+    """Return whether what was sent by somebody may be shown to whoever asks: the same, or one who may see any."""
+    if senders is None:
+        return True
+    rights = senders.of(sender)
+    return sender is not None and rights is not None and (rights.any_order or sender.is_same(sent_by))
+
+
+def is_same_sender(known: StoredCommand, context: DecisionContext) -> bool:
+    """Return whether a stored command may be told about to whoever sends it again.
+
+    A command from before senders were kept has none: its sender may go on repeating it.
+    """
+    sender = context.incoming.sender
+    if context.rules.senders is None or known.sent_by is None:
+        return True
+    return sender is not None and sender.is_same(known.sent_by)
+
+
+def _of_order(
+    message: Capture | Release | Refund, sender: Sender, rights: Rights, facts: Facts
+) -> str | None:
+    """Return why the sender may not use an order: another has sent it, or its account is not among the sender's."""
+    number = message.original_serial_no if isinstance(message, Refund) else message.hold_serial_no
+    order, made = facts.orders.get(number), facts.commands.get(number)
+    if order is None:
+        return None  # it is not there, and the decision says so
+    if not rights.any_order and (made is None or not sender.is_same(made.sent_by)):
+        return f"the order {number} was sent by somebody else"
+    account = facts.accounts[order.account_id]
+    return _of_account(account.user_id, account.account_type, sender, rights) or _of_payee(
+        message, sender, rights
+    )
+
+
+def _of_account(user_id: str, account_type: str, sender: Sender, rights: Rights) -> str | None:
+    if not user_id.startswith(rights.users):
+        return f"users of {sender} begin with {rights.users}"
+    if rights.account_types is not None and account_type not in rights.account_types:
+        return f"{sender} has nothing to do with accounts of the type {account_type}"
+    return None
+
+
+def _of_payee(message: AnyCommand, sender: Sender, rights: Rights) -> str | None:
+    """Return why no account of this type may be paid; whose it is, the sender may choose."""
+    paid = getattr(message, "to_account_type", None)
+    if rights.account_types is not None and paid is not None and paid not in rights.account_types:
+        return f"{sender} has nothing to do with accounts of the type {paid}"
+    return None
