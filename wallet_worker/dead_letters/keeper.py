@@ -259,12 +259,12 @@ class Keeper:
                 if depth.messages is not None:
                     depths[depth.name] = depth.messages
                     self._process_metrics.saw_queue(depth.name, depth.messages)
-            said = self._health.reasons.get("keeper", "")
+            reason = self._health.reasons.get("keeper", "")
         except BrokerUnavailableError as exc:
-            said = str(exc)
+            reason = str(exc)
             self._process_metrics.queues_unknown(queue.name for queue in QUEUES)
         async with self._database.transaction() as connection:
-            await keepers.say(connection, self._name, said or "at work", depths)
+            await keepers.say(connection, self._name, reason or "at work", depths)
             await keepers.forget(connection)
         begun = time.monotonic()
         if begun >= self._look_at:

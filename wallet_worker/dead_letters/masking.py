@@ -152,7 +152,7 @@ def masked_member(name: str, value: Any) -> Any:
         case Mapping():
             return masked_members(value)
         case list() | tuple():
-            return [masked_member(name, one) for one in value]
+            return [masked_member(name, item) for item in value]
         case str() if name in {"user_id", "to_user_id"} and not isinstance(value, _Number):
             return masked(value)
         case str() if name in _IMPERSONAL:
@@ -178,22 +178,22 @@ def pretty(body: bytes, *, mask: bool) -> str | None:
     if len(body) > _BODY_MAX:
         return None
     try:
-        found = _decode(body.decode())
+        parsed = _decode(body.decode())
         if mask:
-            if not isinstance(found, dict):
+            if not isinstance(parsed, dict):
                 return None
-            found = masked_members(found)
-        return "".join(_written(found, 0))
+            parsed = masked_members(parsed)
+        return "".join(_written(parsed, 0))
     except (ValueError, RecursionError):
         return None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    members = dict(pairs)
+    if len(members) != len(pairs):
         msg = "a name stands there twice, and one of the two would not be seen"
         raise _UnfitError(msg)
-    return found
+    return members
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -234,17 +234,17 @@ def _text(value: Any) -> str:
 
 def properties(data: bytes) -> tuple[dict[str, str], dict[str, str]]:
     """Return AMQP properties that were set, and the headers, each as text."""
-    found: Basic.Properties = unmarshal(data)
-    said = {
+    parsed: Basic.Properties = unmarshal(data)
+    shown = {
         name: _value(value)
         for name in _NAMES
-        if (value := getattr(found, name, None)) is not None and value != ""
+        if (value := getattr(parsed, name, None)) is not None and value != ""
     }
     headers = {
         readable(name)[:_SHOWN_MAX]: _value(value)[:_SHOWN_MAX]
-        for name, value in (found.headers or {}).items()
+        for name, value in (parsed.headers or {}).items()
     }
-    return said, headers
+    return shown, headers
 
 
 def masked_headers(headers: Mapping[str, str]) -> dict[str, str]:

@@ -91,19 +91,19 @@ class DeadLetterMetrics:
 
     def count(self, taken: TakenIn, now: datetime) -> None:
         """Count what was taken in just now, and the replays that have ended with it."""
-        for one in (*taken.new, *taken.came_back):
-            self.taken_in.labels(reason=one.reason, source=one.source).inc()
+        for arrival in (*taken.new, *taken.came_back):
+            self.taken_in.labels(reason=arrival.reason, source=arrival.source).inc()
             # What was parked, or handed out again, was set aside later than it was first seen.
-            if one.attempts == 1:
-                self.take_in_lag.observe(max((now - one.first_seen).total_seconds(), 0))
+            if arrival.attempts == 1:
+                self.take_in_lag.observe(max((now - arrival.first_seen).total_seconds(), 0))
         self.replays.labels(outcome="failed").inc(taken.failed)
 
     async def look(self, connection: asyncpg.Connection) -> None:
         """Have the gauges show what the database holds now."""
-        found = {row.state: row for row in await letters.states(connection)}
+        states = {row.state: row for row in await letters.states(connection)}
         for state in LetterState:
-            self.letters.labels(state=state.value).set(found[state].letters if state in found else 0)
-        waiting = found.get(LetterState.WAITING)
+            self.letters.labels(state=state.value).set(states[state].letters if state in states else 0)
+        waiting = states.get(LetterState.WAITING)
         age = datetime.now(UTC) - waiting.oldest if waiting else timedelta()
         self.oldest_seconds.set(max(age.total_seconds(), 0))
         waits = await replays.waits(connection)

@@ -730,10 +730,10 @@ def page() -> str:
     """Return the whole runbook in Markdown."""
     any_rows = "\n".join(f"| {one.when} | {one.safe} | {one.ask} |" for one in common())
     rows = "\n".join(
-        f"| `{reason}` {meaning_of(reason)} | {one.when} | {one.safe} | {one.ask} |"
+        f"| `{reason}` {meaning_of(reason)} | {line.when} | {line.safe} | {line.ask} |"
         for reason in REASONS
         if reason not in REFUSALS
-        for one in lines(reason)
+        for line in lines(reason)
     )
     refusals = ", ".join(f"`{reason}`" for reason in REASONS if reason in REFUSALS)
     refusal = next(row for row in ADVICE if row.name == "refusal")

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import asyncpg
 
-from wallet_worker.store.errors import InvariantBrokenError
 
-
-class DatabaseNotReadyError(InvariantBrokenError):
+class DatabaseNotReadyError(Exception):
     """The database is not set up for this program: another schema, or a role that is missing."""
 
 

@@ -54,8 +54,8 @@ def plan(
             return [await operations.plan_of(actor, token)]
         return await operations.plans(actor, awaiting_approval=awaiting)
 
-    for one in ask(who, work):
-        _tell_plan(one, as_json=as_json)
+    for planned in ask(who, work):
+        _tell_plan(planned, as_json=as_json)
 
 
 @with_filter(seen_up_to=True)
@@ -150,8 +150,8 @@ def edit(
         content = sys.stdin.buffer.read() if str(body) == "-" else body.read_bytes()
     except OSError as exc:
         exits.end(Exit.MISUSED, f"{body} cannot be read: {exc.strerror}")
-    made = ask(who, lambda operations, actor: operations.plan_edit(actor, number, content, reason=why))
-    _tell_plan(made, as_json=as_json)
+    planned = ask(who, lambda operations, actor: operations.plan_edit(actor, number, content, reason=why))
+    _tell_plan(planned, as_json=as_json)
 
 
 def approve(token: Token, *, why: Why, who: As = None, as_json: Json = None) -> None:
@@ -204,8 +204,10 @@ def _plan_or_do(
     if token is not None:
         _do(action, token, wait=wait, who=who, as_json=as_json)
         return
-    made = ask(who, lambda desk, actor: desk.plan(actor, action, which, reason=why, pace=pace), predicts=True)
-    _tell_plan(made, as_json=as_json)
+    planned = ask(
+        who, lambda desk, actor: desk.plan(actor, action, which, reason=why, pace=pace), predicts=True
+    )
+    _tell_plan(planned, as_json=as_json)
 
 
 def _do(action: Action, token: str, *, wait: bool, who: str | None, as_json: bool | None) -> None:
@@ -213,10 +215,10 @@ def _do(action: Action, token: str, *, wait: bool, who: str | None, as_json: boo
     from wallet_worker.store.errors import UnavailableError
 
     async def work(desk: "DeadLetterDesk", actor: Actor) -> Operation:
-        made = await desk.plan_of(actor, token)
-        if made.action is not action:
+        planned = await desk.plan_of(actor, token)
+        if planned.action is not action:
             exits.end(
-                Exit.MISUSED, f"{token} is the plan of a {made.action.value}, and not of a {action.value}"
+                Exit.MISUSED, f"{token} is the plan of a {planned.action.value}, and not of a {action.value}"
             )
         try:
             return await desk.execute(actor, token)
@@ -232,8 +234,8 @@ def _do(action: Action, token: str, *, wait: bool, who: str | None, as_json: boo
     end_with(ended, as_json=as_json)
 
 
-def _tell_plan(one: Plan, *, as_json: bool | None) -> None:
+def _tell_plan(plan: Plan, *, as_json: bool | None) -> None:
     if terminal.wants_json(as_json):
-        terminal.tell_json(tables.document(one))
+        terminal.tell_json(tables.document(plan))
     else:
-        tables.tell_plan(one)
+        tables.tell_plan(plan)

@@ -70,14 +70,14 @@ def groups(
 
     Example: wallet dlq groups --state waiting
     """
-    found = ask(
+    groups_ = ask(
         who,
         lambda operations, actor: operations.groups(actor, which, span=timedelta(hours=hours), buckets=24),
     )
     if terminal.wants_json(as_json):
-        terminal.tell_json({"groups": tables.document(found)})
+        terminal.tell_json({"groups": tables.document(groups_)})
     else:
-        tables.tell_groups(found)
+        tables.tell_groups(groups_)
 
 
 def status(*, who: As = None, as_json: Json = None) -> None:
@@ -85,11 +85,11 @@ def status(*, who: As = None, as_json: Json = None) -> None:
 
     Example: wallet dlq status
     """
-    found = ask(who, lambda operations, actor: operations.overview(actor))
+    overview = ask(who, lambda operations, actor: operations.overview(actor))
     if terminal.wants_json(as_json):
-        terminal.tell_json(tables.document(found))
+        terminal.tell_json(tables.document(overview))
     else:
-        tables.tell_overview(found)
+        tables.tell_overview(overview)
 
 
 def show(
@@ -106,7 +106,7 @@ def show(
 
     Example: wallet dlq show 17
     """
-    found = ask(who, lambda operations, actor: operations.letter(actor, number), predicts=True)
+    letter = ask(who, lambda operations, actor: operations.letter(actor, number), predicts=True)
     if body is not None:
         content = ask(who, lambda operations, actor: operations.payload(actor, number))
         try:
@@ -114,9 +114,9 @@ def show(
         except OSError as exc:
             exits.end(Exit.UNWRITTEN, f"{body} cannot be written: {exc.strerror}")
     if terminal.wants_json(as_json):
-        terminal.tell_json(tables.document(found))
+        terminal.tell_json(tables.document(letter))
     else:
-        tables.tell_letter(found)
+        tables.tell_letter(letter)
 
 
 @with_filter()
@@ -131,8 +131,8 @@ def export(
     """
 
     async def work(operations: "DeadLetterDesk", actor: Actor) -> None:
-        async for one in operations.export(actor, which):
-            terminal.tell_json(tables.document(one))
+        async for letter in operations.export(actor, which):
+            terminal.tell_json(tables.document(letter))
 
     ask(who, work)
 
@@ -207,7 +207,7 @@ def runbook(
 
     if reason is not None and reason.upper() not in REASONS:
         exits.end(Exit.MISUSED, f"{reason} is not a reason. The reasons are {', '.join(REASONS)}")
-    lines = [one for each in ([reason.upper()] if reason else REASONS) for one in book.lines(each)]
+    lines = [line for each in ([reason.upper()] if reason else REASONS) for line in book.lines(each)]
     lines += book.common() if reason is None else []
     if terminal.wants_json(as_json):
         terminal.tell_json({"runbook": tables.document(lines)})

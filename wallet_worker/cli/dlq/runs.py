@@ -40,11 +40,11 @@ def operations(
 
     Example: wallet dlq operations
     """
-    found = ask(who, lambda desk, actor: desk.operations(actor, limit=limit))
+    operations_ = ask(who, lambda desk, actor: desk.operations(actor, limit=limit))
     if terminal.wants_json(as_json):
-        terminal.tell_json({"operations": tables.document(found)})
+        terminal.tell_json({"operations": tables.document(operations_)})
     else:
-        tables.tell_operations(found)
+        tables.tell_operations(operations_)
 
 
 def progress(
@@ -93,21 +93,21 @@ def _steer(
     _tell_operation(ask(who, work, writes=True), as_json=as_json)
 
 
-def end_with(one: Operation, *, as_json: bool | None) -> None:
+def end_with(operation: Operation, *, as_json: bool | None) -> None:
     """Show an operation, and end the command with the status that it has."""
-    _tell_operation(one, as_json=as_json)
-    status = exit_status_of(one)
+    _tell_operation(operation, as_json=as_json)
+    status = exit_status_of(operation)
     if status is not Exit.DONE:
         raise typer.Exit(status)
 
 
-def exit_status_of(one: Operation) -> Exit:
+def exit_status_of(operation: Operation) -> Exit:
     """Return the exit status that says where an operation stands, whichever command shows it."""
-    match one.state:
+    match operation.state:
         case OperationState.STOPPED:
             return Exit.FOUND
         case OperationState.DONE:
-            return Exit.FOUND if one.failed or one.cancelled else Exit.DONE
+            return Exit.FOUND if operation.failed or operation.cancelled else Exit.DONE
         case OperationState.RUNNING | OperationState.PAUSED:
             return Exit.UNKNOWN
 
@@ -140,29 +140,29 @@ async def watch(desk: "DeadLetterDesk", actor: Actor, operation_id: UUID, *, wai
         disable=not (wait and sys.stderr.isatty()),
     ) as bar:
         task = bar.add_task("outcomes", total=None)
-        said = ""
+        shown = ""
         while True:
             one = await desk.operation(actor, operation_id)
             bar.update(task, completed=one.finished, total=one.total)
             if not wait or one.ended_at is not None or one.state is OperationState.PAUSED:
                 return one
             standing = await _standing(desk, actor, one)
-            if standing != said:
+            if standing != shown:
                 terminal.print_status(standing)
-                said = standing
+                shown = standing
             await asyncio.sleep(WATCH_SECONDS)
 
 
-async def _standing(desk: "DeadLetterDesk", actor: Actor, one: Operation) -> str:
+async def _standing(desk: "DeadLetterDesk", actor: Actor, operation: Operation) -> str:
     """Return where an operation stands; if no keeper is there to go on with it, that."""
     seen = (await desk.overview(actor)).keeper_seen
     if seen is None or datetime.now(UTC) - seen > KEEPER_SILENT:
         return "nobody goes on with it: no keeper is at work. Start a worker, or `wallet keeper`"
-    return one.standing
+    return operation.standing
 
 
-def _tell_operation(one: Operation, *, as_json: bool | None) -> None:
+def _tell_operation(operation: Operation, *, as_json: bool | None) -> None:
     if terminal.wants_json(as_json):
-        terminal.tell_json(tables.document(one))
+        terminal.tell_json(tables.document(operation))
     else:
-        tables.tell_operation(one)
+        tables.tell_operation(operation)

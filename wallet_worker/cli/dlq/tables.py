@@ -29,17 +29,17 @@ def tell_letters(letters: Iterable[LetterSummary]) -> None:
         ("letter", "state", "reason", "source", "type", "serial", "user", "arrived", "replays"),
         (
             (
-                str(one.letter_id),
-                one.state.value,
-                one.reason,
-                one.source,
-                one.message_type or "?",
-                one.serial_no or "?",
-                one.user_id or "?",
-                time(one.arrived_at),
-                str(one.replays),
+                str(letter.letter_id),
+                letter.state.value,
+                letter.reason,
+                letter.source,
+                letter.message_type or "?",
+                letter.serial_no or "?",
+                letter.user_id or "?",
+                time(letter.arrived_at),
+                str(letter.replays),
             )
-            for one in letters
+            for letter in letters
         ),
         right=("letter", "replays"),
     )
@@ -52,16 +52,16 @@ def tell_groups(groups: Iterable[Group]) -> None:
         ("reason", "source", "waiting", "all", "first seen", "last seen", "up to", "arrivals"),
         (
             (
-                one.reason,
-                one.source,
-                f"{one.waiting:,}",
-                f"{one.count:,}",
-                time(one.first_seen),
-                time(one.last_seen),
-                str(one.seen_up_to),
-                bars(one.series),
+                group.reason,
+                group.source,
+                f"{group.waiting:,}",
+                f"{group.count:,}",
+                time(group.first_seen),
+                time(group.last_seen),
+                str(group.seen_up_to),
+                bars(group.series),
             )
-            for one in groups
+            for group in groups
         ),
         right=("waiting", "all", "up to"),
     )
@@ -71,37 +71,37 @@ def bars(series: Iterable[int]) -> str:
     """Return a chart of one line."""
     counts = list(series)
     most = max(counts, default=0)
-    return "".join(_BARS[-(-one * (len(_BARS) - 1) // most) if most else 0] for one in counts)
+    return "".join(_BARS[-(-count * (len(_BARS) - 1) // most) if most else 0] for count in counts)
 
 
-def tell_overview(found: Overview) -> None:
+def tell_overview(overview: Overview) -> None:
     """Print counts, ages, keepers and running operations."""
-    rows = [(state.value, f"{count:,}") for state, count in found.states.items()]
-    rows += [(f"queue {name}", f"{depth:,}") for name, depth in found.depths.items()]
+    rows = [(state.value, f"{count:,}") for state, count in overview.states.items()]
+    rows += [(f"queue {name}", f"{depth:,}") for name, depth in overview.depths.items()]
     rows += [
-        ("oldest that waits", time(found.oldest_waiting)),
-        ("last arrival", time(found.last_arrival)),
-        ("keeper", f"{found.keeper_standing} ({time(found.keeper_seen)})".removesuffix(" ()")),
-        ("operations at work", str(found.running)),
-        ("plans that need a second person", str(found.awaiting_approval)),
+        ("oldest that waits", time(overview.oldest_waiting)),
+        ("last arrival", time(overview.last_arrival)),
+        ("keeper", f"{overview.keeper_standing} ({time(overview.keeper_seen)})".removesuffix(" ()")),
+        ("operations at work", str(overview.running)),
+        ("plans that need a second person", str(overview.awaiting_approval)),
     ]
     terminal.tell_pairs("dead letters", rows)
 
 
-def tell_letter(found: LetterDetail) -> None:
+def tell_letter(letter: LetterDetail) -> None:
     """Print everything about a letter."""
-    whole, line = found.whole, found.whole.line
+    whole, line = letter.whole, letter.whole.line
     rows = [
         ("state", line.state.value),
-        ("reason", f"{line.reason}: {found.runbook.meaning}"),
+        ("reason", f"{line.reason}: {letter.runbook.meaning}"),
         ("detail", line.detail),
-        ("what is safe", found.runbook.safe),
-        ("whom to ask", found.runbook.ask),
-        ("a replay now", f"{found.prediction.label}: {found.prediction.detail}".removesuffix(": ")),
+        ("what is safe", letter.runbook.safe),
+        ("whom to ask", letter.runbook.ask),
+        ("a replay now", f"{letter.prediction.label}: {letter.prediction.detail}".removesuffix(": ")),
         ("source", line.source),
         ("published to", _address(whole)),
         ("type", line.message_type or "?"),
-        ("serial number", (line.serial_no or "?") + _others(found.same_number)),
+        ("serial number", (line.serial_no or "?") + _others(letter.same_number)),
         ("user", line.user_id or "?"),
         ("first seen", time(line.first_seen)),
         ("arrived", time(line.arrived_at)),
@@ -111,10 +111,10 @@ def tell_letter(found: LetterDetail) -> None:
     ]
     rows += [("sent in the place of letter", str(whole.edit_of))] if whole.edit_of else []
     terminal.tell_pairs(f"letter {line.letter_id}", rows)
-    _tell_truth(found)
+    _tell_truth(letter)
     terminal.tell_pairs("properties", whole.properties.items())
     terminal.tell_pairs("headers", whole.headers.items())
-    _tell_past(found)
+    _tell_past(letter)
     terminal.print_result(f"payload, {whole.body_bytes:,} bytes:")
     if whole.pretty is not None:
         for text in whole.pretty.split("\n"):
@@ -139,8 +139,8 @@ def _address(whole: LetterContent) -> str:
     return f"{whole.exchange or 'the default exchange'}, routing key {whole.routing_key}"
 
 
-def _tell_truth(found: LetterDetail) -> None:
-    truth = found.truth
+def _tell_truth(letter: LetterDetail) -> None:
+    truth = letter.truth
     rows: list[tuple[str, str]] = []
     if truth.outcome is not None:
         rows.append(("outcome", f"{truth.outcome['status']}, {truth.outcome['code']}"))
@@ -159,47 +159,47 @@ def _tell_truth(found: LetterDetail) -> None:
             )
         )
     rows += [
-        ("gateway", f"{one.status} {one.amount} {one.currency}, {one.gateway_ref}: {one.code}")
-        for one in truth.results
+        ("gateway", f"{result.status} {result.amount} {result.currency}, {result.gateway_ref}: {result.code}")
+        for result in truth.results
     ]
     terminal.tell_pairs("what the wallet knows", rows or [("", "nothing under this number")])
 
 
-def _tell_past(found: LetterDetail) -> None:
+def _tell_past(letter: LetterDetail) -> None:
     terminal.tell_table(
         "attempts",
         ("arrived", "reason", "detail", "worker", "replay"),
         (
             (
-                time(one.arrived_at),
-                one.reason,
-                one.detail,
-                one.worker or "?",
-                str(one.replay_id) if one.replay_id else "",
+                time(attempt.arrived_at),
+                attempt.reason,
+                attempt.detail,
+                attempt.worker or "?",
+                str(attempt.replay_id) if attempt.replay_id else "",
             )
-            for one in found.attempts
+            for attempt in letter.attempts
         ),
     )
-    if found.replays:
+    if letter.replays:
         terminal.tell_table(
             "replays",
             ("number", "state", "code", "predicted", "ordered", "published", "ended", "operation"),
             (
                 (
-                    str(one.number),
-                    one.state.value,
-                    one.code,
-                    one.predicted.label,
-                    time(one.ordered_at),
-                    time(one.published_at),
-                    time(one.ended_at),
-                    str(one.operation_id),
+                    str(replay.number),
+                    replay.state.value,
+                    replay.code,
+                    replay.predicted.label,
+                    time(replay.ordered_at),
+                    time(replay.published_at),
+                    time(replay.ended_at),
+                    str(replay.operation_id),
                 )
-                for one in found.replays
+                for replay in letter.replays
             ),
         )
-    if found.audit:
-        tell_audit(found.audit)
+    if letter.audit:
+        tell_audit(letter.audit)
 
 
 def tell_plan(plan: Plan) -> None:
@@ -232,7 +232,7 @@ def tell_plan(plan: Plan) -> None:
         terminal.tell_table(
             "differences",
             ("field", "before", "after"),
-            ((one.field, one.before or "", one.after or "") for one in plan.differences),
+            ((change.field, change.before or "", change.after or "") for change in plan.differences),
         )
     terminal.tell_table(
         "what a replay would do now",
@@ -243,7 +243,10 @@ def tell_plan(plan: Plan) -> None:
     terminal.tell_table(
         "some of them",
         ("letter", "serial", "prediction"),
-        ((str(one.letter_id), one.serial_no or "?", one.prediction.label) for one in plan.sample),
+        (
+            (str(planned.letter_id), planned.serial_no or "?", planned.prediction.label)
+            for planned in plan.sample
+        ),
         right=("letter",),
     )
     if plan.state is PlanState.NEEDS_APPROVAL:
@@ -256,24 +259,27 @@ def tell_plan(plan: Plan) -> None:
         )
 
 
-def tell_operation(one: Operation) -> None:
+def tell_operation(operation: Operation) -> None:
     """Print the progress of an operation."""
     rows = [
-        ("state", one.state.value),
-        ("where it stands", one.standing),
-        ("who", one.actor + (f", approved by {one.approved_by}" if one.approved_by else "")),
-        ("which", _target(one.filter)),
-        ("why", one.reason),
-        ("letters", f"{one.total:,}"),
-        ("not published yet", f"{one.ordered:,}"),
-        ("waiting for the outcome", f"{one.published:,}"),
-        ("resolved", f"{one.resolved:,}"),
-        ("failed", f"{one.failed:,}"),
-        ("cancelled", f"{one.cancelled:,}"),
-        ("started", time(one.started_at)),
-        ("ended", time(one.ended_at)),
+        ("state", operation.state.value),
+        ("where it stands", operation.standing),
+        (
+            "who",
+            operation.actor + (f", approved by {operation.approved_by}" if operation.approved_by else ""),
+        ),
+        ("which", _target(operation.filter)),
+        ("why", operation.reason),
+        ("letters", f"{operation.total:,}"),
+        ("not published yet", f"{operation.ordered:,}"),
+        ("waiting for the outcome", f"{operation.published:,}"),
+        ("resolved", f"{operation.resolved:,}"),
+        ("failed", f"{operation.failed:,}"),
+        ("cancelled", f"{operation.cancelled:,}"),
+        ("started", time(operation.started_at)),
+        ("ended", time(operation.ended_at)),
     ]
-    terminal.tell_pairs(f"operation {one.operation_id}: {one.action.value}", rows)
+    terminal.tell_pairs(f"operation {operation.operation_id}: {operation.action.value}", rows)
 
 
 def tell_operations(operations: Iterable[Operation]) -> None:
@@ -283,17 +289,17 @@ def tell_operations(operations: Iterable[Operation]) -> None:
         ("operation", "what", "state", "who", "why", "letters", "resolved", "failed", "started"),
         (
             (
-                str(one.operation_id),
-                one.action.value,
-                one.state.value,
-                one.actor,
-                one.reason,
-                f"{one.total:,}",
-                f"{one.resolved:,}",
-                f"{one.failed:,}",
-                time(one.started_at),
+                str(operation.operation_id),
+                operation.action.value,
+                operation.state.value,
+                operation.actor,
+                operation.reason,
+                f"{operation.total:,}",
+                f"{operation.resolved:,}",
+                f"{operation.failed:,}",
+                time(operation.started_at),
             )
-            for one in operations
+            for operation in operations
         ),
         right=("letters", "resolved", "failed"),
     )
@@ -306,15 +312,15 @@ def tell_audit(rows: Iterable[AuditRow]) -> None:
         ("at", "who", "via", "what", "letter", "operation", "why"),
         (
             (
-                time(one.at),
-                f"{one.actor} ({one.role})",
-                one.via,
-                one.action,
-                str(one.letter_id or ""),
-                str(one.operation_id or ""),
-                one.reason,
+                time(row.at),
+                f"{row.actor} ({row.role})",
+                row.via,
+                row.action,
+                str(row.letter_id or ""),
+                str(row.operation_id or ""),
+                row.reason,
             )
-            for one in rows
+            for row in rows
         ),
         right=("letter",),
     )
@@ -325,15 +331,15 @@ def tell_runbook(lines: Iterable[RunbookLine]) -> None:
     terminal.tell_table(
         "runbook",
         ("reason", "what it means", "when", "what is safe", "whom to ask"),
-        ((one.reason, one.meaning, one.when, one.safe, one.ask) for one in lines),
+        ((line.reason, line.meaning, line.when, line.safe, line.ask) for line in lines),
     )
 
 
 def _target(which: Filter) -> str:
     """Return what was asked for, in words."""
     names = {"ids": "letters", "states": "state", "since": "from", "until": "before"}
-    said = (f"{names.get(name, name.replace('_', ' '))} {value}" for name, value in which.to_query().items())
-    return ", ".join(said) or "every letter"
+    words = (f"{names.get(name, name.replace('_', ' '))} {value}" for name, value in which.to_query().items())
+    return ", ".join(words) or "every letter"
 
 
 def time(value: datetime | None) -> str:

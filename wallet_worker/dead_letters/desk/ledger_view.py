@@ -31,10 +31,10 @@ async def truth_of(connection: asyncpg.Connection, row: WholeLetterRow, actor: A
     masks, serial_no = actor.role < Role.OPERATOR, row.serial_no
     if serial_no is None:
         return LedgerView(None, None, None, ())
-    found = await answers.answer(connection, GetOrder(serial_no=serial_no))
+    answer = await answers.answer(connection, GetOrder(serial_no=serial_no))
     outcome, order = None, None
-    if isinstance(found, OrderDetail):
-        outcome, order = json.loads(encode(found.outcome)), found.order
+    if isinstance(answer, OrderDetail):
+        outcome, order = json.loads(encode(answer.outcome)), answer.order
     account = await _account(connection, row, order.serial_no if order else None)
     results = await payment_results.of_order(connection, serial_no, limit=RESULTS_MAX)
     if masks:
@@ -82,14 +82,14 @@ async def _account(
     if order is not None:
         return core_accounts.view((await accounts.by_id(connection, [order.account_id]))[order.account_id])
     try:
-        said = json.loads(row.body) if len(row.body) <= BODY_BYTES_MAX else {}
+        content = json.loads(row.body) if len(row.body) <= BODY_BYTES_MAX else {}
     except (ValueError, RecursionError):
-        said = {}
-    said = said if isinstance(said, dict) else {}
+        content = {}
+    content = content if isinstance(content, dict) else {}
     if row.user_id is None:
         return None
     for account in await accounts.of_user(connection, row.user_id, None, None):
-        if account.currency == said.get("currency") and account.account_type == said.get(
+        if account.currency == content.get("currency") and account.account_type == content.get(
             "account_type", DEFAULT_ACCOUNT_TYPE
         ):
             return core_accounts.view(account)

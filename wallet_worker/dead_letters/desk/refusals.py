@@ -51,26 +51,26 @@ async def explain_empty(
     connection: asyncpg.Connection,
     action: Action,
     which: Filter,
-    found: Sequence[LetterStatus],
-    nowhere: Sequence[Prediction] = (),
+    fitting: Sequence[LetterStatus],
+    not_replayable: Sequence[Prediction] = (),
 ) -> str:
     """Return why an action finds no letter."""
-    if not found:
+    if not fitting:
         return f"there is no dead letter {which.ids[0]}" if len(which.ids) == 1 else "no letter fits"
-    if len(found) == 1:
-        (letter,) = found
+    if len(fitting) == 1:
+        (letter,) = fitting
         for row in await replays_table.outstanding(connection, [letter.letter_id]):
             return _said_of_outstanding(row)
         if LetterState(letter.state) in ACTS_ON[action] and action is not Action.RESTORE:
             return (
                 f"letter {letter.letter_id} was replayed {letter.replays} times and is not replayed any more"
-                if not nowhere
-                else f"letter {letter.letter_id} {nowhere[0].label}"
+                if not not_replayable
+                else f"letter {letter.letter_id} {not_replayable[0].label}"
             )
         return f"letter {letter.letter_id} is {letter.state}: there is nothing to {action}"
-    states = Counter(row.state for row in found)
-    said = ", ".join(f"{count:,} {state}" for state, count in states.most_common())
-    return f"none of the {len(found):,} letters that fit can be {_DONE[action]}: {said}"
+    states = Counter(row.state for row in fitting)
+    summary = ", ".join(f"{count:,} {state}" for state, count in states.most_common())
+    return f"none of the {len(fitting):,} letters that fit can be {_DONE[action]}: {summary}"
 
 
 _DONE: Final = {

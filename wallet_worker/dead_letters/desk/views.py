@@ -48,7 +48,7 @@ def line(row: LetterRow, actor: Actor) -> LetterSummary:
 def whole(row: WholeLetterRow, actor: Actor) -> LetterContent:
     """Return a letter as it was taken in."""
     masks = actor.role < Role.OPERATOR
-    said, headers = masking.properties(row.properties)
+    properties, headers = masking.properties(row.properties)
     return LetterContent(
         line=line(row, actor),
         exchange=row.exchange,
@@ -56,7 +56,7 @@ def whole(row: WholeLetterRow, actor: Actor) -> LetterContent:
         body=None if masks else row.body,
         body_bytes=len(row.body),
         pretty=masking.pretty(row.body, mask=masks),
-        properties=dict.fromkeys(said, masking.MASK) if masks else said,
+        properties=dict.fromkeys(properties, masking.MASK) if masks else properties,
         headers=masking.masked_headers(headers) if masks else headers,
         worker=masking.masked_code(row.worker) if masks else row.worker,
         trace_id=masking.masked_code(row.trace_id) if masks else row.trace_id,
@@ -75,10 +75,12 @@ def seen_by(actor: Actor, detail: LetterDetail) -> LetterDetail:
     return replace(
         detail,
         attempts=tuple(
-            replace(one, detail=runbook.meaning_of(one.reason), worker=masking.masked_code(one.worker))
-            for one in detail.attempts
+            replace(
+                attempt, detail=runbook.meaning_of(attempt.reason), worker=masking.masked_code(attempt.worker)
+            )
+            for attempt in detail.attempts
         ),
-        replays=tuple(replace(one, detail=_meaning(one.code)) for one in detail.replays),
+        replays=tuple(replace(replay, detail=_meaning(replay.code)) for replay in detail.replays),
         prediction=replace(detail.prediction, detail=_meaning(detail.prediction.code)),
     )
 
@@ -145,14 +147,14 @@ def differences(changes: Sequence[Mapping[str, Any]], actor: Actor) -> tuple[Dif
     given = [Difference(**change) for change in changes]
     if actor.role >= Role.OPERATOR:
         return tuple(given)
-    names = masking.masked_names(one.field for one in given)
+    names = masking.masked_names(change.field for change in given)
     return tuple(
         Difference(
             name,
-            masking.masked_member(one.field, one.before),
-            masking.masked_member(one.field, one.after),
+            masking.masked_member(difference.field, difference.before),
+            masking.masked_member(difference.field, difference.after),
         )
-        for name, one in zip(names, given, strict=True)
+        for name, difference in zip(names, given, strict=True)
     )
 
 

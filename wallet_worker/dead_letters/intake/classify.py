@@ -135,8 +135,8 @@ def _sealed(properties: Basic.Properties, body: bytes, key: SealKey | None, *, b
 
 def _names(read: Mapping[str, Any], members: tuple[str, ...], form: re.Pattern[str]) -> frozenset[str]:
     """Return what some members of a message name, as far as they can be names."""
-    found = (_matching(read.get(member), form) for member in members)
-    return frozenset(name for name in found if name is not None)
+    matching = (_matching(read.get(member), form) for member in members)
+    return frozenset(name for name in matching if name is not None)
 
 
 def _why(queue: str, headers: Mapping[str, FieldValue], exchange: str, routing_key: str) -> dict[str, Any]:
@@ -184,13 +184,13 @@ def _by_wallet(headers: Mapping[str, FieldValue], source: str, routing_key: str)
 def _by_broker(death: Mapping[str, FieldValue], queue: str, routing_key: str) -> dict[str, Any]:
     source = _text(death.get("queue"))
     known = source in SOURCES
-    said = _text(death.get("reason"))
+    cause = _text(death.get("reason"))
     keys = death.get("routing-keys")
     key = keys[0] if isinstance(keys, list) and keys and isinstance(keys[0], str) else routing_key
     count, time = death.get("count"), death.get("time")
     return _said(
-        BROKER.get(said, UNKNOWN),
-        f"the broker set it aside from {source}: {said}"
+        BROKER.get(cause, UNKNOWN),
+        f"the broker set it aside from {source}: {cause}"
         if death
         else "the broker set it aside; why cannot be read",
         source=source if known else queue,
@@ -233,8 +233,8 @@ def _death(headers: Mapping[str, FieldValue]) -> Mapping[str, FieldValue] | None
     """
     if not any(name == DEATH_HEADER and value[:1] == b"A" for name, value in codec.entries(headers)):
         return None
-    found = headers.get("x-death")
-    newest = found[0] if isinstance(found, list) and found else None
+    deaths = headers.get("x-death")
+    newest = deaths[0] if isinstance(deaths, list) and deaths else None
     return newest if isinstance(newest, Mapping) else {}
 
 
@@ -268,10 +268,10 @@ def _add(digest: Any, *parts: bytes) -> None:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    members: dict[str, Any] = {}
     for name, value in pairs:
-        found[name] = None if name in found else value
-    return found
+        members[name] = None if name in members else value
+    return members
 
 
 _decode: Final = json.JSONDecoder(object_pairs_hook=_once).decode
@@ -282,10 +282,10 @@ def _read(body: bytes) -> dict[str, Any]:
     if len(body) > BODY_BYTES_MAX:
         return {}
     try:
-        found = _decode(body.decode())
+        parsed = _decode(body.decode())
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return parsed if isinstance(parsed, dict) else {}
 
 
 def _matching(value: object, form: re.Pattern[str]) -> str | None:

@@ -36,21 +36,23 @@ async def take_in(connection: asyncpg.Connection, arrivals: Sequence[Arrival], n
 
     Raises LostRaceError if another keeper has just written one of them: begin again.
     """
-    known = await letters.known(connection, [one.key for one in arrivals])
+    known = await letters.known(connection, [arrival.key for arrival in arrivals])
     fresh: dict[bytes, Arrival] = {}
     again: list[Arrival] = []
-    for one in arrivals:
-        if one.key in known or one.key in fresh:
-            again.append(one)
+    for arrival in arrivals:
+        if arrival.key in known or arrival.key in fresh:
+            again.append(arrival)
         else:
-            fresh[one.key] = one
+            fresh[arrival.key] = arrival
     claims = await _claims(connection, list(fresh.values()))
     new, returned, failed = await _write(connection, list(fresh.values()), claims, now)
     if again:
-        await letters.count_again(connection, [one.key for one in again])
+        await letters.count_again(connection, [arrival.key for arrival in again])
         # What was closed waits again when its sender repeats it; the broker's own repeat is no such wish.
         await _reopen(
-            connection, [known[one.key] for one in again if one.key in known and not one.redelivered], now
+            connection,
+            [known[arrival.key] for arrival in again if arrival.key in known and not arrival.redelivered],
+            now,
         )
     return TakenIn(tuple(new), tuple(returned), len(again), failed)
 
@@ -66,16 +68,16 @@ class _Claim:
 
 async def _claims(connection: asyncpg.Connection, arrivals: Sequence[Arrival]) -> dict[bytes, _Claim]:
     """Return, by key, the replays that letters come from; a replay's id that somebody else wrote is none."""
-    said = {one.replay_id for one in arrivals if one.replay_id is not None}
-    if not said:
+    claimed = {arrival.replay_id for arrival in arrivals if arrival.replay_id is not None}
+    if not claimed:
         return {}
-    found = await replays.claimed(connection, said)
+    replays_by_id = await replays.claimed(connection, claimed)
     return {
-        one.key: _Claim(one.replay_id, row.letter_id, row.is_edit)
-        for one in arrivals
-        if one.replay_id is not None
-        and (row := found.get(one.replay_id)) is not None
-        and row.body_digest == one.body_digest
+        arrival.key: _Claim(arrival.replay_id, row.letter_id, row.is_edit)
+        for arrival in arrivals
+        if arrival.replay_id is not None
+        and (row := replays_by_id.get(arrival.replay_id)) is not None
+        and row.body_digest == arrival.body_digest
     }
 
 
@@ -83,9 +85,9 @@ async def _write(
     connection: asyncpg.Connection, fresh: Sequence[Arrival], claims: dict[bytes, _Claim], now: datetime
 ) -> tuple[list[Arrival], list[Arrival], int]:
     """Write what is not known; return what made a record, what came back to one, and how many replays have failed."""
-    returned = [one for one in fresh if one.key in claims and not claims[one.key].is_edit]
-    new = [one for one in fresh if one.key not in claims or claims[one.key].is_edit]
-    places = {one.key: claims[one.key].letter_id for one in returned}
+    returned = [arrival for arrival in fresh if arrival.key in claims and not claims[arrival.key].is_edit]
+    new = [arrival for arrival in fresh if arrival.key not in claims or claims[arrival.key].is_edit]
+    places = {arrival.key: claims[arrival.key].letter_id for arrival in returned}
     if new:
         await letters.claim_ids(connection)
     if returned:
@@ -93,17 +95,25 @@ async def _write(
         await letters.lock(connection, set(places.values()))
     if new:
         ids = await letters.reserve_ids(connection, len(new))
-        places |= {one.key: letter_id for one, letter_id in zip(new, ids, strict=True)}
+        places |= {arrival.key: letter_id for arrival, letter_id in zip(new, ids, strict=True)}
         await letters.insert_all(
             connection,
-            [(places[one.key], one, claims[one.key].letter_id if one.key in claims else None) for one in new],
+            [
+                (
+                    places[arrival.key],
+                    arrival,
+                    claims[arrival.key].letter_id if arrival.key in claims else None,
+                )
+                for arrival in new
+            ],
             now,
         )
-        await letters.note_names(connection, [(places[one.key], one) for one in new])
+        await letters.note_names(connection, [(places[arrival.key], arrival) for arrival in new])
     if not fresh:
         return [], [], 0
     attempts = [
-        (places[one.key], one, claims[one.key].replay_id if one.key in claims else None) for one in fresh
+        (places[arrival.key], arrival, claims[arrival.key].replay_id if arrival.key in claims else None)
+        for arrival in fresh
     ]
     written = await letters.note_attempts(connection, sorted(attempts, key=lambda each: each[1].key), now)
     if len(written) != len(fresh):
@@ -120,22 +130,22 @@ async def _fail_replays(
     now: datetime,
 ) -> int:
     """End the replays that came back, and have their letters wait again; return how many have ended."""
-    back = [one for one in fresh if one.key in claims]
+    back = [arrival for arrival in fresh if arrival.key in claims]
     if not back:
         return 0
     ends = {
-        claims[one.key].replay_id: ReplayEnd(
-            claims[one.key].replay_id, ReplayState.FAILED, one.reason, one.detail
+        claims[arrival.key].replay_id: ReplayEnd(
+            claims[arrival.key].replay_id, ReplayState.FAILED, arrival.reason, arrival.detail
         )
-        for one in back
+        for arrival in back
     }
     ended = {row.replay_id: row for row in await replays.came_back(connection, list(ends.values()), now)}
     first: dict[int, Arrival] = {}
     late: dict[int, Arrival] = {}
-    for one in back:
-        claim = claims[one.key]
+    for arrival in back:
+        claim = claims[arrival.key]
         if not claim.is_edit:
-            (first if claim.replay_id in ended else late).setdefault(places[one.key], one)
+            (first if claim.replay_id in ended else late).setdefault(places[arrival.key], arrival)
     # A replay that was over, and yet another copy of it comes back: somebody should look. Also when the broker says
     # that it may have handed this one out before: its key is new, so nobody has taken it in.
     await _reopen(connection, [letter_id for letter_id in late if letter_id not in first], now)

@@ -36,31 +36,31 @@ class Filter:
 
     def to_query(self) -> dict[str, str]:
         """Return it as names and texts, without what is not given."""
-        said: dict[str, str] = {}
-        for one in fields(self):
-            match getattr(self, one.name):
+        query: dict[str, str] = {}
+        for field in fields(self):
+            match getattr(self, field.name):
                 case None | ():
                     continue
                 case datetime() as time:
-                    said[one.name] = time.isoformat()
+                    query[field.name] = time.isoformat()
                 case tuple() as several:
-                    said[one.name] = ",".join(str(each) for each in several)
+                    query[field.name] = ",".join(str(each) for each in several)
                 case text:
-                    said[one.name] = str(text)
-        return said
+                    query[field.name] = str(text)
+        return query
 
     @classmethod
-    def from_query(cls, said: Mapping[str, str]) -> Self:
+    def from_query(cls, query: Mapping[str, str]) -> Self:
         """Return what `to_query` was called on; other names and empty texts are passed over.
 
         Raises ValueError, with a sentence for a person, where a value is none.
         """
-        read: dict[str, Any] = {}
-        for one in fields(cls):
-            text = said.get(one.name, "").strip()
+        parsed: dict[str, Any] = {}
+        for field in fields(cls):
+            text = query.get(field.name, "").strip()
             if text:
-                read[one.name] = _READERS.get(one.name, str)(text)
-        return cls(**read)
+                parsed[field.name] = _READERS.get(field.name, str)(text)
+        return cls(**parsed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def _read_ids(text: str) -> tuple[int, ...]:
     except ValueError:
         msg = "ids are numbers, separated by commas"
         raise ValueError(msg) from None
-    if any(not 0 < one < 2**63 for one in ids):
+    if any(not 0 < letter_id < 2**63 for letter_id in ids):
         msg = "an id is a number above zero"
         raise ValueError(msg)
     return ids

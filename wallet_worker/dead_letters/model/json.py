@@ -27,9 +27,9 @@ def document(value: Any) -> Any:
         case Enum():
             return value.name.lower() if isinstance(value, int) else value.value
         case Mapping():
-            return {str(document(name)): document(one) for name, one in value.items()}
+            return {str(document(name)): document(member) for name, member in value.items()}
         case list() | tuple():
-            return [document(one) for one in value]
+            return [document(item) for item in value]
         case Prediction():
             return {
                 "verdict": value.verdict.value,
@@ -38,6 +38,6 @@ def document(value: Any) -> Any:
                 "detail": value.detail,
             }
         case _ if is_dataclass(value):
-            return {one.name: document(getattr(value, one.name)) for one in fields(value)}
+            return {field.name: document(getattr(value, field.name)) for field in fields(value)}
         case _:
             return value

@@ -48,9 +48,9 @@ async def resolve_outcomes(
         others = [row for row in rows if row.source != PAYMENT_REQUESTS]
         messages = [Replayable(row.source, row.body, row.properties) for row in others]
         ends = [
-            ReplayEnd(row.replay_id, ReplayState.RESOLVED, found.code, found.detail)
-            for row, found in zip(others, await predict(connection, messages, rules, keys), strict=True)
-            if found.verdict is PredictedOutcome.REPEATS
+            ReplayEnd(row.replay_id, ReplayState.RESOLVED, prediction.code, prediction.detail)
+            for row, prediction in zip(others, await predict(connection, messages, rules, keys), strict=True)
+            if prediction.verdict is PredictedOutcome.REPEATS
         ]
         ends += [
             ReplayEnd(row.replay_id, ReplayState.RESOLVED, "OK", why)

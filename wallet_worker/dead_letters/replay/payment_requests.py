@@ -26,10 +26,11 @@ async def invalid_requests(connection: asyncpg.Connection, bodies: Sequence[byte
     A question about an order is always free.
     """
     requests = [_read(body) for body in bodies]
-    numbers = {one.payment_order_no for one in requests if isinstance(one, PaymentRequest)}
-    found = await orders.find(connection, sorted(numbers), lock=False) if numbers else {}
+    numbers = {request.payment_order_no for request in requests if isinstance(request, PaymentRequest)}
+    known = await orders.find(connection, sorted(numbers), lock=False) if numbers else {}
     return [
-        one if isinstance(one, str) else _why_not(one, found.get(one.payment_order_no)) for one in requests
+        request if isinstance(request, str) else _why_not(request, known.get(request.payment_order_no))
+        for request in requests
     ]
 
 
@@ -50,14 +51,14 @@ def _why_not(request: PaymentRequest, order: Order | None) -> str | None:
         amount_minor = request.amount_minor
     except (AmountOutOfRange, UnknownCurrency):
         return "its amount is none that an order can have"
-    said = {
+    agreeing = {
         "kind": request.kind in {ORDER_SPECS[order.order_type].payment, PaymentKind.STATUS}
         and ORDER_SPECS[order.order_type].payment is not None,
         "amount": (amount_minor, request.currency) == (order.amount_minor, order.currency),
         "channel": request.channel == order.channel,
         "expires_at": request.expires_at == order.expires_at,
     }
-    differing = [name for name, same in said.items() if not same]
+    differing = [name for name, same in agreeing.items() if not same]
     if differing:
         return f"its {' and '.join(differing)} is not that of the order"
     if request.kind is not PaymentKind.STATUS and order.status is not OrderStatus.PENDING:

@@ -126,23 +126,23 @@ async def predict(
     connection: asyncpg.Connection, letters: Sequence[Replayable], rules: Policy, keys: Keys
 ) -> list[Prediction]:
     """Return, for each letter alone, what its replay would do now, from the caller's snapshot or transaction."""
-    found: list[Prediction | None] = []
+    predictions: list[Prediction | None] = []
     waiting: list[tuple[int, InboundMessage, Message]] = []
     requests = [letter.body for letter in letters if letter.source == PAYMENT_REQUESTS]
     foreign = iter(await invalid_requests(connection, requests) if requests else ())
     for number, letter in enumerate(letters):
-        said = _of_request(next(foreign)) if letter.source == PAYMENT_REQUESTS else _said(letter, keys)
+        parsed = _of_request(next(foreign)) if letter.source == PAYMENT_REQUESTS else _said(letter, keys)
         if is_too_large(letter.properties):
-            said = Prediction(
+            parsed = Prediction(
                 PredictedOutcome.NOT_REPLAYABLE,
                 "",
                 "its headers, with those of a replay, are larger than the broker takes",
             )
-        if isinstance(said, Prediction):
-            found.append(said)
+        if isinstance(parsed, Prediction):
+            predictions.append(parsed)
         else:
-            found.append(None)
-            waiting.append((number, *said))
+            predictions.append(None)
+            waiting.append((number, *parsed))
     if waiting:
         now, known = await load.facts(
             connection, lookups_for([message for _, _, message in waiting]), rules, lock=False
@@ -151,12 +151,14 @@ async def predict(
             try:
                 decision = decide(message, known, DecisionContext(rules, incoming, _DRAW, now))
             except Exception as exc:  # noqa: BLE001 -- what the worker would set aside as INTERNAL, whatever it is
-                found[number] = Prediction(
+                predictions[number] = Prediction(
                     PredictedOutcome.WOULD_CRASH, "INTERNAL", f"{type(exc).__name__}: {exc}"
                 )
             else:
-                found[number] = Prediction(_VERDICTS[decision.ending], decision.code.value, decision.detail)
-    return [one for one in found if one is not None]
+                predictions[number] = Prediction(
+                    _VERDICTS[decision.ending], decision.code.value, decision.detail
+                )
+    return [member for member in predictions if member is not None]
 
 
 def _of_request(why_not: str | None) -> Prediction:

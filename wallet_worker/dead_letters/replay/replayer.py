@@ -211,14 +211,14 @@ class Replayer:
         One that was published perhaps, and must not be again, goes on to its outcome.
         """
         requests = [row for row in ordered if row.source == PAYMENT_REQUESTS]
-        said = await invalid_requests(connection, [row.body for row in requests]) if requests else []
-        not_ours = {row.replay_id: why for row, why in zip(requests, said, strict=True)}
+        faults = await invalid_requests(connection, [row.body for row in requests]) if requests else []
+        invalid = {row.replay_id: why for row, why in zip(requests, faults, strict=True)}
         # Ordered long ago perhaps, and the sender may have repeated the old version since.
         applied = await self._versions.already_applied(connection, [row for row in ordered if not row.copies])
         failed: dict[UUID, str] = {}
         out: set[UUID] = set()
         for row in ordered:
-            why = not_ours.get(row.replay_id) or applied.get(row.replay_id) or _why_never(row)
+            why = invalid.get(row.replay_id) or applied.get(row.replay_id) or _why_never(row)
             if why is not None and row.copies:
                 out.add(row.replay_id)
                 continue
@@ -273,7 +273,7 @@ class Replayer:
         """
         async with self._database.transaction() as connection:
             begun = await replays.begin(connection, [replay_id for replay_id, _ in group])
-        return [one for one in group if one[0] in begun]
+        return [message for message in group if message[0] in begun]
 
     def _note(
         self, group: Sequence[tuple[UUID, Publication]], ends: Sequence[str | None], *, is_lost: bool
@@ -316,7 +316,7 @@ def _groups(
         if group and (message_id in ids or size + len(row.body) > CHUNK_BYTES_MAX):
             yield group
             group, ids, size = [], set(), 0
-        one = Publication(
+        publication = Publication(
             exchange=row.exchange,
             routing_key=row.routing_key,
             mandatory=True,
@@ -324,7 +324,7 @@ def _groups(
             properties=marshal(properties),
             body=row.body,
         )
-        group.append((row.replay_id, one))
+        group.append((row.replay_id, publication))
         ids.add(message_id)
         size += len(row.body)
     if group:

@@ -22,7 +22,7 @@ async def fail(
     connection: asyncpg.Connection, operation_id: UUID, failed: Mapping[UUID, str], now: datetime
 ) -> int:
     """End replays that are not published, and have their letters wait again; return how many."""
-    ends = [ReplayEnd(one, ReplayState.FAILED, "", why) for one, why in failed.items()]
+    ends = [ReplayEnd(replay_id, ReplayState.FAILED, "", why) for replay_id, why in failed.items()]
     ended = await replays.end(connection, ends, now)
     await letters.move(
         connection,

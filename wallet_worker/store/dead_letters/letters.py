@@ -78,26 +78,26 @@ async def insert_all(
     connection: asyncpg.Connection, letters: Sequence[tuple[int, Arrival, int | None]], now: datetime
 ) -> None:
     """Write new letters under reserved ids, each with the letter in whose place it was sent, if any."""
-    arrivals = [one for _, one, _ in letters]
+    arrivals = [letter for _, letter, _ in letters]
     await connection.execute(
         _INSERT_NEW,
         [letter_id for letter_id, _, _ in letters],
-        [one.reason for one in arrivals],
-        [one.detail for one in arrivals],
-        [one.source for one in arrivals],
-        [one.exchange for one in arrivals],
-        [one.routing_key for one in arrivals],
-        [one.properties for one in arrivals],
-        [one.body for one in arrivals],
-        [one.body_digest for one in arrivals],
-        [one.message_type for one in arrivals],
-        [one.serial_no for one in arrivals],
-        [one.user_id for one in arrivals],
-        [one.trace_id for one in arrivals],
-        [one.worker for one in arrivals],
-        [one.attempts for one in arrivals],
+        [arrival.reason for arrival in arrivals],
+        [arrival.detail for arrival in arrivals],
+        [arrival.source for arrival in arrivals],
+        [arrival.exchange for arrival in arrivals],
+        [arrival.routing_key for arrival in arrivals],
+        [arrival.properties for arrival in arrivals],
+        [arrival.body for arrival in arrivals],
+        [arrival.body_digest for arrival in arrivals],
+        [arrival.message_type for arrival in arrivals],
+        [arrival.serial_no for arrival in arrivals],
+        [arrival.user_id for arrival in arrivals],
+        [arrival.trace_id for arrival in arrivals],
+        [arrival.worker for arrival in arrivals],
+        [arrival.attempts for arrival in arrivals],
         [edit_of for _, _, edit_of in letters],
-        [one.first_seen for one in arrivals],
+        [arrival.first_seen for arrival in arrivals],
         now,
         [one.seal for one in arrivals],
     )
@@ -132,12 +132,12 @@ async def note_names(connection: asyncpg.Connection, letters: Iterable[tuple[int
     names = [
         (letter_id, kind, name)
         for letter_id, arrival in arrivals
-        for kind, found in (
+        for kind, named in (
             ("user", arrival.users),
             ("order", arrival.orders),
             ("gateway_ref", arrival.gateway_refs),
         )
-        for name in sorted(found)
+        for name in sorted(named)
     ]
     if not names:
         return
@@ -191,13 +191,13 @@ async def note_attempts(
     rows = await connection.fetch(
         _NOTE_ATTEMPTS,
         [letter_id for letter_id, _, _ in attempts],
-        [one.key for _, one, _ in attempts],
+        [attempt.key for _, attempt, _ in attempts],
         [replay_id for _, _, replay_id in attempts],
-        [one.reason for _, one, _ in attempts],
-        [one.detail for _, one, _ in attempts],
-        [one.worker for _, one, _ in attempts],
-        [one.attempts for _, one, _ in attempts],
-        [one.first_seen for _, one, _ in attempts],
+        [attempt.reason for _, attempt, _ in attempts],
+        [attempt.detail for _, attempt, _ in attempts],
+        [attempt.worker for _, attempt, _ in attempts],
+        [attempt.attempts for _, attempt, _ in attempts],
+        [attempt.first_seen for _, attempt, _ in attempts],
         now,
     )
     return {row["arrival_key"] for row in rows}
@@ -251,10 +251,10 @@ async def came_back(
     await connection.execute(
         _RETURN,
         [letter_id for letter_id, _ in letters],
-        [one.reason for _, one in letters],
-        [one.detail for _, one in letters],
-        [one.worker for _, one in letters],
-        [one.attempts for _, one in letters],
+        [letter.reason for _, letter in letters],
+        [letter.detail for _, letter in letters],
+        [letter.worker for _, letter in letters],
+        [letter.attempts for _, letter in letters],
         now,
     )
 

@@ -62,24 +62,24 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15,
 """
 
 
-async def insert(connection: asyncpg.Connection, one: NewOperation, now: datetime) -> None:
+async def insert(connection: asyncpg.Connection, operation: NewOperation, now: datetime) -> None:
     """Write an operation; one that is done at once has ended with it."""
     await connection.execute(
         _INSERT,
-        one.operation_id,
-        one.token,
-        one.action,
-        one.state,
-        one.actor,
-        one.via,
-        one.approved_by,
-        one.reason,
-        to_json(one.filter).decode(),
-        one.canary,
-        one.rate,
-        one.stop_ratio,
-        one.total,
-        one.standing,
+        operation.operation_id,
+        operation.token,
+        operation.action,
+        operation.state,
+        operation.actor,
+        operation.via,
+        operation.approved_by,
+        operation.reason,
+        to_json(operation.filter).decode(),
+        operation.canary,
+        operation.rate,
+        operation.stop_ratio,
+        operation.total,
+        operation.standing,
         now,
     )
 

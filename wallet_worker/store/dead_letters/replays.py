@@ -47,13 +47,13 @@ async def insert(
         _INSERT,
         operation_id,
         now,
-        [one.replay_id for one in orders],
-        [one.letter_id for one in orders],
-        [one.position for one in orders],
-        [one.verdict for one in orders],
-        [one.verdict_code for one in orders],
-        [one.body for one in orders],
-        [one.serial_no for one in orders],
+        [replay.replay_id for replay in orders],
+        [replay.letter_id for replay in orders],
+        [replay.position for replay in orders],
+        [replay.verdict for replay in orders],
+        [replay.verdict_code for replay in orders],
+        [replay.body for replay in orders],
+        [replay.serial_no for replay in orders],
     )
     return int(status.rpartition(" ")[2])
 
@@ -181,7 +181,9 @@ WHERE replay_id = $1
 
 async def tried(connection: asyncpg.Connection, failures: Sequence[PublishFailure]) -> None:
     """Note which the broker would not take, and why; no copy of those is on its way where that is certain."""
-    await connection.executemany(_TRIED, [(one.replay_id, one.why, int(one.is_certain)) for one in failures])
+    await connection.executemany(
+        _TRIED, [(failure.replay_id, failure.why, int(failure.is_certain)) for failure in failures]
+    )
 
 
 class PublishedReplay(NamedTuple):
@@ -278,10 +280,10 @@ async def end(connection: asyncpg.Connection, ends: Sequence[ReplayEnd], now: da
     """Write outcomes; return those of replays that had no outcome yet."""
     rows = await connection.fetch(
         _END,
-        [one.replay_id for one in ends],
-        [one.state for one in ends],
-        [one.code for one in ends],
-        [one.detail for one in ends],
+        [end.replay_id for end in ends],
+        [end.state for end in ends],
+        [end.code for end in ends],
+        [end.detail for end in ends],
         now,
     )
     return [EndedReplay(**row) for row in rows]
@@ -314,9 +316,9 @@ async def came_back(
     """Let replays fail that came back as dead letters; return those that had no final outcome before."""
     rows = await connection.fetch(
         _CAME_BACK,
-        [one.replay_id for one in ends],
-        [one.code for one in ends],
-        [one.detail for one in ends],
+        [end.replay_id for end in ends],
+        [end.code for end in ends],
+        [end.detail for end in ends],
         now,
         PAYMENT_REQUESTS,
     )
