@@ -37,6 +37,13 @@ def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) <= README_LINES_MAX
 
 
+def test_every_page_is_linked_from_the_readme() -> None:
+    linked = set(re.findall(r"\]\((docs/[\w-]+\.md)", README))
+    there = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
+
+    assert there - linked == {"docs/operators-needs.md"}  # which the operators' page leads to
+
+
 def test_the_limits_that_are_shown_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     page = (ROOT / "docs" / "configuration.md").read_text()
     example = page.split("<!-- example: limits -->\n```json\n")[1].split("```")[0]
