@@ -16,7 +16,7 @@ from wallet_worker.broker import topology
 from wallet_worker.broker.amqp.codec import patch_pamqp
 from wallet_worker.store.migrate import migrate
 
-LONG = ("faults", "tools", "dead_letters/test_faults.py")
+LONG = ("faults", "tools", "dead_letters/test_faults.py", "alarms/test_in_a_fault_run.py")
 """Where tests mostly wait, for servers that were killed and for whole stories."""
 BETWEEN = 3
 

@@ -63,7 +63,7 @@ class Place:
         await page.get_by_label("Name").fill(name)
         await page.get_by_label("Password").fill(PASSWORDS[name])
         await page.get_by_role("button", name="Sign in").click()
-        await expect(page.get_by_role("heading", level=1)).to_have_text("Dead letters")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Overview")
         yield page
         await context.close()
 
@@ -304,7 +304,7 @@ async def test_the_keyboard_is_enough(place: Place) -> None:
     await page.keyboard.press("Tab")
     await page.keyboard.type(PASSWORDS["ann"])
     await page.keyboard.press("Enter")
-    await expect(page.get_by_role("heading", level=1)).to_have_text("Dead letters")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Overview")
     await tab_to(page, "Skip to the page")
     await page.keyboard.press("Enter")
     assert await page.evaluate("document.activeElement.id") == "main"

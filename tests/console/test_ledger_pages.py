@@ -45,7 +45,7 @@ async def test_a_statement_shows_every_line_with_its_order(ledger: Ledger) -> No
 
     text = text_of(page.text)
     assert "70.00" in text
-    assert "opening 0.00, closing 70.00" in text
+    assert "lines 1 to 2 of 2: 0.00 before, 70.00 after them; balance now 70.00 TWD" in text
     assert f"/orders?serial_no={sent['serial_no']}" in page.text
     assert (
         page.text.count("<tr>") == 1 + 1 + 2
@@ -63,8 +63,8 @@ async def test_a_statement_is_read_a_page_at_a_time(ledger: Ledger) -> None:
     later = (await browser.get(f"/accounts?user_id={payer}&account_type=basic&currency=TWD&after=50")).text
 
     assert "after=50" in first
-    assert "closing 51.00" in text_of(first)
-    assert "opening 51.00, closing 48.00" in text_of(later)
+    assert "lines 1 to 50 of 53: 0.00 before, 51.00 after them" in text_of(first)
+    assert "lines 51 to 53 of 53: 51.00 before, 48.00 after them" in text_of(later)
     assert "Later lines" not in later
 
 

@@ -362,7 +362,8 @@ async def test_an_edit_without_an_outcome_can_be_restored_and_one_with_an_outcom
 async def test_a_letter_says_how_many_others_have_its_number_and_an_edit_what_the_sender_must_know(
     stage: Stage,
 ) -> None:
-    stage.operations.detail = replace(canned.detail(), same_number=2)
+    of_a_command = canned.detail(canned.whole(line=canned.line(source="wallet.commands")))
+    stage.operations.detail = replace(of_a_command, same_number=2)
     browser = await signed_in(stage)
 
     page = (await browser.get("/letters/1")).text
@@ -385,7 +386,11 @@ async def test_an_edit_shows_its_differences_before_anything_is_done(stage: Stag
 
 
 async def test_what_would_not_be_seen_can_be_edited_as_an_escape(stage: Stage) -> None:
-    stage.operations.detail = canned.detail(canned.whole(b"{}", '{\n  "note": "a\u202eb\U000e0001"\n}'))
+    stage.operations.detail = canned.detail(
+        canned.whole(
+            b"{}", '{\n  "note": "a\u202eb\U000e0001"\n}', line=canned.line(source="wallet.commands")
+        )
+    )
 
     page = (await (await signed_in(stage)).get("/letters/1/edit")).text
 

@@ -44,7 +44,7 @@ async def test_an_edit_is_checked_and_never_has_a_used_serial_number(desk: Desk)
     malformed = encoded(json.loads(body) | {"amount": "1.001"})
 
     for wrong, sentence in (
-        (own, "is used already"),
+        (own, "is the letter's own"),
         (malformed, "none that the wallet takes"),
         (b"no JSON", "none that the wallet takes"),
         (encoded(result("R-1")), "none that the wallet takes"),

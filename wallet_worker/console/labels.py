@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from enum import Enum
 
 from wallet_worker.dead_letters.model.filters import Filter
+from wallet_worker.dead_letters.model.letters import Group
+from wallet_worker.dead_letters.model.plans import Operation
 from wallet_worker.dead_letters.model.predictions import PredictedOutcome
-from wallet_worker.dead_letters.model.states import ACTS_ON, Action
+from wallet_worker.dead_letters.model.states import ACTS_ON, Action, OperationState
 
 TARGET_IDS_MAX = 12
 
@@ -52,6 +54,89 @@ _CLASSES: Mapping[PredictedOutcome, str] = {
     PredictedOutcome.WOULD_CRASH: "bad",
     PredictedOutcome.NOT_REPLAYABLE: "bad",
 }
+
+
+_SECURITY = frozenset({"BAD_SIGNATURE", "UNKNOWN"})
+_MONEY = frozenset({"payment.results", "payment.requests"})
+
+
+def concern(group: Group) -> str:
+    """Return what the waiting letters of a group are about: security, money, or nothing of either."""
+    if not group.waiting:
+        return ""
+    if group.reason in _SECURITY:
+        return "security"
+    return "money" if group.source in _MONEY else ""
+
+
+def gravity(group: Group) -> int:
+    """Return where a group stands in a list: security before money, money before the rest."""
+    return {"security": 0, "money": 1, "": 2}[concern(group)]
+
+
+def ending(operation: Operation) -> tuple[str, str]:
+    """Return the kind of an operation's state, for its colour and mark, and the state in words.
+
+    Done is green only where nothing failed: that every outcome is known is no success.
+    """
+    went_badly = [
+        f"{count:,} {what}"
+        for count, what in (
+            (operation.failed, "failed"),
+            (operation.refused, "refused"),
+            (operation.cancelled, "cancelled"),
+        )
+        if count
+    ]
+    state = operation.state.value
+    if not went_badly:
+        return state, state
+    if operation.state is OperationState.DONE and operation.failed == operation.total:
+        return "failed", "failed"
+    kind = "failed" if operation.failed or operation.refused else "cancelled"
+    return (kind if operation.state is OperationState.DONE else state), f"{state}, {', '.join(went_badly)}"
+
+
+_DETAILS: Mapping[str, str] = {
+    "made_by": "planned by",
+    "approved_by": "approved by",
+    "letters": "letters",
+    "skipped": "left out",
+    "filter": "which",
+    "predictions": "predicted",
+}
+
+
+def detail(name: str, value: object) -> str:
+    """Return one detail of the audit as a person reads it; empty for what is absent."""
+    if value is None or value in ("", {}, []):
+        return ""
+    label = _DETAILS.get(name, word(name))
+    return f"{label} {_in_words(value)}"
+
+
+def _in_words(value: object) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case {"verdict": str(verdict), **rest}:
+            code = rest.get("code")
+            return (
+                (f"{rest['letters']} " if rest.get("letters") is not None else "")
+                + word(verdict)
+                + (f" ({code})" if code and code != "OK" else "")
+            )
+        case Mapping():
+            said = [
+                f"{field_name(str(name))} {_in_words(each)}"
+                for name, each in value.items()
+                if each is not None
+            ]
+            return ", ".join(said)
+        case list() | tuple():
+            return "; ".join(_in_words(each) for each in value)
+        case _:
+            return str(value)
 
 
 def word(value: object) -> str:

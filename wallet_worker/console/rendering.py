@@ -54,6 +54,9 @@ def environment() -> Environment:
         shares=charts.shares,
         Role=Role,
         verdict_class=labels.verdict_class,
+        concern=labels.concern,
+        detail=labels.detail,
+        ending=labels.ending,
         product_version=version("wallet-worker"),
     )
     return env
@@ -85,7 +88,7 @@ def when(time: datetime | None, *, seconds: bool = True) -> Markup:
         return Markup('<span class="none">not yet</span>')
     utc = time.astimezone(UTC)
     text = utc.strftime("%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M")
-    return Markup('<time datetime="{iso}" title="{iso}">{text}</time>').format(
+    return Markup('<time datetime="{iso}" title="{iso}">{text}Z</time>').format(
         iso=utc.isoformat(timespec="microseconds").replace("+00:00", "Z"), text=text
     )
 

@@ -54,8 +54,11 @@ def plan(
             return [await operations.plan_of(actor, token)]
         return await operations.plans(actor, awaiting_approval=awaiting)
 
-    for planned in ask(who, work):
+    found = ask(who, work)
+    for planned in found:
         _tell_plan(planned, as_json=as_json)
+    if not found:
+        terminal.print_status("no plan can be executed now")
 
 
 @with_filter(seen_up_to=True)

@@ -5,6 +5,7 @@ import os
 import pwd
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from difflib import get_close_matches
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from uuid import UUID
@@ -18,6 +19,7 @@ from wallet_worker.dead_letters.model.actors import COMMAND_LINE, NAME, Actor
 from wallet_worker.dead_letters.model.errors import BusyError, InvalidEditError, OperationError
 from wallet_worker.dead_letters.model.filters import Filter
 from wallet_worker.dead_letters.model.states import LetterState
+from wallet_worker.dead_letters.reasons import REASONS
 from wallet_worker.settings.operators import Role
 from wallet_worker.text import printable
 
@@ -94,7 +96,11 @@ def _filter_options(
     until: ArrivedBefore = None,
     seen_up_to: SeenUpTo = None,
 ) -> Filter:
-    """Return the filter that the options ask for, or end the command."""
+    """Return the filter that options ask for, or end the command."""
+    if reason and reason.upper() not in REASONS:
+        close = get_close_matches(reason.upper(), REASONS, n=1, cutoff=0.6)
+        meant = f": did you mean {close[0]}?" if close else ": `wallet dlq runbook` lists the reasons"
+        raise typer.BadParameter(f"{reason} is not a reason{meant}", param_hint="--reason")
     try:
         chosen = Filter.from_query({"ids": ids or ""}).ids
     except ValueError as exc:
@@ -229,11 +235,11 @@ def _actor(settings: "Settings", name: str | None, *, in_person: bool) -> Actor:
         )
     if in_person:
         _vouch(settings, name, login)
-    role = settings.dlq_roles.get(name) if settings.dlq_roles else Role.APPROVER
+    role = settings.dlq_roles.get(name) if settings.dlq_roles else Role.OPERATOR
     if role is None:
         exits.end(Exit.FOUND, f"{name} has no role in WALLET_DLQ_ROLES")
     # Without the machine: each `docker compose run` is a new one, and whoever sits there the same.
-    return Actor(name, role, f"{COMMAND_LINE}{login}")
+    return Actor(name, role, f"{COMMAND_LINE}{login}", role_given=bool(settings.dlq_roles))
 
 
 def _vouch(settings: "Settings", name: str, login: str) -> None:

@@ -107,7 +107,7 @@ def exit_status_of(operation: Operation) -> Exit:
         case OperationState.STOPPED:
             return Exit.FOUND
         case OperationState.DONE:
-            return Exit.FOUND if operation.failed or operation.cancelled else Exit.DONE
+            return Exit.FOUND if operation.failed or operation.cancelled or operation.refused else Exit.DONE
         case OperationState.RUNNING | OperationState.PAUSED:
             return Exit.UNKNOWN
 

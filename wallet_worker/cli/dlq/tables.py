@@ -16,7 +16,7 @@ from wallet_worker.dead_letters.model.letters import (
     RunbookLine,
 )
 from wallet_worker.dead_letters.model.plans import Operation, Plan
-from wallet_worker.dead_letters.model.states import PlanState
+from wallet_worker.dead_letters.model.states import Action, OperationState, PlanState
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _RAW_SHOWN = 2_000
@@ -253,16 +253,39 @@ def tell_plan(plan: Plan) -> None:
         terminal.print_status(
             f"a second person must approve, in the console or: wallet dlq approve {plan.token} --why …"
         )
+    if plan.state in {PlanState.READY, PlanState.NEEDS_APPROVAL} and plan.is_hopeless:
+        terminal.print_status(
+            "every letter of it is predicted to be a dead letter again: mend the cause first, and plan again"
+        )
     if plan.state in {PlanState.READY, PlanState.NEEDS_APPROVAL}:
         terminal.print_status(
             f"nothing is done yet; to do it: wallet dlq {plan.action.value} --execute {plan.token}"
         )
 
 
+_RESOLVED = {Action.DISCARD: "discarded", Action.RESTORE: "wait again"}
+
+
+def ending(operation: Operation) -> str:
+    """Return where an operation stands: that every outcome is known is no success."""
+    if operation.state is OperationState.DONE and operation.failed == operation.total:
+        return "failed"
+    badly = [
+        f"{count:,} {what}"
+        for count, what in (
+            (operation.failed, "failed"),
+            (operation.refused, "refused"),
+            (operation.cancelled, "cancelled"),
+        )
+        if count
+    ]
+    return ", ".join([operation.state.value, *badly])
+
+
 def tell_operation(operation: Operation) -> None:
     """Print the progress of an operation."""
     rows = [
-        ("state", operation.state.value),
+        ("state", ending(operation)),
         ("where it stands", operation.standing),
         (
             "who",
@@ -273,7 +296,8 @@ def tell_operation(operation: Operation) -> None:
         ("letters", f"{operation.total:,}"),
         ("not published yet", f"{operation.ordered:,}"),
         ("waiting for the outcome", f"{operation.published:,}"),
-        ("resolved", f"{operation.resolved:,}"),
+        (_RESOLVED.get(operation.action, "outcome known"), f"{operation.resolved:,}"),
+        ("of these refused", f"{operation.refused:,}"),
         ("failed", f"{operation.failed:,}"),
         ("cancelled", f"{operation.cancelled:,}"),
         ("started", time(operation.started_at)),
@@ -291,7 +315,7 @@ def tell_operations(operations: Iterable[Operation]) -> None:
             (
                 str(operation.operation_id),
                 operation.action.value,
-                operation.state.value,
+                ending(operation),
                 operation.actor,
                 operation.reason,
                 f"{operation.total:,}",

@@ -24,6 +24,8 @@ from wallet_worker.console import query_params as asked_for
 from wallet_worker.console.request import PageContext, result_or_error
 from wallet_worker.dead_letters import masking
 from wallet_worker.dead_letters.model.filters import Filter
+from wallet_worker.dead_letters.model.letters import Page
+from wallet_worker.dead_letters.model.states import LetterState
 from wallet_worker.queries import answers
 from wallet_worker.store import payment_results
 from wallet_worker.store.reads import console as reads
@@ -80,6 +82,7 @@ async def accounts(visit: PageContext) -> Response:
     shown: AccountList | None = None
     statement: Statement | None = None
     serial_nos: dict[int, str] = {}
+    last_line = 0
     fault, status = None, 200
     if user_id:
         try:
@@ -103,6 +106,8 @@ async def accounts(visit: PageContext) -> Response:
                     found = await answers.answer(connection, wanted)
                     statement = found if isinstance(found, Statement) else None
                     fault = found.message if isinstance(found, QueryRefused) else None
+                if statement is not None:
+                    last_line = await reads.last_line(connection, statement.account.account_no)
                 if statement is not None and statement.entries:
                     numbers = [entry.line_no for entry in statement.entries]
                     serial_nos = await reads.serial_nos(
@@ -116,6 +121,8 @@ async def accounts(visit: PageContext) -> Response:
         accounts=shown.accounts if shown else None,
         statement=statement,
         serial_nos=serial_nos,
+        last_line=last_line,
+        lines_a_page=LINES_A_PAGE,
         fault=fault,
     )
 
@@ -154,7 +161,15 @@ async def order(visit: PageContext) -> Response:
     serial_no = visit.params.get("serial_no", "").strip()
     if not serial_no:
         return visit.show(
-            "order.html", serial_no="", order=None, moments=[], waiting=[], parked=[], fault=None
+            "order.html",
+            serial_no="",
+            order=None,
+            moments=[],
+            waiting=[],
+            parked=[],
+            children=[],
+            edits=[],
+            fault=None,
         )
     try:
         query = GetOrder(serial_no=serial_no)
@@ -167,6 +182,8 @@ async def order(visit: PageContext) -> Response:
             moments=[],
             waiting=[],
             parked=[],
+            children=[],
+            edits=[],
             fault="No serial number looks like this.",
         )
     async with visit.parts.reading.snapshot() as connection:
@@ -176,6 +193,7 @@ async def order(visit: PageContext) -> Response:
         lines = await reads.lines(connection, serial_no)
         waiting = await reads.overdue_messages(connection, serial_no)
         parked = await reads.parked(connection, serial_no)
+        children = await reads.children(connection, serial_no)
     letters, _ = await result_or_error(
         visit.parts.operations.letters(visit.actor, Filter(serial_no=serial_no), limit=LETTERS_MAX)
     )
@@ -207,8 +225,31 @@ async def order(visit: PageContext) -> Response:
         moments=sorted(moments, key=lambda moment: moment.at),
         waiting=waiting,
         parked=parked,
+        children=_children(visit, children),
+        edits=await _edits(visit, letters),
         fault=fault,
     )
+
+
+def _children(visit: PageContext, found: Sequence[reads.Child]) -> list[reads.Child]:
+    """Return the orders about this one as the visitor may see them."""
+    if not visit.is_viewer:
+        return list(found)
+    return [replace(each, to_user_id=masking.masked(each.to_user_id)) for each in found]
+
+
+async def _edits(visit: PageContext, letters: Page | None) -> list[tuple[int, str]]:
+    """Return the letters of this number that were edited, each with the serial number that was sent instead."""
+    found = []
+    for line in letters.letters if letters else ():
+        if line.state is LetterState.EDITED:
+            detail, _ = await result_or_error(visit.parts.operations.letter(visit.actor, line.letter_id))
+            found += [
+                (line.letter_id, each.serial_no)
+                for each in (detail.replays if detail else ())
+                if each.is_edit and each.serial_no
+            ]
+    return found
 
 
 def _command(visit: PageContext, command: reads.SentCommand | None) -> list[TimelineEvent]:

@@ -5,8 +5,9 @@ from uuid import UUID
 from starlette.responses import Response
 
 from wallet_worker.console import labels
-from wallet_worker.console.request import Form, PageContext
+from wallet_worker.console.request import Form, PageContext, result_or_error
 from wallet_worker.dead_letters.model.errors import NotFoundError
+from wallet_worker.dead_letters.model.plans import Operation
 from wallet_worker.dead_letters.model.states import Action, OperationState
 
 
@@ -21,11 +22,26 @@ async def operation(visit: PageContext) -> Response:
     return visit.show(
         "operation.html",
         operation=shown,
+        edited=await _edited(visit, shown),
         verb=labels.ACTIONS[shown.action][0],
         target=labels.target(shown.filter, shown.action),
         Action=Action,
         OperationState=OperationState,
     )
+
+
+async def _edited(visit: PageContext, shown: Operation) -> tuple[int, str | None] | None:
+    """Return the letter of an edit, and the serial number of the message that was sent in its place."""
+    if shown.action is not Action.EDIT or len(shown.filter.ids) != 1:
+        return None
+    (letter_id,) = shown.filter.ids
+    detail, _ = await result_or_error(visit.parts.operations.letter(visit.actor, letter_id))
+    sent = (
+        [each.serial_no for each in detail.replays if each.operation_id == shown.operation_id]
+        if detail
+        else []
+    )
+    return letter_id, sent[0] if sent else None
 
 
 async def pause(visit: PageContext, form: Form) -> Response:

@@ -1,8 +1,13 @@
 """The first page: what waits, for how long, why, and what is being done about it."""
 
+from datetime import UTC, datetime
+
 from starlette.responses import Response
 
+from wallet_worker.console import labels
+from wallet_worker.console.pages.queue_health import database_health
 from wallet_worker.console.request import PageContext, result_or_error
+from wallet_worker.console.warnings import warnings
 from wallet_worker.dead_letters.model.filters import Filter
 from wallet_worker.dead_letters.model.states import LetterState
 
@@ -20,11 +25,13 @@ async def overview(visit: PageContext) -> Response:
         if fault is None
         else (None, fault)
     )
+    condition, _ = await result_or_error(database_health(visit)) if fault is None else (None, fault)
     depths = await visit.parts.queues.depths()
     return visit.show(
         "overview.html",
+        warnings=warnings(depths, numbers, condition, datetime.now(UTC)),
         overview=numbers,
-        groups=(groups or [])[:GROUPS_MAX],
+        groups=sorted(groups or [], key=labels.gravity)[:GROUPS_MAX],
         groups_more=max(0, len(groups or []) - GROUPS_MAX),
         operations=recent or [],
         depths=depths,

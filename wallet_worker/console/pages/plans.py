@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from starlette.responses import Response
 
+from wallet_schemas.names import WALLET_COMMANDS
 from wallet_worker.console import labels, query_params, untrusted_text
 from wallet_worker.console.request import Form, PageContext, letter_id
 from wallet_worker.dead_letters import masking
@@ -64,6 +65,13 @@ async def edit(visit: PageContext) -> Response:
     """Show the form that makes a new message in a letter's place."""
     _want(visit, Role.OPERATOR, "A viewer cannot edit: ask an operator.")
     detail = await visit.parts.operations.letter(visit.actor, letter_id(visit))
+    line = detail.whole.line
+    if line.source != WALLET_COMMANDS:
+        msg = (
+            f"letter {line.letter_id} came from {line.source}: only commands can be edited, because nobody but the "
+            "gateway can sign a payment result"
+        )
+        raise NotPossibleError(msg)
     body = untrusted_text.editable(detail.whole.pretty, detail.whole.body or b"")
     return visit.show(
         "edit.html", letter=detail, line=detail.whole.line, body=body, said_why="", fault=None, faults=()
@@ -107,9 +115,7 @@ def _show(visit: PageContext, shown: Plan, fault: str | None = None, status: int
         verb=labels.ACTIONS[shown.action][0],
         meaning=labels.ACTIONS[shown.action][1],
         target=labels.target(shown.filter, shown.action),
-        is_hopeless=shown.action in (Action.REPLAY, Action.EDIT)
-        and bool(shown.counts)
-        and all(labels.is_hopeless(prediction.verdict) for prediction, _ in shown.counts),
+        is_hopeless=shown.is_hopeless,
         is_mine=shown.made_by == visit.user.name,
         fault=fault,
         PlanState=PlanState,

@@ -37,7 +37,7 @@ def entry(
     """Return an entry for an action of this actor."""
     return AuditEntry(
         storable_text(actor.name),
-        actor.role.name.lower(),
+        actor.role.name.lower() if actor.role_given else "no role given",
         storable_text(actor.via),
         action,
         reason,

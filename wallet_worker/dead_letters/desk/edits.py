@@ -132,6 +132,8 @@ async def ensure_editable(
     taken = message.serial_no in known or message.serial_no == letter.serial_no
     if taken or await replays_table.serial_taken(connection, message.serial_no):
         msg = (
-            f"the serial number {message.serial_no} is used already: an edit is a new message with a new one"
+            f"the serial number {message.serial_no} is the letter's own: an edit is a new message with another one"
+            if message.serial_no == letter.serial_no
+            else f"the serial number {message.serial_no} is used already: an edit needs a new one"
         )
         raise InvalidEditError(msg)

@@ -246,4 +246,5 @@ async def _view(connection: asyncpg.Connection, row: OperationRow, actor: Actor)
         standing=row.standing,
         started_at=row.started_at,
         ended_at=row.ended_at,
+        refused=counts.bad - counts.failed,
     )

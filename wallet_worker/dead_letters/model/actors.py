@@ -24,3 +24,5 @@ class Actor:
     name: str
     role: Role
     via: str = ""
+    role_given: bool = True
+    """Whether somebody has given them the role; if not, the audit says so, and not a role that nobody gave."""

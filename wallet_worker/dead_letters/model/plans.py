@@ -69,6 +69,15 @@ class Plan:
     states: tuple[tuple[LetterState, int], ...] = ()
     """Letters by the state that they are in now, most first."""
 
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether every letter that it sends is predicted to be a dead letter again."""
+        return (
+            self.action in {Action.REPLAY, Action.EDIT}
+            and bool(self.counts)
+            and all(prediction.comes_back for prediction, _ in self.counts)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Operation:
@@ -94,6 +103,8 @@ class Operation:
     """Where it stands, in a sentence."""
     started_at: datetime
     ended_at: datetime | None
+    refused: int = 0
+    """Of those with an outcome: refused, although they were predicted to be applied."""
 
     @property
     def finished(self) -> int:

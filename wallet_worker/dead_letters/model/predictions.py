@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum, auto
+from typing import Final
 
 
 class PredictedOutcome(StrEnum):
@@ -40,12 +41,27 @@ class Prediction:
     detail: str = ""
 
     @property
+    def comes_back(self) -> bool:
+        """Whether the letter is one again after its replay, or cannot be replayed."""
+        return self.verdict in _COMES_BACK
+
+    @property
     def label(self) -> str:
         """The prediction in a few words, for a person."""
         if self.verdict is PredictedOutcome.NOT_REPLAYABLE and self.detail:
             return f"cannot be replayed: {self.detail}"
         return _LABELS[self.verdict].format(code=self.code)
 
+
+_COMES_BACK: Final = frozenset(
+    {
+        PredictedOutcome.CONFLICT,
+        PredictedOutcome.STILL_MALFORMED,
+        PredictedOutcome.WOULD_DEAD_LETTER,
+        PredictedOutcome.WOULD_CRASH,
+        PredictedOutcome.NOT_REPLAYABLE,
+    }
+)
 
 _LABELS: Mapping[PredictedOutcome, str] = {
     PredictedOutcome.WILL_APPLY: "will apply",

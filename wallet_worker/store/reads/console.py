@@ -10,8 +10,9 @@ from uuid import UUID
 import asyncpg
 
 from wallet_schemas.money import to_text
-from wallet_worker.store import outbox
+from wallet_worker.store import orders, outbox
 
+CHILDREN_MAX = 200
 OUTBOX_LOOKED_AT_MAX = 2_000
 """Rows live for milliseconds: with more of them there, the page has other things to tell than one order's."""
 
@@ -180,6 +181,43 @@ async def is_user(connection: asyncpg.Connection, user_id: str) -> bool:
     return bool(await connection.fetchval(_IS_USER, user_id))
 
 
+@dataclass(frozen=True, slots=True)
+class Child:
+    """An order about another: a capture or a release of a hold, a refund of a recharge."""
+
+    serial_no: str
+    order_type: str
+    amount: str
+    currency: str
+    status: str
+    to_user_id: str | None
+    created_at: datetime
+
+
+_CHILDREN = """
+SELECT o.serial_no, o.order_type, o.amount, o.currency, o.status, p.user_id AS to_user_id, o.created_at
+FROM orders o
+LEFT JOIN accounts p ON p.account_id = o.counter_account_id
+WHERE o.about_serial_no = $1
+ORDER BY o.created_at, o.serial_no
+LIMIT $2
+"""
+
+
+async def children(connection: asyncpg.Connection, serial_no: str) -> list[Child]:
+    """Return the orders about an order, oldest first, at most CHILDREN_MAX."""
+    rows = await connection.fetch(_CHILDREN, serial_no, CHILDREN_MAX)
+    return [Child(**{**row, "amount": to_text(row["amount"], row["currency"])}) for row in rows]
+
+
+_LAST_LINE = "SELECT line_no FROM accounts WHERE kind = 'user' AND account_no = $1"
+
+
+async def last_line(connection: asyncpg.Connection, account_no: str) -> int:
+    """Return the number of an account's newest line, 0 if it has none."""
+    return int(await connection.fetchval(_LAST_LINE, account_no) or 0)
+
+
 _BY_ORDER_ID = "SELECT serial_no FROM orders WHERE order_id = $1"
 
 _BY_GATEWAY_REF = """
@@ -216,6 +254,10 @@ class DatabaseHealth:
     suspects: int
     connections: int
     longest_transaction_seconds: float | None
+    orders_overdue: int = 0
+    """Orders that should have been asked about, or expired, a minute ago."""
+    payouts_oldest_seconds: float = 0.0
+    """Age of the oldest withdrawal or refund that waits for the gateway, 0 if none does."""
 
 
 _HEALTH = """
@@ -239,4 +281,11 @@ async def database_health(connection: asyncpg.Connection) -> DatabaseHealth:
         msg = "a SELECT without FROM has one row"
         raise AssertionError(msg)
     overdue, oldest_seconds = await outbox.overdue(connection)
-    return DatabaseHealth(**row, overdue=overdue, overdue_oldest_seconds=oldest_seconds)
+    orders_overdue, payouts_oldest_seconds = await orders.overdue_stats(connection)
+    return DatabaseHealth(
+        **row,
+        overdue=overdue,
+        overdue_oldest_seconds=oldest_seconds,
+        orders_overdue=orders_overdue,
+        payouts_oldest_seconds=payouts_oldest_seconds,
+    )
