@@ -35,7 +35,7 @@ from wallet_worker.audit.orders import check_orders, find_stray_lines
 from wallet_worker.audit.report import APPLICATION, SHOWN_MAX, OnProgress, audit, with_names
 from wallet_worker.audit.tables import find_too_many_refunds, find_unpaid
 from wallet_worker.backoff import Backoff, sleep_unless
-from wallet_worker.store.errors import ConflictError, UnavailableError, translate_errors
+from wallet_worker.store.errors import ConflictError, UnavailableError, waited_for
 from wallet_worker.store.reads import audit as reads
 from wallet_worker.store.snapshot import snapshot
 from wallet_worker.telemetry.metrics import UNKNOWN, RoleRegistry
@@ -153,7 +153,7 @@ async def _run_unless(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> 
 
 async def _begin(dsn: str) -> _Checkpoint:
     """Return where every account stands, before the whole audit: what comes meanwhile is checked by both."""
-    with translate_errors():
+    with waited_for():
         async with snapshot(dsn, APPLICATION) as connection:
             return _Checkpoint(await reads.moment(connection), accounts=await reads.baseline(connection))
 
@@ -164,7 +164,7 @@ async def _check_new(dsn: str, seen: _Checkpoint, report: Report) -> int:
     Return how many lines there were.
     """
     checked = Report(report.shown_max)
-    with translate_errors():
+    with waited_for():
         async with snapshot(dsn, APPLICATION) as connection:
             moment = await reads.moment(connection)
             probed = await reads.probe(connection, seen.probed_to, PROBED_ACCOUNTS)

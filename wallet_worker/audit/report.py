@@ -19,7 +19,7 @@ from wallet_worker.audit.accounts import check_all_accounts
 from wallet_worker.audit.findings import Finding, Report
 from wallet_worker.audit.orders import check_all_orders
 from wallet_worker.audit.tables import check_tables
-from wallet_worker.store.errors import translate_errors
+from wallet_worker.store.errors import waited_for
 from wallet_worker.store.reads import audit as reads
 from wallet_worker.store.snapshot import snapshot
 
@@ -49,7 +49,7 @@ async def audit(
     """
     begun = time.monotonic()
     report = Report(shown_max)
-    with translate_errors():
+    with waited_for():
         async with snapshot(dsn, APPLICATION, WHOLE_TABLES) as connection:
             report.accounts, report.orders, report.commands, report.lines = await reads.counts(connection)
             on_progress(Progress(0, 2 * report.lines))

@@ -25,7 +25,9 @@ from wallet_worker.core.senders import Rights, Sender
 from wallet_worker.queries.answers import answer
 from wallet_worker.store import commands
 from wallet_worker.store.database import Database
-from wallet_worker.store.errors import ConflictError
+from wallet_worker.store.errors import ConflictError, UnavailableError
+from wallet_worker.store.waiting import Waiting
+from wallet_worker.telemetry.health import Health
 from wallet_worker.telemetry.metrics import Metrics
 
 PREFETCH = 64
@@ -38,8 +40,12 @@ log = structlog.get_logger(__name__)
 class QueryService:
     """Answers each query to its `reply_to`, several at a time. A query is never set aside: it lives 30 s."""
 
-    def __init__(self, database: Database, metrics: Metrics, policy: SenderPolicy = ANYONE) -> None:
+    def __init__(
+        self, database: Database, metrics: Metrics, health: Health, policy: SenderPolicy = ANYONE
+    ) -> None:
         self._database = database
+        self._waiting = Waiting("queries database", database, health)
+        self._trying_again: asyncio.Task[None] | None = None
         self._policy = policy
         self._metrics = metrics
         self._free = asyncio.Semaphore(AT_ONCE_MAX)
@@ -53,6 +59,8 @@ class QueryService:
 
     async def drain(self) -> None:
         """Wait for the answers that are being made."""
+        if self._trying_again is not None:
+            self._trying_again.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
 
     async def _serve(self, message: DeliveredMessage) -> None:
@@ -108,6 +116,20 @@ class QueryService:
                 )
         return _visible(await answer(connection, query), None if senders is None else senders.of(sender))
 
+    def _report(self, query: Message, sender: Sender | None) -> None:
+        """Be unready until the database answers a query that it has failed, whether or not somebody asks again."""
+        if self._trying_again is None or self._trying_again.done():
+            self._trying_again = asyncio.create_task(self._try_again(query, sender), name="query")
+
+    async def _try_again(self, query: Message, sender: Sender | None) -> None:
+        async def attempt() -> None:
+            await self._answer(query, sender)
+
+        try:
+            await self._waiting.done(attempt)
+        except Exception as exc:  # noqa: BLE001 -- a task's outermost frame: whoever asked was told
+            log.warning("query.failed", type=query.type, reason=f"{type(exc).__name__}: {exc}")
+
     async def _reply(self, body: bytes, sender: Sender | None) -> tuple[str, Message]:
         try:
             query = parse(body, QUERIES)
@@ -120,6 +142,8 @@ class QueryService:
             return query.type, await self._answer(query, sender)
         except Exception as exc:  # noqa: BLE001 -- the outermost frame of a query's task: whoever asked is told
             log.warning("query.failed", type=query.type, reason=f"{type(exc).__name__}: {exc}")
+            if isinstance(exc, UnavailableError | ConflictError):
+                self._report(query, sender)
             return query.type, QueryRefused(
                 code=Code.INTERNAL, message="the wallet cannot read its database now; ask again"
             )

@@ -86,7 +86,7 @@ class Worker:
             metrics=self.metrics,
         )
         self._sweeper = Sweeper(self._database, self._batches, self.health, self.metrics, senders=policy)
-        self._queries = QueryService(self._reading, self.metrics, policy)
+        self._queries = QueryService(self._reading, self.metrics, self.health, policy)
         # Its own health: without a keeper the dead letters wait in their queue, and the worker works.
         self._keeper = (
             Keeper(settings, name=self.name, health=Health(), metrics=self.metrics)
