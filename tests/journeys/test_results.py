@@ -277,7 +277,7 @@ MALFORMED: dict[str, tuple[str, Json | bytes, bool]] = {
     "a number as amount": ("MALFORMED", {"amount": 100}, True),
     "an unknown status": ("MALFORMED", {"status": "maybe"}, True),
     "an extra field": ("MALFORMED", {"fee": "1.00"}, True),
-    "a local time": ("MALFORMED", {"occurred_at": "2026-01-02T03:04:05+08:00"}, True),
+    "a local time": ("MALFORMED", {"occurred_at": "2026-01-02T03:04:05"}, True),
     "no day of any year": ("MALFORMED", {"occurred_at": "2026-02-30T00:00:00Z"}, True),
     "a command": ("UNSUPPORTED_TYPE", {"type": "order.recharge.v1"}, True),
     "an unknown version": ("UNSUPPORTED_TYPE", {"type": "payment.result.v2"}, True),
