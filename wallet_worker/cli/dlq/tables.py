@@ -107,6 +107,10 @@ def tell_letter(letter: LetterDetail) -> None:
         ("arrived", time(line.arrived_at)),
         ("attempts", str(line.attempts)),
         ("worker", whole.worker or "?"),
+        (
+            "seal",
+            "UNSEALED: nothing proves that a worker set it aside" if whole.seal == "unsealed" else whole.seal,
+        ),
         ("trace", whole.trace_id or "?"),
     ]
     rows += [("sent in the place of letter", str(whole.edit_of))] if whole.edit_of else []

@@ -61,6 +61,7 @@ def whole(row: WholeLetterRow, actor: Actor) -> LetterContent:
         worker=masking.masked_code(row.worker) if masks else row.worker,
         trace_id=masking.masked_code(row.trace_id) if masks else row.trace_id,
         edit_of=row.edit_of,
+        seal=row.seal,
     )
 
 

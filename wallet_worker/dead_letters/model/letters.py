@@ -159,6 +159,8 @@ class LetterContent:
     trace_id: str | None
     edit_of: int | None
     """The letter in whose place this message was sent."""
+    seal: str = "unchecked"
+    """Whether a worker's seal proves who set it aside: sealed, unsealed, unchecked, not by a worker."""
 
 
 @dataclass(frozen=True, slots=True)

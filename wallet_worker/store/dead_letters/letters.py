@@ -433,7 +433,7 @@ async def page(
 
 
 _WHOLE = f"""
-SELECT {_LINE}, exchange, routing_key, properties, body, worker, trace_id, edit_of
+SELECT {_LINE}, exchange, routing_key, properties, body, worker, trace_id, edit_of, seal
 FROM dead_letters
 WHERE ($13::bigint IS NULL OR letter_id < $13) AND {_FITS}
 ORDER BY letter_id DESC
@@ -455,6 +455,8 @@ class WholeLetterRow(LetterRow):
     trace_id: str | None
     edit_of: int | None
     """The letter that this message replaces."""
+    seal: str
+    """What the seal says about who set it aside."""
 
     @property
     def key(self) -> int:
