@@ -492,7 +492,7 @@ async def test_process_that_is_killed_loses_connections_and_nothing_else(
             for n in range(20)
         ]
 
-    assert all(isinstance(one, httpx.TransportError) for one in cut)
+    assert all(isinstance(item, httpx.TransportError) for item in cut)
     assert {answer.status_code for answer in again} == {201}
     assert await owner.fetchval("SELECT count(*) FROM accounts WHERE kind = 'user'") == 20
 

@@ -44,11 +44,11 @@ async def test_nothing_is_open_without_a_key_that_opens(api: ApiProcess, apis: A
             assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
-@pytest.mark.parametrize("operation", [one for one in OPERATIONS if one.scopes], ids=lambda one: one.name)
+@pytest.mark.parametrize("operation", [item for item in OPERATIONS if item.scopes], ids=lambda one: one.name)
 async def test_every_operation_refuses_a_key_without_its_scope(
     operation: Operation, shared_api: ApiProcess, shared: Apis
 ) -> None:
-    others = sorted({one.value for one in Scope} - operation.scopes)
+    others = sorted({item.value for item in Scope} - operation.scopes)
     without = await shared.key("add", "other", *(f"--scope={scope}" for scope in others))
 
     async with shared_api.client(without) as http:

@@ -418,13 +418,13 @@ USERS = {
 def seen(report: Report) -> set[tuple[Invariant, str]]:
     """Return where a report says that rules are broken, with the users' names for their account numbers."""
     found = set()
-    for one in report.findings:
-        account = USERS.get(one.account or "", str(one.account))
-        if one.account_id is None:
-            where = one.serial_no or ""
+    for finding in report.findings:
+        account = USERS.get(finding.account or "", str(finding.account))
+        if finding.account_id is None:
+            where = finding.serial_no or ""
         else:
-            where = account if one.line_no is None else f"{account} {one.line_no}"
-        found.add((one.invariant, where))
+            where = account if finding.line_no is None else f"{account} {finding.line_no}"
+        found.add((finding.invariant, where))
     return found
 
 
@@ -725,7 +725,7 @@ async def test_all_is_counted_and_the_first_are_kept(clean_url: str, owner: asyn
     none = await audit(clean_url, shown_max=0)
 
     assert report.found == {Invariant.LAST_LINE: 7, Invariant.ORDER_ENTRIES: 5, Invariant.RESULT: 5}
-    assert [one.invariant for one in report.findings] == [
+    assert [finding.invariant for finding in report.findings] == [
         rule for rule in (Invariant.LAST_LINE, Invariant.ORDER_ENTRIES, Invariant.RESULT) for _ in range(2)
     ]
     assert (none.clean, none.findings) == (False, [])

@@ -212,7 +212,7 @@ class RawChannel:
     def _note_confirm(self, tag: int, *, multiple: bool) -> None:
         if multiple:
             self._confirmed = max(self._confirmed, tag)
-            self._confirmed_out_of_turn = {one for one in self._confirmed_out_of_turn if one > tag}
+            self._confirmed_out_of_turn = {item for item in self._confirmed_out_of_turn if item > tag}
         else:
             self._confirmed_out_of_turn.add(tag)
         while self._confirmed + 1 in self._confirmed_out_of_turn:

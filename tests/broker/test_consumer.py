@@ -109,7 +109,7 @@ async def test_a_consumer_hands_over_what_arrives_and_is_ready(
         await publish(channel, b"one")
         await watched.until(lambda: len(watched.received) == 1)
 
-    assert [one.body for one in watched.received] == [b"one"]
+    assert [item.body for item in watched.received] == [b"one"]
     assert not watched.health.is_ready
 
 
@@ -139,7 +139,7 @@ async def test_a_consumer_that_is_stopped_can_still_acknowledge_until_it_is_rele
         await task
 
     left = [await channel.basic_get(WALLET_COMMANDS, no_ack=True) for _ in range(2)]
-    assert [one.body for one in left] == [b"too late", b""]
+    assert [item.body for item in left] == [b"too late", b""]
     assert not left[0].redelivered
     assert watched.lost == [taken.channel]
 
@@ -259,7 +259,7 @@ async def test_a_look_beside_that_is_not_answered_ends_no_consumer_and_leaves_no
         await watched.until(lambda: len(opened) > 4)
         await publish(channel, b"one")
         await watched.until(lambda: len(watched.received) == 1)
-        closed = [one.is_closed for one in opened[:4]]
+        closed = [item.is_closed for item in opened[:4]]
 
     assert closed == [False, False, is_opened, is_opened]
     assert watched.lost == [watched.received[0].channel]

@@ -90,23 +90,23 @@ async def test_only_deliveries_that_are_to_be_taken_are_taken_however_the_bytes_
     mixture: list[bytes | tuple[int, list[FrameTypes]]], sizes: list[int]
 ) -> None:
     wire, data, rest = Wire(), b"", b""
-    bodies = [one for one in mixture if isinstance(one, bytes)]
-    for one in mixture:
-        if isinstance(one, bytes):
-            data += framed(1, delivery(one, number=len(one)))
+    bodies = [item for item in mixture if isinstance(item, bytes)]
+    for item in mixture:
+        if isinstance(item, bytes):
+            data += framed(1, delivery(item, number=len(item)))
         else:
-            data += framed(*one)
-            rest += framed(*one)
+            data += framed(*item)
+            rest += framed(*item)
 
     for size in sizes:
         wire.stream.data_received(data[:size])
         data = data[size:]
     wire.stream.data_received(data)
 
-    assert [(one.body, one.delivery_tag, one.redelivered, one.routing_key) for one in wire.taken] == [
+    assert [(item.body, item.delivery_tag, item.redelivered, item.routing_key) for item in wire.taken] == [
         (body, len(body), bool(len(body) % 2), f"k-{len(body)}") for body in bodies
     ]
-    assert [one.properties.message_id for one in wire.taken] == [f"m-{len(body)}" for body in bodies]
+    assert [item.properties.message_id for item in wire.taken] == [f"m-{len(body)}" for body in bodies]
     assert (await wire.rest()).replace(ALIVE, b"") == rest.replace(ALIVE, b"")
 
 
@@ -186,12 +186,12 @@ async def test_it_is_what_aiormq_makes_of_it(bare_url: str, publishing: Abstract
         await channel.basic_consume(QUEUE, given_.put, consumer_tag=THEIRS)
         theirs = [await given_.get() for _ in bodies]
 
-    assert [one.body for one in ours] == bodies
-    assert [one.delivery_tag for one in ours] == list(range(1, len(bodies) + 1))
-    assert [(one.exchange, one.routing_key, marshal(one.properties), one.body) for one in ours] == [
-        (one.exchange, one.routing_key, marshal(one.header.properties), one.body) for one in theirs
+    assert [item.body for item in ours] == bodies
+    assert [item.delivery_tag for item in ours] == list(range(1, len(bodies) + 1))
+    assert [(item.exchange, item.routing_key, marshal(item.properties), item.body) for item in ours] == [
+        (item.exchange, item.routing_key, marshal(item.header.properties), item.body) for item in theirs
     ]
-    assert ({one.redelivered for one in ours}, {one.redelivered for one in theirs}) == ({False}, {True})
+    assert ({item.redelivered for item in ours}, {item.redelivered for item in theirs}) == ({False}, {True})
 
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])

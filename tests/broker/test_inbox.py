@@ -29,14 +29,14 @@ async def batches(inbox: Inbox[Envelope], limit: int = 500) -> list[list[int]]:
     inbox.close()
     found = []
     while batch := await inbox.take(limit):
-        found.append([one.tag for one in batch])
+        found.append([item.tag for item in batch])
     return found
 
 
 def filled(*deliveries: Delivery[Envelope]) -> Inbox[Envelope]:
     inbox = Inbox[Envelope]()
-    for one in deliveries:
-        inbox.put(one)
+    for item in deliveries:
+        inbox.put(item)
     return inbox
 
 
@@ -88,7 +88,7 @@ async def test_to_take_waits_for_a_delivery() -> None:
 
     inbox.put(delivered(7))
 
-    assert [one.tag for one in await taking] == [7]
+    assert [item.tag for item in await taking] == [7]
 
 
 async def test_to_take_ends_when_the_inbox_is_closed() -> None:
@@ -111,7 +111,7 @@ async def test_to_take_waits_on_when_what_arrived_is_forgotten_again() -> None:
 
     inbox.put(delivered(1, channel=THERE))
 
-    assert [one.tag for one in await taking] == [1]
+    assert [item.tag for item in await taking] == [1]
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ async def test_a_batch_ends_before_its_bodies_are_too_many_bytes() -> None:
     for tag in range(1, 6):
         inbox.put(delivery(tag, third))
 
-    batches = [[one.tag for one in await inbox.take(500)] for _ in range(2)]
+    batches = [[item.tag for item in await inbox.take(500)] for _ in range(2)]
 
     assert batches == [[1, 2, 3], [4, 5]]
 
@@ -36,7 +36,7 @@ async def test_a_body_above_the_bound_is_taken_alone() -> None:
     inbox.put(delivery(1, bytes(TAKEN_BYTES_MAX + 1)))
     inbox.put(delivery(2, b"{}"))
 
-    batches = [[one.tag for one in await inbox.take(500)] for _ in range(2)]
+    batches = [[item.tag for item in await inbox.take(500)] for _ in range(2)]
 
     assert batches == [[1], [2]]
 

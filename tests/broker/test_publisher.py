@@ -58,7 +58,7 @@ async def test_what_the_broker_takes_is_confirmed(publisher: Publisher, channel:
 
     confirmed = await publisher.publish(rows)
 
-    assert confirmed == {one.message_id for one in rows}
+    assert confirmed == {item.message_id for item in rows}
     answer = await channel.queue_declare(PAYMENT_REQUESTS, passive=True)
     assert answer.message_count == 1_200
 
@@ -98,7 +98,7 @@ async def test_an_event_or_an_answer_that_nobody_waits_for_is_confirmed(publishe
 
     confirmed = await publisher.publish(rows)
 
-    assert confirmed == {one.message_id for one in rows}
+    assert confirmed == {item.message_id for item in rows}
 
 
 async def test_a_dead_letter_that_no_queue_takes_is_not_confirmed(
@@ -131,7 +131,7 @@ async def test_a_queue_that_takes_no_more_is_not_taken_for_one_that_does(
 
     confirmed = await publisher.publish(rows)
 
-    assert confirmed == {one.message_id for one in rows[:2]}
+    assert confirmed == {item.message_id for item in rows[:2]}
 
 
 async def test_letters_whose_senders_gave_them_one_message_id_are_not_taken_for_each_other(
@@ -141,11 +141,11 @@ async def test_letters_whose_senders_gave_them_one_message_id_are_not_taken_for_
     await channel.queue_bind(WALLET_DEAD_LETTERS, WALLET_DEAD_LETTERS, "taken")
     taken = [row(WALLET_DEAD_LETTERS, letter=letter(b"same"), routing_key="taken") for _ in range(5)]
     returned = [row(WALLET_DEAD_LETTERS, letter=letter(b"same"), routing_key="nowhere") for _ in range(5)]
-    mixed = [one for pair in zip(taken, returned, strict=True) for one in pair]
+    mixed = [item for pair in zip(taken, returned, strict=True) for item in pair]
 
     at_once = await asyncio.gather(publisher.publish(mixed[:5]), publisher.publish(mixed[5:]))
 
-    assert set().union(*at_once) == {one.message_id for one in taken}
+    assert set().union(*at_once) == {item.message_id for item in taken}
 
 
 async def test_without_a_connection_nothing_is_confirmed_and_nothing_raised(amqp_url: str) -> None:

@@ -76,20 +76,24 @@ async def test_apply_makes_what_the_contract_lists_and_nothing_else(servers: Ser
     await topology.apply(bare_url)
 
     exchanges = [
-        one for one in await there(servers, bare_url, "exchanges") if not one["name"].startswith("amq.")
+        item for item in await there(servers, bare_url, "exchanges") if not item["name"].startswith("amq.")
     ]
-    assert {one["name"]: one["type"] for one in exchanges if one["name"]} == EXCHANGES
-    assert all(one["durable"] and not one["auto_delete"] for one in exchanges)
-    assert {one["name"] for one in exchanges if one["arguments"]} == CAUGHT
-    assert {str(one["arguments"]) for one in exchanges if one["arguments"]} == {
+    assert {exchange["name"]: exchange["type"] for exchange in exchanges if exchange["name"]} == EXCHANGES
+    assert all(exchange["durable"] and not exchange["auto_delete"] for exchange in exchanges)
+    assert {exchange["name"] for exchange in exchanges if exchange["arguments"]} == CAUGHT
+    assert {str(exchange["arguments"]) for exchange in exchanges if exchange["arguments"]} == {
         "{'alternate-exchange': 'wallet.unrouted'}"
     }
     queues = await there(servers, bare_url, "queues")
-    assert {one["name"]: one["arguments"]["x-queue-type"] for one in queues} == QUEUES
-    assert all(one["durable"] and not one["auto_delete"] and not one["exclusive"] for one in queues)
-    bindings = [one for one in await there(servers, bare_url, "bindings") if one["source"]]
-    assert {(one["source"], one["destination"]) for one in bindings} == {(name, name) for name in QUEUES}
-    assert all(one["routing_key"] == "#" and one["destination_type"] == "queue" for one in bindings)
+    assert {queue["name"]: queue["arguments"]["x-queue-type"] for queue in queues} == QUEUES
+    assert all(queue["durable"] and not queue["auto_delete"] and not queue["exclusive"] for queue in queues)
+    bindings = [item for item in await there(servers, bare_url, "bindings") if item["source"]]
+    assert {(binding["source"], binding["destination"]) for binding in bindings} == {
+        (name, name) for name in QUEUES
+    }
+    assert all(
+        binding["routing_key"] == "#" and binding["destination_type"] == "queue" for binding in bindings
+    )
 
 
 async def test_queues_have_the_arguments_that_lose_nothing(servers: Servers, bare_url: str) -> None:
@@ -100,7 +104,7 @@ async def test_queues_have_the_arguments_that_lose_nothing(servers: Servers, bar
     queues = await there(servers, bare_url, "queues")
 
     unlimited: dict[str, str | int] = {"x-delivery-limit": -1} if version >= (4,) else {}
-    assert {one["name"]: one["arguments"] for one in queues} == {
+    assert {queue["name"]: queue["arguments"] for queue in queues} == {
         name: arguments | (unlimited if arguments is KEPT else {}) for name, arguments in ARGUMENTS.items()
     }
 
@@ -114,9 +118,9 @@ def test_a_queue_that_keeps_letters_never_drops_one_after_returns(
     arguments = {queue.name: queue.arguments(version) for queue in topology.QUEUES}
 
     kept = [arguments["wallet.dead-letters"], arguments["wallet.unrouted"]]
-    assert [one.get("x-delivery-limit") for one in kept] == [limit, limit]
-    assert all("x-message-ttl" not in one and "x-max-length" not in one for one in kept)
-    assert all("x-dead-letter-exchange" not in one for one in kept)
+    assert [item.get("x-delivery-limit") for item in kept] == [limit, limit]
+    assert all("x-message-ttl" not in item and "x-max-length" not in item for item in kept)
+    assert all("x-dead-letter-exchange" not in item for item in kept)
 
 
 async def test_apply_a_second_time_changes_nothing(servers: Servers, bare_url: str) -> None:

@@ -45,7 +45,7 @@ async def run_all(
     )  # fmt: skip
     asked = json.dumps({"runs": runs, "output": output, "at_once": at_once})
     answer, _ = await process.communicate(asked.encode())
-    return [Said(*one) for one in json.loads(answer)]
+    return [Said(*row) for row in json.loads(answer)]
 
 
 def main() -> None:

@@ -44,7 +44,7 @@ async def test_what_is_found_is_status_1_with_the_first_of_each_kind(
     report = json.loads(for_a_program.out)
     assert (for_a_program.status, on_a_terminal.status) == (Exit.FOUND, Exit.FOUND)
     assert report["found"] == {"last_line": 7, "order_entries": 1, "result": 1}
-    assert [one["rule"] for one in report["findings"]] == [
+    assert [item["rule"] for item in report["findings"]] == [
         "last_line",
         "last_line",
         "order_entries",

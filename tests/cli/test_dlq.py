@@ -119,8 +119,8 @@ async def test_a_restore_can_be_of_the_one_state_or_the_other(database_url: str,
             database_url, "restore", "--state", state.value, "--why", "a test", "--as", "one", "--json"
         )
 
-        assert [one["letter_id"] for one in json.loads(both.out)["sample"]] == list(ids.values())
-        assert [one["letter_id"] for one in json.loads(only.out)["sample"]] == [ids[state]]
+        assert [row["letter_id"] for row in json.loads(both.out)["sample"]] == list(ids.values())
+        assert [row["letter_id"] for row in json.loads(only.out)["sample"]] == [ids[state]]
 
 
 async def test_a_discard_of_letters_in_a_state_in_which_there_is_none_says_so(database_url: str) -> None:

@@ -50,7 +50,11 @@ def wanted(event: Event, commands: list[str]) -> dict[str, int]:
 def example(command: str) -> list[str]:
     """Return the words of a command and the arguments of the example in its help."""
     shown = CliRunner(env={"COLUMNS": "300"}).invoke(app, [*command.split(), "--help"], prog_name="wallet")
-    lines = [one.strip() for one in shown.output.splitlines() if one.strip().startswith("Example: ")]
+    lines = [
+        line.strip()
+        for line in shown.output.splitlines()
+        if line.strip().startswith("Example: ")
+    ]
     is_group = any(other.startswith(f"{command} ") for other in COMMANDS)
     if not lines or is_group:
         return command.split()
@@ -172,7 +176,7 @@ async def test_the_database_is_locked(folder: Path, database_url: str, owner: as
         for (table,) in tables:
             await owner.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
         found = await run_all(
-            [EXAMPLES[one] for one in commands],
+            [EXAMPLES[item] for item in commands],
             Output.KEPT,
             folder=folder,
             variables=variables,
@@ -213,7 +217,7 @@ async def test_it_is_interrupted(folder: Path) -> None:
     variables = settings("amqp://nobody@127.0.0.1:1/", "postgresql://nobody@127.0.0.1:1/d")
 
     found = await run_all(
-        [EXAMPLES[one] for one in commands], Output.INTERRUPTED, folder=folder, variables=variables
+        [EXAMPLES[item] for item in commands], Output.INTERRUPTED, folder=folder, variables=variables
     )
 
     said = dict(zip(commands, found, strict=True))
@@ -278,16 +282,21 @@ LAST = ("send release", "send close", "console user remove")
 
 def in_turn(commands: list[str]) -> list[str]:
     """Return the commands in an order in which each can succeed."""
-    first = [one for begin in IN_TURN for one in commands if one.startswith(begin) and one not in LAST]
+    first = [
+        command
+        for begin in IN_TURN
+        for command in commands
+        if command.startswith(begin) and command not in LAST
+    ]
     ordered = list(dict.fromkeys(first))
-    rest = [one for one in commands if one not in ordered and one not in LAST]
-    return ordered + rest + [one for one in LAST if one in commands]
+    rest = [command for command in commands if command not in ordered and command not in LAST]
+    return ordered + rest + [item for item in LAST if item in commands]
 
 
 async def test_it_is_done(running: dict[str, str]) -> None:
-    commands = [one for one in in_turn(those_with(Event.DONE)) if one not in {*SERVICES, *SHOWN_ELSEWHERE}]
+    commands = [item for item in in_turn(those_with(Event.DONE)) if item not in {*SERVICES, *SHOWN_ELSEWHERE}]
 
-    said = {one: await on_success(one, running) for one in commands}
+    said = {command: await on_success(command, running) for command in commands}
 
     assert {c: (one.status, one.err) for c, one in said.items() if one.status != Exit.DONE} == {}
     assert wanted(Event.DONE, commands) == dict.fromkeys(commands, 0)
@@ -320,9 +329,9 @@ async def test_the_output_cannot_be_written(
 ) -> None:
     """Of every command its help, and of those that print something when they succeed, that, as JSON and as tables."""
     commands = those_with(event)
-    printing = [one for one in those_with(Event.DONE) if prints(one)]
-    runs = [(one, [*one.split(), "--help"]) for one in commands]
-    runs += [(one, [*without_file(succeeding(one)), *form]) for one in printing for form in forms_of(one)]
+    printing = [item for item in those_with(Event.DONE) if prints(item)]
+    runs = [(command, [*command.split(), "--help"]) for command in commands]
+    runs += [(item, [*without_file(succeeding(item)), *form]) for item in printing for form in forms_of(item)]
 
     found = await run_all([arguments for _, arguments in runs], output, folder=folder, variables=running)
 
@@ -406,10 +415,10 @@ async def test_something_is_found(
         "wallet.commands", durable=True
     )  # classic, and not quorum
     await connection.close()
-    commands = [one for one in those_with(Event.FOUND) if one not in SERVICES]
+    commands = [item for item in those_with(Event.FOUND) if item not in SERVICES]
     variables = settings(bare_url, database_url)
 
-    said = {one: await wallet(*EXAMPLES[one], **variables) for one in commands}
+    said = {command: await wallet(*EXAMPLES[command], **variables) for command in commands}
 
     assert statuses(said) == wanted(Event.FOUND, commands)
     assert_spoken(said)
@@ -419,13 +428,14 @@ async def test_it_is_refused(running: dict[str, str]) -> None:
     commands = those_with(Event.REFUSED)
     refused = {
         # In a currency that is not allowed, or about what is not there.
-        **{one: [word.replace("TWD", "XTS") for word in EXAMPLES[one]] for one in commands},
+        **{command: [word.replace("TWD", "XTS") for word in EXAMPLES[command]] for command in commands},
         "send release": ["send", "release", "H-nobody"],
     }
     viewer = running | {"WALLET_DLQ_ROLES": json.dumps({getpass.getuser(): "viewer"})}
 
     said = {
-        one: await wallet(*refused[one], **(viewer if one.startswith("dlq") else running)) for one in commands
+        command: await wallet(*refused[command], **(viewer if command.startswith("dlq") else running))
+        for command in commands
     }
 
     assert statuses(said) == wanted(Event.REFUSED, commands)
@@ -435,7 +445,9 @@ async def test_it_is_refused(running: dict[str, str]) -> None:
 async def test_there_is_no_such_thing(folder: Path, running: dict[str, str]) -> None:
     (folder / "settlement.csv").unlink()
     commands = those_with(Event.NOT_FOUND)
-    absent = {one: [word.replace("alice", "nobody") for word in EXAMPLES[one]] for one in commands} | {
+    absent = {
+        command: [word.replace("alice", "nobody") for word in EXAMPLES[command]] for command in commands
+    } | {
         "show order": ["show", "order", "nobody-sent-this"],
         "dlq plan": ["dlq", "plan", "beefbeefbeef"],
     }
@@ -443,9 +455,9 @@ async def test_there_is_no_such_thing(folder: Path, running: dict[str, str]) -> 
         absent[f"dlq {verb}"] = ["dlq", verb, "--execute", "beefbeefbeef"]
 
     said = {}
-    for one in commands:
-        arguments = absent[one] + (["--password-stdin"] if one.endswith("passwd") else [])
-        said[one] = await wallet(*arguments, **running)
+    for command in commands:
+        arguments = absent[command] + (["--password-stdin"] if command.endswith("passwd") else [])
+        said[command] = await wallet(*arguments, **running)
 
     assert {c: (one.status, one.err) for c, one in said.items() if not one.err} == {}
     assert statuses(said) == wanted(Event.NOT_FOUND, commands)

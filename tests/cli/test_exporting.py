@@ -48,9 +48,11 @@ async def paid_url(worker: Rig, database_url: str) -> str:
     await worker.settle(open_account(serial_no="O-1", user_id="u-1"))
     for batch in ([FORMULA, "R-1", "R-2"], ["R-3", "R-4", "R-5", "R-6"]):
         await worker.settle(
-            *(recharge(serial_no=one, user_id="u-1", amount="100.00", currency="TWD") for one in batch)
+            *(recharge(serial_no=item, user_id="u-1", amount="100.00", currency="TWD") for item in batch)
         )
-        await worker.settle(*(result(payment_order_no=one, amount="100.00", currency="TWD") for one in batch))
+        await worker.settle(
+            *(result(payment_order_no=item, amount="100.00", currency="TWD") for item in batch)
+        )
     return database_url
 
 
@@ -90,12 +92,12 @@ async def test_a_statement_is_the_one_that_a_worker_answers(paid_url: str) -> No
 
     assert (as_csv.status, as_csv.err, as_json.status, as_json.err) == (0, "", 0, "")
     objects = [json.loads(line) for line in as_json.out.splitlines()]
-    serial_nos = [one.pop("serial_no") for one in objects]
-    assert [EntryView.model_validate_json(json.dumps(one)) for one in objects] == page.entries
+    serial_nos = [item.pop("serial_no") for item in objects]
+    assert [EntryView.model_validate_json(json.dumps(item)) for item in objects] == page.entries
     assert serial_nos[0] == FORMULA
     table = rows(as_csv.out)
     assert [row.pop("serial_no") for row in table] == [f"'{FORMULA}", *serial_nos[1:]]
-    assert table == [{name: str(value) for name, value in one.items()} for one in objects]
+    assert table == [{name: str(value) for name, value in item.items()} for item in objects]
 
 
 async def test_a_span_is_told_with_the_balances_around_it(paid_url: str, tmp_path: Path) -> None:
@@ -299,13 +301,13 @@ async def test_orders_are_those_that_a_worker_answers(orders_url: str) -> None:
 
     assert (as_json.status, as_json.err, as_csv.status, as_csv.err) == (0, "", 0, "")
     objects = [json.loads(line) for line in as_json.out.splitlines()]
-    assert sorted(one["serial_no"] for one in objects) == sorted(EVERY)
-    assert {one["order_type"] for one in objects} == set(OrderType)
+    assert sorted(item["serial_no"] for item in objects) == sorted(EVERY)
+    assert {item["order_type"] for item in objects} == set(OrderType)
     async with reading(orders_url) as connection:
-        for one in objects:
-            detail = await answer(connection, GetOrder(serial_no=one["serial_no"]))
+        for item in objects:
+            detail = await answer(connection, GetOrder(serial_no=item["serial_no"]))
             assert isinstance(detail, OrderDetail)
-            shown = {name: value for name, value in one.items() if name not in {"account_type", "channel"}}
+            shown = {name: value for name, value in item.items() if name not in {"account_type", "channel"}}
             assert OrderView.model_validate_json(json.dumps(shown)) == detail.order
     table = {row["serial_no"]: row for row in rows(as_csv.out)}
     assert set(table) == {f"'{FORMULA}", *EVERY[1:]}

@@ -117,14 +117,14 @@ async def test_the_brokers_users_are_printed_with_hashes_only(tmp_path: Path) ->
     assert {tag for user in document["users"] for tag in user["tags"]} == {"monitoring"}
     assert "a password" not in printed.out
     (topic,) = [
-        one
-        for one in document["topic_permissions"]
-        if (one["user"], one["exchange"]) == ("up-shop", "wallet.commands")
+        item
+        for item in document["topic_permissions"]
+        if (item["user"], item["exchange"]) == ("up-shop", "wallet.commands")
     ]
     assert topic["write"] == r"^(account\.open|order\..*)$"
-    assert {one["configure"] for one in document["permissions"] if one["user"] in {"worker", "keeper"}} == {
-        "^$"
-    }
+    assert {
+        item["configure"] for item in document["permissions"] if item["user"] in {"worker", "keeper"}
+    } == {"^$"}
 
 
 @pytest.mark.parametrize(

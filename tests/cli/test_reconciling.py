@@ -102,7 +102,7 @@ async def test_differences_are_status_1_with_the_first_of_each_kind(paid_url: st
         "different_amount": 1,
         "bad_line": 1,
     }
-    assert [(one["verdict"], one["line_no"], one["payment_order_no"]) for one in report["findings"]] == [
+    assert [(item["verdict"], item["line_no"], item["payment_order_no"]) for item in report["findings"]] == [
         ("different_amount", 2, "R-1"),
         ("missing_here", 3, "-1-2"),
         ("bad_line", 4, None),

@@ -140,7 +140,7 @@ async def test_what_is_in_force_is_shown_without_a_secret() -> None:
     table = await wallet("settings", "show", "--table", **(settings))
 
     assert (checked.status, checked.out) == (Exit.DONE, "the settings are in order\n")
-    found = {one["variable"]: one for one in json.loads(shown.out)["settings"]}
+    found = {row["variable"]: row for row in json.loads(shown.out)["settings"]}
     assert found["WALLET_AMQP_URL"]["value"] == "amqp://broker:5672/vhost"
     assert found["WALLET_DATABASE_URL"]["value"] == "postgresql://database:5432/wallet"
     assert found["WALLET_MANAGEMENT_URL"]["value"] == "http://broker:15672"
@@ -149,7 +149,7 @@ async def test_what_is_in_force_is_shown_without_a_secret() -> None:
     assert json.loads(found["WALLET_DLQ_ROLES"]["value"]) == {"ann": "operator"}
     assert (found["WALLET_HTTP_PORT"]["value"], found["WALLET_HTTP_PORT"]["is_set"]) == ("9300", False)
     assert "secret" not in shown.out + table.out
-    assert {one["variable"] for one in found.values()} >= {
+    assert {item["variable"] for item in found.values()} >= {
         f"WALLET_{name}".upper() for name in Settings.model_fields
     }
 

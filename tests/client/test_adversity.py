@@ -91,8 +91,8 @@ async def test_replies_may_come_in_any_order(amqp_url: str) -> None:
             for number in ("O-1", "O-2", "O-3")
         ]
         asked = [await worker.next() for _ in calls]
-        for one in reversed(asked):
-            await worker.reply(one, refusal(OpenAccount.model_validate_json(one.body).serial_no))
+        for item in reversed(asked):
+            await worker.reply(item, refusal(OpenAccount.model_validate_json(item.body).serial_no))
         outcomes = await asyncio.gather(*calls)
 
     assert [outcome.serial_no for outcome in outcomes] == ["O-1", "O-2", "O-3"]

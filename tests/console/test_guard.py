@@ -86,7 +86,7 @@ async def test_a_link_elsewhere_leaves_nothing_in_the_audit(stage: Stage, path: 
     answers += [await browser.get(path, headers={"sec-fetch-site": own}) for own in ("same-origin", "none")]
     page = await browser.get("/letters/1", headers={"sec-fetch-site": site})
 
-    assert ([one.status_code for one in answers], asked) == ([403, 200, 200], [])
+    assert ([answer.status_code for answer in answers], asked) == ([403, 200, 200], [])
     assert page.status_code == 200  # a link to a letter can be sent
 
 

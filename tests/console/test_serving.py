@@ -114,7 +114,7 @@ def test_a_proxy_that_is_not_named_is_warned_of_at_the_start(
     with structlog.testing.capture_logs() as said:
         parts_of(environment.worker())
 
-    assert ("console.proxy_unnamed" in {one["event"] for one in said}) is is_warned
+    assert ("console.proxy_unnamed" in {item["event"] for item in said}) is is_warned
 
 
 async def test_a_database_without_its_roles_does_not_keep_the_console_from_starting(

@@ -307,8 +307,8 @@ async def test_what_was_typed_as_a_name_is_not_logged_unless_it_is_one(stage: St
             for _ in range(6):
                 await stage.browser().sign_in(name, "a wrong password")
 
-    assert {one["event"] for one in said} == {"console.sign_in_refused", "console.sign_in_throttled"}
-    assert {one["user"] for one in said} == {"ann", "(nobody of the users file)"}
+    assert {item["event"] for item in said} == {"console.sign_in_refused", "console.sign_in_throttled"}
+    assert {item["user"] for item in said} == {"ann", "(nobody of the users file)"}
     assert "correct horse" not in repr(said)
 
 
@@ -343,7 +343,7 @@ async def test_a_new_role_holds_from_the_next_click_and_is_logged(stage: Stage, 
 
     assert "an operator can plan" in before
     assert "an operator can plan" not in after
-    assert [{**one, "log_level": ""} for one in said] == [
+    assert [{**item, "log_level": ""} for item in said] == [
         {
             "event": "console.user_changed",
             "user": "vera",
@@ -437,4 +437,4 @@ def test_a_console_says_at_its_start_what_it_had_better_not_be_run_with(
     with structlog.testing.capture_logs() as said:
         parts_of(environment.worker())
 
-    assert {one["event"] for one in said} - {"console.users_readable"} == warned
+    assert {item["event"] for item in said} - {"console.users_readable"} == warned

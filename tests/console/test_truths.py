@@ -131,10 +131,10 @@ def test_forged_signatures_stand_before_a_thousand_typos() -> None:
         group("UNKNOWN", "wallet.dead-letters", 0),
     ]
 
-    shown = [one.reason for one in sorted(groups, key=labels.gravity)]
+    shown = [item.reason for item in sorted(groups, key=labels.gravity)]
 
     assert shown == ["BAD_SIGNATURE", "AMOUNT_MISMATCH", "MALFORMED", "UNKNOWN"]
-    assert [labels.concern(one) for one in groups] == ["", "money", "security", ""]
+    assert [labels.concern(item) for item in groups] == ["", "money", "security", ""]
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def test_a_role_is_changed_and_each_change_is_a_line_of_the_log_without_secrets(
     password = wallet(users, "passwd", "ann", "--password-stdin", said="another good one\n")
     removed = wallet(users, "remove", "ann")
 
-    lines = [json.loads(one.stderr.splitlines()[-1]) for one in (changed, password, removed)]
+    lines = [json.loads(item.stderr.splitlines()[-1]) for item in (changed, password, removed)]
     assert changed.stdout == "ann is approver now\n"
     assert [(line["event"], line["user"], line["change"]) for line in lines] == [
         ("console.user_changed", "ann", "role"),

@@ -95,7 +95,7 @@ def test_reasons_in_alarms_are_reasons_that_there_are() -> None:
 
 @pytest.mark.need(15)
 def test_whom_a_replay_without_outcome_wakes_is_led_to_edits_too() -> None:
-    (rule,) = [one for one in RULES if one["alert"] == "WalletReplayWithoutOutcome"]
+    (rule,) = [item for item in RULES if item["alert"] == "WalletReplayWithoutOutcome"]
 
     said = rule["annotations"]["description"]
 
@@ -108,9 +108,9 @@ async def sample(worker: WorkerProcess, name: str, **labels: str) -> float | Non
     """Return a value that `/metrics` shows; nothing if it is not there."""
     _, text = await worker.get("/metrics")
     for family in text_string_to_metric_families(text):
-        for one in family.samples:
-            if one.name == name and labels.items() <= one.labels.items():
-                return one.value
+        for item in family.samples:
+            if item.name == name and labels.items() <= item.labels.items():
+                return item.value
     return None
 
 
@@ -174,15 +174,15 @@ async def test_an_operation_that_stops_by_itself_is_counted_once(desk: Desk) -> 
 def ended_by_themselves(metrics: DeadLetterMetrics) -> dict[str, float]:
     """Return how many operations have ended by themselves, by how they did."""
     (family,) = metrics.ended_by_themselves.collect()
-    return {one.labels["how"]: one.value for one in family.samples if one.name.endswith("_total")}
+    return {item.labels["how"]: item.value for item in family.samples if item.name.endswith("_total")}
 
 
 def counted(metrics: DeadLetterMetrics) -> tuple[float, float]:
     """Return how many replays have failed, and how many letters have told how long it took to take them in."""
     samples = {
-        (one.name, *one.labels.values()): one.value
+        (item.name, *item.labels.values()): item.value
         for family in (*metrics.replays.collect(), *metrics.take_in_lag.collect())
-        for one in family.samples
+        for item in family.samples
     }
     return (
         samples["wallet_dead_letter_replays_total", "failed"],

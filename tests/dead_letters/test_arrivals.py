@@ -174,7 +174,7 @@ async def test_a_viewer_sees_no_worker_that_somebody_made_up(desk: Desk) -> None
     shown = [await desk.operations.letter(who, letter_id) for who in (VERA, OTTO)]
 
     assert "alice" not in repr(shown[0])
-    assert [(one.whole.worker, one.attempts[0].worker) for one in shown] == [
+    assert [(item.whole.worker, item.attempts[0].worker) for item in shown] == [
         ("…", "…"),
         ("alice@example.com", "alice@example.com"),
     ]

@@ -21,7 +21,7 @@ async def test_groups_have_counts_times_and_arrivals(desk: Desk) -> None:
 
     groups = await desk.operations.groups(OTTO, Filter(), span=timedelta(hours=1), buckets=4)
 
-    assert [(one.reason, one.source, one.count, one.waiting) for one in groups] == [
+    assert [(group.reason, group.source, group.count, group.waiting) for group in groups] == [
         ("INTERNAL", "wallet.commands", 3, 3),
         ("MALFORMED", "wallet.commands", 1, 1),
     ]

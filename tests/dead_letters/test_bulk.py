@@ -34,7 +34,7 @@ async def executed_at_once(desk: Desk, plans: dict[Actor, list[int]]) -> set[typ
         *(desk.operations.execute(who, plan.token) for who, plan in planned_by.items()),
         return_exceptions=True,
     )
-    return {type(one) for one in ended}
+    return {type(item) for item in ended}
 
 
 @pytest.mark.need(13)

@@ -57,11 +57,14 @@ async def test_list_show_groups_and_status(desk: Desk, url: str) -> None:
     groups = await said(url, "groups")
     status = await said(url, "status")
 
-    assert [one["serial_no"] for one in page["letters"]] == [order["serial_no"]]
+    assert [item["serial_no"] for item in page["letters"]] == [order["serial_no"]]
     assert json.loads(b64decode(letter["whole"]["body"])) == order
     assert letter["prediction"]["label"] == "will be refused with ACCOUNT_NOT_FOUND"
     assert letter["runbook"]["safe"]
-    assert {(one["reason"], one["count"]) for one in groups["groups"]} == {("INTERNAL", 1), ("MALFORMED", 1)}
+    assert {(group["reason"], group["count"]) for group in groups["groups"]} == {
+        ("INTERNAL", 1),
+        ("MALFORMED", 1),
+    }
     assert status["states"]["waiting"] == 2
 
 
@@ -131,7 +134,7 @@ async def test_notes_audit_and_exports(desk: Desk, url: str) -> None:
     exported = await dlq(url, "export")
     lines = await dlq(url, "audit", "--export")
 
-    assert [(one["actor"], one["action"], one["reason"]) for one in audit["rows"]] == [
+    assert [(item["actor"], item["action"], item["reason"]) for item in audit["rows"]] == [
         ("otto", "note", "asked the gateway")
     ]
     assert json.loads(b64decode(json.loads(exported.out)["body"])) == order
@@ -165,7 +168,7 @@ async def test_pause_resume_stop_and_progress(desk: Desk, url: str) -> None:
     assert shown.status == Exit.FOUND
     assert states == ["paused", "running", "stopped"]
     assert (again.status, progress["cancelled"]) == (Exit.FOUND, 3)
-    assert [await desk.state(one) for one in await desk.ids()] == ["waiting"] * 3
+    assert [await desk.state(item) for item in await desk.ids()] == ["waiting"] * 3
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,9 @@ async def test_an_edit_is_a_new_message_and_closes_the_old_one_in_the_same_step(
     await desk.operations.approve(ANNA, plan.token, reason="seen")
     await desk.operations.execute(OTTO, plan.token)
 
-    assert next((one.field, one.before, one.after) for one in plan.differences) == ("amount", "1.001", "1.00")
+    assert next(
+        (difference.field, difference.before, difference.after) for difference in plan.differences
+    ) == ("amount", "1.001", "1.00")
     found = await desk.operations.letter(OTTO, letter_id)
     (replay,) = found.replays
     assert found.whole.line.state is LetterState.EDITED

@@ -139,7 +139,7 @@ async def test_row_20_a_replay_ordered_twice_by_two_operators_happens_once(walle
     )
 
     await wallet.until_state(letter_id, "resolved")
-    (late,) = [one for one in ended if isinstance(one, BaseException)]
+    (late,) = [item for item in ended if isinstance(item, BaseException)]
     assert isinstance(late, StaleError)
     assert f"letter {letter_id} is" in str(late)  # … being replayed by whom, or resolved by now
     assert await wallet.owner.fetchval("SELECT count(*) FROM dead_letter_replays") == 1

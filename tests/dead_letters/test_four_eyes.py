@@ -24,7 +24,7 @@ async def test_many_letters_at_once_need_a_second_person_who_is_somebody_else(
         boss = Actor("boss", Role.APPROVER, "tests")
         plan = await desk.operations.plan(boss, Action.REPLAY, Filter(), reason="a test")
         assert plan.state is PlanState.NEEDS_APPROVAL
-        assert [one.token for one in await desk.operations.plans(ANNA, awaiting_approval=True)] == [
+        assert [item.token for item in await desk.operations.plans(ANNA, awaiting_approval=True)] == [
             plan.token
         ]
 

@@ -44,4 +44,4 @@ async def test_a_replay_that_fails_comes_back_to_its_record(wallet: Wallet) -> N
     found = await wallet.operations.letter(OTTO, letter_id)
     assert found.whole.line.state is LetterState.WAITING
     assert found.whole.line.reason == "MALFORMED"
-    assert [(one.state, one.code) for one in found.replays] == [("failed", "MALFORMED")]
+    assert [(replay.state, replay.code) for replay in found.replays] == [("failed", "MALFORMED")]

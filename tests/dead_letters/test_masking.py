@@ -19,7 +19,7 @@ async def test_a_viewer_sees_no_personal_data(desk: Desk) -> None:
     seen = [
         repr(await desk.operations.letter(VERA, letter_id)),
         repr(await desk.operations.letters(VERA, Filter())),
-        repr([one async for one in desk.operations.export(VERA, Filter())]),
+        repr([item async for item in desk.operations.export(VERA, Filter())]),
     ]
 
     assert all("somebody-real" not in text and "0912345678" not in text for text in seen)

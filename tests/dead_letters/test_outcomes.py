@@ -112,7 +112,7 @@ async def test_a_copy_that_comes_back_after_the_outcome_opens_the_letter_again(
 
     found = await desk.operations.letter(OTTO, letter_id)
     assert (found.whole.line.state, found.whole.line.reason) == (LetterState.WAITING, "SERIAL_CONFLICT")
-    assert [one.state for one in found.replays] == [ReplayState.RESOLVED]  # the stored outcome stands
+    assert [replay.state for replay in found.replays] == [ReplayState.RESOLVED]  # the stored outcome stands
     assert [row.action for row in found.audit][-1] == "reopen"
 
 
@@ -132,7 +132,7 @@ async def test_a_request_that_comes_back_after_it_was_handed_on_has_failed(
 
     found = await desk.operations.letter(OTTO, letter_id)
     assert (found.whole.line.state, found.whole.line.reason) == (LetterState.WAITING, "MALFORMED")
-    assert [(one.state, one.code, one.detail) for one in found.replays] == [
+    assert [(replay.state, replay.code, replay.detail) for replay in found.replays] == [
         ("failed", "MALFORMED", "not again")
     ]
     assert [row.action for row in found.audit][-2:] == ["replay resolved", "replay failed"]
@@ -150,7 +150,7 @@ async def test_a_copy_that_comes_back_late_leaves_the_next_replay_alone(desk: De
     await came_back(desk, order, replay_id, reason="SERIAL_CONFLICT")
 
     found = await desk.operations.letter(OTTO, letter_id)
-    assert [one.state for one in found.replays] == [ReplayState.FAILED, ReplayState.ORDERED]
+    assert [replay.state for replay in found.replays] == [ReplayState.FAILED, ReplayState.ORDERED]
     assert (found.whole.line.state, found.whole.line.reason) == (LetterState.REPLAYING, "INTERNAL")
 
 
@@ -315,7 +315,7 @@ async def test_what_may_be_on_its_way_goes_on_to_its_outcome_when_it_is_stopped(
 
     await desk.operations.stop(OTTO, operation.operation_id, reason="enough")
 
-    assert [await desk.state(one) for one in (out, kept)] == ["replaying", "waiting"]
+    assert [await desk.state(item) for item in (out, kept)] == ["replaying", "waiting"]
     async with desk.database.transaction() as connection:
         assert await replays.begin(connection, [ids[kept]]) == set()
     await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), LINEAGE).step()
@@ -348,7 +348,7 @@ async def test_what_the_broker_has_refused_is_not_on_its_way(
 async def test_an_operation_says_how_many_were_given_up(desk: Desk) -> None:
     ids = [await one_letter(desk, open_account(f"user-{number}")) for number in range(2)]
     operation = await ordered(desk, *ids)
-    given_up, ended = [(one, await published(desk, one)) for one in ids]
+    given_up, ended = [(item, await published(desk, item)) for item in ids]
     await restored(desk, given_up[0])
     async with desk.database.transaction() as connection:
         await replays.end(connection, [ReplayEnd(ended[1], ReplayState.RESOLVED, "OK")], await now(desk))

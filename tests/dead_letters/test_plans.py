@@ -30,8 +30,8 @@ async def test_one_outstanding_replay_a_letter_whoever_orders_it(desk: Desk) -> 
         return_exceptions=True,
     )
 
-    (late,) = [one for one in ended if isinstance(one, BaseException)]
-    (first,) = [one for one in ended if not isinstance(one, BaseException)]
+    (late,) = [item for item in ended if isinstance(item, BaseException)]
+    (first,) = [item for item in ended if not isinstance(item, BaseException)]
     assert isinstance(late, StaleError)
     assert f"letter {letter_id} is being replayed already: {first.actor} ordered it" in str(late)
     assert await desk.owner.fetchval("SELECT count(*) FROM dead_letter_replays") == 1
@@ -63,7 +63,7 @@ async def test_the_same_token_is_executed_once_and_the_second_is_told_who_and_wh
         *(desk.operations.execute(who, plan.token) for who in (OTTO, OLGA)), return_exceptions=True
     )
 
-    (late,) = [one for one in ended if isinstance(one, StaleError)]
+    (late,) = [item for item in ended if isinstance(item, StaleError)]
     assert "has executed this plan already at" in str(late)
     assert await desk.owner.fetchval("SELECT count(*) FROM dead_letter_operations") == 1
 
@@ -120,7 +120,7 @@ async def test_a_plan_has_counts_by_prediction_a_sample_and_a_token(desk: Desk) 
         ("is still unreadable (MALFORMED)", 1),
     ]
     assert plan.total == 10
-    assert {one.prediction.verdict for one in plan.sample} == {
+    assert {item.prediction.verdict for item in plan.sample} == {
         PredictedOutcome.WILL_APPLY,
         PredictedOutcome.WILL_BE_REFUSED,
         PredictedOutcome.STILL_MALFORMED,

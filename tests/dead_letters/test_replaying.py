@@ -117,8 +117,8 @@ async def test_what_the_broker_set_aside_is_taken_in_with_its_reason_and_handed_
     # A gateway that rejects it again has not been handed it: nothing was resolved.
     await wallet.until_state(letter_id, "waiting")
     back = await wallet.operations.letter(OTTO, letter_id)
-    assert [(one.state, one.code) for one in back.replays] == [("failed", "BROKER_REJECTED")]
-    assert [one.reason for one in back.attempts] == ["BROKER_REJECTED", "BROKER_REJECTED"]
+    assert [(replay.state, replay.code) for replay in back.replays] == [("failed", "BROKER_REJECTED")]
+    assert [attempt.reason for attempt in back.attempts] == ["BROKER_REJECTED", "BROKER_REJECTED"]
 
 
 @pytest.mark.need(9)
@@ -142,7 +142,7 @@ async def test_a_request_that_the_gateway_rejects_after_a_while_has_failed_after
 
     await wallet.until_state(letter_id, "waiting")
     found = await wallet.operations.letter(OTTO, letter_id)
-    assert [(one.state, one.code) for one in found.replays] == [("failed", "BROKER_REJECTED")]
+    assert [(replay.state, replay.code) for replay in found.replays] == [("failed", "BROKER_REJECTED")]
     assert [row.action for row in found.audit if row.actor == "keeper"] == [
         "replay resolved",
         "replay failed",
@@ -390,7 +390,7 @@ async def test_the_rest_waits_for_the_canary_and_stays_when_it_fails(wallet: Wal
     after = await wallet.operations.operation(OTTO, operation.operation_id)
     assert (after.failed, after.cancelled, after.resolved) == (2, 6, 0)
     assert "of the first 2 went badly" in after.standing
-    assert [await wallet.state(one) for one in ids] == ["waiting"] * 8
+    assert [await wallet.state(item) for item in ids] == ["waiting"] * 8
     for order in good:
         known = "SELECT count(*) FROM commands WHERE serial_no = $1"
         assert await wallet.owner.fetchval(known, order["serial_no"]) == 0
@@ -512,11 +512,14 @@ async def test_what_fails_comes_back_to_its_record_and_counts(wallet: Wallet) ->
 
     found = await wallet.operations.letter(OTTO, letter_id)
     assert (found.whole.line.replays, found.whole.line.state) == (2, LetterState.WAITING)
-    assert [(one.number, one.state, one.code) for one in found.replays] == [
+    assert [(replay.number, replay.state, replay.code) for replay in found.replays] == [
         (1, "failed", "MALFORMED"),
         (2, "failed", "MALFORMED"),
     ]
-    assert [one.replay_id for one in found.attempts] == [None, *(one.replay_id for one in found.replays)]
+    assert [attempt.replay_id for attempt in found.attempts] == [
+        None,
+        *(replay.replay_id for replay in found.replays),
+    ]
 
 
 @pytest.mark.need(9)

@@ -197,7 +197,7 @@ async def test_every_constraint_is_tried_here_and_has_a_name_of_ours(owner: asyn
         """
     )
 
-    assert {one["conname"] for one in found} == set(BREACHES)
+    assert {item["conname"] for item in found} == set(BREACHES)
 
 
 _WRITTEN = {
@@ -250,8 +250,8 @@ async def test_the_operators_role_has_exactly_these_privileges(owner: asyncpg.Co
     wanted = (
         {table: ["INSERT", "SELECT"] for table in _WRITTEN} | {table: ["SELECT"] for table in _READ} | keepers
     )
-    assert {one["relname"]: one["may"] for one in tables} == wanted
-    assert {one["relname"]: set(one["written"]) for one in columns} == {
+    assert {item["relname"]: item["may"] for item in tables} == wanted
+    assert {column["relname"]: set(column["written"]) for column in columns} == {
         table: written for table, written in _WRITTEN.items() if written
     }
 

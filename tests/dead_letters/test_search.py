@@ -48,8 +48,8 @@ async def test_letters_about_money_are_found_by_the_user_whose_money_it_is(walle
     )
     await wallet.upstream.applied(charge)
     await wallet.upstream.processed(result(charge["serial_no"]))
-    for one in (pending, reserve, sent):
-        await wallet.upstream.applied(one)
+    for item in (pending, reserve, sent):
+        await wallet.upstream.applied(item)
     number, held = charge["serial_no"], reserve["serial_no"]
     unmentioned = recharge(fresh("stranger"))
 

@@ -54,7 +54,7 @@ async def test_two_keepers_at_once_make_one_record(desk: Desk) -> None:
     )
 
     assert len(await desk.ids()) == 20
-    assert sum(isinstance(one, BaseException) for one in ended) <= 1  # who lost the race begins again
+    assert sum(isinstance(item, BaseException) for item in ended) <= 1  # who lost the race begins again
 
 
 @pytest.mark.need(2)

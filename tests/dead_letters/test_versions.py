@@ -415,7 +415,9 @@ async def test_of_two_edits_at_the_same_moment_one_takes_the_new_number(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new = command("O-3", "savings")
-    first, second = [await approved(desk, await letter_of(desk, command(one)), new) for one in ("O-1", "O-2")]
+    first, second = [
+        await approved(desk, await letter_of(desk, command(item)), new) for item in ("O-1", "O-2")
+    ]
 
     async def planned() -> Plan:
         return second

@@ -61,10 +61,10 @@ def unaccounted(plan: Plan, found: Found) -> set[str]:
     set_aside = {number for number, _ in _letters_found(plan, found) - _wanted_letters(plan)}
     letters = {number for number, _ in found.dead_letters}
     return {
-        one.label
-        for one in plan
-        if one.label not in found.answers
-        and (one.label not in letters if one.command is None else one.command.serial_no not in set_aside)
+        item.label
+        for item in plan
+        if item.label not in found.answers
+        and (item.label not in letters if item.command is None else item.command.serial_no not in set_aside)
     }
 
 
@@ -90,11 +90,11 @@ def statement_faults(entries: Sequence[EntryView]) -> list[str]:
 
 def _lost(plan: Plan, found: Found) -> Iterable[str]:
     yield _say("sent, and neither answered nor a dead letter", unaccounted(plan, found))
-    yield _say("answered, and never sent", found.answers.keys() - {one.label for one in plan})
+    yield _say("answered, and never sent", found.answers.keys() - {item.label for item in plan})
 
 
 def _wrong_answers(plan: Plan, found: Found) -> Iterable[str]:
-    answered = [(one, found.answers[one.label]) for one in plan if one.label in found.answers]
+    answered = [(item, found.answers[item.label]) for item in plan if item.label in found.answers]
     yield _say(
         "answered otherwise than they must be",
         [
@@ -121,9 +121,11 @@ def _is_same(one: Sending, outcome: Outcome, found: Found) -> bool:
 def _wrong_memory(plan: Plan, found: Found) -> Iterable[str]:
     """Whatever was answered with an outcome of its own must be remembered, and nothing else."""
     wanted = {
-        one.command.serial_no
-        for one in plan
-        if one.command is not None and one.answer is not None and one.answer.code is not Code.SERIAL_CONFLICT
+        item.command.serial_no
+        for item in plan
+        if item.command is not None
+        and item.answer is not None
+        and item.answer.code is not Code.SERIAL_CONFLICT
     }
     yield _say("forgotten by the wallet", wanted - found.commands)
     yield _say("remembered by the wallet, and never sent", found.commands - wanted)
@@ -155,7 +157,7 @@ def _letters(letters: Counter[tuple[str, str]]) -> list[str]:
 
 
 def _wrong_orders(plan: Plan, found: Found) -> Iterable[str]:
-    wanted = {one.label: one.fate for one in plan if one.fate is not None}
+    wanted = {item.label: item.fate for item in plan if item.fate is not None}
     yield _say("accepted, and no order", wanted.keys() - found.orders.keys())
     yield _say("orders that nobody asked for", found.orders.keys() - wanted.keys())
     yield _say(

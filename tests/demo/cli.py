@@ -193,7 +193,7 @@ def _reconcile(seen: Seen, folder: Folder, environment: Mapping[str, str], gatew
         report = json.loads(said)
         seen.found.reconciled = report["verdicts"]
         seen.found.differences = frozenset(
-            (str(one["payment_order_no"]), str(one["verdict"])) for one in report["findings"]
+            (str(item["payment_order_no"]), str(item["verdict"])) for item in report["findings"]
         )
     except (ValueError, KeyError) as exc:
         raise CommandFailed(f"`wallet reconcile` ended with status {status}:\n{said}") from exc

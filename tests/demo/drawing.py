@@ -14,13 +14,13 @@ def draw(*, accounts: int, recharges: int, seed: int) -> Plan:
     opened = [plan.opening(number, user_id, currency) for number, (user_id, currency) in enumerate(held, 1)]
     recharged = plan.recharges(chance, held, recharges)
     rounds = max(1, accounts // plan.MISTAKES_EVERY)
-    wrong = [one for round_no in range(1, rounds + 1) for one in plan.mistakes(round_no, held)]
+    wrong = [mistake for round_no in range(1, rounds + 1) for mistake in plan.mistakes(round_no, held)]
     wrong += [plan.unreadable(number, *one) for number, one in enumerate(plan.bodies(rounds), 1)]
     again = [
         *plan.repeats(chance.sample(opened, min(rounds, len(opened)))),
         *plan.repeats(chance.sample(recharged, min(5 * rounds, len(recharged)))),
-        *plan.repeats([one for one in wrong if one.command is not None][:rounds]),
-        *(plan.conflict(one) for one in chance.sample(recharged, min(2 * rounds, len(recharged)))),
+        *plan.repeats([item for item in wrong if item.command is not None][:rounds]),
+        *(plan.conflict(item) for item in chance.sample(recharged, min(2 * rounds, len(recharged)))),
     ]
     acts: dict[Act, list[Sending]] = {act: [] for act in Act}
     acts[Act.OPEN] = opened

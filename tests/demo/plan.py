@@ -109,8 +109,8 @@ class Plan:
     def settling(self) -> int:
         """How many orders end, sooner or later."""
         return sum(
-            one.fate is not None and one.fate.status not in {OrderStatus.PENDING, OrderStatus.ACTIVE}
-            for one in self
+            item.fate is not None and item.fate.status not in {OrderStatus.PENDING, OrderStatus.ACTIVE}
+            for item in self
         )
 
     @property
@@ -120,9 +120,9 @@ class Plan:
         Of those that the gateway insists on there may be more than one.
         """
         return Counter(
-            (_reference(one), code)
-            for one in self
-            for code in (one.dead_letter, one.fate.dead_letter if one.fate else None)
+            (_reference(item), code)
+            for item in self
+            for code in (item.dead_letter, item.fate.dead_letter if item.fate else None)
             if code is not None
         )
 
@@ -130,9 +130,9 @@ class Plan:
     def insisted(self) -> frozenset[tuple[str, Code]]:
         """Those of the dead letters that come again whenever the gateway is asked."""
         return frozenset(
-            (_reference(one), one.fate.dead_letter)
-            for one in self
-            if one.fate and one.fate.insists and one.fate.dead_letter
+            (_reference(item), item.fate.dead_letter)
+            for item in self
+            if item.fate and item.fate.insists and item.fate.dead_letter
         )
 
     @property
@@ -149,17 +149,19 @@ class Plan:
     def differences(self) -> frozenset[tuple[str, str]]:
         """What reconciliation must find, and nothing else: serial numbers, each with what is different."""
         return frozenset(
-            (one.label, one.fate.difference) for one in self if one.fate is not None and one.fate.difference
+            (item.label, item.fate.difference)
+            for item in self
+            if item.fate is not None and item.fate.difference
         )
 
     def _sums(self, changes: Callable[[Sending], Sequence[tuple[Account, int]]]) -> dict[Account, int]:
         sums = {
-            (one.command.user_id, one.command.currency): 0
-            for one in self.acts[Act.OPEN]
-            if isinstance(one.command, OpenAccount)
+            (act.command.user_id, act.command.currency): 0
+            for act in self.acts[Act.OPEN]
+            if isinstance(act.command, OpenAccount)
         }
-        for one in self:
-            for account, minor in changes(one):
+        for item in self:
+            for account, minor in changes(item):
                 sums[account] += minor
         return sums
 
@@ -281,15 +283,15 @@ def mistakes(round_no: int, held: Sequence[tuple[str, str]]) -> list[Sending]:
 def repeats(sent: Sequence[Sending]) -> list[Sending]:
     return [
         replace(
-            one,
-            label=f"{one.label} again",
-            answer=replace(one.answer, duplicate=True) if one.answer else None,
+            item,
+            label=f"{item.label} again",
+            answer=replace(item.answer, duplicate=True) if item.answer else None,
             fate=None,
-            repeats=one.label,
+            repeats=item.label,
             moved=(),
             reserved=(),
         )
-        for one in sent
+        for item in sent
     ]
 
 

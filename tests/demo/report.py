@@ -163,7 +163,7 @@ def _answers(seen: Seen) -> Table:
 
 def _orders(plan: Plan, seen: Seen) -> Table:
     made = table("order", "status", "how many", "because", numbers=("how many",))
-    types = {one.label: _type(one.command) for one in plan if one.command is not None and one.fate}
+    types = {item.label: _type(item.command) for item in plan if item.command is not None and item.fate}
     stand = Counter(
         (types.get(serial_no, "unknown"), status) for serial_no, status in seen.found.orders.items()
     )

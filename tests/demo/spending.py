@@ -65,9 +65,9 @@ class _Purse:
         self._by_currency: dict[str, list[Account]] = defaultdict(list)
         for account in held:
             self._by_currency[account[1]].append(account)
-        for one in recharged:
-            if is_prompt(one):
-                for account, minor in one.moved:
+        for item in recharged:
+            if is_prompt(item):
+                for account, minor in item.moved:
                     self._left[account] += minor
 
     def pay(self, account: Account, minor: int) -> None:
@@ -112,24 +112,24 @@ def _refunds(chance: random.Random, purse: _Purse, recharged: Sequence[Sending])
     numbers = count(1)
     refund_channels = {mood.refund_channel for mood in Behaviour}
     wrong = 0
-    for one in recharged:
-        if not isinstance(one.command, Recharge):
+    for item in recharged:
+        if not isinstance(item.command, Recharge):
             continue
-        account = (one.command.user_id, one.command.currency)
-        if is_prompt(one):
-            if one.command.recharge_type not in refund_channels and chance.random() > 1 / 20:
+        account = (item.command.user_id, item.command.currency)
+        if is_prompt(item):
+            if item.command.recharge_type not in refund_channels and chance.random() > 1 / 20:
                 continue
-            fate = OUTGOING[mood(one.command.recharge_type, PaymentKind.REFUND)]
-            part = one.command.amount_minor // PART
+            fate = OUTGOING[mood(item.command.recharge_type, PaymentKind.REFUND)]
+            part = item.command.amount_minor // PART
             for _ in range(2):
                 purse.pay(account, part)
-                yield good(_refund(next(numbers), one.command, part), fate, **_outgoing(fate, account, part))
+                yield good(_refund(next(numbers), item.command, part), fate, **_outgoing(fate, account, part))
             if wrong < 3:
-                more = one.command.amount_minor + 1
+                more = item.command.amount_minor + 1
                 wrong += 1
-                yield refused(_refund(next(numbers), one.command, more), Code.AMOUNT_EXCEEDS_ORIGINAL)
-        elif one.fate is not None and one.fate.status is OrderStatus.FAILED and chance.random() < 1 / 20:
-            yield refused(_refund(next(numbers), one.command, 1), Code.ORDER_NOT_REFUNDABLE)
+                yield refused(_refund(next(numbers), item.command, more), Code.AMOUNT_EXCEEDS_ORIGINAL)
+        elif item.fate is not None and item.fate.status is OrderStatus.FAILED and chance.random() < 1 / 20:
+            yield refused(_refund(next(numbers), item.command, 1), Code.ORDER_NOT_REFUNDABLE)
 
 
 def _refund(number: int, original: Recharge, minor: int) -> Refund:
@@ -227,7 +227,7 @@ def _forgotten(serial_no: str, payer: Account, payee: Account | None, minor: int
     too_late = [] if payee is None else [_capture_command(f"{serial_no}-1", serial_no, payee, minor)]
     return {
         Act.SPEND: [_hold(serial_no, payer, minor, OrderStatus.EXPIRED, seconds=SHORT_HOLD_SECONDS)],
-        Act.END: [refused(one, Code.HOLD_NOT_ACTIVE) for one in too_late],
+        Act.END: [refused(item, Code.HOLD_NOT_ACTIVE) for item in too_late],
     }
 
 

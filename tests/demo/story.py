@@ -130,7 +130,7 @@ async def _play(plan: Plan, here: Place, screen: Screen, gateway: Gateway) -> Se
                     await _act(Act.LAST, plan, screen, sender, phases)
                     quiet = await settling.until(Status.is_quiet) and quiet
                     watching.cancel()
-        found.dead_letters = await look.dead_letters(here.amqp_url, {one.label for one in plan})
+        found.dead_letters = await look.dead_letters(here.amqp_url, {item.label for item in plan})
         found.commands = await look.commands(database)
         found.orders, found.late = await look.orders(database)
         found.balances_minor, found.reserved_minor = await look.balances_minor(database)
@@ -174,15 +174,15 @@ class Sender:
                 group.create_task(self._send_on(waiting, phase), name=f"sender {number}")
 
     async def _send_on(self, waiting: Iterable[Sending], phase: Phase) -> None:
-        for one in waiting:
-            if one.command is None:
-                await self._publish(one)
+        for item in waiting:
+            if item.command is None:
+                await self._publish(item)
                 phase.count("malformed")
                 continue
             begun = time.perf_counter()
-            outcome = await self._wallet.apply(one.command)
+            outcome = await self._wallet.apply(item.command)
             self._latencies_seconds.append(time.perf_counter() - begun)
-            self._found.answers[one.label] = outcome
+            self._found.answers[item.label] = outcome
             phase.count(_kind(outcome))
 
     async def _publish(self, one: Sending) -> None:

@@ -248,7 +248,7 @@ def _the_books_add_up(model: Model, found: Stored) -> Iterable[Violation]:
         4, {f"{currency} {total}" for currency, total in sums.items() if total}, "entries do not sum to zero"
     )
     yield from _unless_empty(
-        4, {str(one) for one in _broken_accounts(found, by_account)}, "accounts do not add up"
+        4, {str(account) for account in _broken_accounts(found, by_account)}, "accounts do not add up"
     )
     applied = _applied(model, found)
     for what, due in (("balance", model.balances(applied)), ("reserved", model.reserved(applied))):

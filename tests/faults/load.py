@@ -337,7 +337,11 @@ class Load:
 
     def _payees(self, user_id: str, currency: str) -> list[str]:
         """Return whom a user can pay."""
-        return [one.user_id for one in self.accounts if one.currency == currency and one.user_id != user_id]
+        return [
+            account.user_id
+            for account in self.accounts
+            if account.currency == currency and account.user_id != user_id
+        ]
 
     def _transfer(self, account: Account, to: str, expects: str) -> Letter:
         amount = self._amount(account.currency, units_max=500)

@@ -156,7 +156,7 @@ class Model:
         left = self._holds(applied)
         orders = self._orders(applied)
         released = {
-            self.spent[one].fields["hold_serial_no"] for one in orders if self._verb(one) == "release"
+            self.spent[order].fields["hold_serial_no"] for order in orders if self._verb(order) == "release"
         }
         statuses = {}
         for serial_no in orders:
@@ -195,7 +195,7 @@ class Model:
         return {serial_no for serial_no, sum_minor in given.items() if sum_minor > had[serial_no]}
 
     def _orders(self, applied: Collection[str]) -> list[str]:
-        return [one for one in applied if one in self.recharged or one in self.spent]
+        return [item for item in applied if item in self.recharged or item in self.spent]
 
     def _moved(self, serial_no: str) -> Iterable[tuple[Owner, int]]:
         fields = self._fields(serial_no)
@@ -218,7 +218,9 @@ class Model:
     def _holds(self, applied: Collection[str]) -> dict[str, int]:
         """Return what is left of each hold."""
         orders = self._orders(applied)
-        left = Counter({one: _minor(self._fields(one)) for one in orders if self._verb(one) == "hold"})
+        left = Counter(
+            {order: _minor(self._fields(order)) for order in orders if self._verb(order) == "hold"}
+        )
         for serial_no in orders:
             if self._verb(serial_no) == "capture":
                 left[self.spent[serial_no].fields["hold_serial_no"]] -= _minor(self._fields(serial_no))

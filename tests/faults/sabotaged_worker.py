@@ -186,7 +186,7 @@ def acknowledges_first() -> None:
             if taken == 3:
                 await asyncio.sleep(0.3)  # what was acknowledged is on its way
                 os.kill(os.getpid(), signal.SIGKILL)
-            await self.process([one.content for one in letters])
+            await self.process([letter.content for letter in letters])
 
     put(batch.BatchProcessor, "run", run)
 
@@ -203,11 +203,11 @@ def poisons_the_batch() -> None:
 
     async def apply(self: batch.BatchProcessor, arrived: Arrived | DueRows) -> list[MessageResult]:
         letters = arrived.envelopes if isinstance(arrived, Arrived) else ()
-        if any(isinstance(inbound.read(one.incoming, self._keys), InvalidMessage) for one in letters):
+        if any(isinstance(inbound.read(letter.incoming, self._keys), InvalidMessage) for letter in letters):
             return [
                 each
-                for one in letters
-                for each in await self._dead_lettering.set_aside(one, "one of the batch was bad")
+                for letter in letters
+                for each in await self._dead_lettering.set_aside(letter, "one of the batch was bad")
             ]
         return await real_apply(self, arrived)
 

@@ -156,7 +156,7 @@ async def test_row_18_dead_letters_without_a_place_to_go_stay_in_the_outbox_unti
         await world.until("SELECT count(*) FROM outbox", 0)
 
         assert await world.judge() == []
-        assert world.heard.dead_letters.keys() == {one.note.mark for one in poison}
+        assert world.heard.dead_letters.keys() == {item.note.mark for item in poison}
 
 
 @pytest.mark.parametrize("missing", ["exchanges", "queues"])

@@ -45,7 +45,7 @@ async def test_row_14_duplicates_at_once_on_two_workers_have_one_effect(make_wor
         assert await world.judge() == []
         sent = world.model().asking
         replies = Counter(sent[number].serial_no for number in world.heard.replies)
-        assert {replies[one.note.serial_no] for one in fresh} == {10}, "each copy has a reply of its own"
+        assert {replies[item.note.serial_no] for item in fresh} == {10}, "each copy has a reply of its own"
         logs = [worker.log() for worker in world.workers.started]
         assert all('"repeated"' in log for log in logs), "both workers had copies"
 
@@ -57,8 +57,8 @@ async def test_row_15_results_before_their_commands_wait_for_them_and_reordered_
         early = [world.load.recharge(Channel.EARLY) for _ in range(60)]
         late = [world.load.recharge(Channel.LATE) for _ in range(60)]
         results = [
-            said(one.note.serial_no, "succeeded", one.note.fields["amount"], one.note.fields["currency"])
-            for one in early
+            said(item.note.serial_no, "succeeded", item.note.fields["amount"], item.note.fields["currency"])
+            for item in early
         ]
         await world.sender.send_until_confirmed(results)
         await world.until("SELECT count(*) FROM parked_results", 60)
@@ -88,11 +88,11 @@ async def test_row_16_a_serial_number_with_other_content_is_flagged_and_never_ap
         first = world.load.some(50)
         await world.sender.send_until_confirmed(first)
         await world.until("SELECT count(*) FROM orders", 50)
-        conflicts = [world.load.conflict(one.note.serial_no) for one in first for _ in range(2)]
+        conflicts = [world.load.conflict(item.note.serial_no) for item in first for _ in range(2)]
         await one_batch_of(world, conflicts)
 
         assert await world.judge() == []
-        assert world.heard.dead_letters == {one.note.mark: {"SERIAL_CONFLICT"} for one in conflicts}
+        assert world.heard.dead_letters == {conflict.note.mark: {"SERIAL_CONFLICT"} for conflict in conflicts}
 
 
 async def test_row_17_every_file_of_the_corpus_is_a_dead_letter_byte_for_byte_and_work_goes_on(
@@ -114,7 +114,7 @@ async def test_row_17_every_file_of_the_corpus_is_a_dead_letter_byte_for_byte_an
                 while len(letters) < len(poison):  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
         assert len(bodies) > 150
-        assert letters == {(one.exchange, one.note.body): [(reason(one), 1)] for one in poison}
+        assert letters == {(item.exchange, item.note.body): [(reason(item), 1)] for item in poison}
         assert worker.process.returncode == 0
 
 
@@ -225,7 +225,7 @@ async def test_row_26_a_result_that_no_key_signed_moves_nothing_and_is_told(make
         await world.sender.send_until_confirmed(letters)
 
         assert await world.judge(pending=1) == []
-        assert world.heard.dead_letters == {one.note.mark: {"BAD_SIGNATURE"} for one in letters}
+        assert world.heard.dead_letters == {letter.note.mark: {"BAD_SIGNATURE"} for letter in letters}
         told = [line for line in only_log(world, "message.ended") if line["code"] == "BAD_SIGNATURE"]
         assert [line["number"] for line in told] == [number] * len(attempts), "each is told"
         assert not any(secret in only_worker_log(world) for secret in KEYS.values())

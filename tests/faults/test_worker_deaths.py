@@ -71,7 +71,7 @@ async def test_row_3_one_message_of_a_batch_on_which_the_wallet_fails_is_set_asi
         assert [violation.invariant for violation in violations] == [5], (
             "INTERNAL, of the guilty messages alone"
         )
-        assert world.heard.dead_letters == {one.note.mark: {"INTERNAL"} for one in (first, second)}
+        assert world.heard.dead_letters == {item.note.mark: {"INTERNAL"} for item in (first, second)}
         assert await world.value("SELECT count(*) FROM orders WHERE status = 'succeeded'") == 200
 
 
@@ -136,15 +136,15 @@ async def test_row_25_a_rolling_restart_under_load_drains_and_burns_no_attempt(m
             for slot in world.fleet.slots:
                 worker = slot.worker
                 assert worker is not None
-                for one in world.fleet.running:
-                    one.freeze()
+                for item in world.fleet.running:
+                    item.freeze()
                 await world.sender.send_until_confirmed(silent(world, orders // 2))
                 left = (await world.depths())[COMMANDS]
                 assert left > 0, "neither worker may be handed more: so many are unacknowledged in each"
                 stopping = asyncio.create_task(world.fleet.replace(slot))
                 await asyncio.sleep(0)  # SIGTERM waits for SIGCONT
-                for one in world.fleet.running:
-                    one.thaw()
+                for item in world.fleet.running:
+                    item.thaw()
                 await stopping
                 assert settled_while_draining(worker) > PREFETCH / 2, "its hands were full"
                 await world.fleet.until_ready(60)

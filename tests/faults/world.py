@@ -174,7 +174,7 @@ class World:
         failures = [*self.load.failures, *(failure for ears in self.ears for failure in ears.failures)]
         if failures:
             raise ExceptionGroup(
-                "the harness itself failed", [one for one in failures if isinstance(one, Exception)]
+                "the harness itself failed", [item for item in failures if isinstance(item, Exception)]
             )
         return violations
 
@@ -334,8 +334,10 @@ JOIN dead_letter_attempts a USING (letter_id)
 async def audited(database_url: str) -> list[Violation]:
     """Return what the wallet's own audit finds in the ledger, which it reads in other ways than the checker."""
     return [
-        Violation(4, f"{one.invariant.meaning}: {one.detail} ({one.account}, {one.serial_no})")
-        for one in (await audit(database_url)).findings
+        Violation(
+            4, f"{finding.invariant.meaning}: {finding.detail} ({finding.account}, {finding.serial_no})"
+        )
+        for finding in (await audit(database_url)).findings
     ]
 
 

@@ -257,7 +257,7 @@ async def test_a_recharge_that_races_a_close_is_refused_or_hinders_it(pair: Wall
     upstream = pair.upstream
     users = [await upstream.opened() for _ in range(ROUNDS)]
 
-    outcomes = await upstream.at_once(*(one for user in users for one in (close(user), recharge(user))))
+    outcomes = await upstream.at_once(*(item for user in users for item in (close(user), recharge(user))))
 
     for number in range(ROUNDS):
         closed, recharged = (outcome["code"] for outcome in outcomes[2 * number : 2 * number + 2])
@@ -270,7 +270,7 @@ async def test_money_that_races_a_close_is_never_lost(pair: Wallet) -> None:
     users = [await upstream.opened() for _ in range(ROUNDS)]
 
     outcomes = await upstream.at_once(
-        *(one for user in users for one in (close(user), transfer(payer, user, "1.00")))
+        *(item for user in users for item in (close(user), transfer(payer, user, "1.00")))
     )
     await upstream.settled(pair.owner)
 
@@ -288,7 +288,7 @@ async def test_openings_at_once_after_a_closing_open_one(pair: Wallet) -> None:
     users = [await upstream.opened() for _ in range(ROUNDS)]
 
     outcomes = await upstream.at_once(
-        *(one for user in users for one in (close(user), *(open_account(user) for _ in range(4))))
+        *(item for user in users for item in (close(user), *(open_account(user) for _ in range(4))))
     )
     again = await upstream.at_once(*(open_account(user) for user in users for _ in range(4)))
 

@@ -22,7 +22,7 @@ async def asked_about(wallet: Wallet, command: Json, count: int = 1) -> list[Jso
     found = await wallet.upstream.requests.until(
         lambda one: asks(one) and one.json["payment_order_no"] == command["serial_no"], count
     )
-    return [one.json for one in found[:count]]
+    return [item.json for item in found[:count]]
 
 
 async def test_the_gateway_is_asked_about_an_order_again_and_again_until_it_says(wallet: Wallet) -> None:
@@ -38,11 +38,11 @@ async def test_the_gateway_is_asked_about_an_order_again_and_again_until_it_says
     pending = await upstream.balances(user)
     await upstream.processed(result(payout["serial_no"], amount="40.00"))
 
-    times = [a_time(one.pop("requested_at")) for one in (first, second, third, fourth)]
+    times = [a_time(item.pop("requested_at")) for item in (first, second, third, fourth)]
     ages = [(time - datetime.fromisoformat(order["created_at"])).total_seconds() for time in times]
     assert [age >= due for age, due in zip(ages, (1, 2, 4, 6), strict=True)] == [True] * 4
-    for one in (first, second, third, fourth):
-        assert one == {
+    for item in (first, second, third, fourth):
+        assert item == {
             "type": "payment.request.v1",
             "payment_order_no": payout["serial_no"],
             "kind": "status",
@@ -67,9 +67,9 @@ async def test_an_answer_ends_the_asking(wallet: Wallet) -> None:
 
     await upstream.processed(result(answered["serial_no"], "failed", amount="10.00"))
     await upstream.settled(wallet.owner)
-    before = Counter(one.json["payment_order_no"] for one in upstream.requests.received if asks(one))
+    before = Counter(item.json["payment_order_no"] for item in upstream.requests.received if asks(item))
     await asked_about(wallet, waiting, before[waiting["serial_no"]] + 2)
-    after = Counter(one.json["payment_order_no"] for one in upstream.requests.received if asks(one))
+    after = Counter(item.json["payment_order_no"] for item in upstream.requests.received if asks(item))
 
     assert after[answered["serial_no"]] == before[answered["serial_no"]]
 
@@ -86,7 +86,7 @@ async def test_two_workers_ask_once(wallet: Wallet) -> None:
         await asked_about(wallet, command)
     await upstream.settled(wallet.owner)
 
-    asked = Counter(one.json["payment_order_no"] for one in upstream.requests.received if asks(one))
+    asked = Counter(item.json["payment_order_no"] for item in upstream.requests.received if asks(item))
     assert {asked[command["serial_no"]] for command in commands} == {1}
     await assert_sound(wallet.owner)
 
@@ -114,7 +114,7 @@ async def test_a_channel_may_be_asked_sooner(wallet: Wallet) -> None:
 
     await asked_about(wallet, store, 2)
 
-    assert not [one for one in upstream.requests.about(card["serial_no"]) if asks(one)]
+    assert not [item for item in upstream.requests.about(card["serial_no"]) if asks(item)]
 
 
 async def test_a_withdrawal_never_expires_and_a_recharge_does(wallet: Wallet) -> None:
@@ -158,7 +158,7 @@ async def test_money_that_comes_after_its_order_expired_is_credited_late(wallet:
     told = (await upstream.events.first_about(order["serial_no"], "order.succeeded.v1")).json["data"]
     again = await upstream.processed(result(order["serial_no"]))
 
-    answers = [(one["processing_status"], one["code"]) for one in (failed, late, again)]
+    answers = [(item["processing_status"], item["code"]) for item in (failed, late, again)]
     assert answers == [DUPLICATE, PROCESSED, DUPLICATE]
     assert (told["status"], told["late"]) == ("succeeded", True)
     assert [line["balance_after"] for line in told["entries"]] == ["100.00"]

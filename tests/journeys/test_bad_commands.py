@@ -280,9 +280,11 @@ async def sent(shared: Wallet) -> dict[str, Sent]:
 async def test_whoever_sent_a_bad_command_is_told_if_that_is_possible(
     bad: Bad, sent: dict[str, Sent], upstream: Upstream
 ) -> None:
-    replies = [one for one in upstream.replies.received if one.properties.correlation_id == f"bad {bad.name}"]
+    replies = [
+        item for item in upstream.replies.received if item.properties.correlation_id == f"bad {bad.name}"
+    ]
 
-    told = [one.json for one in replies]
+    told = [reply.json for reply in replies]
 
     if bad.fault is None and not bad.refused:
         assert told == []
@@ -333,7 +335,7 @@ async def test_a_refusal_is_told_to_the_world_and_a_dead_letter_is_not(
 ) -> None:
     events = upstream.events.about(sent[bad.name].serial_no)
 
-    told = [(one.routing_key, one.json["type"], one.json["data"]["code"]) for one in events]
+    told = [(item.routing_key, item.json["type"], item.json["data"]["code"]) for item in events]
 
     assert told == ([("command.refused", "command.refused.v1", bad.code)] if bad.refused else [])
     for event in events:

@@ -176,7 +176,7 @@ async def test_what_somebody_changes_is_waited_for_and_no_message_s_fault(
     if change.waits:
         await worker.until_ready(ready=False)
     await _change(wallet, change.undo)
-    outcomes = [await wallet.upstream.answer(one) for one in asked]
+    outcomes = [await wallet.upstream.answer(item) for item in asked]
     await worker.until_ready(seconds=READY_AGAIN_SECONDS)
     await _round(wallet, user)
 
@@ -206,7 +206,7 @@ async def test_a_table_that_is_locked_for_long_is_waited_for_by_those_that_start
             while not starting.events("database.waiting"):  # noqa: ASYNC110 -- a log sends no signal
                 await asyncio.sleep(0.05)
     await holder.close()
-    outcomes = [await wallet.upstream.answer(one) for one in asked]
+    outcomes = [await wallet.upstream.answer(item) for item in asked]
     for worker in (running, starting):
         await worker.until_ready(seconds=READY_AGAIN_SECONDS)
 

@@ -61,10 +61,10 @@ async def test_a_worker_with_full_prefetch_finishes_it_and_no_message_is_deliver
     (draining,) = worker.events("worker.draining")
     assert int(str(draining["waiting"])) > PREFETCH // 2
     assert len(worker.events("worker.stopped")) == 1
-    assert [one for one in left.received if one.redelivered or "x-delivery-count" in one.headers] == []
+    assert [item for item in left.received if item.redelivered or "x-delivery-count" in item.headers] == []
     assert applied == set(serial_nos[:PREFETCH])
-    assert {one.json["serial_no"] for one in left.received} == set(serial_nos[PREFETCH:])
-    assert sorted(one.json["serial_no"] for one in upstream.events.received) == sorted(applied)
+    assert {item.json["serial_no"] for item in left.received} == set(serial_nos[PREFETCH:])
+    assert sorted(item.json["serial_no"] for item in upstream.events.received) == sorted(applied)
     await assert_sound(wallet.owner)
 
 
@@ -83,7 +83,7 @@ async def test_a_worker_that_cannot_finish_in_time_leaves_the_rest_to_the_next(w
 
     assert status == 0
     assert len(worker.events("worker.drain_timeout")) == 1
-    assert sorted(one.json["serial_no"] for one in upstream.events.received) == sorted(serial_nos)
+    assert sorted(item.json["serial_no"] for item in upstream.events.received) == sorted(serial_nos)
     await assert_sound(wallet.owner)
 
 

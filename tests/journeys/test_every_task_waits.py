@@ -54,7 +54,7 @@ VALUES = {("batches", errors.StatementRejectedError), ("query", errors.Statement
 
 
 def _all(kind: type[StoreError]) -> set[type[StoreError]]:
-    return {kind, *(one for child in kind.__subclasses__() for one in _all(child))}
+    return {kind, *(item for child in kind.__subclasses__() for item in _all(child))}
 
 
 def test_every_kind_of_error_is_tried() -> None:

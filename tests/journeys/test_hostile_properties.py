@@ -267,7 +267,7 @@ async def test_a_sender_cannot_have_the_wallet_write_where_the_sender_may_not(
     assert await replies_refused(worker) == before + 2
     assert (await upstream.query({"type": "order.get.v1", "serial_no": order["serial_no"]}))["order"]
     boxes = (upstream.dead_letters, upstream.unrouted)
-    assert [one for box in boxes for one in box.about(order["serial_no"])] == []
+    assert [item for box in boxes for item in box.about(order["serial_no"])] == []
     (request,) = upstream.requests.about(order["serial_no"])
     assert request.json["type"] == "payment.request.v1"
 

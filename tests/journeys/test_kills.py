@@ -51,13 +51,15 @@ async def answer_requests(upstream: Upstream, sender: Sender, orders: int, chanc
     looked_at = 0
     while len(answered) < orders:
         await upstream.requests.until_count(looked_at + 1)
-        asked = [one.json for one in upstream.requests.received[looked_at:]]
+        asked = [item.json for item in upstream.requests.received[looked_at:]]
         looked_at += len(asked)
         fresh = {
-            one["payment_order_no"]: one["amount"] for one in asked if one["payment_order_no"] not in answered
+            item["payment_order_no"]: item["amount"]
+            for item in asked
+            if item["payment_order_no"] not in answered
         }
         results = [result(number, amount=amount) for number, amount in fresh.items()]
-        again = [one for one in results for _ in range(chance.choice((0, 0, 0, 1, 2)))]
+        again = [item for item in results for _ in range(chance.choice((0, 0, 0, 1, 2)))]
         await sender.send(RESULTS, chance.sample(results + again, len(results) + len(again)))
         answered |= fresh.keys()
 
@@ -104,12 +106,18 @@ async def test_workers_are_killed_under_load_and_nothing_is_lost_or_doubled(
     notes = [json.loads(line) for line in path.read_text().splitlines()]
     confirmed = {number for what, exchange, number in notes if (what, exchange) == ("confirmed", COMMANDS)}
     applied = [row["serial_no"] for row in await wallet.owner.fetch("SELECT serial_no FROM commands")]
-    assert sorted(applied) == sorted(confirmed) == sorted(one["serial_no"] for one in openings + orders)
+    assert (
+        sorted(applied) == sorted(confirmed) == sorted(opening["serial_no"] for opening in openings + orders)
+    )
     assert await wallet.owner.fetchval("SELECT count(*) FROM commands WHERE status <> 'applied'") == 0
     assert upstream.dead_letters.received == []
     assert told_once(upstream.events.received) == sorted(
-        [(one["serial_no"], "account.opened.v1") for one in openings]
-        + [(one["serial_no"], kind) for one in orders for kind in ("order.pending.v1", "order.succeeded.v1")]
+        [(opening["serial_no"], "account.opened.v1") for opening in openings]
+        + [
+            (order["serial_no"], kind)
+            for order in orders
+            for kind in ("order.pending.v1", "order.succeeded.v1")
+        ]
     )
     assert await balances(wallet) == model(orders)
     await assert_sound(wallet.owner)
@@ -118,7 +126,7 @@ async def test_workers_are_killed_under_load_and_nothing_is_lost_or_doubled(
 
 def told_once(events: list[Received]) -> list[tuple[str, str]]:
     """Return what the events say, each event_id once, however often it came."""
-    told = {one.json["event_id"]: (one.json["serial_no"], one.json["type"]) for one in events}
+    told = {event.json["event_id"]: (event.json["serial_no"], event.json["type"]) for event in events}
     return sorted(told.values())
 
 

@@ -137,7 +137,7 @@ async def test_money_that_was_collected_is_credited_whatever_the_limit_says(limi
     codes = [await upstream.code(orders[0])]
     await upstream.processed(result(orders[0]["serial_no"], "failed", amount="900.00"))
     codes.append(await upstream.code(orders[1]))
-    answers = [await upstream.processed(result(one["serial_no"], amount="900.00")) for one in orders]
+    answers = [await upstream.processed(result(order["serial_no"], amount="900.00")) for order in orders]
 
     assert codes == ["OK", "OK"]
     assert [answer["processing_status"] for answer in answers] == ["processed", "processed"]

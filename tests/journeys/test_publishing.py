@@ -134,9 +134,9 @@ async def test_a_worker_that_dies_before_it_published_has_another_publish_the_sa
 
     assert [row["body"] for row in promised] == [event.body]
     told = upstream.events.about(opening["serial_no"])
-    assert {one.body for one in told} == {event.body}
+    assert {item.body for item in told} == {event.body}
     assert len(told) == (2 if failpoint == "after_publish" else 1)
-    assert {one.json["code"] for one in replies} == {"OK"}
+    assert {reply.json["code"] for reply in replies} == {"OK"}
     assert await wallet.owner.fetchval("SELECT count(*) FROM accounts WHERE user_id = $1", user) == 1
 
 
@@ -164,8 +164,8 @@ async def test_an_answer_that_ends_the_connection_holds_up_nothing_and_is_given_
     await until(wallet.owner, "SELECT count(*) FROM outbox", 0)
 
     assert reply["code"] == "OK"
-    assert {one.json["serial_no"] for one in events} == {order["serial_no"], neighbour["serial_no"]}
-    assert len({one.json["event_id"] for one in events}) == 2
+    assert {event.json["serial_no"] for event in events} == {order["serial_no"], neighbour["serial_no"]}
+    assert len({event.json["event_id"] for event in events}) == 2
     assert len(upstream.requests.about(order["serial_no"])) >= 1
     assert worker.events("reply.given_up") != []
     assert worker.process.returncode is None

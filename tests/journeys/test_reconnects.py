@@ -72,7 +72,7 @@ async def test_a_database_is_waited_for_by_those_that_start_and_those_that_work_
         await until_it_waits_for(starting, *PARTS)
     for worker in (running, starting):
         await worker.until_ready(seconds=BACK_SECONDS)
-    outcomes = [await upstream.answer(one) for one in asked]
+    outcomes = [await upstream.answer(item) for item in asked]
 
     assert (refused["type"], refused["code"]) == ("query.refused.v1", "INTERNAL")
     assert {(outcome["code"], outcome["duplicate"]) for outcome in outcomes} == {("OK", False)}
@@ -121,7 +121,7 @@ async def test_connections_that_an_operator_closes_are_made_anew(wallet: Wallet)
     asked = [await upstream.command(recharge(user)) for _ in range(50)]
     closed = await close_connections(wallet, "wallet worker: ")
     asked += [await upstream.command(recharge(user)) for _ in range(50)]
-    outcomes = [await upstream.answer(one) for one in asked]
+    outcomes = [await upstream.answer(item) for item in asked]
     await worker.until_ready(seconds=BACK_SECONDS)
     await upstream.settled(wallet.owner)
 
@@ -139,7 +139,8 @@ async def close_connections(wallet: Wallet, named: str) -> int:
         while len(found) < 3:  # the management API learns of connections some seconds later
             listed = await wallet.management.get(f"/api/vhosts/{wallet.vhost}/connections")
             names = {
-                one["name"]: (one.get("client_properties") or {}).get("connection_name", "") for one in listed
+                item["name"]: (item.get("client_properties") or {}).get("connection_name", "")
+                for item in listed
             }
             found = [name for name, ours in names.items() if ours.startswith(named)]
             await asyncio.sleep(0.1)

@@ -257,7 +257,7 @@ async def test_a_result_is_as_old_as_its_order_at_most(shared: Wallet) -> None:
     order, early = await an_order(shared), await an_order(shared)
     now = int(time.time())
 
-    bodies = [encoded(result(one["serial_no"])) for one in (order, early)]
+    bodies = [encoded(result(item["serial_no"])) for item in (order, early)]
     good, bad = [
         await upstream.processed(body, signature=signed(body, at=at))
         for body, at in zip(bodies, (now - 200, now - 400), strict=True)
@@ -304,7 +304,7 @@ async def test_a_malformed_result_is_a_dead_letter_however_well_signed(name: str
         routing_key="payment.result",
         headers={"x-signature": signed(body)},
     )
-    replies = [one.json for one in upstream.replies.received if one.properties.correlation_id == asked]
+    replies = [item.json for item in upstream.replies.received if item.properties.correlation_id == asked]
     assert replies == (
         [
             {
@@ -339,7 +339,7 @@ async def test_a_result_that_comes_twice_or_ten_times_credits_once(shared: Walle
     saying = result(order["serial_no"])
 
     asked = [await upstream.result(saying) for _ in range(10)]
-    answers = [(await upstream.answer(one))["processing_status"] for one in asked]
+    answers = [(await upstream.answer(item))["processing_status"] for item in asked]
 
     assert answers == ["processed"] + ["duplicate"] * 9
     assert await balance(upstream, order) == "100.00"
@@ -443,7 +443,7 @@ async def test_a_mismatch_of_a_contradicting_result_has_the_code_that_stands_fir
     amount = await shared.upstream.processed(result(order["serial_no"], "failed", amount="1"))
     neither = await shared.upstream.processed(result(order["serial_no"], "failed"))
 
-    assert [one["code"] for one in (both, amount, neither)] == [
+    assert [item["code"] for item in (both, amount, neither)] == [
         "CURRENCY_MISMATCH",
         "AMOUNT_MISMATCH",
         "CONTRADICTING_RESULT",

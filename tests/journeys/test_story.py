@@ -115,7 +115,7 @@ async def test_events_say_what_happened_with_exactly_the_fields_of_the_contract(
         await upstream.events.first_about(order["serial_no"], "order.succeeded.v1"),
     ]
 
-    assert [one.routing_key for one in told] == ["account.opened", "order.pending", "order.succeeded"]
+    assert [item.routing_key for item in told] == ["account.opened", "order.pending", "order.succeeded"]
     account = an_event(told[0].json, type_="account.opened.v1", serial_no=opening["serial_no"])
     assert account == {
         "user_id": user,
@@ -174,12 +174,12 @@ async def test_what_is_published_is_persistent_json_with_an_id_and_the_trace(ups
     event = await upstream.events.first_about(order["serial_no"])
     request = await upstream.requests.first_about(order["serial_no"])
 
-    assert len({one.properties.message_id for one in (reply, event, request)}) == 3
-    for one in (reply, event, request):
-        assert one.properties.message_id
-        assert one.properties.content_type == "application/json"
-        assert one.properties.delivery_mode == 2
-        assert one.headers == {"traceparent": trace}
+    assert len({item.properties.message_id for item in (reply, event, request)}) == 3
+    for item in (reply, event, request):
+        assert item.properties.message_id
+        assert item.properties.content_type == "application/json"
+        assert item.properties.delivery_mode == 2
+        assert item.headers == {"traceparent": trace}
     assert reply.exchange == ""
     assert (event.exchange, event.routing_key) == ("wallet.events", "order.pending")
     assert (request.exchange, request.routing_key) == ("payment.requests", "payment.request")

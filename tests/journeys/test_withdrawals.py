@@ -264,7 +264,7 @@ async def test_the_same_result_twice_on_two_workers_debits_once(pair: Wallet) ->
     for command in commands:
         body = encoded(result(command["serial_no"], amount="10.00"))
         asked += [await upstream.result(body) for _ in range(3)]
-    answers = [said(await upstream.answer(one)) for one in asked]
+    answers = [said(await upstream.answer(item)) for item in asked]
     await upstream.settled(pair.owner)
 
     assert Counter(answers) == {PROCESSED: ROUNDS, DUPLICATE: 2 * ROUNDS}

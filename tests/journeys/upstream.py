@@ -84,14 +84,14 @@ class Mailbox:
         try:
             async with asyncio.timeout(seconds):
                 while True:
-                    found += [one for one in self.received[looked_at:] if wanted(one)]
+                    found += [item for item in self.received[looked_at:] if wanted(item)]
                     looked_at = len(self.received)
                     if len(found) >= count:
                         return found
                     self._arrived.clear()
                     await self._arrived.wait()
         except TimeoutError:
-            last = [(one.routing_key, one.body[:200]) for one in self.received[-5:]]
+            last = [(item.routing_key, item.body[:200]) for item in self.received[-5:]]
             msg = (
                 f"{self.queue}: {len(found)} of {count} arrived; the last of all {len(self.received)}: {last}"
             )
@@ -103,7 +103,7 @@ class Mailbox:
 
     def about(self, number: str) -> list[Received]:
         """Return those whose serial number or payment order number this is."""
-        return [one for one in self.received if _is_about(one, number)]
+        return [item for item in self.received if _is_about(item, number)]
 
     async def first_about(self, number: str, type_: str | None = None) -> Received:
         """Return the first that is about a number, and of a type, once it is there."""
@@ -342,7 +342,7 @@ class Upstream:
     async def at_once(self, *commands: Json) -> list[Json]:
         """Publish all commands before any has its outcome; return the outcomes."""
         asked = [await self.command(command) for command in commands]
-        return [await self.answer(one) for one in asked]
+        return [await self.answer(item) for item in asked]
 
     async def depth(self, queue: str) -> int:
         """Return how many messages of a queue no consumer has been handed."""
@@ -364,7 +364,7 @@ class Upstream:
             await self.publish("", mark, routing_key=box.queue)
         for box in self._boxes:
             await box.until(lambda one: one.body == mark)
-            box.received = [one for one in box.received if one.body != mark]
+            box.received = [item for item in box.received if item.body != mark]
 
 
 _OPEN = {"type": "account.open.v1", "account_type": "basic", "currency": "TWD"}

@@ -165,8 +165,8 @@ def test_whatever_stands_in_it_each_line_is_read_or_bad(lines: list[bytes]) -> N
     read = list(file)
 
     numbers = [number for number, raw in enumerate(lines, start=2) if raw.strip()]
-    assert [one.line_no for one in read] == numbers
-    good = [one.line_no for one in read if isinstance(one, ParsedLine)]
+    assert [item.line_no for item in read] == numbers
+    good = [item.line_no for item in read if isinstance(item, ParsedLine)]
     assert good == [number for number, raw in enumerate(lines, start=2) if raw == line().encode()]
     assert file.position == len(text)
 
@@ -247,8 +247,8 @@ def test_a_value_may_have_line_ends_and_lines_are_counted_on() -> None:
 def test_a_quotation_mark_that_is_never_closed_spoils_its_own_line(lines: list[str], bad: list[int]) -> None:
     read = list(reader(*lines))
 
-    assert [one.line_no for one in read] == list(range(2, len(lines) + 2))
-    assert [one.line_no for one in read if isinstance(one, InvalidLine)] == bad
+    assert [item.line_no for item in read] == list(range(2, len(lines) + 2))
+    assert [item.line_no for item in read if isinstance(item, InvalidLine)] == bad
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,8 @@ async def orders_url(database_url: str, owner: asyncpg.Connection) -> str:
     numbers = [f"R-{number}" for number in range(1, 7)]
     async with rig(database_url) as wallet:
         await wallet.settle(*(open_account(serial_no=f"O-{user}", user_id=user) for user in ("u-1", "u-2")))
-        await wallet.settle(*(recharge(serial_no=one) for one in numbers))
-        await wallet.settle(*(_paid(one) for one in numbers[:3]), _paid("R-4", status="failed"))
+        await wallet.settle(*(recharge(serial_no=item) for item in numbers))
+        await wallet.settle(*(_paid(item) for item in numbers[:3]), _paid("R-4", status="failed"))
         # It contradicts, and changes nothing.
         await wallet.settle(_paid("R-1", status="failed", gateway_ref="gw-other"))
         # It repeats what is known, by another payment, and changes nothing either.

@@ -504,15 +504,15 @@ async def _(place: Place) -> str:
 async def run(place: Place, said: Callable[[str], None]) -> int:
     """Run every attack and say, in a line each, what stopped it; return how many worked."""
     worked = 0
-    for one in ATTACKS:
+    for item in ATTACKS:
         try:
-            outcome = f"stopped  {one.finding:4} {one.wants}: {await one.attempt(place)}"
+            outcome = f"stopped  {item.finding:4} {item.wants}: {await item.attempt(place)}"
         except WorkedError as exc:
             worked += 1
-            outcome = f"WORKED   {one.finding:4} {one.wants}: {exc}"
+            outcome = f"WORKED   {item.finding:4} {item.wants}: {exc}"
         except Exception as exc:  # noqa: BLE001 -- an attack that breaks proves nothing
             worked += 1
-            outcome = f"UNKNOWN  {one.finding:4} {one.wants}: {type(exc).__name__}: {exc}"
+            outcome = f"UNKNOWN  {item.finding:4} {item.wants}: {type(exc).__name__}: {exc}"
         said(outcome)
     said(f"{len(ATTACKS) - worked} of {len(ATTACKS)} exploits were stopped")
     return worked

@@ -202,7 +202,7 @@ async def test_no_user_administers_and_only_the_monitor_may_look_at_the_manageme
         password = f"{user.name}{place.ending}"
         its = Management(place.management.base, user.name, password, place.management.vhost)
         if user.name == f"monitor-{RUN}":
-            assert {one["name"] for one in its.get("queues", its.vhost)} >= {"wallet.commands"}
+            assert {item["name"] for item in its.get("queues", its.vhost)} >= {"wallet.commands"}
         else:
             with pytest.raises(ManagementError, match="401"):
                 its.get("queues", its.vhost)
@@ -222,7 +222,7 @@ async def test_what_is_applied_twice_is_as_the_second_says(place: Place) -> None
 
 
 async def test_a_user_has_limits_of_its_own(place: Place) -> None:
-    found = {one["user"]: one["value"] for one in place.management.get("user-limits")}
+    found = {item["user"]: item["value"] for item in place.management.get("user-limits")}
 
     assert found[SHOP] == {"max-connections": 100, "max-channels": 1_000}
 

@@ -82,7 +82,7 @@ def test_a_batch_is_equal_to_the_same_requests_one_by_one(
     cuts = sorted(data.draw(st.lists(st.integers(0, len(bodies)), max_size=4)))
     batches = [bodies[start:end] for start, end in zip([0, *cuts], [*cuts, len(bodies)], strict=True)]
 
-    assert _run(batches) == _run([[one] for one in bodies])
+    assert _run(batches) == _run([[item] for item in bodies])
 
 
 def test_the_rates_are_those_of_the_scenario() -> None:
@@ -144,7 +144,7 @@ def _run(batches: Sequence[Sequence[bytes]]) -> tuple[list[Ending], list[tuple[o
         endings = [
             receipt.ending
             for batch in batches
-            for receipt in take(state, STEADY, [Arrival(one) for one in batch], NOON)
+            for receipt in take(state, STEADY, [Arrival(item) for item in batch], NOON)
         ]
         rows = state._connection.execute(
             "SELECT payment_order_no, cause, position, body, forged, due_at_us FROM answers"

@@ -26,7 +26,7 @@ class Desk:
         self.state = State.open(path)
 
     def take(self, *bodies: bytes, at: datetime = NOON) -> list[Receipt]:
-        return take(self.state, TICKING, [Arrival(one) for one in bodies], at)
+        return take(self.state, TICKING, [Arrival(item) for item in bodies], at)
 
     def send(self, at: datetime) -> list[PaymentResult]:
         """Return the answers that are due, which are sent then."""

@@ -38,7 +38,7 @@ def state(path: Path) -> Iterator[State]:
 
 
 def asked(state: State, *bodies: bytes) -> None:
-    take(state, TICKING, [Arrival(one) for one in bodies], NOON)
+    take(state, TICKING, [Arrival(item) for item in bodies], NOON)
 
 
 def rows(path: Path, after: timedelta, span: Span | None = None) -> list[tuple[str, ...]]:

@@ -204,8 +204,8 @@ class Cable:
         finally:
             self._writers -= {writer, back}
             self._tasks.discard(task)
-            for one in (writer, back):
-                one.transport.abort()
+            for item in (writer, back):
+                item.transport.abort()
 
 
 async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:

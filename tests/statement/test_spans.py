@@ -72,9 +72,11 @@ async def ledger(wallet: Rig, reader: Database) -> AsyncIterator[Ledger]:
     for batch in range(BATCHES):
         numbers = [f"R-{batch}-{line}" for line in range(LINES_A_BATCH)]
         await wallet.settle(
-            *(recharge(serial_no=one, user_id="u-1", amount="1.00", currency="TWD") for one in numbers)
+            *(recharge(serial_no=number, user_id="u-1", amount="1.00", currency="TWD") for number in numbers)
         )
-        await wallet.settle(*(result(payment_order_no=one, amount="1.00", currency="TWD") for one in numbers))
+        await wallet.settle(
+            *(result(payment_order_no=number, amount="1.00", currency="TWD") for number in numbers)
+        )
     async with reader.snapshot() as connection:
         yield Ledger(connection, await whole(connection, limit=1_000))
 

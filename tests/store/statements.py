@@ -33,6 +33,6 @@ def statements() -> dict[str, str]:
 
 
 def _modules() -> Iterator[ModuleType]:
-    for one in pkgutil.walk_packages(wallet_worker.__path__, "wallet_worker."):
-        if not one.name.startswith(("wallet_worker.store.migrations", "wallet_worker.__main__")):
-            yield importlib.import_module(one.name)
+    for package in pkgutil.walk_packages(wallet_worker.__path__, "wallet_worker."):
+        if not package.name.startswith(("wallet_worker.store.migrations", "wallet_worker.__main__")):
+            yield importlib.import_module(package.name)

@@ -27,7 +27,7 @@ def due(number: int, due_at: datetime | None = LONG_AGO) -> Order:
 async def _write(database: Database, *made: Order, users: int = 1) -> None:
     """Write orders with their commands, and the accounts 1, 2, … that they are about."""
     async with database.transaction() as connection:
-        await commands.insert(connection, [COMMAND._replace(serial_no=one.serial_no) for one in made])
+        await commands.insert(connection, [COMMAND._replace(serial_no=item.serial_no) for item in made])
         keys = [AccountKey(f"u-{number}", "basic", "TWD") for number in range(1, users + 1)]
         await accounts.insert(
             connection,
@@ -291,8 +291,8 @@ async def test_an_order_of_every_type_comes_back_as_it_was_written(database: Dat
     await _write(database, *made, users=2)
 
     async with database.transaction() as connection:
-        assert await orders.find(connection, [one.serial_no for one in made], lock=True) == {
-            one.serial_no: one for one in made
+        assert await orders.find(connection, [item.serial_no for item in made], lock=True) == {
+            item.serial_no: item for item in made
         }
 
 

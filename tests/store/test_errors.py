@@ -141,7 +141,7 @@ async def test_a_deadlock_is_a_lost_race_for_one_and_no_matter_for_the_other(
 
     ended = await asyncio.gather(take("u-1", "u-2"), take("u-2", "u-1"), return_exceptions=True)
 
-    (lost,) = (one for one in ended if one is not None)
+    (lost,) = (item for item in ended if item is not None)
     assert type(lost) is ConflictError
     assert "deadlock detected" in str(lost)
 
@@ -250,7 +250,7 @@ async def test_a_connection_that_the_server_has_ended_is_unavailable_at_whatever
 
 
 def _all(kind: type[BaseException]) -> list[type[BaseException]]:
-    return [kind, *(one for child in kind.__subclasses__() for one in _all(child))]
+    return [kind, *(item for child in kind.__subclasses__() for item in _all(child))]
 
 
 @pytest.mark.parametrize(

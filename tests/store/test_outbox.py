@@ -36,7 +36,7 @@ async def _promised(database: Database, sweeper: asyncpg.Connection, *rows: Outb
 async def _taken(database: Database, limit: int = 500) -> AsyncIterator[list[int]]:
     """Give the numbers of the rows that a relay takes, which has them until the end of the block."""
     async with database.transaction() as connection:
-        yield [one.message_id.int for one in await outbox.take_due(connection, limit)]
+        yield [item.message_id.int for item in await outbox.take_due(connection, limit)]
 
 
 async def test_a_row_comes_back_as_it_was_written(database: Database, sweeper: asyncpg.Connection) -> None:

@@ -33,7 +33,7 @@ async def _park(database: Database, *results: Parked) -> None:
 async def _taken(database: Database, limit: int = 500) -> AsyncIterator[list[str]]:
     """Give the numbers of what a worker takes, which has them until the end of the block."""
     async with database.transaction() as connection:
-        yield [one.payment_order_no for one in await parked_results.take_due(connection, limit)]
+        yield [item.payment_order_no for item in await parked_results.take_due(connection, limit)]
 
 
 async def test_a_result_comes_back_as_it_was_parked(database: Database) -> None:
@@ -152,6 +152,6 @@ async def test_results_that_are_woken_at_once_are_looked_at_in_the_order_in_whic
         await parked_results.wake(connection, ["R-1"])
 
     async with database.transaction() as connection:
-        found = [one.body for one in await parked_results.take_due(connection, 500)]
+        found = [item.body for item in await parked_results.take_due(connection, 500)]
 
-    assert found == [one.body for one in far_off]
+    assert found == [item.body for item in far_off]

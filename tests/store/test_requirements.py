@@ -87,7 +87,7 @@ def test_each_requirement_is_unmet_in_a_test() -> None:
 async def test_a_migrated_database_lacks_nothing(database_url: str) -> None:
     found = await check(database_url)
 
-    assert [one for one in found if not one.is_met and one.requirement.grade is not Grade.ADVISED] == []
+    assert [item for item in found if not item.is_met and item.requirement.grade is not Grade.ADVISED] == []
 
 
 @pytest.mark.parametrize("name", HARMS)
@@ -99,9 +99,9 @@ async def test_what_is_missing_is_said_and_nothing_else(
 
     found = await check(database_url)
 
-    not_met = {one.requirement.name for one in found if not one.is_met} - {"confirmed is on the disk"}
+    not_met = {item.requirement.name for item in found if not item.is_met} - {"confirmed is on the disk"}
     assert not_met == {name}
-    (sentence, *_) = (one.sentences[0] for one in found if one.requirement.name == name)
+    (sentence, *_) = (item.sentences[0] for item in found if item.requirement.name == name)
     assert HARMS[name].says in sentence
 
 
@@ -129,7 +129,7 @@ async def test_a_server_of_another_version_is_said(
 ) -> None:
     monkeypatch.setattr(requirements, bound, value)
 
-    not_met = {one.requirement.name for one in await check(database_url, Stage.SERVER) if not one.is_met}
+    not_met = {item.requirement.name for item in await check(database_url, Stage.SERVER) if not item.is_met}
 
     assert not_met == {name, "confirmed is on the disk"}
 
@@ -340,7 +340,7 @@ async def test_a_pooler_is_refused_in_a_sentence(
     pooler = PgBouncer(folder, server_url=database_url, port=free_ports(1)[0], settings=settings)
     pooler.start()
     try:
-        findings = [one for one in await check(pooler.url, Stage.SERVER) if not one.is_met]
+        findings = [item for item in await check(pooler.url, Stage.SERVER) if not item.is_met]
         database = Database(pooler.url, role=WORKER_ROLE, application="wallet tests")
         with pytest.raises(UnavailableError, match="direct connection"):
             await database.open()

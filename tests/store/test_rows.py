@@ -116,7 +116,7 @@ async def test_accounts_are_found_by_their_whole_key(database: Database) -> None
 
     async with database.transaction() as connection:
         assert await accounts.find(connection, [], [KEY], lock=True) == []
-        assert await accounts.find(connection, [], [one.key for one in others], lock=True) == others
+        assert await accounts.find(connection, [], [other.key for other in others], lock=True) == others
 
 
 @pytest.mark.parametrize("open_id", [1, 5, 9])
@@ -133,7 +133,9 @@ async def test_of_several_accounts_of_a_key_the_one_that_is_not_closed_is_meant(
         await accounts.insert(connection, found)
 
     async with database.transaction() as connection:
-        assert [one.account_id for one in await accounts.find(connection, [], [KEY], lock=True)] == [open_id]
+        assert [item.account_id for item in await accounts.find(connection, [], [KEY], lock=True)] == [
+            open_id
+        ]
 
 
 async def test_of_several_closed_accounts_the_last_that_was_opened_is_meant(database: Database) -> None:
@@ -146,7 +148,7 @@ async def test_of_several_closed_accounts_the_last_that_was_opened_is_meant(data
         await accounts.insert(connection, found)
 
     async with database.transaction() as connection:
-        assert [one.account_id for one in await accounts.find(connection, [], [KEY], lock=True)] == [1]
+        assert [item.account_id for item in await accounts.find(connection, [], [KEY], lock=True)] == [1]
 
 
 async def test_what_a_batch_has_read_nobody_else_changes(

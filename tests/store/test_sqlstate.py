@@ -53,7 +53,7 @@ PUBLISHED = {*dict(OF_THE_SERVER), *_of_this_server()}
 
 
 def _all(kind: type[BaseException]) -> list[type[BaseException]]:
-    return [kind, *(one for child in kind.__subclasses__() for one in _all(child))]
+    return [kind, *(item for child in kind.__subclasses__() for item in _all(child))]
 
 
 OF_THE_DRIVER = [*_all(asyncpg.InterfaceError), *_all(asyncpg.InternalClientError)]

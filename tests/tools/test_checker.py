@@ -62,8 +62,8 @@ class Run:
         """Return what the checker says."""
         found = Stored(self.commands, self.orders, self.accounts, self.entries, self.outbox, self.parked)
         return [
-            str(one)
-            for one in check(from_notes(self.notes, expiring=self.expiring), found, self.heard, self.queues)
+            str(item)
+            for item in check(from_notes(self.notes, expiring=self.expiring), found, self.heard, self.queues)
         ]
 
     def send(self, note: Note) -> None:
@@ -1022,7 +1022,7 @@ def test_everything_that_the_checker_can_say_is_said_of_some_damage() -> None:
     patterns = sentences(Path(checker.__file__).read_text())
 
     assert len(patterns) > 30
-    assert [pattern for pattern in patterns if not any(re.search(pattern, one) for one in said)] == []
+    assert [pattern for pattern in patterns if not any(re.search(pattern, item) for item in said)] == []
 
 
 def sentences(source: str) -> list[str]:

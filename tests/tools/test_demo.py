@@ -63,7 +63,7 @@ def test_the_same_seed_plans_the_same_story(plan: Plan) -> None:
 
 
 def test_a_small_plan_meets_every_mood_and_every_currency_with_other_digits(plan: Plan) -> None:
-    commands = [one.command for one in plan if one.fate]
+    commands = [item.command for item in plan if item.fate]
     recharges = [command for command in commands if isinstance(command, Recharge)]
     channels = {command.serial_no: command.recharge_type for command in recharges}
 
@@ -78,21 +78,21 @@ def test_a_small_plan_meets_every_mood_and_every_currency_with_other_digits(plan
 
 
 def test_a_small_plan_has_every_command_and_every_end_of_an_order(plan: Plan) -> None:
-    applied = [one for one in plan if one.answer and one.answer.code is Code.OK and not one.repeats]
+    applied = [item for item in plan if item.answer and item.answer.code is Code.OK and not item.repeats]
 
-    assert {one.command.type for one in applied if one.command} == set(COMMANDS)
-    assert {one.fate.status for one in applied if one.fate} == set(OrderStatus)
+    assert {item.command.type for item in applied if item.command} == set(COMMANDS)
+    assert {item.fate.status for item in applied if item.fate} == set(OrderStatus)
 
 
 def test_nobody_spends_what_may_not_be_there_yet(plan: Plan) -> None:
     """Everything that spends succeeds in whatever order it is applied."""
     left: dict[tuple[str, str], int] = {}
-    for one in plan:
-        if isinstance(one.command, Recharge) and one.fate and not one.fate.asked and not one.fate.is_late:
-            for account, minor in one.moved:
+    for item in plan:
+        if isinstance(item.command, Recharge) and item.fate and not item.fate.asked and not item.fate.is_late:
+            for account, minor in item.moved:
                 left[account] = left.get(account, 0) + minor
-    for one in plan:
-        for account, minor in (*one.moved, *((account, -minor) for account, minor in one.reserved)):
+    for item in plan:
+        for account, minor in (*item.moved, *((account, -minor) for account, minor in item.reserved)):
             if minor < 0:
                 left[account] = left.get(account, 0) + minor
 
@@ -100,24 +100,24 @@ def test_nobody_spends_what_may_not_be_there_yet(plan: Plan) -> None:
 
 
 def test_every_message_of_a_plan_has_a_label_of_its_own(plan: Plan) -> None:
-    labels = Counter(one.label for one in plan)
+    labels = Counter(item.label for item in plan)
 
     assert set(labels.values()) == {1}
 
 
 def test_what_is_no_command_is_refused_by_the_contract_for_the_planned_reason(plan: Plan) -> None:
-    bad = [one for one in plan if one.command is None]
+    bad = [item for item in plan if item.command is None]
 
     assert len(bad) > 10
-    for one in bad:
+    for item in bad:
         with pytest.raises(Unreadable) as refused:
-            parse(one.body, COMMANDS)
-        assert refused.value.code is one.dead_letter
+            parse(item.body, COMMANDS)
+        assert refused.value.code is item.dead_letter
 
 
 def test_what_is_a_command_is_one_by_the_contract(plan: Plan) -> None:
-    for one in plan:
-        assert one.command is None or parse(one.body, COMMANDS) == one.command
+    for item in plan:
+        assert item.command is None or parse(item.body, COMMANDS) == item.command
 
 
 # What is found.
@@ -443,17 +443,17 @@ async def test_what_is_kept_works_and_can_be_stopped(environment: dict[str, str]
 def perfect(plan: Plan) -> Found:
     """Return what is found after a run in which everything went as it must."""
     answers: dict[str, Outcome] = {}
-    for one in plan:
-        if one.command is not None:
-            answers[one.label] = answer(one, answers)
+    for item in plan:
+        if item.command is not None:
+            answers[item.label] = answer(item, answers)
     return Found(
         answers=answers,
         dead_letters=Counter(
             {(number, code.value): times for (number, code), times in plan.dead_letters.items()}
         ),
         commands=frozenset(outcome.serial_no for outcome in answers.values()),
-        orders={one.label: one.fate.status for one in plan if one.fate},
-        late=frozenset(one.label for one in plan if one.fate and one.fate.is_late),
+        orders={item.label: item.fate.status for item in plan if item.fate},
+        late=frozenset(item.label for item in plan if item.fate and item.fate.is_late),
         balances_minor=plan.balances_minor,
         reserved_minor=plan.reserved_minor,
         differences=plan.differences,

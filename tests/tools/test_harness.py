@@ -85,7 +85,9 @@ async def test_a_load_that_the_broker_does_not_take_is_a_violation_in_the_report
 
     report = await chaos.run(cast("Servers", None), "", tmp_path, seed=7, minutes=1.0)
 
-    assert [str(one) for one in report.violations] == ["invariant 8: the broker does not take the load"]
+    assert [str(violation) for violation in report.violations] == [
+        "invariant 8: the broker does not take the load"
+    ]
     assert report.failures == []
 
 
@@ -116,7 +118,7 @@ async def test_what_must_be_sent_waits_while_a_slow_broker_holds_all_senders_up(
     async with asyncio.timeout(10):
         while len(slow._sending) < 3:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
-        opening = next(one.note for one in sender.sent if one.note.fields["user_id"].startswith("rich-"))
+        opening = next(item.note for item in sender.sent if item.note.fields["user_id"].startswith("rich-"))
 
         slow.hear("account.opened.v1", opening.serial_no)
         (fortune,) = slow._due

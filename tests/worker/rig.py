@@ -69,12 +69,12 @@ class Rig:
 
     async def settle(self, *arrived: InboundMessage, deliveries: int = 0) -> None:
         """Apply what has arrived as one batch."""
-        await self.batches.process([as_letter(one, deliveries) for one in arrived])
+        await self.batches.process([as_letter(item, deliveries) for item in arrived])
 
     async def settle_each(self, *arrived: InboundMessage) -> None:
         """Apply what has arrived one by one."""
-        for one in arrived:
-            await self.settle(one)
+        for item in arrived:
+            await self.settle(item)
 
     async def sweep(self) -> None:
         """Look at everything that is parked and due."""

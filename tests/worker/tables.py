@@ -201,6 +201,6 @@ def _masked(said: Any) -> Any:
                 for name, value in said.items()
             }
         case list():
-            return [_masked(one) for one in said]
+            return [_masked(item) for item in said]
         case _:
             return said

@@ -117,7 +117,7 @@ async def test_the_same_result_on_two_workers_is_credited_once(
 
     await _at_once(one, other, [result("one")], [result("other", gateway_ref="gw-2")])
 
-    said = sorted((one["processing_status"], one["code"]) for one in await tables.replies(owner))
+    said = sorted((reply["processing_status"], reply["code"]) for reply in await tables.replies(owner))
     assert said == [("duplicate", "OK"), ("processed", "OK")]
     assert await owner.fetchval("SELECT balance FROM accounts WHERE kind = 'user'") == 10_000
     assert await owner.fetchval("SELECT count(*) FROM entries") == 2
@@ -131,7 +131,7 @@ async def test_contradicting_results_on_two_workers_end_as_one_after_the_other(
 
     await _at_once(one, other, [result("one")], [result("other", status="failed")])
 
-    said = Counter((one["processing_status"], one["code"]) for one in await tables.replies(owner))
+    said = Counter((reply["processing_status"], reply["code"]) for reply in await tables.replies(owner))
     late = await owner.fetchval("SELECT late FROM orders")
     assert said == Counter(
         [("processed", "OK"), ("processed", "OK") if late else ("refused", "CONTRADICTING_RESULT")]
@@ -157,7 +157,7 @@ async def test_the_same_batch_on_two_workers_round_after_round(
         for arrived in (opened, recharges, results):
             await _at_once(one, other, arrived, arrived[::-1])
 
-    said = Counter((one["code"], one.get("duplicate")) for one in await tables.replies(owner))
+    said = Counter((reply["code"], reply.get("duplicate")) for reply in await tables.replies(owner))
     each = 5 * ROUNDS
     assert said == Counter({("OK", False): 2 * each, ("OK", True): 2 * each, ("OK", None): 2 * each})
     assert await owner.fetchval("SELECT sum(balance) FROM accounts WHERE kind = 'user'") == each * 10_000

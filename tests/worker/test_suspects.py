@@ -109,6 +109,6 @@ async def test_fresh_messages_and_those_that_came_before_are_never_in_one_batch(
     for tag, deliveries in enumerate((0, 0, 1, 3, 0), start=1):
         inbox.put(Delivery(as_letter(FIRST, deliveries), tag, channel))
 
-    batches = [[one.tag for one in await inbox.take(500)] for _ in range(3)]
+    batches = [[item.tag for item in await inbox.take(500)] for _ in range(3)]
 
     assert batches == [[1, 2], [3, 4], [5]]

@@ -40,7 +40,7 @@ class Waiting:
     async def wait(self, stopping: asyncio.Event) -> None:
         """Wait until the test has mended what is broken, or wants the worker to stop."""
         self.begun.set()
-        tasks = [asyncio.create_task(one.wait()) for one in (self.over, stopping)]
+        tasks = [asyncio.create_task(item.wait()) for item in (self.over, stopping)]
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
             task.cancel()

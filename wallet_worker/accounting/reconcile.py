@@ -188,22 +188,24 @@ async def _compare(
     findings: list[Finding] = []
     firsts: list[ParsedLine] = []
     invalid: list[InvalidLine] = []
-    for one in batch:
-        if isinstance(one, InvalidLine):
-            invalid.append(one)
-        elif (earlier := met.record(one)) is not None:
-            findings.append(_found(Comparison.DUPLICATE, one, None, earlier))
+    for item in batch:
+        if isinstance(item, InvalidLine):
+            invalid.append(item)
+        elif (earlier := met.record(item)) is not None:
+            findings.append(_found(Comparison.DUPLICATE, item, None, earlier))
         else:
-            firsts.append(one)
+            firsts.append(item)
     orders = await reads.paid_orders(
         connection,
         [
-            *(one.line.payment_order_no for one in firsts),
-            *(number for one in invalid for number in _named(one)),
+            *(first.line.payment_order_no for first in firsts),
+            *(number for item in invalid for number in _named(item)),
         ],
     )
-    findings += filter(None, (_compare_line(one, orders.get(one.line.payment_order_no)) for one in firsts))
-    findings += (_unreadable(one, orders, met) for one in invalid)
+    findings += filter(
+        None, (_compare_line(first, orders.get(first.line.payment_order_no)) for first in firsts)
+    )
+    findings += (_unreadable(item, orders, met) for item in invalid)
     findings.sort(key=lambda finding: finding.line_no or 0)
     return findings
 

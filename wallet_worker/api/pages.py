@@ -183,7 +183,7 @@ def _kind(schema: dict[str, Any]) -> str:
     if "const" in schema:
         return f'"{schema["const"]}"'
     if "anyOf" in schema:
-        return " or ".join(dict.fromkeys(_kind(one) for one in schema["anyOf"]))
+        return " or ".join(dict.fromkeys(_kind(item) for item in schema["anyOf"]))
     if schema.get("type") == "array":
         return f"list of {_kind(schema.get('items', {}))}"
     bounds = [

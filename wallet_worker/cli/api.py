@@ -135,10 +135,11 @@ def add(
 
     _check_name(client)
     wanted = [*(ROLES[role.value] if role else ()), *(scope or ())]
-    unknown = sorted(set(wanted) - {one.value for one in Scope})
+    unknown = sorted(set(wanted) - {item.value for item in Scope})
     if unknown:
         end(
-            Exit.MISUSED, f"there is no scope {unknown[0]}; known are {', '.join(one.value for one in Scope)}"
+            Exit.MISUSED,
+            f"there is no scope {unknown[0]}; known are {', '.join(item.value for item in Scope)}",
         )
     if not wanted:
         end(Exit.MISUSED, "the key would open nothing: name a --role or a --scope")
@@ -152,7 +153,7 @@ def add(
             key.key_id,
             client,
             key.digest,
-            sorted({str(one) for one in wanted}),
+            sorted({str(item) for item in wanted}),
             users=users,
             serial_prefix=serial_prefix,
             rate=rate,
@@ -219,7 +220,7 @@ def rotate(
     async def write(connection: "asyncpg.Connection") -> bool:
         async with connection.transaction():
             open_now = [
-                one for one in await api_keys.lock_client(connection, client) if one.left != timedelta(0)
+                item for item in await api_keys.lock_client(connection, client) if item.left != timedelta(0)
             ]
             if not open_now:
                 return False
@@ -237,8 +238,8 @@ def rotate(
                 created_by=getpass.getuser(),
                 life=newest.expires_at - newest.created_at if newest.expires_at else None,
             )
-            for one in open_now:
-                await api_keys.end_after(connection, one.key_id, overlap)
+            for item in open_now:
+                await api_keys.end_after(connection, item.key_id, overlap)
             return True
 
     if not _with_database(write):

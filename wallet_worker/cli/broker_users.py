@@ -88,12 +88,12 @@ def _wanted(
     found = [*broker_users.roles(), *([broker_users.api()] if with_api else [])]
     for text in upstreams:
         name, types = _pair("--upstream", text)
-        names = [one.strip() for one in types.split(",") if one.strip()]
+        names = [item.strip() for item in types.split(",") if item.strip()]
         found.append(broker_users.upstream(name, names, reply_queues=reply_queues))
     found += [broker_users.gateway(name) for name in gateways]
     for text in subscribers:
         found.append(broker_users.subscriber(*_pair("--subscriber", text)))
-    names = [one.name for one in found]
+    names = [item.name for item in found]
     if len(set(names)) != len(names):
         raise ValueError("a name is given twice")
     return found
@@ -121,6 +121,6 @@ def _passwords() -> dict[str, str]:
         found = json.loads(text)
     except ValueError:
         found = None
-    if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
+    if not isinstance(found, dict) or not all(isinstance(item, str) for item in found.values()):
         raise ValueError(f"{PASSWORDS} is no JSON object of users and their passwords")
     return found

@@ -172,8 +172,8 @@ def _change(file: Path, make: "Callable[[Users], Users]") -> None:
             structlog.processors.JSONRenderer(sort_keys=False),
         ],
     )
-    for one in changes:
-        log.info("console.user_changed", file=str(file), by=getpass.getuser(), **one)
+    for change in changes:
+        log.info("console.user_changed", file=str(file), by=getpass.getuser(), **change)
 
 
 def _password(*, from_stdin: bool) -> str:

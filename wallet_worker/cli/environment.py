@@ -94,8 +94,8 @@ def announce(settings: Settings) -> None:
     found = in_force(settings)
     log.info(
         "settings.in_force",
-        set={one.variable: one.value for one in found if one.is_set},
-        default=[one.variable for one in found if not one.is_set],
+        set={item.variable: item.value for item in found if item.is_set},
+        default=[item.variable for item in found if not item.is_set],
     )
 
 

@@ -142,7 +142,7 @@ def list_keys(
             terminal.tell_json(row)
         return
     names = ("key", "algorithm", "channels", "kinds", "not before", "not after", "state")
-    terminal.tell_table(f"keys of {keys}", names, ([str(one) for one in row.values()] for row in rows))
+    terminal.tell_table(f"keys of {keys}", names, ([str(item) for item in row.values()] for row in rows))
 
 
 @app.command()

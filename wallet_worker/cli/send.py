@@ -83,7 +83,7 @@ def _settling(
 def _sends(*, settles: bool = False) -> Callable[[Callable[P, CommandFields]], Callable[P, CommandFields]]:
     """Take the function's arguments and the common options from the command line, and send the command it returns."""
     shared: list[Callable[..., None]] = [_common, _settling] if settles else [_common]
-    options = [one for each in shared for one in inspect.signature(each).parameters.values()]
+    options = [parameter for each in shared for parameter in inspect.signature(each).parameters.values()]
 
     def register(asked: Callable[P, CommandFields]) -> Callable[P, CommandFields]:
         def run(**given: Any) -> None:
@@ -92,7 +92,7 @@ def _sends(*, settles: bool = False) -> Callable[[Callable[P, CommandFields]], C
 
         own = inspect.signature(asked).parameters.values()
         run.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]  # typer reads it
-        run.__annotations__ = {one.name: one.annotation for one in (*own, *options)}
+        run.__annotations__ = {item.name: item.annotation for item in (*own, *options)}
         run.__doc__ = asked.__doc__
         app.command(asked.__name__.removesuffix("_account"))(run)
         return asked

@@ -34,10 +34,10 @@ def show(*, as_json: Json = None) -> None:
 
     found = in_force(environment.worker())
     if terminal.wants_json(as_json):
-        terminal.tell_json({"settings": [one._asdict() for one in found]})
+        terminal.tell_json({"settings": [item._asdict() for item in found]})
         return
     terminal.tell_table(
         "settings in force",
         ("setting", "value", "from"),
-        ((one.variable, one.value, "environment" if one.is_set else "default") for one in found),
+        ((item.variable, item.value, "environment" if item.is_set else "default") for item in found),
     )

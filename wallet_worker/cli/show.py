@@ -61,16 +61,16 @@ def account(
         ("account", "type", "currency", "balance", "available", "status", "opened", "changed"),
         (
             (
-                one.account_no,
-                one.account_type,
-                one.currency,
-                one.balance,
-                one.available,
-                one.status.value,
-                _time(one.created_at),
-                _time(one.updated_at),
+                item.account_no,
+                item.account_type,
+                item.currency,
+                item.balance,
+                item.available,
+                item.status.value,
+                _time(item.created_at),
+                _time(item.updated_at),
             )
-            for one in found.accounts
+            for item in found.accounts
         ),
         right=("balance", "available"),
     )
@@ -149,16 +149,16 @@ def orders(
         ("made", "serial number", "order", "amount", "currency", "status", "account", "to"),
         (
             (
-                _time(one.created_at),
-                one.serial_no,
-                one.order_type.value,
-                one.amount,
-                one.currency,
-                one.status.value,
-                one.account_no,
-                one.to_user_id or "",
+                _time(item.created_at),
+                item.serial_no,
+                item.order_type.value,
+                item.amount,
+                item.currency,
+                item.status.value,
+                item.account_no,
+                item.to_user_id or "",
             )
-            for one in found.orders
+            for item in found.orders
         ),
         right=("amount",),
     )
@@ -207,15 +207,15 @@ def history(
     waiting = (
         (
             "waits",
-            _time(one.created_at),
-            one.order_type.value,
-            one.serial_no,
-            one.amount,
+            _time(item.created_at),
+            item.order_type.value,
+            item.serial_no,
+            item.amount,
             "",
-            one.counterparty_user_id or "",
-            one.status.value,
+            item.counterparty_user_id or "",
+            item.status.value,
         )
-        for one in found.pending
+        for item in found.pending
     )
     moved = (
         (

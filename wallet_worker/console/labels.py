@@ -170,7 +170,7 @@ def target(which: Filter, action: Action | None = None) -> str:
     states = " or ".join(word(state) for state in found)
     parts = [f"{field_name(name)} {value}" for name, value in said.items() if name not in {"states", "ids"}]
     if which.ids:
-        numbers = ", ".join(str(one) for one in which.ids[:TARGET_IDS_MAX])
+        numbers = ", ".join(str(item) for item in which.ids[:TARGET_IDS_MAX])
         more = len(which.ids) - TARGET_IDS_MAX
         parts.append(f"number {numbers}" + (f" and {more} more" if more > 0 else ""))
     kind = f"{states} letters" if states else "letters in any state"

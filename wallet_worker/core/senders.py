@@ -111,10 +111,10 @@ class Senders:
 
 def _is_among(name: str, allowed: tuple[str, ...]) -> bool:
     return any(
-        name.startswith(one[:-1])
-        if one.endswith(ANY)
-        else name == one  # `order.*` has the full stop before the star
-        for one in allowed
+        name.startswith(item[:-1])
+        if item.endswith(ANY)
+        else name == item  # `order.*` has the full stop before the star
+        for item in allowed
     )
 
 

@@ -728,7 +728,7 @@ def common() -> list[RunbookLine]:
 
 def page() -> str:
     """Return the whole runbook in Markdown."""
-    any_rows = "\n".join(f"| {one.when} | {one.safe} | {one.ask} |" for one in common())
+    any_rows = "\n".join(f"| {item.when} | {item.safe} | {item.ask} |" for item in common())
     rows = "\n".join(
         f"| `{reason}` {meaning_of(reason)} | {line.when} | {line.safe} | {line.ask} |"
         for reason in REASONS

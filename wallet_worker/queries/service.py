@@ -153,5 +153,5 @@ def _visible(reply: Message, rights: Rights | None) -> Message:
     """Return an answer without the accounts of types that its sender has nothing to do with."""
     if not isinstance(reply, AccountList) or rights is None or rights.account_types is None:
         return reply
-    shown = [one for one in reply.accounts if one.account_type in rights.account_types]
+    shown = [account for account in reply.accounts if account.account_type in rights.account_types]
     return reply.model_copy(update={"accounts": shown})

@@ -90,7 +90,7 @@ def _known(names: tuple[str, ...], known: frozenset[str], kind: str) -> tuple[st
     """Return the names; one that fits nothing is refused: misspelt, it would allow less than was meant, unnoticed."""
     for name in names:
         if name.endswith(ANY):
-            if not any(one.startswith(name[:-1]) for one in known):
+            if not any(item.startswith(name[:-1]) for item in known):
                 raise ValueError(f"no {kind} begins with {name[:-1]!r}")
         elif name not in known:
             raise ValueError(

@@ -40,7 +40,7 @@ _ROLES = {role.name.lower(): role for role in Role}
 
 
 def _ages(seconds: tuple[int, ...]) -> tuple[timedelta, ...]:
-    return tuple(timedelta(seconds=one) for one in seconds)
+    return tuple(timedelta(seconds=second) for second in seconds)
 
 
 class Settings(FromEnvironment):

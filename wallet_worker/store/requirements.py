@@ -134,7 +134,7 @@ def unmet(findings: Iterable[Finding], grade: Grade) -> list[str]:
 
 async def check_but_revision(dsn: str, process: str) -> list[Finding]:
     """Return what was found of each requirement but the revision; raises a StoreError."""
-    return [one for one in await check(dsn, process=process) if one.requirement.look is not _revision]
+    return [item for item in await check(dsn, process=process) if item.requirement.look is not _revision]
 
 
 async def ready_to_start(dsn: str, process: str) -> str:

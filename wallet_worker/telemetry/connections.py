@@ -29,7 +29,9 @@ class BoundedConnection(H11Protocol):
         self._since = self.loop.time()
         if len(self.connections) > CONNECTIONS_MAX:
             silent = [
-                one for one in self.connections if isinstance(one, BoundedConnection) and not one.is_asked
+                connection
+                for connection in self.connections
+                if isinstance(connection, BoundedConnection) and not connection.is_asked
             ]
             min(silent, key=lambda one: one._since).transport.abort()  # noqa: SLF001 -- of this very class
         self._wait()

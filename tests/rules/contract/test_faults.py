@@ -35,11 +35,11 @@ def patterns(schema: Any) -> Iterator[str]:
             yield pattern
             yield from patterns(more)
         case dict():
-            for one in schema.values():
-                yield from patterns(one)
+            for item in schema.values():
+                yield from patterns(item)
         case list():
-            for one in schema:
-                yield from patterns(one)
+            for item in schema:
+                yield from patterns(item)
         case _:
             pass
 

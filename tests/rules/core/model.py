@@ -28,9 +28,9 @@ class Model:
         kind = said["type"].split(".")[1]
         code: str = getattr(self, kind)(said)
         if said["serial_no"] in self.orders:
-            for one in self.parked:
-                if one["payment_order_no"] == said["serial_no"]:
-                    one["due"] = self.now
+            for item in self.parked:
+                if item["payment_order_no"] == said["serial_no"]:
+                    item["due"] = self.now
         return code
 
     def newest(self, user: str, currency: str) -> Row | None:
@@ -73,7 +73,9 @@ class Model:
             return "ACCOUNT_CLOSED"
         if status == "closed" and (account["balance"] or account["reserved"]):
             return "BALANCE_NOT_ZERO"
-        waits = any(one["account"] is account and one["status"] == "pending" for one in self.orders.values())
+        waits = any(
+            order["account"] is account and order["status"] == "pending" for order in self.orders.values()
+        )
         if status == "closed" and waits:
             return "ORDERS_PENDING"
         account["status"] = status
@@ -154,9 +156,9 @@ class Model:
     def refunded(self, serial_no: str) -> int:
         """Return the sum of an order's refunds that have not failed."""
         return sum(
-            one["amount"]
-            for one in self.orders.values()
-            if one["kind"] == "refund" and one["about"] == serial_no and one["status"] != "failed"
+            order["amount"]
+            for order in self.orders.values()
+            if order["kind"] == "refund" and order["about"] == serial_no and order["status"] != "failed"
         )
 
     def capture(self, said: Row) -> str:  # noqa: C901 -- as many codes as the contract has for it
@@ -276,10 +278,10 @@ class Model:
         self.now += by
         if not seen:
             return
-        due = [one for one in self.parked if one["due"] <= self.now]
-        self.parked = [one for one in self.parked if one["due"] > self.now]
-        for one in due:
-            self.hear(one)
+        due = [item for item in self.parked if item["due"] <= self.now]
+        self.parked = [item for item in self.parked if item["due"] > self.now]
+        for item in due:
+            self.hear(item)
         for order in self.orders.values():
             if order.get("expires", self.now) <= self.now:
                 if order["kind"] == "recharge" and order["status"] == "pending":

@@ -57,7 +57,7 @@ def test_an_account_becomes_what_was_asked_for_unless_it_is_closed(
     decision = world.tell_one(SAID[turn])
 
     assert decision.code is code
-    assert [one["type"] for one in events(decision)] == [event]
+    assert [item["type"] for item in events(decision)] == [event]
     after = world.user()
     assert (after.account_no, after.status) == (before.account_no, becomes)
     if code is Code.OK:
@@ -119,7 +119,7 @@ def test_in_one_batch_an_account_is_closed_when_its_last_order_has_ended() -> No
         unfreeze(),
     )
 
-    assert [one.code for one in decisions] == [
+    assert [decision.code for decision in decisions] == [
         Code.OK,
         Code.ORDERS_PENDING,
         Code.OK,
@@ -158,7 +158,13 @@ def test_what_was_frozen_stays_frozen_when_money_arrives_and_pays_when_it_is_unf
 
     decisions = world.tell(freeze(), result(), withdraw(), unfreeze(), withdraw(serial_no="W-2"))
 
-    assert [one.code for one in decisions] == [Code.OK, Code.OK, Code.ACCOUNT_FROZEN, Code.OK, Code.OK]
+    assert [decision.code for decision in decisions] == [
+        Code.OK,
+        Code.OK,
+        Code.ACCOUNT_FROZEN,
+        Code.OK,
+        Code.OK,
+    ]
     assert (world.user().balance_minor, world.user().reserved_minor) == (10_000, 10_000)
 
 

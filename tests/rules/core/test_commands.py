@@ -73,7 +73,7 @@ def test_opening_an_account_tells_the_account_and_the_outcome() -> None:
         "created_at": SAID_AT,
         "updated_at": SAID_AT,
     }
-    assert [(one.exchange, one.routing_key, one.correlation_id, one.body) for one in told(decision)] == [
+    assert [(item.exchange, item.routing_key, item.correlation_id, item.body) for item in told(decision)] == [
         (
             WALLET_EVENTS,
             "account.opened",
@@ -130,7 +130,7 @@ def test_a_recharge_tells_the_order_the_payment_request_and_the_outcome() -> Non
         "updated_at": SAID_AT,
         "expires_at": SAID_NEXT_DAY,
     }
-    assert [(one.exchange, one.routing_key, one.correlation_id, one.body) for one in told(decision)] == [
+    assert [(item.exchange, item.routing_key, item.correlation_id, item.body) for item in told(decision)] == [
         (
             WALLET_EVENTS,
             "order.pending",
@@ -280,13 +280,13 @@ def test_a_trace_is_carried_through_to_everything_that_is_told() -> None:
 
     decision = world.tell_one(recharge("upstream")._replace(traceparent=trace))
 
-    assert {one.traceparent for one in decision.outgoing} == {trace}
+    assert {item.traceparent for item in decision.outgoing} == {trace}
 
 
 def test_no_two_messages_of_a_decision_have_the_same_id() -> None:
     decision = _world().tell_one(recharge("upstream"))
 
-    ids = {one.message_id for one in decision.outgoing} | {one.order_id for one in decision.orders}
+    ids = {item.message_id for item in decision.outgoing} | {order.order_id for order in decision.orders}
     assert len(ids) == 4
 
 
@@ -352,8 +352,8 @@ def test_a_refused_serial_number_stays_refused_when_its_reason_is_gone() -> None
     again = world.tell_one(recharge("upstream"))
     fresh = world.tell_one(recharge("upstream", serial_no="R-2"))
 
-    assert [(one["code"], one["duplicate"]) for one in replies(again)] == [("ACCOUNT_NOT_FOUND", True)]
-    assert [(one["code"], one["duplicate"]) for one in replies(fresh)] == [("OK", False)]
+    assert [(reply["code"], reply["duplicate"]) for reply in replies(again)] == [("ACCOUNT_NOT_FOUND", True)]
+    assert [(reply["code"], reply["duplicate"]) for reply in replies(fresh)] == [("OK", False)]
     assert set(world.orders) == {"R-2"}
 
 
@@ -434,7 +434,7 @@ def test_one_account_of_a_type_and_currency() -> None:
         open_account(serial_no="O-5", user_id="u-2"),
     )
 
-    assert [one.code for one in decisions] == [Code.ACCOUNT_EXISTS, Code.OK, Code.OK, Code.OK]
+    assert [decision.code for decision in decisions] == [Code.ACCOUNT_EXISTS, Code.OK, Code.OK, Code.OK]
 
 
 @pytest.mark.parametrize("status", [AccountStatus.ACTIVE, AccountStatus.FROZEN])
@@ -548,7 +548,7 @@ def test_a_mended_message_may_carry_the_serial_number_of_the_malformed_one() -> 
 
     mended = world.tell_one(recharge("upstream"))
 
-    assert [(one["code"], one["duplicate"]) for one in replies(mended)] == [("OK", False)]
+    assert [(reply["code"], reply["duplicate"]) for reply in replies(mended)] == [("OK", False)]
 
 
 def test_a_malformed_message_under_a_used_serial_number_is_malformed_and_no_conflict() -> None:
@@ -607,7 +607,7 @@ def test_the_reply_with_a_fresh_outcome_is_the_stored_outcome_to_the_byte() -> N
 
     fresh, repeated = world.tell(*arrived), world.tell(*arrived)
 
-    assert {one.ending for one in repeated} == {Ending.REPEATED}
+    assert {item.ending for item in repeated} == {Ending.REPEATED}
     for first, second in zip(fresh, repeated, strict=True):
         (repeat,) = second.outgoing
         body = first.outgoing[-1].body

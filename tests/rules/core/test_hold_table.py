@@ -37,11 +37,11 @@ TABLE: list[tuple[OrderStatus, Signal, OrderStatus, int, int, int, list[str]]] =
     (ACTIVE, HoldAction.RELEASE, RELEASED, 0, 30_000, 0, ["order.succeeded.v1", "order.released.v1"]),
     (ACTIVE, Timer.EXPIRE, EXPIRED, 0, 30_000, 0, ["order.expired.v1"]),
     *(
-        (one, use, one, 0, 30_000, 0, ["command.refused.v1"])
-        for one in (CAPTURED, RELEASED, EXPIRED)
+        (item, use, item, 0, 30_000, 0, ["command.refused.v1"])
+        for item in (CAPTURED, RELEASED, EXPIRED)
         for use in HoldAction
     ),
-    *((one, Timer.EXPIRE, one, 0, 30_000, 0, []) for one in (CAPTURED, RELEASED, EXPIRED)),
+    *((item, Timer.EXPIRE, item, 0, 30_000, 0, []) for item in (CAPTURED, RELEASED, EXPIRED)),
 ]
 SAID: dict[Signal, InboundMessage] = {
     HoldAction.CAPTURE: A_PART,
@@ -87,7 +87,7 @@ def test_what_happens_to_a_hold_is_what_the_contract_says(
     assert (held.due_at is None) == (becomes is not ACTIVE)
     assert (world.user().balance_minor, world.user().reserved_minor) == (payer_minor, remaining_minor)
     assert world.user("u-2").balance_minor == payee_minor
-    assert [one["type"] for one in events(decision)] == told
+    assert [event["type"] for event in events(decision)] == told
     assert requests(decision) == []
     if told == ["command.refused.v1"]:
         assert (decision.ending, decision.code) == (Ending.REFUSED, Code.HOLD_NOT_ACTIVE)
@@ -154,7 +154,7 @@ def test_captures_in_one_batch_take_of_a_hold_what_is_there_in_order() -> None:
         )
     )
 
-    assert [one.code for one in decisions] == [
+    assert [decision.code for decision in decisions] == [
         Code.OK,
         Code.AMOUNT_EXCEEDS_ORIGINAL,
         Code.OK,
@@ -171,7 +171,7 @@ def test_a_hold_made_used_and_released_in_one_batch() -> None:
 
     decisions = world.tell(hold(), capture(amount="99.99"), release(), release(serial_no="L-2"))
 
-    assert [one.code for one in decisions] == [Code.OK, Code.OK, Code.OK, Code.HOLD_NOT_ACTIVE]
+    assert [decision.code for decision in decisions] == [Code.OK, Code.OK, Code.OK, Code.HOLD_NOT_ACTIVE]
     assert (world.orders["L-1"].amount_minor, world.orders["L-1"].transacted_at) == (1, None)
     assert (world.user().balance_minor, world.user().reserved_minor) == (1, 0)
 

@@ -104,7 +104,9 @@ def test_a_worker_that_was_away_for_long_asks_once_and_not_once_for_each_age() -
 
     decisions = world.sweep(NOW + 3 * HOUR)
 
-    assert sorted(one["payment_order_no"] for decision in decisions for one in requests(decision)) == [
+    assert sorted(
+        request["payment_order_no"] for decision in decisions for request in requests(decision)
+    ) == [
         "R-2",
         "W-1",
     ]
@@ -121,8 +123,8 @@ def test_a_worker_that_was_away_until_the_end_asks_once_and_expires_the_recharge
 
     (decision,) = world.sweep(NOW + 30 * DAY)
 
-    assert [one["kind"] for one in requests(decision)] == ["status"]
-    assert [one["type"] for one in events(decision)] == ["order.expired.v1"]
+    assert [request["kind"] for request in requests(decision)] == ["status"]
+    assert [event["type"] for event in events(decision)] == ["order.expired.v1"]
 
 
 def test_an_order_is_looked_at_when_it_expires_even_if_it_would_be_asked_about_later() -> None:
@@ -140,7 +142,7 @@ def test_what_expires_before_the_first_age_is_asked_about_all_the_same() -> None
     (decision,) = world.sweep(NOW + SECOND)
 
     assert world.orders["R-2"].status is OrderStatus.EXPIRED
-    assert [one["kind"] for one in requests(decision)] == ["status"]
+    assert [request["kind"] for request in requests(decision)] == ["status"]
 
 
 def test_a_recharge_expires_at_expires_at_and_not_before() -> None:
@@ -149,7 +151,7 @@ def test_a_recharge_expires_at_expires_at_and_not_before() -> None:
     world.sweep(NOW + 23 * HOUR)
 
     assert world.sweep(NOW + DAY - timedelta(microseconds=1)) == []
-    assert [one.ending for one in world.sweep(NOW + DAY)] == [Ending.APPLIED]
+    assert [item.ending for item in world.sweep(NOW + DAY)] == [Ending.APPLIED]
 
 
 def test_asking_tells_the_gateway_what_the_order_says_and_the_world_nothing() -> None:

@@ -48,7 +48,7 @@ def _world(
 
 
 def _codes(world: World, *arrived: InboundMessage) -> list[Code]:
-    return [one.code for one in world.tell(*arrived)]
+    return [item.code for item in world.tell(*arrived)]
 
 
 # One order
@@ -175,7 +175,7 @@ def test_the_orders_of_a_day_are_summed_up_in_order(is_one_batch: bool) -> None:
 
     decisions = world.tell(*arrived) if is_one_batch else world.tell_each(*arrived)
 
-    assert [one.code for one in decisions] == [OK, OK, TOO_MUCH, TOO_MUCH, OK, TOO_MUCH]
+    assert [decision.code for decision in decisions] == [OK, OK, TOO_MUCH, TOO_MUCH, OK, TOO_MUCH]
     assert world.user().reserved_minor == 25_000
 
 
@@ -193,7 +193,7 @@ def test_an_order_that_fails_gives_its_part_of_the_day_back(is_one_batch: bool) 
 
     decisions = world.tell(*arrived) if is_one_batch else world.tell_each(*arrived)
 
-    assert [one.code for one in decisions] == [OK, TOO_MUCH, OK, OK, OK, TOO_MUCH]
+    assert [decision.code for decision in decisions] == [OK, TOO_MUCH, OK, OK, OK, TOO_MUCH]
 
 
 def test_a_recharge_that_fails_gives_its_part_back_and_takes_it_again_when_the_money_comes_late() -> None:
@@ -382,7 +382,7 @@ def test_closing_and_opening_again_renews_no_limit_of_the_day() -> None:
 
         decisions = world.tell_each(*told) if apart else world.tell(*told)
 
-        assert [one.code for one in decisions] == [OK] * 6 + [TOO_MUCH]
+        assert [decision.code for decision in decisions] == [OK] * 6 + [TOO_MUCH]
 
 
 def test_a_ceiling_keeps_nobody_from_paying() -> None:

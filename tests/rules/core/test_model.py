@@ -169,7 +169,9 @@ class Wallet(RuleBasedStateMachine):
         self.settle()
         self.model.pass_time(by, seen=True)
         self.world.sweep(self.model.now)
-        assert not [one for one in self.world.orders.values() if one.due_at and one.due_at <= self.model.now]
+        assert not [
+            order for order in self.world.orders.values() if order.due_at and order.due_at <= self.model.now
+        ]
         assert self.world.sweep(self.model.now) == []
 
     @rule(by=TIMES)
@@ -186,7 +188,7 @@ class Wallet(RuleBasedStateMachine):
         if not arrived:
             return
         decisions = self.world.tell(*(one for one, _, _ in arrived))
-        assert [one.code.value for one in decisions] == [code for _, code, _ in arrived]
+        assert [decision.code.value for decision in decisions] == [code for _, code, _ in arrived]
         assert all(one.ending in endings for one, (_, _, endings) in zip(decisions, arrived, strict=True))
 
     @invariant()
@@ -242,17 +244,21 @@ class Wallet(RuleBasedStateMachine):
     def _compare_accounts(self) -> None:
         for (user, currency), accounts in self.model.accounts.items():
             found = [
-                one
-                for one in self.world.accounts.values()
-                if (one.user_id, one.currency) == (user, currency) and one.account_no
+                account
+                for account in self.world.accounts.values()
+                if (account.user_id, account.currency) == (user, currency) and account.account_no
             ]
             found.sort(key=lambda one: one.account_id)
             assert [
-                {"status": one.status, "balance": one.balance_minor, "reserved": one.reserved_minor}
-                for one in found
+                {"status": item.status, "balance": item.balance_minor, "reserved": item.reserved_minor}
+                for item in found
             ] == accounts
             assert self.world.user(user, currency=currency) == found[-1]
-        named = {(one.user_id, one.currency) for one in self.world.accounts.values() if one.account_no}
+        named = {
+            (account.user_id, account.currency)
+            for account in self.world.accounts.values()
+            if account.account_no
+        }
         assert named == self.model.accounts.keys()
 
     def _compare_orders(self) -> None:

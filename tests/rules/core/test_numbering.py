@@ -49,7 +49,7 @@ def test_one_wrong_digit_in_an_account_number_is_found(
 ) -> None:
     number = account_no(at, random)
     place = data.draw(st.integers(min_value=0, max_value=18))
-    digit = data.draw(st.sampled_from([one for one in "0123456789" if one != number[place]]))
+    digit = data.draw(st.sampled_from([item for item in "0123456789" if item != number[place]]))
 
     assert not is_account_no(number[:place] + digit + number[place + 1 :])
 

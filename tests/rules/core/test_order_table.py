@@ -44,7 +44,7 @@ def test_the_table_here_has_a_row_for_every_status_and_every_result() -> None:
     assert len(rows) == len(TABLE)
     assert rows == {(one, other) for one, other in RECHARGE if isinstance(other, PaymentStatus)}
     assert rows == {
-        (one, other) for one in ORDER_SPECS[OrderType.RECHARGE].statuses for other in PaymentStatus
+        (item, other) for item in ORDER_SPECS[OrderType.RECHARGE].statuses for other in PaymentStatus
     }
 
 
@@ -70,8 +70,8 @@ def test_a_result_does_to_a_recharge_what_the_contract_says(
     assert account.balance_minor == (10_000 if moves else 0)
     assert len(world.entries) == (2 if moves else 0)
     assert order.transacted_at == (NOW if moves else before.transacted_at)
-    assert [one["type"] for one in events(decision)] == ([event] if event else [])
-    assert [one["data"].get("late") for one in events(decision)] == ([late] if event else [])
+    assert [item["type"] for item in events(decision)] == ([event] if event else [])
+    assert [item["data"].get("late") for item in events(decision)] == ([late] if event else [])
     assert replies(decision) == [
         {"type": "payment.processed.v1", "payment_order_no": "R-1", "processing_status": answer, "code": code}
     ]
@@ -107,7 +107,7 @@ def test_a_result_that_does_not_fit_its_order_moves_nothing(
     assert world.orders["R-1"] == before
     assert world.entries == []
     assert events(decision) == []
-    assert [(one["processing_status"], one["code"]) for one in replies(decision)] == [("refused", code)]
+    assert [(reply["processing_status"], reply["code"]) for reply in replies(decision)] == [("refused", code)]
 
 
 @pytest.mark.parametrize("status", [PENDING, FAILED, EXPIRED])

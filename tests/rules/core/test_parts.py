@@ -119,7 +119,7 @@ def test_an_account_that_was_closed_in_a_part_is_opened_again_in_the_end(world: 
     early(world, *arrived)
 
     assert [after.status for _, after in world.written[0].accounts_moved.values()] == [AccountStatus.CLOSED]
-    assert [one.status for one in world.accounts.values() if one.user_id == "carol"] == [
+    assert [account.status for account in world.accounts.values() if account.user_id == "carol"] == [
         AccountStatus.CLOSED,
         AccountStatus.ACTIVE,
     ]

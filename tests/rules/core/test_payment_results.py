@@ -56,7 +56,7 @@ def test_a_credit_tells_the_order_with_its_line_and_answers_the_gateway() -> Non
     decision = world.tell_one(result("gateway"))
 
     number = world.user().account_no
-    assert [(one.exchange, one.routing_key, one.correlation_id, one.body) for one in told(decision)] == [
+    assert [(item.exchange, item.routing_key, item.correlation_id, item.body) for item in told(decision)] == [
         (
             WALLET_EVENTS,
             "order.succeeded",
@@ -154,7 +154,9 @@ def test_the_contra_entry_lowers_the_clearing_account_and_is_not_told() -> None:
 
     lane = world.accounts[world.lanes[SystemKey(SystemName.CLEARING, "TWD")]]
     assert (lane.balance_minor, lane.line_no) == (-10_000, 1)
-    assert [one["account_no"] for one in events(decision)[0]["data"]["entries"]] == [world.user().account_no]
+    assert [event["account_no"] for event in events(decision)[0]["data"]["entries"]] == [
+        world.user().account_no
+    ]
 
 
 def test_an_amount_may_be_spelt_otherwise_than_in_the_request() -> None:
@@ -177,7 +179,7 @@ def test_each_different_result_is_remembered_with_what_came_of_it_the_first_time
         result(amount="1"),
     )
 
-    assert [(one.processing, one.code) for one in world.receipts.values()] == [
+    assert [(receipt.processing, receipt.code) for receipt in world.receipts.values()] == [
         (ProcessingStatus.PROCESSED, Code.OK),
         (ProcessingStatus.DUPLICATE, Code.OK),
         (ProcessingStatus.REFUSED, Code.CONTRADICTING_RESULT),
@@ -190,7 +192,7 @@ def test_the_whole_way_of_an_order_in_one_batch() -> None:
 
     decisions = world.tell(open_account(), recharge(), result(), recharge(), result())
 
-    assert [one.ending for one in decisions] == [
+    assert [decision.ending for decision in decisions] == [
         Ending.APPLIED,
         Ending.APPLIED,
         Ending.APPLIED,

@@ -76,7 +76,7 @@ def test_a_result_does_to_a_payout_what_the_contract_says(  # noqa: PLR0917 - co
     assert len(world.entries) == (2 if moved else 0)
     assert order.transacted_at == (NOW if moved else before.transacted_at)
     assert order.late is False
-    assert [one["type"] for one in events(decision)] == ([event] if event else [])
+    assert [item["type"] for item in events(decision)] == ([event] if event else [])
     assert replies(decision) == [
         {"type": "payment.processed.v1", "payment_order_no": "W-1", "processing_status": answer, "code": code}
     ]
@@ -106,7 +106,7 @@ def test_a_result_that_does_not_fit_its_payout_moves_nothing(
     assert (decision.ending, decision.code) == (Ending.REJECTED, code)
     assert (world.orders["W-1"], world.user(), world.entries) == (before, held, [])
     assert events(decision) == []
-    assert [(one["processing_status"], one["code"]) for one in replies(decision)] == [("refused", code)]
+    assert [(reply["processing_status"], reply["code"]) for reply in replies(decision)] == [("refused", code)]
 
 
 @PAYOUTS
@@ -135,7 +135,7 @@ def test_a_payout_never_ends_by_itself_and_is_asked_about_for_ever(order_type: O
     assert order.due_at is not None
     assert order.due_at > NOW > LONG_AGO
     assert (world.user().balance_minor, world.user().reserved_minor) == (30_000, 10_000)
-    assert [one["kind"] for one in requests(decision)] == ["status"]
+    assert [request["kind"] for request in requests(decision)] == ["status"]
     assert events(decision) == []
 
 

@@ -218,7 +218,7 @@ def told(world: World, key: VerifyingKey, *, earlier_seconds: int = 0) -> Code:
         flush_every=1,
         yield_every=1,
     )
-    (decision,) = [one for part in parts if part is not None for one in part.decisions]
+    (decision,) = [item for part in parts if part is not None for item in part.decisions]
     return decision.code
 
 

@@ -45,7 +45,7 @@ RULES = Policy(
     limits=Limits(
         {
             ("basic", "TWD"): AccountLimits(
-                orders={one: OrderLimits(amount_max_minor=20_000) for one in OrderType}
+                orders={item: OrderLimits(amount_max_minor=20_000) for item in OrderType}
             )
         }
     )
@@ -64,7 +64,7 @@ def _world() -> World:
         for currency in ("TWD", "USD"):
             balance_minor = 0 if status is AccountStatus.CLOSED else 10_000
             world.with_account(status, user_id=user_id, currency=currency, balance_minor=balance_minor)
-    closed, frozen, active = (world.user(one) for one in ("u-closed", "u-frozen", "u-active"))
+    closed, frozen, active = (world.user(item) for item in ("u-closed", "u-frozen", "u-active"))
     rich = world.with_account(user_id="u-rich", balance_minor=500_000)
     world.with_account(user_id="u-empty")
     done, failed = OrderStatus.SUCCEEDED, OrderStatus.FAILED

@@ -89,7 +89,7 @@ def test_a_serial_number_has_one_outcome_for_ever(
     arrived: list[InboundMessage], moment: timedelta, rules: Policy
 ) -> None:
     world = _world(rules)
-    asked = [InboundMessage(one.source, one.body, "upstream", signature=one.signature) for one in arrived]
+    asked = [InboundMessage(item.source, item.body, "upstream", signature=item.signature) for item in arrived]
 
     world.tell(*asked)
     world.sweep(NOW + moment)
@@ -116,7 +116,7 @@ def test_everything_a_second_time_moves_nothing(arrived: list[InboundMessage], r
     world.sweep(NOW)
     before = (dict(world.orders), dict(world.accounts), dict(world.commands), list(world.entries))
 
-    repeated = [one for one in arrived if not any(one.body == waiting.body for waiting, _ in world.parked)]
+    repeated = [item for item in arrived if not any(item.body == waiting.body for waiting, _ in world.parked)]
     world.tell(*repeated)
 
     assert (world.orders, world.accounts, world.commands, world.entries) == before
@@ -138,7 +138,7 @@ def test_any_order_and_repetition_of_results_ends_in_the_same_ledger(
     for results in (said, shuffled):
         world = World()
         world.with_order(status, world.with_account())
-        world.tell(*(result(status=one) for one in results))
+        world.tell(*(result(status=item) for item in results))
         worlds.append(world)
 
     one, other = worlds
@@ -180,7 +180,7 @@ def test_the_first_thing_that_is_said_of_a_payout_counts_whatever_comes_before_a
         world.with_order(OrderStatus.SUCCEEDED, account, "R-1", "500.00")
         about = "R-1" if order_type is OrderType.REFUND else None
         world.with_order(status, account, "W-1", order_type=order_type, about=about)
-        world.tell(*(result(payment_order_no="W-1", status=one) for one in results))
+        world.tell(*(result(payment_order_no="W-1", status=item) for item in results))
         worlds.append(world)
 
     ended = status
@@ -277,7 +277,7 @@ def test_the_clock_decides_nothing(clocks: list[datetime], arrived: list[Inbound
     endings = []
     for now in clocks:
         world = _world(now=now)
-        endings.append([(one.ending, one.code) for one in world.tell(*arrived)])
+        endings.append([(item.ending, item.code) for item in world.tell(*arrived)])
 
     assert endings[0] == endings[1]
 

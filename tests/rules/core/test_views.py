@@ -77,7 +77,7 @@ def _line(world: World, user_id: str, line_no: int, order_type: str, before: str
 
 def _told(decision: Decision) -> list[tuple[str, str, object]]:
     """Return the events as type, serial number and data."""
-    return [(one["type"], one["serial_no"], one["data"]) for one in events(decision)]
+    return [(event["type"], event["serial_no"], event["data"]) for event in events(decision)]
 
 
 def _result(decision: Decision) -> JsonObject:
@@ -107,7 +107,7 @@ def test_a_withdrawal_tells_the_order_and_asks_the_gateway_to_pay() -> None:
             "expires_at": None,
         }
     ]
-    assert [one.exchange for one in told(decision)] == [WALLET_EVENTS, PAYMENT_REQUESTS, ""]
+    assert [item.exchange for item in told(decision)] == [WALLET_EVENTS, PAYMENT_REQUESTS, ""]
 
 
 @pytest.mark.parametrize("said", ["succeeded", "failed"])
@@ -132,9 +132,9 @@ def test_a_refund_names_the_recharge_and_goes_back_the_way_it_came() -> None:
     order = _order(world, "RF-1", status="pending", original_serial_no="R-1")
     assert _told(decision) == [("order.pending.v1", "RF-1", order)]
     assert _result(decision) == order
-    assert [(one["kind"], one["channel"], one["expires_at"]) for one in requests(decision)] == [
-        ("refund", "card", None)
-    ]
+    assert [
+        (request["kind"], request["channel"], request["expires_at"]) for request in requests(decision)
+    ] == [("refund", "card", None)]
 
 
 def test_a_transfer_tells_both_users_lines_and_who_was_paid() -> None:
@@ -198,12 +198,12 @@ def test_a_capture_of_the_rest_tells_the_hold_s_end_too() -> None:
     decision = world.tell_one(capture("upstream"))
 
     held = _order(world, "H-1", status="captured", remaining="0.00", expires_at=SAID_IN_AN_HOUR)
-    assert [one[:2] for one in _told(decision)] == [
+    assert [item[:2] for item in _told(decision)] == [
         ("order.succeeded.v1", "C-1"),
         ("order.captured.v1", "H-1"),
     ]
     assert _told(decision)[1][2] == held
-    assert len({one.message_id for one in decision.outgoing}) == 3
+    assert len({item.message_id for item in decision.outgoing}) == 3
 
 
 def test_a_release_tells_what_came_back_and_the_hold_s_end() -> None:
@@ -216,7 +216,7 @@ def test_a_release_tells_what_came_back_and_the_hold_s_end() -> None:
     held = _order(world, "H-1", status="released", remaining="0.00", expires_at=SAID_IN_AN_HOUR)
     assert _told(decision) == [("order.succeeded.v1", "L-1", order), ("order.released.v1", "H-1", held)]
     assert _result(decision) == order
-    assert len({one.message_id for one in decision.outgoing}) == 3
+    assert len({item.message_id for item in decision.outgoing}) == 3
 
 
 def test_a_hold_that_expires_tells_that_nothing_is_left_of_it() -> None:
@@ -244,7 +244,7 @@ def test_a_recharge_that_expires_and_is_paid_after_all_says_late() -> None:
     expired = world.sweep(NOW + timedelta(days=1))
     paid = world.tell_one(result(payment_order_no="R-2"))
 
-    ((_, _, at_first),) = [one for decision in expired for one in _told(decision)]
+    ((_, _, at_first),) = [item for decision in expired for item in _told(decision)]
     ((_, _, later),) = _told(paid)
     assert isinstance(at_first, dict)
     assert isinstance(later, dict)

@@ -145,17 +145,17 @@ def told(decision: Decision) -> list[Told]:
 
 def events(decision: Decision) -> list[JsonObject]:
     """Return the events of a decision."""
-    return [one.body for one in told(decision) if one.exchange == WALLET_EVENTS]
+    return [item.body for item in told(decision) if item.exchange == WALLET_EVENTS]
 
 
 def requests(decision: Decision) -> list[JsonObject]:
     """Return the payment requests of a decision."""
-    return [one.body for one in told(decision) if one.exchange == PAYMENT_REQUESTS]
+    return [item.body for item in told(decision) if item.exchange == PAYMENT_REQUESTS]
 
 
 def replies(decision: Decision) -> list[JsonObject]:
     """Return the replies of a decision."""
-    return [one.body for one in told(decision) if one.exchange == ""]
+    return [item.body for item in told(decision) if item.exchange == ""]
 
 
 @dataclass
@@ -225,7 +225,7 @@ class World:
 
     def tell_each(self, *arrived: InboundMessage) -> list[Decision]:
         """Decide what has arrived one by one, each in a batch of its own."""
-        return [self.tell_one(one) for one in arrived]
+        return [self.tell_one(item) for item in arrived]
 
     def sweep(self, until: datetime, *, one_by_one: bool = False) -> list[Decision]:
         """Let time pass until `until`, and look at what was parked and is due, then at the orders that are."""
@@ -233,7 +233,9 @@ class World:
         self.now = until
         parked = [one for one, due_at in self.parked if due_at <= until]
         self.parked = [(one, due_at) for one, due_at in self.parked if due_at > until]
-        due = sorted((one.due_at, one.serial_no) for one in self.orders.values() if one.due_at is not None)
+        due = sorted(
+            (order.due_at, order.serial_no) for order in self.orders.values() if order.due_at is not None
+        )
         ticks = [tick(serial_no) for due_at, serial_no in due if due_at <= until]
         return [decision for batch in (parked, ticks) if batch for decision in tell(*batch)]
 
@@ -252,8 +254,8 @@ class World:
                 facts.refund_totals[about] = facts.refund_totals.get(about, 0) + order.amount_minor
         for account in [found for key in wanted.closing if (found := facts.account(key))]:
             facts.pending_orders[account.account_id] = sum(
-                one.account_id == account.account_id and one.status is OrderStatus.PENDING
-                for one in self.orders.values()
+                item.account_id == account.account_id and item.status is OrderStatus.PENDING
+                for item in self.orders.values()
             )
         if self.rules.limits.has_daily_limits:
             facts.day_start = self.rules.limits.day_start(self.now)
@@ -294,7 +296,7 @@ class World:
             self.accounts[before.account_id] = after
         for account_id, account in changes.accounts_new.items():
             assert account_id not in self.accounts
-            assert account.account_no not in {one.account_no for one in self.accounts.values()}
+            assert account.account_no not in {item.account_no for item in self.accounts.values()}
             newest = self.newest(account.key)
             assert newest is None or newest.status is AccountStatus.CLOSED
             self.accounts[account_id] = account
@@ -338,7 +340,7 @@ class World:
 
     def newest(self, key: AccountKey) -> Account | None:
         """Return the newest account of a key."""
-        found = [one for one in self.accounts.values() if one.account_no and one.key == key]
+        found = [account for account in self.accounts.values() if account.account_no and account.key == key]
         return max(found, key=lambda one: one.recency, default=None)
 
     def user(self, user_id: str = "u-1", account_type: str = "basic", currency: str = "TWD") -> Account:
@@ -416,9 +418,9 @@ class World:
         self._check_reserves()
         assert sum(self.signed(entry) for entry in self.entries) == 0
         for currency in self.rules.currencies:
-            held = [one for one in self.accounts.values() if one.currency == currency]
-            assert sum(one.balance_minor for one in held) == 0
-            ids = {one.account_id for one in held}
+            held = [item for item in self.accounts.values() if item.currency == currency]
+            assert sum(item.balance_minor for item in held) == 0
+            ids = {item.account_id for item in held}
             assert sum(self.signed(entry) for entry in self.entries if entry.account_id in ids) == 0
         for account in self.accounts.values():
             lines = [entry for entry in self.entries if entry.account_id == account.account_id]

@@ -13,7 +13,7 @@ from wallet_worker.dead_letters.model.audit_log import AuditPage, AuditRow
 from wallet_worker.dead_letters.model.filters import AuditFilter
 from wallet_worker.dead_letters.model.json import document
 
-_NAMES = tuple(one.name for one in fields(AuditFilter))
+_NAMES = tuple(field.name for field in fields(AuditFilter))
 
 
 async def audit(visit: PageContext) -> Response:

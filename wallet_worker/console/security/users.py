@@ -235,6 +235,6 @@ class UsersFile:
     def _now(self, seen: tuple[int, int, int] | None, users: Users) -> None:
         """Have other users, and say in the log who changed; at the first look nobody has."""
         if self._seen is not None:
-            for one in self._users.changes_to(users):
-                log.info("console.user_changed", **one)
+            for item in self._users.changes_to(users):
+                log.info("console.user_changed", **item)
         self._seen, self._users = seen, users
