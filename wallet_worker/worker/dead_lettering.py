@@ -13,6 +13,7 @@ from wallet_worker.core.endings import Ending
 from wallet_worker.core.ids import uuid7
 from wallet_worker.core.inbound import Source
 from wallet_worker.store import orders, outbox, parked_results
+from wallet_worker.store.clock import database_time
 from wallet_worker.store.database import Database
 from wallet_worker.worker.bounds import TIMINGS
 from wallet_worker.worker.outbox import Outbox
@@ -76,7 +77,7 @@ class DeadLettering:
         async with self._database.transaction() as connection:
             if parked_id is not None and not await parked_results.lock(connection, parked_id):
                 return []
-            now = await connection.fetchval("SELECT clock_timestamp()")
+            now = await database_time(connection)
             row = self.outbox_message(envelope, Code.INTERNAL, detail, now)
             await outbox.insert(connection, [row], now)
             if parked_id is not None:
