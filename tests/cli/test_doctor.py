@@ -28,9 +28,7 @@ async def test_a_program_reads_what_is_missing(database_url: str, owner: asyncpg
 
     assert ended.status == Exit.FOUND
     (missing,) = (
-        row
-        for row in json.loads(ended.out)["requirements"]
-        if not row["met"] and row["grade"] == "required"
+        row for row in json.loads(ended.out)["requirements"] if not row["met"] and row["grade"] == "required"
     )
     assert missing["name"] == "privileges of the roles"
     assert "SELECT on orders to wallet_readonly" in missing["sentences"][0]

@@ -50,11 +50,7 @@ def wanted(event: Event, commands: list[str]) -> dict[str, int]:
 def example(command: str) -> list[str]:
     """Return the words of a command and the arguments of the example in its help."""
     shown = CliRunner(env={"COLUMNS": "300"}).invoke(app, [*command.split(), "--help"], prog_name="wallet")
-    lines = [
-        line.strip()
-        for line in shown.output.splitlines()
-        if line.strip().startswith("Example: ")
-    ]
+    lines = [line.strip() for line in shown.output.splitlines() if line.strip().startswith("Example: ")]
     is_group = any(other.startswith(f"{command} ") for other in COMMANDS)
     if not lines or is_group:
         return command.split()
