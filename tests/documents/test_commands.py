@@ -2,9 +2,10 @@
 
 import asyncio
 import itertools
+import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from typer._click.core import Command
 from typer._click.exceptions import UsageError
 from typer.core import TyperGroup
 from typer.main import get_command
+from typing_extensions import override
 
 from payment_simulator.cli import app as simulator
 from tests.cli.terminal import wallet
@@ -108,17 +110,36 @@ async def test_every_command_of_the_accountants_does_what_it_says(
     assert written == ["carol.csv", "differences.csv", "settlement.csv", "waiting.csv"]
 
 
+class AsShown(Workers):
+    """Workers with the settings of the documents and no others."""
+
+    shown: Mapping[str, str]
+
+    @property
+    @override
+    def environment(self) -> dict[str, str]:
+        """The environment of the tests, without settings of theirs, and the settings that are shown."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("WALLET_")}
+        return inherited | dict(self.shown) | {"WALLET_HTTP_HOST": "127.0.0.1"}
+
+
 async def test_the_setup_that_the_documents_show_makes_a_worker_ready(
     bare_url: str, database_url: str
 ) -> None:
-    settings = {"WALLET_AMQP_URL": bare_url, "WALLET_DATABASE_URL": database_url}
+    page = OPERATORS.read_text().split("<!-- example: setup -->")[1].split("<!-- end -->")[0]
+    exported = dict(
+        word.split("=", 1) for word in re.findall(r"^export (\S+=(?:'[^']*'|\S+))", page, re.MULTILINE)
+    )
+    settings = {name: value.strip("'") for name, value in exported.items()}
+    settings |= {"WALLET_AMQP_URL": bare_url, "WALLET_DATABASE_URL": database_url}
     lines = example(OPERATORS, "setup")
 
     assert lines[-1] == ["worker"]
     for words in lines[:-1]:
         ended = await wallet(*words, **settings)
         assert ended.status == 0, (words, ended)
-    async with Workers(bare_url, database_url, None) as workers:
+    AsShown.shown = settings
+    async with AsShown(bare_url, database_url, None) as workers:
         await workers.start()
 
 
