@@ -295,6 +295,18 @@ async def test_check_says_what_is_wrong_in_a_sentence_and_changes_nothing(
     assert first == second
 
 
+async def test_a_broker_that_takes_messages_of_any_size_is_a_fault(
+    servers: Servers, bare_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await topology.apply(bare_url)
+    assert await faults(servers, bare_url) == ()
+
+    monkeypatch.setattr(topology, "SIZE_PROBED", 2**20)  # less than what this broker was told
+
+    (sentence,) = await faults(servers, bare_url)
+    assert sentence.startswith("The broker takes messages of more than 1 MiB")
+
+
 async def test_check_without_the_management_api_says_what_it_could_not_see(bare_url: str) -> None:
     await topology.apply(bare_url)
 

@@ -162,6 +162,7 @@ class ContainerRun:
                 DockerContainer(RABBITMQ_IMAGE)
                 .with_env("RABBITMQ_DEFAULT_USER", USER)
                 .with_env("RABBITMQ_DEFAULT_PASS", password)
+                .with_env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-rabbit max_message_size 8388608")
                 # the node's data folder carries its host name, which is new for each container, but not for a
                 # restart
                 .with_kwargs(hostname="broker"),

@@ -103,6 +103,7 @@ class RabbitMQ(Program):
                     "management.tcp.ip = 127.0.0.1",
                     f"management.tcp.port = {self._management_port}",
                     "management_agent.disable_metrics_collector = false",
+                    "max_message_size = 8388608",
                     "",
                 ]
             )

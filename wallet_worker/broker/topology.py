@@ -104,6 +104,10 @@ QUEUES = (
 
 BINDING_KEY = "#"
 
+SIZE_PROBED = 8 * 2**20
+"""A broker should take a mebibyte at most; what takes more than this was never told."""
+NO_EXCHANGE = "wallet.no-such-exchange"
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -188,7 +192,32 @@ async def check(connection: AbstractConnection, url: str, management_url: str | 
         for queue in QUEUES
         if (queue.name, queue.name) not in bound
     ]
+    faults += await _size_faults(connection)
     return Report(tuple(faults), tuple(unseen))
+
+
+async def _size_faults(connection: AbstractConnection) -> list[str]:
+    """Return that the broker takes messages that are far too large, if it does.
+
+    It is asked with a message to an exchange that is not there: its size is looked at first, and nothing is stored.
+    """
+    channel = await open_channel(connection)
+    try:
+        async with asyncio.timeout(RPC_SECONDS):
+            await channel.basic_publish(bytes(SIZE_PROBED + 1), exchange=NO_EXCHANGE, routing_key="size")
+            await channel.basic_qos(
+                prefetch_count=1
+            )  # is answered after what was published, if that was taken
+    except aiormq.exceptions.ChannelPreconditionFailed:
+        return []
+    except CONNECTION_ERRORS as exc:
+        if not isinstance(
+            exc, aiormq.exceptions.ChannelNotFoundEntity | aiormq.exceptions.ChannelAccessRefused
+        ):
+            msg = f"the connection was lost while the size of messages was asked for: {describe(exc)}"
+            raise BrokerUnavailableError(msg) from exc
+    taken = f"The broker takes messages of more than {SIZE_PROBED // 2**20} MiB, and a thousand may wait in a worker"
+    return [f"{taken}: set max_message_size = 1048576 in rabbitmq.conf."]
 
 
 def _version(connection: AbstractConnection) -> tuple[int, ...]:
