@@ -138,7 +138,7 @@ async def test_the_letter_of_a_wrong_amount_is_found_understood_and_closed(place
         await page.get_by_role("searchbox").fill(serial_no)
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("heading", level=1)).to_have_text(serial_no)
-        life = page.get_by_role("region", name="Its life")
+        life = page.get_by_role("region", name="Timeline")
         await expect(life).to_contain_text("order.recharge.v1 was applied")
         await expect(life).to_contain_text("A dead letter arrived: AMOUNT_MISMATCH")
     assert await place.wallet.state(letter_id) == "discarded"
