@@ -23,8 +23,8 @@ test: lint types imports pytest ## Check everything: style, types, import rules,
 rules: env ## Check the rules of the contract and of the core, without a server, in under a minute (ARGS="-k refund")
 	@$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile tests/rules $(ARGS)
 
-bench: servers ## Measure against other ways of doing it, on an idle machine for 55 minutes (QUICK=1: two; ONLY=latency)
-	@$(BIN)/python -m tests.benchmarks $(if $(QUICK),--quick) $(ONLY:%=--only %) $(ARGS)
+bench: servers ## Measure against other ways of doing it, on an idle machine for 55 minutes (QUICK=1: two; ONLY=latency, ONLY=api)
+	@$(BIN)/python -m tests.benchmarks$(if $(filter api,$(ONLY)),.api) $(if $(QUICK),--quick) $(patsubst %,--only %,$(filter-out api,$(ONLY))) $(ARGS)
 
 env: made ## Make the Python environment in .venv, again only when the lock file changed
 

@@ -392,6 +392,7 @@ async def _watch(parts: AppState, server: Server) -> None:
     """Know once a second how the parts are, for `/readyz` and `/metrics`, for ever."""
     health, metrics = parts.health, parts.metrics
     noted = time.monotonic()
+    has_said = False
     while True:
         parts.load.notice()
         if parts.load.failure is None:
@@ -402,8 +403,10 @@ async def _watch(parts: AppState, server: Server) -> None:
             async with asyncio.timeout(WATCH_SECONDS * 5), parts.database.connection() as connection:
                 await api_keys.find(connection, ())
         except (StoreError, TimeoutError) as exc:
-            if health.unready("database", f"{type(exc).__name__}: {exc}"):
-                log.warning("database.waiting", reason=f"{type(exc).__name__}: {exc}")
+            reason = f"{type(exc).__name__}: {exc}"
+            if health.unready("database", reason) or not has_said:
+                log.warning("database.waiting", reason=reason)
+            has_said = True
         else:
             if health.ready("database"):
                 log.info("database.connected")

@@ -35,6 +35,9 @@ from wallet_worker.broker.connection import (
 )
 
 UNCONFIRMED_MAX: Final = 500  # more buys no speed, and is what is unknown after a lost connection
+_SLOT_PATIENCE: Final = (
+    10  # a broker that is only slow confirms others meanwhile, one that is away does not answer
+)
 _DIRECT_REPLY_TO: Final = "amq.rabbitmq.reply-to"
 _PERSISTENT: Final = 2
 
@@ -285,11 +288,12 @@ class Rpc:
     @asynccontextmanager
     async def _slot(self, seconds: float | None) -> AsyncIterator[_Session]:
         """Give a session that takes a message now, until it is confirmed; raises PublishFailed after so long."""
+        patience = None if seconds is None else seconds * _SLOT_PATIENCE
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(patience):
                 await self._unconfirmed.acquire()
         except TimeoutError:
-            raise PublishFailed(f"the broker confirmed nothing within {seconds:g} s") from None
+            raise PublishFailed(f"the broker confirmed nothing within {patience:g} s") from None
         try:
             try:
                 async with asyncio.timeout(seconds):
