@@ -444,7 +444,11 @@ async def _(place: Place) -> str:
     async with asyncio.timeout(60):
         while "127.0.0.1:1" not in place.log("lost"):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
-    _, page = await place.get("lost", "/readyz")
+        page = ""
+        while not page:  # what is wrong is logged before the port is open
+            with suppress(OSError):
+                _, page = await place.get("lost", "/readyz")
+            await asyncio.sleep(0.1)
     process.terminate()
     if "SECRET" in page + place.log("lost") or "127.0.0.1" in page or "me:" in page:
         raise WorkedError(page)
