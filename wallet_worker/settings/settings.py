@@ -55,37 +55,36 @@ class Settings(FromEnvironment):
     )
     senders: str | None = Field(
         default=None,
-        description="Who may send what, by the broker's user: JSON, `@` and the path of a file with it, or `anyone`. "
-        "A worker does not start without. See Senders.",
+        description="Rights of senders by the broker's user: JSON, `@` and the path of a JSON file, or `anyone`. "
+        "Required by workers. See Senders.",
     )
     payment_keys: Annotated[dict[str, SecretStr], NoDecode] = Field(
         default_factory=dict,
         description='Signing keys of the payment gateway: {"key id": "secret of at least 16 bytes"}. '
-        "If there is no key here and none in the file, every result is refused.",
+        "Without a key here or in the file, every result is refused.",
     )
     payment_keys_file: Path | None = Field(
         default=None,
-        description="The same in a file, also with public keys, channels, kinds and dates; read again when it changes. "
-        "See Keys.",
+        description="File of the gateways' keys, also with public keys, channels, kinds and dates. "
+        "Read again when it changes. See Keys.",
     )
     request_key_file: str | None = Field(
         default=None,
-        description="The file with the key that payment requests are signed with, or `none`: then they prove nothing. "
-        "A worker does not start without. See Keys.",
+        description="File of the key that signs payment requests, or `none`. Required by workers. See Keys.",
     )
     seal_key_file: str | None = Field(
         default=None,
-        description="The file with the key that dead letters are sealed with, the same for workers and keepers, "
-        "or `none`. A worker does not start without. See Keys.",
+        description="File of the key that seals dead letters, the same for workers and keepers, or `none`. "
+        "Required by workers. See Keys.",
     )
     environment: str = Field(
         default="default",
         pattern="^[a-z0-9-]{1,32}$",
-        description="The deployment's name in signatures: what staging has signed is worth nothing in production.",
+        description="Name of the deployment in signatures, so that a signature of staging is not valid in production.",
     )
     demo: bool = Field(
         default=False,
-        description="Whether keys of the simulated gateway are believed, whose ids begin with `test-`.",
+        description="Accept the simulated gateway's keys, whose ids begin with `test-`.",
     )
     http_host: str = Field(
         default="127.0.0.1",
@@ -103,7 +102,7 @@ class Settings(FromEnvironment):
     account_types: Annotated[tuple[AccountType, ...], NoDecode] = Field(
         default=(DEFAULT_ACCOUNT_TYPE,),
         min_length=1,
-        description="The types that accounts may have, separated by commas.",
+        description="Allowed account types, separated by commas.",
     )
     recharge_expires_seconds: int = Field(
         default=86_400,
