@@ -11,9 +11,11 @@ import pytest_asyncio
 import structlog
 
 from tests.servers import Servers, start_servers
+from tests.words import assert_for_people
 from tests.workers import Workers
 from wallet_worker.broker import topology
 from wallet_worker.broker.amqp.codec import patch_pamqp
+from wallet_worker.client import WalletError
 from wallet_worker.store.migrate import migrate
 
 LONG = ("faults", "tools", "dead_letters/test_faults.py", "alarms/test_in_a_fault_run.py")
@@ -90,6 +92,18 @@ async def workers(servers: Servers, amqp_url: str, database_url: str) -> AsyncIt
     """Give a starter of worker processes on the test's own vhost and database; all are ended afterwards."""
     async with Workers(amqp_url, database_url, servers.management_url) as workers:
         yield workers
+
+
+@pytest.fixture(autouse=True)
+def _errors_of_the_client_are_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have each error of the client judged where it is made, in whatever test that is."""
+    original = WalletError.__init__
+
+    def judged(self: WalletError, *texts: object) -> None:
+        assert_for_people(" ".join(map(str, texts)))
+        original(self, *texts)
+
+    monkeypatch.setattr(WalletError, "__init__", judged)
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
+from tests.words import assert_for_people
 from wallet_worker.cli import app
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +26,12 @@ class Said:
     status: int
     out: str
     err: str
+
+    def __post_init__(self) -> None:
+        """It is in the words of people; what a program reads as JSON has the texts of others in it."""
+        assert_for_people(self.err)
+        if not self.out.lstrip().startswith(("{", "[")):
+            assert_for_people(self.out)
 
     @property
     def err_lines(self) -> list[str]:

@@ -1,5 +1,6 @@
 """A console in this process, asked without a socket; no database and no broker are behind it."""
 
+import html
 import re
 import secrets
 from functools import partial
@@ -9,6 +10,7 @@ from typing import Any
 import httpx2
 
 from tests.console.canned import Canned
+from tests.words import assert_for_people
 from wallet_worker.console import rendering
 from wallet_worker.console.app import app
 from wallet_worker.console.dependencies import AppState
@@ -89,7 +91,7 @@ class Browser:
 
     async def get(self, path: str, **more: Any) -> httpx2.Response:
         """Open an address."""
-        return await self.client.get(path, **more)
+        return _for_people(await self.client.get(path, **more))
 
     async def post(
         self,
@@ -106,7 +108,7 @@ class Browser:
         if csrf is not None:
             said["csrf"] = csrf
         headers = more.pop("headers", {"origin": self._origin, "sec-fetch-site": "same-origin"})
-        return await self.client.post(path, data=said, headers=headers, **more)
+        return _for_people(await self.client.post(path, data=said, headers=headers, **more))
 
     async def sign_in(
         self, name: str, password: str | None = None, target: str = "/", **more: Any
@@ -121,8 +123,18 @@ class Browser:
         return await self.post("/sign-in", form, csrf=csrf_of(page.text), **more)
 
 
-def csrf_of(html: str) -> str:
+def _for_people(answer: httpx2.Response) -> httpx2.Response:
+    """Return an answer; a page has no word for programmers in it, but in what it shows of others' messages."""
+    if answer.headers.get("content-type", "").startswith("text/html"):
+        assert_for_people(html.unescape(_OF_OTHERS.sub("", answer.text)))
+    return answer
+
+
+_OF_OTHERS = re.compile(r"<(pre|textarea|script|style)\b.*?</\1>", re.DOTALL)
+
+
+def csrf_of(page: str) -> str:
     """Return the token in a page's forms."""
-    found = re.search(r'name="csrf" value="([^"]+)"', html)
+    found = re.search(r'name="csrf" value="([^"]+)"', page)
     assert found is not None, "the page has no form"
     return found[1]

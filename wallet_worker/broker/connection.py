@@ -2,10 +2,11 @@
 
 import asyncio
 import re
+import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import cast
+from typing import Final, cast
 
 import aio_pika
 import aiormq
@@ -162,7 +163,27 @@ def server_version(connection: AbstractConnection) -> str:
     return version.decode() if isinstance(version, bytes) else str(version)
 
 
+_IN_WORDS: Final[tuple[tuple[type[BaseException], str], ...]] = (
+    (aiormq.exceptions.AuthenticationError, "it does not take the user or the password"),
+    (aiormq.exceptions.ProbableAuthenticationError, "it does not take the user or the password"),
+    (ConnectionRefusedError, "nobody listens there"),
+    (socket.gaierror, "its host is not known"),
+    (TimeoutError, "it does not answer in time"),
+    (asyncio.InvalidStateError, "the connection was closed"),
+    (aiormq.exceptions.ChannelInvalidStateError, "the connection was closed"),
+)
+_of_the_system: Final = re.compile(r"^\[Errno \d+\] |^\(\d+, .*|Connect call failed.*")
+
+
 def describe(exc: BaseException) -> str:
-    """Return an exception as one line for a person."""
-    text = str(exc).strip()
-    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
+    """Return an exception as one clause for a person: what it means, and not what the library calls it."""
+    seen: BaseException | None = exc
+    while seen is not None:  # the library wraps what the system said
+        for kind, words in _IN_WORDS:
+            if isinstance(seen, kind):
+                return words
+        seen = seen.__cause__
+    text = (exc.strerror if isinstance(exc, OSError) else None) or str(exc).strip()
+    if "refused" in text.lower() or "Connect call failed" in text:
+        return "nobody listens there"
+    return _of_the_system.sub("", text).strip() or "the connection was lost"

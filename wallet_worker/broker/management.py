@@ -15,6 +15,8 @@ from urllib.parse import quote
 from typing_extensions import override
 from yarl import URL
 
+from wallet_worker.broker.connection import describe
+
 PORT: Final = 15672
 SECONDS: Final = 5.0
 
@@ -59,9 +61,10 @@ class Management:
             exc.close()
             raise ManagementError(f"{method} {where} was answered with {exc.code}") from None
         except (OSError, ValueError) as exc:
-            raise ManagementError(f"{type(exc).__name__}: {getattr(exc, 'reason', None) or exc}") from exc
+            reason = getattr(exc, "reason", None)
+            raise ManagementError(describe(reason if isinstance(reason, Exception) else exc)) from exc
         except Exception as exc:  # http.client's, of whatever listens there
-            raise ManagementError(f"{type(exc).__name__}: {exc}") from exc
+            raise ManagementError("what listens there does not speak HTTP as it should") from exc
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

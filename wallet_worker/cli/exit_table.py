@@ -64,9 +64,10 @@ _FILE: Final = {**_ANY, Event.DONE: Exit.DONE}
 
 TABLE: Final[Mapping[str, Mapping[Event, Exit]]] = MappingProxyType(
     {
-        # A migration waits for locks: it has begun, and whoever runs it sees so.
+        # A migration waits for locks, and finds what the server lacks before it begins.
         "migrate": {
-            event: status for event, status in _DATABASE.items() if event is not Event.DATABASE_LOCKED
+            **{event: status for event, status in _DATABASE.items() if event is not Event.DATABASE_LOCKED},
+            Event.DATABASE_DENIES: Exit.FOUND,
         },
         "doctor": {
             **_SETTINGS,

@@ -86,6 +86,7 @@ def translate_errors() -> Iterator[None]:
 
 def _of_wallet(exc: "WalletError") -> tuple[Exit, str]:
     from wallet_worker.client import (
+        InvalidRequestError,
         NotKnownYetError,
         NotSettledError,
         OutcomeUnknownError,
@@ -94,6 +95,8 @@ def _of_wallet(exc: "WalletError") -> tuple[Exit, str]:
     )
 
     match exc:
+        case InvalidRequestError():
+            return Exit.MISUSED, str(exc)
         case QueryRefusedError(code=Code.INTERNAL):
             return Exit.UNAVAILABLE, exc.message
         case QueryRefusedError(code=Code.MALFORMED | Code.UNSUPPORTED_TYPE):

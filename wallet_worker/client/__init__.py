@@ -15,14 +15,15 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Annotated, Final, Self, TypeVar
+from types import MappingProxyType, TracebackType
+from typing import Annotated, Any, Final, Self, TypeVar
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
 
 from wallet_schemas import commands
 from wallet_schemas.codes import Code
-from wallet_schemas.commands import Command, Outcome
+from wallet_schemas.commands import Command, Fault, Outcome
+from wallet_schemas.faults import faults_of, joined
 from wallet_schemas.message import JsonObject, Message
 from wallet_schemas.names import DEFAULT_ACCOUNT_TYPE, WALLET_COMMANDS, WALLET_QUERIES
 from wallet_schemas.queries import (
@@ -50,6 +51,7 @@ from wallet_worker.broker.connection import BrokerUnavailableError
 from wallet_worker.client.rpc import PublishFailed, ReplyTimeout, Rpc
 
 __all__ = [
+    "InvalidRequestError",
     "NotAcceptedError",
     "NotKnownYetError",
     "NotSettledError",
@@ -72,6 +74,14 @@ SETTLED_POLL_SECONDS_MAX: Final = 2.0
 
 class WalletError(Exception):
     """A call has no answer to return; the text is for a person."""
+
+
+class InvalidRequestError(WalletError, ValueError):
+    """The command or query is not one that the wallet takes, and was not sent; `faults` say why, as the wallet does."""
+
+    def __init__(self, faults: tuple[Fault, ...]) -> None:
+        super().__init__(joined(faults))
+        self.faults = faults
 
 
 class NotAcceptedError(WalletError):
@@ -184,6 +194,20 @@ _STATEMENT: Final[TypeAdapter[Statement | QueryRefused]] = TypeAdapter(
 )
 
 
+M = TypeVar("M", bound=Message)
+
+# Fields that have another name in Python than on the wire.
+_ON_THE_WIRE: Final = MappingProxyType({"from_time": "from", "to_time": "to"})
+
+
+def _made(kind: type[M], **fields: Any) -> M:
+    """Return a message; raises InvalidRequestError, with the sentences that the wallet would answer."""
+    try:
+        return kind(**fields)
+    except ValidationError as exc:
+        raise InvalidRequestError(faults_of(exc, name=lambda field: _ON_THE_WIRE.get(field, field))) from None
+
+
 class WalletClient:
     """Sends commands and queries, and waits for what the wallet says.
 
@@ -223,7 +247,8 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> Outcome:
         """Open an account; the result is an OpenAccountResult."""
-        command = commands.OpenAccount(
+        command = _made(
+            commands.OpenAccount,
             serial_no=serial_no or new_serial_no(),
             user_id=user_id,
             account_type=account_type,
@@ -244,7 +269,8 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> Outcome:
         """Freeze an account: debits are refused, credits accepted. The result is an AccountView."""
-        command = commands.FreezeAccount(
+        command = _made(
+            commands.FreezeAccount,
             serial_no=serial_no or new_serial_no(),
             user_id=user_id,
             account_type=account_type,
@@ -266,7 +292,8 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> Outcome:
         """Unfreeze an account: debits are accepted again. The result is an AccountView."""
-        command = commands.UnfreezeAccount(
+        command = _made(
+            commands.UnfreezeAccount,
             serial_no=serial_no or new_serial_no(),
             user_id=user_id,
             account_type=account_type,
@@ -288,7 +315,8 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> Outcome:
         """Close an empty account for good. The result is an AccountView."""
-        command = commands.CloseAccount(
+        command = _made(
+            commands.CloseAccount,
             serial_no=serial_no or new_serial_no(),
             user_id=user_id,
             account_type=account_type,
@@ -314,7 +342,8 @@ class WalletClient:
 
         The money comes later: `settled` waits for it, and events tell of it.
         """
-        command = commands.Recharge(
+        command = _made(
+            commands.Recharge,
             serial_no=serial_no or new_serial_no(),
             user_id=user_id,
             account_type=account_type,
@@ -341,7 +370,8 @@ class WalletClient:
 
         Whether it was paid out is said later: `settled` waits for it, and events tell of it.
         """
-        command = commands.Withdraw(
+        command = _made(
+            commands.Withdraw,
             serial_no=serial_no or new_serial_no(),
             user_id=user_id,
             account_type=account_type,
@@ -366,7 +396,8 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> Outcome:
         """Move money from one account to another at once. The result is an OrderView."""
-        command = commands.Transfer(
+        command = _made(
+            commands.Transfer,
             serial_no=serial_no or new_serial_no(),
             user_id=user_id,
             account_type=account_type,
@@ -392,7 +423,8 @@ class WalletClient:
 
         Whether it was given back is said later: `settled` waits for it, and events tell of it.
         """
-        command = commands.Refund(
+        command = _made(
+            commands.Refund,
             serial_no=serial_no or new_serial_no(),
             original_serial_no=original_serial_no,
             amount=amount,
@@ -414,7 +446,8 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> Outcome:
         """Reserve money, to be captured or released later. The result is an OrderView with `remaining`."""
-        command = commands.Hold(
+        command = _made(
+            commands.Hold,
             serial_no=serial_no or new_serial_no(),
             user_id=user_id,
             account_type=account_type,
@@ -438,7 +471,8 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> Outcome:
         """Move reserved money to another account at once. The result is an OrderView."""
-        command = commands.Capture(
+        command = _made(
+            commands.Capture,
             serial_no=serial_no or new_serial_no(),
             hold_serial_no=hold_serial_no,
             amount=amount,
@@ -458,7 +492,8 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> Outcome:
         """Give back what is left of a hold; the result is an OrderView, whose amount that was."""
-        command = commands.Release(
+        command = _made(
+            commands.Release,
             serial_no=serial_no or new_serial_no(),
             hold_serial_no=hold_serial_no,
             metadata=_metadata(metadata),
@@ -469,8 +504,8 @@ class WalletClient:
         """Send a command and return its outcome, also where that is a refusal: look at `outcome.status`.
 
         Raises NotAcceptedError if nothing was done, and OutcomeUnknownError if that is not known. Both have the
-        serial number, with which it is safe to call again. A command that is malformed raises pydantic's
-        ValidationError, a ValueError, when it is made.
+        serial number, with which it is safe to call again. The methods for each command
+        raise InvalidRequestError, which is a ValueError too, for a command that is malformed.
         """
 
         def read(body: bytes) -> Outcome:
@@ -509,7 +544,7 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> AccountList:
         """Return the accounts of a user, all or those of one type or currency; perhaps none."""
-        query = GetAccount(user_id=user_id, account_type=account_type, currency=currency)
+        query = _made(GetAccount, user_id=user_id, account_type=account_type, currency=currency)
         return await self._ask(query, _ACCOUNTS, timeout_seconds)
 
     async def order(self, serial_no: str, *, timeout_seconds: float | None = None) -> OrderDetail:
@@ -518,7 +553,7 @@ class WalletClient:
         Raises QueryRefusedError with ORDER_NOT_FOUND where there is no outcome yet: that is no proof that the command
         never arrived, because it may still wait in its queue.
         """
-        return await self._ask(GetOrder(serial_no=serial_no), _ORDER, timeout_seconds)
+        return await self._ask(_made(GetOrder, serial_no=serial_no), _ORDER, timeout_seconds)
 
     async def statement(
         self,
@@ -533,7 +568,8 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> Statement:
         """Return a page of an account's entries, oldest first, and the balances before and after them."""
-        query = GetStatement(
+        query = _made(
+            GetStatement,
             user_id=user_id,
             account_type=account_type,
             currency=currency,
@@ -589,7 +625,8 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> OrderList:
         """Return a page of a user's orders, newest first; go by its `next_after`, None at the end."""
-        query = FindOrders(
+        query = _made(
+            FindOrders,
             user_id=user_id,
             account_type=account_type,
             currency=currency,
@@ -615,7 +652,8 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> History:
         """Return a page of what moved on an account, newest first, and on the first page what waits for a payment."""
-        query = GetHistory(
+        query = _made(
+            GetHistory,
             user_id=user_id,
             account_type=account_type,
             currency=currency,

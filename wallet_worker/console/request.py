@@ -25,6 +25,7 @@ from wallet_worker.store.errors import (
     UnavailableError,
     UnfitError,
 )
+from wallet_worker.store.sentences import explain
 
 COOKIE = "wallet_console"
 THEME_COOKIE = "wallet_console_theme"
@@ -295,7 +296,7 @@ def _of_store(exc: StoreError, *, is_deed: bool) -> str:
         return _LOST
     if isinstance(exc, UnfitError) or not isinstance(exc, UnavailableError):
         return (
-            f"The database is not as this program needs it (has `wallet migrate` been run?): {exc}. "
+            f"The database is not as this program needs it (has `wallet migrate` been run?): {explain(exc)}. "
             "`wallet doctor` says what is missing. "
             "Dead letters are safe meanwhile."
         )
