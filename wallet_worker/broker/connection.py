@@ -184,6 +184,8 @@ def describe(exc: BaseException) -> str:
                 return words
         seen = seen.__cause__
     text = (exc.strerror if isinstance(exc, OSError) else None) or str(exc).strip()
-    if "refused" in text.lower() or "Connect call failed" in text:
+    if "ConnectionResetError" in text or isinstance(exc, ConnectionError) or "IncompleteRead" in text:
+        return "the connection was closed at the other end"
+    if "Connect call failed" in text or "Connection refused" in text:
         return "nobody listens there"
     return _of_the_system.sub("", text).strip() or "the connection was lost"
