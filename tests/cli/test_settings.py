@@ -109,7 +109,7 @@ def test_every_variable_that_the_programs_name_is_known() -> None:
         ({"WALLET_LIMITS": '{"accounts"'}, "WALLET_LIMITS is not valid JSON. Expected: {"),
         (
             {"WALLET_PAYMENT_KEYS": "{'k1': 'secret-secret'}"},
-            'WALLET_PAYMENT_KEYS is not valid JSON. Expected: {"key id": "secret"}',
+            "WALLET_PAYMENT_KEYS: it is no JSON",
         ),
         ({"WALLET_HTTP_PORT": "many"}, "WALLET_HTTP_PORT: Input should be a valid integer"),
         ({"WALLET_LOG_LEVEL": "loud"}, "WALLET_LOG_LEVEL: "),
@@ -167,6 +167,9 @@ async def test_a_worker_logs_by_what_it_goes_when_it_starts(tmp_path: Path) -> N
                 "WALLET_DATABASE_URL": "postgresql://u:database-secret@127.0.0.1:1/x",
                 "WALLET_LIMITS": '{"time_zone": "Asia/Taipei"}',
                 "WALLET_HTTP_PORT": "0",
+                "WALLET_SENDERS": "anyone",
+                "WALLET_REQUEST_KEY_FILE": "none",
+                "WALLET_SEAL_KEY_FILE": "none",
                 "WALLET_LOG_FORMAT": "json",
             }
         ),
