@@ -7,15 +7,24 @@ from pathlib import Path
 
 import asyncpg
 import httpx2 as httpx
-import pytest
 
 from tests.api.money import depth, opened, recharge
-from tests.api.process import ApiProcess
-from tests.workers import KEYS, until
+from tests.api.process import ApiProcess, Apis
+from tests.workers import Workers, until
+
+KEYS = json.dumps({"test-1": "a secret of this simulated gateway"})
 
 
-@pytest.mark.usefixtures("worker")
 async def test_results_that_are_posted_settle_orders_whatever_mood_the_gateway_is_in(
+    workers: Workers, apis: Apis, key: str, amqp_url: str, owner: asyncpg.Connection, tmp_path: Path
+) -> None:
+    await workers.start(WALLET_PAYMENT_KEYS=KEYS, WALLET_DEMO="1", WALLET_PAYMENT_INQUIRY_SECONDS="3600")
+    api = await apis.start(WALLET_PAYMENT_KEYS=KEYS, WALLET_DEMO="1")
+    async with api.client(key) as http:
+        await settles(api, http, amqp_url, owner, tmp_path)
+
+
+async def settles(
     api: ApiProcess, http: httpx.AsyncClient, amqp_url: str, owner: asyncpg.Connection, tmp_path: Path
 ) -> None:
     await opened(http, "alice")
@@ -35,7 +44,7 @@ async def test_results_that_are_posted_settle_orders_whatever_mood_the_gateway_i
         "--state", str(tmp_path / "state.sqlite"),
         "--delay-min-seconds", "0", "--delay-max-seconds", "0.1", "--late-after-seconds", "1",
         "--results-to", f"{api.url}/v1/payment-results",
-        env={"WALLET_PAYMENT_KEYS": json.dumps(KEYS), "PATH": ""},
+        env={"WALLET_PAYMENT_KEYS": KEYS, "PATH": ""},
         stderr=log, stdout=log,
     )  # fmt: skip
     try:
@@ -55,7 +64,8 @@ async def test_results_that_are_posted_settle_orders_whatever_mood_the_gateway_i
             while not refused_at_the_door(await api.get("/metrics")):  # noqa: ASYNC110 -- see above
                 await asyncio.sleep(0.1)
     finally:
-        simulator.terminate()
+        if simulator.returncode is None:
+            simulator.terminate()
         await simulator.wait()
         log.close()
 
