@@ -7,6 +7,7 @@ import asyncio
 import signal
 import time
 from collections import Counter
+from decimal import Decimal
 from typing import Any
 
 import asyncpg
@@ -331,9 +332,9 @@ async def test_any_order_of_equal_and_other_commands_under_one_number_applies_on
             return said["code"], said.get("duplicate", False)
 
         found = await asyncio.gather(*(by(*road) for road in roads))
-        by_amount: dict[str, list[tuple[str, bool]]] = {}
+        by_amount: dict[Decimal, list[tuple[str, bool]]] = {}  # 100 and 100.00 are the same content
         for (_, amount), one in zip(roads, found, strict=True):
-            by_amount.setdefault(amount.rstrip("0").rstrip("."), []).append(one)
+            by_amount.setdefault(Decimal(amount), []).append(one)
         winners = [said for said in by_amount.values() if ("OK", False) in said]
         assert len(winners) == 1, (roads, found)
         assert Counter(winners[0]) == Counter([("OK", False)] + [("OK", True)] * (len(winners[0]) - 1))
