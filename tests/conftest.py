@@ -18,7 +18,16 @@ from wallet_worker.broker.amqp.codec import patch_pamqp
 from wallet_worker.client import WalletError
 from wallet_worker.store.migrate import migrate
 
-LONG = ("faults", "tools", "dead_letters/test_faults.py", "alarms/test_in_a_fault_run.py")
+LONG = (
+    "faults",
+    "tools",
+    "dead_letters/test_faults.py",
+    "journeys/test_every_task_waits.py",
+    "journeys/test_changed_database.py",
+    "cli/test_exit_statuses.py",
+    "test_packages.py",
+    "api/test_other_languages.py",
+)
 """Where tests mostly wait, for servers that were killed and for whole stories."""
 BETWEEN = 3
 

@@ -104,7 +104,8 @@ async def test_none_rings_while_all_is_well(house: House) -> None:
     user = await house.wallet.upstream.funded()
     assert await house.wallet.upstream.balances(user) == ("100.00", "100.00")
     await house.until("wallet_dead_letters{", lambda _: True)
-    before = await house.until("wallet_queue_messages{", lambda _: True)
+    await house.until("wallet_queue_messages{", lambda _: True)
+    before = await house.until("wallet_dead_letters_keeper_working", lambda value: value == 1)
 
     after = await house.scrape()
 
