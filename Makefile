@@ -41,7 +41,7 @@ chaos: servers ## Break everything at random under load, and say what was lost o
 # Of the faults, `make test` has the chaos, the controls, and the rows of dead letters. `make rows` has the other rows of
 # the matrix too, the faults behind the HTTP API, and each alarm's own fault: with them `make test` would take twice as long.
 ROWS := $(addprefix tests/faults/test_,broker_faults.py database_faults.py messages.py worker_deaths.py) \
-	tests/api/test_adversity.py tests/api/test_faults.py tests/alarms/test_in_a_fault_run.py
+	tests/api/test_adversity.py tests/alarms/test_in_a_fault_run.py
 ROWS_OF_DEAD_LETTERS := tests/dead_letters/test_faults.py
 rows: servers ## Run every fault of the matrix with short limits, and each alarm's own (ARGS="-k row_27")
 	@$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile $(ROWS) $(ROWS_OF_DEAD_LETTERS) $(ARGS)

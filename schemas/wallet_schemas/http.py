@@ -95,7 +95,7 @@ class ApiCode(StrEnum):
         "OUTCOME_UNKNOWN",
         504,
         Retry.SAME,
-        "the message was sent, and the connection was lost before the broker confirmed it",
+        "the message was sent, and the broker did not confirm it: the connection was lost, or no confirm came in time",
     )
 
     def __new__(cls, value: str, status: int = 500, retry: Retry = Retry.SAME, meaning: str = "") -> Self:

@@ -64,10 +64,9 @@ _FILE: Final = {**_ANY, Event.DONE: Exit.DONE}
 
 TABLE: Final[Mapping[str, Mapping[Event, Exit]]] = MappingProxyType(
     {
-        # A migration waits for locks, and finds what the server lacks before it begins.
+        # A migration waits for locks.
         "migrate": {
-            **{event: status for event, status in _DATABASE.items() if event is not Event.DATABASE_LOCKED},
-            Event.DATABASE_DENIES: Exit.FOUND,
+            event: status for event, status in _DATABASE.items() if event is not Event.DATABASE_LOCKED
         },
         "doctor": {
             **_SETTINGS,

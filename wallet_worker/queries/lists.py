@@ -29,7 +29,7 @@ from wallet_worker.core import accounts as core_accounts
 from wallet_worker.core import ledger
 from wallet_worker.core import orders as core_orders
 from wallet_worker.core.accounts import Account
-from wallet_worker.core.orders import Order
+from wallet_worker.core.orders import ORDER_SPECS, Order, Party
 from wallet_worker.store import accounts, commands, entries, orders
 
 LOOKED_AT_MAX: Final = 10_000  # orders that one query looks at, however few of them are sought
@@ -41,7 +41,12 @@ _FIRST: Final = datetime(1, 1, 2, tzinfo=UTC)
 _LAST: Final = datetime(9999, 12, 30, tzinfo=UTC)
 _GREATEST: Final = UUID(int=2**128 - 1)
 _LEAST: Final = UUID(int=0)
-_PAYS_SOMEBODY: Final = frozenset({OrderType.TRANSFER, OrderType.CAPTURE})
+_PAYS_SOMEBODY: Final = frozenset(
+    order_type
+    for order_type, spec in ORDER_SPECS.items()
+    if any(leg.holder is Party.COUNTERPARTY for leg in spec.legs)
+)
+"""The types of orders whose legs name a second user."""
 
 
 async def orders_of(connection: asyncpg.Connection, query: FindOrders) -> OrderList | QueryRefused:
