@@ -220,4 +220,5 @@ def _decoded(text: str, *, exactly: int | None = None, at_least: int = 0) -> byt
 def _fault(exc: ValidationError) -> str:
     fault = exc.errors(include_url=False, include_input=False, include_context=False)[0]
     where = ".".join(map(str, fault["loc"]))
-    return f"{where}: {fault['msg']}" if where else str(fault["msg"])
+    sentence = str(fault["msg"]).removeprefix("Value error, ")
+    return f"{where}: {sentence}" if where else sentence

@@ -413,11 +413,11 @@ def test_only_a_password_or_a_machine_that_the_server_refuses_is_one_that_is_not
 @pytest.mark.parametrize(
     ("origin", "keys", "warned"),
     [
-        ("http://console.example", '{"k1": "a secret"}', {"console.not_encrypted"}),
-        ("http://localhost:8080", '{"k1": "a secret"}', set()),
-        ("http://127.0.0.1", '{"k1": "a secret"}', set()),
-        ("http://[::1]:8080", '{"k1": "a secret"}', set()),
-        ("", '{"k1": "a secret"}', set()),
+        ("http://console.example", '{"k1": "a secret of a demo"}', {"console.not_encrypted"}),
+        ("http://localhost:8080", '{"k1": "a secret of a demo"}', set()),
+        ("http://127.0.0.1", '{"k1": "a secret of a demo"}', set()),
+        ("http://[::1]:8080", '{"k1": "a secret of a demo"}', set()),
+        ("", '{"k1": "a secret of a demo"}', set()),
         ("", "{}", {"console.no_payment_keys"}),
     ],
 )

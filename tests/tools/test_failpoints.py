@@ -26,10 +26,10 @@ def test_a_place_that_there_is_not_is_an_error_and_no_silence(wanted: str) -> No
 
 
 PROGRAM = """
-from wallet_worker.failpoints import Failpoint, passing
+from wallet_worker.failpoints import Failpoint, failpoint
 for number in range(1, 6):
-    passing(Failpoint.BEFORE_COMMIT)
-    passing(Failpoint.AFTER_COMMIT)
+    failpoint(Failpoint.BEFORE_COMMIT)
+    failpoint(Failpoint.AFTER_COMMIT)
     print(number, flush=True)
 """
 

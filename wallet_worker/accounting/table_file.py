@@ -30,7 +30,7 @@ _FORMULA: Final = frozenset(
     "\u2212\u207a\u207b\u207c\u208a\u208b\u208c\u2a75\u2a76\ufb29\ufe62\ufe63\ufe66\ufe6b\uff0b\uff0d\uff1d\uff20"
 )
 _LINE_ENDS: Final = frozenset("\r\n\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029")
-_SEPARATORS: Final = frozenset(",;\t| ") | _LINE_ENDS
+_SEPARATORS: Final = frozenset(",;\t|:^ ") | _LINE_ENDS
 _APOSTROPHE: Final = "'"
 _FILLERS: Final = frozenset("\u115f\u1160\u3164\uffa0\u2800")  # letters and signs that show nothing
 _is_plain: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:+@-]*").fullmatch  # most cells: numbers, times, names

@@ -45,6 +45,7 @@ class RoleName(StrEnum):
 
 
 _SPAN = re.compile(r"([1-9][0-9]{0,5})([smhd])")
+_SPAN_MAX = timedelta(days=36_500)  # a hundred years: later times may be beyond the calendar
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
@@ -52,7 +53,10 @@ def _span(text: str) -> timedelta:
     found = _SPAN.fullmatch(text.strip())
     if found is None:
         raise typer.BadParameter("it should be a number with s, m, h or d, such as 90d")
-    return timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
+    span = timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
+    if span > _SPAN_MAX:
+        raise typer.BadParameter(f"it should be at most {_SPAN_MAX.days}d")
+    return span
 
 
 ClientName = Annotated[
@@ -114,11 +118,11 @@ def add(
     ] = None,
     rate: Annotated[
         int | None,
-        typer.Option(min=1, help="Requests per second and process. Default: 200."),
+        typer.Option(min=1, max=1_000_000, help="Requests per second and process. Default: 200."),
     ] = None,
     in_flight: Annotated[
         int | None,
-        typer.Option(min=1, help="Requests at once per process. Default: 200."),
+        typer.Option(min=1, max=1_000_000, help="Requests at once per process. Default: 200."),
     ] = None,
     expires: Annotated[
         timedelta | None,

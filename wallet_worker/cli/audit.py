@@ -9,7 +9,7 @@ import typer
 
 from wallet_worker.cli import environment, exits, terminal
 from wallet_worker.cli.exits import Exit
-from wallet_worker.cli.options import Json
+from wallet_worker.cli.options import Json, finite
 
 if TYPE_CHECKING:
     from wallet_worker.audit.findings import Finding, Report
@@ -21,7 +21,9 @@ def audit(
     follow: Annotated[
         bool, typer.Option("--follow", help="Check new entries as they come, until an entry is wrong.")
     ] = False,
-    every: Annotated[float, typer.Option(min=0.01, help="With --follow: seconds between two checks.")] = 2.0,
+    every: Annotated[
+        float, typer.Option(min=0.01, callback=finite, help="With --follow: seconds between two checks.")
+    ] = 2.0,
     metrics_port: Annotated[
         int | None,
         typer.Option(
@@ -32,6 +34,7 @@ def audit(
         float | None,
         typer.Option(
             min=0,
+            callback=finite,
             help="With --metrics-port: seconds to serve a finding before exiting. Default: until stopped, so that the "
             "alarm stays.",
         ),

@@ -60,7 +60,7 @@ Hmac = Annotated[
         "--hmac", help="Create a shared secret, for a gateway without Ed25519. Whoever verifies can forge."
     ),
 ]
-Days = Annotated[int | None, typer.Option(min=1, help="Days that the key is valid.")]
+Days = Annotated[int | None, typer.Option(min=1, max=36_500, help="Days that the key is valid.")]
 
 
 @app.command()
@@ -154,7 +154,9 @@ def rotate(
     key_id: KeyId,
     *,
     output: Output,
-    overlap_days: Annotated[int, typer.Option(min=0, help="Days that the old key still signs.")] = 14,
+    overlap_days: Annotated[
+        int, typer.Option(min=0, max=36_500, help="Days that the old key still signs.")
+    ] = 14,
 ) -> None:
     """Create a key with the rights of an old key, and retire the old key after the overlap.
 

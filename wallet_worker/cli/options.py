@@ -1,5 +1,6 @@
 """Options and arguments that several commands have in common."""
 
+import math
 from datetime import datetime
 from typing import Annotated
 
@@ -11,7 +12,18 @@ from wallet_worker.text import printable
 User = Annotated[str, typer.Argument(metavar="USER", help="The user's id.")]
 Currency = Annotated[str, typer.Argument(metavar="CURRENCY", help="ISO 4217 code, such as TWD.")]
 Type = Annotated[str, typer.Option("--type", help="The account's type.")]
-Timeout = Annotated[float, typer.Option(min=0.001, help="Seconds to wait for the wallet's answer.")]
+
+
+def finite(value: float | None) -> float | None:
+    """Return a number of seconds; raise typer.BadParameter for infinity and for what is not a number."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter("it should be a number of seconds")
+    return value
+
+
+Timeout = Annotated[
+    float, typer.Option(min=0.001, callback=finite, help="Seconds to wait for the wallet's answer.")
+]
 Json = Annotated[
     bool | None,
     typer.Option(

@@ -23,6 +23,8 @@ from wallet_worker.cli.terminal import print_status
 
 log = logging.getLogger(__name__)
 
+_OF_A_LIBRARY = "Value error, "  # what pydantic puts before a sentence of the option parser
+
 
 class WalletGroup(TyperGroup):
     """The command `wallet`, and how its process ends."""
@@ -70,6 +72,9 @@ class WalletGroup(TyperGroup):
         """Run the command; one that asks a person and is not answered ends as interrupted."""
         try:
             return super().invoke(ctx)
+        except typer.BadParameter as exc:
+            exc.message = exc.message.removeprefix(_OF_A_LIBRARY)
+            raise
         except (typer.Abort, EOFError):
             end(Exit.INTERRUPTED, "it asked, and was not answered; nothing was done")
 

@@ -17,7 +17,7 @@ from wallet_schemas.names import DEFAULT_ACCOUNT_TYPE
 from wallet_schemas.values import HOLD_SECONDS_MAX, OrderStatus, OutcomeStatus
 from wallet_worker.cli import environment, exits, terminal
 from wallet_worker.cli.exits import Exit
-from wallet_worker.cli.options import Currency, Json, Timeout, Type, User
+from wallet_worker.cli.options import Currency, Json, Timeout, Type, User, finite
 from wallet_worker.cli.show import rows, tell_order
 from wallet_worker.text import printable
 
@@ -75,7 +75,9 @@ def _settling(
     until_settled: Annotated[
         bool, typer.Option("--until-settled", help="Also wait for the payment gateway's result.")
     ] = False,
-    settle_timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for that result.")] = 300.0,
+    settle_timeout: Annotated[
+        float, typer.Option(min=0, callback=finite, help="Seconds to wait for that result.")
+    ] = 300.0,
 ) -> None:
     """The options of the commands whose orders wait for the payment gateway."""
 

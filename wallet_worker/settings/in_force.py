@@ -11,6 +11,7 @@ from pydantic import BaseModel, SecretStr
 from wallet_worker.broker.connection import redact_url
 from wallet_worker.settings.names import PREFIX
 from wallet_worker.settings.settings import Settings
+from wallet_worker.settings.sources import FILE
 
 
 class Setting(NamedTuple):
@@ -25,7 +26,7 @@ def in_force(settings: Settings, environment: Mapping[str, str] = os.environ) ->
     """Return every setting, in order."""
     names = {name.upper() for name in environment}
     return [
-        Setting(variable, _shown(name, getattr(settings, name)), variable in names)
+        Setting(variable, _shown(name, getattr(settings, name)), bool({variable, variable + FILE} & names))
         for name in type(settings).model_fields
         for variable in [f"{PREFIX}{name}".upper()]
     ]

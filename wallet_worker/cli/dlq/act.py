@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wallet_schemas.values import INTEGER_MAX
 from wallet_worker.cli import exits, terminal
 from wallet_worker.cli.dlq import tables
 from wallet_worker.cli.dlq.options import (
@@ -126,7 +127,7 @@ def restore(
 
 def edit(
     number: Annotated[
-        int | None, typer.Argument(metavar="NUMBER", min=1, help="The letter's number.")
+        int | None, typer.Argument(metavar="NUMBER", min=1, max=INTEGER_MAX, help="The letter's number.")
     ] = None,
     *,
     body: Annotated[

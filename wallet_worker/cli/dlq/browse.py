@@ -7,6 +7,7 @@ from uuid import UUID
 
 import typer
 
+from wallet_schemas.values import INTEGER_MAX
 from wallet_worker.cli import exits, terminal
 from wallet_worker.cli.dlq import tables
 from wallet_worker.cli.dlq.options import (
@@ -29,7 +30,10 @@ def list_(
     *,
     which: Filter,
     after: Annotated[
-        int | None, typer.Option(metavar="NUMBER", help="Continue after this letter (shows older ones).")
+        int | None,
+        typer.Option(
+            metavar="NUMBER", min=1, max=INTEGER_MAX, help="Continue after this letter (shows older ones)."
+        ),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=500, help="Rows per page.")] = 50,
     every: Annotated[bool, typer.Option("--all", help="Show all pages.")] = False,
@@ -143,7 +147,10 @@ def audit(
         str | None, typer.Option("--of", metavar="NAME", help="Only actions of this person.")
     ] = None,
     action: Annotated[str | None, typer.Option(help="Only this action, such as 'execute replay'.")] = None,
-    letter: Annotated[int | None, typer.Option(metavar="NUMBER", help="Only actions on this letter.")] = None,
+    letter: Annotated[
+        int | None,
+        typer.Option(metavar="NUMBER", min=1, max=INTEGER_MAX, help="Only actions on this letter."),
+    ] = None,
     operation: Annotated[
         UUID | None, typer.Option(metavar="OPERATION", help="Only actions of this operation.")
     ] = None,
@@ -152,7 +159,10 @@ def audit(
     ] = None,
     until: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Only before this time.")] = None,
     after: Annotated[
-        int | None, typer.Option(metavar="NUMBER", help="Continue after this row (shows older ones).")
+        int | None,
+        typer.Option(
+            metavar="NUMBER", min=1, max=INTEGER_MAX, help="Continue after this row (shows older ones)."
+        ),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=500, help="Rows per page.")] = 100,
     everything: Annotated[

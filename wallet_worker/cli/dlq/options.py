@@ -12,6 +12,7 @@ from uuid import UUID
 
 import typer
 
+from wallet_schemas.values import INTEGER_MAX
 from wallet_worker.cli import environment, exits, terminal
 from wallet_worker.cli.exits import Exit
 from wallet_worker.cli.options import read_time
@@ -36,7 +37,7 @@ As = Annotated[
     ),
 ]
 Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="Reason for the audit log.")]
-Number = Annotated[int, typer.Argument(metavar="NUMBER", min=1, help="The letter's number.")]
+Number = Annotated[int, typer.Argument(metavar="NUMBER", min=1, max=INTEGER_MAX, help="The letter's number.")]
 State = Annotated[
     list[LetterState] | None, typer.Option("--state", help="Only letters in this state; may be repeated.")
 ]
@@ -76,6 +77,7 @@ SeenUpTo = Annotated[
         "--seen-up-to",
         metavar="NUMBER",
         min=1,
+        max=INTEGER_MAX,
         help="Only letters up to this number: the newest that `list` or `groups` has shown you.",
     ),
 ]
