@@ -133,6 +133,7 @@ class Workers:
             "WALLET_HTTP_HOST": "127.0.0.1",
             "WALLET_KEEPER": "false",  # the tests look into the queue; those of the keeper switch it on
             "WALLET_LOG_FORMAT": "json",
+            "WALLET_ACCOUNT_TYPES": "basic,savings,third",
             **told.settings(),
         }
         if self._management_url:

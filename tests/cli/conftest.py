@@ -17,7 +17,7 @@ async def running_url(servers: Servers, migrated_url: str) -> AsyncIterator[str]
     async with servers.vhost() as amqp_url, servers.database(template=migrated_url) as database_url:
         await topology.apply(amqp_url)
         async with Workers(amqp_url, database_url, servers.management_url) as workers:
-            await workers.start(WALLET_ACCOUNT_TYPES="basic,savings")
+            await workers.start()
             yield amqp_url
 
 

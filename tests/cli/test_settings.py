@@ -57,7 +57,7 @@ async def test_a_mistyped_setting_is_an_error_of_every_command_that_reads_settin
     ],
 )
 def test_the_sentence_names_the_variable_and_what_was_meant(variable: str, said: str) -> None:
-    (sentence,) = names.unknown([variable, "WALLET_LIMITS", "PATH"])
+    (sentence,) = names.unknown({variable: "1", "WALLET_LIMITS": "{}", "PATH": "/"})
 
     assert sentence == f"{variable} is not a setting: {said}"
 
@@ -77,7 +77,7 @@ def test_the_sentence_names_the_variable_and_what_was_meant(variable: str, said:
     ],
 )
 def test_what_others_put_into_the_environment_is_no_error(variable: str) -> None:
-    assert names.unknown([variable]) == []
+    assert names.unknown({variable: "tcp://10.0.0.1:80"}) == []
 
 
 def test_every_variable_that_the_programs_name_is_known() -> None:
@@ -92,7 +92,7 @@ def test_every_variable_that_the_programs_name_is_known() -> None:
         if not re.search(rf"\b{found}\b(?!_FILE)", line) or f'"{found}' in line or f"`{found}" in line
     }
 
-    assert {found for _, found in named if names.unknown([found])} <= set(names.FORMER)
+    assert {found for _, found in named if names.unknown({found: "1"})} <= set(names.FORMER)
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,7 @@ OPERATION, REPLAY = row("dead_letter_operations"), row("dead_letter_replays")
 # Each constraint, with statements of which the last breaks it, and the others do not.
 BREACHES: dict[str, tuple[str, ...]] = {
     "dead_letters_pkey": (LETTER, LETTER),
+    "dead_letters_seal": (row("dead_letters", seal="'waxed'"),),
     "dead_letters_edit_of_fkey": (row("dead_letters", edit_of="4711"),),
     "dead_letters_state_known": (row("dead_letters", state="'lost'"),),
     "dead_letters_body_digest_form": (row("dead_letters", body_digest="'short'"),),
@@ -214,6 +215,7 @@ _WRITTEN = {
     },
 }
 _READ = {
+    "currencies",
     "accounts",
     "alembic_version",
     "commands",

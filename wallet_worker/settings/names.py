@@ -64,17 +64,30 @@ def known() -> frozenset[str]:
     return frozenset(f"{PREFIX}{name}".upper() for name in Settings.model_fields) | _FILES | _BESIDE
 
 
-def unknown(environment: Iterable[str]) -> list[str]:
+def unknown(environment: Mapping[str, str]) -> list[str]:
     """Return, for each variable that looks like a setting and is not one, the sentence that says so."""
     names = known()
     return [
         f"{name} is not a setting{_meant(name.upper(), names)}"
-        for name in sorted(environment)
+        for name, value in sorted(environment.items())
         if name.upper().startswith(PREFIX)
         and name.upper() not in names
         and not name.upper().startswith(_FAMILIES)
-        and not _OF_ORCHESTRATORS.fullmatch(name)
+        and not _is_of_an_orchestrator(name, value)
     ]
+
+
+def _is_of_an_orchestrator(name: str, value: str) -> bool:
+    if _OF_ORCHESTRATORS.fullmatch(name) is None:
+        return False
+    # WALLET_HTP_PORT is a misspelt setting; Kubernetes' own variable of that form holds an address.
+    return (
+        not name.endswith("_PORT")
+        or "_SERVICE_" in name
+        or "://" in value
+        or "_TCP_" in name
+        or "_UDP_" in name
+    )
 
 
 def _meant(name: str, names: Iterable[str]) -> str:
