@@ -179,7 +179,9 @@ async def test_what_is_published_is_persistent_json_with_an_id_and_the_trace(ups
         assert item.properties.message_id
         assert item.properties.content_type == "application/json"
         assert item.properties.delivery_mode == 2
-        assert item.headers == {"traceparent": trace}
+        assert item.headers["traceparent"] == trace
+    assert reply.headers.keys() == event.headers.keys() == {"traceparent"}
+    assert request.headers.keys() == {"traceparent", "x-signature"}
     assert reply.exchange == ""
     assert (event.exchange, event.routing_key) == ("wallet.events", "order.pending")
     assert (request.exchange, request.routing_key) == ("payment.requests", "payment.request")
