@@ -39,7 +39,7 @@ chaos: servers ## Break everything at random under load, and say what was lost o
 	@$(BIN)/python -m tests.faults --minutes $(or $(MINUTES),5) $(SEED:%=--seed %) $(ARGS)
 
 # Of the faults, `make test` has the chaos, the controls, and the rows of dead letters. `make rows` has the other rows of
-# the matrix too, the faults behind the HTTP API, and each alarm's own fault: with them `make test` would take twice as long.
+# the matrix too, the faults behind the HTTP API, and each alarm's own fault, which together take too long for each change.
 ROWS := $(addprefix tests/faults/test_,broker_faults.py database_faults.py messages.py worker_deaths.py) \
 	tests/api/test_adversity.py tests/alarms/test_in_a_fault_run.py
 ROWS_OF_DEAD_LETTERS := tests/dead_letters/test_faults.py

@@ -36,7 +36,7 @@ def doctor(
 ) -> None:
     """Check whether the database named by WALLET_DATABASE_URL is what the wallet needs. Changes nothing.
 
-    Each process checks the same when it starts. A warning is something that works and ought to be known.
+    A worker and a keeper check the same when they start. A warning is something that works and ought to be known.
 
     Exit status: 0 nothing is missing (there may be warnings), 1 something is, 2 wrong settings, 3 the database cannot
     be looked at.

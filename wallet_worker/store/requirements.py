@@ -1,4 +1,4 @@
-"""What the wallet needs of PostgreSQL: one list, for `wallet migrate`, `wallet doctor` and each process that starts.
+"""What the wallet needs of PostgreSQL: one list, for `wallet migrate`, `wallet doctor`, workers and keepers.
 
 A requirement that is not met is a sentence for a person: what was found, and what to do next. What a session can set
 for itself is not here but in `store.session`.
