@@ -23,7 +23,7 @@ import structlog
 from yarl import URL
 
 from payment_simulator import broker, health
-from payment_simulator.decide import Ending
+from payment_simulator.decide import RequestEnding
 from payment_simulator.intake import Receipt, take
 from payment_simulator.scenario import Scenario
 from payment_simulator.state import DueAnswer, State, StateUnusable
@@ -95,7 +95,7 @@ class Gateway:
         # One thread: it waits for the disk while the event loop goes on, and the memory has no other user.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="state")
         self._consuming = False
-        self._endings: Counter[Ending] = Counter()
+        self._endings: Counter[RequestEnding] = Counter()
         self._answers_sent = 0
         self._earlier = asyncio.Event()  # answers were added, which may be due before all others
         self._draining = asyncio.Event()  # no more requests: what is due is sent, and then the sender ends
@@ -106,11 +106,11 @@ class Gateway:
         if self._webhook is not None:
             self._webhook.close()
 
-    def report(self) -> health.Report:
+    def report(self) -> health.GatewayReport:
         """Return how the gateway is."""
-        return health.Report(
+        return health.GatewayReport(
             consuming=self._consuming,
-            requests={ending.value: self._endings[ending] for ending in Ending},
+            requests={ending.value: self._endings[ending] for ending in RequestEnding},
             answers_sent=self._answers_sent,
         )
 
@@ -185,8 +185,8 @@ class Gateway:
                     take, self._state, self._settings.scenario, arrivals, _now(), self._settings.wallet_keys
                 )
             )
-            accepted: list[broker.Delivery] = []
-            rejected: list[broker.Delivery] = []
+            accepted: list[broker.ReceivedMessage] = []
+            rejected: list[broker.ReceivedMessage] = []
             for delivery, receipt in zip(batch, receipts, strict=True):
                 (accepted if receipt.ending.accepted else rejected).append(delivery)
             await link.settle(accepted, rejected)

@@ -84,7 +84,7 @@ class Step:
 
     status: PaymentStatus
     reason: str | None = None
-    told: tuple[int, ...] = (0,)
+    notify_after: tuple[int, ...] = (0,)
     wait: Wait = Wait.DELAY
     flaw: Flaw = Flaw.NONE
     forged: bool = False
@@ -119,7 +119,7 @@ _CHARGES: Final[Mapping[Behaviour, Row]] = {
     ),
     Behaviour.DUPLICATE: Row(
         # Two at once may meet on two workers, the third finds the order settled.
-        (Step(PaymentStatus.SUCCEEDED, told=(0, 0, 1)),),
+        (Step(PaymentStatus.SUCCEEDED, notify_after=(0, 0, 1)),),
         gateway="succeeds and says so three times: twice at once, and again after a delay",
         wallet="succeeded, credited once",
     ),
@@ -144,7 +144,7 @@ _CHARGES: Final[Mapping[Behaviour, Row]] = {
         wallet="a dead letter BAD_SIGNATURE; succeeded when it asks, else expired",
     ),
     Behaviour.SILENT: Row(
-        (Step(PaymentStatus.SUCCEEDED, told=()),),
+        (Step(PaymentStatus.SUCCEEDED, notify_after=()),),
         gateway="succeeds after a delay and tells nobody until it is asked",
         wallet="succeeded when it asks, else expired",
     ),
@@ -159,7 +159,7 @@ _CHARGES: Final[Mapping[Behaviour, Row]] = {
         wallet="failed, then succeeded and marked late",
     ),
     Behaviour.LOST: Row(
-        (Step(PaymentStatus.UNKNOWN, reason="no trace of it", told=()),),
+        (Step(PaymentStatus.UNKNOWN, reason="no trace of it", notify_after=()),),
         gateway="never knows what became of it: says nothing, and unknown whenever it is asked",
         wallet="pending until it expires",
     ),
@@ -205,7 +205,7 @@ _BY_CHANNEL: Final = MappingProxyType({mood.channel: mood for mood in Behaviour}
 _BY_REFUND_CHANNEL: Final = MappingProxyType({mood.refund_channel: mood for mood in Behaviour})
 
 
-def asked_for_by(channel: str, kind: PaymentKind) -> Behaviour | None:
+def behaviour_of_channel(channel: str, kind: PaymentKind) -> Behaviour | None:
     """Return the mood that a sandbox channel asks for, None for an ordinary channel or an unknown one."""
     if channel in _BY_REFUND_CHANNEL:
         return _BY_REFUND_CHANNEL[channel] if kind is PaymentKind.REFUND else Behaviour.SUCCEEDED

@@ -20,7 +20,7 @@ from aiormq.exceptions import InvalidFrameError
 from pamqp.commands import Basic
 from yarl import URL
 
-from payment_simulator.intake import Arrival
+from payment_simulator.intake import IncomingRequest
 from payment_simulator.state import DueAnswer
 from wallet_schemas import names, signature
 from wallet_schemas.payments import PaymentResult
@@ -53,11 +53,11 @@ class TopologyMissing(Unavailable):
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class ReceivedMessage:
     """A request from the queue, and the tag that settles it on the channel it came by."""
 
     tag: int
-    arrival: Arrival
+    arrival: IncomingRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class BrokerLink:
         self._consumer_tag = ""
         self._consumer_gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # None is the end: consuming was stopped. The prefetch limit keeps the queue within its bound.
-        self._deliveries: asyncio.Queue[Delivery | None] = asyncio.Queue(PREFETCH + 1)
+        self._deliveries: asyncio.Queue[ReceivedMessage | None] = asyncio.Queue(PREFETCH + 1)
 
     async def start(self) -> None:
         """Requests are being delivered; raises TopologyMissing."""
@@ -114,7 +114,7 @@ class BrokerLink:
             "; ".join(f"{name} was lost{_why(loss)}" for name, loss in losses.items() if loss.done())
         )
 
-    async def batch(self, size_max: int) -> list[Delivery]:
+    async def batch(self, size_max: int) -> list[ReceivedMessage]:
         """Return what has arrived, at least one; none when consuming has stopped and all is taken."""
         first = await self._deliveries.get()
         if first is None:
@@ -128,7 +128,7 @@ class BrokerLink:
             found.append(delivery)
         return found
 
-    async def settle(self, accepted: Sequence[Delivery], rejected: Sequence[Delivery]) -> None:
+    async def settle(self, accepted: Sequence[ReceivedMessage], rejected: Sequence[ReceivedMessage]) -> None:
         """The broker is told: accepted requests are done, rejected ones become dead letters.
 
         Together they must be all deliveries up to the last of them: they are acknowledged as one prefix.
@@ -189,7 +189,9 @@ class BrokerLink:
         tag = message.delivery_tag
         if tag is not None:
             self._deliveries.put_nowait(
-                Delivery(tag, Arrival(message.body, traceparent, headers.get(names.SIGNATURE_HEADER)))
+                ReceivedMessage(
+                    tag, IncomingRequest(message.body, traceparent, headers.get(names.SIGNATURE_HEADER))
+                )
             )
 
     def _on_cancelled_by_the_broker(self, _: object) -> None:

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from payment_simulator import broker, logs, scenario
 from payment_simulator.behaviours import TABLE, Behaviour
 from payment_simulator.scenario import Scenario, ScenarioUnusable, Share
-from payment_simulator.settlement import Difference, Span, settled, write
+from payment_simulator.settlement import LineDefect, Span, settled, write
 from payment_simulator.state import StateUnusable, settled_payments
 from wallet_schemas import signature
 from wallet_schemas.keys import DEMO_PREFIX, read_verifying_keys
@@ -127,13 +127,13 @@ def run(
         ),
     ] = logs.Level.INFO,
     log_format: Annotated[
-        logs.Format,
+        logs.LogFormat,
         typer.Option(
             envvar="WALLET_LOG_FORMAT",
             case_sensitive=False,
             help="auto: for people on a terminal, else JSON.",
         ),
-    ] = logs.Format.AUTO,
+    ] = logs.LogFormat.AUTO,
 ) -> None:
     """Simulate a payment gateway, its faults too, for tests and demos.
 
@@ -147,7 +147,7 @@ def run(
         return
     from payment_simulator.app import Settings
     from payment_simulator.app import run as run_gateway
-    from payment_simulator.health import AddressUnusable
+    from payment_simulator.health import CannotBind
 
     logs.configure(log_level, log_format)
     settings = Settings(
@@ -173,7 +173,7 @@ def run(
     except broker.Unavailable as exc:
         shown = settings.url.with_password(None).with_query(None)
         _end(Exit.FAILED, f"the broker at {shown} cannot be used: {exc}")
-    except (StateUnusable, AddressUnusable) as exc:
+    except (StateUnusable, CannotBind) as exc:
         _end(Exit.FAILED, str(exc))
 
 
@@ -215,7 +215,7 @@ def settlement(
         list[str] | None,
         typer.Option(
             metavar="HOW=SHARE",
-            help=f"Spoil that share of the lines, 0 to 1, for a reconciliation to find: {', '.join(Difference)}. "
+            help=f"Spoil that share of the lines, 0 to 1, for a reconciliation to find: {', '.join(LineDefect)}. "
             "May be repeated.",
         ),
     ] = None,
@@ -244,21 +244,21 @@ def settlement(
         _end(Exit.FAILED, f"the file {output or 'on standard output'} cannot be written: {exc.strerror}")
     if output is None:
         return
-    counts = {difference.value: differences[difference] for difference in Difference}
+    counts = {difference.value: differences[difference] for difference in LineDefect}
     print(json.dumps({"payments": payments, "differences": counts}))  # noqa: T201 -- the command's product
 
 
-def _shares(words: list[str]) -> dict[Difference, float]:
+def _shares(words: list[str]) -> dict[LineDefect, float]:
     """Return the share of each difference that was asked for, or end the process."""
-    shares: dict[Difference, float] = {}
+    shares: dict[LineDefect, float] = {}
     for word in words:
         name, _, share = word.partition("=")
         try:
-            shares[Difference(name)] = TypeAdapter(Share).validate_strings(share)
+            shares[LineDefect(name)] = TypeAdapter(Share).validate_strings(share)
         except (ValueError, ValidationError):
             _end(
                 Exit.MISUSED,
-                f"--differ {word!r} is none of {', '.join(Difference)} with a share of 0 to 1, as missing=0.01",
+                f"--differ {word!r} is none of {', '.join(LineDefect)} with a share of 0 to 1, as missing=0.01",
             )
     if sum(shares.values()) > 1 + 1e-9:  # see Scenario
         _end(Exit.MISUSED, "the shares of --differ add up to more than 1")
@@ -352,7 +352,7 @@ def _catalogue() -> dict[str, Any]:
                 "states": [
                     {
                         "status": step.status.value,
-                        "told": len(step.told),
+                        "told": len(step.notify_after),
                         "flaw": step.flaw.value,
                         "forged": step.forged,
                     }

@@ -19,7 +19,7 @@ from payment_simulator.behaviours import (
     Flaw,
     Step,
     Wait,
-    asked_for_by,
+    behaviour_of_channel,
 )
 from payment_simulator.scenario import Scenario
 from wallet_schemas import encode, money
@@ -33,7 +33,7 @@ REORDERING_GAP: Final = timedelta(milliseconds=1)  # keeps an order among the re
 NO_STATE: Final = -1  # the position of an answer about a payment that is in no state
 
 
-class Cause(StrEnum):
+class AnswerCause(StrEnum):
     """Why an answer is sent."""
 
     PLAN = "plan"  # decided when the request came first
@@ -49,7 +49,7 @@ class Answer:
     """
 
     payment_order_no: str
-    cause: Cause
+    cause: AnswerCause
     position: int
     status: PaymentStatus
     occurred_at: datetime
@@ -68,13 +68,13 @@ class Payment:
     amount: str
     currency: str
     channel: str
-    mood: Behaviour
+    behaviour: Behaviour
     gateway_ref: str
     received_at: datetime
     plan: tuple[Answer, ...]
 
 
-class Ending(StrEnum):
+class RequestEnding(StrEnum):
     """How a request ends for the gateway."""
 
     PLANNED = "planned"  # a new payment
@@ -89,7 +89,7 @@ class Ending(StrEnum):
     @property
     def accepted(self) -> bool:
         """Whether the request is acknowledged; one that is not is rejected, and becomes a dead letter."""
-        return self not in {Ending.CONFLICTING, Ending.UNREADABLE, Ending.UNPROVEN}
+        return self not in {RequestEnding.CONFLICTING, RequestEnding.UNREADABLE, RequestEnding.UNPROVEN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Response:
     `different` names the fields in which a conflicting request differs from the payment.
     """
 
-    ending: Ending
+    ending: RequestEnding
     payment: Payment | None = None
     answers: tuple[Answer, ...] = ()
     different: tuple[str, ...] = ()
@@ -108,17 +108,17 @@ class Response:
 def respond(request: PaymentRequest, known: Payment | None, now: datetime, scenario: Scenario) -> Response:
     """Return what follows from a request that arrives now, when `known` is what is known of its payment."""
     if request.kind is PaymentKind.STATUS:
-        return Response(Ending.ASKED, answers=(_status(request, known, now, scenario),))
+        return Response(RequestEnding.ASKED, answers=(_status(request, known, now, scenario),))
     if known is None:
-        return Response(Ending.PLANNED, payment=plan(request, now, scenario))
+        return Response(RequestEnding.PLANNED, payment=plan(request, now, scenario))
     different = tuple(
         field
         for field in ("kind", "amount", "currency", "channel")
         if getattr(request, field) != getattr(known, field)
     )
     if different:
-        return Response(Ending.CONFLICTING, different=different)
-    return Response(Ending.REPEATED, answers=_repeats(known, now))
+        return Response(RequestEnding.CONFLICTING, different=different)
+    return Response(RequestEnding.REPEATED, answers=_repeats(known, now))
 
 
 def plan(request: PaymentRequest, received_at: datetime, scenario: Scenario) -> Payment:
@@ -127,7 +127,7 @@ def plan(request: PaymentRequest, received_at: datetime, scenario: Scenario) -> 
     draws = Draws(scenario.seed, request.payment_order_no)
     refusal = _refusal(request)
     if refusal is None:
-        mood = asked_for_by(request.channel, request.kind) or _mood(scenario, draws)
+        mood = behaviour_of_channel(request.channel, request.kind) or _behaviour(scenario, draws)
         steps = TABLE[request.kind][mood].steps
     else:
         mood = Behaviour.DECLINED
@@ -141,11 +141,12 @@ def plan(request: PaymentRequest, received_at: datetime, scenario: Scenario) -> 
         )
         told = tuple(
             occurred_at + times * draws.delay(scenario, f"told {position} {number}")
-            for number, times in enumerate(step.told)
+            for number, times in enumerate(step.notify_after)
         )
         result = _result(request, step, gateway_ref, occurred_at)
         answers += [
-            _answer(result, Cause.PLAN, position, due_at, forged=step.forged) for due_at in told or (None,)
+            _answer(result, AnswerCause.PLAN, position, due_at, forged=step.forged)
+            for due_at in told or (None,)
         ]
     if draws.fraction("reordering") < scenario.reordering_rate:
         answers = _last_first(answers, draws.delay(scenario, "held back"))
@@ -155,7 +156,7 @@ def plan(request: PaymentRequest, received_at: datetime, scenario: Scenario) -> 
         amount=request.amount,
         currency=request.currency,
         channel=request.channel,
-        mood=mood,
+        behaviour=mood,
         gateway_ref=gateway_ref,
         received_at=received_at,
         plan=tuple(answers),
@@ -189,7 +190,10 @@ class Draws:
 
 def _refusal(request: PaymentRequest) -> str | None:
     """Return why no payment of this kind can be made at all, or None."""
-    if request.channel.startswith(CHANNEL_PREFIX) and asked_for_by(request.channel, request.kind) is None:
+    if (
+        request.channel.startswith(CHANNEL_PREFIX)
+        and behaviour_of_channel(request.channel, request.kind) is None
+    ):
         return f"no such sandbox channel: {request.channel}"
     try:
         money.to_minor(request.amount, request.currency)
@@ -200,7 +204,7 @@ def _refusal(request: PaymentRequest) -> str | None:
     return None
 
 
-def _mood(scenario: Scenario, draws: Draws) -> Behaviour:
+def _behaviour(scenario: Scenario, draws: Draws) -> Behaviour:
     """Return the mood of a payment on an ordinary channel."""
     point = draws.fraction("mood")
     for mood in Behaviour:  # in the order of the enumeration, not of the file: a file's order means nothing
@@ -250,7 +254,7 @@ def _result(request: PaymentRequest, step: Step, gateway_ref: str, occurred_at: 
 
 
 def _answer(
-    result: PaymentResult, cause: Cause, position: int, due_at: datetime | None, *, forged: bool = False
+    result: PaymentResult, cause: AnswerCause, position: int, due_at: datetime | None, *, forged: bool = False
 ) -> Answer:
     return Answer(
         payment_order_no=result.payment_order_no,
@@ -280,7 +284,9 @@ def _last_first(answers: Sequence[Answer], delay: timedelta) -> list[Answer]:
 def _repeats(payment: Payment, now: datetime) -> tuple[Answer, ...]:
     """Return again, for now, each planned answer that was sent already; the others come by themselves."""
     return tuple(
-        replace(answer, cause=Cause.REPEAT, due_at=now, sent=False) for answer in payment.plan if answer.sent
+        replace(answer, cause=AnswerCause.REPEAT, due_at=now, sent=False)
+        for answer in payment.plan
+        if answer.sent
     )
 
 
@@ -292,12 +298,16 @@ def _status(request: PaymentRequest, known: Payment | None, now: datetime, scena
     """
     if known is None:
         gateway_ref = Draws(scenario.seed, request.payment_order_no).reference("inquiry")
-        return _answer(_unknown(request, gateway_ref, "no such payment", now), Cause.STATUS, NO_STATE, now)
+        return _answer(
+            _unknown(request, gateway_ref, "no such payment", now), AnswerCause.STATUS, NO_STATE, now
+        )
     reached = [answer for answer in known.plan if answer.occurred_at <= now]
     if not reached:
-        return _answer(_unknown(known, known.gateway_ref, "in progress", now), Cause.STATUS, NO_STATE, now)
+        return _answer(
+            _unknown(known, known.gateway_ref, "in progress", now), AnswerCause.STATUS, NO_STATE, now
+        )
     state = max(reached, key=lambda answer: answer.position)
-    return replace(state, cause=Cause.STATUS, due_at=now, forged=False, sent=False)
+    return replace(state, cause=AnswerCause.STATUS, due_at=now, forged=False, sent=False)
 
 
 def _unknown(of: PaymentRequest | Payment, gateway_ref: str, reason: str, now: datetime) -> PaymentResult:

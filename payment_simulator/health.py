@@ -15,7 +15,7 @@ from typing_extensions import override
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class GatewayReport:
     """How the gateway is: whether it consumes, and what it did since it started."""
 
     consuming: bool
@@ -23,12 +23,12 @@ class Report:
     answers_sent: int
 
 
-class AddressUnusable(Exception):  # noqa: N818 - named after what is wrong
+class CannotBind(Exception):  # noqa: N818 - named after what is wrong
     """Nothing can be served there; the text is for people."""
 
 
 @asynccontextmanager
-async def serve(address: tuple[str, int], report: Callable[[], Report]) -> AsyncIterator[None]:
+async def serve(address: tuple[str, int], report: Callable[[], GatewayReport]) -> AsyncIterator[None]:
     """Inside, the report is served; raises AddressUnusable if it cannot be bound."""
 
     async def healthz(_: Request) -> JSONResponse:
@@ -39,7 +39,7 @@ async def serve(address: tuple[str, int], report: Callable[[], Report]) -> Async
     try:
         listener = socket.create_server(address)
     except OSError as exc:
-        raise AddressUnusable(f"{address[0]}:{address[1]} cannot be served: {exc.strerror or exc}") from exc
+        raise CannotBind(f"{address[0]}:{address[1]} cannot be served: {exc.strerror or exc}") from exc
     config = uvicorn.Config(
         Starlette(routes=[Route("/healthz", healthz)]), log_config=None, access_log=False, lifespan="off"
     )

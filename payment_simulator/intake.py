@@ -6,18 +6,18 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
-from payment_simulator.decide import Answer, Ending, Payment, respond
+from payment_simulator.decide import Answer, Payment, RequestEnding, respond
 from payment_simulator.scenario import Scenario
 from payment_simulator.state import State
 from wallet_schemas.parse import Unreadable, parse
 from wallet_schemas.payments import PaymentRequest
-from wallet_schemas.signature import BadSignature, Direction, Keys, verify
+from wallet_schemas.signature import BadSignature, Keys, SigningDirection, verify
 
 REQUESTS: Final = MappingProxyType({PaymentRequest.TYPE: PaymentRequest})
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class IncomingRequest:
     """A request as it came. `traceparent` is its W3C trace context, if any, and goes with its answers.
 
     `signature` is the header as it came, of whatever type.
@@ -32,7 +32,7 @@ class Arrival:
 class Receipt:
     """How one request ended. `detail` is for people, and only there for requests that are not accepted."""
 
-    ending: Ending
+    ending: RequestEnding
     payment_order_no: str | None
     detail: str = ""
 
@@ -40,7 +40,7 @@ class Receipt:
 def take(
     state: State,
     scenario: Scenario,
-    arrivals: Sequence[Arrival],
+    arrivals: Sequence[IncomingRequest],
     now: datetime,
     wallet_keys: Keys | None = None,
 ) -> list[Receipt]:
@@ -77,16 +77,16 @@ def take(
     return receipts
 
 
-def _read(arrival: Arrival, wallet_keys: Keys | None) -> PaymentRequest | Receipt:
+def _read(arrival: IncomingRequest, wallet_keys: Keys | None) -> PaymentRequest | Receipt:
     try:
         request = parse(arrival.body, REQUESTS)
     except Unreadable as exc:
-        return Receipt(Ending.UNREADABLE, exc.payment_order_no, str(exc))
+        return Receipt(RequestEnding.UNREADABLE, exc.payment_order_no, str(exc))
     if not isinstance(request, PaymentRequest):
         raise TypeError(f"parse let through a {request.type}")
     if wallet_keys is not None:
         try:
-            verify(arrival.signature, arrival.body, wallet_keys, direction=Direction.REQUESTS)
+            verify(arrival.signature, arrival.body, wallet_keys, direction=SigningDirection.REQUESTS)
         except BadSignature as exc:
-            return Receipt(Ending.UNPROVEN, request.payment_order_no, exc.reason)
+            return Receipt(RequestEnding.UNPROVEN, request.payment_order_no, exc.reason)
     return request

@@ -16,7 +16,7 @@ class Level(StrEnum):
     ERROR = "error"
 
 
-class Format(StrEnum):
+class LogFormat(StrEnum):
     """How it is written."""
 
     AUTO = "auto"  # for people if standard error is a terminal
@@ -24,9 +24,9 @@ class Format(StrEnum):
     JSON = "json"
 
 
-def configure(level: Level, form: Format) -> None:
+def configure(level: Level, form: LogFormat) -> None:
     """What is logged from now on, by this program and by its libraries, is written to standard error."""
-    console = form is Format.CONSOLE or (form is Format.AUTO and sys.stderr.isatty())
+    console = form is LogFormat.CONSOLE or (form is LogFormat.AUTO and sys.stderr.isatty())
     least = logging.getLevelNamesMapping()[level.upper()]
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -20,7 +20,7 @@ from wallet_schemas.settlement import COLUMNS, SettlementLine
 from wallet_schemas.values import PaymentKind, PaymentStatus
 
 
-class Difference(StrEnum):
+class LineDefect(StrEnum):
     """What is wrong with the line of one payment, on purpose."""
 
     MISSING = "missing"  # it is left out
@@ -65,8 +65,8 @@ def settled(books: Iterable[tuple[PaymentKind, bytes]], span: Span) -> Iterator[
 
 
 def write(
-    lines: Iterable[SettlementLine], out: TextIO, *, shares: Mapping[Difference, float], seed: int
-) -> tuple[int, Counter[Difference]]:
+    lines: Iterable[SettlementLine], out: TextIO, *, shares: Mapping[LineDefect, float], seed: int
+) -> tuple[int, Counter[LineDefect]]:
     """The file is written; returns how many payments it is about, and how many have which difference.
 
     Which payments have one is drawn from the seed and their numbers, and the same each time.
@@ -74,23 +74,23 @@ def write(
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(COLUMNS)
     payments = 0
-    differences: Counter[Difference] = Counter()
+    differences: Counter[LineDefect] = Counter()
     for line in lines:
         payments += 1
         draws = Draws(seed, line.payment_order_no)
         difference = _difference(shares, draws)
         if difference is not None:
             differences[difference] += 1
-        if difference is Difference.GARBLED:
+        if difference is LineDefect.GARBLED:
             out.write(f'"{",".join(_cells(line))}\r\n')
         else:
-            writer.writerows(map(_cells, _told(line, difference, draws)))
+            writer.writerows(map(_cells, _stated_lines(line, difference, draws)))
     return payments, differences
 
 
-def _difference(shares: Mapping[Difference, float], draws: Draws) -> Difference | None:
+def _difference(shares: Mapping[LineDefect, float], draws: Draws) -> LineDefect | None:
     point = draws.fraction("settlement")
-    for difference in Difference:
+    for difference in LineDefect:
         point -= shares.get(difference, 0.0)
         if point < 0:
             return difference
@@ -104,25 +104,25 @@ _OPPOSITE: Final = {
 }
 
 
-def _told(line: SettlementLine, difference: Difference | None, draws: Draws) -> list[SettlementLine]:
+def _stated_lines(line: SettlementLine, difference: LineDefect | None, draws: Draws) -> list[SettlementLine]:
     """Return what the file says of a payment with that difference, or without one."""
     match difference:
-        case Difference.MISSING:
+        case LineDefect.MISSING:
             return []
-        case Difference.STRANGER:
+        case LineDefect.STRANGER:
             stranger = {
                 "payment_order_no": draws.reference("stranger"),
                 "gateway_ref": draws.reference("odd"),
             }
             return [line, line.model_copy(update=stranger)]
-        case Difference.AMOUNT:
+        case LineDefect.AMOUNT:
             minor = money.to_minor(line.amount, line.currency)
             return [line.model_copy(update={"amount": money.to_text(minor + 1, line.currency)})]
-        case Difference.STATUS:
+        case LineDefect.STATUS:
             return [line.model_copy(update={"status": _OPPOSITE[line.status]})]
-        case Difference.DUPLICATE:
+        case LineDefect.DUPLICATE:
             return [line, line]
-        case Difference.GARBLED | None:
+        case LineDefect.GARBLED | None:
             return [line]
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, Self, TextIO
 
 from payment_simulator.behaviours import Behaviour
-from payment_simulator.decide import Answer, Cause, Payment
+from payment_simulator.decide import Answer, AnswerCause, Payment
 from wallet_schemas.values import PaymentKind, PaymentStatus
 
 SCHEMA_VERSION: Final = 1
@@ -139,7 +139,7 @@ class State:
             plans[number].append(
                 Answer(
                     payment_order_no=number,
-                    cause=Cause.PLAN,
+                    cause=AnswerCause.PLAN,
                     position=position,
                     status=PaymentStatus(status),
                     occurred_at=_time(occurred_at_us),
@@ -156,7 +156,7 @@ class State:
                 amount=amount,
                 currency=currency,
                 channel=channel,
-                mood=Behaviour(mood),
+                behaviour=Behaviour(mood),
                 gateway_ref=gateway_ref,
                 received_at=_time(received_at_us),
                 plan=tuple(plans[number]),
@@ -178,7 +178,7 @@ class State:
                     p.amount,
                     p.currency,
                     p.channel,
-                    p.mood,
+                    p.behaviour,
                     p.gateway_ref,
                     _us(p.received_at),
                 )

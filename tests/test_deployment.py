@@ -18,9 +18,9 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from wallet_schemas.keys import loaded_secrets, read_seal_key, read_signing_key, read_verifying_keys
-from wallet_schemas.signature import Direction, verify
+from wallet_schemas.signature import SigningDirection, verify
 from wallet_worker.broker import users
-from wallet_worker.settings.senders import read_senders
+from wallet_worker.settings.sender_rights import read_senders
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("schemas", "wallet_worker", "payment_simulator")
@@ -258,8 +258,8 @@ def test_what_make_compose_env_writes_starts_a_worker_and_a_demo_has_keys_of_its
 
         request_key = read_signing_key(written["WALLET_REQUEST_KEY"])
         verifying = read_verifying_keys(written["WALLET_REQUEST_VERIFYING_KEYS"])
-        header = request_key.sign(b"{}", 1, Direction.REQUESTS)
-        assert verify(header, b"{}", verifying, direction=Direction.REQUESTS).key_id == "wallet-1"
+        header = request_key.sign(b"{}", 1, SigningDirection.REQUESTS)
+        assert verify(header, b"{}", verifying, direction=SigningDirection.REQUESTS).key_id == "wallet-1"
         assert read_seal_key(written["WALLET_SEAL_KEY"])[0] == "seal-1"
         senders = read_senders(written["WALLET_SENDERS"])
         assert senders is not None

@@ -15,7 +15,7 @@ from typing import Self
 
 import asyncpg
 
-from tests import told
+from tests import worker_keys
 from tests.servers.ports import free_ports
 
 KEYS = {"k1": "a secret of the tests"}
@@ -134,7 +134,7 @@ class Workers:
             "WALLET_KEEPER": "false",  # the tests look into the queue; those of the keeper switch it on
             "WALLET_LOG_FORMAT": "json",
             "WALLET_ACCOUNT_TYPES": "basic,savings,third",
-            **told.settings(),
+            **worker_keys.settings(),
         }
         if self._management_url:
             settings["WALLET_MANAGEMENT_URL"] = self._management_url

@@ -45,7 +45,7 @@ class _Exchange:
     name: str
     kind: str = "topic"
     queue: str | None
-    says: str
+    description: str
     messages: Sequence[type[Message]]
 
 
@@ -54,35 +54,35 @@ _EXCHANGES: Final = (
         key="commands",
         name=names.WALLET_COMMANDS,
         queue="quorum",
-        says="Commands of upstream services. A message that no outcome can be given to becomes a dead letter.",
+        description="Commands of upstream services. A message that no outcome can be given to becomes a dead letter.",
         messages=_COMMANDS,
     ),
     _Exchange(
         key="paymentRequests",
         name=names.PAYMENT_REQUESTS,
         queue="quorum",
-        says="Requests to the payment gateway, which reads the queue.",
+        description="Requests to the payment gateway, which reads the queue.",
         messages=(payments.PaymentRequest,),
     ),
     _Exchange(
         key="paymentResults",
         name=names.PAYMENT_RESULTS,
         queue="quorum",
-        says="Signed results of the payment gateway.",
+        description="Signed results of the payment gateway.",
         messages=(payments.PaymentResult,),
     ),
     _Exchange(
         key="events",
         name=names.WALLET_EVENTS,
         queue=None,
-        says="Events. Bind a queue of your own; `#` is everything, `order.*` all events of orders.",
+        description="Events. Bind a queue of your own; `#` is everything, `order.*` all events of orders.",
         messages=events.EVENTS,
     ),
     _Exchange(
         key="queries",
         name=names.WALLET_QUERIES,
         queue="classic",
-        says=f"Queries. A query that is not answered within {names.QUERY_LIFE_MS // 1000} seconds is dropped.",
+        description=f"Queries. A query that is not answered within {names.QUERY_LIFE_MS // 1000} seconds is dropped.",
         messages=tuple(_ANSWERS),
     ),
 )
@@ -261,7 +261,7 @@ def _channel(exchange: _Exchange) -> _JsonObject:
     return {
         "address": "{routing_key}",
         "title": exchange.name,
-        "description": exchange.says,
+        "description": exchange.description,
         "messages": {message.TYPE: _of_component(message.TYPE) for message in exchange.messages},
         "parameters": {
             "routing_key": {

@@ -315,7 +315,7 @@ SCOPE_OF: Final = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
+class HttpOperation:
     """One method at one path.
 
     `takes` are the messages that it may become; a GET with several takes the first whose required parameters are there.
@@ -329,7 +329,7 @@ class Operation:
     answers: tuple[type[Message], ...]
     applied: int = 200
     needs_key: bool = True
-    says: str
+    summary: str
 
     @property
     def scopes(self) -> frozenset[Scope]:
@@ -337,15 +337,15 @@ class Operation:
         return frozenset(SCOPE_OF[message] for message in self.takes if message in SCOPE_OF)
 
 
-def _change(path: str, name: str, command: type[Message], *, applied: int = 201) -> Operation:
-    return Operation(
+def _change(path: str, name: str, command: type[Message], *, applied: int = 201) -> HttpOperation:
+    return HttpOperation(
         name=name,
         method="POST",
         path=path,
         takes=(command,),
         answers=(commands.Outcome,),
         applied=applied,
-        says=(command.__doc__ or "").partition("\n")[0],
+        summary=(command.__doc__ or "").partition("\n")[0],
     )
 
 
@@ -367,14 +367,14 @@ CHANGES: Final = (
 APPLIED: Final = MappingProxyType({operation.takes[0]: operation.applied for operation in CHANGES})
 """The status that says that a command of this class was applied."""
 
-ANY_COMMAND: Final = Operation(
+ANY_COMMAND: Final = HttpOperation(
     name="sendCommand",
     method="POST",
     path="/v1/commands",
     takes=tuple(COMMANDS.values()),
     answers=(commands.Outcome,),
     applied=201,
-    says="Send any command, as it is sent over AMQP: `type` says which.",
+    summary="Send any command, as it is sent over AMQP: `type` says which.",
 )
 
 PAYMENT_RESULTS_PATH: Final = "/v1/payment-results"
@@ -383,52 +383,52 @@ PAYMENT_RESULTS_PATH: Final = "/v1/payment-results"
 OPERATIONS: Final = (
     *CHANGES,
     ANY_COMMAND,
-    Operation(
+    HttpOperation(
         name="listAccounts",
         method="GET",
         path="/v1/accounts",
         takes=(queries.GetAccount,),
         answers=(queries.AccountList,),
-        says="List the accounts of a user.",
+        summary="List the accounts of a user.",
     ),
-    Operation(
+    HttpOperation(
         name="getOrder",
         method="GET",
         path="/v1/orders",
         takes=(queries.GetOrder, queries.FindOrders),
         answers=(queries.OrderDetail, queries.OrderList),
-        says="Look up what became of a serial number; or list the orders of a user, newest first.",
+        summary="Look up what became of a serial number; or list the orders of a user, newest first.",
     ),
-    Operation(
+    HttpOperation(
         name="getOutcome",
         method="GET",
         path="/v1/outcomes",
         takes=(queries.GetOrder,),
         answers=(commands.Outcome,),
-        says="Look up the outcome of a serial number; a refused outcome is an answer too.",
+        summary="Look up the outcome of a serial number; a refused outcome is an answer too.",
     ),
-    Operation(
+    HttpOperation(
         name="getStatement",
         method="GET",
         path="/v1/statements",
         takes=(queries.GetStatement,),
         answers=(queries.Statement,),
-        says="Read an account's entries, oldest first, a page at a time.",
+        summary="Read an account's entries, oldest first, a page at a time.",
     ),
-    Operation(
+    HttpOperation(
         name="getHistory",
         method="GET",
         path="/v1/history",
         takes=(queries.GetHistory,),
         answers=(queries.History,),
-        says="Read what moved on an account, newest first, as a wallet's app shows it.",
+        summary="Read what moved on an account, newest first, as a wallet's app shows it.",
     ),
-    Operation(
+    HttpOperation(
         name="getClient",
         method="GET",
         path="/v1/client",
         answers=(ApiClient,),
-        says="Look up what the API key of the request may do.",
+        summary="Look up what the API key of the request may do.",
     ),
 )
 """Everything that takes an API key."""

@@ -19,7 +19,7 @@ from wallet_schemas.http import (
     ApiClient,
     ApiCode,
     CommandAccepted,
-    Operation,
+    HttpOperation,
     PaymentAccepted,
     Problem,
     problem_type,
@@ -187,7 +187,7 @@ def _ref(kind: str, name: str) -> _Json:
     return {"$ref": f"#/components/{kind}/{name}"}
 
 
-def _request(schema: _Json, operation: Operation) -> _Json:
+def _request(schema: _Json, operation: HttpOperation) -> _Json:
     """Return a command's schema as its path takes it: without `type` and `serial_no`, if they are left out."""
     found = deepcopy(schema)
     found["title"] = f"{operation.takes[0].__name__}Request"
@@ -197,7 +197,7 @@ def _request(schema: _Json, operation: Operation) -> _Json:
     return found
 
 
-def _roles(operation: Operation) -> list[str]:
+def _roles(operation: HttpOperation) -> list[str]:
     return sorted(scope.value for scope in operation.scopes)
 
 
@@ -207,7 +207,7 @@ def _tag(path: str) -> str:
     return "api" if path == "/v1/client" else "orders"
 
 
-def _change(operation: Operation) -> _Json:
+def _change(operation: HttpOperation) -> _Json:
     is_any = len(operation.takes) > 1
     takes = [command.__name__ for command in operation.takes]
     body: _Json = (
@@ -223,12 +223,14 @@ def _change(operation: Operation) -> _Json:
         if is_any
         else _ref("schemas", f"{takes[0]}Request")
     )
-    described = unwrapped(None if is_any else operation.takes[0].__doc__).removeprefix(operation.says).strip()
+    described = (
+        unwrapped(None if is_any else operation.takes[0].__doc__).removeprefix(operation.summary).strip()
+    )
     statuses = sorted({APPLIED[command] for command in operation.takes})
     return {
         "operationId": operation.name,
         "tags": [_tag(operation.path)],
-        "summary": operation.says,
+        "summary": operation.summary,
         **({"description": described} if described else {}),
         "parameters": [
             _ref("parameters", "IdempotencyKey"),
@@ -241,7 +243,7 @@ def _change(operation: Operation) -> _Json:
             **{str(status): _applied(operation, status) for status in statuses},
             "202": {
                 "description": "The broker has the command on disk, and there is no outcome yet.",
-                "headers": _said("Location", "RetryAfter", "RequestId"),
+                "headers": _descriptions("Location", "RetryAfter", "RequestId"),
                 "content": _content(CommandAccepted, CommandAccepted.examples()[0]),
             },
             **_problems(_OF_CHANGES),
@@ -250,7 +252,7 @@ def _change(operation: Operation) -> _Json:
     }
 
 
-def _applied(operation: Operation, status: int) -> _Json:
+def _applied(operation: HttpOperation, status: int) -> _Json:
     takes = [command for command in operation.takes if APPLIED[command] == status]
     schema: _Json = _ref("schemas", "Outcome")
     if _PAYS & set(takes):
@@ -262,7 +264,7 @@ def _applied(operation: Operation, status: int) -> _Json:
             if "anyOf" in schema
             else "."
         ),
-        "headers": _said("Location", "IdempotentReplayed", "PreferenceApplied", "RequestId"),
+        "headers": _descriptions("Location", "IdempotentReplayed", "PreferenceApplied", "RequestId"),
         "content": {names.CONTENT_TYPE: {"schema": schema, "example": _outcome_of(takes[0])}},
     }
 
@@ -287,7 +289,7 @@ def _outcome_of(command: type[Message]) -> _Json:
     )
 
 
-def _look(operation: Operation, schemas: _Json) -> _Json:
+def _look(operation: HttpOperation, schemas: _Json) -> _Json:
     parameters = [*_query_parameters(operation, schemas), _ref("parameters", "RequestId")]
     if operation.path in _WAITS:
         parameters.append(_ref("parameters", "Prefer"))
@@ -303,12 +305,12 @@ def _look(operation: Operation, schemas: _Json) -> _Json:
     return {
         "operationId": operation.name,
         "tags": [_tag(operation.path)],
-        "summary": operation.says,
+        "summary": operation.summary,
         "parameters": parameters,
         "responses": {
             "200": {
                 "description": "What there is.",
-                "headers": _said("Link", "PreferenceApplied", "RequestId"),
+                "headers": _descriptions("Link", "PreferenceApplied", "RequestId"),
                 "content": {
                     names.CONTENT_TYPE: {"schema": schema, "example": operation.answers[0].examples()[0]}
                 },
@@ -319,7 +321,7 @@ def _look(operation: Operation, schemas: _Json) -> _Json:
     }
 
 
-def _query_parameters(operation: Operation, schemas: _Json) -> list[_Json]:
+def _query_parameters(operation: HttpOperation, schemas: _Json) -> list[_Json]:
     """Return what the messages of a GET take, as parameters; required is what all of them require."""
     found: dict[str, _Json] = {}
     required: list[set[str]] = []
@@ -376,12 +378,12 @@ def _payment_result() -> _Json:
         "responses": {
             "200": {
                 "description": "What became of it.",
-                "headers": _said("RequestId"),
+                "headers": _descriptions("RequestId"),
                 "content": _content(payments.PaymentProcessed, payments.PaymentProcessed.examples()[0]),
             },
             "202": {
                 "description": "The broker has it on disk, and it is not processed yet.",
-                "headers": _said("RetryAfter", "RequestId"),
+                "headers": _descriptions("RetryAfter", "RequestId"),
                 "content": _content(PaymentAccepted, PaymentAccepted.examples()[0]),
             },
             **_problems(_OF_PAYMENTS),
@@ -421,7 +423,7 @@ def _problem(status: int, codes: tuple[AnyCode, ...]) -> _Json:
         headers.append("WwwAuthenticate")
     return {
         "description": "; ".join(f"`{code.value}`: {code.meaning}" for code in codes) + ".",
-        "headers": _said(*headers),
+        "headers": _descriptions(*headers),
         "content": {
             PROBLEM_TYPE: {
                 "schema": _ref("schemas", "Problem"),
@@ -443,7 +445,7 @@ def _problem(status: int, codes: tuple[AnyCode, ...]) -> _Json:
     }
 
 
-def _said(*named: str) -> _Json:
+def _descriptions(*named: str) -> _Json:
     return {_HEADER_NAMES[name]: _ref("headers", name) for name in named}
 
 

@@ -65,7 +65,7 @@ def parse(body: bytes, accepted: Mapping[str, type[Message]]) -> Message:
     Raises Malformed or UnsupportedType and nothing else, whatever the body is, and takes no longer than the
     largest body allowed can make it take.
     """
-    return read(load(body), accepted)
+    return validate(load(body), accepted)
 
 
 def load(body: bytes) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def load(body: bytes) -> dict[str, Any]:
         raise Malformed((fault("", str(error)),), *_numbers(_load_leniently(body))) from None
 
 
-def read(found: dict[str, Any], accepted: Mapping[str, type[Message]]) -> Message:
+def validate(found: dict[str, Any], accepted: Mapping[str, type[Message]]) -> Message:
     """Return the message that a loaded object is, one of the accepted types; raises Malformed or UnsupportedType."""
     message_type = found.get("type")
     if not isinstance(message_type, str):

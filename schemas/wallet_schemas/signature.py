@@ -30,7 +30,7 @@ RETIRED_AFTER: Final = timedelta(days=7)
 """How long after its last day a key still verifies what waited: whoever steals a retired key may back-date `t`."""
 
 
-class Direction(StrEnum):
+class SigningDirection(StrEnum):
     """Who says it: a gateway says results, and the wallet requests."""
 
     RESULTS = "results"
@@ -77,7 +77,7 @@ class VerifyingKey:
         """Return whether nothing is believed of the key any more, whatever time stands in the signature."""
         return self.not_after is not None and now > self.not_after + RETIRED_AFTER
 
-    def fits(self, digest: str, time: str, body: bytes, direction: Direction) -> bool:
+    def fits(self, digest: str, time: str, body: bytes, direction: SigningDirection) -> bool:
         """Return whether this is the key's signature of the body at that time."""
         if self.algorithm is Algorithm.HMAC_SHA256:
             return hmac.compare_digest(_hmac(self.material, time, body), digest)
@@ -102,7 +102,7 @@ class SigningKey:
     material: bytes = field(repr=False)
     environment: str = DEFAULT_ENVIRONMENT
 
-    def sign(self, body: bytes, at_unix: int, direction: Direction) -> str:
+    def sign(self, body: bytes, at_unix: int, direction: SigningDirection) -> str:
         """Return the header that proves the body, said at this time, to whoever knows the key."""
         time = str(at_unix)
         if self.algorithm is Algorithm.HMAC_SHA256:
@@ -156,7 +156,9 @@ def sign(body: bytes, keys: Mapping[str, str], at_unix: int, *, key_ids: Sequenc
     return ",".join(parts)
 
 
-def verify(header: object, body: bytes, keys: Keys, *, direction: Direction = Direction.RESULTS) -> Signed:
+def verify(
+    header: object, body: bytes, keys: Keys, *, direction: SigningDirection = SigningDirection.RESULTS
+) -> Signed:
     """Return who has signed the body, if one of the header's signatures fits it and the key it names.
 
     The header may be of any type, as AMQP headers may. The time in it is signed, and has no limit but the key's own
@@ -192,7 +194,7 @@ def _outside(key: VerifyingKey, at_unix: int) -> str:
     return ""
 
 
-def _prefix(environment: str, direction: Direction, time: str) -> bytes:
+def _prefix(environment: str, direction: SigningDirection, time: str) -> bytes:
     return f"wallet-v2:{environment}:{direction}:{time}.".encode()
 
 

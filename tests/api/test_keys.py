@@ -8,7 +8,7 @@ import pytest
 
 from tests.api.money import opened, paid, recharge
 from tests.api.process import ApiProcess, Apis
-from wallet_schemas.http import OPERATIONS, ROLES, SCOPE_OF, Operation, Scope
+from wallet_schemas.http import OPERATIONS, ROLES, SCOPE_OF, HttpOperation, Scope
 from wallet_worker.api import keys
 
 
@@ -46,7 +46,7 @@ async def test_nothing_is_open_without_a_key_that_opens(api: ApiProcess, apis: A
 
 @pytest.mark.parametrize("operation", [item for item in OPERATIONS if item.scopes], ids=lambda one: one.name)
 async def test_every_operation_refuses_a_key_without_its_scope(
-    operation: Operation, shared_api: ApiProcess, shared: Apis
+    operation: HttpOperation, shared_api: ApiProcess, shared: Apis
 ) -> None:
     others = sorted({item.value for item in Scope} - operation.scopes)
     without = await shared.key("add", "other", *(f"--scope={scope}" for scope in others))

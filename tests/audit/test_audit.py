@@ -10,7 +10,7 @@ from tests.audit import ledger
 from tests.audit.ledger import ALICE, BOB, EVE, corrupt
 from tests.servers import Servers
 from tests.servers.ports import free_ports
-from wallet_worker.audit.findings import Invariant, Report
+from wallet_worker.audit.findings import AuditReport, Invariant
 from wallet_worker.audit.report import Progress, audit
 from wallet_worker.store import snapshot as snapshots
 from wallet_worker.store.errors import UnavailableError, UnfitError
@@ -415,7 +415,7 @@ USERS = {
 }
 
 
-def seen(report: Report) -> set[tuple[Invariant, str]]:
+def seen(report: AuditReport) -> set[tuple[Invariant, str]]:
     """Return where a report says that rules are broken, with the users' names for their account numbers."""
     found = set()
     for finding in report.findings:
@@ -453,7 +453,7 @@ async def test_damage_is_found_where_it_is(
         monkeypatch.setattr(reads, "SUSPECTS_MAX", suspects_max)
         report = await audit(clean_url)
 
-        assert report.found == damage.found
+        assert report.counts == damage.found
         assert seen(report) == damage.where
 
 
@@ -620,7 +620,7 @@ async def test_damage_to_the_other_orders_is_found_and_nothing_else(
 
     report = await audit(clean_url)
 
-    assert report.found == damage.found
+    assert report.counts == damage.found
     assert seen(report) == damage.where
 
 
@@ -685,7 +685,7 @@ async def test_whatever_is_wrong_is_suspected(
             await owner.execute(f"DELETE FROM {table}; INSERT INTO {table} TABLE good_{table}")  # noqa: S608
 
             assert (column, set(of_suspects.findings)) == (column, set(of_all.findings))
-            assert of_suspects.found == of_all.found
+            assert of_suspects.counts == of_all.counts
 
 
 def test_each_rule_has_damage_that_breaks_it() -> None:
@@ -724,7 +724,7 @@ async def test_all_is_counted_and_the_first_are_kept(clean_url: str, owner: asyn
     report = await audit(clean_url, shown_max=2)
     none = await audit(clean_url, shown_max=0)
 
-    assert report.found == {Invariant.LAST_LINE: 7, Invariant.ORDER_ENTRIES: 5, Invariant.RESULT: 5}
+    assert report.counts == {Invariant.LAST_LINE: 7, Invariant.ORDER_ENTRIES: 5, Invariant.RESULT: 5}
     assert [finding.invariant for finding in report.findings] == [
         rule for rule in (Invariant.LAST_LINE, Invariant.ORDER_ENTRIES, Invariant.RESULT) for _ in range(2)
     ]
@@ -746,7 +746,7 @@ async def test_the_audit_sees_one_moment(clean_url: str, owner: asyncpg.Connecti
         after = await connection.fetchval("SELECT sum(balance) FROM accounts")
 
     assert (before, after) == (0, 0)
-    assert (await audit(clean_url)).found == {Invariant.BALANCE: 7}
+    assert (await audit(clean_url)).counts == {Invariant.BALANCE: 7}
 
 
 async def test_the_audit_can_only_read(clean_url: str) -> None:

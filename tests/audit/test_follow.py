@@ -17,7 +17,7 @@ from tests.audit import ledger
 from tests.faults.proxy import Proxy
 from tests.servers.ports import free_ports
 from wallet_worker.audit import follow as following
-from wallet_worker.audit.findings import Invariant, Report
+from wallet_worker.audit.findings import AuditReport, Invariant
 from wallet_worker.audit.follow import FollowMetrics, follow
 from wallet_worker.cli.exits import Exit
 from wallet_worker.store.errors import ConflictError
@@ -123,12 +123,12 @@ class Following:
             while math.isnan(self.value(name)) or self.value(name) < wanted:  # noqa: ASYNC110 -- a metric sends no signal
                 await asyncio.sleep(0.01)
 
-    async def report(self) -> Report:
+    async def report(self) -> AuditReport:
         found = await self.ended()
         assert found is not None
         return found
 
-    async def ended(self) -> Report | None:
+    async def ended(self) -> AuditReport | None:
         return await asyncio.wait_for(self.task, PATIENCE_SECONDS)
 
 
@@ -171,7 +171,7 @@ async def test_lines_that_are_committed_out_of_order_are_all_checked(
     await other.close()
 
     report = await follower.report()
-    assert report.found == {Invariant.BALANCE: 1}
+    assert report.counts == {Invariant.BALANCE: 1}
     assert report.findings[0].account == ledger.account_no(ledger.BOB)
 
 
@@ -270,7 +270,7 @@ async def test_the_first_broken_rule_ends_it_and_is_a_metric(
 
     report = await follower.report()
 
-    assert report.found == broken
+    assert report.counts == broken
     assert follower.value("wallet_audit_findings") == sum(broken.values())
 
 
@@ -285,7 +285,7 @@ async def test_accounts_are_asked_for_lines_that_they_do_not_know_in_turns(
     report = await follower.report()
 
     # The lane and alice are not in one turn, and the first is enough.
-    assert report.found == {Invariant.LAST_LINE: 1, Invariant.BALANCE: 1, Invariant.CURRENCY_SUM: 1}
+    assert report.counts == {Invariant.LAST_LINE: 1, Invariant.BALANCE: 1, Invariant.CURRENCY_SUM: 1}
 
 
 async def test_stopping_during_the_whole_audit_ends_it_at_once_and_nothing_is_known(
@@ -349,7 +349,7 @@ async def test_a_ledger_that_is_broken_already_ends_it_at_once(
 
     report = await Following(clean_url).report()
 
-    assert set(report.found) == {Invariant.BALANCE}
+    assert set(report.counts) == {Invariant.BALANCE}
 
 
 async def test_a_database_that_is_away_is_waited_for_and_nothing_is_missed(
@@ -366,7 +366,7 @@ async def test_a_database_that_is_away_is_waited_for_and_nothing_is_missed(
 
         report = await follower.report()
 
-    assert set(report.found) == {Invariant.LAST_LINE}
+    assert set(report.counts) == {Invariant.LAST_LINE}
 
 
 async def metric(port: int, name: str) -> float:

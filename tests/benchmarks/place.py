@@ -10,7 +10,7 @@ from typing import Final
 
 import asyncpg
 
-from tests import told
+from tests import worker_keys
 from tests.benchmarks import state
 from tests.benchmarks.wire import RawChannel, framed
 from tests.benchmarks.workloads import KEYS, USERS, Load, parcels
@@ -52,7 +52,7 @@ class Site:
             "WALLET_PAYMENT_INQUIRY_SECONDS": "86400",  # nobody else asks the gateway about orders that wait
             "WALLET_HTTP_PORT": "0",
             "WALLET_LOG_FORMAT": "json",
-            **told.settings(),
+            **worker_keys.settings(),
         }
 
 

@@ -26,7 +26,7 @@ from tests.workers import KEYS, Workers
 from wallet_schemas.commands import OpenAccount
 from wallet_schemas.settlement import COLUMNS
 from wallet_worker.cli import app, exit_table
-from wallet_worker.cli.exit_table import Event
+from wallet_worker.cli.exit_table import CommandEvent
 from wallet_worker.cli.exits import Exit
 from wallet_worker.client import WalletClient, new_serial_no
 
@@ -37,12 +37,12 @@ SERVICES = ("worker", "keeper", "console", "api")
 pytestmark = pytest.mark.usefixtures("folder")
 
 
-def those_with(event: Event) -> list[str]:
+def those_with(event: CommandEvent) -> list[str]:
     """Return the commands to which it may happen."""
     return [command for command in COMMANDS if event in (exit_table.row_of(command) or {})]
 
 
-def wanted(event: Event, commands: list[str]) -> dict[str, int]:
+def wanted(event: CommandEvent, commands: list[str]) -> dict[str, int]:
     """Return what the table says of these commands."""
     return {command: int((exit_table.row_of(command) or {})[event]) for command in commands}
 
@@ -105,49 +105,49 @@ async def test_every_command_has_a_row_and_the_page_is_the_table() -> None:
 
 
 async def test_help() -> None:
-    commands = those_with(Event.HELP)
+    commands = those_with(CommandEvent.HELP)
 
     said = {command: await wallet(*command.split(), "--help") for command in commands}
 
-    assert statuses(said) == wanted(Event.HELP, commands)
+    assert statuses(said) == wanted(CommandEvent.HELP, commands)
 
 
 async def test_bad_usage() -> None:
-    commands = those_with(Event.BAD_USAGE)
+    commands = those_with(CommandEvent.BAD_USAGE)
 
     said = {command: await wallet(*EXAMPLES[command], "--no-such-option") for command in commands}
 
-    assert statuses(said) == wanted(Event.BAD_USAGE, commands)
+    assert statuses(said) == wanted(CommandEvent.BAD_USAGE, commands)
     assert {command for command, one in said.items() if "--no-such-option" not in one.err} == set()
     assert_spoken(said)
 
 
 async def test_bad_settings() -> None:
-    commands = those_with(Event.BAD_SETTING)
+    commands = those_with(CommandEvent.BAD_SETTING)
     nonsense = settings("nowhere", "nowhere")
 
     missing = {command: await wallet(*EXAMPLES[command]) for command in commands}
     wrong = {command: await wallet(*EXAMPLES[command], **nonsense) for command in commands}
 
-    assert statuses(missing) == statuses(wrong) == wanted(Event.BAD_SETTING, commands)
+    assert statuses(missing) == statuses(wrong) == wanted(CommandEvent.BAD_SETTING, commands)
     assert {command for command, one in missing.items() if "is not set" not in one.err} == set()
     assert_spoken(wrong)
 
 
 async def test_the_database_is_away() -> None:
-    commands = those_with(Event.DATABASE_AWAY)
+    commands = those_with(CommandEvent.DATABASE_AWAY)
     (port,) = free_ports(1)
     variables = settings("amqp://nobody@127.0.0.1:1/", f"postgresql://u:secret@127.0.0.1:{port}/d")
 
     said = {command: await wallet(*EXAMPLES[command], **variables) for command in commands}
 
-    assert statuses(said) == wanted(Event.DATABASE_AWAY, commands)
+    assert statuses(said) == wanted(CommandEvent.DATABASE_AWAY, commands)
     assert {c: one.err for c, one in said.items() if "the database cannot be used: " not in one.err} == {}
     assert_spoken(said)
 
 
 async def test_the_database_does_not_let_it_look(database_url: str, owner: asyncpg.Connection) -> None:
-    commands = those_with(Event.DATABASE_DENIES)
+    commands = those_with(CommandEvent.DATABASE_DENIES)
     name = f"powerless_{new_serial_no().replace('-', '_').lower()}"
     await owner.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'secret'")
     url = urlsplit(database_url)
@@ -159,12 +159,12 @@ async def test_the_database_does_not_let_it_look(database_url: str, owner: async
     said = {command: await wallet(*EXAMPLES[command], **variables) for command in commands}
 
     await owner.execute(f"DROP ROLE {name}")
-    assert statuses(said) == wanted(Event.DATABASE_DENIES, commands)
+    assert statuses(said) == wanted(CommandEvent.DATABASE_DENIES, commands)
     assert_spoken(said)
 
 
 async def test_the_database_is_locked(folder: Path, database_url: str, owner: asyncpg.Connection) -> None:
-    commands = those_with(Event.DATABASE_LOCKED)
+    commands = those_with(CommandEvent.DATABASE_LOCKED)
     variables = settings("amqp://nobody@127.0.0.1:1/", database_url)
     tables = await owner.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
 
@@ -180,26 +180,26 @@ async def test_the_database_is_locked(folder: Path, database_url: str, owner: as
         )
 
     said = dict(zip(commands, found, strict=True))
-    assert statuses(said) == wanted(Event.DATABASE_LOCKED, commands)
+    assert statuses(said) == wanted(CommandEvent.DATABASE_LOCKED, commands)
     assert {command: one.err for command, one in said.items() if "the database " not in one.err} == {}
     assert_spoken(said)
 
 
 async def test_the_broker_is_away() -> None:
-    commands = those_with(Event.BROKER_AWAY)
+    commands = those_with(CommandEvent.BROKER_AWAY)
     (port,) = free_ports(1)
     variables = settings(f"amqp://u:secret@127.0.0.1:{port}/", "postgresql://nobody@127.0.0.1:1/d")
 
     said = {command: await wallet(*EXAMPLES[command], **variables) for command in commands}
 
-    assert statuses(said) == wanted(Event.BROKER_AWAY, commands)
+    assert statuses(said) == wanted(CommandEvent.BROKER_AWAY, commands)
     assert {command for command, one in said.items() if "cannot be reached" not in one.err} == set()
     assert_spoken(said)
 
 
 async def test_nobody_answers(amqp_url: str) -> None:
     variables = settings(amqp_url, "postgresql://nobody@127.0.0.1:1/d")
-    for event in (Event.NO_ANSWER, Event.OUTCOME_UNKNOWN):
+    for event in (CommandEvent.NO_ANSWER, CommandEvent.OUTCOME_UNKNOWN):
         commands = those_with(event)
 
         said = {c: await wallet(*EXAMPLES[c], "--timeout", "0.3", **variables) for c in commands}
@@ -209,7 +209,7 @@ async def test_nobody_answers(amqp_url: str) -> None:
 
 
 async def test_it_is_interrupted(folder: Path) -> None:
-    commands = [command for command in those_with(Event.INTERRUPTED) if command not in SERVICES]
+    commands = [command for command in those_with(CommandEvent.INTERRUPTED) if command not in SERVICES]
     variables = settings("amqp://nobody@127.0.0.1:1/", "postgresql://nobody@127.0.0.1:1/d")
 
     found = await run_all(
@@ -217,7 +217,7 @@ async def test_it_is_interrupted(folder: Path) -> None:
     )
 
     said = dict(zip(commands, found, strict=True))
-    assert statuses(said) == wanted(Event.INTERRUPTED, commands)
+    assert statuses(said) == wanted(CommandEvent.INTERRUPTED, commands)
     assert {
         c: one.err
         for c, one in said.items()
@@ -290,12 +290,14 @@ def in_turn(commands: list[str]) -> list[str]:
 
 
 async def test_it_is_done(running: dict[str, str]) -> None:
-    commands = [item for item in in_turn(those_with(Event.DONE)) if item not in {*SERVICES, *SHOWN_ELSEWHERE}]
+    commands = [
+        item for item in in_turn(those_with(CommandEvent.DONE)) if item not in {*SERVICES, *SHOWN_ELSEWHERE}
+    ]
 
     said = {command: await on_success(command, running) for command in commands}
 
     assert {c: (one.status, one.err) for c, one in said.items() if one.status != Exit.DONE} == {}
-    assert wanted(Event.DONE, commands) == dict.fromkeys(commands, 0)
+    assert wanted(CommandEvent.DONE, commands) == dict.fromkeys(commands, 0)
 
 
 async def on_success(command: str, variables: dict[str, str]) -> Said:
@@ -313,10 +315,10 @@ async def on_success(command: str, variables: dict[str, str]) -> Said:
 
 @pytest.mark.parametrize(
     ("event", "output", "is_said"),
-    [(Event.OUTPUT_FULL, Output.FULL, True), (Event.OUTPUT_CLOSED, Output.CLOSED, False)],
+    [(CommandEvent.OUTPUT_FULL, Output.FULL, True), (CommandEvent.OUTPUT_CLOSED, Output.CLOSED, False)],
 )
 async def test_the_output_cannot_be_written(
-    event: Event,
+    event: CommandEvent,
     output: Output,
     *,
     is_said: bool,
@@ -325,7 +327,7 @@ async def test_the_output_cannot_be_written(
 ) -> None:
     """Of every command its help, and of those that print something when they succeed, that, as JSON and as tables."""
     commands = those_with(event)
-    printing = [item for item in those_with(Event.DONE) if prints(item)]
+    printing = [item for item in those_with(CommandEvent.DONE) if prints(item)]
     runs = [(command, [*command.split(), "--help"]) for command in commands]
     runs += [(item, [*without_file(succeeding(item)), *form]) for item in printing for form in forms_of(item)]
 
@@ -411,17 +413,17 @@ async def test_something_is_found(
         "wallet.commands", durable=True
     )  # classic, and not quorum
     await connection.close()
-    commands = [item for item in those_with(Event.FOUND) if item not in SERVICES]
+    commands = [item for item in those_with(CommandEvent.FOUND) if item not in SERVICES]
     variables = settings(bare_url, database_url)
 
     said = {command: await wallet(*EXAMPLES[command], **variables) for command in commands}
 
-    assert statuses(said) == wanted(Event.FOUND, commands)
+    assert statuses(said) == wanted(CommandEvent.FOUND, commands)
     assert_spoken(said)
 
 
 async def test_it_is_refused(running: dict[str, str]) -> None:
-    commands = those_with(Event.REFUSED)
+    commands = those_with(CommandEvent.REFUSED)
     refused = {
         # In a currency that is not allowed, or about what is not there.
         **{command: [word.replace("TWD", "XTS") for word in EXAMPLES[command]] for command in commands},
@@ -434,13 +436,13 @@ async def test_it_is_refused(running: dict[str, str]) -> None:
         for command in commands
     }
 
-    assert statuses(said) == wanted(Event.REFUSED, commands)
+    assert statuses(said) == wanted(CommandEvent.REFUSED, commands)
     assert_spoken(said)
 
 
 async def test_there_is_no_such_thing(folder: Path, running: dict[str, str]) -> None:
     (folder / "settlement.csv").unlink()
-    commands = those_with(Event.NOT_FOUND)
+    commands = those_with(CommandEvent.NOT_FOUND)
     absent = {
         command: [word.replace("alice", "nobody") for word in EXAMPLES[command]] for command in commands
     } | {
@@ -456,7 +458,7 @@ async def test_there_is_no_such_thing(folder: Path, running: dict[str, str]) -> 
         said[command] = await wallet(*arguments, **running)
 
     assert {c: (one.status, one.err) for c, one in said.items() if not one.err} == {}
-    assert statuses(said) == wanted(Event.NOT_FOUND, commands)
+    assert statuses(said) == wanted(CommandEvent.NOT_FOUND, commands)
     assert_spoken(said)
 
 
@@ -464,7 +466,7 @@ def test_every_event_of_the_table_has_its_test() -> None:
     """So that a cell that nobody has reached cannot stand in the table."""
     source = Path(__file__).read_text()
 
-    assert [event.name for event in Event if f"Event.{event.name}" not in source] == []
+    assert [event.name for event in CommandEvent if f"Event.{event.name}" not in source] == []
 
 
 async def test_a_fault_of_the_program_is_a_sentence_and_status_6(

@@ -8,7 +8,7 @@ import pytest
 
 from tests.cli.terminal import wallet
 from wallet_schemas.keys import read_seal_key, read_signing_key, read_verifying_keys
-from wallet_schemas.signature import Direction, verify
+from wallet_schemas.signature import SigningDirection, verify
 from wallet_worker.cli.exits import Exit
 
 BODY = b'{"type":"payment.result.v1"}'
@@ -25,7 +25,7 @@ async def test_a_gateways_key_is_made_in_two_files_of_which_one_cannot_sign(tmp_
     assert made.status == Exit.DONE
     key = read_signing_key(signer.read_text())
     keys = read_verifying_keys(verifier.read_text())
-    assert verify(key.sign(BODY, AT, Direction.RESULTS), BODY, keys).channels == frozenset({"card"})
+    assert verify(key.sign(BODY, AT, SigningDirection.RESULTS), BODY, keys).channels == frozenset({"card"})
     assert "private" not in verifier.read_text()
     assert json.loads(signer.read_text())["private"] not in made.out + made.err
     assert [stat.S_IMODE(path.stat().st_mode) for path in (signer, verifier)] == [0o600, 0o600]
@@ -55,7 +55,7 @@ async def test_a_rotation_leaves_both_keys_good_and_ends_the_old_one(tmp_path: P
     assert (rotated.status, listed.status) == (Exit.DONE, Exit.DONE)
     keys = read_verifying_keys(verifier.read_text())
     for path in (old, new):
-        verify(read_signing_key(path.read_text()).sign(BODY, AT, Direction.RESULTS), BODY, keys)
+        verify(read_signing_key(path.read_text()).sign(BODY, AT, SigningDirection.RESULTS), BODY, keys)
     assert keys["acme-1"].not_after is not None
     assert keys["acme-2"].not_after is None
     assert (keys["acme-2"].channels, keys["acme-2"].kinds) == (frozenset({"card"}), frozenset({"result"}))

@@ -13,7 +13,7 @@ from tests.console.canned import Canned
 from tests.words import assert_for_people
 from wallet_worker.console import rendering
 from wallet_worker.console.app import app
-from wallet_worker.console.dependencies import AppState
+from wallet_worker.console.dependencies import ConsoleState
 from wallet_worker.console.queues import Queues
 from wallet_worker.console.security.guard import Origin
 from wallet_worker.console.security.login_throttle import Attempts
@@ -62,7 +62,7 @@ class Stage:
         self.clock = Clock()
         self.operations = Canned()
         self.address = origin or ADDRESS
-        self.parts = AppState(
+        self.parts = ConsoleState(
             operations=operations or self.operations,
             operating=NOWHERE,
             reading=reading,

@@ -223,7 +223,7 @@ async def test_wrong_passwords_from_elsewhere_do_not_lock_a_colleague_out(stage:
 
 @pytest.mark.need(13)
 async def test_many_names_from_one_address_are_held_as_well(stage: Stage) -> None:
-    stage.parts.attempts._bounds = login_throttle.Bounds(name_at_address=5, address=3, name=50)
+    stage.parts.attempts._bounds = login_throttle.ThrottleBounds(name_at_address=5, address=3, name=50)
     stranger = stage.browser("198.51.100.1")
     for name in ("a", "b", "c"):
         await stranger.sign_in(name, "a wrong password")
@@ -245,7 +245,7 @@ async def test_a_right_password_forgets_the_wrong_ones_before_it(stage: Stage) -
 async def test_right_passwords_are_not_counted_however_many_come_from_one_address(
     stage: Stage,
 ) -> None:
-    stage.parts.attempts._bounds = login_throttle.Bounds(name_at_address=2, address=3, name=3)
+    stage.parts.attempts._bounds = login_throttle.ThrottleBounds(name_at_address=2, address=3, name=3)
 
     for _ in range(8):
         assert (await stage.browser().sign_in("ann")).status_code == 303

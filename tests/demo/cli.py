@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
-from tests import told
+from tests import worker_keys
 from tests.demo import interrupts, place, processes, report
 from tests.demo.accounting import complaints, statement_faults
 from tests.demo.drawing import draw
@@ -114,7 +114,7 @@ def tell(options: Options, screen: Screen) -> int:
         _told_when_interrupted(screen),
     ):
         screen.say(f"PostgreSQL and RabbitMQ answer ({_ORIGINS[servers.origin]})")
-        told.write_keys(folder.path)
+        worker_keys.write_keys(folder.path)
         here = replace(here, keys=folder.path)  # noqa: PLW2901 -- the same place, with its keys
         environment = processes.environment(here.settings)
         with _timed(screen, "database migrated, exchanges and queues made"):

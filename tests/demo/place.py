@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import asyncpg
 
-from tests import told
+from tests import worker_keys
 from tests.servers import Origin, Servers, ServersUnavailable, reaper
 from tests.servers.management import Management
 from wallet_worker.broker.connection import login_of
@@ -49,7 +49,7 @@ class Place:
         proofs = {}
         if self.keys is not None:
             senders = json.dumps({login_of(self.amqp_url): rights})
-            proofs = told.settings(self.keys, senders=senders)
+            proofs = worker_keys.settings(self.keys, senders=senders)
             proofs["WALLET_SIMULATOR_WALLET_KEYS_FILE"] = str(self.keys / "wallet-keys.json")
         return proofs | {
             "WALLET_DEMO": "1",  # the gateway is simulated, and its keys are believed

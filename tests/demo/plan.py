@@ -9,7 +9,7 @@ from enum import StrEnum
 from itertools import accumulate, count, cycle, islice
 from typing import Any, Final, TypeAlias
 
-from payment_simulator.behaviours import Behaviour, asked_for_by
+from payment_simulator.behaviours import Behaviour, behaviour_of_channel
 from tests.demo.fates import RECHARGES, Fate
 from wallet_schemas.codes import Code
 from wallet_schemas.commands import (
@@ -238,7 +238,7 @@ def refused(command: AnyCommand, code: Code) -> Sending:
 
 def mood(channel: str, kind: PaymentKind) -> Behaviour:
     """Return how the gateway treats a payment; the demo's scenario lets ordinary channels succeed."""
-    return asked_for_by(channel, kind) or Behaviour.SUCCEEDED
+    return behaviour_of_channel(channel, kind) or Behaviour.SUCCEEDED
 
 
 def _reference(one: Sending) -> str:

@@ -20,7 +20,13 @@ from tests.worker.rig import rig
 from wallet_schemas.values import OrderStatus, OrderType, PaymentKind, PaymentStatus
 from wallet_worker.accounting import reconcile as reconciling
 from wallet_worker.accounting.export import TimeRange
-from wallet_worker.accounting.reconcile import AGREEING, Comparison, Finding, Report, reconcile
+from wallet_worker.accounting.reconcile import (
+    AGREEING,
+    Comparison,
+    ReconciliationFinding,
+    ReconciliationReport,
+    reconcile,
+)
 from wallet_worker.core.inbound import InboundMessage
 from wallet_worker.core.orders import ORDER_SPECS
 from wallet_worker.store.errors import UnavailableError, UnfitError
@@ -89,9 +95,11 @@ ALL = [
 ]
 
 
-async def compared(url: str, *lines: str, span: TimeRange | None = None) -> tuple[Report, list[Finding]]:
+async def compared(
+    url: str, *lines: str, span: TimeRange | None = None
+) -> tuple[ReconciliationReport, list[ReconciliationFinding]]:
     """Return the report on a file with these lines, and all its findings."""
-    findings: list[Finding] = []
+    findings: list[ReconciliationFinding] = []
     report = await reconcile(url, reader(*lines), span=span, on_findings=findings.extend)
     assert report.lines == len(lines)
     assert report.verdicts.total() == report.verdicts[Comparison.MATCHED] + len(findings)

@@ -15,7 +15,7 @@ import aiormq
 
 from tests.security.place import Place, fresh, signed
 from wallet_schemas.keys import read_signing_key, read_verifying_keys
-from wallet_schemas.signature import Direction
+from wallet_schemas.signature import SigningDirection
 from wallet_worker.broker.management import Management, ManagementError, management
 from wallet_worker.client import NotAcceptedError
 
@@ -110,7 +110,7 @@ async def _(place: Place) -> str:
         json.dumps(payout(fresh("STEAL"))).encode(),
         read_signing_key((place.folder / "request.json").read_text()),
     )
-    header = key.sign(body, int(time.time()), Direction.RESULTS)
+    header = key.sign(body, int(time.time()), SigningDirection.RESULTS)
     before = await unproven(place)
     await place.publish(
         "keeper", "payment.requests", "payment.request", body, headers={"x-signature": header}

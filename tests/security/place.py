@@ -26,7 +26,7 @@ from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 from pamqp.commands import Basic
 
-from tests import told
+from tests import worker_keys
 from tests.servers import Servers
 from tests.servers.ports import free_ports
 from wallet_schemas.signature import sign
@@ -155,7 +155,7 @@ class Place:
             "WALLET_PAYMENT_KEYS_FILE": str(self.folder / "gateway-keys.json"),
             "WALLET_DEMO": "1",
             "WALLET_LOG_FORMAT": "json",
-            **told.settings(self.folder, senders=f"@{self.folder / 'senders.json'}"),
+            **worker_keys.settings(self.folder, senders=f"@{self.folder / 'senders.json'}"),
         }
         others = {name: value for name, value in os.environ.items() if not name.startswith("WALLET_")}
         return others | ours | other
@@ -264,7 +264,7 @@ async def deployed(servers: Servers) -> AsyncIterator[Place]:
         try:
             with tempfile.TemporaryDirectory(prefix="wallet-attack-") as name:
                 folder = Path(name)
-                told.write_keys(folder)
+                worker_keys.write_keys(folder)
                 (folder / "senders.json").write_text(json.dumps(_policy(run)))
                 (folder / "gateway-keys.json").write_text(json.dumps(_gateway_keys()))
                 place = Place(amqp_url, database_url, api, run, folder, passwords, owner)

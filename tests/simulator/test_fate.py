@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from payment_simulator.behaviours import Behaviour
-from payment_simulator.decide import Ending, Payment, plan
-from payment_simulator.intake import Arrival, take
+from payment_simulator.decide import Payment, RequestEnding, plan
+from payment_simulator.intake import IncomingRequest, take
 from payment_simulator.scenario import NAMED
 from payment_simulator.state import State
 from tests.simulator.requests import NOON, body, request, status_of
@@ -30,7 +30,7 @@ def test_a_fate_is_the_same_in_every_release() -> None:
     payment = plan(request("R-20260102-000001"), NOON, ROUGH.model_copy(update={"seed": 7}))
 
     assert payment.gateway_ref == "sim_a54b08e54dd7cce9c84a74cc"
-    assert payment.mood is Behaviour.SUCCEEDED
+    assert payment.behaviour is Behaviour.SUCCEEDED
     assert [answer.due_at for answer in payment.plan] == [NOON + timedelta(microseconds=1_975_186)]
 
 
@@ -54,7 +54,10 @@ def test_a_fate_does_not_depend_on_arrival_batches_or_restarts(
         for hour, (start, end) in enumerate(zip([0, *cuts], [*cuts, len(arrivals)], strict=True)):
             state = State.open(path)
             take(
-                state, scenario, [Arrival(body(number)) for number in arrivals[start:end]], NOON + hour * HOUR
+                state,
+                scenario,
+                [IncomingRequest(body(number)) for number in arrivals[start:end]],
+                NOON + hour * HOUR,
             )
             state.close()
         state = State.open(path)
@@ -87,7 +90,7 @@ def test_a_batch_is_equal_to_the_same_requests_one_by_one(
 
 def test_the_rates_are_those_of_the_scenario() -> None:
     payments = 20_000
-    met = Counter(plan(request(f"R-{number}"), NOON, ROUGH).mood for number in range(payments))
+    met = Counter(plan(request(f"R-{number}"), NOON, ROUGH).behaviour for number in range(payments))
 
     for mood, rate in ROUGH.rates.items():
         # Three standard deviations are at most 0.76 % here; and the draw is always the same.
@@ -102,7 +105,7 @@ def test_another_seed_is_another_fate() -> None:
 
 
 def test_a_sandbox_channel_has_its_mood_in_every_scenario() -> None:
-    moods = {plan(request(f"R-{n}", channel="sandbox_late"), NOON, ROUGH).mood for n in range(100)}
+    moods = {plan(request(f"R-{n}", channel="sandbox_late"), NOON, ROUGH).behaviour for n in range(100)}
 
     assert moods == {Behaviour.LATE}
 
@@ -110,7 +113,7 @@ def test_a_sandbox_channel_has_its_mood_in_every_scenario() -> None:
 def _fate(payment: Payment) -> type_of_fate:
     """Return everything about a payment that is no time of the day."""
     return (
-        payment.mood,
+        payment.behaviour,
         payment.gateway_ref,
         tuple(
             (
@@ -136,7 +139,7 @@ def _body(number: str, what: str) -> bytes:
             return body(number)
 
 
-def _run(batches: Sequence[Sequence[bytes]]) -> tuple[list[Ending], list[tuple[object, ...]]]:
+def _run(batches: Sequence[Sequence[bytes]]) -> tuple[list[RequestEnding], list[tuple[object, ...]]]:
     """Return the endings and all rows of answers of a gateway that got these batches at noon."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "state.sqlite3"
@@ -144,7 +147,7 @@ def _run(batches: Sequence[Sequence[bytes]]) -> tuple[list[Ending], list[tuple[o
         endings = [
             receipt.ending
             for batch in batches
-            for receipt in take(state, STEADY, [Arrival(item) for item in batch], NOON)
+            for receipt in take(state, STEADY, [IncomingRequest(item) for item in batch], NOON)
         ]
         rows = state._connection.execute(
             "SELECT payment_order_no, cause, position, body, forged, due_at_us FROM answers"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from payment_simulator.decide import Ending
-from payment_simulator.intake import Arrival, Receipt, take
+from payment_simulator.decide import RequestEnding
+from payment_simulator.intake import IncomingRequest, Receipt, take
 from payment_simulator.scenario import Scenario
 from payment_simulator.state import State
 from tests.simulator.requests import HALF_PAST, NOON, body, status_of
@@ -26,7 +26,7 @@ class Desk:
         self.state = State.open(path)
 
     def take(self, *bodies: bytes, at: datetime = NOON) -> list[Receipt]:
-        return take(self.state, TICKING, [Arrival(item) for item in bodies], at)
+        return take(self.state, TICKING, [IncomingRequest(item) for item in bodies], at)
 
     def send(self, at: datetime) -> list[PaymentResult]:
         """Return the answers that are due, which are sent then."""
@@ -71,7 +71,7 @@ def test_a_repeat_gets_the_same_answer_again_after_a_restart_too(desk: Desk) -> 
 
     (receipt,) = desk.take(body(), at=NOON + 60 * SECOND)
 
-    assert receipt.ending is Ending.REPEATED
+    assert receipt.ending is RequestEnding.REPEATED
     assert desk.send(NOON + 60 * SECOND) == first != []
 
 
@@ -162,7 +162,7 @@ def test_a_status_request_about_nothing_is_told_unknown_because_the_request_may_
     (receipt,) = desk.take(body("R-9"))
 
     assert (answer.status, answer.reason) == ("unknown", "no such payment")
-    assert receipt.ending is Ending.PLANNED
+    assert receipt.ending is RequestEnding.PLANNED
     assert [later.status for later in desk.send(HALF_PAST)] == ["succeeded"]
 
 
@@ -234,7 +234,7 @@ def test_a_number_used_twice_is_a_conflict_and_changes_nothing(
 
     (receipt,) = desk.take(body(**fields))
 
-    assert receipt == Receipt(Ending.CONFLICTING, "R-1", f"differs from the payment in: {different}")
+    assert receipt == Receipt(RequestEnding.CONFLICTING, "R-1", f"differs from the payment in: {different}")
     assert not receipt.ending.accepted
     assert [result.amount for result in desk.send(HALF_PAST)] == ["100.00"]
 
@@ -244,7 +244,7 @@ def test_a_repeat_may_differ_in_its_times(desk: Desk) -> None:
 
     (receipt,) = desk.take(body(requested_at=HALF_PAST, expires_at=HALF_PAST + SECOND))
 
-    assert receipt.ending is Ending.REPEATED
+    assert receipt.ending is RequestEnding.REPEATED
 
 
 @pytest.mark.parametrize(
@@ -266,14 +266,18 @@ def test_a_repeat_may_differ_in_its_times(desk: Desk) -> None:
 def test_nonsense_is_not_accepted_and_its_neighbours_are(desk: Desk, nonsense: bytes) -> None:
     receipts = desk.take(body("R-1"), nonsense, body("R-2"))
 
-    assert [receipt.ending for receipt in receipts] == [Ending.PLANNED, Ending.UNREADABLE, Ending.PLANNED]
+    assert [receipt.ending for receipt in receipts] == [
+        RequestEnding.PLANNED,
+        RequestEnding.UNREADABLE,
+        RequestEnding.PLANNED,
+    ]
     assert receipts[1].detail
     assert len(desk.send(HALF_PAST)) == 2
 
 
 def test_a_trace_context_goes_with_the_answers(desk: Desk) -> None:
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    take(desk.state, TICKING, [Arrival(body("R-1"), trace), Arrival(body("R-2"))], NOON)
+    take(desk.state, TICKING, [IncomingRequest(body("R-1"), trace), IncomingRequest(body("R-2"))], NOON)
 
     assert [answer.traceparent for answer in desk.state.due(HALF_PAST, 10)] == [trace, None]
 
@@ -288,4 +292,4 @@ def test_nothing_of_a_batch_is_kept_when_it_fails(desk: Desk, monkeypatch: pytes
             desk.take(body())
 
     (receipt,) = desk.take(body())
-    assert receipt.ending is Ending.PLANNED
+    assert receipt.ending is RequestEnding.PLANNED

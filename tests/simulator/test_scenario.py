@@ -105,7 +105,7 @@ def test_payouts_and_refunds_may_be_otherwise(tmp_path: Path) -> None:
     assert (payout.seed, payout.delay_max_seconds, payout.late_after_seconds) == (7, 60, 30)
     assert payout.rates == {Behaviour.DECLINED: 0.25}
     assert (refund.delay_max_seconds, refund.rates) == (1.5, {Behaviour.SILENT: 1})
-    assert plan(request(kind=PaymentKind.REFUND), NOON, scenario).mood is Behaviour.SILENT
+    assert plan(request(kind=PaymentKind.REFUND), NOON, scenario).behaviour is Behaviour.SILENT
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from payment_simulator.behaviours import Behaviour
 from payment_simulator.cli import app
-from payment_simulator.intake import Arrival, take
+from payment_simulator.intake import IncomingRequest, take
 from payment_simulator.scenario import Scenario
-from payment_simulator.settlement import Difference, Span, settled, write
+from payment_simulator.settlement import LineDefect, Span, settled, write
 from payment_simulator.state import State, StateUnusable, settled_payments
 from tests.simulator.requests import NOON, body
 from wallet_schemas.settlement import COLUMNS, SettlementLine
@@ -38,7 +38,7 @@ def state(path: Path) -> Iterator[State]:
 
 
 def asked(state: State, *bodies: bytes) -> None:
-    take(state, TICKING, [Arrival(item) for item in bodies], NOON)
+    take(state, TICKING, [IncomingRequest(item) for item in bodies], NOON)
 
 
 def rows(path: Path, after: timedelta, span: Span | None = None) -> list[tuple[str, ...]]:
@@ -53,7 +53,7 @@ def rows(path: Path, after: timedelta, span: Span | None = None) -> list[tuple[s
 def spoilt(path: Path, **shares: float) -> tuple[list[str], dict[str, int]]:
     """Return the lines of a file with differences, without the first, and how often which difference is in it."""
     out = StringIO()
-    wanted = {Difference(name): share for name, share in shares.items()}
+    wanted = {LineDefect(name): share for name, share in shares.items()}
     with settled_payments(path, NOON + HOUR) as found:
         payments, differences = write(settled(found, Span()), out, shares=wanted, seed=7)
     header, *lines = out.getvalue().removesuffix("\r\n").split("\r\n")
@@ -109,32 +109,32 @@ def test_the_differences_are_those_that_were_asked_for(state: State, path: Path)
     good, none = spoilt(path)
     assert (len(good), none) == (600, {})
 
-    for difference in Difference:
+    for difference in LineDefect:
         lines, counts = spoilt(path, **{difference: 0.5})
         found = counts[difference]
         assert 200 < found < 400
         assert spoilt(path, **{difference: 0.5}) == (lines, counts)  # drawn, and not random
         kept = [line for line in lines if line in set(good)]
         match difference:
-            case Difference.MISSING:
+            case LineDefect.MISSING:
                 assert (len(lines), len(kept)) == (600 - found, 600 - found)
-            case Difference.STRANGER:
+            case LineDefect.STRANGER:
                 strangers = [line for line in lines if line not in set(good)]
                 assert (len(kept), len(strangers)) == (600, found)
                 assert all(line.startswith("stranger_") for line in strangers)
-            case Difference.AMOUNT:
+            case LineDefect.AMOUNT:
                 assert (len(kept), sum(",100.01,TWD,succeeded," in line for line in lines)) == (
                     600 - found,
                     found,
                 )
-            case Difference.STATUS:
+            case LineDefect.STATUS:
                 assert (len(kept), sum(",100.00,TWD,failed," in line for line in lines)) == (
                     600 - found,
                     found,
                 )
-            case Difference.DUPLICATE:
+            case LineDefect.DUPLICATE:
                 assert (len(kept), len(set(kept))) == (600 + found, 600)
-            case Difference.GARBLED:
+            case LineDefect.GARBLED:
                 assert (len(kept), sum(line.startswith('"') for line in lines)) == (600 - found, found)
 
 

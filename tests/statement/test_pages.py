@@ -14,15 +14,15 @@ from wallet_schemas.values import STATEMENT_LINES_MAX, Direction, OrderType
 from wallet_worker.core.accounts import Account
 from wallet_worker.core.ledger import Entry
 from wallet_worker.queries.answers import _longest_page
-from wallet_worker.store.entries import Line
+from wallet_worker.store.entries import EntryLine
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
 
 
-def lines_from(first: int, count: int, amount_minor: int) -> list[Line]:
+def lines_from(first: int, count: int, amount_minor: int) -> list[EntryLine]:
     """Return lines of the same amount each, numbered from `first`."""
     return [
-        Line(
+        EntryLine(
             Entry(
                 account_id=1,
                 line_no=number,
@@ -77,7 +77,7 @@ def test_a_page_is_as_long_as_a_message_can_hold_and_ends_where_the_next_begins(
         assert len(encode(_with_one_more(page, lines[shown], last=shown + 1 == count))) > BODY_BYTES_MAX
 
 
-def _with_one_more(page: Statement, line: Line, *, last: bool) -> Statement:
+def _with_one_more(page: Statement, line: EntryLine, *, last: bool) -> Statement:
     """Return the page with another line, as it would have been sent."""
     entry = line.entry
     currency = page.account.currency

@@ -13,18 +13,20 @@ from tests.workers import until
 from wallet_worker.store import parked_results
 from wallet_worker.store.database import Database
 from wallet_worker.store.errors import InvariantBrokenError
-from wallet_worker.store.parked_results import Parked
+from wallet_worker.store.parked_results import ParkedResult
 
 SEEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 FAR_OFF = datetime(2100, 1, 1, tzinfo=UTC)
 
 
-def waiting(number: str, due_at: datetime = LONG_AGO) -> Parked:
-    return Parked(number, "payment.results", "payment.result", b"\0props", b"\xff body", 1, SEEN, due_at)
+def waiting(number: str, due_at: datetime = LONG_AGO) -> ParkedResult:
+    return ParkedResult(
+        number, "payment.results", "payment.result", b"\0props", b"\xff body", 1, SEEN, due_at
+    )
 
 
-async def _park(database: Database, *results: Parked) -> None:
+async def _park(database: Database, *results: ParkedResult) -> None:
     async with database.transaction() as connection:
         await parked_results.insert(connection, results)
 

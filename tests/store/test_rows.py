@@ -71,7 +71,7 @@ async def test_an_outcome_comes_back_as_it_was_written(database: Database) -> No
         await commands.insert(connection, [COMMAND])
 
     async with database.transaction() as connection:
-        now, known = await commands.known(connection, ["R-1", "R-2"])
+        now, known = await commands.find(connection, ["R-1", "R-2"])
 
     assert known == {"R-1": COMMAND}
     assert abs(now - datetime.now(UTC)) < timedelta(minutes=1)
@@ -79,8 +79,8 @@ async def test_an_outcome_comes_back_as_it_was_written(database: Database) -> No
 
 async def test_the_time_is_known_where_nothing_else_is(database: Database) -> None:
     async with database.transaction() as connection:
-        now, known = await commands.known(connection, [])
-        later, _ = await commands.known(connection, ["R-9"])
+        now, known = await commands.find(connection, [])
+        later, _ = await commands.find(connection, ["R-9"])
 
     assert known == {}
     assert now < later  # the clock, and not the beginning of the transaction

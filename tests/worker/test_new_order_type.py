@@ -172,6 +172,6 @@ async def test_the_audit_finds_a_leg_that_is_missing_or_of_another_amount(
 
     report = await audit(database_url)
 
-    assert report.found == {Invariant.ORDER_SUM: 2, Invariant.ORDER_ENTRIES: 2}
+    assert report.counts == {Invariant.ORDER_SUM: 2, Invariant.ORDER_ENTRIES: 2}
     details = {finding.detail for finding in report.findings if finding.serial_no == "G-1"}
     assert any("it succeeded and should have -30.00 TWD" in detail for detail in details), details

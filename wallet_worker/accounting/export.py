@@ -31,7 +31,7 @@ class TimeRange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Statement:
+class ExportedStatement:
     """What was exported of an account: how many lines, and the balances before the first and after the last."""
 
     account_no: str
@@ -57,7 +57,7 @@ async def statement(
     account_no: str | None = None,
     span: TimeRange,
     on_progress: OnProgress,
-) -> Statement | None:
+) -> ExportedStatement | None:
     """Write an account's lines, oldest first; return what was written, or nothing if there is no such account.
 
     Without `account_no` it is the user's newest account of the type and currency. Raises the errors of `store.errors`,
@@ -78,7 +78,7 @@ async def statement(
                 lines += len(rows)
                 closing_minor = rows[-1]["balance_after"]
                 on_progress(lines, total)
-    return Statement(
+    return ExportedStatement(
         account_no=number,
         lines=lines,
         opening_balance=to_text(opening_minor, currency),

@@ -73,19 +73,19 @@ AGREEING: Final[Mapping[PaymentStatus, frozenset[OrderStatus]]] = MappingProxyTy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class ReconciliationFinding:
     """Something on which the two sides do not agree. What is absent is not known, or not there."""
 
     verdict: Comparison
     detail: str
     payment_order_no: str | None = None
     line_no: int | None = None
-    said: ParsedLine | None = None
+    parsed: ParsedLine | None = None
     order: PaidOrder | None = None
 
     def row(self) -> dict[str, str | int | None]:
         """Return it as a row of a table."""
-        line = None if self.said is None else self.said.line
+        line = None if self.parsed is None else self.parsed.line
         order = self.order
         return {
             "verdict": self.verdict.value,
@@ -105,21 +105,21 @@ class Finding:
         }
 
 
-COLUMNS: Final = tuple(Finding(verdict=Comparison.BAD_LINE, detail="").row())
+COLUMNS: Final = tuple(ReconciliationFinding(verdict=Comparison.BAD_LINE, detail="").row())
 
 OnProgress: TypeAlias = Callable[[int], None]
 """Is told how many bytes of the file have been compared."""
-OnFindings: TypeAlias = Callable[[Sequence[Finding]], None]
+OnFindings: TypeAlias = Callable[[Sequence[ReconciliationFinding]], None]
 """Is told of all findings, some at a time."""
 
 
 @dataclass(slots=True)
-class Report:
+class ReconciliationReport:
     """What was compared and what was found: `verdicts` counts all, `findings` are the first of each kind."""
 
     shown_max: int
     verdicts: Counter[Comparison] = field(default_factory=Counter)
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[ReconciliationFinding] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -132,7 +132,7 @@ class Report:
         """How many lines the file has, without its first and empty ones."""
         return self.verdicts.total() - self.verdicts[Comparison.MISSING_THERE]
 
-    def add(self, findings: Iterable[Finding]) -> None:
+    def add(self, findings: Iterable[ReconciliationFinding]) -> None:
         """Count the findings, and keep those that are among the first of their kind."""
         for finding in findings:
             self.verdicts[finding.verdict] += 1
@@ -148,14 +148,14 @@ async def reconcile(
     shown_max: int = SHOWN_MAX,
     on_progress: OnProgress = lambda _position: None,
     on_findings: OnFindings = lambda _findings: None,
-) -> Report:
+) -> ReconciliationReport:
     """Return how the file and the orders of one moment agree.
 
     `span`: when the payments of which the file is meant to have all came about; absent: what is missing in the file is
     not looked for. Raises the errors of `store.errors`, and what `on_findings` raises.
     """
     begun = time.monotonic()
-    report = Report(shown_max)
+    report = ReconciliationReport(shown_max)
     with translate_errors(), closing(SeenPayments()) as met:
         async with snapshot(dsn, APPLICATION) as connection:
             for batch in _batches(reader):
@@ -183,16 +183,16 @@ def _batches(reader: SettlementReader) -> Iterator[list[ParsedLine | InvalidLine
 
 async def _compare(
     connection: asyncpg.Connection, met: "SeenPayments", batch: Sequence[ParsedLine | InvalidLine]
-) -> list[Finding]:
+) -> list[ReconciliationFinding]:
     """Return what is found on these lines, at most one finding for each; the others match."""
-    findings: list[Finding] = []
+    findings: list[ReconciliationFinding] = []
     firsts: list[ParsedLine] = []
     invalid: list[InvalidLine] = []
     for item in batch:
         if isinstance(item, InvalidLine):
             invalid.append(item)
         elif (earlier := met.record(item)) is not None:
-            findings.append(_found(Comparison.DUPLICATE, item, None, earlier))
+            findings.append(_finding(Comparison.DUPLICATE, item, None, earlier))
         else:
             firsts.append(item)
     orders = await reads.paid_orders(
@@ -214,12 +214,14 @@ def _named(line: InvalidLine) -> tuple[str, ...]:
     return line.candidates if line.payment_order_no is None else (line.payment_order_no,)
 
 
-def _unreadable(line: InvalidLine, orders: Mapping[str, PaidOrder], met: "SeenPayments") -> Finding:
+def _unreadable(
+    line: InvalidLine, orders: Mapping[str, PaidOrder], met: "SeenPayments"
+) -> ReconciliationFinding:
     """Return the finding on a line that cannot be read, and note the payment that it names: it is not missing."""
     number = next((number for number in _named(line) if number in orders), line.payment_order_no)
     if number is not None:
         met.name(number)
-    return Finding(
+    return ReconciliationFinding(
         verdict=Comparison.BAD_LINE,
         detail=line.reason,
         line_no=line.line_no,
@@ -228,41 +230,43 @@ def _unreadable(line: InvalidLine, orders: Mapping[str, PaidOrder], met: "SeenPa
     )
 
 
-def _compare_line(said: ParsedLine, order: PaidOrder | None) -> Finding | None:
+def _compare_line(said: ParsedLine, order: PaidOrder | None) -> ReconciliationFinding | None:
     """Return on what a line and its order do not agree, the gravest if on several, or nothing."""
     line = said.line
     if order is None:
-        return _found(Comparison.MISSING_HERE, said, None, "there is no order of this number")
+        return _finding(Comparison.MISSING_HERE, said, None, "there is no order of this number")
     if ORDER_SPECS[order.order_type].payment is not line.kind:
-        return _found(Comparison.DIFFERENT_KIND, said, order, f"{line.kind} there, {order.order_type} here")
+        return _finding(Comparison.DIFFERENT_KIND, said, order, f"{line.kind} there, {order.order_type} here")
     if (said.amount_minor, line.currency) != (order.amount_minor, order.currency):
         here = f"{to_text(order.amount_minor, order.currency)} {order.currency}"
-        return _found(
+        return _finding(
             Comparison.DIFFERENT_AMOUNT, said, order, f"{line.amount} {line.currency} there, {here} here"
         )
     if order.status not in AGREEING[line.status]:
-        return _found(Comparison.DIFFERENT_STATUS, said, order, f"{line.status} there, {order.status} here")
+        return _finding(Comparison.DIFFERENT_STATUS, said, order, f"{line.status} there, {order.status} here")
     if order.gateway_ref is not None and order.gateway_ref != line.gateway_ref:
         detail = f"{line.gateway_ref} there, {order.gateway_ref} here"
-        return _found(Comparison.DIFFERENT_REF, said, order, detail)
+        return _finding(Comparison.DIFFERENT_REF, said, order, detail)
     return None
 
 
-def _found(verdict: Comparison, said: ParsedLine, order: PaidOrder | None, detail: str) -> Finding:
-    return Finding(
+def _finding(
+    verdict: Comparison, said: ParsedLine, order: PaidOrder | None, detail: str
+) -> ReconciliationFinding:
+    return ReconciliationFinding(
         verdict=verdict,
         detail=detail,
         payment_order_no=said.line.payment_order_no,
         line_no=said.line_no,
-        said=said,
+        parsed=said,
         order=order,
     )
 
 
-def _missing_there(orders: Sequence[PaidOrder], met: "SeenPayments") -> list[Finding]:
+def _missing_there(orders: Sequence[PaidOrder], met: "SeenPayments") -> list[ReconciliationFinding]:
     absent = met.unseen([order.serial_no for order in orders])
     return [
-        Finding(
+        ReconciliationFinding(
             verdict=Comparison.MISSING_THERE,
             detail=f"the gateway said that it succeeded at {time_text(order.occurred_at)}",
             payment_order_no=order.serial_no,

@@ -17,20 +17,20 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import override
 
-from wallet_schemas.http import ANY_COMMAND, CHANGES, OPERATIONS, PAYMENT_RESULTS_PATH, ApiCode, Operation
+from wallet_schemas.http import ANY_COMMAND, CHANGES, OPERATIONS, PAYMENT_RESULTS_PATH, ApiCode, HttpOperation
 from wallet_schemas.names import PAYMENT_RESULTS, WALLET_COMMANDS
 from wallet_worker.api import commands, door, pages, payments, reads
 from wallet_worker.api.load import Load
-from wallet_worker.api.lookups import Lookups, Waiters
+from wallet_worker.api.lookups import BatchedLookups, Waiters
 from wallet_worker.api.metrics import ApiMetrics
-from wallet_worker.api.parts import AppState
-from wallet_worker.api.problems import Refused
+from wallet_worker.api.parts import ApiState
+from wallet_worker.api.problems import RequestRefused
 from wallet_worker.api.quota import Quota
 from wallet_worker.api.request import ApiRequest, GoneError, read_headers, request_id
 from wallet_worker.api.who import USED_SECONDS, Keys
 from wallet_worker.client.rpc import Rpc
 from wallet_worker.queries import answers
-from wallet_worker.queries.answers import Known
+from wallet_worker.queries.answers import StoredOutcome
 from wallet_worker.settings.settings import Settings
 from wallet_worker.store import api_keys
 from wallet_worker.store.api_keys import API_ROLE
@@ -47,8 +47,8 @@ DRAIN_SECONDS: Final = 5.0  # those that wait for an outcome go on for so long, 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _GONE: Final = 499  # what the log says of a client that did not wait for its answer
 
-_Handler: TypeAlias = Callable[[AppState, ApiRequest, Operation], Awaitable[Response]]
-_OpenHandler: TypeAlias = Callable[[AppState, ApiRequest], Awaitable[Response]]
+_Handler: TypeAlias = Callable[[ApiState, ApiRequest, HttpOperation], Awaitable[Response]]
+_OpenHandler: TypeAlias = Callable[[ApiState, ApiRequest], Awaitable[Response]]
 
 log = structlog.get_logger(__name__)
 
@@ -62,16 +62,16 @@ class _Route:
     """Who serves one method of one path: an operation for keys, or something that needs none."""
 
     handler: _Handler | None = None
-    operation: Operation | None = None
+    operation: HttpOperation | None = None
     open_handler: _OpenHandler | None = None
 
 
-async def _healthz(parts: AppState, request: ApiRequest) -> Response:
+async def _healthz(parts: ApiState, request: ApiRequest) -> Response:
     del parts, request
     return JSONResponse({"status": "alive"})
 
 
-async def _readyz(parts: AppState, request: ApiRequest) -> Response:
+async def _readyz(parts: ApiState, request: ApiRequest) -> Response:
     del request
     is_ready = parts.health.is_ready and not parts.is_lame
     return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
@@ -96,7 +96,7 @@ def _routes() -> dict[str, dict[str, _Route]]:
 class Api:
     """The ASGI application: one request in, one answer out, whatever fails."""
 
-    def __init__(self, parts: AppState, *, is_secure: bool) -> None:
+    def __init__(self, parts: ApiState, *, is_secure: bool) -> None:
         self._parts = parts
         self._routes = _routes()
         self._headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
@@ -115,7 +115,7 @@ class Api:
             request.headers = read_headers(scope)
             request.request_id = request_id(request.headers) or request.request_id
             response = await self._reply(request)
-        except Refused as refused:
+        except RequestRefused as refused:
             code = refused.code.value
             response = refused.answer(request.request_id)
         except GoneError:
@@ -129,7 +129,7 @@ class Api:
                 kind=type(exc).__name__,
             )
             code = ApiCode.FAULT.value
-            response = Refused(ApiCode.FAULT, serial_no=request.serial_no).answer(request.request_id)
+            response = RequestRefused(ApiCode.FAULT, serial_no=request.serial_no).answer(request.request_id)
         headers = response.headers
         for name, value in self._headers.items():
             headers.setdefault(name, value)
@@ -139,7 +139,7 @@ class Api:
         try:
             if not request.body_is_read and not await request.discard_body():
                 headers["connection"] = "close"
-        except Refused:
+        except RequestRefused:
             headers["connection"] = "close"
         is_gone = request.is_gone
         await response(scope, receive, send)
@@ -152,10 +152,10 @@ class Api:
             if request.path.startswith(pages.PROBLEMS):
                 methods = {"GET": _Route(open_handler=pages.problem)}
             else:
-                raise Refused(ApiCode.NO_SUCH_PATH)
+                raise RequestRefused(ApiCode.NO_SUCH_PATH)
         route = methods.get(request.method)
         if route is None:
-            raise Refused(ApiCode.METHOD_NOT_ALLOWED, headers={"allow": ", ".join(sorted(methods))})
+            raise RequestRefused(ApiCode.METHOD_NOT_ALLOWED, headers={"allow": ", ".join(sorted(methods))})
         if route.open_handler is not None:
             request.operation = request.path if request.path in self._routes else pages.PROBLEMS
             return await route.open_handler(self._parts, request)
@@ -167,7 +167,7 @@ class Api:
             request.header(b"authorization"), request.address
         )
         if operation.scopes and not operation.scopes & client.scopes:
-            raise Refused(
+            raise RequestRefused(
                 ApiCode.FORBIDDEN, f"{operation.name} needs {' or '.join(sorted(operation.scopes))}"
             )
         with self._parts.quota.of(client) as left:
@@ -214,7 +214,7 @@ class ApiHealth(Health):
         return "keys" not in missing and not {"broker", "database"} <= missing
 
 
-def parts_of(settings: Settings) -> AppState:
+def parts_of(settings: Settings) -> ApiState:
     """Return what a process is made of; nothing is connected yet."""
     rpc = Rpc(
         settings.amqp_url.get_secret_value(), name="wallet api", exchanges=(WALLET_COMMANDS, PAYMENT_RESULTS)
@@ -226,9 +226,9 @@ def parts_of(settings: Settings) -> AppState:
         size_max=CONNECTIONS,
     )
 
-    async def known(numbers: list[str]) -> dict[str, Known]:
+    async def known(numbers: list[str]) -> dict[str, StoredOutcome]:
         async with database.connection() as connection:
-            return await answers.known(connection, numbers)
+            return await answers.stored_outcomes(connection, numbers)
 
     async def settled(numbers: Iterable[str]) -> set[str]:
         async with database.connection() as connection:
@@ -240,14 +240,14 @@ def parts_of(settings: Settings) -> AppState:
 
     health = ApiHealth()
     health.expect("broker", "database", "keys")
-    return AppState(
+    return ApiState(
         rpc=rpc,
         database=database,
         health=health,
         keys=Keys(database, time.monotonic),
         quota=Quota(time.monotonic),
         load=Load(rpc, in_flight_max=settings.api_in_flight, queue_max=settings.api_queue_max),
-        known=Lookups(known, KNOWN_SECONDS),
+        known=BatchedLookups(known, KNOWN_SECONDS),
         settled=Waiters(settled),
         answered=Waiters(answered),
         metrics=ApiMetrics(),
@@ -341,7 +341,7 @@ async def _serve(settings: Settings, *, is_secure: bool) -> int:
     return 0
 
 
-async def _stop(parts: AppState, server: Server, stopping: asyncio.Event, lame_seconds: float) -> None:
+async def _stop(parts: ApiState, server: Server, stopping: asyncio.Event, lame_seconds: float) -> None:
     """Wait until the process is told to stop; take no more then, and answer what was taken."""
     await stopping.wait()
     parts.is_lame = True
@@ -378,7 +378,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-async def _open_database(parts: AppState) -> None:
+async def _open_database(parts: ApiState) -> None:
     """Have the pool; a database that is away is connected to when it is needed."""
     try:
         await parts.database.open()
@@ -388,7 +388,7 @@ async def _open_database(parts: AppState) -> None:
         log.error("database.unfit", reason=str(exc), detail="has `wallet migrate` been run?")
 
 
-async def _watch(parts: AppState, server: Server) -> None:
+async def _watch(parts: ApiState, server: Server) -> None:
     """Know once a second how the parts are, for `/readyz` and `/metrics`, for ever."""
     health, metrics = parts.health, parts.metrics
     noted = time.monotonic()

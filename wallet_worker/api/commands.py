@@ -34,7 +34,7 @@ from wallet_schemas.http import (
     SCOPE_OF,
     ApiCode,
     CommandAccepted,
-    Operation,
+    HttpOperation,
 )
 from wallet_schemas.message import Message
 from wallet_schemas.names import (
@@ -44,15 +44,15 @@ from wallet_schemas.names import (
     WALLET_COMMANDS,
     routing_key,
 )
-from wallet_schemas.parse import COMMANDS, Malformed, UnsupportedType, load, read
+from wallet_schemas.parse import COMMANDS, Malformed, UnsupportedType, load, validate
 from wallet_schemas.queries import GetOrder, OrderDetail
 from wallet_schemas.values import OutcomeStatus
 from wallet_worker.api import reads
 from wallet_worker.api.keys import Client
 from wallet_worker.api.lookups import AwayError
-from wallet_worker.api.parts import AppState
+from wallet_worker.api.parts import ApiState
 from wallet_worker.api.problems import (
-    Refused,
+    RequestRefused,
     malformed,
     not_sent,
     outcome_path,
@@ -60,9 +60,9 @@ from wallet_worker.api.problems import (
     retry_after,
 )
 from wallet_worker.api.request import ApiRequest
-from wallet_worker.client.rpc import Publication, PublishFailed, ReplyTimeout
+from wallet_worker.client.rpc import OutgoingMessage, PublishFailed, ReplyTimeout
 from wallet_worker.queries import answers
-from wallet_worker.queries.answers import Known
+from wallet_worker.queries.answers import StoredOutcome
 from wallet_worker.store.errors import StoreError
 
 TAKE_SECONDS: Final = 0.5  # what the broker does not take in this time is not sent
@@ -81,7 +81,7 @@ _ORDERS: Final = frozenset(
 log = structlog.get_logger(__name__)
 
 
-async def change(parts: AppState, request: ApiRequest, operation: Operation) -> Response:
+async def change(parts: ApiState, request: ApiRequest, operation: HttpOperation) -> Response:
     """Return the answer to a command: its outcome, or what is known where there is none in time."""
     arrived = time.monotonic()
     client = cast("Client", request.client)
@@ -95,7 +95,7 @@ async def change(parts: AppState, request: ApiRequest, operation: Operation) -> 
         parts.metrics.repeats.inc()
         return _repeat(known, command, client)
     if parts.is_stopping:
-        raise Refused(ApiCode.STOPPING, serial_no=command.serial_no, headers=retry_after(1))
+        raise RequestRefused(ApiCode.STOPPING, serial_no=command.serial_no, headers=retry_after(1))
     preferences = request.preferences
     asked = parts.wait_seconds if preferences.wait is None else preferences.wait
     with parts.load.one_more():
@@ -114,7 +114,7 @@ async def change(parts: AppState, request: ApiRequest, operation: Operation) -> 
     return answer(outcome, type(command), client, body=body)
 
 
-def read_command(body: bytes, request: ApiRequest, operation: Operation) -> Command:
+def read_command(body: bytes, request: ApiRequest, operation: HttpOperation) -> Command:
     """Return the command that a body is, completed by what the path and the headers say; raises Refused.
 
     What is completed is the command: the same order sent by AMQP has the same fingerprint.
@@ -129,21 +129,21 @@ def read_command(body: bytes, request: ApiRequest, operation: Operation) -> Comm
             if named is None:
                 found["type"] = operation.takes[0].TYPE
             elif isinstance(named, str) and named in COMMANDS and named not in accepted:
-                raise Refused(ApiCode.TYPE_DIFFERS, f"this path takes {operation.takes[0].TYPE}")
+                raise RequestRefused(ApiCode.TYPE_DIFFERS, f"this path takes {operation.takes[0].TYPE}")
         else:
             accepted = dict(COMMANDS)
         if key is not None:
             if found.get("serial_no") is None:
                 found["serial_no"] = key
             elif isinstance(found["serial_no"], str) and found["serial_no"] != key:
-                raise Refused(ApiCode.SERIAL_NO_DIFFERS)
+                raise RequestRefused(ApiCode.SERIAL_NO_DIFFERS)
         elif found.get("serial_no") is None:
             # Only of what is a command otherwise: a body with other faults is told those.
-            read({**found, "serial_no": "-"}, accepted)
-            raise Refused(ApiCode.SERIAL_NO_MISSING)
-        return cast("Command", read(found, accepted))
+            validate({**found, "serial_no": "-"}, accepted)
+            raise RequestRefused(ApiCode.SERIAL_NO_MISSING)
+        return cast("Command", validate(found, accepted))
     except (Malformed, UnsupportedType) as exc:
-        raise Refused(exc.code, serial_no=exc.serial_no, faults=exc.faults) from None
+        raise RequestRefused(exc.code, serial_no=exc.serial_no, faults=exc.faults) from None
 
 
 def _key(header: str | None) -> str | None:
@@ -161,13 +161,13 @@ def _key(header: str | None) -> str | None:
 def _check_scope(client: Client, command: Command) -> None:
     scope = SCOPE_OF[type(command)]
     if scope not in client.scopes:
-        raise Refused(ApiCode.FORBIDDEN, f"{command.type} needs {scope}")
+        raise RequestRefused(ApiCode.FORBIDDEN, f"{command.type} needs {scope}")
 
 
-async def _check_reach(parts: AppState, client: Client, command: Command) -> None:
+async def _check_reach(parts: ApiState, client: Client, command: Command) -> None:
     """Refuse a command that names a number or a user, or an order of a user, that the key may not."""
     if client.serial_prefix is not None and not command.serial_no.startswith(client.serial_prefix):
-        raise Refused(ApiCode.SERIAL_NO_PREFIX, f"it is {client.serial_prefix}")
+        raise RequestRefused(ApiCode.SERIAL_NO_PREFIX, f"it is {client.serial_prefix}")
     if client.users is None:
         return
     named: list[str | None] = []
@@ -183,20 +183,20 @@ async def _check_reach(parts: AppState, client: Client, command: Command) -> Non
         case _:
             named = [cast("Any", command).user_id]
     if not all(client.reaches(user_id) for user_id in named):
-        raise Refused(ApiCode.USER_OUT_OF_REACH)
+        raise RequestRefused(ApiCode.USER_OUT_OF_REACH)
 
 
-async def _owner(parts: AppState, serial_no: str) -> str | None:
+async def _owner(parts: ApiState, serial_no: str) -> str | None:
     """Return whose order it is; nobody's, if it is not known. An order's owner never changes, so there is no race."""
     try:
         async with parts.database.snapshot() as connection:
             return await answers.owner(connection, serial_no)
     except StoreError as exc:
         log.debug("api.owner_unknown", reason=str(exc))
-        raise Refused(ApiCode.DATABASE_AWAY, headers=retry_after(1)) from exc
+        raise RequestRefused(ApiCode.DATABASE_AWAY, headers=retry_after(1)) from exc
 
 
-async def _known(parts: AppState, serial_no: str) -> Known | None:
+async def _known(parts: ApiState, serial_no: str) -> StoredOutcome | None:
     """Return what is stored under a number, as far as the database says so in time.
 
     That it is not known decides nothing: the worker looks again, in the transaction that stores the outcome.
@@ -208,7 +208,7 @@ async def _known(parts: AppState, serial_no: str) -> Known | None:
         return None
 
 
-def _repeat(known: Known, command: Command, client: Client) -> Response:
+def _repeat(known: StoredOutcome, command: Command, client: Client) -> Response:
     said = content(command)
     if known.fingerprint == fingerprint(canonical(said)):
         return answer(known.outcome, type(command), client)
@@ -219,7 +219,7 @@ def _repeat(known: Known, command: Command, client: Client) -> Response:
     # Of a command that names no user (a refund, a capture), whose it was is not looked up: nothing is told.
     tell = tell and (client.users is None or isinstance(first.get("user_id"), str))
 
-    raise Refused(
+    raise RequestRefused(
         Code.SERIAL_CONFLICT,
         serial_no=command.serial_no,
         duplicate=False,
@@ -251,10 +251,10 @@ class _Reply:
         return outcome
 
 
-async def _send(parts: AppState, request: ApiRequest, command: Command, wait: float) -> tuple[Outcome, bytes]:
+async def _send(parts: ApiState, request: ApiRequest, command: Command, wait: float) -> tuple[Outcome, bytes]:
     """Return the outcome and its bytes; raises _NoOutcomeError, or Refused with what is known."""
     number = command.serial_no
-    message = Publication(
+    message = OutgoingMessage(
         encode(command), routing_key(command.type), headers_of(request, cast("Client", request.client))
     )
     reply = _Reply(number)
@@ -272,7 +272,7 @@ async def _send(parts: AppState, request: ApiRequest, command: Command, wait: fl
         if exc.confirmed:
             raise _NoOutcomeError from None
         parts.metrics.unknown.labels(reason="unconfirmed").inc()
-        raise Refused(
+        raise RequestRefused(
             ApiCode.OUTCOME_UNKNOWN,
             serial_no=number,
             headers={"location": outcome_path(number), "retry-after": "1"},
@@ -292,7 +292,7 @@ def headers_of(request: ApiRequest, client: Client | None) -> dict[str, str]:
 
 
 async def _representation(
-    parts: AppState, client: Client, command: Command, seconds: float
+    parts: ApiState, client: Client, command: Command, seconds: float
 ) -> OrderDetail | None:
     """Return the order once it waits for its payment no longer, or as it stands after so long, if there is one."""
     if type(command) not in _ORDERS:
@@ -300,7 +300,7 @@ async def _representation(
     await parts.settled.wait(command.serial_no, seconds)
     try:
         found = await reads.ask(parts, GetOrder(serial_no=command.serial_no))
-    except Refused:
+    except RequestRefused:
         return None  # the database is away; the outcome is an answer, too
     return reads.within_reach(found, client) if isinstance(found, OrderDetail) else None
 

@@ -15,7 +15,7 @@ from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from wallet_schemas.http import PROBLEM_TYPE, ApiCode
-from wallet_worker.api.problems import Refused
+from wallet_worker.api.problems import RequestRefused
 
 HEAD_BYTES_MAX: Final = 32_768
 FIELDS_MAX: Final = 100
@@ -142,7 +142,7 @@ class Door(HttpToolsProtocol):
             else:
                 cycle.keep_alive = False
                 return
-        answer = Refused(self._refusal).answer(str(uuid4()))
+        answer = RequestRefused(self._refusal).answer(str(uuid4()))
         lines = [
             f"HTTP/1.1 {self._refusal.status} {_PHRASES.get(self._refusal.status, 'InvalidLine Request')}",
             f"content-type: {PROBLEM_TYPE}",

@@ -9,7 +9,7 @@ import structlog
 
 from wallet_schemas.http import ApiCode
 from wallet_schemas.names import WALLET_COMMANDS
-from wallet_worker.api.problems import Refused, retry_after
+from wallet_worker.api.problems import RequestRefused, retry_after
 from wallet_worker.broker.connection import BrokerUnavailableError, WrongUrlError
 from wallet_worker.client.rpc import PublishFailed, Rpc
 
@@ -42,13 +42,15 @@ class Load:
     def one_more(self) -> Iterator[None]:
         """Count a request that waits for an outcome; raises Refused where too much waits already."""
         if self._depth >= self._queue_max:
-            raise Refused(
+            raise RequestRefused(
                 ApiCode.OVERLOADED,
                 "too many commands wait for a worker",
                 headers=retry_after(self._depth / DRAINED_A_SECOND),
             )
         if self.waiting >= self._in_flight_max:
-            raise Refused(ApiCode.OVERLOADED, "too many requests wait for an outcome", headers=retry_after(3))
+            raise RequestRefused(
+                ApiCode.OVERLOADED, "too many requests wait for an outcome", headers=retry_after(3)
+            )
         self.waiting += 1
         try:
             yield

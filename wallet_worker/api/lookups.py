@@ -27,7 +27,7 @@ class _Batch(Generic[T]):
         self.answer: asyncio.Future[Mapping[str, T] | None] = asyncio.get_running_loop().create_future()
 
 
-class Lookups(Generic[T]):
+class BatchedLookups(Generic[T]):
     """Finds values by key. Keys that are asked for while a query is under way go into the next one.
 
     `ask` asks the database; what it does not answer within `seconds` is given up. `queries` counts what was asked.
@@ -37,7 +37,7 @@ class Lookups(Generic[T]):
         self._ask = ask
         self._seconds = seconds
         self._next: _Batch[T] | None = None
-        self._asking: asyncio.Task[None] | None = None
+        self._running: asyncio.Task[None] | None = None
         self.queries = 0
 
     async def find(self, key: str) -> T | None:
@@ -46,8 +46,8 @@ class Lookups(Generic[T]):
         if batch is None:
             batch = self._next = _Batch()
         batch.keys.add(key)
-        if self._asking is None:
-            self._asking = asyncio.create_task(self._run(), name="lookups")
+        if self._running is None:
+            self._running = asyncio.create_task(self._run(), name="lookups")
         try:
             async with asyncio.timeout(self._seconds):
                 # Shielded: who gives up waiting takes nothing from the others.
@@ -65,7 +65,7 @@ class Lookups(Generic[T]):
                 self.queries += 1
                 batch.answer.set_result(await self._reply(batch.keys))
         finally:
-            self._asking = None
+            self._running = None
             if self._next is not None:
                 self._next.answer.cancel()
 

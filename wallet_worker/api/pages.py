@@ -17,8 +17,8 @@ from wallet_schemas import openapi
 from wallet_schemas.codes import Code
 from wallet_schemas.http import AnyCode, ApiCode, problem_type, retry_of, status_of
 from wallet_schemas.names import CONTENT_TYPE
-from wallet_worker.api.parts import AppState
-from wallet_worker.api.problems import Refused
+from wallet_worker.api.parts import ApiState
+from wallet_worker.api.problems import RequestRefused
 from wallet_worker.api.request import ApiRequest
 
 PROBLEMS: Final = "/problems/"
@@ -39,30 +39,30 @@ _WHAT_TO_DO: Final = {
 }
 
 
-async def document(parts: AppState, request: ApiRequest) -> Response:
+async def document(parts: ApiState, request: ApiRequest) -> Response:
     """Return the OpenAPI document."""
     del parts, request
     return Response(_document_text(), 200, {"cache-control": _FOR_AN_HOUR}, CONTENT_TYPE)
 
 
-async def docs(parts: AppState, request: ApiRequest) -> Response:
+async def docs(parts: ApiState, request: ApiRequest) -> Response:
     """Return the document as a page to read."""
     del parts, request
     return Response(_docs_page(), 200, _HEADERS, "text/html")
 
 
-async def style(parts: AppState, request: ApiRequest) -> Response:
+async def style(parts: ApiState, request: ApiRequest) -> Response:
     """Return how the pages look."""
     del parts, request
     return Response(_environment().get_template("style.css").render(), 200, _HEADERS, "text/css")
 
 
-async def problem(parts: AppState, request: ApiRequest) -> Response:
+async def problem(parts: ApiState, request: ApiRequest) -> Response:
     """Return the page that says what a problem means."""
     del parts
     code = _CODES.get(request.path)
     if code is None:
-        raise Refused(ApiCode.NO_SUCH_PATH)
+        raise RequestRefused(ApiCode.NO_SUCH_PATH)
     status = status_of(code)
     retry = retry_of(code, status).value
     page = _environment().get_template("problem.html")
@@ -76,7 +76,7 @@ async def problem(parts: AppState, request: ApiRequest) -> Response:
     )
 
 
-PAGES: Final[Mapping[str, Callable[[AppState, ApiRequest], Awaitable[Response]]]] = {
+PAGES: Final[Mapping[str, Callable[[ApiState, ApiRequest], Awaitable[Response]]]] = {
     "/v1/openapi.json": document,
     "/docs": docs,
     STYLE: style,

@@ -4,18 +4,18 @@ from dataclasses import dataclass
 
 from wallet_schemas import signature
 from wallet_worker.api.load import Load
-from wallet_worker.api.lookups import Lookups, Waiters
+from wallet_worker.api.lookups import BatchedLookups, Waiters
 from wallet_worker.api.metrics import ApiMetrics
 from wallet_worker.api.quota import Quota
 from wallet_worker.api.who import Keys
 from wallet_worker.client.rpc import Rpc
-from wallet_worker.queries.answers import Known
+from wallet_worker.queries.answers import StoredOutcome
 from wallet_worker.store.database import Database
 from wallet_worker.telemetry.health import Health
 
 
 @dataclass(slots=True)
-class AppState:
+class ApiState:
     """The parts of one process. `payment_keys` are those of the gateway, key id to secret.
 
     `is_lame`: it was told to stop, and still takes requests; `is_stopping`: it takes no more.
@@ -26,7 +26,7 @@ class AppState:
     keys: Keys
     quota: Quota
     load: Load
-    known: Lookups[Known]
+    known: BatchedLookups[StoredOutcome]
     settled: Waiters
     answered: Waiters
     metrics: ApiMetrics

@@ -27,10 +27,10 @@ from wallet_schemas.payments import PaymentProcessed, PaymentResult
 from wallet_schemas.signature import BadSignature, verify
 from wallet_schemas.values import ProcessingStatus
 from wallet_worker.api.commands import CONFIRM_SECONDS, TAKE_SECONDS, headers_of
-from wallet_worker.api.parts import AppState
-from wallet_worker.api.problems import Refused, not_sent, retry_after
+from wallet_worker.api.parts import ApiState
+from wallet_worker.api.problems import RequestRefused, not_sent, retry_after
 from wallet_worker.api.request import ApiRequest
-from wallet_worker.client.rpc import Publication, PublishFailed, ReplyTimeout
+from wallet_worker.client.rpc import OutgoingMessage, PublishFailed, ReplyTimeout
 
 _PROCESSED: Final = TypeAdapter(PaymentProcessed)
 _SIGNED_AT: Final = re.compile(r"(?:^|,)\s*t=([0-9]{1,20})(?:,|$)")
@@ -38,7 +38,7 @@ _SIGNED_AT: Final = re.compile(r"(?:^|,)\s*t=([0-9]{1,20})(?:,|$)")
 log = structlog.get_logger(__name__)
 
 
-async def result(parts: AppState, request: ApiRequest) -> Response:
+async def result(parts: ApiState, request: ApiRequest) -> Response:
     """Return what became of a payment result."""
     body = await request.body()
     header = request.header(b"x-signature")
@@ -47,14 +47,14 @@ async def result(parts: AppState, request: ApiRequest) -> Response:
         _check_age(header, parts.signature_age_seconds)
     except BadSignature as exc:
         log.warning("payment_result.unsigned", address=request.address, reason=exc.reason)
-        raise Refused(
+        raise RequestRefused(
             Code.BAD_SIGNATURE, headers={"www-authenticate": 'x-signature realm="payment-results"'}
         ) from None
     if parts.is_stopping:
-        raise Refused(ApiCode.STOPPING, headers=retry_after(1))
+        raise RequestRefused(ApiCode.STOPPING, headers=retry_after(1))
     number, fault = _read(body)
     request.serial_no = number
-    message = Publication(
+    message = OutgoingMessage(
         body,
         routing_key(PaymentResult.TYPE),
         {**headers_of(request, None), SIGNATURE_HEADER: header or ""},
@@ -82,7 +82,7 @@ async def result(parts: AppState, request: ApiRequest) -> Response:
                 parts.metrics.unknown.labels(reason="accepted").inc()
                 return _accepted(number)
             parts.metrics.unknown.labels(reason="unconfirmed").inc()
-            raise Refused(ApiCode.OUTCOME_UNKNOWN, headers={"retry-after": "1"}) from None
+            raise RequestRefused(ApiCode.OUTCOME_UNKNOWN, headers={"retry-after": "1"}) from None
     return Response(encode(found), 200, None, CONTENT_TYPE)
 
 

@@ -25,7 +25,7 @@ from wallet_worker.text import printable
 DETAIL_LENGTH_MAX: Final = 500
 
 
-class Refused(Exception):  # noqa: N818 -- named after what happened to the request
+class RequestRefused(Exception):  # noqa: N818 -- named after what happened to the request
     """The request has no answer of its own kind; `code` says why, and the rest what the problem shows.
 
     `status` is that of the code where it is absent.
@@ -76,9 +76,9 @@ class Refused(Exception):  # noqa: N818 -- named after what happened to the requ
         return Response(encode(problem), self.status, self.headers, PROBLEM_TYPE)
 
 
-def refused_outcome(outcome: Outcome, *, tell_different: bool) -> Refused:
+def refused_outcome(outcome: Outcome, *, tell_different: bool) -> RequestRefused:
     """Return a refusal of the wallet as a problem; where `tell_different` is not set, nothing of the first command."""
-    return Refused(
+    return RequestRefused(
         outcome.code,
         serial_no=outcome.serial_no,
         duplicate=outcome.duplicate,
@@ -98,9 +98,9 @@ def outcome_path(serial_no: str) -> str:
     return f"/v1/outcomes?serial_no={quote(serial_no, safe='')}"
 
 
-def malformed(field: str, message: str, serial_no: str | None = None) -> Refused:
+def malformed(field: str, message: str, serial_no: str | None = None) -> RequestRefused:
     """Return the problem of one thing that is wrong with a request."""
-    return Refused(
+    return RequestRefused(
         Code.MALFORMED, serial_no=serial_no, faults=(Fault(field=field, message=_beginning(message)),)
     )
 
@@ -110,6 +110,6 @@ def _beginning(text: str) -> str:
     return printable(text[:DETAIL_LENGTH_MAX])[:DETAIL_LENGTH_MAX]
 
 
-def not_sent(reason: str, serial_no: str | None = None) -> Refused:
+def not_sent(reason: str, serial_no: str | None = None) -> RequestRefused:
     """Return the problem that the broker does not have the message."""
-    return Refused(ApiCode.NOT_SENT, reason, serial_no=serial_no, headers=retry_after(1))
+    return RequestRefused(ApiCode.NOT_SENT, reason, serial_no=serial_no, headers=retry_after(1))

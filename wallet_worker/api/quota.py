@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from wallet_schemas.http import ApiCode
 from wallet_worker.api.keys import Client
-from wallet_worker.api.problems import Refused
+from wallet_worker.api.problems import RequestRefused
 
 CLIENTS_MAX: Final = 10_000  # clients remembered; who has not asked for a second has nothing to remember
 
@@ -41,14 +41,14 @@ class Quota:
         left = self._left(client)
         policy = f'"client";q={client.rate};w=1'
         if left < 1:
-            raise Refused(
+            raise RequestRefused(
                 ApiCode.QUOTA_EXCEEDED,
                 f"{client.rate} requests a second",
                 policy="client",
                 headers={"ratelimit-policy": policy, "ratelimit": '"client";r=0;t=1', "retry-after": "1"},
             )
         if self._under_way[client.client] >= client.in_flight:
-            raise Refused(
+            raise RequestRefused(
                 ApiCode.QUOTA_EXCEEDED,
                 f"{client.in_flight} requests at once",
                 policy="in-flight",

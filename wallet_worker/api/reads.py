@@ -11,14 +11,14 @@ from starlette.responses import Response
 from wallet_schemas.codes import Code
 from wallet_schemas.commands import Outcome
 from wallet_schemas.encode import encode
-from wallet_schemas.http import ApiClient, ApiCode, Operation
+from wallet_schemas.http import ApiClient, ApiCode, HttpOperation
 from wallet_schemas.message import Message
 from wallet_schemas.names import CONTENT_TYPE
-from wallet_schemas.parse import Malformed, read
+from wallet_schemas.parse import Malformed, validate
 from wallet_schemas.queries import GetOrder, History, OrderDetail, OrderList, QueryRefused, Statement
 from wallet_worker.api.keys import Client
-from wallet_worker.api.parts import AppState
-from wallet_worker.api.problems import Refused, malformed, retry_after
+from wallet_worker.api.parts import ApiState
+from wallet_worker.api.problems import RequestRefused, malformed, retry_after
 from wallet_worker.api.request import ApiRequest
 from wallet_worker.queries import answers
 from wallet_worker.store.errors import StoreError
@@ -34,13 +34,13 @@ _NOT_FOUND: Final = frozenset({Code.ORDER_NOT_FOUND, Code.ACCOUNT_NOT_FOUND})
 log = structlog.get_logger(__name__)
 
 
-async def look(parts: AppState, request: ApiRequest, operation: Operation) -> Response:
+async def look(parts: ApiState, request: ApiRequest, operation: HttpOperation) -> Response:
     """Return the answer to a query."""
     client = cast("Client", request.client)
     query = read_query(request.parameters(), operation)
     user_id = getattr(query, "user_id", None)
     if user_id is not None and not client.reaches(user_id):
-        raise Refused(ApiCode.USER_OUT_OF_REACH)
+        raise RequestRefused(ApiCode.USER_OUT_OF_REACH)
     request.serial_no = getattr(query, "serial_no", None)
     if operation.answers == (Outcome,):
         return await _outcome(parts, request, client, cast("GetOrder", query))
@@ -73,7 +73,7 @@ def _next(page: Message) -> dict[str, str]:
             return {}
 
 
-async def _outcome(parts: AppState, request: ApiRequest, client: Client, query: GetOrder) -> Response:
+async def _outcome(parts: ApiState, request: ApiRequest, client: Client, query: GetOrder) -> Response:
     """Return the outcome of a number as it was answered then; a refused one is an answer, too."""
     wait = request.preferences.wait
     if wait:
@@ -84,32 +84,32 @@ async def _outcome(parts: AppState, request: ApiRequest, client: Client, query: 
         raise _unknown(query.serial_no)
     try:
         detail = await _visible(parts, cast("OrderDetail", found), client)
-    except Refused:
+    except RequestRefused:
         raise _unknown(query.serial_no) from None
     return Response(encode(detail.outcome), 200, None, CONTENT_TYPE)
 
 
-def _unknown(serial_no: str) -> Refused:
-    return Refused(ApiCode.OUTCOME_NOT_KNOWN, serial_no=serial_no, headers={"retry-after": "1"})
+def _unknown(serial_no: str) -> RequestRefused:
+    return RequestRefused(ApiCode.OUTCOME_NOT_KNOWN, serial_no=serial_no, headers={"retry-after": "1"})
 
 
-def _refused(found: QueryRefused, serial_no: str | None) -> Refused:
+def _refused(found: QueryRefused, serial_no: str | None) -> RequestRefused:
     if found.code in _NOT_FOUND:
-        return Refused(found.code, status=404, serial_no=serial_no)
-    return Refused(found.code, serial_no=serial_no)
+        return RequestRefused(found.code, status=404, serial_no=serial_no)
+    return RequestRefused(found.code, serial_no=serial_no)
 
 
-async def ask(parts: AppState, query: Message) -> Message:
+async def ask(parts: ApiState, query: Message) -> Message:
     """Return the answer to a query, from one snapshot; raises Refused where the database does not answer."""
     try:
         async with asyncio.timeout(READ_SECONDS), parts.database.snapshot() as connection:
             return await answers.answer(connection, query)
     except (StoreError, TimeoutError) as exc:
         log.debug("api.unread", type=query.type, reason=f"{type(exc).__name__}: {exc}")
-        raise Refused(ApiCode.DATABASE_AWAY, headers=retry_after(1)) from exc
+        raise RequestRefused(ApiCode.DATABASE_AWAY, headers=retry_after(1)) from exc
 
 
-async def _visible(parts: AppState, detail: OrderDetail, client: Client) -> OrderDetail:
+async def _visible(parts: ApiState, detail: OrderDetail, client: Client) -> OrderDetail:
     """Return what the key may see of an order; raises Refused, as if there were none, where it may see nothing.
 
     A command that made no order belongs to the user that it names, or to the owner of the order that it names.
@@ -124,9 +124,9 @@ async def _visible(parts: AppState, detail: OrderDetail, client: Client) -> Orde
             async with parts.database.snapshot() as connection:
                 users = [*await answers.named_users(connection, detail.outcome.serial_no)]
         except StoreError as exc:
-            raise Refused(ApiCode.DATABASE_AWAY, headers=retry_after(1)) from exc
+            raise RequestRefused(ApiCode.DATABASE_AWAY, headers=retry_after(1)) from exc
     if not any(client.reaches(user_id) for user_id in users):
-        raise Refused(Code.ORDER_NOT_FOUND, status=404, serial_no=detail.outcome.serial_no)
+        raise RequestRefused(Code.ORDER_NOT_FOUND, status=404, serial_no=detail.outcome.serial_no)
     return within_reach(detail, client)
 
 
@@ -147,7 +147,7 @@ def within_reach(detail: OrderDetail, client: Client) -> OrderDetail:
     return detail.model_copy(update={"entries": kept})
 
 
-def read_query(parameters: dict[str, str], operation: Operation) -> Message:
+def read_query(parameters: dict[str, str], operation: HttpOperation) -> Message:
     """Return the query that the parameters are; raises Refused."""
     kind = next(
         (kind for kind in operation.takes if _required(kind) <= parameters.keys()), operation.takes[0]
@@ -159,10 +159,12 @@ def read_query(parameters: dict[str, str], operation: Operation) -> Message:
         parameters = {name: text for name, text in parameters.items() if not name.startswith(_NOTE)}
     unknown = sorted(parameters.keys() - known)
     if unknown:
-        raise Refused(ApiCode.PARAMETER_UNKNOWN, f"{unknown[0][:64]}; known are {', '.join(sorted(known))}")
+        raise RequestRefused(
+            ApiCode.PARAMETER_UNKNOWN, f"{unknown[0][:64]}; known are {', '.join(sorted(known))}"
+        )
     missing = sorted(_required(kind) - parameters.keys())
     if missing:
-        raise Refused(ApiCode.PARAMETER_MISSING, ", ".join(missing))
+        raise RequestRefused(ApiCode.PARAMETER_MISSING, ", ".join(missing))
     found: dict[str, Any] = {"type": kind.TYPE}
     for name, text in parameters.items():
         if "\0" in text:
@@ -171,9 +173,9 @@ def read_query(parameters: dict[str, str], operation: Operation) -> Message:
     if notes and "metadata" in kind.model_fields:
         found["metadata"] = notes
     try:
-        return read(found, {kind.TYPE: kind})
+        return validate(found, {kind.TYPE: kind})
     except Malformed as exc:
-        raise Refused(exc.code, faults=exc.faults) from None
+        raise RequestRefused(exc.code, faults=exc.faults) from None
 
 
 def _required(kind: type[Message]) -> set[str]:
@@ -188,11 +190,11 @@ def _value(name: str, text: str) -> object:
     return text.split(",") if name in _LISTS else text
 
 
-async def client(parts: AppState, request: ApiRequest, operation: Operation) -> Response:
+async def client(parts: ApiState, request: ApiRequest, operation: HttpOperation) -> Response:
     """Return what the key of the request may do."""
     del parts, operation
     if request.parameters():
-        raise Refused(ApiCode.PARAMETER_UNKNOWN, next(iter(request.parameters()))[:64])
+        raise RequestRefused(ApiCode.PARAMETER_UNKNOWN, next(iter(request.parameters()))[:64])
     known = cast("Client", request.client)
     return Response(
         encode(

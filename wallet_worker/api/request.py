@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope
 from wallet_schemas.http import WAIT_SECONDS_MAX, ApiCode
 from wallet_schemas.names import BODY_BYTES_MAX
 from wallet_worker.api.keys import Client
-from wallet_worker.api.problems import Refused, malformed
+from wallet_worker.api.problems import RequestRefused, malformed
 
 BODY_SECONDS: Final = 10.0
 PARAMETERS_MAX: Final = 40
@@ -127,21 +127,21 @@ class ApiRequest:
         if len(found) != len(pairs):
             names = [name for name, _ in pairs]
             repeated = next(name for name in names if names.count(name) > 1)
-            raise Refused(ApiCode.PARAMETER_REPEATED, repeated[:64])
+            raise RequestRefused(ApiCode.PARAMETER_REPEATED, repeated[:64])
         return found
 
     def check_media(self) -> None:
         """Refuse a body that is not said to be JSON as it is."""
         coding = self.headers.get(b"content-encoding")
         if coding is not None and coding.strip().lower() != b"identity":
-            raise Refused(ApiCode.MEDIA_TYPE, "Content-Encoding is not taken: send the body as it is")
+            raise RequestRefused(ApiCode.MEDIA_TYPE, "Content-Encoding is not taken: send the body as it is")
         if not _MEDIA.fullmatch(self.headers.get(b"content-type", b"").strip()):
-            raise Refused(ApiCode.MEDIA_TYPE, "Content-Type must be application/json")
+            raise RequestRefused(ApiCode.MEDIA_TYPE, "Content-Type must be application/json")
 
     async def body(self) -> bytes:
         """Return the whole body, of at most BODY_BYTES_MAX bytes, within BODY_SECONDS; raises Refused or GoneError."""
         if self.length > BODY_BYTES_MAX:
-            raise Refused(ApiCode.TOO_LARGE)
+            raise RequestRefused(ApiCode.TOO_LARGE)
         parts: list[bytes] = []
         size = 0
         try:
@@ -153,12 +153,14 @@ class ApiRequest:
                     part = message.get("body", b"")
                     size += len(part)
                     if size > BODY_BYTES_MAX:
-                        raise Refused(ApiCode.TOO_LARGE)
+                        raise RequestRefused(ApiCode.TOO_LARGE)
                     parts.append(part)
                     if not message.get("more_body", False):
                         break
         except TimeoutError:
-            raise Refused(ApiCode.READ_TIMEOUT, f"the body was not whole after {BODY_SECONDS:g} s") from None
+            raise RequestRefused(
+                ApiCode.READ_TIMEOUT, f"the body was not whole after {BODY_SECONDS:g} s"
+            ) from None
         self.body_is_read = True
         return b"".join(parts)
 
@@ -167,7 +169,7 @@ class ApiRequest:
         """What Content-Length says, or 0."""
         text = self.headers.get(b"content-length", b"0")
         if not _LENGTH.fullmatch(text):
-            raise Refused(ApiCode.BAD_REQUEST, "Content-Length is no number")
+            raise RequestRefused(ApiCode.BAD_REQUEST, "Content-Length is no number")
         return int(text)
 
     async def discard_body(self) -> bool:
@@ -202,14 +204,16 @@ def read_headers(scope: Scope) -> dict[bytes, bytes]:
     for name, value in scope["headers"]:
         if name in found:
             if name in _ONCE:
-                raise Refused(ApiCode.BAD_REQUEST, f"the header {name.decode('latin-1')} stands there twice")
+                raise RequestRefused(
+                    ApiCode.BAD_REQUEST, f"the header {name.decode('latin-1')} stands there twice"
+                )
             found[name] += b", " + value
         else:
             found[name] = value
     if b"host" not in found and scope["http_version"] == "1.1":
-        raise Refused(ApiCode.BAD_REQUEST, "the header Host is missing")
+        raise RequestRefused(ApiCode.BAD_REQUEST, "the header Host is missing")
     if found.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
-        raise Refused(ApiCode.BAD_REQUEST, "Transfer-Encoding is not taken, but for chunked")
+        raise RequestRefused(ApiCode.BAD_REQUEST, "Transfer-Encoding is not taken, but for chunked")
     return found
 
 

@@ -15,8 +15,8 @@ import structlog
 from wallet_schemas.http import ApiCode
 from wallet_worker.api import keys
 from wallet_worker.api.keys import Client
-from wallet_worker.api.lookups import AwayError, Lookups
-from wallet_worker.api.problems import Refused, retry_after
+from wallet_worker.api.lookups import AwayError, BatchedLookups
+from wallet_worker.api.problems import RequestRefused, retry_after
 from wallet_worker.store import api_keys
 from wallet_worker.store.api_keys import ApiKey
 from wallet_worker.store.database import Database
@@ -55,7 +55,7 @@ class Keys:
         self._database = database
         self._clock = clock
         self._to_stored: dict[bytes, _Remembered] = {}
-        self._lookups: Lookups[ApiKey] = Lookups(self._ask, LOOKUP_SECONDS)
+        self._lookups: BatchedLookups[ApiKey] = BatchedLookups(self._ask, LOOKUP_SECONDS)
         self._refreshing: dict[bytes, asyncio.Task[None]] = {}
         self._used: set[str] = set()
         self._failures: dict[str, deque[float]] = {}
@@ -84,7 +84,7 @@ class Keys:
         except AwayError:
             if known is not None and now - known.at < STALE_SECONDS and now < known.ends:
                 return known.client
-            raise Refused(ApiCode.DATABASE_AWAY, headers=retry_after(1)) from None
+            raise RequestRefused(ApiCode.DATABASE_AWAY, headers=retry_after(1)) from None
         if found is None:
             raise self._failed(address)
         self._used.add(found.key_id)
@@ -140,11 +140,11 @@ class Keys:
         async with self._database.connection() as connection:
             return await api_keys.find(connection, key_ids)
 
-    def _failed(self, address: str) -> Refused:
+    def _failed(self, address: str) -> RequestRefused:
         """Return the refusal of whoever shows no key that opens, counted for their address."""
         place = _place(address)
         if self._is_held_up(address):
-            return Refused(
+            return RequestRefused(
                 ApiCode.QUOTA_EXCEEDED,
                 "too many requests without a key that opens",
                 policy="failures",
@@ -158,7 +158,7 @@ class Keys:
         self._failures[place] = failures
         while len(self._failures) > REMEMBERED_MAX:
             self._failures.pop(next(iter(self._failures)))
-        return Refused(ApiCode.UNAUTHENTICATED, headers={"www-authenticate": 'Bearer realm="wallet"'})
+        return RequestRefused(ApiCode.UNAUTHENTICATED, headers={"www-authenticate": 'Bearer realm="wallet"'})
 
     def _is_held_up(self, address: str) -> bool:
         failures = self._failures.get(_place(address))

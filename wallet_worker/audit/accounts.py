@@ -8,7 +8,7 @@ from typing import Final
 
 import asyncpg
 
-from wallet_worker.audit.findings import Finding, Invariant, Report, as_text
+from wallet_worker.audit.findings import AuditFinding, AuditReport, Invariant, as_text
 from wallet_worker.store.reads import audit as reads
 
 LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
@@ -30,7 +30,7 @@ class RunningAccount:
     last_at: datetime = LONG_AGO
 
 
-async def check_all_accounts(connection: asyncpg.Connection, report: Report) -> None:
+async def check_all_accounts(connection: asyncpg.Connection, report: AuditReport) -> None:
     """Check every account and its lines, and the sum of each currency."""
     # The entries of an account that nobody suspects sum to its balance.
     moved = Counter(await reads.balances(connection))
@@ -42,11 +42,11 @@ async def check_all_accounts(connection: asyncpg.Connection, report: Report) -> 
     for currency, sum_minor in sorted(moved.items()):
         if sum_minor:
             detail = f"the entries in {currency} sum to {as_text(sum_minor, currency)}"
-            report.add(Finding(invariant=Invariant.CURRENCY_SUM, detail=detail))
+            report.add(AuditFinding(invariant=Invariant.CURRENCY_SUM, detail=detail))
 
 
 async def _accounts_with_lines_checked(
-    connection: asyncpg.Connection, account_ids: Sequence[int] | None, report: Report
+    connection: asyncpg.Connection, account_ids: Sequence[int] | None, report: AuditReport
 ) -> AsyncIterator[RunningAccount]:
     """Yield these accounts, or all, each after its lines were checked."""
     account: RunningAccount | None = None
@@ -73,7 +73,7 @@ def check_line(
     before: int,
     after: int,
     created_at: datetime,
-    report: Report,
+    report: AuditReport,
 ) -> None:
     """Find what is wrong with one line, coming after what `account` has come to, and have it come to this line."""
 
@@ -82,7 +82,7 @@ def check_line(
 
     def report_finding(invariant: Invariant, detail: str) -> None:
         report.add(
-            Finding(invariant=invariant, detail=detail, account_id=account.account_id, line_no=line_no)
+            AuditFinding(invariant=invariant, detail=detail, account_id=account.account_id, line_no=line_no)
         )
 
     if line_no != account.last_line_no + 1:
@@ -104,14 +104,14 @@ def check_line(
     account.moved += signed
 
 
-def check_account(account: RunningAccount, report: Report) -> None:
+def check_account(account: RunningAccount, report: AuditReport) -> None:
     """Find what is wrong with an account, all of whose lines were seen."""
 
     def text(minor: int) -> str:
         return as_text(minor, account.currency)
 
     def report_finding(invariant: Invariant, detail: str) -> None:
-        report.add(Finding(invariant=invariant, detail=detail, account_id=account.account_id))
+        report.add(AuditFinding(invariant=invariant, detail=detail, account_id=account.account_id))
 
     if account.line_no != account.last_line_no:
         report_finding(

@@ -54,7 +54,7 @@ class Invariant(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class AuditFinding:
     """One place where a rule is broken. What is absent does not apply.
 
     `account` is the account's number, or the name, currency and lane of a system account.
@@ -70,7 +70,7 @@ class Finding:
 
 
 @dataclass(slots=True)
-class Report:
+class AuditReport:
     """What was looked at and what was found: `found` counts all of it, `findings` are the first of each kind."""
 
     shown_max: int
@@ -79,18 +79,18 @@ class Report:
     commands: int = 0
     lines: int = 0
     seconds: float = 0.0
-    found: Counter[Invariant] = field(default_factory=Counter)
-    findings: list[Finding] = field(default_factory=list)
+    counts: Counter[Invariant] = field(default_factory=Counter)
+    findings: list[AuditFinding] = field(default_factory=list)
 
     @property
     def clean(self) -> bool:
         """Whether nothing was found."""
-        return not self.found
+        return not self.counts
 
-    def add(self, finding: Finding) -> None:
+    def add(self, finding: AuditFinding) -> None:
         """Count a finding, and keep it if it is one of the first of its kind."""
-        self.found[finding.invariant] += 1
-        if self.found[finding.invariant] <= self.shown_max:
+        self.counts[finding.invariant] += 1
+        if self.counts[finding.invariant] <= self.shown_max:
             self.findings.append(finding)
 
 

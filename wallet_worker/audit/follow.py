@@ -30,7 +30,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client import Counter as Counting
 
 from wallet_worker.audit.accounts import LONG_AGO, RunningAccount, check_account, check_line
-from wallet_worker.audit.findings import Finding, Invariant, Report
+from wallet_worker.audit.findings import AuditFinding, AuditReport, Invariant
 from wallet_worker.audit.orders import check_orders, find_stray_lines
 from wallet_worker.audit.report import APPLICATION, SHOWN_MAX, OnProgress, audit, with_names
 from wallet_worker.audit.tables import find_too_many_refunds, find_unpaid
@@ -95,7 +95,7 @@ async def follow(
     shown_max: int = SHOWN_MAX,
     on_progress: OnProgress = lambda _progress: None,
     on_away: Callable[[str], None] = lambda _reason: None,
-) -> Report | None:
+) -> AuditReport | None:
     """Return the first report that is not clean, or that of the last complete check once `stopping` is set.
 
     It is absent if `stopping` was set before the whole audit was complete: nothing is known then. The report's `lines`
@@ -110,7 +110,7 @@ async def follow(
         return None
     check_new = partial(_check_new, dsn, seen, report)
     while True:
-        signals.findings.set(report.found.total())
+        signals.findings.set(report.counts.total())
         signals.checked_at.set(time.time())
         if not report.clean:
             return report
@@ -158,12 +158,12 @@ async def _begin(dsn: str) -> _Checkpoint:
             return _Checkpoint(await reads.moment(connection), accounts=await reads.baseline(connection))
 
 
-async def _check_new(dsn: str, seen: _Checkpoint, report: Report) -> int:
+async def _check_new(dsn: str, seen: _Checkpoint, report: AuditReport) -> int:
     """Put what is wrong with the lines since the moment seen into a report that was clean, and move that moment on.
 
     Return how many lines there were.
     """
-    checked = Report(report.shown_max)
+    checked = AuditReport(report.shown_max)
     with waited_for():
         async with snapshot(dsn, APPLICATION) as connection:
             moment = await reads.moment(connection)
@@ -192,7 +192,7 @@ async def _check_new(dsn: str, seen: _Checkpoint, report: Report) -> int:
     else:  # all were probed: begin again
         seen.probed_to = BEFORE_ALL
     report.lines += len(lines)
-    report.found, report.findings = checked.found, checked.findings
+    report.counts, report.findings = checked.counts, checked.findings
     return len(lines)
 
 
@@ -202,7 +202,9 @@ def _so_far(row: asyncpg.Record, before: tuple[int, int]) -> RunningAccount:
     return RunningAccount(account_id, is_user, currency, balance, reserved, line_no, last_line_no, left, left)
 
 
-def _check_lines(changed: Sequence[RunningAccount], lines: Sequence[asyncpg.Record], report: Report) -> None:
+def _check_lines(
+    changed: Sequence[RunningAccount], lines: Sequence[asyncpg.Record], report: AuditReport
+) -> None:
     """Find what is wrong with new lines, in the order of their accounts, and with the accounts that have them."""
     accounts = {account.account_id: account for account in changed}
     by_currency: Counter[str] = Counter()
@@ -217,4 +219,4 @@ def _check_lines(changed: Sequence[RunningAccount], lines: Sequence[asyncpg.Reco
     for currency, moved in by_currency.items():
         if moved:
             detail = f"new entries in {currency} sum to {moved} minor units"
-            report.add(Finding(invariant=Invariant.CURRENCY_SUM, detail=detail))
+            report.add(AuditFinding(invariant=Invariant.CURRENCY_SUM, detail=detail))

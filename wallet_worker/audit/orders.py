@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from wallet_schemas.values import OrderStatus, OrderType
-from wallet_worker.audit.findings import Finding, Invariant, Report, as_text
+from wallet_worker.audit.findings import AuditFinding, AuditReport, Invariant, as_text
 from wallet_worker.core import orders
 from wallet_worker.core.orders import Party
 from wallet_worker.store.reads import audit as reads
@@ -33,7 +33,7 @@ _Line: TypeAlias = tuple[int | str, str | None, int]
 """Of an entry: whose it is (an account_id, or a system account's name), in what currency, and what it moved."""
 
 
-async def check_all_orders(connection: asyncpg.Connection, report: Report) -> None:
+async def check_all_orders(connection: asyncpg.Connection, report: AuditReport) -> None:
     """Check every order with its entries and its command, and that no entry and no command is without its order."""
     suspects = await reads.suspect_orders(connection)
     if suspects != []:
@@ -43,7 +43,7 @@ async def check_all_orders(connection: asyncpg.Connection, report: Report) -> No
 
 
 async def check_orders(
-    connection: asyncpg.Connection, order_ids: Sequence[UUID | None] | None, report: Report
+    connection: asyncpg.Connection, order_ids: Sequence[UUID | None] | None, report: AuditReport
 ) -> None:
     """Find what is wrong with these orders, or with all, with all of their entries and their commands."""
     order: _Order | None = None
@@ -64,11 +64,11 @@ async def check_orders(
         _check_order(order, entries, report)
 
 
-def _check_order(order: _Order, entries: list[_Line], report: Report) -> None:
+def _check_order(order: _Order, entries: list[_Line], report: AuditReport) -> None:
     """Find what is wrong with an order, all of whose entries were seen."""
 
     def report_finding(invariant: Invariant, detail: str) -> None:
-        report.add(Finding(invariant=invariant, detail=detail, order_id=order.order_id))
+        report.add(AuditFinding(invariant=invariant, detail=detail, order_id=order.order_id))
 
     if not order.was_asked_for:
         report_finding(
@@ -120,13 +120,13 @@ def _shown(entries: Sequence[_Line] | None) -> str:
 
 
 async def find_stray_lines(
-    connection: asyncpg.Connection, order_ids: Sequence[UUID | None] | None, report: Report
+    connection: asyncpg.Connection, order_ids: Sequence[UUID | None] | None, report: AuditReport
 ) -> None:
     """Find the lines that are of these orders, or of any, and have no such order, or no account."""
     async for rows in reads.stray_lines(connection, order_ids):
         for account_id, line_no, order_id, no_account in rows:
             report.add(
-                Finding(
+                AuditFinding(
                     invariant=Invariant.STRAY_LINE,
                     detail=f"there is no such {'account' if no_account else 'order'}",
                     account_id=account_id,
@@ -136,8 +136,8 @@ async def find_stray_lines(
             )
 
 
-async def _find_commands_without_order(connection: asyncpg.Connection, report: Report) -> None:
+async def _find_commands_without_order(connection: asyncpg.Connection, report: AuditReport) -> None:
     async for rows in reads.commands_without_order(connection):
         for serial_no, command_type in rows:
             detail = f"this {command_type} was applied and has no order"
-            report.add(Finding(invariant=Invariant.COMMAND_ORDER, detail=detail, serial_no=serial_no))
+            report.add(AuditFinding(invariant=Invariant.COMMAND_ORDER, detail=detail, serial_no=serial_no))

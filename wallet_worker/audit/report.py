@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 import asyncpg
 
 from wallet_worker.audit.accounts import check_all_accounts
-from wallet_worker.audit.findings import Finding, Report
+from wallet_worker.audit.findings import AuditFinding, AuditReport
 from wallet_worker.audit.orders import check_all_orders
 from wallet_worker.audit.tables import check_tables
 from wallet_worker.store.errors import waited_for
@@ -42,13 +42,13 @@ OnProgress: TypeAlias = Callable[[Progress], None]
 
 async def audit(
     dsn: str, *, shown_max: int = SHOWN_MAX, on_progress: OnProgress = lambda _progress: None
-) -> Report:
+) -> AuditReport:
     """Return what is wrong with the ledger of a live database, as one moment saw it.
 
     Raises the errors of `store.errors`, if the database cannot be read.
     """
     begun = time.monotonic()
-    report = Report(shown_max)
+    report = AuditReport(shown_max)
     with waited_for():
         async with snapshot(dsn, APPLICATION, WHOLE_TABLES) as connection:
             report.accounts, report.orders, report.commands, report.lines = await reads.counts(connection)
@@ -63,7 +63,7 @@ async def audit(
     return report
 
 
-async def with_names(connection: asyncpg.Connection, findings: Iterable[Finding]) -> list[Finding]:
+async def with_names(connection: asyncpg.Connection, findings: Iterable[AuditFinding]) -> list[AuditFinding]:
     """Return the findings with the names by which people know accounts and orders: for a few, not for every row."""
     findings = list(findings)
     account_ids = [finding.account_id for finding in findings if finding.account_id is not None]

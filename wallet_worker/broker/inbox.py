@@ -13,7 +13,7 @@ from pamqp.commands import Basic
 from wallet_schemas.names import SIGNATURE_HEADER, TRACEPARENT_HEADER
 from wallet_worker.broker.amqp.deliveries import RawDelivery
 from wallet_worker.broker.connection import CONNECTION_ERRORS, BrokerUnavailableError, translate_errors
-from wallet_worker.broker.senders import ANYONE, SenderPolicy
+from wallet_worker.broker.sender_policy import ANYONE, SenderPolicy
 from wallet_worker.core.inbound import InboundMessage, Source
 from wallet_worker.text import storable
 

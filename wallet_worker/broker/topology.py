@@ -110,7 +110,7 @@ NO_EXCHANGE = "wallet.no-such-exchange"
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class TopologyReport:
     """What `check` found: sentences for people. `unseen` is what could not be looked at or set, and is no fault."""
 
     faults: tuple[str, ...]
@@ -152,7 +152,7 @@ async def missing(connection: AbstractConnection) -> tuple[str, ...]:
     return tuple(faults)
 
 
-async def check(connection: AbstractConnection, url: str, management_url: str | None) -> Report:
+async def check(connection: AbstractConnection, url: str, management_url: str | None) -> TopologyReport:
     """Return what is wrong with the broker's exchanges, queues, bindings and limits; nothing is changed.
 
     To compare arguments the user needs the right to configure, as whoever applies the topology has it.
@@ -193,7 +193,7 @@ async def check(connection: AbstractConnection, url: str, management_url: str | 
         if (queue.name, queue.name) not in bound
     ]
     faults += await _size_faults(connection)
-    return Report(tuple(faults), tuple(unseen))
+    return TopologyReport(tuple(faults), tuple(unseen))
 
 
 async def _size_faults(connection: AbstractConnection) -> list[str]:

@@ -33,7 +33,7 @@ HEALTH_PORT = "WALLET_API_HEALTH_PORT"
 T = TypeVar("T")
 
 
-class RoleName(StrEnum):
+class ApiRole(StrEnum):
     """A usual caller, by what it may do."""
 
     upstream = "upstream"
@@ -105,7 +105,7 @@ def api(
 def add(
     client: ClientName,
     *,
-    role: Annotated[RoleName | None, typer.Option(help="A usual set of scopes.")] = None,
+    role: Annotated[ApiRole | None, typer.Option(help="A usual set of scopes.")] = None,
     scope: Annotated[
         list[str] | None,
         typer.Option(help="A scope, such as orders:read; may be repeated, with or without a role."),
@@ -181,9 +181,9 @@ def list_keys(*, as_json: Json = None) -> None:
 
     found = _with_database(api_keys.every)
     if terminal.wants_json(as_json):
-        terminal.tell_json({"keys": [_shown(key) for key in found]})
+        terminal.print_json({"keys": [_shown(key) for key in found]})
         return
-    terminal.tell_table(
+    terminal.print_table(
         "keys of the HTTP API",
         ("key", "client", "opens", "scopes", "users", "numbers", "a second", "last used"),
         [

@@ -12,7 +12,7 @@ from wallet_worker.cli.exits import Exit
 from wallet_worker.cli.options import Json, finite
 
 if TYPE_CHECKING:
-    from wallet_worker.audit.findings import Finding, Report
+    from wallet_worker.audit.findings import AuditFinding, AuditReport
 
 
 def audit(
@@ -58,16 +58,16 @@ def audit(
     if report is None:
         exits.end(Exit.UNAVAILABLE, "stopped before the first check was complete: nothing was checked")
     if terminal.wants_json(as_json):
-        terminal.tell_json(_document(report))
+        terminal.print_json(_document(report))
     else:
-        _tell(report)
+        _print_report(report)
     if not report.clean:
         raise typer.Exit(Exit.FOUND)
 
 
 async def _follow(
     url: str, shown_max: int, every_seconds: float, metrics_port: int | None, linger_seconds: float | None
-) -> "Report | None":
+) -> "AuditReport | None":
     from prometheus_client import start_http_server
 
     from wallet_worker.audit.follow import FollowMetrics, follow
@@ -94,7 +94,7 @@ async def _follow(
     )
     if report is not None and not report.clean and metrics_port is not None:
         terminal.print_status(
-            f"{report.found.total():,} rules are broken; wallet_audit_findings stays on port {metrics_port}"
+            f"{report.counts.total():,} rules are broken; wallet_audit_findings stays on port {metrics_port}"
         )
         if linger_seconds is None:
             await stopping.wait()
@@ -103,7 +103,7 @@ async def _follow(
     return report
 
 
-async def _audit(url: str, shown_max: int) -> "Report":
+async def _audit(url: str, shown_max: int) -> "AuditReport":
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
@@ -128,7 +128,7 @@ async def _audit(url: str, shown_max: int) -> "Report":
         return await audited(url, shown_max=shown_max, on_progress=moved)
 
 
-def _tell(report: "Report") -> None:
+def _print_report(report: "AuditReport") -> None:
     looked_at = (
         f"{report.lines:,} lines, {report.accounts:,} accounts, {report.orders:,} orders and "
         f"{report.commands:,} commands in {report.seconds:.1f} s"
@@ -136,23 +136,23 @@ def _tell(report: "Report") -> None:
     if report.clean:
         terminal.print_result(f"everything is in order: {looked_at}")
         return
-    terminal.tell_table(
-        f"{report.found.total():,} findings in {looked_at}",
+    terminal.print_table(
+        f"{report.counts.total():,} findings in {looked_at}",
         ("rule", "where", "what is wrong"),
         ((finding.invariant.value, _where(finding), finding.detail) for finding in report.findings),
     )
-    terminal.tell_table(
+    terminal.print_table(
         "broken rules",
         ("rule", "times", "it says that"),
         (
             (invariant.value, f"{times:,}", invariant.meaning)
-            for invariant, times in report.found.most_common()
+            for invariant, times in report.counts.most_common()
         ),
         right=("times",),
     )
 
 
-def _where(finding: "Finding") -> str:
+def _where(finding: "AuditFinding") -> str:
     parts = {
         "account": finding.account or finding.account_id,
         "line": finding.line_no,
@@ -161,7 +161,7 @@ def _where(finding: "Finding") -> str:
     return ", ".join(f"{name} {value}" for name, value in parts.items() if value is not None)
 
 
-def _document(report: "Report") -> dict[str, Any]:
+def _document(report: "AuditReport") -> dict[str, Any]:
     return {
         "clean": report.clean,
         "lines": report.lines,
@@ -169,7 +169,7 @@ def _document(report: "Report") -> dict[str, Any]:
         "orders": report.orders,
         "commands": report.commands,
         "seconds": round(report.seconds, 3),
-        "found": {invariant.value: times for invariant, times in report.found.items()},
+        "found": {invariant.value: times for invariant, times in report.counts.items()},
         "findings": [
             {
                 "rule": finding.invariant.value,

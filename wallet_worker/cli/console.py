@@ -25,7 +25,7 @@ user_app = typer.Typer(no_args_is_help=True, help="Manage the console's users an
 app.add_typer(user_app, name="user")
 
 
-class RoleName(StrEnum):
+class ConsoleRole(StrEnum):
     """What somebody may do in the console; each may all that stands before it."""
 
     viewer = "viewer"
@@ -74,7 +74,7 @@ def add(
     name: Name,
     *,
     role: Annotated[
-        RoleName,
+        ConsoleRole,
         typer.Option(help="viewer reads; operator acts; approver also approves the plans of others."),
     ],
     file: UsersFile = DEFAULT_FILE,
@@ -107,11 +107,11 @@ def list_users(*, file: UsersFile = DEFAULT_FILE, as_json: Json = None) -> None:
         (user.name, user.role.name.lower(), user.added_at.isoformat(timespec="seconds")) for user in found
     ]
     if terminal.wants_json(as_json):
-        terminal.tell_json(
+        terminal.print_json(
             {"users": [{"name": name, "role": role, "added_at": added} for name, role, added in rows]}
         )
         return
-    terminal.tell_table(f"who may sign in, of {file}", ("name", "role", "added"), rows)
+    terminal.print_table(f"who may sign in, of {file}", ("name", "role", "added"), rows)
 
 
 @user_app.command()
@@ -139,7 +139,7 @@ def passwd(name: Name, *, file: UsersFile = DEFAULT_FILE, password_stdin: FromSt
 def role(
     name: Name,
     role: Annotated[
-        RoleName, typer.Argument(metavar="ROLE", help="viewer, operator or approver, from the next click.")
+        ConsoleRole, typer.Argument(metavar="ROLE", help="viewer, operator or approver, from the next click.")
     ],
     *,
     file: UsersFile = DEFAULT_FILE,

@@ -9,7 +9,7 @@ from wallet_worker.cli import environment, exits, terminal
 from wallet_worker.cli.options import Json
 
 if TYPE_CHECKING:
-    from wallet_worker.store.requirements import Finding
+    from wallet_worker.store.requirements import CheckedRequirement
 
 
 class Process(StrEnum):
@@ -48,9 +48,9 @@ def doctor(
 
     findings = exits.run(check(url, process=process.value))
     if terminal.wants_json(as_json):
-        terminal.tell_json({"requirements": [_document(finding) for finding in findings]})
+        terminal.print_json({"requirements": [_document(finding) for finding in findings]})
     else:
-        terminal.tell_table(
+        terminal.print_table(
             "what the wallet needs of the database",
             ("needed", "state", "what to do"),
             [
@@ -62,7 +62,7 @@ def doctor(
         raise typer.Exit(exits.Exit.FOUND)
 
 
-def _state(finding: "Finding") -> str:
+def _state(finding: "CheckedRequirement") -> str:
     if finding.is_met:
         return "ok"
     return {"required": "MISSING", "waited for": "NOT NOW", "advised": "warning"}[
@@ -70,7 +70,7 @@ def _state(finding: "Finding") -> str:
     ]
 
 
-def _document(finding: "Finding") -> dict[str, object]:
+def _document(finding: "CheckedRequirement") -> dict[str, object]:
     return {
         "name": finding.requirement.name,
         "grade": finding.requirement.grade.value,

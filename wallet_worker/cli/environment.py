@@ -37,14 +37,14 @@ def worker() -> Settings:
     return _read(Settings)
 
 
-def told_worker() -> Settings:
+def worker_with_senders() -> Settings:
     """Return all settings of a process that decides or publishes, or end the command.
 
     Who may send, how requests are signed and how letters are sealed must have been said, if only that nobody cares.
     """
     settings = worker()
-    if settings.untold:
-        end(Exit.MISUSED, "; ".join(settings.untold))
+    if settings.missing_senders:
+        end(Exit.MISUSED, "; ".join(settings.missing_senders))
     return settings
 
 

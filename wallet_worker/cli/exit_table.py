@@ -16,7 +16,7 @@ from wallet_worker.cli.exits import Exit
 PAGE: Final = Path(__file__).parent / "EXIT_STATUSES.md"
 
 
-class Event(Enum):
+class CommandEvent(Enum):
     """What may happen to a command; the value says it to a person."""
 
     DONE = "it is done, or everything is in order"
@@ -38,89 +38,98 @@ class Event(Enum):
 
 
 _ANY: Final = {
-    Event.HELP: Exit.DONE,
-    Event.BAD_USAGE: Exit.MISUSED,
-    Event.OUTPUT_FULL: Exit.UNWRITTEN,
-    Event.OUTPUT_CLOSED: Exit.UNWRITTEN,
+    CommandEvent.HELP: Exit.DONE,
+    CommandEvent.BAD_USAGE: Exit.MISUSED,
+    CommandEvent.OUTPUT_FULL: Exit.UNWRITTEN,
+    CommandEvent.OUTPUT_CLOSED: Exit.UNWRITTEN,
 }
-_SETTINGS: Final = {**_ANY, Event.BAD_SETTING: Exit.MISUSED}
+_SETTINGS: Final = {**_ANY, CommandEvent.BAD_SETTING: Exit.MISUSED}
 _DATABASE: Final = {
     **_SETTINGS,
-    Event.DONE: Exit.DONE,
-    Event.DATABASE_AWAY: Exit.UNAVAILABLE,
-    Event.DATABASE_LOCKED: Exit.UNAVAILABLE,
-    Event.DATABASE_DENIES: Exit.UNAVAILABLE,
-    Event.INTERRUPTED: Exit.INTERRUPTED,
+    CommandEvent.DONE: Exit.DONE,
+    CommandEvent.DATABASE_AWAY: Exit.UNAVAILABLE,
+    CommandEvent.DATABASE_LOCKED: Exit.UNAVAILABLE,
+    CommandEvent.DATABASE_DENIES: Exit.UNAVAILABLE,
+    CommandEvent.INTERRUPTED: Exit.INTERRUPTED,
 }
 _BROKER: Final = {
     **_SETTINGS,
-    Event.DONE: Exit.DONE,
-    Event.BROKER_AWAY: Exit.UNAVAILABLE,
-    Event.INTERRUPTED: Exit.INTERRUPTED,
+    CommandEvent.DONE: Exit.DONE,
+    CommandEvent.BROKER_AWAY: Exit.UNAVAILABLE,
+    CommandEvent.INTERRUPTED: Exit.INTERRUPTED,
 }
 # What runs until it is stopped waits for servers that are away; the log says why it ends by itself, with 1.
-_SERVICE: Final = {**_SETTINGS, Event.DONE: Exit.DONE, Event.FOUND: Exit.FOUND, Event.INTERRUPTED: Exit.DONE}
-_FILE: Final = {**_ANY, Event.DONE: Exit.DONE}
+_SERVICE: Final = {
+    **_SETTINGS,
+    CommandEvent.DONE: Exit.DONE,
+    CommandEvent.FOUND: Exit.FOUND,
+    CommandEvent.INTERRUPTED: Exit.DONE,
+}
+_FILE: Final = {**_ANY, CommandEvent.DONE: Exit.DONE}
 
-TABLE: Final[Mapping[str, Mapping[Event, Exit]]] = MappingProxyType(
+TABLE: Final[Mapping[str, Mapping[CommandEvent, Exit]]] = MappingProxyType(
     {
         # A migration waits for locks.
         "migrate": {
-            event: status for event, status in _DATABASE.items() if event is not Event.DATABASE_LOCKED
+            event: status for event, status in _DATABASE.items() if event is not CommandEvent.DATABASE_LOCKED
         },
         "doctor": {
             **_SETTINGS,
-            Event.DONE: Exit.DONE,
-            Event.FOUND: Exit.FOUND,
-            Event.DATABASE_AWAY: Exit.UNAVAILABLE,
-            Event.INTERRUPTED: Exit.INTERRUPTED,
+            CommandEvent.DONE: Exit.DONE,
+            CommandEvent.FOUND: Exit.FOUND,
+            CommandEvent.DATABASE_AWAY: Exit.UNAVAILABLE,
+            CommandEvent.INTERRUPTED: Exit.INTERRUPTED,
         },
-        "settings": {**_SETTINGS, Event.DONE: Exit.DONE},
-        "keys": {**_ANY, Event.DONE: Exit.DONE},
+        "settings": {**_SETTINGS, CommandEvent.DONE: Exit.DONE},
+        "keys": {**_ANY, CommandEvent.DONE: Exit.DONE},
         "api": _SERVICE,
         "api key": _DATABASE,
-        "api key rotate": {**_DATABASE, Event.NOT_FOUND: Exit.FOUND},
-        "api key revoke": {**_DATABASE, Event.NOT_FOUND: Exit.FOUND},
-        "topology": {**_BROKER, Event.FOUND: Exit.FOUND},
+        "api key rotate": {**_DATABASE, CommandEvent.NOT_FOUND: Exit.FOUND},
+        "api key revoke": {**_DATABASE, CommandEvent.NOT_FOUND: Exit.FOUND},
+        "topology": {**_BROKER, CommandEvent.FOUND: Exit.FOUND},
         "topology users": _SETTINGS,
         "worker": _SERVICE,
         "keeper": _SERVICE,
         "console": _SERVICE,
-        "console user": {**_FILE, Event.NOT_FOUND: Exit.MISUSED},
+        "console user": {**_FILE, CommandEvent.NOT_FOUND: Exit.MISUSED},
         "console user add": _FILE,
         "console user list": _FILE,
         "send": {
             **_BROKER,
-            Event.REFUSED: Exit.FOUND,
-            Event.OUTCOME_UNKNOWN: Exit.UNKNOWN,
-            Event.INTERRUPTED: Exit.UNKNOWN,
+            CommandEvent.REFUSED: Exit.FOUND,
+            CommandEvent.OUTCOME_UNKNOWN: Exit.UNKNOWN,
+            CommandEvent.INTERRUPTED: Exit.UNKNOWN,
         },
-        "show": {**_BROKER, Event.NOT_FOUND: Exit.FOUND, Event.NO_ANSWER: Exit.UNAVAILABLE},
-        "show orders": {**_BROKER, Event.NO_ANSWER: Exit.UNAVAILABLE},  # an empty list is an answer
-        "audit": {**_DATABASE, Event.FOUND: Exit.FOUND},
-        "reconcile": {**_DATABASE, Event.FOUND: Exit.FOUND, Event.NOT_FOUND: Exit.MISUSED},
+        "show": {**_BROKER, CommandEvent.NOT_FOUND: Exit.FOUND, CommandEvent.NO_ANSWER: Exit.UNAVAILABLE},
+        "show orders": {**_BROKER, CommandEvent.NO_ANSWER: Exit.UNAVAILABLE},  # an empty list is an answer
+        "audit": {**_DATABASE, CommandEvent.FOUND: Exit.FOUND},
+        "reconcile": {**_DATABASE, CommandEvent.FOUND: Exit.FOUND, CommandEvent.NOT_FOUND: Exit.MISUSED},
         "export": _DATABASE,
-        "export statement": {**_DATABASE, Event.NOT_FOUND: Exit.FOUND},
+        "export statement": {**_DATABASE, CommandEvent.NOT_FOUND: Exit.FOUND},
         "dlq": _DATABASE,
-        "dlq show": {**_DATABASE, Event.NOT_FOUND: Exit.FOUND},
-        "dlq plan": {**_DATABASE, Event.NOT_FOUND: Exit.FOUND},
-        "dlq replay": {**_DATABASE, Event.REFUSED: Exit.FOUND, Event.NOT_FOUND: Exit.FOUND},
-        "dlq discard": {**_DATABASE, Event.REFUSED: Exit.FOUND, Event.NOT_FOUND: Exit.FOUND},
-        "dlq restore": {**_DATABASE, Event.REFUSED: Exit.FOUND, Event.NOT_FOUND: Exit.FOUND},
-        "dlq edit": {**_DATABASE, Event.REFUSED: Exit.FOUND, Event.NOT_FOUND: Exit.FOUND},
-        "dlq approve": {**_DATABASE, Event.REFUSED: Exit.FOUND, Event.NOT_FOUND: Exit.FOUND},
-        "dlq note": {**_DATABASE, Event.NOT_FOUND: Exit.FOUND},
+        "dlq show": {**_DATABASE, CommandEvent.NOT_FOUND: Exit.FOUND},
+        "dlq plan": {**_DATABASE, CommandEvent.NOT_FOUND: Exit.FOUND},
+        "dlq replay": {**_DATABASE, CommandEvent.REFUSED: Exit.FOUND, CommandEvent.NOT_FOUND: Exit.FOUND},
+        "dlq discard": {**_DATABASE, CommandEvent.REFUSED: Exit.FOUND, CommandEvent.NOT_FOUND: Exit.FOUND},
+        "dlq restore": {**_DATABASE, CommandEvent.REFUSED: Exit.FOUND, CommandEvent.NOT_FOUND: Exit.FOUND},
+        "dlq edit": {**_DATABASE, CommandEvent.REFUSED: Exit.FOUND, CommandEvent.NOT_FOUND: Exit.FOUND},
+        "dlq approve": {**_DATABASE, CommandEvent.REFUSED: Exit.FOUND, CommandEvent.NOT_FOUND: Exit.FOUND},
+        "dlq note": {**_DATABASE, CommandEvent.NOT_FOUND: Exit.FOUND},
         # It goes on without the command.
-        "dlq progress": {**_DATABASE, Event.NOT_FOUND: Exit.FOUND, Event.INTERRUPTED: Exit.UNKNOWN},
-        "dlq pause": {**_DATABASE, Event.NOT_FOUND: Exit.FOUND},
-        "dlq resume": {**_DATABASE, Event.NOT_FOUND: Exit.FOUND},
-        "dlq stop": {**_DATABASE, Event.NOT_FOUND: Exit.FOUND},
-        "dlq runbook": {**_ANY, Event.DONE: Exit.DONE},
+        "dlq progress": {
+            **_DATABASE,
+            CommandEvent.NOT_FOUND: Exit.FOUND,
+            CommandEvent.INTERRUPTED: Exit.UNKNOWN,
+        },
+        "dlq pause": {**_DATABASE, CommandEvent.NOT_FOUND: Exit.FOUND},
+        "dlq resume": {**_DATABASE, CommandEvent.NOT_FOUND: Exit.FOUND},
+        "dlq stop": {**_DATABASE, CommandEvent.NOT_FOUND: Exit.FOUND},
+        "dlq runbook": {**_ANY, CommandEvent.DONE: Exit.DONE},
     }
 )
 
 
-def row_of(command: str) -> Mapping[Event, Exit] | None:
+def row_of(command: str) -> Mapping[CommandEvent, Exit] | None:
     """Return how a command ends, by the words of its name; absent if the table does not know it."""
     words = command.split()
     for length in range(len(words), 0, -1):
@@ -145,10 +154,10 @@ def page(commands: Iterable[str]) -> str:
         "",
         "Statuses 5 and 6 may come from every command. What was written before the output failed is not whole.",
         "",
-        "| command | " + " | ".join(event.value for event in Event) + " |",
-        "|---|" + "---|" * len(Event),
+        "| command | " + " | ".join(event.value for event in CommandEvent) + " |",
+        "|---|" + "---|" * len(CommandEvent),
         *(
-            f"| `{name}` | {' | '.join(_cell(row_of(name) or {}, event) for event in Event)} |"
+            f"| `{name}` | {' | '.join(_cell(row_of(name) or {}, event) for event in CommandEvent)} |"
             for name in names
         ),
         "",
@@ -168,7 +177,7 @@ def page(commands: Iterable[str]) -> str:
     return "\n".join(lines)
 
 
-def _cell(row: Mapping[Event, Exit], event: Event) -> str:
+def _cell(row: Mapping[CommandEvent, Exit], event: CommandEvent) -> str:
     status = row.get(event)
     return "" if status is None else str(status.value)
 

@@ -17,7 +17,7 @@ from wallet_worker.cli.options import Currency, Json, Since, Type, Until, User, 
 from wallet_worker.cli.output import Form, OnProgress, Output, output_file, progress
 
 if TYPE_CHECKING:
-    from wallet_worker.accounting.export import OrderFilter, Statement
+    from wallet_worker.accounting.export import ExportedStatement, OrderFilter
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -71,7 +71,7 @@ def statement(
     if output is None:
         return
     if terminal.wants_json(as_json):
-        terminal.tell_json({"file": str(output), **asdict(found)})
+        terminal.print_json({"file": str(output), **asdict(found)})
     else:
         terminal.print_result(
             f"{output}: {found.lines:,} lines of account {found.account_no}, "
@@ -121,7 +121,7 @@ def orders(
     if output is None:
         return
     if terminal.wants_json(as_json):
-        terminal.tell_json({"file": str(output), "orders": count})
+        terminal.print_json({"file": str(output), "orders": count})
     else:
         terminal.print_result(f"{output}: {count:,} orders")
 
@@ -134,7 +134,7 @@ async def _orders(url: str, out: IO[str], form: Format, choice: "OrderFilter", m
 
 async def _statement(
     url: str, out: IO[str], form: Format, asked: GetStatement, account_no: str | None, moved: OnProgress
-) -> "Statement | None":
+) -> "ExportedStatement | None":
     from wallet_worker.accounting.export import TimeRange, statement
 
     return await statement(

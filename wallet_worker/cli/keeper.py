@@ -15,7 +15,7 @@ def keeper() -> None:
 
     Example: WALLET_HTTP_PORT=9302 wallet keeper
     """
-    settings = environment.told_worker()
+    settings = environment.worker_with_senders()
     from wallet_worker.telemetry import logs
     from wallet_worker.worker import keeper_process
 

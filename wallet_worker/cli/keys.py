@@ -112,7 +112,7 @@ def make(
             )
         _write_new(output, signing_entry(key))
         if keys is None:
-            terminal.tell_json({key_id: entry})
+            terminal.print_json({key_id: entry})
         else:
             _replace(keys, known | {key_id: entry})
             terminal.print_result(f"{output} has a new key, and {keys} its public half")
@@ -139,10 +139,10 @@ def list_keys(
     rows = [_row(key_id, key) for key_id, key in found.items()]
     if terminal.wants_json(as_json):
         for row in rows:
-            terminal.tell_json(row)
+            terminal.print_json(row)
         return
     names = ("key", "algorithm", "channels", "kinds", "not before", "not after", "state")
-    terminal.tell_table(f"keys of {keys}", names, ([str(item) for item in row.values()] for row in rows))
+    terminal.print_table(f"keys of {keys}", names, ([str(item) for item in row.values()] for row in rows))
 
 
 @app.command()

@@ -18,7 +18,7 @@ from wallet_worker.cli.output import output_file, progress
 
 if TYPE_CHECKING:
     from wallet_worker.accounting.export import TimeRange
-    from wallet_worker.accounting.reconcile import Finding, Report
+    from wallet_worker.accounting.reconcile import ReconciliationFinding, ReconciliationReport
 
 STANDARD_INPUT = "-"
 
@@ -71,9 +71,9 @@ def reconcile(
     with _opened(file) as lines:
         report = _compared(url, lines, file, span, show, output)
     if terminal.wants_json(as_json):
-        terminal.tell_json(_document(report, span))
+        terminal.print_json(_document(report, span))
     else:
-        _tell(report, span)
+        _print_report(report, span)
     if not report.clean:
         raise typer.Exit(Exit.FOUND)
 
@@ -102,7 +102,7 @@ def _opened(file: str) -> Iterator[BinaryIO]:
 
 def _compared(
     url: str, lines: BinaryIO, name: str, span: "TimeRange | None", shown_max: int, output: Path | None
-) -> "Report":
+) -> "ReconciliationReport":
     from wallet_worker.accounting.reconcile import reconcile
     from wallet_worker.accounting.settlement_file import (
         SettlementReader,
@@ -153,13 +153,13 @@ def _all_findings(output: Path | None) -> "Iterator[Any]":
     with output_file(output) as out:
         sheet = TableWriter(out, COLUMNS, Format.CSV)
 
-        def note(findings: "Sequence[Finding]") -> None:
+        def note(findings: "Sequence[ReconciliationFinding]") -> None:
             sheet.write(tuple(finding.row().values()) for finding in findings)
 
         yield note
 
 
-def _tell(report: "Report", span: "TimeRange | None") -> None:
+def _print_report(report: "ReconciliationReport", span: "TimeRange | None") -> None:
     from wallet_worker.accounting.reconcile import Comparison
 
     looked_at = f"{report.lines:,} lines in {report.seconds:.1f} s"
@@ -168,7 +168,7 @@ def _tell(report: "Report", span: "TimeRange | None") -> None:
     if report.clean:
         terminal.print_result(f"both sides agree: {looked_at}")
         return
-    terminal.tell_table(
+    terminal.print_table(
         f"differences in {looked_at}",
         ("what", "line", "order", "what is different"),
         (
@@ -182,7 +182,7 @@ def _tell(report: "Report", span: "TimeRange | None") -> None:
         ),
         right=("line",),
     )
-    terminal.tell_table(
+    terminal.print_table(
         "all of them",
         ("what", "times", "which means that"),
         (
@@ -194,7 +194,7 @@ def _tell(report: "Report", span: "TimeRange | None") -> None:
     )
 
 
-def _document(report: "Report", span: "TimeRange | None") -> dict[str, Any]:
+def _document(report: "ReconciliationReport", span: "TimeRange | None") -> dict[str, Any]:
     from wallet_worker.accounting.reconcile import Comparison
     from wallet_worker.accounting.table_file import time_text
 

@@ -18,7 +18,7 @@ from wallet_schemas.values import HOLD_SECONDS_MAX, OrderStatus, OutcomeStatus
 from wallet_worker.cli import environment, exits, terminal
 from wallet_worker.cli.exits import Exit
 from wallet_worker.cli.options import Currency, Json, Timeout, Type, User, finite
-from wallet_worker.cli.show import rows, tell_order
+from wallet_worker.cli.show import print_order, rows
 from wallet_worker.text import printable
 
 if TYPE_CHECKING:
@@ -330,7 +330,7 @@ def _send(
     """Send the command and print what becomes of it, or end with a line that says why not."""
     if until_settled and not wait:
         raise typer.BadParameter("--until-settled waits, and --no-wait does not")
-    command = _made(asked, serial, metadata)
+    command = _build_command(asked, serial, metadata)
     url = environment.amqp_url()
     if serial is None:
         # Before it is sent, so that whatever happens now, a person can send it again.
@@ -356,7 +356,7 @@ def _send(
         raise typer.Exit(Exit.FOUND)
 
 
-def _made(asked: CommandFields, serial: str | None, metadata: list[str] | None) -> Command:
+def _build_command(asked: CommandFields, serial: str | None, metadata: list[str] | None) -> Command:
     """Return the command, or end with a line for each field that is wrong."""
     from wallet_worker.client import new_serial_no
 
@@ -399,13 +399,13 @@ async def _apply(
 
     async with WalletClient(url, timeout_seconds=timeout_seconds, name="wallet send") as wallet:
         outcome = await wallet.apply(command)
-        _tell_outcome(outcome, as_json=as_json)
+        _print_outcome(outcome, as_json=as_json)
         if outcome.status is OutcomeStatus.REFUSED:
             return False
         if settle_seconds is None:
             return True
         detail = await wallet.wait_until_settled(command.serial_no, timeout_seconds=settle_seconds)
-    tell_order(detail, as_json=as_json)
+    print_order(detail, as_json=as_json)
     return _succeeded(detail)
 
 
@@ -413,9 +413,9 @@ def _succeeded(detail: "OrderDetail") -> bool:
     return detail.order is not None and detail.order.status is OrderStatus.SUCCEEDED
 
 
-def _tell_outcome(outcome: Outcome, *, as_json: bool) -> None:
+def _print_outcome(outcome: Outcome, *, as_json: bool) -> None:
     if as_json:
-        terminal.tell_json(outcome)
+        terminal.print_json(outcome)
         return
     pairs = [("outcome", outcome.status.value), ("why", f"{outcome.code}: {outcome.code.meaning}")]
     if outcome.duplicate:
@@ -423,4 +423,4 @@ def _tell_outcome(outcome: Outcome, *, as_json: bool) -> None:
     if outcome.different:
         pairs.append(("different", ", ".join(outcome.different)))
     pairs += [(fault.field or "message", fault.message) for fault in outcome.faults or ()]
-    terminal.tell_pairs(outcome.serial_no, [*pairs, *rows(outcome.result)])
+    terminal.print_pairs(outcome.serial_no, [*pairs, *rows(outcome.result)])

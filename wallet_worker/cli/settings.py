@@ -34,9 +34,9 @@ def show(*, as_json: Json = None) -> None:
 
     found = in_force(environment.worker())
     if terminal.wants_json(as_json):
-        terminal.tell_json({"settings": [item._asdict() for item in found]})
+        terminal.print_json({"settings": [item._asdict() for item in found]})
         return
-    terminal.tell_table(
+    terminal.print_table(
         "settings in force",
         ("setting", "value", "from"),
         ((item.variable, item.value, "environment" if item.is_set else "default") for item in found),

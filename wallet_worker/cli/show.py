@@ -46,9 +46,9 @@ def account(
     Example: wallet show account alice --currency TWD
     """
     url = environment.amqp_url()
-    found = _asked(_account(url, user_id, account_type, currency, timeout))
+    found = _run_query(_account(url, user_id, account_type, currency, timeout))
     if terminal.wants_json(as_json):
-        terminal.tell_json(found)
+        terminal.print_json(found)
     if not found.accounts:
         exits.end(
             Exit.FOUND,
@@ -56,7 +56,7 @@ def account(
         )
     if terminal.wants_json(as_json):
         return
-    terminal.tell_table(
+    terminal.print_table(
         f"accounts of {user_id}",
         ("account", "type", "currency", "balance", "available", "status", "opened", "changed"),
         (
@@ -88,7 +88,7 @@ def order(
     Example: wallet show order R-20260102-000001
     """
     url = environment.amqp_url()
-    tell_order(_asked(_order(url, serial_no, timeout)), as_json=terminal.wants_json(as_json))
+    print_order(_run_query(_order(url, serial_no, timeout)), as_json=terminal.wants_json(as_json))
 
 
 @app.command()
@@ -125,7 +125,7 @@ def orders(
     """
     url = environment.amqp_url()
     begin, end = read_span(since, until)
-    found = _asked(
+    found = _run_query(
         _orders(
             url,
             timeout,
@@ -142,9 +142,9 @@ def orders(
         )
     )
     if terminal.wants_json(as_json):
-        terminal.tell_json(found)
+        terminal.print_json(found)
         return
-    terminal.tell_table(
+    terminal.print_table(
         f"orders of {user_id}",
         ("made", "serial number", "order", "amount", "currency", "status", "account", "to"),
         (
@@ -188,7 +188,7 @@ def history(
     Example: wallet show history alice TWD
     """
     url = environment.amqp_url()
-    found = _asked(
+    found = _run_query(
         _history(
             url,
             timeout,
@@ -201,7 +201,7 @@ def history(
         )
     )
     if terminal.wants_json(as_json):
-        terminal.tell_json(found)
+        terminal.print_json(found)
         return
     columns = ("line", "time", "order", "serial number", "amount", "after", "with", "status")
     waiting = (
@@ -231,7 +231,7 @@ def history(
         for line in found.lines
     )
     account = found.account
-    terminal.tell_table(
+    terminal.print_table(
         f"{account.user_id}, {account.account_type}, {account.currency}, account {account.account_no}: "
         f"{account.balance}, of which {account.available} available",
         columns,
@@ -265,7 +265,7 @@ def statement(
     Example: wallet show statement alice TWD --from 2026-01-01 --to 2026-02-01 --all
     """
     url = environment.amqp_url()
-    _asked(
+    _run_query(
         _statement(
             url,
             timeout,
@@ -282,10 +282,10 @@ def statement(
     )
 
 
-def tell_order(detail: OrderDetail, *, as_json: bool) -> None:
+def print_order(detail: OrderDetail, *, as_json: bool) -> None:
     """Print an order, the outcome it began with, and the entries it made."""
     if as_json:
-        terminal.tell_json(detail)
+        terminal.print_json(detail)
         return
     outcome, order = detail.outcome, detail.order
     pairs = [("outcome", f"{outcome.status}, {outcome.code}: {outcome.code.meaning}")]
@@ -293,9 +293,9 @@ def tell_order(detail: OrderDetail, *, as_json: bool) -> None:
         pairs += rows(outcome.result)
     if order is not None:
         pairs += rows(order)
-    terminal.tell_pairs(outcome.serial_no, pairs)
+    terminal.print_pairs(outcome.serial_no, pairs)
     if detail.entries:
-        _tell_entries("entries", detail.entries, of_one_account=False)
+        _print_entries("entries", detail.entries, of_one_account=False)
 
 
 def rows(part: JsonObject) -> list[tuple[str, str]]:
@@ -350,24 +350,24 @@ async def _statement(url: str, seconds: float, *, all_pages: bool, as_json: bool
 
     async with WalletClient(url, timeout_seconds=seconds, name="wallet show") as wallet:
         async for page in wallet.statement_pages(**asked):
-            _tell_page(page, as_json=as_json)
+            _print_page(page, as_json=as_json)
             if not all_pages:
                 break
     if page.next_after_line_no is not None:
         terminal.print_status(f"there is more: --after {page.next_after_line_no}, or --all")
 
 
-def _tell_page(page: Statement, *, as_json: bool) -> None:
+def _print_page(page: Statement, *, as_json: bool) -> None:
     if as_json:
-        terminal.tell_json(page)
+        terminal.print_json(page)
         return
     one = page.account
     title = f"{one.user_id}, {one.account_type}, {one.currency}, account {one.account_no}: "
-    _tell_entries(f"{title}{page.opening_balance} before, {page.closing_balance} after", page.entries)
+    _print_entries(f"{title}{page.opening_balance} before, {page.closing_balance} after", page.entries)
 
 
-def _tell_entries(title: str, entries: "list[EntryView]", *, of_one_account: bool = True) -> None:
-    terminal.tell_table(
+def _print_entries(title: str, entries: "list[EntryView]", *, of_one_account: bool = True) -> None:
+    terminal.print_table(
         title,
         (*(() if of_one_account else ("account",)), "line", "time", "order", "before", "amount", "after"),
         (
@@ -386,7 +386,7 @@ def _tell_entries(title: str, entries: "list[EntryView]", *, of_one_account: boo
     )
 
 
-def _asked(work: Coroutine[Any, Any, T]) -> T:
+def _run_query(work: Coroutine[Any, Any, T]) -> T:
     """Return the answer; a query that cannot even be made ends the command with what is wrong with it."""
     try:
         return exits.run(work)

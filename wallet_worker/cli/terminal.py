@@ -30,31 +30,31 @@ def wants_json(asked: bool | None) -> bool:  # noqa: FBT001 -- the value of --js
     return not sys.stdout.isatty() if asked is None else asked
 
 
-def tell_json(product: Message | dict[str, Any]) -> None:
+def print_json(product: Message | dict[str, Any]) -> None:
     """Print a line of JSON to standard output, in ASCII, so that no text in it can steer a terminal."""
     document = json.loads(encode(product)) if isinstance(product, Message) else product
     print(json.dumps(document).replace("\x7f", "\\u007f"), flush=True)  # noqa: T201 -- see say
 
 
-def tell_table(
+def print_table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()
 ) -> None:
     """Print a table to standard output, with the columns named in `right` aligned to the right."""
     table = Table(box=box.SIMPLE_HEAD)
     for column in columns:
         table.add_column(Text(column), justify="right" if column in right else "left", overflow="fold")
-    _tell(title, table, rows)
+    _print(title, table, rows)
 
 
-def tell_pairs(title: str, pairs: Iterable[tuple[str, str]]) -> None:
+def print_pairs(title: str, pairs: Iterable[tuple[str, str]]) -> None:
     """Print a table of names and values to standard output."""
     table = Table(box=box.SIMPLE_HEAD, show_header=False)
     table.add_column(style="dim")
     table.add_column(overflow="fold")
-    _tell(title, table, pairs)
+    _print(title, table, pairs)
 
 
-def _tell(title: str, table: Table, rows: Iterable[Sequence[str]]) -> None:
+def _print(title: str, table: Table, rows: Iterable[Sequence[str]]) -> None:
     for row in rows:
         # As Text and not as str, in which rich would read its own markup.
         table.add_row(*(Text(printable(cell)) for cell in row))

@@ -9,7 +9,7 @@ from wallet_worker.cli import environment, exits, terminal
 from wallet_worker.cli.broker_users import users
 
 if TYPE_CHECKING:
-    from wallet_worker.broker.topology import Report
+    from wallet_worker.broker.topology import TopologyReport
 
 app = typer.Typer(no_args_is_help=True, help="Create or check the broker's exchanges, queues and bindings.")
 
@@ -48,7 +48,7 @@ def check() -> None:
     terminal.print_result("the broker is set up as the wallet needs it")
 
 
-async def _check(url: str, management_url: str | None) -> "Report":
+async def _check(url: str, management_url: str | None) -> "TopologyReport":
     from wallet_worker.broker import topology
     from wallet_worker.broker.connection import open_connection
 

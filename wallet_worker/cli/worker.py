@@ -25,7 +25,7 @@ def worker(
 
     Example: WALLET_HTTP_PORT=9300 wallet worker
     """
-    settings = environment.told_worker()
+    settings = environment.worker_with_senders()
     from wallet_worker.telemetry import logs
 
     logs.configure(settings.log_format, settings.log_level)

@@ -200,7 +200,7 @@ M = TypeVar("M", bound=Message)
 _ON_THE_WIRE: Final = MappingProxyType({"from_time": "from", "to_time": "to"})
 
 
-def _made(kind: type[M], **fields: Any) -> M:
+def _build(kind: type[M], **fields: Any) -> M:
     """Return a message; raises InvalidRequestError, with the sentences that the wallet would answer."""
     try:
         return kind(**fields)
@@ -247,7 +247,7 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> Outcome:
         """Open an account; the result is an OpenAccountResult."""
-        command = _made(
+        command = _build(
             commands.OpenAccount,
             serial_no=serial_no or new_serial_no(),
             user_id=user_id,
@@ -269,7 +269,7 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> Outcome:
         """Freeze an account: debits are refused, credits accepted. The result is an AccountView."""
-        command = _made(
+        command = _build(
             commands.FreezeAccount,
             serial_no=serial_no or new_serial_no(),
             user_id=user_id,
@@ -292,7 +292,7 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> Outcome:
         """Unfreeze an account: debits are accepted again. The result is an AccountView."""
-        command = _made(
+        command = _build(
             commands.UnfreezeAccount,
             serial_no=serial_no or new_serial_no(),
             user_id=user_id,
@@ -315,7 +315,7 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> Outcome:
         """Close an empty account for good. The result is an AccountView."""
-        command = _made(
+        command = _build(
             commands.CloseAccount,
             serial_no=serial_no or new_serial_no(),
             user_id=user_id,
@@ -342,7 +342,7 @@ class WalletClient:
 
         The money comes later: `settled` waits for it, and events tell of it.
         """
-        command = _made(
+        command = _build(
             commands.Recharge,
             serial_no=serial_no or new_serial_no(),
             user_id=user_id,
@@ -370,7 +370,7 @@ class WalletClient:
 
         Whether it was paid out is said later: `settled` waits for it, and events tell of it.
         """
-        command = _made(
+        command = _build(
             commands.Withdraw,
             serial_no=serial_no or new_serial_no(),
             user_id=user_id,
@@ -396,7 +396,7 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> Outcome:
         """Move money from one account to another at once. The result is an OrderView."""
-        command = _made(
+        command = _build(
             commands.Transfer,
             serial_no=serial_no or new_serial_no(),
             user_id=user_id,
@@ -423,7 +423,7 @@ class WalletClient:
 
         Whether it was given back is said later: `settled` waits for it, and events tell of it.
         """
-        command = _made(
+        command = _build(
             commands.Refund,
             serial_no=serial_no or new_serial_no(),
             original_serial_no=original_serial_no,
@@ -446,7 +446,7 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> Outcome:
         """Reserve money, to be captured or released later. The result is an OrderView with `remaining`."""
-        command = _made(
+        command = _build(
             commands.Hold,
             serial_no=serial_no or new_serial_no(),
             user_id=user_id,
@@ -471,7 +471,7 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> Outcome:
         """Move reserved money to another account at once. The result is an OrderView."""
-        command = _made(
+        command = _build(
             commands.Capture,
             serial_no=serial_no or new_serial_no(),
             hold_serial_no=hold_serial_no,
@@ -492,7 +492,7 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> Outcome:
         """Give back what is left of a hold; the result is an OrderView, whose amount that was."""
-        command = _made(
+        command = _build(
             commands.Release,
             serial_no=serial_no or new_serial_no(),
             hold_serial_no=hold_serial_no,
@@ -544,7 +544,7 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> AccountList:
         """Return the accounts of a user, all or those of one type or currency; perhaps none."""
-        query = _made(GetAccount, user_id=user_id, account_type=account_type, currency=currency)
+        query = _build(GetAccount, user_id=user_id, account_type=account_type, currency=currency)
         return await self._ask(query, _ACCOUNTS, timeout_seconds)
 
     async def order(self, serial_no: str, *, timeout_seconds: float | None = None) -> OrderDetail:
@@ -553,7 +553,7 @@ class WalletClient:
         Raises QueryRefusedError with ORDER_NOT_FOUND where there is no outcome yet: that is no proof that the command
         never arrived, because it may still wait in its queue.
         """
-        return await self._ask(_made(GetOrder, serial_no=serial_no), _ORDER, timeout_seconds)
+        return await self._ask(_build(GetOrder, serial_no=serial_no), _ORDER, timeout_seconds)
 
     async def statement(
         self,
@@ -568,7 +568,7 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> Statement:
         """Return a page of an account's entries, oldest first, and the balances before and after them."""
-        query = _made(
+        query = _build(
             GetStatement,
             user_id=user_id,
             account_type=account_type,
@@ -625,7 +625,7 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> OrderList:
         """Return a page of a user's orders, newest first; go by its `next_after`, None at the end."""
-        query = _made(
+        query = _build(
             FindOrders,
             user_id=user_id,
             account_type=account_type,
@@ -652,7 +652,7 @@ class WalletClient:
         timeout_seconds: float | None = None,
     ) -> History:
         """Return a page of what moved on an account, newest first, and on the first page what waits for a payment."""
-        query = _made(
+        query = _build(
             GetHistory,
             user_id=user_id,
             account_type=account_type,

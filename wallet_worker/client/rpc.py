@@ -59,7 +59,7 @@ class ReplyTimeout(Exception):  # noqa: N818 -- see PublishFailed
         self.confirmed = confirmed
 
 
-class Publication(NamedTuple):
+class OutgoingMessage(NamedTuple):
     """A message as it is published: its bytes, its routing key, and the headers beside it."""
 
     body: bytes
@@ -212,7 +212,7 @@ class Rpc:
     async def call(
         self,
         exchange: str,
-        message: Message | Publication,
+        message: Message | OutgoingMessage,
         read: Callable[[bytes], Answer],
         seconds: float,
         *,
@@ -263,7 +263,7 @@ class Rpc:
     async def send(
         self,
         exchange: str,
-        message: Message | Publication,
+        message: Message | OutgoingMessage,
         seconds: float,
         *,
         take_seconds: float | None = None,
@@ -358,18 +358,18 @@ class Rpc:
         return session
 
 
-def _publication(message: Message | Publication) -> Publication:
+def _publication(message: Message | OutgoingMessage) -> OutgoingMessage:
     return (
         message
-        if isinstance(message, Publication)
-        else Publication(encode(message), routing_key(message.type))
+        if isinstance(message, OutgoingMessage)
+        else OutgoingMessage(encode(message), routing_key(message.type))
     )
 
 
 async def _publish(
     channel: Channel,
     exchange: str,
-    message: Publication,
+    message: OutgoingMessage,
     correlation_id: str,
     reply_to: str | None,
     *,

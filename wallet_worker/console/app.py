@@ -21,7 +21,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from wallet_worker.console import rendering
-from wallet_worker.console.dependencies import AppState
+from wallet_worker.console.dependencies import ConsoleState
 from wallet_worker.console.pages import (
     audit,
     ledger,
@@ -91,7 +91,7 @@ FORMS: Mapping[str, FormHandler] = {
     "/sign-out": sign_in.sign_out,
 }
 
-_OpenPage: TypeAlias = Callable[[AppState, Request], Awaitable[Response]]
+_OpenPage: TypeAlias = Callable[[ConsoleState, Request], Awaitable[Response]]
 _OPEN: tuple[tuple[str, str, _OpenPage], ...] = (
     ("GET", "/sign-in", sign_in.form),
     ("POST", "/sign-in", sign_in.sign_in),
@@ -99,7 +99,7 @@ _OPEN: tuple[tuple[str, str, _OpenPage], ...] = (
 )
 
 
-def app(parts: AppState) -> ASGIApp:
+def app(parts: ConsoleState) -> ASGIApp:
     """Return the console's pages, guarded: Starlette's own answers to what fails or is too large, too."""
     # Deeds first: where a page has the same address, the method decides.
     routes: list[BaseRoute] = [
@@ -117,7 +117,7 @@ def app(parts: AppState) -> ASGIApp:
     return Guard(pages, parts.origin)
 
 
-def _open(parts: AppState, serve: _OpenPage) -> Callable[[Request], Awaitable[Response]]:
+def _open(parts: ConsoleState, serve: _OpenPage) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         return await serve(parts, request)
 
@@ -140,7 +140,7 @@ async def _asset(request: Request) -> Response:
     return FileResponse(path, headers={"cache-control": kept})
 
 
-def _refusal(parts: AppState) -> Callable[[Request, Exception], Awaitable[Response]]:
+def _refusal(parts: ConsoleState) -> Callable[[Request, Exception], Awaitable[Response]]:
     async def refuse(request: Request, exc: Exception) -> Response:
         status = exc.status_code if isinstance(exc, HTTPException) else 500
         title, sentence = _REFUSALS.get(status, ("This cannot be done", ""))
@@ -173,7 +173,7 @@ async def _failure(request: Request, exc: Exception) -> Response:
     )
 
 
-def parts_of(settings: Settings) -> AppState:
+def parts_of(settings: Settings) -> ConsoleState:
     """Return what a console is made from; raises CannotServeError where it would be open to what it should not be."""
     origin = Origin(settings.console_origin)
     if origin.given is None and settings.console_host not in LOOPBACK:
@@ -188,7 +188,7 @@ def parts_of(settings: Settings) -> AppState:
         dsn, role=OPERATOR_ROLE, application="wallet console", size_max=OPERATIONS_CONNECTIONS
     )
     reading = Database(dsn, role=READONLY_ROLE, application="wallet console", size_max=READING_CONNECTIONS)
-    return AppState(
+    return ConsoleState(
         operations=DeadLetterDesk(operating, settings.rules, settings.keys, settings.dead_letter_limits),
         operating=operating,
         reading=reading,
@@ -236,7 +236,7 @@ def _warn_of_readable(users: Path) -> None:
             )
 
 
-async def open_databases(parts: AppState) -> None:
+async def open_databases(parts: ConsoleState) -> None:
     """Open both pools. A database that is away is connected to when a page needs it."""
     for database in (parts.operating, parts.reading):
         try:
@@ -247,7 +247,7 @@ async def open_databases(parts: AppState) -> None:
             log.error("database.unfit", reason=str(exc), detail="has `wallet migrate` been run?")
 
 
-async def close_databases(parts: AppState) -> None:
+async def close_databases(parts: ConsoleState) -> None:
     """Leave no connection open."""
     for database in (parts.operating, parts.reading):
         await database.close()
@@ -262,12 +262,12 @@ def run(settings: Settings) -> int:
         return 1
 
 
-def _say_ready(host: str, port: int) -> None:
+def _announce_ready(host: str, port: int) -> None:
     name = f"[{host}]" if ":" in host else host
     log.info("console.ready", address=f"http://{name}:{port}/")
 
 
-async def _serve(settings: Settings, parts: AppState) -> int:
+async def _serve(settings: Settings, parts: ConsoleState) -> int:
     config = uvicorn.Config(
         app(parts),
         host=settings.console_host,
@@ -283,7 +283,7 @@ async def _serve(settings: Settings, parts: AppState) -> int:
         forwarded_allow_ips=list(settings.console_proxies or ()),
         timeout_graceful_shutdown=5,
     )
-    server = Server(config, on_listening=_say_ready)
+    server = Server(config, on_listening=_announce_ready)
 
     def stop() -> None:
         server.should_exit = True

@@ -17,7 +17,7 @@ HASHED_AT_ONCE_MAX = 2  # each takes 64 MiB and a processor: a flood of sign-ins
 
 
 @dataclass(frozen=True, slots=True)
-class AppState:
+class ConsoleState:
     """One console. The databases may be away; pages say so, and ask again with the next click."""
 
     operations: DeadLetterDesk

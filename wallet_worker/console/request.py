@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from wallet_worker.console.dependencies import AppState
+from wallet_worker.console.dependencies import ConsoleState
 from wallet_worker.console.query_params import NUMBER_MAX
 from wallet_worker.console.security.sessions import Session
 from wallet_worker.console.security.users import User, UsersError
@@ -83,7 +83,7 @@ async def read_form(request: Request) -> Form:
 class PageContext:
     """One request of somebody who is signed in."""
 
-    parts: AppState
+    parts: ConsoleState
     request: Request
     session: Session
     user: User
@@ -151,7 +151,7 @@ Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
 def page(
-    parts: AppState, request: Request, template: str, status: int, values: Mapping[str, Any]
+    parts: ConsoleState, request: Request, template: str, status: int, values: Mapping[str, Any]
 ) -> Response:
     """Return a rendered page, in the colours that its reader has chosen."""
     theme = request.cookies.get(cookie_name(parts, THEME_COOKIE), "auto")
@@ -184,12 +184,12 @@ def safe_redirect(address: str) -> str:
     return address if is_own and "\\" not in address and address.isprintable() else "/"
 
 
-def cookie_name(parts: AppState, name: str) -> str:
+def cookie_name(parts: ConsoleState, name: str) -> str:
     """Return what a cookie is called: behind https a name that only this very host could have set."""
     return f"__Host-{name}" if parts.origin.is_secure else name
 
 
-def set_cookie(parts: AppState, response: Response, name: str, value: str, **more: Any) -> None:
+def set_cookie(parts: ConsoleState, response: Response, name: str, value: str, **more: Any) -> None:
     """Set a cookie that no script can read and no other site can send in a form."""
     response.set_cookie(
         cookie_name(parts, name),
@@ -202,7 +202,7 @@ def set_cookie(parts: AppState, response: Response, name: str, value: str, **mor
     )
 
 
-def of_person(parts: AppState, request: Request) -> PageContext | None:
+def of_person(parts: ConsoleState, request: Request) -> PageContext | None:
     """Return the visit of whoever sent this, if they are signed in and still may be; raises UsersError."""
     token = request.cookies.get(cookie_name(parts, COOKIE))
     if not token:
@@ -217,17 +217,17 @@ def of_person(parts: AppState, request: Request) -> PageContext | None:
     return PageContext(parts, request, session, user)
 
 
-def page_endpoint(parts: AppState, read: Page) -> Endpoint:
+def page_endpoint(parts: ConsoleState, read: Page) -> Endpoint:
     """Return the endpoint of a page for people who are signed in."""
 
     async def endpoint(request: Request) -> Response:
         visit = _visit(parts, request)
-        return await _said(visit, read(visit)) if isinstance(visit, PageContext) else visit
+        return await _answered(visit, read(visit)) if isinstance(visit, PageContext) else visit
 
     return endpoint
 
 
-def form_endpoint(parts: AppState, deed: FormHandler) -> Endpoint:
+def form_endpoint(parts: ConsoleState, deed: FormHandler) -> Endpoint:
     """Return the endpoint of a form for people who are signed in, sent by one of our pages in this session."""
 
     async def endpoint(request: Request) -> Response:
@@ -242,12 +242,12 @@ def form_endpoint(parts: AppState, deed: FormHandler) -> Endpoint:
                 "This form has gone stale",
                 "It belongs to another session. Nothing was done; open the page again.",
             )
-        return await _said(visit, deed(visit, form), is_deed=True)
+        return await _answered(visit, deed(visit, form), is_deed=True)
 
     return endpoint
 
 
-def _visit(parts: AppState, request: Request) -> PageContext | Response:
+def _visit(parts: ConsoleState, request: Request) -> PageContext | Response:
     try:
         visit = of_person(parts, request)
     except UsersError as exc:
@@ -259,7 +259,7 @@ def _visit(parts: AppState, request: Request) -> PageContext | Response:
     return RedirectResponse(f"/sign-in?next={quote(back, safe='')}" if back != "/" else "/sign-in", 303)
 
 
-async def _said(visit: PageContext, answer: Awaitable[Response], *, is_deed: bool = False) -> Response:
+async def _answered(visit: PageContext, answer: Awaitable[Response], *, is_deed: bool = False) -> Response:
     """Return the answer, or the page that says in a sentence why there is none."""
     try:
         return await answer

@@ -65,7 +65,7 @@ def _invalid(message: InvalidMessage, context: DecisionContext) -> Decision:
 
 
 def _command(message: AnyCommand, handler: Handler, facts: Facts, context: DecisionContext) -> Decision:
-    why_not = permission.why_not_allowed(message, facts, context)
+    why_not = permission.command_refusal(message, facts, context)
     if why_not is not None:
         return _rejected(message, Ending.REJECTED, Code.NOT_ALLOWED, why_not, context)
     fields = content(message)

@@ -9,7 +9,7 @@ from wallet_worker.core.facts import Facts
 from wallet_worker.core.senders import Rights, Sender, Senders
 
 
-def why_not_allowed(message: AnyCommand, facts: Facts, context: DecisionContext) -> str | None:
+def command_refusal(message: AnyCommand, facts: Facts, context: DecisionContext) -> str | None:
     """Return why the sender may not send this command, in a sentence; absent if it may, or if anyone may."""
     senders = context.rules.senders
     if senders is None:
@@ -33,7 +33,7 @@ def why_not_allowed(message: AnyCommand, facts: Facts, context: DecisionContext)
     )
 
 
-def why_not_answered(query: Message, sender: Sender | None, senders: Senders | None) -> str | None:
+def query_refusal(query: Message, sender: Sender | None, senders: Senders | None) -> str | None:
     """Return why the sender may not ask this query, in a sentence; absent if it may, or if anyone may.
 
     Whose an order is, the answer tells: see `may_see`.

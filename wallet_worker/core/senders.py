@@ -118,7 +118,7 @@ def _is_among(name: str, allowed: tuple[str, ...]) -> bool:
     )
 
 
-def why_not_answered(reply_to: str, login: str | None, *, anyone: bool) -> str | None:
+def reply_refusal(reply_to: str, login: str | None, *, anyone: bool) -> str | None:
     """Return why no answer goes to this address; absent if one does.
 
     Queues of the wallet and of others are no address: a sender could have the wallet write where the sender may not.

@@ -206,7 +206,7 @@ class Keeper:
                     return False
                 await backoff.wait(stopping)
             else:
-                self._found(_DATABASE)
+                self._recovered(_DATABASE)
                 return True
 
     async def _record(self, batch: Arrivals, taken: list[Arrival]) -> list[TakenIn]:
@@ -264,7 +264,7 @@ class Keeper:
             reason = str(exc)
             self._process_metrics.queues_unknown(queue.name for queue in QUEUES)
         async with self._database.transaction() as connection:
-            await keepers.say(connection, self._name, reason or "at work", depths)
+            await keepers.report(connection, self._name, reason or "at work", depths)
             await keepers.forget(connection)
         begun = time.monotonic()
         if begun >= self._look_at:
@@ -297,7 +297,7 @@ class Keeper:
                 await pause.wait(stopping)
                 continue
             conflicts = 0
-            self._found(part)
+            self._recovered(part)
             pause.reset()
             if not moved:
                 await sleep_unless(seconds, stopping)
@@ -310,7 +310,7 @@ class Keeper:
             else:
                 log.error("keeper.failed", part=part, reason=f"{type(exc).__name__}: {exc}", exc_info=exc)
 
-    def _found(self, part: str) -> None:
+    def _recovered(self, part: str) -> None:
         if self._health.ready(part):
             log.info("keeper.recovered", part=part)
 

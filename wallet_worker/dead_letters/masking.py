@@ -82,7 +82,7 @@ _HEADERS: Final = frozenset(
 )
 """Headers that the wallet writes, none of which quotes a message. x-wallet-detail does."""
 
-_TOLD_APART_MIN: Final = 8
+_DISTINGUISHABLE_MIN: Final = 8
 """Characters of a name of which two may be shown: of a shorter one, too little would be left to guess."""
 
 MASK: Final = "…"
@@ -110,7 +110,7 @@ def masked(text: str | None) -> str | None:
     """Return so much of a long name that two letters can be told to be of one person, and nothing of a short one."""
     if text is None:
         return None
-    return f"{text[:2]}{MASK}" if len(text) >= _TOLD_APART_MIN else MASK
+    return f"{text[:2]}{MASK}" if len(text) >= _DISTINGUISHABLE_MIN else MASK
 
 
 def masked_view(view: P) -> P:

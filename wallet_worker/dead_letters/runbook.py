@@ -88,7 +88,7 @@ class Advice:
     safe: str
     """What is true now, and what can be done."""
     ask: str
-    says_order: bool = False
+    has_order_sentence: bool = False
     """Whether what the order's state means is added."""
 
 
@@ -298,7 +298,7 @@ ADVICE: Final[tuple[Advice, ...]] = (
             "After a change of settings, such as a new key, make sure that the workers have it too."
         ),
         _WALLET,
-        says_order=True,
+        has_order_sentence=True,
     ),
     # Each reason, its special states first.
     Advice(
@@ -334,7 +334,7 @@ ADVICE: Final[tuple[Advice, ...]] = (
             "the gateway publish a well-formed result; then discard this one."
         ),
         _GATEWAY,
-        says_order=True,
+        has_order_sentence=True,
     ),
     Advice(
         "unsupported-type",
@@ -369,7 +369,7 @@ ADVICE: Final[tuple[Advice, ...]] = (
             "plan a replay. A result from before its order is another system's: do not replay it, and ask the gateway."
         ),
         "Security first, then the payment gateway's support.",
-        says_order=True,
+        has_order_sentence=True,
     ),
     Advice(
         "signature-wrong",
@@ -382,7 +382,7 @@ ADVICE: Final[tuple[Advice, ...]] = (
             "replay it, and keep it for security."
         ),
         "Security first, then the payment gateway's support.",
-        says_order=True,
+        has_order_sentence=True,
     ),
     Advice(
         "serial-conflict",
@@ -405,7 +405,7 @@ ADVICE: Final[tuple[Advice, ...]] = (
             "has fallen."
         ),
         _GATEWAY,
-        says_order=True,
+        has_order_sentence=True,
     ),
     Advice(
         "account-closed",
@@ -458,7 +458,7 @@ ADVICE: Final[tuple[Advice, ...]] = (
             "the gateway publish a result with the order's own amount and currency; then discard this one."
         ),
         _GATEWAY,
-        says_order=True,
+        has_order_sentence=True,
     ),
     Advice(
         "recharge-taken-back",
@@ -512,7 +512,7 @@ ADVICE: Final[tuple[Advice, ...]] = (
             "developers. After a mended version is deployed, replay the group with a canary."
         ),
         _WALLET,
-        says_order=True,
+        has_order_sentence=True,
     ),
     Advice(
         "broker-rejected",
@@ -524,7 +524,7 @@ ADVICE: Final[tuple[Advice, ...]] = (
             "serial number keeps the effect single."
         ),
         "Whoever reads the source queue.",
-        says_order=True,
+        has_order_sentence=True,
     ),
     Advice(
         "broker-expired",
@@ -536,7 +536,7 @@ ADVICE: Final[tuple[Advice, ...]] = (
             "still wanted. If not, discard it."
         ),
         _SENDER,
-        says_order=True,
+        has_order_sentence=True,
     ),
     Advice(
         "broker-maxlen",
@@ -545,7 +545,7 @@ ADVICE: Final[tuple[Advice, ...]] = (
         _always,
         "The wallet has not read it. Have the policy removed, then replay with a rate limit (`--rate`).",
         _BROKER,
-        says_order=True,
+        has_order_sentence=True,
     ),
     Advice(
         "broker-delivery-limit",
@@ -557,7 +557,7 @@ ADVICE: Final[tuple[Advice, ...]] = (
             "at the worker's log, then replay one letter as a canary."
         ),
         _WALLET,
-        says_order=True,
+        has_order_sentence=True,
     ),
     Advice(
         "unrouted",
@@ -566,7 +566,7 @@ ADVICE: Final[tuple[Advice, ...]] = (
         _always,
         "No worker has read it. Run `wallet topology apply`, then replay it.",
         _BROKER,
-        says_order=True,
+        has_order_sentence=True,
     ),
     Advice(
         "unknown",
@@ -578,7 +578,7 @@ ADVICE: Final[tuple[Advice, ...]] = (
             "sends it to its own exchange: the prediction says what the wallet would do with it."
         ),
         f"{_BROKER} Then security.",
-        says_order=True,
+        has_order_sentence=True,
     ),
     Advice(
         "refusal",
@@ -687,7 +687,7 @@ def line(found: Situation) -> RunbookLine:
     row = advice_for(found)
     safe = row.safe
     if (
-        row.says_order
+        row.has_order_sentence
         and found.is_payment
         and found.order_type is not None
         and found.order_status is not None

@@ -67,7 +67,7 @@ async def _account(connection: asyncpg.Connection, query: GetAccount) -> Account
 
 
 async def _order(connection: asyncpg.Connection, query: GetOrder) -> OrderDetail | QueryRefused:
-    _, known = await commands.known(connection, [query.serial_no])
+    _, known = await commands.find(connection, [query.serial_no])
     command = known.get(query.serial_no)
     if command is None:
         return QueryRefused(code=Code.ORDER_NOT_FOUND, message=NOT_KNOWN_YET)
@@ -113,7 +113,9 @@ async def _statement(connection: asyncpg.Connection, query: GetStatement) -> Sta
     return _longest_page(account, lines, limit=query.limit)
 
 
-def _longest_page(account: core_accounts.Account, lines: Sequence[entries.Line], *, limit: int) -> Statement:
+def _longest_page(
+    account: core_accounts.Account, lines: Sequence[entries.EntryLine], *, limit: int
+) -> Statement:
     """Return the page with as many of the lines, `limit` at most, as the body of a message can hold.
 
     That is one at least: an account and a line together are less than two kilobytes.
@@ -153,7 +155,7 @@ def _page(
     )
 
 
-class Known(NamedTuple):
+class StoredOutcome(NamedTuple):
     """What is stored under a serial number: the outcome, and the first command's content to compare with."""
 
     fingerprint: bytes
@@ -161,11 +163,13 @@ class Known(NamedTuple):
     outcome: Outcome
 
 
-async def known(connection: asyncpg.Connection, serial_nos: Iterable[str]) -> dict[str, Known]:
+async def stored_outcomes(
+    connection: asyncpg.Connection, serial_nos: Iterable[str]
+) -> dict[str, StoredOutcome]:
     """Return what is stored under these serial numbers, each outcome as a repeat of it is answered."""
-    _, found = await commands.known(connection, serial_nos)
+    _, found = await commands.find(connection, serial_nos)
     return {
-        number: Known(command.fingerprint, command.content, outcome(command, duplicate=True))
+        number: StoredOutcome(command.fingerprint, command.content, outcome(command, duplicate=True))
         for number, command in found.items()
     }
 
@@ -191,7 +195,7 @@ async def answered(connection: asyncpg.Connection, serial_nos: Iterable[str]) ->
 
 async def named_users(connection: asyncpg.Connection, serial_no: str) -> list[str]:
     """Return the users that a command without an order names, or the owner of the order that it names."""
-    _, found = await commands.known(connection, [serial_no])
+    _, found = await commands.find(connection, [serial_no])
     said = json.loads(found[serial_no].content) if serial_no in found else {}
     users = [said[name] for name in ("user_id", "to_user_id") if isinstance(said.get(name), str)]
     about = [

@@ -19,8 +19,8 @@ from wallet_schemas.parse import QUERIES, Malformed, UnsupportedType, parse
 from wallet_schemas.queries import AccountList, GetOrder, QueryRefused
 from wallet_worker.broker.connection import CONNECTION_ERRORS, BrokerUnavailableError, translate_errors
 from wallet_worker.broker.inbox import ACKNOWLEDGE_SECONDS, traceparent
-from wallet_worker.broker.senders import ANYONE, SenderPolicy
-from wallet_worker.core.permission import may_see, why_not_answered
+from wallet_worker.broker.sender_policy import ANYONE, SenderPolicy
+from wallet_worker.core.permission import may_see, query_refusal
 from wallet_worker.core.senders import Rights, Sender
 from wallet_worker.queries.answers import answer
 from wallet_worker.store import commands
@@ -71,11 +71,11 @@ class QueryService:
         try:
             with translate_errors():
                 async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
-                    await self._tell(message, channel, reply)
+                    await self._send(message, channel, reply)
         except (BrokerUnavailableError, *CONNECTION_ERRORS):
             log.debug("query.unanswered", type=kind)  # whoever asked asks again, or has gone
 
-    async def _tell(self, message: DeliveredMessage, channel: Channel, reply: Message) -> None:
+    async def _send(self, message: DeliveredMessage, channel: Channel, reply: Message) -> None:
         """Answer, at most once: a query that the broker breaks the connection over does not come again."""
         if message.delivery_tag is not None:
             await channel.basic_ack(message.delivery_tag, wait=False)
@@ -108,7 +108,7 @@ class QueryService:
     ) -> Message:
         senders = self._policy.senders
         if isinstance(query, GetOrder) and senders is not None:
-            _, known = await commands.known(connection, [query.serial_no])
+            _, known = await commands.find(connection, [query.serial_no])
             made = known.get(query.serial_no)
             if made is not None and not may_see(made.sent_by, sender, senders):
                 return QueryRefused(
@@ -135,7 +135,7 @@ class QueryService:
             query = parse(body, QUERIES)
         except (Malformed, UnsupportedType) as exc:
             return "unreadable", QueryRefused(code=exc.code, message=str(exc))
-        why_not = why_not_answered(query, sender, self._policy.senders)
+        why_not = query_refusal(query, sender, self._policy.senders)
         if why_not is not None:
             return query.type, QueryRefused(code=Code.NOT_ALLOWED, message=why_not)
         try:

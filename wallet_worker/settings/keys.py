@@ -16,7 +16,7 @@ from wallet_schemas.keys import (
     read_signing_key,
     read_verifying_keys,
 )
-from wallet_schemas.signature import Algorithm, Direction, SigningKey, VerifyingKey
+from wallet_schemas.signature import Algorithm, SigningDirection, SigningKey, VerifyingKey
 from wallet_worker.settings.files import WatchedFile
 
 NONE: Final = "none"
@@ -47,7 +47,7 @@ class PaymentKeys(Mapping[str, VerifyingKey]):
         self._file = (
             None
             if file is None
-            else WatchedFile(file, self._read, on_fault=_tell_fault, on_change=_tell_change)
+            else WatchedFile(file, self._read, on_fault=_log_fault, on_change=_log_change)
         )
 
     def reload(self) -> None:
@@ -102,8 +102,8 @@ class RequestKey:
             else WatchedFile(
                 file,
                 lambda text: read_signing_key(text, environment),
-                on_fault=_tell_fault,
-                on_change=_tell_change,
+                on_fault=_log_fault,
+                on_change=_log_change,
             )
         )
 
@@ -115,7 +115,7 @@ class RequestKey:
     def sign(self, body: bytes) -> str | None:
         """Return the header that proves a request to a gateway, as said now; absent without a key."""
         key = self.key
-        return None if key is None else key.sign(body, int(time.time()), Direction.REQUESTS)
+        return None if key is None else key.sign(body, int(time.time()), SigningDirection.REQUESTS)
 
     def reload(self) -> None:
         """Read the file again now."""
@@ -140,9 +140,9 @@ def read_seal(file: Path | None) -> tuple[str, bytes] | None:
     return None if file is None else WatchedFile(file, read_seal_key).value
 
 
-def _tell_fault(path: Path, reason: str) -> None:
+def _log_fault(path: Path, reason: str) -> None:
     log.error("keys.not_read", file=str(path), reason=reason, detail="the keys stay as they were")
 
 
-def _tell_change(path: Path) -> None:
+def _log_change(path: Path) -> None:
     log.info("keys.read_again", file=str(path))

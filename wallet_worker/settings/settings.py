@@ -26,7 +26,7 @@ from wallet_worker.core.senders import Senders
 from wallet_worker.settings.keys import NONE, PaymentKeys, RequestKey, read_seal, refuse_shared
 from wallet_worker.settings.limits import LimitSettings
 from wallet_worker.settings.operators import ApprovalLimits, Role
-from wallet_worker.settings.senders import ANYONE, EXAMPLE, read_senders
+from wallet_worker.settings.sender_rights import ANYONE, EXAMPLE, read_senders
 from wallet_worker.settings.sources import FromEnvironment
 
 _ADDRESSES = {
@@ -251,7 +251,7 @@ class Settings(FromEnvironment):
 
     @field_validator("currencies")
     @classmethod
-    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _known_types(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for currency in value:
             minor_digits(currency)
         return value
@@ -322,7 +322,7 @@ class Settings(FromEnvironment):
         return self
 
     @property
-    def untold(self) -> list[str]:
+    def missing_senders(self) -> list[str]:
         """What nobody has said of who may speak, a sentence for each: without, a worker would be open by silence."""
         ways = (
             (

@@ -18,7 +18,7 @@ LEFT JOIN commands c ON c.serial_no = ANY ($1::text[])
 """
 
 
-async def known(
+async def find(
     connection: asyncpg.Connection, serial_nos: Iterable[str]
 ) -> tuple[datetime, dict[str, StoredCommand]]:
     """Return the database's time, and the stored commands of these serial numbers."""

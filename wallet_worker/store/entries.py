@@ -96,14 +96,14 @@ LIMIT 1
 """
 
 
-class Line(NamedTuple):
+class EntryLine(NamedTuple):
     """A line with the type of the order that made it."""
 
     entry: Entry
     order_type: OrderType
 
 
-async def of_order(connection: asyncpg.Connection, order_id: UUID) -> list[Line]:
+async def of_order(connection: asyncpg.Connection, order_id: UUID) -> list[EntryLine]:
     """Return the lines that an order made on users' accounts, that of the account which it is about first."""
     return [_line(row) for row in await connection.fetch(_OF_ORDER, order_id)]
 
@@ -116,7 +116,7 @@ async def page(
     since: datetime | None,
     before: datetime | None,
     limit: int,
-) -> list[Line]:
+) -> list[EntryLine]:
     """Return at most `limit` lines after a line, made at `since` or later and before `before`, oldest first."""
     after = (
         after_line_no
@@ -130,7 +130,7 @@ async def page(
 
 async def page_before(
     connection: asyncpg.Connection, account_id: int, *, before_line_no: int, limit: int
-) -> list[Line]:
+) -> list[EntryLine]:
     """Return at most `limit` lines before a line, the newest first."""
     rows = await connection.fetch(_PAGE_BEFORE, account_id, before_line_no, limit)
     return [_line(row) for row in rows]
@@ -150,7 +150,7 @@ async def balance_before(
     return 0 if balance is None else int(balance)
 
 
-def _line(row: asyncpg.Record) -> Line:
+def _line(row: asyncpg.Record) -> EntryLine:
     entry = Entry(
         account_id=row["account_id"],
         line_no=row["line_no"],
@@ -161,4 +161,4 @@ def _line(row: asyncpg.Record) -> Line:
         balance_after_minor=row["balance_after"],
         created_at=row["created_at"],
     )
-    return Line(entry, OrderType(row["order_type"]))
+    return EntryLine(entry, OrderType(row["order_type"]))

@@ -25,7 +25,7 @@ async def facts(
     under a role that need not be able to write.
     """
     facts = Facts()
-    now, facts.commands = await commands.known(connection, lookups.serial_nos)
+    now, facts.commands = await commands.find(connection, lookups.serial_nos)
     if lookups.orders:
         facts.orders = await orders.find(connection, sorted(lookups.orders), lock=lock)
     ids = {order.account_id for order in facts.orders.values()}

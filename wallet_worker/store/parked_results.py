@@ -10,7 +10,7 @@ from wallet_worker.store.errors import InvariantBrokenError
 
 
 @dataclass(frozen=True, slots=True)
-class Parked:
+class ParkedResult:
     """A result that waits. `properties` are its AMQP properties, marshalled; `attempts` is at least 1."""
 
     payment_order_no: str
@@ -34,7 +34,7 @@ FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bytea[], $6::in
 """
 
 
-async def insert(connection: asyncpg.Connection, results: Sequence[Parked]) -> None:
+async def insert(connection: asyncpg.Connection, results: Sequence[ParkedResult]) -> None:
     """Write results that are to wait."""
     await connection.execute(
         _INSERT,
@@ -59,10 +59,10 @@ FOR UPDATE SKIP LOCKED  -- another worker has those in hand
 """
 
 
-async def take_due(connection: asyncpg.Connection, limit: int) -> list[Parked]:
+async def take_due(connection: asyncpg.Connection, limit: int) -> list[ParkedResult]:
     """Lock and return up to `limit` results that are due: the longest overdue first, then the first to come."""
     return [
-        Parked(
+        ParkedResult(
             payment_order_no=row["payment_order_no"],
             exchange=row["exchange"],
             routing_key=row["routing_key"],
@@ -85,7 +85,7 @@ WHERE p.parked_id = n.parked_id
 """
 
 
-async def reschedule(connection: asyncpg.Connection, results: Sequence[Parked]) -> None:
+async def reschedule(connection: asyncpg.Connection, results: Sequence[ParkedResult]) -> None:
     """Write when locked results are due next."""
     status = await connection.execute(
         _RESCHEDULE,

@@ -71,7 +71,7 @@ class Requirement(NamedTuple):
     look: Looks
 
 
-class Finding(NamedTuple):
+class CheckedRequirement(NamedTuple):
     """A requirement, and the sentences that say why it is not met: none, if it is."""
 
     requirement: Requirement
@@ -91,7 +91,7 @@ class UnmetError(Exception):
         super().__init__(" ".join(self.sentences))
 
 
-async def check(dsn: str, *stages: Stage, process: str = "worker") -> list[Finding]:
+async def check(dsn: str, *stages: Stage, process: str = "worker") -> list[CheckedRequirement]:
     """Return what was found of each requirement of these stages, or of all; raises a StoreError.
 
     `process` is what the login is for: a key of `ROLES_OF`.
@@ -107,14 +107,14 @@ async def check(dsn: str, *stages: Stage, process: str = "worker") -> list[Findi
         try:
             look = Look(dsn, connection, ROLES_OF[process])
             if sentences := await _pooler(look):
-                return [Finding(REQUIREMENTS[0], tuple(sentences))]
+                return [CheckedRequirement(REQUIREMENTS[0], tuple(sentences))]
             async with connection.transaction():
                 schema = await connection.fetchval(TABLES_IN)
                 look = Look(
                     dsn, connection, ROLES_OF[process], schema, await _revision_of(connection, schema)
                 )
                 return [
-                    Finding(requirement, tuple(await requirement.look(look)))
+                    CheckedRequirement(requirement, tuple(await requirement.look(look)))
                     for requirement in REQUIREMENTS
                     if not stages or requirement.stage in stages
                 ]
@@ -122,7 +122,7 @@ async def check(dsn: str, *stages: Stage, process: str = "worker") -> list[Findi
             connection.terminate()
 
 
-def unmet(findings: Iterable[Finding], grade: Grade) -> list[str]:
+def unmet(findings: Iterable[CheckedRequirement], grade: Grade) -> list[str]:
     """Return the sentences of what is not met, of one grade."""
     return [
         sentence
@@ -132,7 +132,7 @@ def unmet(findings: Iterable[Finding], grade: Grade) -> list[str]:
     ]
 
 
-async def check_but_revision(dsn: str, process: str) -> list[Finding]:
+async def check_but_revision(dsn: str, process: str) -> list[CheckedRequirement]:
     """Return what was found of each requirement but the revision; raises a StoreError."""
     return [item for item in await check(dsn, process=process) if item.requirement.look is not _revision]
 

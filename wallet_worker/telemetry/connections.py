@@ -31,7 +31,7 @@ class BoundedConnection(H11Protocol):
             silent = [
                 connection
                 for connection in self.connections
-                if isinstance(connection, BoundedConnection) and not connection.is_asked
+                if isinstance(connection, BoundedConnection) and not connection.is_answering
             ]
             min(silent, key=lambda one: one._since).transport.abort()  # noqa: SLF001 -- of this very class
         self._wait()
@@ -53,7 +53,7 @@ class BoundedConnection(H11Protocol):
         super().connection_lost(exc)
 
     @property
-    def is_asked(self) -> bool:
+    def is_answering(self) -> bool:
         """Whether a request is being answered."""
         cycle: RequestResponseCycle | None = (
             self.cycle
@@ -61,7 +61,7 @@ class BoundedConnection(H11Protocol):
         return cycle is not None and not cycle.response_complete
 
     def _wait(self) -> None:
-        if self.is_asked:
+        if self.is_answering:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None

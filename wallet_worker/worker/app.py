@@ -19,7 +19,7 @@ from wallet_worker.broker.connection import translate_errors
 from wallet_worker.broker.consumer import Consumer
 from wallet_worker.broker.inbox import Envelope, Inbox, delivery
 from wallet_worker.broker.publisher import Publisher
-from wallet_worker.broker.senders import SenderPolicy
+from wallet_worker.broker.sender_policy import SenderPolicy
 from wallet_worker.core.inbound import Source
 from wallet_worker.dead_letters.keeper import Keeper
 from wallet_worker.queries.service import PREFETCH as QUERIES_PREFETCH
@@ -115,7 +115,7 @@ class Worker:
             health=self.health,
             metrics=self.metrics,
         )
-        self._asked = Consumer(
+        self._query_consumer = Consumer(
             part="queries",
             url=amqp,
             handlers={WALLET_QUERIES: self._queries.on_delivery},
@@ -173,13 +173,13 @@ class Worker:
             ]
             consumers = [
                 group.create_task(self._consumer.run(), name="consumer"),
-                group.create_task(self._asked.run(), name="queries"),
+                group.create_task(self._query_consumer.run(), name="queries"),
             ]
             if self._keeper is not None:
                 group.create_task(_forbid_silent_cancel(self._keeper.run(stopping)), name="keeper")
             await stopping.wait()
             log.info("worker.draining", waiting=len(self._inbox))
-            await asyncio.gather(self._consumer.stop(), self._asked.stop())
+            await asyncio.gather(self._consumer.stop(), self._query_consumer.stop())
             self._inbox.close()
             _, late = await asyncio.wait({batches, sweep}, timeout=self._settings.drain_seconds)
             if late:
@@ -188,7 +188,7 @@ class Worker:
                     task.cancel()
             await self._queries.drain()
             await self._outbox.drain(self._settings.drain_seconds)
-            for consumer in (self._consumer, self._asked):
+            for consumer in (self._consumer, self._query_consumer):
                 consumer.release()
             await asyncio.gather(*consumers)
             for task in background:

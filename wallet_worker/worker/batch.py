@@ -42,7 +42,7 @@ from wallet_worker.store import accounts, load, outbox, save
 from wallet_worker.store.bisect import apply_or_bisect
 from wallet_worker.store.database import Database
 from wallet_worker.store.errors import ConflictError, StatementRejectedError, UnavailableError, waited_for
-from wallet_worker.store.parked_results import Parked
+from wallet_worker.store.parked_results import ParkedResult
 from wallet_worker.store.waiting import Waiting
 from wallet_worker.telemetry.health import Health
 from wallet_worker.telemetry.metrics import Metrics
@@ -64,7 +64,7 @@ class BatchResult:
     results: list[MessageResult] = field(default_factory=list)
     outgoing: list[OutboxMessage] = field(default_factory=list)
     orders_new: list[str] = field(default_factory=list)
-    parked: list[Parked] = field(default_factory=list)
+    parked: list[ParkedResult] = field(default_factory=list)
 
 
 class BatchProcessor:

@@ -8,14 +8,14 @@ import asyncpg
 
 from wallet_worker.broker.amqp.properties import marshal, unmarshal
 from wallet_worker.broker.inbox import Envelope, envelope
-from wallet_worker.broker.senders import SenderPolicy
+from wallet_worker.broker.sender_policy import SenderPolicy
 from wallet_worker.core.changes import Decision
 from wallet_worker.core.endings import Ending
 from wallet_worker.core.inbound import Source
 from wallet_worker.store import parked_results
 from wallet_worker.store.database import Database
 from wallet_worker.store.errors import ConflictError, UnavailableError, waited_for
-from wallet_worker.store.parked_results import Parked
+from wallet_worker.store.parked_results import ParkedResult
 from wallet_worker.worker.reporting import MessageResult
 
 
@@ -37,9 +37,9 @@ async def take_due(senders: SenderPolicy, connection: asyncpg.Connection, limit:
     ]
 
 
-def parked(envelope: Envelope, number: str, decision: Decision, now: datetime) -> Parked:
+def parked(envelope: Envelope, number: str, decision: Decision, now: datetime) -> ParkedResult:
     """Return the row of a result that is to wait for the order of this number."""
-    return Parked(
+    return ParkedResult(
         payment_order_no=number,
         exchange=envelope.exchange,
         routing_key=envelope.routing_key,
@@ -53,7 +53,7 @@ def parked(envelope: Envelope, number: str, decision: Decision, now: datetime) -
 
 
 async def save(
-    connection: asyncpg.Connection, rows: Sequence[Parked], results: Sequence[MessageResult]
+    connection: asyncpg.Connection, rows: Sequence[ParkedResult], results: Sequence[MessageResult]
 ) -> None:
     """Write the rows that are to wait, and delete those of `results` that no longer do."""
     fresh = [row for row in rows if not row.parked_id]

@@ -9,7 +9,7 @@ from pamqp.commands import Basic
 
 from wallet_worker.backoff import sleep_unless
 from wallet_worker.broker.inbox import Envelope, envelope
-from wallet_worker.broker.senders import ANYONE, SenderPolicy
+from wallet_worker.broker.sender_policy import ANYONE, SenderPolicy
 from wallet_worker.core.inbound import Source
 from wallet_worker.store import orders
 from wallet_worker.store.database import Database

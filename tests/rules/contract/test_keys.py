@@ -18,7 +18,7 @@ from wallet_schemas.keys import (
 from wallet_schemas.signature import (
     Algorithm,
     BadSignature,
-    Direction,
+    SigningDirection,
     SigningKey,
     VerifyingKey,
     sign,
@@ -42,7 +42,7 @@ def test_what_the_one_file_signs_the_other_verifies(algorithm: Algorithm) -> Non
     key = read_signing_key(json.dumps(signing_entry(SigningKey("k", algorithm, SEED))))
     keys = read_verifying_keys(json.dumps({"k": verifying_entry(key)}))
 
-    signed = verify(key.sign(BODY, AT, Direction.RESULTS), BODY, keys)
+    signed = verify(key.sign(BODY, AT, SigningDirection.RESULTS), BODY, keys)
 
     assert (signed.key_id, signed.at_unix) == ("k", AT)
 
@@ -53,7 +53,7 @@ def test_an_ed25519_key_verifies_with_what_cannot_sign() -> None:
 
 
 def test_the_schemes_are_those_of_the_standards() -> None:
-    header = ED25519.sign(BODY, AT, Direction.REQUESTS)
+    header = ED25519.sign(BODY, AT, SigningDirection.REQUESTS)
 
     # What OpenSSL's Ed25519 signs with the same seed over `wallet-v2:default:requests:1767323045.` and the body.
     digest = (
@@ -66,16 +66,16 @@ def test_the_schemes_are_those_of_the_standards() -> None:
 @pytest.mark.parametrize("change", ["environment", "direction", "time", "body", "key", "scheme"])
 def test_a_signature_is_of_one_place_one_direction_one_time_and_one_body(change: str) -> None:
     header, body, key, direction = (
-        ED25519.sign(BODY, AT, Direction.RESULTS),
+        ED25519.sign(BODY, AT, SigningDirection.RESULTS),
         BODY,
         ED25519.public,
-        Direction.RESULTS,
+        SigningDirection.RESULTS,
     )
     match change:
         case "environment":
             key = VerifyingKey(key.algorithm, key.material, environment="staging")
         case "direction":
-            direction = Direction.REQUESTS
+            direction = SigningDirection.REQUESTS
         case "time":
             header = header.replace(f"t={AT}", f"t={AT + 1}")
         case "body":
@@ -108,7 +108,7 @@ def test_a_key_signs_within_its_dates(not_before: int | None, not_after: int | N
         not_before=None if not_before is None else at + timedelta(seconds=not_before),
         not_after=None if not_after is None else at + timedelta(seconds=not_after),
     )
-    header = ED25519.sign(BODY, AT, Direction.RESULTS)
+    header = ED25519.sign(BODY, AT, SigningDirection.RESULTS)
 
     if why is None:
         verify(header, BODY, {"acme-1": key})
@@ -130,7 +130,7 @@ def test_a_key_says_what_it_may_speak_of() -> None:
         {"acme-1": entry(channels=["card"], kinds=["result"], not_before="2025-01-01T00:00:00Z")}
     )
 
-    signed = verify(ED25519.sign(BODY, AT, Direction.RESULTS), BODY, read_verifying_keys(text))
+    signed = verify(ED25519.sign(BODY, AT, SigningDirection.RESULTS), BODY, read_verifying_keys(text))
 
     assert (signed.channels, signed.kinds) == (frozenset({"card"}), frozenset({"result"}))
 

@@ -20,7 +20,7 @@ from tests.rules.core.world import (
     withdraw,
 )
 from wallet_schemas.codes import Code
-from wallet_schemas.signature import Algorithm, Direction, SigningKey, VerifyingKey
+from wallet_schemas.signature import Algorithm, SigningDirection, SigningKey, VerifyingKey
 from wallet_worker.core.batch import decide_all
 from wallet_worker.core.context import Policy
 from wallet_worker.core.endings import Ending
@@ -206,7 +206,7 @@ def told(world: World, key: VerifyingKey, *, earlier_seconds: int = 0) -> Code:
     """Return what becomes of a result that the key has signed now, or so much earlier."""
     at_unix = int(world.now.timestamp()) - earlier_seconds
     arrived = result()
-    arrived = arrived._replace(signature=NOW_KEY.sign(arrived.body, at_unix, Direction.RESULTS))
+    arrived = arrived._replace(signature=NOW_KEY.sign(arrived.body, at_unix, SigningDirection.RESULTS))
     message = read(arrived, {"acme-1": key})
     parts = decide_all(
         [(arrived, message)],

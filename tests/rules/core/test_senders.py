@@ -2,8 +2,8 @@
 
 import pytest
 
-from wallet_worker.core.senders import Rights, Sender, Senders, why_not_answered
-from wallet_worker.settings.senders import read_senders
+from wallet_worker.core.senders import Rights, Sender, Senders, reply_refusal
+from wallet_worker.settings.sender_rights import read_senders
 
 POLICY = Senders(
     {
@@ -105,7 +105,7 @@ def test_a_last_star_stands_for_any(name: str, types: tuple[str, ...], *, may: b
 def test_an_answer_goes_to_its_sender_only(
     reply_to: str, login: str | None, *, anyone: bool, answered: bool
 ) -> None:
-    assert (why_not_answered(reply_to, login, anyone=anyone) is None) is answered
+    assert (reply_refusal(reply_to, login, anyone=anyone) is None) is answered
 
 
 def test_a_setting_says_anyone_or_who() -> None:

@@ -57,7 +57,7 @@ def plan(
 
     found = ask(who, work)
     for planned in found:
-        _tell_plan(planned, as_json=as_json)
+        _print_plan(planned, as_json=as_json)
     if not found:
         terminal.print_status("no plan can be executed now")
 
@@ -155,7 +155,7 @@ def edit(
     except OSError as exc:
         exits.end(Exit.MISUSED, f"{body} cannot be read: {exc.strerror}")
     planned = ask(who, lambda operations, actor: operations.plan_edit(actor, number, content, reason=why))
-    _tell_plan(planned, as_json=as_json)
+    _print_plan(planned, as_json=as_json)
 
 
 def approve(token: Token, *, why: Why, who: As = None, as_json: Json = None) -> None:
@@ -173,7 +173,7 @@ def approve(token: Token, *, why: Why, who: As = None, as_json: Json = None) -> 
         in_person=True,
         writes=True,
     )
-    _tell_plan(agreed, as_json=as_json)
+    _print_plan(agreed, as_json=as_json)
 
 
 def note(
@@ -189,9 +189,9 @@ def note(
     """
     row = ask(who, lambda operations, actor: operations.note(actor, number, text), writes=True)
     if terminal.wants_json(as_json):
-        terminal.tell_json(tables.document(row))
+        terminal.print_json(tables.document(row))
     else:
-        tables.tell_audit([row])
+        tables.print_audit([row])
 
 
 def _plan_or_do(
@@ -211,7 +211,7 @@ def _plan_or_do(
     planned = ask(
         who, lambda desk, actor: desk.plan(actor, action, which, reason=why, pace=pace), predicts=True
     )
-    _tell_plan(planned, as_json=as_json)
+    _print_plan(planned, as_json=as_json)
 
 
 def _do(action: Action, token: str, *, wait: bool, who: str | None, as_json: bool | None) -> None:
@@ -238,8 +238,8 @@ def _do(action: Action, token: str, *, wait: bool, who: str | None, as_json: boo
     end_with(ended, as_json=as_json)
 
 
-def _tell_plan(plan: Plan, *, as_json: bool | None) -> None:
+def _print_plan(plan: Plan, *, as_json: bool | None) -> None:
     if terminal.wants_json(as_json):
-        terminal.tell_json(tables.document(plan))
+        terminal.print_json(tables.document(plan))
     else:
-        tables.tell_plan(plan)
+        tables.print_plan(plan)

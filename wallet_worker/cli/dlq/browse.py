@@ -50,9 +50,9 @@ def list_(
         while True:
             page = await operations.letters(actor, which, after=following, limit=limit)
             if terminal.wants_json(as_json):
-                terminal.tell_json(tables.document(page))
+                terminal.print_json(tables.document(page))
             else:
-                tables.tell_letters(page.letters)
+                tables.print_letters(page.letters)
             following = page.next_after
             if following is None or not every:
                 return following
@@ -79,9 +79,9 @@ def groups(
         lambda operations, actor: operations.groups(actor, which, span=timedelta(hours=hours), buckets=24),
     )
     if terminal.wants_json(as_json):
-        terminal.tell_json({"groups": tables.document(groups_)})
+        terminal.print_json({"groups": tables.document(groups_)})
     else:
-        tables.tell_groups(groups_)
+        tables.print_groups(groups_)
 
 
 def status(*, who: As = None, as_json: Json = None) -> None:
@@ -91,9 +91,9 @@ def status(*, who: As = None, as_json: Json = None) -> None:
     """
     overview = ask(who, lambda operations, actor: operations.overview(actor))
     if terminal.wants_json(as_json):
-        terminal.tell_json(tables.document(overview))
+        terminal.print_json(tables.document(overview))
     else:
-        tables.tell_overview(overview)
+        tables.print_overview(overview)
 
 
 def show(
@@ -118,9 +118,9 @@ def show(
         except OSError as exc:
             exits.end(Exit.UNWRITTEN, f"{body} cannot be written: {exc.strerror}")
     if terminal.wants_json(as_json):
-        terminal.tell_json(tables.document(letter))
+        terminal.print_json(tables.document(letter))
     else:
-        tables.tell_letter(letter)
+        tables.print_letter(letter)
 
 
 @with_filter()
@@ -136,7 +136,7 @@ def export(
 
     async def work(operations: "DeadLetterDesk", actor: Actor) -> None:
         async for letter in operations.export(actor, which):
-            terminal.tell_json(tables.document(letter))
+            terminal.print_json(tables.document(letter))
 
     ask(who, work)
 
@@ -187,13 +187,13 @@ def audit(
     async def work(operations: "DeadLetterDesk", actor: Actor) -> int | None:
         if everything:
             async for row in operations.export_audit(actor, which):
-                terminal.tell_json(tables.document(row))
+                terminal.print_json(tables.document(row))
             return None
         page = await operations.audit(actor, which, after=after, limit=limit)
         if terminal.wants_json(as_json):
-            terminal.tell_json(tables.document(page))
+            terminal.print_json(tables.document(page))
         else:
-            tables.tell_audit(page.rows)
+            tables.print_audit(page.rows)
         return page.next_after
 
     following = ask(who, work)
@@ -220,6 +220,6 @@ def runbook(
     lines = [line for each in ([reason.upper()] if reason else REASONS) for line in book.lines(each)]
     lines += book.common() if reason is None else []
     if terminal.wants_json(as_json):
-        terminal.tell_json({"runbook": tables.document(lines)})
+        terminal.print_json({"runbook": tables.document(lines)})
     else:
-        tables.tell_runbook(lines)
+        tables.print_runbook(lines)

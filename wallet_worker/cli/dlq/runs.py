@@ -42,9 +42,9 @@ def operations(
     """
     operations_ = ask(who, lambda desk, actor: desk.operations(actor, limit=limit))
     if terminal.wants_json(as_json):
-        terminal.tell_json({"operations": tables.document(operations_)})
+        terminal.print_json({"operations": tables.document(operations_)})
     else:
-        tables.tell_operations(operations_)
+        tables.print_operations(operations_)
 
 
 def progress(
@@ -90,12 +90,12 @@ def stop(operation: OperationId, *, why: Why, who: As = None, as_json: Json = No
 def _steer(
     who: str | None, work: "Callable[[DeadLetterDesk, Actor], Awaitable[Operation]]", *, as_json: bool | None
 ) -> None:
-    _tell_operation(ask(who, work, writes=True), as_json=as_json)
+    _print_operation(ask(who, work, writes=True), as_json=as_json)
 
 
 def end_with(operation: Operation, *, as_json: bool | None) -> None:
     """Show an operation, and end the command with the status that it has."""
-    _tell_operation(operation, as_json=as_json)
+    _print_operation(operation, as_json=as_json)
     status = exit_status_of(operation)
     if status is not Exit.DONE:
         raise typer.Exit(status)
@@ -161,8 +161,8 @@ async def _standing(desk: "DeadLetterDesk", actor: Actor, operation: Operation) 
     return operation.standing
 
 
-def _tell_operation(operation: Operation, *, as_json: bool | None) -> None:
+def _print_operation(operation: Operation, *, as_json: bool | None) -> None:
     if terminal.wants_json(as_json):
-        terminal.tell_json(tables.document(operation))
+        terminal.print_json(tables.document(operation))
     else:
-        tables.tell_operation(operation)
+        tables.print_operation(operation)

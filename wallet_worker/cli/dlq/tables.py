@@ -22,9 +22,9 @@ _BARS = " ▁▂▃▄▅▆▇█"
 _RAW_SHOWN = 2_000
 
 
-def tell_letters(letters: Iterable[LetterSummary]) -> None:
+def print_letters(letters: Iterable[LetterSummary]) -> None:
     """Print a line for each letter."""
-    terminal.tell_table(
+    terminal.print_table(
         "dead letters",
         ("letter", "state", "reason", "source", "type", "serial", "user", "arrived", "replays"),
         (
@@ -45,9 +45,9 @@ def tell_letters(letters: Iterable[LetterSummary]) -> None:
     )
 
 
-def tell_groups(groups: Iterable[Group]) -> None:
+def print_groups(groups: Iterable[Group]) -> None:
     """Print a line for each group, with its arrivals over the requested hours."""
-    terminal.tell_table(
+    terminal.print_table(
         "dead letters by reason and source",
         ("reason", "source", "waiting", "all", "first seen", "last seen", "up to", "arrivals"),
         (
@@ -74,7 +74,7 @@ def bars(series: Iterable[int]) -> str:
     return "".join(_BARS[-(-count * (len(_BARS) - 1) // most) if most else 0] for count in counts)
 
 
-def tell_overview(overview: Overview) -> None:
+def print_overview(overview: Overview) -> None:
     """Print counts, ages, keepers and running operations."""
     rows = [(state.value, f"{count:,}") for state, count in overview.states.items()]
     rows += [(f"queue {name}", f"{depth:,}") for name, depth in overview.depths.items()]
@@ -85,10 +85,10 @@ def tell_overview(overview: Overview) -> None:
         ("operations at work", str(overview.running)),
         ("plans that need a second person", str(overview.awaiting_approval)),
     ]
-    terminal.tell_pairs("dead letters", rows)
+    terminal.print_pairs("dead letters", rows)
 
 
-def tell_letter(letter: LetterDetail) -> None:
+def print_letter(letter: LetterDetail) -> None:
     """Print everything about a letter."""
     whole, line = letter.whole, letter.whole.line
     rows = [
@@ -114,11 +114,11 @@ def tell_letter(letter: LetterDetail) -> None:
         ("trace", whole.trace_id or "?"),
     ]
     rows += [("sent in the place of letter", str(whole.edit_of))] if whole.edit_of else []
-    terminal.tell_pairs(f"letter {line.letter_id}", rows)
-    _tell_truth(letter)
-    terminal.tell_pairs("properties", whole.properties.items())
-    terminal.tell_pairs("headers", whole.headers.items())
-    _tell_past(letter)
+    terminal.print_pairs(f"letter {line.letter_id}", rows)
+    _print_ledger_view(letter)
+    terminal.print_pairs("properties", whole.properties.items())
+    terminal.print_pairs("headers", whole.headers.items())
+    _print_history(letter)
     terminal.print_result(f"payload, {whole.body_bytes:,} bytes:")
     if whole.pretty is not None:
         for text in whole.pretty.split("\n"):
@@ -143,7 +143,7 @@ def _address(whole: LetterContent) -> str:
     return f"{whole.exchange or 'the default exchange'}, routing key {whole.routing_key}"
 
 
-def _tell_truth(letter: LetterDetail) -> None:
+def _print_ledger_view(letter: LetterDetail) -> None:
     truth = letter.truth
     rows: list[tuple[str, str]] = []
     if truth.outcome is not None:
@@ -166,11 +166,11 @@ def _tell_truth(letter: LetterDetail) -> None:
         ("gateway", f"{result.status} {result.amount} {result.currency}, {result.gateway_ref}: {result.code}")
         for result in truth.results
     ]
-    terminal.tell_pairs("what the wallet knows", rows or [("", "nothing under this number")])
+    terminal.print_pairs("what the wallet knows", rows or [("", "nothing under this number")])
 
 
-def _tell_past(letter: LetterDetail) -> None:
-    terminal.tell_table(
+def _print_history(letter: LetterDetail) -> None:
+    terminal.print_table(
         "attempts",
         ("arrived", "reason", "detail", "worker", "replay"),
         (
@@ -185,7 +185,7 @@ def _tell_past(letter: LetterDetail) -> None:
         ),
     )
     if letter.replays:
-        terminal.tell_table(
+        terminal.print_table(
             "replays",
             ("number", "state", "code", "predicted", "ordered", "published", "ended", "operation"),
             (
@@ -203,10 +203,10 @@ def _tell_past(letter: LetterDetail) -> None:
             ),
         )
     if letter.audit:
-        tell_audit(letter.audit)
+        print_audit(letter.audit)
 
 
-def tell_plan(plan: Plan) -> None:
+def print_plan(plan: Plan) -> None:
     """Print what a plan would do, and how to execute it."""
     rows = [
         ("token", plan.token),
@@ -231,20 +231,20 @@ def tell_plan(plan: Plan) -> None:
                 f"{canary}{plan.pace.rate_per_second:g} a second, stops above {plan.pace.stop_ratio:.0%} failures",
             )
         )
-    terminal.tell_pairs(f"plan: {plan.action.value}", rows)
+    terminal.print_pairs(f"plan: {plan.action.value}", rows)
     if plan.differences:
-        terminal.tell_table(
+        terminal.print_table(
             "differences",
             ("field", "before", "after"),
             ((change.field, change.before or "", change.after or "") for change in plan.differences),
         )
-    terminal.tell_table(
+    terminal.print_table(
         "what a replay would do now",
         ("letters", "prediction"),
         ((f"{count:,}", prediction.label) for prediction, count in plan.counts),
         right=("letters",),
     )
-    terminal.tell_table(
+    terminal.print_table(
         "some of them",
         ("letter", "serial", "prediction"),
         (
@@ -286,7 +286,7 @@ def ending(operation: Operation) -> str:
     return ", ".join([operation.state.value, *badly])
 
 
-def tell_operation(operation: Operation) -> None:
+def print_operation(operation: Operation) -> None:
     """Print the progress of an operation."""
     rows = [
         ("state", ending(operation)),
@@ -307,12 +307,12 @@ def tell_operation(operation: Operation) -> None:
         ("started", time(operation.started_at)),
         ("ended", time(operation.ended_at)),
     ]
-    terminal.tell_pairs(f"operation {operation.operation_id}: {operation.action.value}", rows)
+    terminal.print_pairs(f"operation {operation.operation_id}: {operation.action.value}", rows)
 
 
-def tell_operations(operations: Iterable[Operation]) -> None:
+def print_operations(operations: Iterable[Operation]) -> None:
     """Print a line for each operation."""
-    terminal.tell_table(
+    terminal.print_table(
         "operations",
         ("operation", "what", "state", "who", "why", "letters", "resolved", "failed", "started"),
         (
@@ -333,9 +333,9 @@ def tell_operations(operations: Iterable[Operation]) -> None:
     )
 
 
-def tell_audit(rows: Iterable[AuditRow]) -> None:
+def print_audit(rows: Iterable[AuditRow]) -> None:
     """Print a line for each audit entry."""
-    terminal.tell_table(
+    terminal.print_table(
         "audit",
         ("at", "who", "via", "what", "letter", "operation", "why"),
         (
@@ -354,9 +354,9 @@ def tell_audit(rows: Iterable[AuditRow]) -> None:
     )
 
 
-def tell_runbook(lines: Iterable[RunbookLine]) -> None:
+def print_runbook(lines: Iterable[RunbookLine]) -> None:
     """Print the runbook's line of each reason."""
-    terminal.tell_table(
+    terminal.print_table(
         "runbook",
         ("reason", "what it means", "when", "what is safe", "whom to ask"),
         ((line.reason, line.meaning, line.when, line.safe, line.ask) for line in lines),

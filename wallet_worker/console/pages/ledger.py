@@ -153,7 +153,7 @@ class TimelineEvent:
     details: tuple[tuple[str, str], ...] = ()
     code: str = ""
     link: str | None = None
-    lines: tuple[reads.Line, ...] = field(default=())
+    lines: tuple[reads.LedgerLine, ...] = field(default=())
 
 
 async def order(visit: PageContext) -> Response:
@@ -297,7 +297,7 @@ _PROCESSINGS = {
 }
 
 
-def _movements(visit: PageContext, lines: Sequence[reads.Line]) -> list[TimelineEvent]:
+def _movements(visit: PageContext, lines: Sequence[reads.LedgerLine]) -> list[TimelineEvent]:
     """Return each movement of money, its lines together."""
     shown = [
         replace(line, user_id=masking.masked(line.user_id), account_no=line.account_no and masking.MASK)

@@ -12,7 +12,7 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from wallet_worker.console.dependencies import AppState
+from wallet_worker.console.dependencies import ConsoleState
 from wallet_worker.console.request import (
     COOKIE,
     CSRF_FIELD,
@@ -36,7 +36,7 @@ THEME_SECONDS = 365 * 86_400
 log = structlog.get_logger(__name__)
 
 
-async def form(parts: AppState, request: Request) -> Response:
+async def form(parts: ConsoleState, request: Request) -> Response:
     """Show the form, or lead on whoever is signed in already."""
     target = safe_redirect(request.query_params.get("next", "/"))
     try:
@@ -56,7 +56,7 @@ async def form(parts: AppState, request: Request) -> Response:
     return _form(parts, request, target, fault, 200)
 
 
-async def sign_in(parts: AppState, request: Request) -> Response:
+async def sign_in(parts: ConsoleState, request: Request) -> Response:
     """Begin a session for whoever knows the password, or say no without saying what was wrong."""
     said = await read_form(request)
     target = safe_redirect(said.get("next", "/"))
@@ -72,7 +72,7 @@ async def sign_in(parts: AppState, request: Request) -> Response:
     address = request.client.host if request.client else "unknown"
     wait_seconds = parts.attempts.wait_seconds(name, address)
     if wait_seconds > 0:
-        log.warning("console.sign_in_throttled", user=_known(parts, name), address=address)
+        log.warning("console.sign_in_throttled", user=_known_user(parts, name), address=address)
         minutes = ceil(wait_seconds / 60)
         sentence = (
             f"Too many wrong tries. Wait {minutes} minute{'' if minutes == 1 else 's'}, then try again."
@@ -104,7 +104,7 @@ async def sign_in(parts: AppState, request: Request) -> Response:
     return answer
 
 
-def _known(parts: AppState, name: str) -> str:
+def _known_user(parts: ConsoleState, name: str) -> str:
     """Return the name for the log if somebody has it: people type their password where the name belongs."""
     with suppress(UsersError):
         user = parts.users.users().get(name)
@@ -128,7 +128,7 @@ async def sign_out(visit: PageContext, _: Form) -> Response:
     return answer
 
 
-async def choose_theme(parts: AppState, request: Request) -> Response:
+async def choose_theme(parts: ConsoleState, request: Request) -> Response:
     """Change the colours of the pages. Only a cookie changes, so no session is needed."""
     said = await read_form(request)
     theme = said.get("theme")
@@ -138,7 +138,7 @@ async def choose_theme(parts: AppState, request: Request) -> Response:
     return answer
 
 
-def _form(parts: AppState, request: Request, target: str, fault: str | None, status: int) -> Response:
+def _form(parts: ConsoleState, request: Request, target: str, fault: str | None, status: int) -> Response:
     token = request.cookies.get(cookie_name(parts, FORM_COOKIE)) or secrets.token_urlsafe(32)
     answer = page(
         parts,
@@ -157,11 +157,11 @@ def _form(parts: AppState, request: Request, target: str, fault: str | None, sta
     return answer
 
 
-def _is_own_form(parts: AppState, request: Request, said: Form) -> bool:
+def _is_own_form(parts: ConsoleState, request: Request, said: Form) -> bool:
     token = request.cookies.get(cookie_name(parts, FORM_COOKIE), "")
     given = said.get(CSRF_FIELD).encode(errors="replace")
     return bool(token) and hmac.compare_digest(_signed(parts, token).encode(), given)
 
 
-def _signed(parts: AppState, token: str) -> str:
+def _signed(parts: ConsoleState, token: str) -> str:
     return hmac.new(parts.form_key, token.encode(errors="replace"), hashlib.sha256).hexdigest()

@@ -15,7 +15,7 @@ KEYS_MAX = (
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class ThrottleBounds:
     """Failures within SPAN_SECONDS, after which no password is looked at any more.
 
     The bound of a name alone is far higher than that of a name from one address: somebody who guesses from
@@ -30,9 +30,9 @@ class Bounds:
 class Attempts:
     """The failures of the last while."""
 
-    def __init__(self, clock: Callable[[], float], bounds: Bounds | None = None) -> None:
+    def __init__(self, clock: Callable[[], float], bounds: ThrottleBounds | None = None) -> None:
         self._clock = clock
-        self._bounds = bounds or Bounds()
+        self._bounds = bounds or ThrottleBounds()
         self._failures: dict[bytes, deque[float]] = {}
 
     def wait_seconds(self, name: str, address: str) -> float:

@@ -111,7 +111,7 @@ async def ensure_editable(
         )
         raise NotPossibleError(msg)
     numbers = {message.serial_no, letter.serial_no or message.serial_no}
-    _, known = await commands.known(connection, numbers)
+    _, known = await commands.find(connection, numbers)
     mended = known.get(letter.serial_no) if letter.serial_no is not None else None
     if (
         prediction.verdict is PredictedOutcome.STILL_MALFORMED

@@ -60,7 +60,7 @@ async def explain_empty(
     if len(fitting) == 1:
         (letter,) = fitting
         for row in await replays_table.outstanding(connection, [letter.letter_id]):
-            return _said_of_outstanding(row)
+            return _of_outstanding(row)
         if LetterState(letter.state) in ACTS_ON[action] and action is not Action.RESTORE:
             return (
                 f"letter {letter.letter_id} was replayed {letter.replays} times and is not replayed any more"
@@ -84,13 +84,13 @@ _DONE: Final = {
 async def explain_stale(connection: asyncpg.Connection, lost: Sequence[int]) -> str:
     """Return what has become of letters since they were planned."""
     for row in await replays_table.outstanding(connection, lost):
-        return f"{_said_of_outstanding(row)}. {len(lost):,} letters have changed since: plan again."
+        return f"{_of_outstanding(row)}. {len(lost):,} letters have changed since: plan again."
     rows = await letters_table.page(connection, letters_table.RowFilter(ids=lost[:1]), after=None, limit=1)
     state = rows[0].state if rows else "gone"
     return f"letter {lost[0]} is {state} now; {len(lost):,} letters have changed since: plan again"
 
 
-def _said_of_outstanding(row: OutstandingReplay) -> str:
+def _of_outstanding(row: OutstandingReplay) -> str:
     when = f"{row.ordered_at.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
     return (
         f"letter {row.letter_id} is being replayed already: {row.actor} ordered it at {when} "

@@ -143,7 +143,7 @@ def _why(queue: str, headers: Mapping[str, FieldValue], exchange: str, routing_k
     """Return why it is here, and where it is to go."""
     if queue == WALLET_UNROUTED:
         known = exchange in SOURCES
-        return _said(
+        return _failure_headers(
             UNROUTED,
             f"no queue was bound to the exchange {exchange} for the routing key {routing_key}",
             source=exchange if known else queue,
@@ -157,7 +157,9 @@ def _why(queue: str, headers: Mapping[str, FieldValue], exchange: str, routing_k
     source = _text(headers.get(SOURCE_HEADER))
     if source in {WALLET_COMMANDS, PAYMENT_RESULTS}:
         return _by_wallet(headers, source, routing_key)
-    return _said(UNKNOWN, "it came without a reason", source=queue, exchange=None, routing_key=routing_key)
+    return _failure_headers(
+        UNKNOWN, "it came without a reason", source=queue, exchange=None, routing_key=routing_key
+    )
 
 
 def _by_wallet(headers: Mapping[str, FieldValue], source: str, routing_key: str) -> dict[str, Any]:
@@ -168,7 +170,7 @@ def _by_wallet(headers: Mapping[str, FieldValue], source: str, routing_key: str)
     if reason not in Code.__members__ or reason == Code.OK:
         reason, detail = UNKNOWN, f"{reason}: {detail}"
     attempts = headers.get(ATTEMPTS_HEADER)
-    return _said(
+    return _failure_headers(
         reason,
         detail,
         source=source,
@@ -188,7 +190,7 @@ def _by_broker(death: Mapping[str, FieldValue], queue: str, routing_key: str) ->
     keys = death.get("routing-keys")
     key = keys[0] if isinstance(keys, list) and keys and isinstance(keys[0], str) else routing_key
     count, time = death.get("count"), death.get("time")
-    return _said(
+    return _failure_headers(
         BROKER.get(cause, UNKNOWN),
         f"the broker set it aside from {source}: {cause}"
         if death
@@ -201,7 +203,7 @@ def _by_broker(death: Mapping[str, FieldValue], queue: str, routing_key: str) ->
     )
 
 
-def _said(
+def _failure_headers(
     reason: str,
     detail: str,
     *,

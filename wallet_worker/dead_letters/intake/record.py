@@ -36,7 +36,7 @@ async def take_in(connection: asyncpg.Connection, arrivals: Sequence[Arrival], n
 
     Raises LostRaceError if another keeper has just written one of them: begin again.
     """
-    known = await letters.known(connection, [arrival.key for arrival in arrivals])
+    known = await letters.ids_of_keys(connection, [arrival.key for arrival in arrivals])
     fresh: dict[bytes, Arrival] = {}
     again: list[Arrival] = []
     for arrival in arrivals:

@@ -176,7 +176,7 @@ class Lineage:
                     applied.add(letter.letter_id)
                 if prediction.verdict is PredictedOutcome.STILL_MALFORMED and letter.serial_no is not None:
                     unreadable[letter.letter_id] = letter.serial_no
-            _, known = await commands.known(connection, set(unreadable.values()))
+            _, known = await commands.find(connection, set(unreadable.values()))
             done = {number for number, command in known.items() if command.code is Code.OK}
             applied |= {letter_id for letter_id, number in unreadable.items() if number in done}
         return applied

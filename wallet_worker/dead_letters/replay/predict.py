@@ -131,7 +131,7 @@ async def predict(
     requests = [letter.body for letter in letters if letter.source == PAYMENT_REQUESTS]
     foreign = iter(await invalid_requests(connection, requests) if requests else ())
     for number, letter in enumerate(letters):
-        parsed = _of_request(next(foreign)) if letter.source == PAYMENT_REQUESTS else _said(letter, keys)
+        parsed = _of_request(next(foreign)) if letter.source == PAYMENT_REQUESTS else _read(letter, keys)
         if is_too_large(letter.properties):
             parsed = Prediction(
                 PredictedOutcome.NOT_REPLAYABLE,
@@ -169,7 +169,7 @@ def _of_request(why_not: str | None) -> Prediction:
     )
 
 
-def _said(letter: Replayable, keys: Keys) -> Prediction | tuple[InboundMessage, Message]:
+def _read(letter: Replayable, keys: Keys) -> Prediction | tuple[InboundMessage, Message]:
     """Return the message, or what is known of the letter without any facts."""
     if letter.source not in _QUEUES:
         return Prediction(PredictedOutcome.NOT_REPLAYABLE, "", "nobody knows where it was published first")

@@ -22,7 +22,7 @@ class KeeperReport(NamedTuple):
     seen_at: datetime
 
 
-_SAY = """
+_REPORT = """
 INSERT INTO dead_letter_keepers AS k (name, standing, depths, seen_at)
 VALUES ($1, $2, $3, clock_timestamp())
 ON CONFLICT ON CONSTRAINT dead_letter_keepers_pkey
@@ -30,9 +30,9 @@ ON CONFLICT ON CONSTRAINT dead_letter_keepers_pkey
 """
 
 
-async def say(connection: asyncpg.Connection, name: str, standing: str, depths: Mapping[str, int]) -> None:
+async def report(connection: asyncpg.Connection, name: str, standing: str, depths: Mapping[str, int]) -> None:
     """Note that a keeper is at work, how it stands, and how many messages it saw in each queue."""
-    await connection.execute(_SAY, name, standing, to_json(depths).decode())
+    await connection.execute(_REPORT, name, standing, to_json(depths).decode())
 
 
 _FORGET = "DELETE FROM dead_letter_keepers WHERE seen_at < clock_timestamp() - $1::interval"

@@ -52,7 +52,7 @@ class Arrival:
 _KNOWN = "SELECT arrival_key, letter_id FROM dead_letter_attempts WHERE arrival_key = ANY ($1::bytea[])"
 
 
-async def known(connection: asyncpg.Connection, keys: Iterable[bytes]) -> dict[bytes, int]:
+async def ids_of_keys(connection: asyncpg.Connection, keys: Iterable[bytes]) -> dict[bytes, int]:
     """Return the letters of those deliveries that were taken in before."""
     return {row["arrival_key"]: row["letter_id"] for row in await connection.fetch(_KNOWN, list(keys))}
 

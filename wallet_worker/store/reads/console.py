@@ -45,7 +45,7 @@ async def sent_command(connection: asyncpg.Connection, serial_no: str) -> SentCo
     )
 
 
-class Parked(NamedTuple):
+class ParkedDelivery(NamedTuple):
     """A result that waits for its order."""
 
     attempts: int
@@ -61,13 +61,13 @@ ORDER BY first_seen
 """
 
 
-async def parked(connection: asyncpg.Connection, serial_no: str) -> list[Parked]:
+async def parked(connection: asyncpg.Connection, serial_no: str) -> list[ParkedDelivery]:
     """Return the results that came before their order and still wait."""
-    return [Parked(**row) for row in await connection.fetch(_PARKED, serial_no)]
+    return [ParkedDelivery(**row) for row in await connection.fetch(_PARKED, serial_no)]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class LedgerLine:
     """One line of the ledger, on a user's account or on the wallet's own books."""
 
     is_users: bool
@@ -94,10 +94,10 @@ ORDER BY e.created_at, a.kind DESC, e.account_id, e.line_no
 """
 
 
-async def lines(connection: asyncpg.Connection, serial_no: str) -> list[Line]:
+async def lines(connection: asyncpg.Connection, serial_no: str) -> list[LedgerLine]:
     """Return the lines that an order made, each with its contra line."""
     return [
-        Line(
+        LedgerLine(
             **{
                 **row,
                 **{

@@ -1,4 +1,4 @@
-"""What a worker must be told before it starts: who may send, and with which keys requests and letters are proven.
+"""The settings that a worker needs to start: who may send, and with which keys requests and letters are proven.
 
 Each run makes keys of its own. Most tests are about something else than who may speak, so there anyone may send;
 `tests/security` and the demo have policies.

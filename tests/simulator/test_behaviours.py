@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from payment_simulator.behaviours import LATE_SECONDS, TABLE, Behaviour, asked_for_by
+from payment_simulator.behaviours import LATE_SECONDS, TABLE, Behaviour, behaviour_of_channel
 from payment_simulator.decide import Answer, Payment, plan
 from payment_simulator.scenario import NAMED, Scenario
 from tests.simulator.requests import HALF_PAST, NOON, request
@@ -59,7 +59,7 @@ def test_a_mood_tells_what_its_row_says(kind: PaymentKind, mood: Behaviour) -> N
         for answer, due_at, result in _told(payment)
     ]
     assert told == TOLD[mood]
-    assert payment.mood is mood
+    assert payment.behaviour is mood
 
 
 @pytest.mark.parametrize("mood", list(Behaviour))
@@ -122,7 +122,7 @@ def test_what_no_gateway_can_do_is_declined_with_the_reason(fields: dict[str, st
     payment = plan(request(**fields), NOON, TICKING)
 
     (answer,) = payment.plan
-    assert payment.mood is Behaviour.DECLINED
+    assert payment.behaviour is Behaviour.DECLINED
     assert (answer.status, _result(answer).reason) == ("failed", reason)
 
 
@@ -207,13 +207,13 @@ def test_whatever_is_told_is_well_formed_and_has_happened(
 
 def test_each_mood_has_a_channel_that_the_contract_allows() -> None:
     for mood in Behaviour:
-        assert asked_for_by(request(channel=mood.channel).channel, PaymentKind.CHARGE) is mood
+        assert behaviour_of_channel(request(channel=mood.channel).channel, PaymentKind.CHARGE) is mood
 
 
 @pytest.mark.parametrize("kind", list(TABLE))
 def test_ordinary_channels_ask_for_no_mood(kind: PaymentKind) -> None:
-    assert asked_for_by("card", kind) is None
-    assert asked_for_by("declined", kind) is None
+    assert behaviour_of_channel("card", kind) is None
+    assert behaviour_of_channel("declined", kind) is None
 
 
 @pytest.mark.parametrize("mood", list(Behaviour))
@@ -223,7 +223,7 @@ def test_a_refund_can_have_another_mood_than_its_recharge(mood: Behaviour) -> No
     charge = plan(request("R-1", channel=channel), NOON, NAMED["rough"])
     refund = plan(request("F-1", kind=PaymentKind.REFUND, channel=channel), NOON, NAMED["rough"])
 
-    assert (charge.mood, refund.mood) == (Behaviour.SUCCEEDED, mood)
+    assert (charge.behaviour, refund.behaviour) == (Behaviour.SUCCEEDED, mood)
 
 
 @pytest.mark.parametrize("kind", [PaymentKind.PAYOUT, PaymentKind.REFUND])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pamqp.commands import Basic
 
 from wallet_schemas.names import CLIENT_HEADER, SENDER_HEADER
-from wallet_worker.core.senders import Sender, Senders, why_not_answered
+from wallet_worker.core.senders import Sender, Senders, reply_refusal
 
 _NAME = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,255}")  # what PostgreSQL keeps
 
@@ -51,7 +51,7 @@ class SenderPolicy:
         is_a_name = address.isascii() and address.isprintable()
         if (
             not is_a_name
-            or why_not_answered(address, properties.user_id, anyone=self._senders is None) is not None
+            or reply_refusal(address, properties.user_id, anyone=self._senders is None) is not None
         ):
             self._on_reply_refused()
             return None
