@@ -168,8 +168,8 @@ _CHARGES: Final[Mapping[Behaviour, Row]] = {
 # A payout or a refund has the same moods. What is different is the wallet: the amount is reserved until the
 # gateway has spoken, and what may be on its way never expires.
 _OUTGOING: Final[Mapping[Behaviour, Row]] = {
-    mood: replace(_CHARGES[mood], wallet=wallet)
-    for mood, wallet in {
+    behaviour: replace(_CHARGES[behaviour], wallet=wallet)
+    for behaviour, wallet in {
         Behaviour.SUCCEEDED: "succeeded, debited",
         Behaviour.DECLINED: "failed, the reserve returned",
         Behaviour.UNKNOWN_THEN_SUCCEEDED: "succeeded; reserved until then",
@@ -201,8 +201,8 @@ for _kind, _rows in TABLE.items():
         raise AssertionError(f"a mood is missing in the table of moods, or has no step: {_kind}")
 
 
-_BY_CHANNEL: Final = MappingProxyType({mood.channel: mood for mood in Behaviour})
-_BY_REFUND_CHANNEL: Final = MappingProxyType({mood.refund_channel: mood for mood in Behaviour})
+_BY_CHANNEL: Final = MappingProxyType({behaviour.channel: behaviour for behaviour in Behaviour})
+_BY_REFUND_CHANNEL: Final = MappingProxyType({behaviour.refund_channel: behaviour for behaviour in Behaviour})
 
 
 def behaviour_of_channel(channel: str, kind: PaymentKind) -> Behaviour | None:

@@ -344,11 +344,11 @@ def _catalogue() -> dict[str, Any]:
     return {
         "moods": [
             {
-                "mood": mood.value,
-                "channel": mood.channel,
-                "refund_channel": mood.refund_channel,
+                "mood": behaviour.value,
+                "channel": behaviour.channel,
+                "refund_channel": behaviour.refund_channel,
                 "gateway": row.gateway,
-                "wallet": {kind.value: TABLE[kind][mood].wallet for kind in TABLE},
+                "wallet": {kind.value: TABLE[kind][behaviour].wallet for kind in TABLE},
                 "states": [
                     {
                         "status": step.status.value,
@@ -359,7 +359,7 @@ def _catalogue() -> dict[str, Any]:
                     for step in row.steps
                 ],
             }
-            for mood, row in TABLE[PaymentKind.CHARGE].items()
+            for behaviour, row in TABLE[PaymentKind.CHARGE].items()
         ],
         "scenarios": {name: named.model_dump(mode="json") for name, named in scenario.NAMED.items()},
     }
@@ -376,8 +376,8 @@ def _print_tables() -> None:
     table.add_column("what the gateway does")
     table.add_column("what becomes of a recharge")
     table.add_column("what becomes of a withdrawal or refund")
-    for mood, row in TABLE[PaymentKind.CHARGE].items():
-        table.add_row(mood.channel, row.gateway, row.wallet, TABLE[PaymentKind.PAYOUT][mood].wallet)
+    for behaviour, row in TABLE[PaymentKind.CHARGE].items():
+        table.add_row(behaviour.channel, row.gateway, row.wallet, TABLE[PaymentKind.PAYOUT][behaviour].wallet)
     console.print(table)
     console.print(
         f"A refund has the channel of its recharge. On {Behaviour.DECLINED.refund_channel} and so on "
@@ -386,10 +386,11 @@ def _print_tables() -> None:
     table = Table("ordinary channels meet", box=box.SIMPLE, title="Scenarios")
     for name in scenario.NAMED:
         table.add_column(name, justify="right")
-    for mood in Behaviour:
-        if mood is not Behaviour.SUCCEEDED:
+    for behaviour in Behaviour:
+        if behaviour is not Behaviour.SUCCEEDED:
             table.add_row(
-                mood.value, *(f"{named.rates.get(mood, 0):.1%}" for named in scenario.NAMED.values())
+                behaviour.value,
+                *(f"{named.rates.get(behaviour, 0):.1%}" for named in scenario.NAMED.values()),
             )
     table.add_row("reordering", *(f"{named.reordering_rate:.1%}" for named in scenario.NAMED.values()))
     table.add_row(

@@ -105,20 +105,20 @@ class Response:
     different: tuple[str, ...] = ()
 
 
-def respond(request: PaymentRequest, known: Payment | None, now: datetime, scenario: Scenario) -> Response:
-    """Return what follows from a request that arrives now, when `known` is what is known of its payment."""
+def respond(request: PaymentRequest, payment: Payment | None, now: datetime, scenario: Scenario) -> Response:
+    """Return what follows from a request that arrives now, when `payment` is what is known of its payment."""
     if request.kind is PaymentKind.STATUS:
-        return Response(RequestEnding.ASKED, answers=(_status(request, known, now, scenario),))
-    if known is None:
+        return Response(RequestEnding.ASKED, answers=(_status(request, payment, now, scenario),))
+    if payment is None:
         return Response(RequestEnding.PLANNED, payment=plan(request, now, scenario))
     different = tuple(
         field
         for field in ("kind", "amount", "currency", "channel")
-        if getattr(request, field) != getattr(known, field)
+        if getattr(request, field) != getattr(payment, field)
     )
     if different:
         return Response(RequestEnding.CONFLICTING, different=different)
-    return Response(RequestEnding.REPEATED, answers=_repeats(known, now))
+    return Response(RequestEnding.REPEATED, answers=_repeats(payment, now))
 
 
 def plan(request: PaymentRequest, received_at: datetime, scenario: Scenario) -> Payment:
@@ -127,10 +127,10 @@ def plan(request: PaymentRequest, received_at: datetime, scenario: Scenario) -> 
     draws = Draws(scenario.seed, request.payment_order_no)
     refusal = _refusal(request)
     if refusal is None:
-        mood = behaviour_of_channel(request.channel, request.kind) or _behaviour(scenario, draws)
-        steps = TABLE[request.kind][mood].steps
+        behaviour = behaviour_of_channel(request.channel, request.kind) or _behaviour(scenario, draws)
+        steps = TABLE[request.kind][behaviour].steps
     else:
-        mood = Behaviour.DECLINED
+        behaviour = Behaviour.DECLINED
         steps = (Step(PaymentStatus.FAILED, reason=refusal),)
     gateway_ref = draws.reference("sim")
     answers: list[Answer] = []
@@ -139,14 +139,14 @@ def plan(request: PaymentRequest, received_at: datetime, scenario: Scenario) -> 
         occurred_at = _occurrence(
             step, request, occurred_at, draws.delay(scenario, f"state {position}"), scenario
         )
-        told = tuple(
+        notifications = tuple(
             occurred_at + times * draws.delay(scenario, f"told {position} {number}")
             for number, times in enumerate(step.notify_after)
         )
         result = _result(request, step, gateway_ref, occurred_at)
         answers += [
             _answer(result, AnswerCause.PLAN, position, due_at, forged=step.forged)
-            for due_at in told or (None,)
+            for due_at in notifications or (None,)
         ]
     if draws.fraction("reordering") < scenario.reordering_rate:
         answers = _last_first(answers, draws.delay(scenario, "held back"))
@@ -156,7 +156,7 @@ def plan(request: PaymentRequest, received_at: datetime, scenario: Scenario) -> 
         amount=request.amount,
         currency=request.currency,
         channel=request.channel,
-        behaviour=mood,
+        behaviour=behaviour,
         gateway_ref=gateway_ref,
         received_at=received_at,
         plan=tuple(answers),
@@ -207,10 +207,11 @@ def _refusal(request: PaymentRequest) -> str | None:
 def _behaviour(scenario: Scenario, draws: Draws) -> Behaviour:
     """Return the mood of a payment on an ordinary channel."""
     point = draws.fraction("mood")
-    for mood in Behaviour:  # in the order of the enumeration, not of the file: a file's order means nothing
-        point -= scenario.rates.get(mood, 0.0)
+    # In the order of the enumeration: the order of a file means nothing.
+    for behaviour in Behaviour:
+        point -= scenario.rates.get(behaviour, 0.0)
         if point < 0:
-            return mood
+            return behaviour
     return Behaviour.SUCCEEDED
 
 
@@ -273,11 +274,13 @@ def _last_first(answers: Sequence[Answer], delay: timedelta) -> list[Answer]:
 
     So nothing is told before it happened. What is never told stays untold.
     """
-    told = sorted((answer.due_at, index) for index, answer in enumerate(answers) if answer.due_at is not None)
+    by_time = sorted(
+        (answer.due_at, index) for index, answer in enumerate(answers) if answer.due_at is not None
+    )
     reordered = list(answers)
     gap = delay + REORDERING_GAP
-    for place, (_, index) in enumerate(reversed(told), start=1):
-        reordered[index] = replace(answers[index], due_at=told[-1][0] + place * gap)
+    for place, (_, index) in enumerate(reversed(by_time), start=1):
+        reordered[index] = replace(answers[index], due_at=by_time[-1][0] + place * gap)
     return reordered
 
 
@@ -290,21 +293,21 @@ def _repeats(payment: Payment, now: datetime) -> tuple[Answer, ...]:
     )
 
 
-def _status(request: PaymentRequest, known: Payment | None, now: datetime, scenario: Scenario) -> Answer:
+def _status(request: PaymentRequest, payment: Payment | None, now: datetime, scenario: Scenario) -> Answer:
     """Return the state that the payment is in now: the same result, byte for byte, that the plan has for it.
 
     A payment in no state yet is `unknown`. So is a payment that the gateway never heard of, and not `failed`:
     the question may have overtaken the request, and what was called failed could still succeed.
     """
-    if known is None:
+    if payment is None:
         gateway_ref = Draws(scenario.seed, request.payment_order_no).reference("inquiry")
         return _answer(
             _unknown(request, gateway_ref, "no such payment", now), AnswerCause.STATUS, NO_STATE, now
         )
-    reached = [answer for answer in known.plan if answer.occurred_at <= now]
+    reached = [answer for answer in payment.plan if answer.occurred_at <= now]
     if not reached:
         return _answer(
-            _unknown(known, known.gateway_ref, "in progress", now), AnswerCause.STATUS, NO_STATE, now
+            _unknown(payment, payment.gateway_ref, "in progress", now), AnswerCause.STATUS, NO_STATE, now
         )
     state = max(reached, key=lambda answer: answer.position)
     return replace(state, cause=AnswerCause.STATUS, due_at=now, forged=False, sent=False)

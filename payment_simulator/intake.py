@@ -55,7 +55,7 @@ def take(
     payments: list[Payment] = []
     answers: list[tuple[Answer, str | None]] = []
     with state.transaction():
-        known = state.payments(
+        known_payments = state.payments(
             {request.payment_order_no for request in read if isinstance(request, PaymentRequest)}
         )
         for arrival, request in zip(arrivals, read, strict=True):
@@ -63,9 +63,9 @@ def take(
                 receipts.append(request)
                 continue
             number = request.payment_order_no
-            response = respond(request, known.get(number), now, scenario)
+            response = respond(request, known_payments.get(number), now, scenario)
             if response.payment is not None:
-                known[number] = response.payment
+                known_payments[number] = response.payment
                 payments.append(response.payment)
                 answers += [(answer, arrival.traceparent) for answer in response.payment.plan]
             answers += [(answer, arrival.traceparent) for answer in response.answers]

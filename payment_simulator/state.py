@@ -156,12 +156,12 @@ class State:
                 amount=amount,
                 currency=currency,
                 channel=channel,
-                behaviour=Behaviour(mood),
+                behaviour=Behaviour(behaviour),
                 gateway_ref=gateway_ref,
                 received_at=_time(received_at_us),
                 plan=tuple(plans[number]),
             )
-            for number, kind, amount, currency, channel, mood, gateway_ref, received_at_us in rows
+            for number, kind, amount, currency, channel, behaviour, gateway_ref, received_at_us in rows
         }
 
     def add(self, payments: Iterable[Payment], answers: Iterable[tuple[Answer, str | None]]) -> None:

@@ -70,7 +70,7 @@ class Webhook:
         try:
             connection.request("POST", self._path, body=answer.body, headers=headers)
             response = connection.getresponse()
-            said = response.read()
+            response_body = response.read()
         except (OSError, http.client.HTTPException) as exc:
             connection.close()
             return f"{type(exc).__name__}: {exc}"
@@ -78,7 +78,7 @@ class Webhook:
         # What this gateway has forged is refused, as it should be, and not posted again.
         if response.status in _TAKEN or (answer.forged and response.status == _UNSIGNED):
             return ""
-        return f"{response.status} {said[:200]!r}"
+        return f"{response.status} {response_body[:200]!r}"
 
 
 def parse_address(text: str) -> SplitResult:

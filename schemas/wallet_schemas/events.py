@@ -149,7 +149,7 @@ HOLD_EXAMPLE: Final[dict[str, Any]] = {
 _EVENT_ID: Final = "019b7d4c-7001-7d10-8a3b-0f6f5b1c2d3e"
 
 
-def _examples(event_type: str, *told: tuple[str, str, dict[str, Any]]) -> ConfigDict:
+def _examples(event_type: str, *examples: tuple[str, str, dict[str, Any]]) -> ConfigDict:
     """Return examples of an event: when it occurred, of which serial number, and its data."""
     return ConfigDict(
         json_schema_extra={
@@ -161,7 +161,7 @@ def _examples(event_type: str, *told: tuple[str, str, dict[str, Any]]) -> Config
                     "serial_no": serial_no,
                     "data": data,
                 }
-                for occurred_at, serial_no, data in told
+                for occurred_at, serial_no, data in examples
             ]
         }
     )

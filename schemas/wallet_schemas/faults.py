@@ -140,7 +140,7 @@ def fault(field: str, message: str) -> Fault:
 
 def joined(faults: Iterable[Fault]) -> str:
     """Return faults as one line."""
-    return "; ".join(f"{item.field}: {item.message}".removeprefix(": ") for item in faults)
+    return "; ".join(f"{fault.field}: {fault.message}".removeprefix(": ") for fault in faults)
 
 
 def echo(text: str) -> str:

@@ -17,31 +17,31 @@ def content(message: JsonObject) -> Content:
     So `"100.0"` and `"100.00"` are the same content, and so are an account type left out and its default, and
     metadata left out, null or empty: a sender whose library writes no notes in another way says the same.
     """
-    said: Content = message.__pydantic_serializer__.to_python(message, mode="json")
-    if not said.get("metadata", True):
-        del said["metadata"]
+    fields: Content = message.__pydantic_serializer__.to_python(message, mode="json")
+    if not fields.get("metadata", True):
+        del fields["metadata"]
     if isinstance(message, MoneyFields):
-        said["amount"] = money.canonical(message.amount, message.currency)
-    return said
+        fields["amount"] = money.canonical(message.amount, message.currency)
+    return fields
 
 
-def canonical(said: Content) -> bytes:
+def canonical(fields: Content) -> bytes:
     """Return the content as canonical JSON: names sorted, no spaces, UTF-8."""
     ordered = {
         name: dict(sorted(value.items())) if isinstance(value, dict) else value
-        for name, value in sorted(said.items())
+        for name, value in sorted(fields.items())
     }
     return to_json(ordered)
 
 
-def fingerprint(said: Content | bytes) -> bytes:
+def fingerprint(fields: Content | bytes) -> bytes:
     """Return the SHA-256 of the content, or of what `canonical` made of it.
 
     Fingerprints are stored for ever, so the bytes that are hashed may never change.
     """
-    return hashlib.sha256(said if isinstance(said, bytes) else canonical(said)).digest()
+    return hashlib.sha256(fields if isinstance(fields, bytes) else canonical(fields)).digest()
 
 
-def changed_fields(one: Content, other: Content) -> list[str]:
+def changed_fields(before: Content, after: Content) -> list[str]:
     """Return the sorted names of the fields in which two contents differ."""
-    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+    return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))

@@ -133,13 +133,13 @@ def verifying_entry(
     not_after: datetime | None = None,
 ) -> dict[str, Any]:
     """Return what stands in a verifier's key file of a signer's key: for Ed25519, nothing that could sign."""
-    said: dict[str, Any] = {"algorithm": key.algorithm.value}
+    entry: dict[str, Any] = {"algorithm": key.algorithm.value}
     name = "public" if key.algorithm is Algorithm.ED25519 else "secret"
-    said[name] = b64encode(key.public.material).decode()
+    entry[name] = b64encode(key.public.material).decode()
     bounds = {"channels": channels, "kinds": kinds}
-    said |= {name: list(value) for name, value in bounds.items() if value is not None}
+    entry |= {name: list(value) for name, value in bounds.items() if value is not None}
     dates = {"not_before": not_before, "not_after": not_after}
-    return said | {
+    return entry | {
         name: value.isoformat().replace("+00:00", "Z") for name, value in dates.items() if value is not None
     }
 

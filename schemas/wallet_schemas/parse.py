@@ -76,19 +76,19 @@ def load(body: bytes) -> dict[str, Any]:
         raise Malformed((fault("", str(error)),), *_numbers(_load_leniently(body))) from None
 
 
-def validate(found: dict[str, Any], accepted: Mapping[str, type[Message]]) -> Message:
+def validate(fields: dict[str, Any], accepted: Mapping[str, type[Message]]) -> Message:
     """Return the message that a loaded object is, one of the accepted types; raises Malformed or UnsupportedType."""
-    message_type = found.get("type")
+    message_type = fields.get("type")
     if not isinstance(message_type, str):
-        raise Malformed((fault("type", "The type is missing or no string"),), *_numbers(found))
+        raise Malformed((fault("type", "The type is missing or no string"),), *_numbers(fields))
     message = accepted.get(message_type)
     if message is None:
-        raise UnsupportedType(message_type, *_numbers(found))
+        raise UnsupportedType(message_type, *_numbers(fields))
     try:
         # By the names on the wire only: a name that is Python's own is an unknown field.
-        return message.__pydantic_validator__.validate_python(found, by_name=False)  # type: ignore[no-any-return]
+        return message.__pydantic_validator__.validate_python(fields, by_name=False)  # type: ignore[no-any-return]
     except ValidationError:
-        raise Malformed(_faults(message, found), *_numbers(found)) from None
+        raise Malformed(_faults(message, fields), *_numbers(fields)) from None
 
 
 class _NoObjectError(Exception):
@@ -132,8 +132,8 @@ def _no_constant(name: str) -> NoReturn:
 _decode_strictly: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant).decode
 
 
-def _has_forbidden_text(found: dict[str, Any]) -> bool:
-    waiting: list[Any] = [found]  # and no recursion, because the nesting is the sender's choice
+def _has_forbidden_text(fields: dict[str, Any]) -> bool:
+    waiting: list[Any] = [fields]  # and no recursion, because the nesting is the sender's choice
     while waiting:
         match waiting.pop():
             case str() as text if _FORBIDDEN_TEXT.search(text):
@@ -148,24 +148,24 @@ def _has_forbidden_text(found: dict[str, Any]) -> bool:
     return False
 
 
-def _faults(message: type[Message], found: dict[str, Any]) -> tuple[Fault, ...]:
+def _faults(message: type[Message], fields: dict[str, Any]) -> tuple[Fault, ...]:
     """Return what is wrong with an object that is not valid, unknown names first."""
     known = {field.alias or name for name, field in message.model_fields.items()}
-    unknown = sorted(found.keys() - known)[:FAULTS_MAX]
+    unknown = sorted(fields.keys() - known)[:FAULTS_MAX]
     wrong = [fault(name, UNKNOWN_FIELD) for name in unknown]
     try:
         # Validated again without the unknown ones, because there may be thousands, and pydantic lists all.
         message.__pydantic_validator__.validate_python(
-            {name: value for name, value in found.items() if name in known}, by_name=False
+            {name: value for name, value in fields.items() if name in known}, by_name=False
         )
     except ValidationError as invalid:
         wrong += faults_of(invalid)
     return tuple(wrong[:FAULTS_MAX])
 
 
-def _numbers(found: dict[str, Any]) -> tuple[str | None, str | None]:
+def _numbers(fields: dict[str, Any]) -> tuple[str | None, str | None]:
     """Return the serial_no and the payment_order_no of what is no message, where they can be read."""
-    return _number(found.get("serial_no")), _number(found.get("payment_order_no"))
+    return _number(fields.get("serial_no")), _number(fields.get("payment_order_no"))
 
 
 def _number(value: object) -> str | None:

@@ -176,7 +176,7 @@ def _by_names(line: str, columns: Sequence[str]) -> str:
     likely = [
         f"{column} ({echo(near)}?)" if (near := _similar(column, names)) else column for column in missing
     ]
-    if len(missing) == len(columns) and not any("?" in item for item in likely):
+    if len(missing) == len(columns) and not any("?" in likely_name for likely_name in likely):
         return rule
     wrong = f"; it does not name {_joined(likely)}"
     if mark != ",":

@@ -188,24 +188,24 @@ async def _compare(
     findings: list[ReconciliationFinding] = []
     firsts: list[ParsedLine] = []
     invalid: list[InvalidLine] = []
-    for item in batch:
-        if isinstance(item, InvalidLine):
-            invalid.append(item)
-        elif (earlier := met.record(item)) is not None:
-            findings.append(_finding(Comparison.DUPLICATE, item, None, earlier))
+    for parsed in batch:
+        if isinstance(parsed, InvalidLine):
+            invalid.append(parsed)
+        elif (earlier := met.record(parsed)) is not None:
+            findings.append(_finding(Comparison.DUPLICATE, parsed, None, earlier))
         else:
-            firsts.append(item)
+            firsts.append(parsed)
     orders = await reads.paid_orders(
         connection,
         [
             *(first.line.payment_order_no for first in firsts),
-            *(number for item in invalid for number in _named(item)),
+            *(number for bad_line in invalid for number in _named(bad_line)),
         ],
     )
     findings += filter(
         None, (_compare_line(first, orders.get(first.line.payment_order_no)) for first in firsts)
     )
-    findings += (_unreadable(item, orders, met) for item in invalid)
+    findings += (_unreadable(bad_line, orders, met) for bad_line in invalid)
     findings.sort(key=lambda finding: finding.line_no or 0)
     return findings
 
@@ -230,35 +230,39 @@ def _unreadable(
     )
 
 
-def _compare_line(said: ParsedLine, order: PaidOrder | None) -> ReconciliationFinding | None:
+def _compare_line(parsed: ParsedLine, order: PaidOrder | None) -> ReconciliationFinding | None:
     """Return on what a line and its order do not agree, the gravest if on several, or nothing."""
-    line = said.line
+    line = parsed.line
     if order is None:
-        return _finding(Comparison.MISSING_HERE, said, None, "there is no order of this number")
+        return _finding(Comparison.MISSING_HERE, parsed, None, "there is no order of this number")
     if ORDER_SPECS[order.order_type].payment is not line.kind:
-        return _finding(Comparison.DIFFERENT_KIND, said, order, f"{line.kind} there, {order.order_type} here")
-    if (said.amount_minor, line.currency) != (order.amount_minor, order.currency):
+        return _finding(
+            Comparison.DIFFERENT_KIND, parsed, order, f"{line.kind} there, {order.order_type} here"
+        )
+    if (parsed.amount_minor, line.currency) != (order.amount_minor, order.currency):
         here = f"{to_text(order.amount_minor, order.currency)} {order.currency}"
         return _finding(
-            Comparison.DIFFERENT_AMOUNT, said, order, f"{line.amount} {line.currency} there, {here} here"
+            Comparison.DIFFERENT_AMOUNT, parsed, order, f"{line.amount} {line.currency} there, {here} here"
         )
     if order.status not in AGREEING[line.status]:
-        return _finding(Comparison.DIFFERENT_STATUS, said, order, f"{line.status} there, {order.status} here")
+        return _finding(
+            Comparison.DIFFERENT_STATUS, parsed, order, f"{line.status} there, {order.status} here"
+        )
     if order.gateway_ref is not None and order.gateway_ref != line.gateway_ref:
         detail = f"{line.gateway_ref} there, {order.gateway_ref} here"
-        return _finding(Comparison.DIFFERENT_REF, said, order, detail)
+        return _finding(Comparison.DIFFERENT_REF, parsed, order, detail)
     return None
 
 
 def _finding(
-    verdict: Comparison, said: ParsedLine, order: PaidOrder | None, detail: str
+    verdict: Comparison, parsed: ParsedLine, order: PaidOrder | None, detail: str
 ) -> ReconciliationFinding:
     return ReconciliationFinding(
         verdict=verdict,
         detail=detail,
-        payment_order_no=said.line.payment_order_no,
-        line_no=said.line_no,
-        parsed=said,
+        payment_order_no=parsed.line.payment_order_no,
+        line_no=parsed.line_no,
+        parsed=parsed,
         order=order,
     )
 
@@ -289,11 +293,11 @@ class SeenPayments:
         """Forget all of them."""
         self._connection.close()
 
-    def record(self, said: ParsedLine) -> str | None:
+    def record(self, parsed: ParsedLine) -> str | None:
         """Note that a line is about its payment; return what an earlier line said, if one was, for a person."""
-        line = said.line
-        values = (line.kind.value, said.amount_minor, line.currency, line.status.value, line.gateway_ref)
-        cursor = self._connection.execute(_MEET, (line.payment_order_no, said.line_no, *values))
+        line = parsed.line
+        values = (line.kind.value, parsed.amount_minor, line.currency, line.status.value, line.gateway_ref)
+        cursor = self._connection.execute(_MEET, (line.payment_order_no, parsed.line_no, *values))
         if cursor.rowcount:
             return None
         line_no, *earlier = self._connection.execute(_RECALL, (line.payment_order_no,)).fetchone()

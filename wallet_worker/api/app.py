@@ -226,7 +226,7 @@ def parts_of(settings: Settings) -> ApiState:
         size_max=CONNECTIONS,
     )
 
-    async def known(numbers: list[str]) -> dict[str, StoredOutcome]:
+    async def look_up(numbers: list[str]) -> dict[str, StoredOutcome]:
         async with database.connection() as connection:
             return await answers.stored_outcomes(connection, numbers)
 
@@ -247,7 +247,7 @@ def parts_of(settings: Settings) -> ApiState:
         keys=Keys(database, time.monotonic),
         quota=Quota(time.monotonic),
         load=Load(rpc, in_flight_max=settings.api_in_flight, queue_max=settings.api_queue_max),
-        known=BatchedLookups(known, KNOWN_SECONDS),
+        known=BatchedLookups(look_up, KNOWN_SECONDS),
         settled=Waiters(settled),
         answered=Waiters(answered),
         metrics=ApiMetrics(),
@@ -392,7 +392,7 @@ async def _watch(parts: ApiState, server: Server) -> None:
     """Know once a second how the parts are, for `/readyz` and `/metrics`, for ever."""
     health, metrics = parts.health, parts.metrics
     noted = time.monotonic()
-    has_said = False
+    is_reported = False
     while True:
         parts.load.notice()
         if parts.load.failure is None:
@@ -404,9 +404,9 @@ async def _watch(parts: ApiState, server: Server) -> None:
                 await api_keys.find(connection, ())
         except (StoreError, TimeoutError) as exc:
             reason = f"{type(exc).__name__}: {exc}"
-            if health.unready("database", reason) or not has_said:
+            if health.unready("database", reason) or not is_reported:
                 log.warning("database.waiting", reason=reason)
-            has_said = True
+            is_reported = True
         else:
             if health.ready("database"):
                 log.info("database.connected")

@@ -90,23 +90,23 @@ async def change(parts: ApiState, request: ApiRequest, operation: HttpOperation)
     request.serial_no = command.serial_no
     _check_scope(client, command)
     await _check_reach(parts, client, command)
-    known = await _known(parts, command.serial_no)
-    if known is not None:
+    earlier = await _earlier(parts, command.serial_no)
+    if earlier is not None:
         parts.metrics.repeats.inc()
-        return _repeat(known, command, client)
+        return _repeat(earlier, command, client)
     if parts.is_stopping:
         raise RequestRefused(ApiCode.STOPPING, serial_no=command.serial_no, headers=retry_after(1))
     preferences = request.preferences
-    asked = parts.wait_seconds if preferences.wait is None else preferences.wait
+    wait_seconds = parts.wait_seconds if preferences.wait is None else preferences.wait
     with parts.load.one_more():
-        wait = 0.0 if preferences.respond_async else parts.load.patience(asked)
+        wait = 0.0 if preferences.respond_async else parts.load.patience(wait_seconds)
         try:
             outcome, body = await _send(parts, request, command, wait)
         except _NoOutcomeError:
             parts.metrics.unknown.labels(reason="accepted").inc()
             return _accepted(command.serial_no)
         if preferences.representation and outcome.status is OutcomeStatus.APPLIED:
-            left = asked - (time.monotonic() - arrived)
+            left = wait_seconds - (time.monotonic() - arrived)
             detail = await _representation(parts, client, command, left)
             if detail is not None:
                 body = encode(detail)
@@ -121,27 +121,27 @@ def read_command(body: bytes, request: ApiRequest, operation: HttpOperation) -> 
     """
     header = request.header(b"idempotency-key")
     try:
-        found = load(body)
+        fields = load(body)
         key = _key(header)
         if len(operation.takes) == 1:
             accepted = {operation.takes[0].TYPE: operation.takes[0]}
-            named = found.get("type")
+            named = fields.get("type")
             if named is None:
-                found["type"] = operation.takes[0].TYPE
+                fields["type"] = operation.takes[0].TYPE
             elif isinstance(named, str) and named in COMMANDS and named not in accepted:
                 raise RequestRefused(ApiCode.TYPE_DIFFERS, f"this path takes {operation.takes[0].TYPE}")
         else:
             accepted = dict(COMMANDS)
         if key is not None:
-            if found.get("serial_no") is None:
-                found["serial_no"] = key
-            elif isinstance(found["serial_no"], str) and found["serial_no"] != key:
+            if fields.get("serial_no") is None:
+                fields["serial_no"] = key
+            elif isinstance(fields["serial_no"], str) and fields["serial_no"] != key:
                 raise RequestRefused(ApiCode.SERIAL_NO_DIFFERS)
-        elif found.get("serial_no") is None:
+        elif fields.get("serial_no") is None:
             # Only of what is a command otherwise: a body with other faults is told those.
-            validate({**found, "serial_no": "-"}, accepted)
+            validate({**fields, "serial_no": "-"}, accepted)
             raise RequestRefused(ApiCode.SERIAL_NO_MISSING)
-        return cast("Command", validate(found, accepted))
+        return cast("Command", validate(fields, accepted))
     except (Malformed, UnsupportedType) as exc:
         raise RequestRefused(exc.code, serial_no=exc.serial_no, faults=exc.faults) from None
 
@@ -196,7 +196,7 @@ async def _owner(parts: ApiState, serial_no: str) -> str | None:
         raise RequestRefused(ApiCode.DATABASE_AWAY, headers=retry_after(1)) from exc
 
 
-async def _known(parts: ApiState, serial_no: str) -> StoredOutcome | None:
+async def _earlier(parts: ApiState, serial_no: str) -> StoredOutcome | None:
     """Return what is stored under a number, as far as the database says so in time.
 
     That it is not known decides nothing: the worker looks again, in the transaction that stores the outcome.
@@ -208,22 +208,22 @@ async def _known(parts: ApiState, serial_no: str) -> StoredOutcome | None:
         return None
 
 
-def _repeat(known: StoredOutcome, command: Command, client: Client) -> Response:
-    said = content(command)
-    if known.fingerprint == fingerprint(canonical(said)):
-        return answer(known.outcome, type(command), client)
-    first = json.loads(known.content)
-    tell = all(
+def _repeat(earlier: StoredOutcome, command: Command, client: Client) -> Response:
+    repeated = content(command)
+    if earlier.fingerprint == fingerprint(canonical(repeated)):
+        return answer(earlier.outcome, type(command), client)
+    first = json.loads(earlier.content)
+    may_see_content = all(
         client.reaches(first[name]) for name in ("user_id", "to_user_id") if isinstance(first.get(name), str)
     )
     # Of a command that names no user (a refund, a capture), whose it was is not looked up: nothing is told.
-    tell = tell and (client.users is None or isinstance(first.get("user_id"), str))
+    may_see_content = may_see_content and (client.users is None or isinstance(first.get("user_id"), str))
 
     raise RequestRefused(
         Code.SERIAL_CONFLICT,
         serial_no=command.serial_no,
         duplicate=False,
-        different=changed_fields(said, first) if tell else (),
+        different=changed_fields(repeated, first) if may_see_content else (),
     )
 
 
@@ -299,10 +299,10 @@ async def _representation(
         return None
     await parts.settled.wait(command.serial_no, seconds)
     try:
-        found = await reads.ask(parts, GetOrder(serial_no=command.serial_no))
+        detail = await reads.ask(parts, GetOrder(serial_no=command.serial_no))
     except RequestRefused:
         return None  # the database is away; the outcome is an answer, too
-    return reads.within_reach(found, client) if isinstance(found, OrderDetail) else None
+    return reads.within_reach(detail, client) if isinstance(detail, OrderDetail) else None
 
 
 def answer(

@@ -74,10 +74,10 @@ def make() -> NewKey:
 
 def read(text: str) -> Claim | None:
     """Return what the text claims; nothing, if it is no key or has a typing error."""
-    found = _KEY.fullmatch(text) if len(text) == _KEY_LENGTH else None
-    if found is None:
+    match = _KEY.fullmatch(text) if len(text) == _KEY_LENGTH else None
+    if match is None:
         return None
-    key_id, secret, check = found.groups()
+    key_id, secret, check = match.groups()
     if check != _check(key_id, secret):
         return None
     return Claim(key_id, hashlib.sha256(text.encode()).digest())

@@ -116,14 +116,14 @@ def _docs_page() -> str:
     )
 
 
-def _curl(method: str, path: str, operation: dict[str, Any], found: dict[str, Any]) -> str:
+def _curl(method: str, path: str, operation: dict[str, Any], document: dict[str, Any]) -> str:
     """Return a line that a person can try."""
     if method == "get":
         query = _QUERIES.get(path, "")
         return f'curl -H "Authorization: Bearer $KEY" "$WALLET{path}{"?" if query else ""}{query}"'
     schema = operation["requestBody"]["content"][CONTENT_TYPE]["schema"]
     named = (schema.get("$ref") or schema["oneOf"][0]["$ref"]).rpartition("/")[2]
-    example = dict(found["components"]["schemas"][named]["examples"][0])
+    example = dict(document["components"]["schemas"][named]["examples"][0])
     example.pop("metadata", None)
     lines = [f'curl "$WALLET{path}"']
     if path.endswith("payment-results"):
@@ -183,7 +183,7 @@ def _kind(schema: dict[str, Any]) -> str:
     if "const" in schema:
         return f'"{schema["const"]}"'
     if "anyOf" in schema:
-        return " or ".join(dict.fromkeys(_kind(item) for item in schema["anyOf"]))
+        return " or ".join(dict.fromkeys(_kind(kind) for kind in schema["anyOf"]))
     if schema.get("type") == "array":
         return f"list of {_kind(schema.get('items', {}))}"
     bounds = [

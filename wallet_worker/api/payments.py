@@ -60,14 +60,14 @@ async def result(parts: ApiState, request: ApiRequest) -> Response:
         {**headers_of(request, None), SIGNATURE_HEADER: header or ""},
     )
     preferences = request.preferences
-    asked = parts.wait_seconds if preferences.wait is None else preferences.wait
+    wait_seconds = parts.wait_seconds if preferences.wait is None else preferences.wait
     with parts.load.one_more():
-        wait = 0.0 if preferences.respond_async else parts.load.patience(asked)
+        wait = 0.0 if preferences.respond_async else parts.load.patience(wait_seconds)
         try:
             if number is None or wait <= 0:  # the worker answers nobody whose number it cannot read
                 await parts.rpc.send(PAYMENT_RESULTS, message, CONFIRM_SECONDS, take_seconds=TAKE_SECONDS)
                 return _refused(fault) if number is None and fault is not None else _accepted(number)
-            found = await parts.rpc.call(
+            reply = await parts.rpc.call(
                 PAYMENT_RESULTS,
                 message,
                 _reader(number),
@@ -83,7 +83,7 @@ async def result(parts: ApiState, request: ApiRequest) -> Response:
                 return _accepted(number)
             parts.metrics.unknown.labels(reason="unconfirmed").inc()
             raise RequestRefused(ApiCode.OUTCOME_UNKNOWN, headers={"retry-after": "1"}) from None
-    return Response(encode(found), 200, None, CONTENT_TYPE)
+    return Response(encode(reply), 200, None, CONTENT_TYPE)
 
 
 def _check_age(header: str | None, seconds: float) -> None:

@@ -48,16 +48,16 @@ async def look(parts: ApiState, request: ApiRequest, operation: HttpOperation) -
     if isinstance(query, GetOrder) and wait:
         await parts.settled.wait(query.serial_no, wait)
         request.answer_headers["preference-applied"] = f"wait={wait:g}"
-    found = await ask(parts, query)
-    if isinstance(found, QueryRefused):
-        raise _refused(found, request.serial_no)
-    if isinstance(found, OrderDetail):
-        found = await _visible(parts, found, client)
+    reply = await ask(parts, query)
+    if isinstance(reply, QueryRefused):
+        raise _refused(reply, request.serial_no)
+    if isinstance(reply, OrderDetail):
+        reply = await _visible(parts, reply, client)
     headers = {}
-    following = {**request.parameters(), **_next(found)}
+    following = {**request.parameters(), **_next(reply)}
     if following != request.parameters():
         headers["link"] = f'<{request.path}?{urlencode(following)}>; rel="next"'
-    return Response(encode(found), 200, headers, CONTENT_TYPE)
+    return Response(encode(reply), 200, headers, CONTENT_TYPE)
 
 
 def _next(page: Message) -> dict[str, str]:
@@ -79,11 +79,11 @@ async def _outcome(parts: ApiState, request: ApiRequest, client: Client, query: 
     if wait:
         await parts.answered.wait(query.serial_no, wait)
         request.answer_headers["preference-applied"] = f"wait={wait:g}"
-    found = await ask(parts, query)
-    if isinstance(found, QueryRefused):
+    reply = await ask(parts, query)
+    if isinstance(reply, QueryRefused):
         raise _unknown(query.serial_no)
     try:
-        detail = await _visible(parts, cast("OrderDetail", found), client)
+        detail = await _visible(parts, cast("OrderDetail", reply), client)
     except RequestRefused:
         raise _unknown(query.serial_no) from None
     return Response(encode(detail.outcome), 200, None, CONTENT_TYPE)
@@ -93,10 +93,10 @@ def _unknown(serial_no: str) -> RequestRefused:
     return RequestRefused(ApiCode.OUTCOME_NOT_KNOWN, serial_no=serial_no, headers={"retry-after": "1"})
 
 
-def _refused(found: QueryRefused, serial_no: str | None) -> RequestRefused:
-    if found.code in _NOT_FOUND:
-        return RequestRefused(found.code, status=404, serial_no=serial_no)
-    return RequestRefused(found.code, serial_no=serial_no)
+def _refused(refusal: QueryRefused, serial_no: str | None) -> RequestRefused:
+    if refusal.code in _NOT_FOUND:
+        return RequestRefused(refusal.code, status=404, serial_no=serial_no)
+    return RequestRefused(refusal.code, serial_no=serial_no)
 
 
 async def ask(parts: ApiState, query: Message) -> Message:
@@ -195,18 +195,18 @@ async def client(parts: ApiState, request: ApiRequest, operation: HttpOperation)
     del parts, operation
     if request.parameters():
         raise RequestRefused(ApiCode.PARAMETER_UNKNOWN, next(iter(request.parameters()))[:64])
-    known = cast("Client", request.client)
+    sender = cast("Client", request.client)
     return Response(
         encode(
             ApiClient(
-                client=known.client,
-                key_id=known.key_id,
-                scopes=sorted(known.scopes),
-                users=known.users,
-                serial_prefix=known.serial_prefix,
-                rate=known.rate,
-                in_flight=known.in_flight,
-                expires_at=known.expires_at,
+                client=sender.client,
+                key_id=sender.key_id,
+                scopes=sorted(sender.scopes),
+                users=sender.users,
+                serial_prefix=sender.serial_prefix,
+                rate=sender.rate,
+                in_flight=sender.in_flight,
+                expires_at=sender.expires_at,
             )
         ),
         200,

@@ -80,8 +80,8 @@ class ApiRequest:
     @property
     def is_gone(self) -> bool:
         """Whether the client has closed the connection, as far as it is known."""
-        asked: Callable[[], bool] | None = self.scope.get("wallet.is_gone")
-        return asked is not None and asked()
+        has_left: Callable[[], bool] | None = self.scope.get("wallet.is_gone")
+        return has_left is not None and has_left()
 
     @property
     def preferences(self) -> Preferences:

@@ -66,24 +66,24 @@ class Keys:
         claim = keys.read(text.strip()) if scheme.lower() == "bearer" else None
         if claim is None:
             raise self._failed(address)
-        known = self._to_stored.get(claim.digest)
+        client = self._to_stored.get(claim.digest)
         now = self._clock()
-        if known is not None and now < known.ends:
-            age = now - known.at
+        if client is not None and now < client.ends:
+            age = now - client.at
             if age >= REFRESH_SECONDS and claim.digest not in self._refreshing:
                 task = asyncio.create_task(self._refresh(claim), name="key")
                 self._refreshing[claim.digest] = task
                 task.add_done_callback(lambda _: self._refreshing.pop(claim.digest, None))
             if age < FRESH_SECONDS:
-                self._used.add(known.client.key_id)
-                return known.client
+                self._used.add(client.client.key_id)
+                return client.client
         elif self._is_held_up(address):
             raise self._failed(address)
         try:
             found = await self._look_up(claim)
         except AwayError:
-            if known is not None and now - known.at < STALE_SECONDS and now < known.ends:
-                return known.client
+            if client is not None and now - client.at < STALE_SECONDS and now < client.ends:
+                return client.client
             raise RequestRefused(ApiCode.DATABASE_AWAY, headers=retry_after(1)) from None
         if found is None:
             raise self._failed(address)
@@ -105,7 +105,7 @@ class Keys:
     def expiring(self) -> float:
         """In how many seconds the next of the keys that were seen lately ends; infinity if none does."""
         now = self._clock()
-        return min((known.ends - now for known in self._to_stored.values()), default=float("inf"))
+        return min((client.ends - now for client in self._to_stored.values()), default=float("inf"))
 
     async def _refresh(self, claim: keys.Claim) -> None:
         with suppress(AwayError):  # what is known holds for a while

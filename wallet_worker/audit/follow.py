@@ -141,14 +141,14 @@ async def _waited_for(
 async def _run_unless(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
     """Return what the work returns, or nothing if stopping came first: the work is then cancelled, and over."""
     working = asyncio.create_task(work, name="audit.working")
-    told = asyncio.create_task(stopping.wait(), name="audit.told")
+    stop_wait = asyncio.create_task(stopping.wait(), name="audit.told")
     try:
-        await asyncio.wait({working, told}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working, stop_wait}, return_when=asyncio.FIRST_COMPLETED)
         return working.result() if working.done() else None
     finally:
         working.cancel()
-        told.cancel()
-        await asyncio.gather(working, told, return_exceptions=True)
+        stop_wait.cancel()
+        await asyncio.gather(working, stop_wait, return_exceptions=True)
 
 
 async def _begin(dsn: str) -> _Checkpoint:

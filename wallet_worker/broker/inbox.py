@@ -128,8 +128,8 @@ def envelope(
 
 def traceparent(headers: Mapping[str, object]) -> str | None:
     """Return the header `traceparent` if it is one (W3C Trace Context, section 3.2)."""
-    found = headers.get(TRACEPARENT_HEADER)
-    return found if isinstance(found, str) and _TRACEPARENT.fullmatch(found) else None
+    header = headers.get(TRACEPARENT_HEADER)
+    return header if isinstance(header, str) and _TRACEPARENT.fullmatch(header) else None
 
 
 def _name(text: str) -> str:

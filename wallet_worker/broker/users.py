@@ -155,14 +155,16 @@ def apply(management: Management, users: Iterable[BrokerUser], passwords: Mappin
         body = {"password_hash": hashes[user.name], "hashing_algorithm": HASHING, "tags": ",".join(user.tags)}
         management.call("PUT", "users", user.name, body=body)
         management.call("PUT", "permissions", vhost, user.name, body=_permission(user))
-        if any(item["user"] == user.name for item in management.get("topic-permissions")):
+        if any(permission["user"] == user.name for permission in management.get("topic-permissions")):
             management.call("DELETE", "topic-permissions", vhost, user.name)
         for topic in user.topics:
             management.call("PUT", "topic-permissions", vhost, user.name, body=_topic(topic))
         for name, value in _limits(user).items():
             management.call("PUT", "user-limits", user.name, name, body={"value": value})
     ours = {user.name for user in users}
-    return sorted({item["user"] for item in management.get("vhosts", vhost, "permissions")} - ours)
+    return sorted(
+        {permission["user"] for permission in management.get("vhosts", vhost, "permissions")} - ours
+    )
 
 
 def password_hash(password: str, salt: bytes | None = None) -> str:
@@ -209,9 +211,11 @@ def _of_types(names: Sequence[str], of: Iterable[str], others: Iterable[str]) ->
         begins = name[:-1] if name.endswith(ANY) else None
         if begins is None and name not in known | foreign:
             raise ValueError(f"{name!r} is no type of command or query")
-        if begins is not None and not any(item.startswith(begins) for item in known | foreign):
+        if begins is not None and not any(type_name.startswith(begins) for type_name in known | foreign):
             raise ValueError(f"no type of command or query begins with {begins!r}")
-        if any(item.startswith(begins) if begins is not None else item == name for item in known):
+        if any(
+            type_name.startswith(begins) if begins is not None else type_name == name for type_name in known
+        ):
             found.append(name)
     return _expression(found) if found else NOTHING
 

@@ -139,11 +139,11 @@ def add(
 
     _check_name(client)
     wanted = [*(ROLES[role.value] if role else ()), *(scope or ())]
-    unknown = sorted(set(wanted) - {item.value for item in Scope})
+    unknown = sorted(set(wanted) - {known_scope.value for known_scope in Scope})
     if unknown:
         end(
             Exit.MISUSED,
-            f"there is no scope {unknown[0]}; known are {', '.join(item.value for item in Scope)}",
+            f"there is no scope {unknown[0]}; known are {', '.join(known_scope.value for known_scope in Scope)}",
         )
     if not wanted:
         end(Exit.MISUSED, "the key would open nothing: name a --role or a --scope")
@@ -157,7 +157,7 @@ def add(
             key.key_id,
             client,
             key.digest,
-            sorted({str(item) for item in wanted}),
+            sorted({str(known_scope) for known_scope in wanted}),
             users=users,
             serial_prefix=serial_prefix,
             rate=rate,
@@ -179,9 +179,9 @@ def list_keys(*, as_json: Json = None) -> None:
     """
     from wallet_worker.store import api_keys
 
-    found = _with_database(api_keys.every)
+    keys = _with_database(api_keys.every)
     if terminal.wants_json(as_json):
-        terminal.print_json({"keys": [_shown(key) for key in found]})
+        terminal.print_json({"keys": [_shown(key) for key in keys]})
         return
     terminal.print_table(
         "keys of the HTTP API",
@@ -197,7 +197,7 @@ def list_keys(*, as_json: Json = None) -> None:
                 str(key.rate or 200),
                 _moment(key.last_used_at) or "never",
             )
-            for key in found
+            for key in keys
         ],
     )
 
@@ -224,7 +224,9 @@ def rotate(
     async def write(connection: "asyncpg.Connection") -> bool:
         async with connection.transaction():
             open_now = [
-                item for item in await api_keys.lock_client(connection, client) if item.left != timedelta(0)
+                api_key
+                for api_key in await api_keys.lock_client(connection, client)
+                if api_key.left != timedelta(0)
             ]
             if not open_now:
                 return False
@@ -242,8 +244,8 @@ def rotate(
                 created_by=getpass.getuser(),
                 life=newest.expires_at - newest.created_at if newest.expires_at else None,
             )
-            for item in open_now:
-                await api_keys.end_after(connection, item.key_id, overlap)
+            for api_key in open_now:
+                await api_keys.end_after(connection, api_key.key_id, overlap)
             return True
 
     if not _with_database(write):

@@ -88,12 +88,12 @@ def _wanted(
     found = [*broker_users.roles(), *([broker_users.api()] if with_api else [])]
     for text in upstreams:
         name, types = _pair("--upstream", text)
-        names = [item.strip() for item in types.split(",") if item.strip()]
+        names = [type_name.strip() for type_name in types.split(",") if type_name.strip()]
         found.append(broker_users.upstream(name, names, reply_queues=reply_queues))
     found += [broker_users.gateway(name) for name in gateways]
     for text in subscribers:
         found.append(broker_users.subscriber(*_pair("--subscriber", text)))
-    names = [item.name for item in found]
+    names = [type_name.name for type_name in found]
     if len(set(names)) != len(names):
         raise ValueError("a name is given twice")
     return found
@@ -118,9 +118,11 @@ def _passwords() -> dict[str, str]:
     if not text:
         raise ValueError(f"{PASSWORDS} is not set: it should be a JSON object of users and their passwords")
     try:
-        found = json.loads(text)
+        passwords = json.loads(text)
     except ValueError:
-        found = None
-    if not isinstance(found, dict) or not all(isinstance(item, str) for item in found.values()):
+        passwords = None
+    if not isinstance(passwords, dict) or not all(
+        isinstance(password, str) for password in passwords.values()
+    ):
         raise ValueError(f"{PASSWORDS} is no JSON object of users and their passwords")
-    return found
+    return passwords

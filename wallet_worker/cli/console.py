@@ -100,11 +100,11 @@ def list_users(*, file: UsersFile = DEFAULT_FILE, as_json: Json = None) -> None:
     from wallet_worker.console.security import users
 
     try:
-        found = sorted(users.Users.read(file).by_name.values(), key=lambda user: user.name)
+        listed = sorted(users.Users.read(file).by_name.values(), key=lambda user: user.name)
     except users.UsersError as exc:
         exits.end(exits.Exit.MISUSED, str(exc))
     rows = [
-        (user.name, user.role.name.lower(), user.added_at.isoformat(timespec="seconds")) for user in found
+        (user.name, user.role.name.lower(), user.added_at.isoformat(timespec="seconds")) for user in listed
     ]
     if terminal.wants_json(as_json):
         terminal.print_json(

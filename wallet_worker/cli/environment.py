@@ -91,11 +91,11 @@ def announce(settings: Settings) -> None:
     """Log the settings that are set, so that the log says by what a process goes; secrets are hidden."""
     from wallet_worker.settings.in_force import in_force
 
-    found = in_force(settings)
+    settings_in_force = in_force(settings)
     log.info(
         "settings.in_force",
-        set={item.variable: item.value for item in found if item.is_set},
-        default=[item.variable for item in found if not item.is_set],
+        set={setting.variable: setting.value for setting in settings_in_force if setting.is_set},
+        default=[setting.variable for setting in settings_in_force if not setting.is_set],
     )
 
 

@@ -55,7 +55,7 @@ def statement(
     url = environment.database_url()
     begin, end = read_span(since, until)
     try:
-        asked = GetStatement(
+        query = GetStatement(
             user_id=user_id,
             account_type=account_type,
             currency=currency,
@@ -65,7 +65,7 @@ def statement(
     except ValidationError as exc:
         exits.end_misused(exc)
     with output_file(output) as out, progress("lines", shown=output is not None) as moved:
-        found = exits.run(_statement(url, out, form, asked, account_no, moved))
+        found = exits.run(_statement(url, out, form, query, account_no, moved))
         if found is None:
             exits.end(Exit.FOUND, f"{Code.ACCOUNT_NOT_FOUND}: the user has no such account")
     if output is None:
@@ -133,7 +133,7 @@ async def _orders(url: str, out: IO[str], form: Format, choice: "OrderFilter", m
 
 
 async def _statement(
-    url: str, out: IO[str], form: Format, asked: GetStatement, account_no: str | None, moved: OnProgress
+    url: str, out: IO[str], form: Format, query: GetStatement, account_no: str | None, moved: OnProgress
 ) -> "ExportedStatement | None":
     from wallet_worker.accounting.export import TimeRange, statement
 
@@ -141,10 +141,10 @@ async def _statement(
         url,
         out,
         form,
-        user_id=asked.user_id,
-        account_type=asked.account_type,
-        currency=asked.currency,
+        user_id=query.user_id,
+        account_type=query.account_type,
+        currency=query.currency,
         account_no=account_no,
-        span=TimeRange(since=asked.from_time, before=asked.to_time),
+        span=TimeRange(since=query.from_time, before=query.to_time),
         on_progress=moved,
     )

@@ -105,8 +105,8 @@ def make(
             not_after=not_before + timedelta(days=days) if not_before and days else None,
         )
         read_verifying_keys(json.dumps({key_id: entry}))
-        known = _loaded(keys) if keys is not None and keys.exists() else {}
-        if key_id in known:
+        existing = _loaded(keys) if keys is not None and keys.exists() else {}
+        if key_id in existing:
             exits.end(
                 exits.Exit.MISUSED, f"{printable(str(keys))} has a key {key_id} already: nothing was made"
             )
@@ -114,7 +114,7 @@ def make(
         if keys is None:
             terminal.print_json({key_id: entry})
         else:
-            _replace(keys, known | {key_id: entry})
+            _replace(keys, existing | {key_id: entry})
             terminal.print_result(f"{output} has a new key, and {keys} its public half")
     except KeyFileInvalid as exc:
         exits.end(exits.Exit.MISUSED, str(exc))
@@ -133,16 +133,16 @@ def list_keys(
     from wallet_schemas.keys import KeyFileInvalid, read_verifying_keys
 
     try:
-        found = read_verifying_keys(_text(keys))
+        keys_by_id = read_verifying_keys(_text(keys))
     except KeyFileInvalid as exc:
         exits.end(exits.Exit.FOUND, f"{printable(str(keys))}: {exc}")
-    rows = [_row(key_id, key) for key_id, key in found.items()]
+    rows = [_row(key_id, key) for key_id, key in keys_by_id.items()]
     if terminal.wants_json(as_json):
         for row in rows:
             terminal.print_json(row)
         return
     names = ("key", "algorithm", "channels", "kinds", "not before", "not after", "state")
-    terminal.print_table(f"keys of {keys}", names, ([str(item) for item in row.values()] for row in rows))
+    terminal.print_table(f"keys of {keys}", names, ([str(cell) for cell in row.values()] for row in rows))
 
 
 @app.command()
@@ -175,16 +175,16 @@ def rotate(
 
     try:
         checked_key_id(key_id)
-        known = _loaded(keys)
-        if old not in known or key_id in known:
-            why = f"has no key {old}" if old not in known else f"has a key {key_id} already"
+        existing = _loaded(keys)
+        if old not in existing or key_id in existing:
+            why = f"has no key {old}" if old not in existing else f"has a key {key_id} already"
             exits.end(exits.Exit.MISUSED, f"{printable(str(keys))} {printable(why)}: nothing was made")
-        former = known[old]
+        former = existing[old]
         key = _fresh(key_id, is_hmac=former["algorithm"] == Algorithm.HMAC_SHA256.value)
         bounds = {name: former[name] for name in ("channels", "kinds") if name in former}
         now = datetime.now(UTC).replace(microsecond=0)
         ends = (now + timedelta(days=overlap_days)).isoformat().replace("+00:00", "Z")
-        after = known | {
+        after = existing | {
             old: former | {"not_after": min(former.get("not_after", ends), ends)},
             key_id: verifying_entry(key) | bounds,
         }

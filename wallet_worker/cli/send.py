@@ -87,17 +87,17 @@ def _sends(*, settles: bool = False) -> Callable[[Callable[P, CommandFields]], C
     shared: list[Callable[..., None]] = [_common, _settling] if settles else [_common]
     options = [parameter for each in shared for parameter in inspect.signature(each).parameters.values()]
 
-    def register(asked: Callable[P, CommandFields]) -> Callable[P, CommandFields]:
+    def register(fields_of: Callable[P, CommandFields]) -> Callable[P, CommandFields]:
         def run(**given: Any) -> None:
             common = {option.name: given.pop(option.name) for option in options}
-            _send(asked(**given), **common)  # type: ignore[call-arg]  # typer gives what the signature says
+            _send(fields_of(**given), **common)  # type: ignore[call-arg]  # typer gives what the signature says
 
-        own = inspect.signature(asked).parameters.values()
+        own = inspect.signature(fields_of).parameters.values()
         run.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]  # typer reads it
-        run.__annotations__ = {item.name: item.annotation for item in (*own, *options)}
-        run.__doc__ = asked.__doc__
-        app.command(asked.__name__.removesuffix("_account"))(run)
-        return asked
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *options)}
+        run.__doc__ = fields_of.__doc__
+        app.command(fields_of.__name__.removesuffix("_account"))(run)
+        return fields_of
 
     return register
 
@@ -317,7 +317,7 @@ def release(hold_serial_no: HoldSerial) -> CommandFields:
 
 
 def _send(
-    asked: CommandFields,
+    fields: CommandFields,
     *,
     serial: str | None,
     metadata: list[str] | None,
@@ -330,7 +330,7 @@ def _send(
     """Send the command and print what becomes of it, or end with a line that says why not."""
     if until_settled and not wait:
         raise typer.BadParameter("--until-settled waits, and --no-wait does not")
-    command = _build_command(asked, serial, metadata)
+    command = _build_command(fields, serial, metadata)
     url = environment.amqp_url()
     if serial is None:
         # Before it is sent, so that whatever happens now, a person can send it again.
@@ -356,14 +356,14 @@ def _send(
         raise typer.Exit(Exit.FOUND)
 
 
-def _build_command(asked: CommandFields, serial: str | None, metadata: list[str] | None) -> Command:
+def _build_command(command_fields: CommandFields, serial: str | None, metadata: list[str] | None) -> Command:
     """Return the command, or end with a line for each field that is wrong."""
     from wallet_worker.client import new_serial_no
 
     notes = dict(_note(text) for text in metadata) if metadata else None
-    fields = {**asked.fields, "serial_no": serial or new_serial_no(), "metadata": notes}
+    fields = {**command_fields.fields, "serial_no": serial or new_serial_no(), "metadata": notes}
     try:
-        return asked.kind.model_validate(fields)
+        return command_fields.kind.model_validate(fields)
     except ValidationError as exc:
         exits.end_misused(exc)
 

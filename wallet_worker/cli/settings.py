@@ -32,12 +32,15 @@ def show(*, as_json: Json = None) -> None:
     """
     from wallet_worker.settings.in_force import in_force
 
-    found = in_force(environment.worker())
+    settings = in_force(environment.worker())
     if terminal.wants_json(as_json):
-        terminal.print_json({"settings": [item._asdict() for item in found]})
+        terminal.print_json({"settings": [setting._asdict() for setting in settings]})
         return
     terminal.print_table(
         "settings in force",
         ("setting", "value", "from"),
-        ((item.variable, item.value, "environment" if item.is_set else "default") for item in found),
+        (
+            (setting.variable, setting.value, "environment" if setting.is_set else "default")
+            for setting in settings
+        ),
     )

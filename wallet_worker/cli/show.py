@@ -61,16 +61,16 @@ def account(
         ("account", "type", "currency", "balance", "available", "status", "opened", "changed"),
         (
             (
-                item.account_no,
-                item.account_type,
-                item.currency,
-                item.balance,
-                item.available,
-                item.status.value,
-                _time(item.created_at),
-                _time(item.updated_at),
+                listed.account_no,
+                listed.account_type,
+                listed.currency,
+                listed.balance,
+                listed.available,
+                listed.status.value,
+                _time(listed.created_at),
+                _time(listed.updated_at),
             )
-            for item in found.accounts
+            for listed in found.accounts
         ),
         right=("balance", "available"),
     )
@@ -149,16 +149,16 @@ def orders(
         ("made", "serial number", "order", "amount", "currency", "status", "account", "to"),
         (
             (
-                _time(item.created_at),
-                item.serial_no,
-                item.order_type.value,
-                item.amount,
-                item.currency,
-                item.status.value,
-                item.account_no,
-                item.to_user_id or "",
+                _time(listed.created_at),
+                listed.serial_no,
+                listed.order_type.value,
+                listed.amount,
+                listed.currency,
+                listed.status.value,
+                listed.account_no,
+                listed.to_user_id or "",
             )
-            for item in found.orders
+            for listed in found.orders
         ),
         right=("amount",),
     )
@@ -207,15 +207,15 @@ def history(
     waiting = (
         (
             "waits",
-            _time(item.created_at),
-            item.order_type.value,
-            item.serial_no,
-            item.amount,
+            _time(pending.created_at),
+            pending.order_type.value,
+            pending.serial_no,
+            pending.amount,
             "",
-            item.counterparty_user_id or "",
-            item.status.value,
+            pending.counterparty_user_id or "",
+            pending.status.value,
         )
-        for item in found.pending
+        for pending in found.pending
     )
     moved = (
         (
@@ -323,18 +323,18 @@ async def _order(url: str, serial_no: str, seconds: float) -> OrderDetail:
         return await wallet.order(serial_no)
 
 
-async def _orders(url: str, seconds: float, **asked: Any) -> OrderList:
+async def _orders(url: str, seconds: float, **fields: Any) -> OrderList:
     from wallet_worker.client import WalletClient
 
     async with WalletClient(url, timeout_seconds=seconds, name="wallet show") as wallet:
-        return await wallet.orders(**asked)
+        return await wallet.orders(**fields)
 
 
-async def _history(url: str, seconds: float, **asked: Any) -> History:
+async def _history(url: str, seconds: float, **fields: Any) -> History:
     from wallet_worker.client import WalletClient
 
     async with WalletClient(url, timeout_seconds=seconds, name="wallet show") as wallet:
-        return await wallet.history(**asked)
+        return await wallet.history(**fields)
 
 
 def _notes(pairs: list[str] | None) -> dict[str, str] | None:
@@ -345,11 +345,11 @@ def _notes(pairs: list[str] | None) -> dict[str, str] | None:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
-async def _statement(url: str, seconds: float, *, all_pages: bool, as_json: bool, **asked: Any) -> None:
+async def _statement(url: str, seconds: float, *, all_pages: bool, as_json: bool, **fields: Any) -> None:
     from wallet_worker.client import WalletClient
 
     async with WalletClient(url, timeout_seconds=seconds, name="wallet show") as wallet:
-        async for page in wallet.statement_pages(**asked):
+        async for page in wallet.statement_pages(**fields):
             _print_page(page, as_json=as_json)
             if not all_pages:
                 break
@@ -361,8 +361,8 @@ def _print_page(page: Statement, *, as_json: bool) -> None:
     if as_json:
         terminal.print_json(page)
         return
-    one = page.account
-    title = f"{one.user_id}, {one.account_type}, {one.currency}, account {one.account_no}: "
+    account = page.account
+    title = f"{account.user_id}, {account.account_type}, {account.currency}, account {account.account_no}: "
     _print_entries(f"{title}{page.opening_balance} before, {page.closing_balance} after", page.entries)
 
 

@@ -25,9 +25,9 @@ def print_result(text: str) -> None:
     print(printable(text), flush=True)  # noqa: T201 -- see say
 
 
-def wants_json(asked: bool | None) -> bool:  # noqa: FBT001 -- the value of --json/--table, absent if neither was given
+def wants_json(option: bool | None) -> bool:  # noqa: FBT001 -- the value of --json/--table, absent if neither was given
     """Return whether the product is for a program: what was asked for, else whether nobody sees it."""
-    return not sys.stdout.isatty() if asked is None else asked
+    return not sys.stdout.isatty() if option is None else option
 
 
 def print_json(product: Message | dict[str, Any]) -> None:

@@ -679,12 +679,14 @@ class WalletClient:
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + self._seconds(timeout_seconds), SETTLED_POLL_SECONDS
         while True:
-            found = await self._order_if_known(serial_no)
-            if found is not None and (found.order is None or found.order.status is not OrderStatus.PENDING):
-                return found
+            detail = await self._order_if_known(serial_no)
+            if detail is not None and (
+                detail.order is None or detail.order.status is not OrderStatus.PENDING
+            ):
+                return detail
             left = deadline - loop.time()
             if left <= 0:
-                raise NotKnownYetError(serial_no) if found is None else NotSettledError(found)
+                raise NotKnownYetError(serial_no) if detail is None else NotSettledError(detail)
             await asyncio.sleep(min(pause, left))
             pause = min(2 * pause, SETTLED_POLL_SECONDS_MAX)
 
@@ -712,8 +714,8 @@ class WalletClient:
             raise QueryRefusedError(answer)
         return answer
 
-    def _seconds(self, asked: float | None) -> float:
-        return self._timeout_seconds if asked is None else asked
+    def _seconds(self, timeout_seconds: float | None) -> float:
+        return self._timeout_seconds if timeout_seconds is None else timeout_seconds
 
 
 def _metadata(metadata: Mapping[str, str] | None) -> dict[str, str] | None:

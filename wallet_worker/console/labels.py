@@ -127,14 +127,14 @@ def _in_words(value: object) -> str:
                 + (f" ({code})" if code and code != "OK" else "")
             )
         case Mapping():
-            said = [
-                f"{field_name(str(name))} {_in_words(each)}"
-                for name, each in value.items()
-                if each is not None
+            clauses = [
+                f"{field_name(str(name))} {_in_words(member)}"
+                for name, member in value.items()
+                if member is not None
             ]
-            return ", ".join(said)
+            return ", ".join(clauses)
         case list() | tuple():
-            return "; ".join(_in_words(each) for each in value)
+            return "; ".join(_in_words(member) for member in value)
         case _:
             return str(value)
 
@@ -165,12 +165,12 @@ def target(which: Filter, action: Action | None = None) -> str:
 
     Where it says no state, an action finds the letters of its own states and leaves the others alone.
     """
-    said = which.to_query()
+    query = which.to_query()
     found = which.states or (ACTS_ON[action] if action else ())
     states = " or ".join(word(state) for state in found)
-    parts = [f"{field_name(name)} {value}" for name, value in said.items() if name not in {"states", "ids"}]
+    parts = [f"{field_name(name)} {value}" for name, value in query.items() if name not in {"states", "ids"}]
     if which.ids:
-        numbers = ", ".join(str(item) for item in which.ids[:TARGET_IDS_MAX])
+        numbers = ", ".join(str(letter_id) for letter_id in which.ids[:TARGET_IDS_MAX])
         more = len(which.ids) - TARGET_IDS_MAX
         parts.append(f"number {numbers}" + (f" and {more} more" if more > 0 else ""))
     kind = f"{states} letters" if states else "letters in any state"

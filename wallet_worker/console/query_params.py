@@ -13,16 +13,16 @@ _YEAR_MIN, _YEAR_MAX = (
 )  # a year from the ends of what a datetime holds, so that every zone can show it
 
 
-def letters(said: Mapping[str, str]) -> Filter:
+def letters(params: Mapping[str, str]) -> Filter:
     """Return the filter of a query string, its times in UTC; raises ValueError with a sentence."""
-    which = Filter.from_query(said)
+    which = Filter.from_query(params)
     return replace(which, since=_utc(which.since), until=_utc(which.until))
 
 
-def time_field(said: str | datetime | None) -> str:
+def time_field(value: str | datetime | None) -> str:
     """Return a time for a field that is labelled UTC, whatever its own zone is; empty, if it is no time."""
     try:
-        time = letters({"since": said}).since if isinstance(said, str) else _utc(said)
+        time = letters({"since": value}).since if isinstance(value, str) else _utc(value)
     except ValueError:
         return ""
     if time is None:
@@ -35,8 +35,8 @@ def number(text: str | None) -> int | None:
     text = (text or "").strip()
     if not text:
         return None
-    is_one = text.isascii() and text.isdecimal() and len(text) <= len(str(NUMBER_MAX))
-    if not is_one or int(text) > NUMBER_MAX:
+    is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(NUMBER_MAX))
+    if not is_number or int(text) > NUMBER_MAX:
         msg = f"{text[:40]!r} is no number of a page"
         raise ValueError(msg)
     return int(text)

@@ -49,11 +49,11 @@ class Form:
 
     def get(self, name: str, default: str = "") -> str:
         """Return the first value of a name."""
-        return next((value for each, value in self._pairs if each == name), default)
+        return next((value for key, value in self._pairs if key == name), default)
 
     def all(self, name: str) -> list[str]:
         """Return every value of a name."""
-        return [value for each, value in self._pairs if each == name]
+        return [value for key, value in self._pairs if key == name]
 
     def items(self) -> list[tuple[str, str]]:
         """Return everything, in order."""
@@ -177,10 +177,12 @@ def current_url(request: Request) -> str:
 def safe_redirect(address: str) -> str:
     """Return an address if it is one of the console's own pages, else the first page: links must not lead elsewhere."""
     try:
-        said = urlsplit(address)
+        parts = urlsplit(address)
     except ValueError:
         return "/"
-    is_own = not said.scheme and not said.netloc and address.startswith("/") and not address.startswith("//")
+    is_own = (
+        not parts.scheme and not parts.netloc and address.startswith("/") and not address.startswith("//")
+    )
     return address if is_own and "\\" not in address and address.isprintable() else "/"
 
 
@@ -313,9 +315,9 @@ def _of_store(exc: StoreError, *, is_deed: bool) -> str:
     return "It cannot be reached now. Dead letters are safe in their queue meanwhile. Reload this page to try again."
 
 
-async def result_or_error(asked: Awaitable[T]) -> tuple[T | None, str | None]:
+async def result_or_error(awaited: Awaitable[T]) -> tuple[T | None, str | None]:
     """Return what was asked for, or the sentence why it is not there: for pages of several parts."""
     try:
-        return await asked, None
+        return await awaited, None
     except StoreError as exc:
         return None, _of_store(exc, is_deed=False)

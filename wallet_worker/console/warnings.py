@@ -87,8 +87,8 @@ def _of_ledger(condition: DatabaseHealth | None) -> list[str]:
     return found
 
 
-def _count(number: int, one: str) -> str:
-    return f"{number:,} {one}{'' if number == 1 else 's'}"
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _hours(seconds: float) -> str:

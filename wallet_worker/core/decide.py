@@ -94,7 +94,7 @@ def _rejected(
     different: list[str] | None = None,
 ) -> Decision:
     """Return the decision that stores nothing and sets the command aside. Its sender is told the code."""
-    told = Outcome(
+    outcome = Outcome(
         serial_no=message.serial_no,
         status=OutcomeStatus.REFUSED,
         code=code,
@@ -102,7 +102,7 @@ def _rejected(
         result=NoResult(),
         different=different,
     )
-    return Decision(ending, code, why, outgoing=outbound.reply(told, context))
+    return Decision(ending, code, why, outgoing=outbound.reply(outcome, context))
 
 
 def _conclude(

@@ -65,15 +65,15 @@ def may_see(sent_by: str | None, sender: Sender | None, senders: Senders | None)
     return sender is not None and rights is not None and (rights.any_order or sender.is_same(sent_by))
 
 
-def is_same_sender(known: StoredCommand, context: DecisionContext) -> bool:
+def is_same_sender(stored: StoredCommand, context: DecisionContext) -> bool:
     """Return whether a stored command may be told about to whoever sends it again.
 
     A command from before senders were kept has none: its sender may go on repeating it.
     """
     sender = context.incoming.sender
-    if context.rules.senders is None or known.sent_by is None:
+    if context.rules.senders is None or stored.sent_by is None:
         return True
-    return sender is not None and sender.is_same(known.sent_by)
+    return sender is not None and sender.is_same(stored.sent_by)
 
 
 def _of_order(
@@ -81,10 +81,10 @@ def _of_order(
 ) -> str | None:
     """Return why the sender may not use an order: another has sent it, or its account is not among the sender's."""
     number = message.original_serial_no if isinstance(message, Refund) else message.hold_serial_no
-    order, made = facts.orders.get(number), facts.commands.get(number)
+    order, command = facts.orders.get(number), facts.commands.get(number)
     if order is None:
         return None  # it is not there, and the decision says so
-    if not rights.any_order and (made is None or not sender.is_same(made.sent_by)):
+    if not rights.any_order and (command is None or not sender.is_same(command.sent_by)):
         return f"the order {number} was sent by somebody else"
     account = facts.accounts[order.account_id]
     return _of_account(account.user_id, account.account_type, sender, rights) or _of_payee(

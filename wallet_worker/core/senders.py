@@ -111,10 +111,10 @@ class Senders:
 
 def _is_among(name: str, allowed: tuple[str, ...]) -> bool:
     return any(
-        name.startswith(item[:-1])
-        if item.endswith(ANY)
-        else name == item  # `order.*` has the full stop before the star
-        for item in allowed
+        name.startswith(pattern[:-1])
+        if pattern.endswith(ANY)
+        else name == pattern  # `order.*` has the full stop before the star
+        for pattern in allowed
     )
 
 

@@ -152,7 +152,7 @@ def masked_member(name: str, value: Any) -> Any:
         case Mapping():
             return masked_members(value)
         case list() | tuple():
-            return [masked_member(name, item) for item in value]
+            return [masked_member(name, member) for member in value]
         case str() if name in {"user_id", "to_user_id"} and not isinstance(value, _Number):
             return masked(value)
         case str() if name in _IMPERSONAL:
@@ -221,7 +221,7 @@ def _written(value: Any, depth: int) -> list[str]:
             ]
             return ["{\n", ",\n".join(parts), f"\n{outer}}}"]
         case list() if value:
-            parts = ["".join([inner, *_written(item, depth + 1)]) for item in value]
+            parts = ["".join([inner, *_written(inner_value, depth + 1)]) for inner_value in value]
             return ["[\n", ",\n".join(parts), f"\n{outer}]"]
         case _:
             return [_text(value)]

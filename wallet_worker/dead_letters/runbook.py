@@ -160,15 +160,15 @@ def _of(*reasons: str) -> frozenset[str]:
 
 
 def _is(source: str) -> Callable[[Situation], bool]:
-    return lambda found: found.source == source
+    return lambda situation: situation.source == source
 
 
 def _state(state: LetterState) -> Callable[[Situation], bool]:
-    return lambda found: found.state is state
+    return lambda situation: situation.state is state
 
 
 def _contradicted(status: OrderStatus, *types: OrderType) -> Callable[[Situation], bool]:
-    return lambda found: found.order_status is status and found.order_type in types
+    return lambda situation: situation.order_status is status and situation.order_type in types
 
 
 _OWN: Final = (
@@ -227,7 +227,7 @@ ADVICE: Final[tuple[Advice, ...]] = (
         "repeats",
         _ALL,
         "a replay would repeat what is stored",
-        lambda found: found.verdict is PredictedOutcome.REPEATS,
+        lambda situation: situation.verdict is PredictedOutcome.REPEATS,
         (
             "Its outcome is stored already. A replay moves nothing and resolves the letter. A discard closes it, too."
         ),
@@ -238,7 +238,9 @@ ADVICE: Final[tuple[Advice, ...]] = (
         "request-waits",
         _ALL,
         "a payment request whose order still waits",
-        lambda found: found.source == PAYMENT_REQUESTS and found.verdict is PredictedOutcome.FORWARDED,
+        lambda situation: (
+            situation.source == PAYMENT_REQUESTS and situation.verdict is PredictedOutcome.FORWARDED
+        ),
         (
             "Ask why it was not read first. A replay hands it to the gateway again, which knows it by its "
             "payment_order_no and does it once."
@@ -259,7 +261,7 @@ ADVICE: Final[tuple[Advice, ...]] = (
         "not-replayable",
         _ALL,
         "it cannot be replayed",
-        lambda found: found.verdict is PredictedOutcome.NOT_REPLAYABLE,
+        lambda situation: situation.verdict is PredictedOutcome.NOT_REPLAYABLE,
         (
             "It cannot be replayed: the prediction says why. If what it asks for is still needed, its sender must send "
             "a new message. Leave it waiting until that is known, then discard it."
@@ -270,7 +272,7 @@ ADVICE: Final[tuple[Advice, ...]] = (
         "worn",
         _ALL,
         "it was replayed as often as a letter may be",
-        lambda found: found.worn,
+        lambda situation: situation.worn,
         (
             "It was replayed ten times and came back each time: it is not replayed any more. If what it asks for is "
             "still needed, its sender must send it again. Then discard it."
@@ -281,7 +283,7 @@ ADVICE: Final[tuple[Advice, ...]] = (
         "refused-now",
         _ALL,
         "a command that a replay would have refused",
-        lambda found: found.verdict is PredictedOutcome.WILL_BE_REFUSED,
+        lambda situation: situation.verdict is PredictedOutcome.WILL_BE_REFUSED,
         (
             "A replay would move nothing and store a refusal, with the code in the prediction, as the final outcome of "
             "its serial number. If the cause can be removed, remove it and look again. If not, replay or discard it."
@@ -292,7 +294,7 @@ ADVICE: Final[tuple[Advice, ...]] = (
         "fits-now",
         _LASTING,
         "what stood against it is gone",
-        lambda found: found.verdict is PredictedOutcome.WILL_APPLY,
+        lambda situation: situation.verdict is PredictedOutcome.WILL_APPLY,
         (
             "A replay would be applied now: what stood against the message is gone. Plan a replay and execute it. "
             "After a change of settings, such as a new key, make sure that the workers have it too."
@@ -305,7 +307,7 @@ ADVICE: Final[tuple[Advice, ...]] = (
         "malformed-mended",
         _of(Code.MALFORMED),
         "a command, and a message with its serial number has an outcome",
-        lambda found: found.source == WALLET_COMMANDS and found.has_outcome,
+        lambda situation: situation.source == WALLET_COMMANDS and situation.has_outcome,
         (
             "The sender has sent a readable message with this serial number: look at its outcome. This one is not "
             "needed any more: discard it."
@@ -422,7 +424,7 @@ ADVICE: Final[tuple[Advice, ...]] = (
         "order-without-payment",
         _of(Code.ORDER_NOT_FOUND),
         "the order is of a type that the gateway is not asked for",
-        lambda found: found.order_type is not None,
+        lambda situation: situation.order_type is not None,
         (
             "Nothing moved. Replaying fails again: no gateway is asked for an order of this type. The gateway uses a "
             "number that is not its own: ask, then discard."
@@ -433,7 +435,7 @@ ADVICE: Final[tuple[Advice, ...]] = (
         "order-in-a-letter",
         _of(Code.ORDER_NOT_FOUND),
         "the order's command is a dead letter, too",
-        lambda found: found.command_waits,
+        lambda situation: situation.command_waits,
         "Nothing moved. The command with this serial number is a dead letter: replay that one first, then this result.",
         _WALLET,
     ),
@@ -498,7 +500,7 @@ ADVICE: Final[tuple[Advice, ...]] = (
         "internal-fails",
         _of(Code.INTERNAL),
         "the wallet would fail on it again now",
-        lambda found: found.verdict is PredictedOutcome.WOULD_CRASH,
+        lambda situation: situation.verdict is PredictedOutcome.WOULD_CRASH,
         "Nothing moved. Do not replay it before a mended version is deployed: it would come back.",
         _WALLET,
     ),
@@ -650,18 +652,18 @@ def of_order(order_type: OrderType, status: OrderStatus, *, account_closed: bool
     """Return what the state of a payment's order means for the results that may still come."""
     spec = ORDER_SPECS[order_type]
     stands = _STANDS.get(status, f"is {status.value}")
-    said = [f"Its order, a {_TYPES.get(order_type, order_type.value)}, {stands}."]
+    sentences = [f"Its order, a {_TYPES.get(order_type, order_type.value)}, {stands}."]
     success, failure = (
         spec.transition(status, PaymentStatus.SUCCEEDED),
         spec.transition(status, PaymentStatus.FAILED),
     )
     if success is not None and success.credits and account_closed:
-        said.append("A `succeeded` would be a dead letter, too, because its account is closed.")
+        sentences.append("A `succeeded` would be a dead letter, too, because its account is closed.")
     elif success is not None and success.effect in _ON_SUCCESS:
-        said.append(_ON_SUCCESS[success.effect])
+        sentences.append(_ON_SUCCESS[success.effect])
     if failure is not None and failure.effect in _ON_FAILURE:
-        said.append(_ON_FAILURE[failure.effect])
-    return " ".join(said)
+        sentences.append(_ON_FAILURE[failure.effect])
+    return " ".join(sentences)
 
 
 _TYPES: Final[Mapping[OrderType, str]] = MappingProxyType({OrderType.WITHDRAW: "withdrawal"})
@@ -676,25 +678,27 @@ PAYMENT_STATES: Final = tuple(
 """Every state of every order that is paid through the gateway."""
 
 
-def advice_for(found: Situation) -> Advice:
+def advice_for(situation: Situation) -> Advice:
     """Return the row that applies."""
-    cause = found.cause
-    return next(row for row in ADVICE if cause in row.reasons and row.applies(found))
+    cause = situation.cause
+    return next(row for row in ADVICE if cause in row.reasons and row.applies(situation))
 
 
-def line(found: Situation) -> RunbookLine:
+def line(situation: Situation) -> RunbookLine:
     """Return what a person needs to know of a letter."""
-    row = advice_for(found)
+    row = advice_for(situation)
     safe = row.safe
     if (
         row.has_order_sentence
-        and found.is_payment
-        and found.order_type is not None
-        and found.order_status is not None
+        and situation.is_payment
+        and situation.order_type is not None
+        and situation.order_status is not None
     ):
-        state = of_order(found.order_type, found.order_status, account_closed=found.account_closed)
+        state = of_order(
+            situation.order_type, situation.order_status, account_closed=situation.account_closed
+        )
         safe = f"{safe} {state}"
-    return RunbookLine(found.reason, meaning_of(found.reason), safe, row.ask, row.when, row.name)
+    return RunbookLine(situation.reason, meaning_of(situation.reason), safe, row.ask, row.when, row.name)
 
 
 def meaning_of(reason: str) -> str:

@@ -58,17 +58,18 @@ async def answer(connection: asyncpg.Connection, query: Message) -> Message:
 
 
 async def _account(connection: asyncpg.Connection, query: GetAccount) -> AccountList:
-    found = await accounts.of_user(connection, query.user_id, query.account_type, query.currency)
+    users_accounts = await accounts.of_user(connection, query.user_id, query.account_type, query.currency)
     return AccountList(
         accounts=[
-            AccountListed(id=account.account_id, **dict(core_accounts.view(account))) for account in found
+            AccountListed(id=account.account_id, **dict(core_accounts.view(account)))
+            for account in users_accounts
         ]
     )
 
 
 async def _order(connection: asyncpg.Connection, query: GetOrder) -> OrderDetail | QueryRefused:
-    _, known = await commands.find(connection, [query.serial_no])
-    command = known.get(query.serial_no)
+    _, stored = await commands.find(connection, [query.serial_no])
+    command = stored.get(query.serial_no)
     if command is None:
         return QueryRefused(code=Code.ORDER_NOT_FOUND, message=NOT_KNOWN_YET)
     order = await orders.by_serial_no(connection, query.serial_no)
@@ -89,12 +90,12 @@ async def _order(connection: asyncpg.Connection, query: GetOrder) -> OrderDetail
 
 async def _statement(connection: asyncpg.Connection, query: GetStatement) -> Statement | QueryRefused:
     account_type = query.account_type or DEFAULT_ACCOUNT_TYPE
-    found = await accounts.of_user(connection, query.user_id, account_type, query.currency)
-    if not found:
+    users_accounts = await accounts.of_user(connection, query.user_id, account_type, query.currency)
+    if not users_accounts:
         return QueryRefused(
             code=Code.ACCOUNT_NOT_FOUND, message="the user has no account of this type and currency"
         )
-    (account,) = found
+    (account,) = users_accounts
     after = query.after_line_no or 0
     # One more than asked for, to know whether there is a next page.
     lines = await entries.page(
@@ -167,10 +168,10 @@ async def stored_outcomes(
     connection: asyncpg.Connection, serial_nos: Iterable[str]
 ) -> dict[str, StoredOutcome]:
     """Return what is stored under these serial numbers, each outcome as a repeat of it is answered."""
-    _, found = await commands.find(connection, serial_nos)
+    _, stored = await commands.find(connection, serial_nos)
     return {
         number: StoredOutcome(command.fingerprint, command.content, outcome(command, duplicate=True))
-        for number, command in found.items()
+        for number, command in stored.items()
     }
 
 
@@ -195,11 +196,13 @@ async def answered(connection: asyncpg.Connection, serial_nos: Iterable[str]) ->
 
 async def named_users(connection: asyncpg.Connection, serial_no: str) -> list[str]:
     """Return the users that a command without an order names, or the owner of the order that it names."""
-    _, found = await commands.find(connection, [serial_no])
-    said = json.loads(found[serial_no].content) if serial_no in found else {}
-    users = [said[name] for name in ("user_id", "to_user_id") if isinstance(said.get(name), str)]
+    _, stored = await commands.find(connection, [serial_no])
+    content = json.loads(stored[serial_no].content) if serial_no in stored else {}
+    users = [content[name] for name in ("user_id", "to_user_id") if isinstance(content.get(name), str)]
     about = [
-        said[name] for name in ("original_serial_no", "hold_serial_no") if isinstance(said.get(name), str)
+        content[name]
+        for name in ("original_serial_no", "hold_serial_no")
+        if isinstance(content.get(name), str)
     ]
     owners = [await owner(connection, number) for number in about]
     return [user_id for user_id in (*users, *owners) if user_id is not None]

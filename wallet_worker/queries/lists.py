@@ -66,12 +66,12 @@ async def orders_of(connection: asyncpg.Connection, query: FindOrders) -> OrderL
     page: list[OrderListed] = []
     size, looked_at = _AROUND_BYTES, 0
     while own and looked_at < LOOKED_AT_MAX:
-        found = await orders.newest(
+        newest = await orders.newest(
             connection, own, since=query.from_time or _FIRST, before=cursor, limit=CHUNK
         )
-        notes = await _metadata(connection, found)
-        payees = await _counterparts(connection, found)
-        for order in found:
+        notes = await _metadata(connection, newest)
+        payees = await _counterparts(connection, newest)
+        for order in newest:
             if _is_sought(order, notes.get(order.serial_no), query):
                 listed = _listed(order, own[order.account_id], payees, notes.get(order.serial_no))
                 size += len(encode(listed)) + 1
@@ -79,8 +79,8 @@ async def orders_of(connection: asyncpg.Connection, query: FindOrders) -> OrderL
                     return OrderList(orders=page, next_after=_cursor(*cursor))
                 page.append(listed)
             cursor = (order.created_at, order.order_id)
-        looked_at += len(found)
-        if len(found) < CHUNK:
+        looked_at += len(newest)
+        if len(newest) < CHUNK:
             return OrderList(orders=page, next_after=None)
     return OrderList(orders=page, next_after=_cursor(*cursor) if own else None)
 
@@ -104,14 +104,16 @@ def _listed(
 
 async def history_of(connection: asyncpg.Connection, query: GetHistory) -> History | QueryRefused:
     """Return a page of what moved on an account, newest first; on the first page what waits for a payment, too."""
-    found = await accounts.every_of_user(connection, query.user_id, query.account_type, query.currency)
+    user_accounts = await accounts.every_of_user(
+        connection, query.user_id, query.account_type, query.currency
+    )
     if query.account_no is not None:
-        found = [account for account in found if account.account_no == query.account_no]
-    if not found:
+        user_accounts = [account for account in user_accounts if account.account_no == query.account_no]
+    if not user_accounts:
         return QueryRefused(
             code=Code.ACCOUNT_NOT_FOUND, message="the user has no account of this type and currency"
         )
-    account = found[0]
+    account = user_accounts[0]
     lines = await entries.page_before(
         connection,
         account.account_id,
@@ -150,13 +152,13 @@ async def history_of(connection: asyncpg.Connection, query: GetHistory) -> Histo
     left = BODY_BYTES_MAX - _AROUND_BYTES - sum(map(_size, pending))
     kept: list[HistoryLine] = []
     for line in lines[: query.limit]:
-        one = HistoryLine(
+        history_line = HistoryLine(
             entry=ledger.view(line.entry, account, line.order_type), order=shown(moved[line.entry.order_id])
         )
-        left -= _size(one)
+        left -= _size(history_line)
         if left < 0:
             break
-        kept.append(one)
+        kept.append(history_line)
     return History(
         account=core_accounts.view(account),
         pending=pending,
@@ -178,16 +180,16 @@ def _size(part: JsonObject) -> int:
     return len(encode(part)) + 1
 
 
-async def _metadata(connection: asyncpg.Connection, found: Iterable[Order]) -> dict[str, dict[str, str]]:
-    texts = await commands.metadata(connection, {order.serial_no for order in found})
+async def _metadata(connection: asyncpg.Connection, orders: Iterable[Order]) -> dict[str, dict[str, str]]:
+    texts = await commands.metadata(connection, {order.serial_no for order in orders})
     notes = {number: json.loads(text) for number, text in texts.items()}
-    return {number: one for number, one in notes.items() if isinstance(one, dict) and one}
+    return {number: pairs for number, pairs in notes.items() if isinstance(pairs, dict) and pairs}
 
 
-async def _counterparts(connection: asyncpg.Connection, found: Iterable[Order]) -> dict[int, Account]:
+async def _counterparts(connection: asyncpg.Connection, orders: Iterable[Order]) -> dict[int, Account]:
     """Return the accounts on both sides of these orders."""
-    wanted = {order.account_id for order in found} | {
-        order.counter_account_id for order in found if order.counter_account_id is not None
+    wanted = {order.account_id for order in orders} | {
+        order.counter_account_id for order in orders if order.counter_account_id is not None
     }
     return await accounts.by_id(connection, wanted)
 

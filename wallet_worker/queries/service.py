@@ -108,9 +108,9 @@ class QueryService:
     ) -> Message:
         senders = self._policy.senders
         if isinstance(query, GetOrder) and senders is not None:
-            _, known = await commands.find(connection, [query.serial_no])
-            made = known.get(query.serial_no)
-            if made is not None and not may_see(made.sent_by, sender, senders):
+            _, stored = await commands.find(connection, [query.serial_no])
+            command = stored.get(query.serial_no)
+            if command is not None and not may_see(command.sent_by, sender, senders):
                 return QueryRefused(
                     code=Code.NOT_ALLOWED, message="the serial number was used by another sender"
                 )

@@ -40,12 +40,12 @@ def _shown(name: str, value: Any) -> str:
             return redact_url(value.get_secret_value()) if name.endswith("_url") else "(hidden)"
         case BaseModel():
             return json.dumps(value.model_dump(mode="json", exclude_defaults=True))
-        case dict() if any(isinstance(each, SecretStr) for each in value.values()):
+        case dict() if any(isinstance(member, SecretStr) for member in value.values()):
             return f"(hidden; keys {', '.join(sorted(value))})"
         case dict():
-            return json.dumps({str(key): _plain(each) for key, each in value.items()}) if value else ""
+            return json.dumps({str(key): _plain(member) for key, member in value.items()}) if value else ""
         case tuple():
-            return ",".join(str(each) for each in value)
+            return ",".join(str(member) for member in value)
         case Path():
             return str(value)
         case _:

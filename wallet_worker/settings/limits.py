@@ -100,7 +100,7 @@ class LimitSettings(BaseModel):
             accounts={
                 (account_type, currency): AccountLimits(
                     balance_max_minor=_minor(found.balance_max, currency),
-                    orders={order_type: one.limits(currency) for order_type, one in found.orders.items()},
+                    orders={order_type: order.limits(currency) for order_type, order in found.orders.items()},
                 )
                 for account_type, by_currency in self.accounts.items()
                 for currency, found in by_currency.items()

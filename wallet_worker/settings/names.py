@@ -59,14 +59,14 @@ _EXAMPLES: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
-def known() -> frozenset[str]:
+def all_names() -> frozenset[str]:
     """Return every variable that is a setting of the wallet."""
     return frozenset(f"{PREFIX}{name}".upper() for name in Settings.model_fields) | _FILES | _BESIDE
 
 
 def unknown(environment: Mapping[str, str]) -> list[str]:
     """Return, for each variable that looks like a setting and is not one, the sentence that says so."""
-    names = known()
+    names = all_names()
     return [
         f"{name} is not a setting{_meant(name.upper(), names)}"
         for name, value in sorted(environment.items())

@@ -80,17 +80,17 @@ def read_senders(text: str) -> Senders | None:
         fault = exc.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, fault["loc"]))
         raise ValueError(f"{where}: {fault['msg']}" if where else fault["msg"]) from None
-    for login, one in policy.items():
-        if (one.clients or one.replays) and "/" in login:
+    for login, rights in policy.items():
+        if (rights.clients or rights.replays) and "/" in login:
             raise ValueError(f"{login!r} speaks for others, so its name cannot have a / in it")
-    return Senders({login: one.rights() for login, one in policy.items()})
+    return Senders({login: rights.rights() for login, rights in policy.items()})
 
 
 def _known(names: tuple[str, ...], known: frozenset[str], kind: str) -> tuple[str, ...]:
     """Return the names; one that fits nothing is refused: misspelt, it would allow less than was meant, unnoticed."""
     for name in names:
         if name.endswith(ANY):
-            if not any(item.startswith(name[:-1]) for item in known):
+            if not any(candidate.startswith(name[:-1]) for candidate in known):
                 raise ValueError(f"no {kind} begins with {name[:-1]!r}")
         elif name not in known:
             raise ValueError(

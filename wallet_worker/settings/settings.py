@@ -262,14 +262,14 @@ class Settings(FromEnvironment):
         if not value:
             return None
         try:
-            said = urlsplit(value.lower())
+            parts = urlsplit(value.lower())
         except ValueError:
-            said = urlsplit("")
-        is_bare = bool(said.hostname) and "@" not in value and said.path in {"", "/"} and not said.query
-        if said.scheme not in {"https", "http"} or not is_bare:
+            parts = urlsplit("")
+        is_bare = bool(parts.hostname) and "@" not in value and parts.path in {"", "/"} and not parts.query
+        if parts.scheme not in {"https", "http"} or not is_bare:
             msg = "it should look like https://console.example, without a path"
             raise ValueError(msg)
-        return f"{said.scheme}://{said.netloc}"
+        return f"{parts.scheme}://{parts.netloc}"
 
     @field_validator("amqp_url", "database_url")
     @classmethod
@@ -290,7 +290,7 @@ class Settings(FromEnvironment):
         cls, value: tuple[int, ...] | dict[str, tuple[int, ...]]
     ) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
         for ages in value.values() if isinstance(value, dict) else [value]:
-            if not ages or ages[0] < 1 or any(one >= other for one, other in pairwise(ages)):
+            if not ages or ages[0] < 1 or any(earlier >= other for earlier, other in pairwise(ages)):
                 raise ValueError("it should be seconds, each more than the one before, such as [60, 300]")
             if ages[-1] > _AGE_MAX_SECONDS:
                 raise ValueError(f"it should be at most {_AGE_MAX_SECONDS} seconds, a year")
@@ -344,7 +344,7 @@ class Settings(FromEnvironment):
                 ),
             ),
         )
-        return [sentence for said, sentence in ways if said is None]
+        return [sentence for value, sentence in ways if value is None]
 
     @property
     def rules(self) -> Policy:

@@ -134,7 +134,9 @@ def unmet(findings: Iterable[CheckedRequirement], grade: Grade) -> list[str]:
 
 async def check_but_revision(dsn: str, process: str) -> list[CheckedRequirement]:
     """Return what was found of each requirement but the revision; raises a StoreError."""
-    return [item for item in await check(dsn, process=process) if item.requirement.look is not _revision]
+    return [
+        checked for checked in await check(dsn, process=process) if checked.requirement.look is not _revision
+    ]
 
 
 async def ready_to_start(dsn: str, process: str) -> str:
@@ -146,8 +148,8 @@ async def ready_to_start(dsn: str, process: str) -> str:
     findings = await check_but_revision(dsn, process)
     if not_met := unmet(findings, Grade.REQUIRED):
         return " ".join(not_met)
-    if passing := unmet(findings, Grade.WAITED_FOR):
-        raise UnfitError(" ".join(passing))
+    if waited_for := unmet(findings, Grade.WAITED_FOR):
+        raise UnfitError(" ".join(waited_for))
     for sentence in unmet(findings, Grade.ADVISED):
         log.warning("database.advice", detail=sentence)
     return ""
@@ -179,7 +181,7 @@ async def _why_not_behind(dsn: str) -> str | None:
     settings = {"lock_timeout": "4321ms"}
     try:
         with waited_for():
-            one = await asyncpg.connect(
+            connection = await asyncpg.connect(
                 dsn, timeout=CONNECT_SECONDS, statement_cache_size=0, server_settings=settings
             )
     except StoreError:
@@ -188,23 +190,23 @@ async def _why_not_behind(dsn: str) -> str | None:
         with waited_for():
             other = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, statement_cache_size=0)
     except StoreError:
-        one.terminate()
+        connection.terminate()
         return "it gives the wallet no second connection"
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            if await _in_a_transaction(one, "SELECT current_setting('lock_timeout')") != "4321ms":
+            if await _in_a_transaction(connection, "SELECT current_setting('lock_timeout')") != "4321ms":
                 return "it drops the settings that each session of the wallet needs"
-            ones: set[object] = set()
+            backends: set[object] = set()
             others: set[object] = set()
             for _ in range(POOLER_PROBES):
-                ones.add(await _in_a_transaction(one, "SELECT pg_backend_pid()"))
+                backends.add(await _in_a_transaction(connection, "SELECT pg_backend_pid()"))
                 others.add(await _in_a_transaction(other, "SELECT pg_backend_pid()"))
     except (TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
         return "it does not keep a session together"
     else:
-        return "it gives each transaction another session" if ones & others or len(ones) > 1 else None
+        return "it gives each transaction another session" if backends & others or len(backends) > 1 else None
     finally:
-        one.terminate()
+        connection.terminate()
         other.terminate()
 
 
@@ -291,13 +293,13 @@ WHERE datname = current_database()
 
 
 async def _collation(look: Look) -> list[str]:
-    made, there = await look.connection.fetchrow(_COLLATION) or (None, None)
-    if made == there:
+    created_with, there = await look.connection.fetchrow(_COLLATION) or (None, None)
+    if created_with == there:
         return []
     return [
         (
-            f"The database was sorted by version {made} of the system's collation, and the system has {there}: a "
-            "unique index may take the same text twice. REINDEX DATABASE, then ALTER DATABASE … REFRESH COLLATION "
+            f"The database was sorted by version {created_with} of the system's collation, and the system has {there}: "
+            "a unique index may take the same text twice. REINDEX DATABASE, then ALTER DATABASE … REFRESH COLLATION "
             "VERSION."
         )
     ]

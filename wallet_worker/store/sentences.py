@@ -31,5 +31,5 @@ def explain(exc: StoreError) -> str:
     is_for_operators = isinstance(cause, asyncpg.PostgresError) and (cause.sqlstate or "").startswith(
         _FOR_OPERATORS
     )
-    said = str(cause.args[0]).strip() if is_for_operators and cause is not None and cause.args else ""
-    return f"{rule.meaning}: {said}" if said else rule.meaning
+    sentence = str(cause.args[0]).strip() if is_for_operators and cause is not None and cause.args else ""
+    return f"{rule.meaning}: {sentence}" if sentence else rule.meaning

@@ -33,7 +33,7 @@ class BoundedConnection(H11Protocol):
                 for connection in self.connections
                 if isinstance(connection, BoundedConnection) and not connection.is_answering
             ]
-            min(silent, key=lambda one: one._since).transport.abort()  # noqa: SLF001 -- of this very class
+            min(silent, key=lambda silent_connection: silent_connection._since).transport.abort()  # noqa: SLF001 -- of this very class
         self._wait()
 
     @override

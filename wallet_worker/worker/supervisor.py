@@ -42,8 +42,8 @@ async def _run(count: int, http_port: int, program: Sequence[str], port_variable
                 worker.send_signal(signal.SIGHUP)
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
-    told = asyncio.create_task(stopping.wait())
-    ended, _ = await asyncio.wait({told, *ends}, return_when=asyncio.FIRST_COMPLETED)
+    stop_wait = asyncio.create_task(stopping.wait())
+    ended, _ = await asyncio.wait({stop_wait, *ends}, return_when=asyncio.FIRST_COMPLETED)
     for worker, end in zip(workers, ends, strict=True):
         if end in ended and not stopping.is_set():
             log.error("worker.ended", pid=worker.pid, status=worker.returncode, detail="the others stop too")
@@ -52,5 +52,5 @@ async def _run(count: int, http_port: int, program: Sequence[str], port_variable
     statuses = await asyncio.gather(*ends)
     # One that is told before it has begun dies of the signal, with nothing in its hands.
     drained = stopping.is_set() and set(statuses) <= {0, -signal.SIGTERM}
-    told.cancel()
+    stop_wait.cancel()
     return 0 if drained else 1

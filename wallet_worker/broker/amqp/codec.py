@@ -104,7 +104,7 @@ def write_table(value: FieldTable) -> bytes:
     """Return a table as it was read, or else as pamqp writes it."""
     if not isinstance(value, RawTable):
         return encode.field_table(value)
-    written = b"".join(bytes((len(name),)) + name + item for name, item in value.entries)
+    written = b"".join(bytes((len(name),)) + name + field for name, field in value.entries)
     return len(written).to_bytes(4, "big") + written
 
 
@@ -120,8 +120,8 @@ def _split(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         at = end
 
 
-def _read(item: bytes) -> FieldValue:
-    kind, value = item[:1], item[1:]
+def _read(encoded: bytes) -> FieldValue:
+    kind, value = encoded[:1], encoded[1:]
     if kind in {b"F", b"A"} and len(value) > BYTES_READ_MAX:
         return bytearray(value)
     try:

@@ -55,10 +55,10 @@ def plan(
             return [await operations.plan_of(actor, token)]
         return await operations.plans(actor, awaiting_approval=awaiting)
 
-    found = ask(who, work)
-    for planned in found:
+    made_plan = ask(who, work)
+    for planned in made_plan:
         _print_plan(planned, as_json=as_json)
-    if not found:
+    if not made_plan:
         terminal.print_status("no plan can be executed now")
 
 

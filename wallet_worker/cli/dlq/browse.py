@@ -217,7 +217,7 @@ def runbook(
 
     if reason is not None and reason.upper() not in REASONS:
         exits.end(Exit.MISUSED, f"{reason} is not a reason. The reasons are {', '.join(REASONS)}")
-    lines = [line for each in ([reason.upper()] if reason else REASONS) for line in book.lines(each)]
+    lines = [line for code in ([reason.upper()] if reason else REASONS) for line in book.lines(code)]
     lines += book.common() if reason is None else []
     if terminal.wants_json(as_json):
         terminal.print_json({"runbook": tables.document(lines)})

@@ -177,7 +177,7 @@ def ask(
             "WALLET_PAYMENT_KEYS is empty here: payment results are predicted as if all were BAD_SIGNATURE"
         )
 
-    async def asked() -> T:
+    async def run() -> T:
         async with _desk(settings) as operations:
             try:
                 return await work(operations, actor)
@@ -192,7 +192,7 @@ def ask(
                 exits.end(Exit.UNKNOWN, f"{sentence}. The database cannot be used: {explain(exc)}")
 
     try:
-        return exits.run(asked())
+        return exits.run(run())
     except InvalidEditError as exc:
         for fault in exc.faults:
             terminal.print_status(f"{fault.field or 'message'}: {fault.message}")

@@ -142,11 +142,11 @@ async def watch(desk: "DeadLetterDesk", actor: Actor, operation_id: UUID, *, wai
         task = bar.add_task("outcomes", total=None)
         shown = ""
         while True:
-            one = await desk.operation(actor, operation_id)
-            bar.update(task, completed=one.finished, total=one.total)
-            if not wait or one.ended_at is not None or one.state is OperationState.PAUSED:
-                return one
-            standing = await _standing(desk, actor, one)
+            operation = await desk.operation(actor, operation_id)
+            bar.update(task, completed=operation.finished, total=operation.total)
+            if not wait or operation.ended_at is not None or operation.state is OperationState.PAUSED:
+                return operation
+            standing = await _standing(desk, actor, operation)
             if standing != shown:
                 terminal.print_status(standing)
                 shown = standing

@@ -18,17 +18,17 @@ _NAMES = tuple(field.name for field in fields(AuditFilter))
 
 async def audit(visit: PageContext) -> Response:
     """Show a page of the rows that fit the query string."""
-    said = {name: visit.params[name].strip() for name in _NAMES if name in visit.params}
+    fields = {name: visit.params[name].strip() for name in _NAMES if name in visit.params}
     found: AuditPage | None = None
     fault, status = None, 200
     try:
-        which = _filter(said)
+        which = _filter(fields)
         after = query_params.number(visit.params.get("after")) or None
     except ValueError as exc:
         fault, status = f"{exc}.", 400
     else:
         found = await visit.parts.operations.audit(visit.actor, which, after=after)
-    return visit.show("audit.html", status, said=said, found=found, fault=fault)
+    return visit.show("audit.html", status, said=fields, found=found, fault=fault)
 
 
 async def export(visit: PageContext) -> Response:
@@ -37,13 +37,13 @@ async def export(visit: PageContext) -> Response:
         which = _filter(visit.params)
     except ValueError as exc:
         return visit.refuse(400, "The filter cannot be read", f"{exc}.")
-    found = visit.parts.operations.export_audit(visit.actor, which)
-    first = await anext(found, None)
+    exported = visit.parts.operations.export_audit(visit.actor, which)
+    first = await anext(exported, None)
 
     async def rows() -> AsyncIterator[str]:
         if first is not None:
             yield _row(first)
-        async for row in found:
+        async for row in exported:
             yield _row(row)
 
     return StreamingResponse(
@@ -57,12 +57,12 @@ def _row(row: AuditRow) -> str:
     return json.dumps(document(row), ensure_ascii=False) + "\n"
 
 
-def _filter(said: Mapping[str, str]) -> AuditFilter:
+def _filter(fields: Mapping[str, str]) -> AuditFilter:
     """Return the filter of a query string; raises ValueError with a sentence."""
-    times = query_params.letters({name: said[name] for name in ("since", "until") if name in said})
+    times = query_params.letters({name: fields[name] for name in ("since", "until") if name in fields})
     try:
-        letter_id = int(said["letter_id"]) if said.get("letter_id") else None
-        operation_id = UUID(said["operation_id"]) if said.get("operation_id") else None
+        letter_id = int(fields["letter_id"]) if fields.get("letter_id") else None
+        operation_id = UUID(fields["operation_id"]) if fields.get("operation_id") else None
     except ValueError:
         msg = "a letter is a number, an operation is a UUID"
         raise ValueError(msg) from None
@@ -70,8 +70,8 @@ def _filter(said: Mapping[str, str]) -> AuditFilter:
         msg = "a letter's number is above zero"
         raise ValueError(msg)
     return AuditFilter(
-        actor=said.get("actor") or None,
-        action=said.get("action") or None,
+        actor=fields.get("actor") or None,
+        action=fields.get("action") or None,
         letter_id=letter_id,
         operation_id=operation_id,
         since=times.since,

@@ -44,9 +44,9 @@ async def find(visit: PageContext) -> Response:
     letter = _LETTER_NO.fullmatch(word)
     if letter and word.startswith("#"):
         return visit.go(f"/letters/{int(letter[1])}")
-    found = await _in_ledger(visit, word) or await _in_letters(visit, word)
-    if found is not None:
-        return visit.go(found)
+    address = await _in_ledger(visit, word) or await _in_letters(visit, word)
+    if address is not None:
+        return visit.go(address)
     if letter:
         return visit.go(f"/letters/{int(letter[1])}")
     return visit.show("found_nothing.html", 404, word=word)
@@ -127,18 +127,18 @@ async def accounts(visit: PageContext) -> Response:
     )
 
 
-def _statement(said: Mapping[str, str], user_id: str) -> GetStatement:
+def _statement(fields: Mapping[str, str], user_id: str) -> GetStatement:
     """Return the query of a page of a statement; raises ValueError, ValidationError is one."""
-    times = asked_for.letters({"since": said.get("from", ""), "until": said.get("to", "")})
+    times = asked_for.letters({"since": fields.get("from", ""), "until": fields.get("to", "")})
     return GetStatement.model_validate(
         {
             "user_id": user_id,
-            "account_type": said.get("account_type") or "basic",
-            "currency": said["currency"],
+            "account_type": fields.get("account_type") or "basic",
+            "currency": fields["currency"],
             "limit": LINES_A_PAGE,
             **({"from": times.since} if times.since else {}),
             **({"to": times.until} if times.until else {}),
-            **({"after_line_no": asked_for.number(said["after"])} if said.get("after") else {}),
+            **({"after_line_no": asked_for.number(fields["after"])} if fields.get("after") else {}),
         }
     )
 
@@ -206,13 +206,13 @@ async def order(visit: PageContext) -> Response:
         moments += _ended(order_view)
     moments += [
         TimelineEvent(
-            each.arrived_at,
+            letter.arrived_at,
             "letter",
-            f"A dead letter arrived: {each.reason}",
-            (("state", each.state.value), ("why", each.detail)),
-            link=f"/letters/{each.letter_id}",
+            f"A dead letter arrived: {letter.reason}",
+            (("state", letter.state.value), ("why", letter.detail)),
+            link=f"/letters/{letter.letter_id}",
         )
-        for each in (letters.letters if letters else ())
+        for letter in (letters.letters if letters else ())
     ]
     fault = None
     if detail is None and not moments and not parked:
@@ -231,11 +231,11 @@ async def order(visit: PageContext) -> Response:
     )
 
 
-def _children(visit: PageContext, found: Sequence[reads.Child]) -> list[reads.Child]:
+def _children(visit: PageContext, children: Sequence[reads.Child]) -> list[reads.Child]:
     """Return the orders about this one as the visitor may see them."""
     if not visit.is_viewer:
-        return list(found)
-    return [replace(each, to_user_id=masking.masked(each.to_user_id)) for each in found]
+        return list(children)
+    return [replace(child, to_user_id=masking.masked(child.to_user_id)) for child in children]
 
 
 async def _edits(visit: PageContext, letters: Page | None) -> list[tuple[int, str]]:
@@ -245,9 +245,9 @@ async def _edits(visit: PageContext, letters: Page | None) -> list[tuple[int, st
         if line.state is LetterState.EDITED:
             detail, _ = await result_or_error(visit.parts.operations.letter(visit.actor, line.letter_id))
             found += [
-                (line.letter_id, each.serial_no)
-                for each in (detail.replays if detail else ())
-                if each.is_edit and each.serial_no
+                (line.letter_id, replay.serial_no)
+                for replay in (detail.replays if detail else ())
+                if replay.is_edit and replay.serial_no
             ]
     return found
 
@@ -271,22 +271,22 @@ def _results(visit: PageContext, results: Sequence[payment_results.GatewayResult
     """Return the gateway's results."""
     return [
         TimelineEvent(
-            each.received_at,
+            result.received_at,
             "result",
-            f"The gateway said {each.status}, which was {_PROCESSINGS.get(each.processing, each.processing)}",
+            f"The gateway said {result.status}, which was {_PROCESSINGS.get(result.processing, result.processing)}",
             (
-                ("amount", f"{each.amount} {each.currency}"),
-                ("gateway's number", each.gateway_ref),
+                ("amount", f"{result.amount} {result.currency}"),
+                ("gateway's number", result.gateway_ref),
                 *(
-                    (("reason", masking.masked(each.reason) or "" if visit.is_viewer else each.reason),)
-                    if each.reason
+                    (("reason", masking.masked(result.reason) or "" if visit.is_viewer else result.reason),)
+                    if result.reason
                     else ()
                 ),
-                ("happened", each.occurred_at.isoformat().replace("+00:00", "Z")),
+                ("happened", result.occurred_at.isoformat().replace("+00:00", "Z")),
             ),
-            each.code,
+            result.code,
         )
-        for each in results
+        for result in results
     ]
 
 

@@ -32,12 +32,12 @@ async def letters(visit: PageContext) -> Response:
     except ValueError as exc:
         return _list(visit, Filter(), None, None, str(exc), 400)
     operations, actor = visit.parts.operations, visit.actor
-    found = await operations.letters(actor, which, after=after, limit=limit)
+    page = await operations.letters(actor, which, after=after, limit=limit)
     # What is planned for all of them is planned for those of now, not for what arrives while they are read.
     seen = which
-    if found.letters and which.seen_up_to is None and after is None:
-        seen = replace(which, seen_up_to=found.letters[0].letter_id)
-    return _list(visit, which, found, await operations.count(actor, seen), None, 200, seen)
+    if page.letters and which.seen_up_to is None and after is None:
+        seen = replace(which, seen_up_to=page.letters[0].letter_id)
+    return _list(visit, which, page, await operations.count(actor, seen), None, 200, seen)
 
 
 def _list(
@@ -122,14 +122,14 @@ async def export(visit: PageContext) -> Response:
         which = query_params.letters(visit.params)
     except ValueError as exc:
         return visit.refuse(400, "The filter cannot be read", f"{exc}.")
-    found = visit.parts.operations.export(visit.actor, which)
+    exported = visit.parts.operations.export(visit.actor, which)
     # The first is asked for here: what goes wrong at once is said on a page and not in a broken file.
-    first = await anext(found, None)
+    first = await anext(exported, None)
 
     async def rows() -> AsyncIterator[str]:
         if first is not None:
             yield _row(first)
-        async for whole in found:
+        async for whole in exported:
             yield _row(whole)
 
     return StreamingResponse(

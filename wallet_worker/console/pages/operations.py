@@ -37,7 +37,7 @@ async def _edited(visit: PageContext, shown: Operation) -> tuple[int, str | None
     (letter_id,) = shown.filter.ids
     detail, _ = await result_or_error(visit.parts.operations.letter(visit.actor, letter_id))
     sent = (
-        [each.serial_no for each in detail.replays if each.operation_id == shown.operation_id]
+        [replay.serial_no for replay in detail.replays if replay.operation_id == shown.operation_id]
         if detail
         else []
     )

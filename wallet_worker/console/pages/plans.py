@@ -45,19 +45,19 @@ async def new(visit: PageContext) -> Response:
 
 async def make(visit: PageContext, form: Form) -> Response:
     """Plan, and show what would be done. Nothing is done."""
-    said = dict(form.items())
+    fields = dict(form.items())
     try:
-        action = _action(said)
-        which = query_params.letters(said)
-        pace = _pace(said) if action is Action.REPLAY else None
+        action = _action(fields)
+        which = query_params.letters(fields)
+        pace = _pace(fields) if action is Action.REPLAY else None
     except ValueError as exc:
-        return await _form(visit, said, f"{exc}.", 400)
+        return await _form(visit, fields, f"{exc}.", 400)
     try:
         plan = await visit.parts.operations.plan(
-            visit.actor, action, which, reason=said.get("why", ""), pace=pace
+            visit.actor, action, which, reason=fields.get("why", ""), pace=pace
         )
     except NotPossibleError as exc:
-        return await _form(visit, said, str(exc), 409)
+        return await _form(visit, fields, str(exc), 409)
     return visit.go(f"/plans/{plan.token}")
 
 
@@ -157,11 +157,11 @@ def _done(operation: Operation) -> str:
             return f"{letters} restored: they wait again."
 
 
-async def _form(visit: PageContext, said: Mapping[str, str], fault: str | None, status: int) -> Response:
+async def _form(visit: PageContext, fields: Mapping[str, str], fault: str | None, status: int) -> Response:
     _want(visit, Role.OPERATOR, "A viewer looks and does nothing: ask an operator to plan this.")
     try:
-        action = _action(said)
-        which = query_params.letters(said)
+        action = _action(fields)
+        which = query_params.letters(fields)
     except ValueError as exc:
         return visit.refuse(400, "This cannot be planned", f"{exc}.")
     if not which.states and not which.ids:
@@ -178,31 +178,31 @@ async def _form(visit: PageContext, said: Mapping[str, str], fault: str | None, 
         target=labels.target(which, action),
         total=count,
         pace=ReplayPace(),
-        said=said,
+        said=fields,
         limits=visit.parts.operations.limits,
         fault=fault,
         Action=Action,
     )
 
 
-def _action(said: Mapping[str, str]) -> Action:
+def _action(fields: Mapping[str, str]) -> Action:
     """Return which action is asked for; raises ValueError."""
     for action in _STATES:
-        if said.get("action", "replay") == action.value:
+        if fields.get("action", "replay") == action.value:
             return action
     msg = "what can be planned is a replay, a discard or a restore"
     raise ValueError(msg)
 
 
-def _pace(said: Mapping[str, str]) -> ReplayPace:
+def _pace(fields: Mapping[str, str]) -> ReplayPace:
     """Return how a replay is to go about it; raises ValueError."""
     usual = ReplayPace()
     try:
-        canary = query_params.number(said.get("canary"))
+        canary = query_params.number(fields.get("canary"))
         return ReplayPace(
             canary=usual.canary if canary is None else min(canary, CANARY_MAX),
-            rate_per_second=float(said.get("rate") or usual.rate_per_second),
-            stop_ratio=float(said.get("stop_percent") or usual.stop_ratio * 100) / 100,
+            rate_per_second=float(fields.get("rate") or usual.rate_per_second),
+            stop_ratio=float(fields.get("stop_percent") or usual.stop_ratio * 100) / 100,
         )
     except ValueError:
         msg = "the canary, the rate and the ratio are numbers"

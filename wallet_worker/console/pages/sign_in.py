@@ -58,9 +58,9 @@ async def form(parts: ConsoleState, request: Request) -> Response:
 
 async def sign_in(parts: ConsoleState, request: Request) -> Response:
     """Begin a session for whoever knows the password, or say no without saying what was wrong."""
-    said = await read_form(request)
-    target = safe_redirect(said.get("next", "/"))
-    if not _is_own_form(parts, request, said):
+    form = await read_form(request)
+    target = safe_redirect(form.get("next", "/"))
+    if not _is_own_form(parts, request, form):
         return _form(
             parts,
             request,
@@ -68,7 +68,7 @@ async def sign_in(parts: ConsoleState, request: Request) -> Response:
             "The form had gone stale, so nothing was looked at. Please try again.",
             403,
         )
-    name = said.get("name").strip().lower()
+    name = form.get("name").strip().lower()
     address = request.client.host if request.client else "unknown"
     wait_seconds = parts.attempts.wait_seconds(name, address)
     if wait_seconds > 0:
@@ -89,7 +89,7 @@ async def sign_in(parts: ConsoleState, request: Request) -> Response:
         return _form(
             parts, request, target, "The users file cannot be read; the console's log says why.", 503
         )
-    password = said.get("password")
+    password = form.get("password")
     async with parts.hashing:
         knows = len(password) <= PASSWORD_BYTES_MAX and await asyncio.to_thread(
             (user or DUMMY_USER).knows, password
@@ -130,9 +130,9 @@ async def sign_out(visit: PageContext, _: Form) -> Response:
 
 async def choose_theme(parts: ConsoleState, request: Request) -> Response:
     """Change the colours of the pages. Only a cookie changes, so no session is needed."""
-    said = await read_form(request)
-    theme = said.get("theme")
-    answer = RedirectResponse(safe_redirect(said.get("next", "/")), 303)
+    form = await read_form(request)
+    theme = form.get("theme")
+    answer = RedirectResponse(safe_redirect(form.get("next", "/")), 303)
     if theme in THEMES:
         set_cookie(parts, answer, THEME_COOKIE, theme, max_age=THEME_SECONDS)
     return answer
@@ -157,9 +157,9 @@ def _form(parts: ConsoleState, request: Request, target: str, fault: str | None,
     return answer
 
 
-def _is_own_form(parts: ConsoleState, request: Request, said: Form) -> bool:
+def _is_own_form(parts: ConsoleState, request: Request, form: Form) -> bool:
     token = request.cookies.get(cookie_name(parts, FORM_COOKIE), "")
-    given = said.get(CSRF_FIELD).encode(errors="replace")
+    given = form.get(CSRF_FIELD).encode(errors="replace")
     return bool(token) and hmac.compare_digest(_signed(parts, token).encode(), given)
 
 

@@ -113,7 +113,7 @@ class Guard:
         own = self._origin.of(headers.get("host", ""))
         if own is None:
             return 421, "The console is not reached under this name. Its operator sets WALLET_CONSOLE_ORIGIN."
-        said, site = headers.get("origin"), headers.get("sec-fetch-site")
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site")
         if method in _SAFE_METHODS:
             if _IN_THE_AUDIT.fullmatch(path) and site in {"cross-site", "same-site"}:
                 return (
@@ -121,8 +121,8 @@ class Guard:
                     "Another site has led here, so nothing was given. Ask for it from the console's own pages.",
                 )
             return None
-        if said is None and site is None:
+        if origin is None and site is None:
             return 403, "The browser did not say where this form came from, so nothing was done."
-        if (said is not None and said.lower() != own) or (site is not None and site != "same-origin"):
+        if (origin is not None and origin.lower() != own) or (site is not None and site != "same-origin"):
             return 403, "This form did not come from the console's own pages, so nothing was done."
         return None

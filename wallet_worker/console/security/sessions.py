@@ -72,7 +72,7 @@ class Sessions:
         return now - session.seen_at >= self._idle_seconds or now - session.began_at >= self._whole_seconds
 
     def _forget_ended(self) -> None:
-        for session in [each for each in self._sessions.values() if self._has_ended(each)]:
+        for session in [held for held in self._sessions.values() if self._has_ended(held)]:
             self.end(session)
 
 

@@ -75,7 +75,7 @@ class Users:
             msg = f"the users file {path} cannot be read: {exc}"
             raise UsersError(msg) from exc
         try:
-            users = [_user(each) for each in json.loads(text)["users"]]
+            users = [_user(entry) for entry in json.loads(text)["users"]]
         except (ValueError, LookupError, TypeError, AttributeError) as exc:
             msg = f"the users file {path} is not as `wallet console user` writes it"
             raise UsersError(msg) from exc
@@ -185,12 +185,15 @@ def _write(path: Path, users: Users) -> None:
         raise UsersError(msg) from exc
 
 
-def _user(said: Any) -> User:
-    name = str(said["name"])
+def _user(document: Any) -> User:
+    name = str(document["name"])
     if not _NAME.fullmatch(name):
         raise ValueError(name)
     return User(
-        name, Role[str(said["role"]).upper()], str(said["hash"]), datetime.fromisoformat(said["added_at"])
+        name,
+        Role[str(document["role"]).upper()],
+        str(document["hash"]),
+        datetime.fromisoformat(document["added_at"]),
     )
 
 
@@ -235,6 +238,6 @@ class UsersFile:
     def _now(self, seen: tuple[int, int, int] | None, users: Users) -> None:
         """Have other users, and say in the log who changed; at the first look nobody has."""
         if self._seen is not None:
-            for item in self._users.changes_to(users):
-                log.info("console.user_changed", **item)
+            for change in self._users.changes_to(users):
+                log.info("console.user_changed", **change)
         self._seen, self._users = seen, users

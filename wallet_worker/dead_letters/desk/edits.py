@@ -111,8 +111,8 @@ async def ensure_editable(
         )
         raise NotPossibleError(msg)
     numbers = {message.serial_no, letter.serial_no or message.serial_no}
-    _, known = await commands.find(connection, numbers)
-    mended = known.get(letter.serial_no) if letter.serial_no is not None else None
+    _, stored = await commands.find(connection, numbers)
+    mended = stored.get(letter.serial_no) if letter.serial_no is not None else None
     if (
         prediction.verdict is PredictedOutcome.STILL_MALFORMED
         and mended is not None
@@ -129,7 +129,7 @@ async def ensure_editable(
             "edit would send both versions. It can be edited when that is back"
         )
         raise NotPossibleError(msg)
-    taken = message.serial_no in known or message.serial_no == letter.serial_no
+    taken = message.serial_no in stored or message.serial_no == letter.serial_no
     if taken or await replays_table.serial_taken(connection, message.serial_no):
         msg = (
             f"the serial number {message.serial_no} is the letter's own: an edit is a new message with another one"

@@ -142,12 +142,12 @@ def _names(read: Mapping[str, Any], members: tuple[str, ...], form: re.Pattern[s
 def _why(queue: str, headers: Mapping[str, FieldValue], exchange: str, routing_key: str) -> dict[str, Any]:
     """Return why it is here, and where it is to go."""
     if queue == WALLET_UNROUTED:
-        known = exchange in SOURCES
+        is_source = exchange in SOURCES
         return _failure_headers(
             UNROUTED,
             f"no queue was bound to the exchange {exchange} for the routing key {routing_key}",
-            source=exchange if known else queue,
-            exchange=exchange if known else None,
+            source=exchange if is_source else queue,
+            exchange=exchange if is_source else None,
             routing_key=routing_key,
         )
     # First of all: what the broker set aside may say anything of itself, and a worker sets nothing aside with this.
@@ -185,7 +185,7 @@ def _by_wallet(headers: Mapping[str, FieldValue], source: str, routing_key: str)
 
 def _by_broker(death: Mapping[str, FieldValue], queue: str, routing_key: str) -> dict[str, Any]:
     source = _text(death.get("queue"))
-    known = source in SOURCES
+    is_source = source in SOURCES
     cause = _text(death.get("reason"))
     keys = death.get("routing-keys")
     key = keys[0] if isinstance(keys, list) and keys and isinstance(keys[0], str) else routing_key
@@ -195,8 +195,8 @@ def _by_broker(death: Mapping[str, FieldValue], queue: str, routing_key: str) ->
         f"the broker set it aside from {source}: {cause}"
         if death
         else "the broker set it aside; why cannot be read",
-        source=source if known else queue,
-        exchange=source if known else None,
+        source=source if is_source else queue,
+        exchange=source if is_source else None,
         routing_key=key,
         attempts=count if isinstance(count, int) else 1,
         first_seen=time if isinstance(time, datetime) and time.year < MAXYEAR else None,

@@ -115,7 +115,9 @@ async def _write(
         (places[arrival.key], arrival, claims[arrival.key].replay_id if arrival.key in claims else None)
         for arrival in fresh
     ]
-    written = await letters.note_attempts(connection, sorted(attempts, key=lambda each: each[1].key), now)
+    written = await letters.note_attempts(
+        connection, sorted(attempts, key=lambda attempt: attempt[1].key), now
+    )
     if len(written) != len(fresh):
         msg = "another keeper took in the same letter at the same moment"
         raise ConflictError(msg)

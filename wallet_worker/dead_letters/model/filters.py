@@ -44,7 +44,7 @@ class Filter:
                 case datetime() as time:
                     query[field.name] = time.isoformat()
                 case tuple() as several:
-                    query[field.name] = ",".join(str(each) for each in several)
+                    query[field.name] = ",".join(str(value) for value in several)
                 case text:
                     query[field.name] = str(text)
         return query

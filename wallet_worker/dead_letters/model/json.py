@@ -29,7 +29,7 @@ def document(value: Any) -> Any:
         case Mapping():
             return {str(document(name)): document(member) for name, member in value.items()}
         case list() | tuple():
-            return [document(item) for item in value]
+            return [document(inner_value) for inner_value in value]
         case Prediction():
             return {
                 "verdict": value.verdict.value,

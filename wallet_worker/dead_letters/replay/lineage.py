@@ -176,8 +176,8 @@ class Lineage:
                     applied.add(letter.letter_id)
                 if prediction.verdict is PredictedOutcome.STILL_MALFORMED and letter.serial_no is not None:
                     unreadable[letter.letter_id] = letter.serial_no
-            _, known = await commands.find(connection, set(unreadable.values()))
-            done = {number for number, command in known.items() if command.code is Code.OK}
+            _, stored = await commands.find(connection, set(unreadable.values()))
+            done = {number for number, command in stored.items() if command.code is Code.OK}
             applied |= {letter_id for letter_id, number in unreadable.items() if number in done}
         return applied
 
@@ -193,13 +193,13 @@ class Lineage:
 
 async def _edits_around(connection: asyncpg.Connection, numbers: Iterable[str]) -> list[SentEdit]:
     """Return the edits that were sent, or are about to be, and that lead from or to these numbers, over any steps."""
-    known = set(numbers)
-    while known:
-        edits = await replays_table.edits_sent(connection, known)
+    visited = set(numbers)
+    while visited:
+        edits = await replays_table.edits_sent(connection, visited)
         related = {number for edit in edits for number in _ends(edit)}
-        if related <= known:
+        if related <= visited:
             return edits
-        known |= related
+        visited |= related
     return []
 
 

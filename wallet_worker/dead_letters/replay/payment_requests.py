@@ -27,9 +27,11 @@ async def invalid_requests(connection: asyncpg.Connection, bodies: Sequence[byte
     """
     requests = [_read(body) for body in bodies]
     numbers = {request.payment_order_no for request in requests if isinstance(request, PaymentRequest)}
-    known = await orders.find(connection, sorted(numbers), lock=False) if numbers else {}
+    stored_orders = await orders.find(connection, sorted(numbers), lock=False) if numbers else {}
     return [
-        request if isinstance(request, str) else _why_not(request, known.get(request.payment_order_no))
+        request
+        if isinstance(request, str)
+        else _why_not(request, stored_orders.get(request.payment_order_no))
         for request in requests
     ]
 

@@ -99,7 +99,7 @@ async def insert_all(
         [edit_of for _, _, edit_of in letters],
         [arrival.first_seen for arrival in arrivals],
         now,
-        [item.seal for item in arrivals],
+        [received.seal for received in arrivals],
     )
 
 
