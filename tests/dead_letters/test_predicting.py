@@ -40,6 +40,25 @@ async def test_a_plan_predicts_each_message_once_however_many_checks_want_it(
     assert prediction.verdict is PredictedOutcome.NOT_REPLAYABLE
 
 
+@pytest.mark.need(7)
+async def test_a_prediction_that_meets_a_bug_says_so_without_a_class_name(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    letter_id = await one_letter(desk, open_account("user-1", serial_no="O-1"))
+
+    def fails(*_: object) -> None:
+        msg = "a bug"
+        raise ZeroDivisionError(msg)
+
+    monkeypatch.setattr(predict, "decide", fails)
+
+    prediction = (await desk.operations.letter(OTTO, letter_id)).prediction
+    assert (prediction.verdict, prediction.detail) == (
+        PredictedOutcome.WOULD_CRASH,
+        "the wallet's own code has a fault",
+    )
+
+
 async def given_up_edit(desk: Desk) -> int:
     """Return a letter O-1 that waits again, because its edit O-1b was published and had no outcome for long."""
     letter_id = await one_letter(desk, open_account("user-1", serial_no="O-1"))

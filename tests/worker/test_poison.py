@@ -1,10 +1,12 @@
 """A message on which the wallet fails is set aside alone, byte for byte, and its neighbours are applied."""
 
 from collections.abc import Callable
+from hashlib import sha256
 
 import asyncpg
 import pytest
 import structlog
+from structlog.typing import EventDict
 
 from tests.rules.core.world import command, open_account, recharge, result
 from tests.worker import tables
@@ -20,6 +22,10 @@ from wallet_worker.core.inbound import InboundMessage, InvalidMessage, Message
 from wallet_worker.telemetry import logs
 
 Fails = Callable[[str], None]
+
+_WHERE = "; message.failed in the log of the worker says where"
+BY_OUR_CODE = "the wallet failed on it: its own code has a fault" + _WHERE
+BY_A_VALUE = "the wallet failed on it: the database cannot store a value" + _WHERE
 
 
 @pytest.fixture
@@ -62,7 +68,7 @@ async def test_poison_in_a_batch_is_set_aside_and_the_others_apply(
         (
             arrived[number].body,
             "INTERNAL",
-            f'the wallet failed on it: ZeroDivisionError: bitten by "u-{number}"',
+            BY_OUR_CODE,
         )
         for number in poisoned
     )
@@ -95,7 +101,7 @@ async def test_poison_is_set_aside_with_everything_that_came_with_it(
     assert headers == {
         "x-signature": arrived.signature,
         "x-wallet-reason": "INTERNAL",
-        "x-wallet-detail": 'the wallet failed on it: ZeroDivisionError: bitten by "u-1"',
+        "x-wallet-detail": BY_OUR_CODE,
         "x-wallet-source": "payment.results",
         "x-wallet-exchange": "payment.results",
         "x-wallet-routing-key": ROUTING_KEY,
@@ -183,7 +189,23 @@ async def test_what_the_database_refuses_is_set_aside_and_the_others_apply(
         (arrived[2].body, "INTERNAL"),
         (arrived[4].body, "INTERNAL"),
     ]
-    assert all("no_two" in detail for _, _, detail in found)
+    assert {detail for _, _, detail in found} == {BY_A_VALUE}
+
+
+@pytest.mark.parametrize("failing", ["its own code", "the database"])
+async def test_the_technical_text_is_in_the_log_under_the_digest_of_the_message(
+    one: Rig, owner: asyncpg.Connection, fails_on: Fails, logged: list[EventDict], failing: str
+) -> None:
+    await owner.execute("ALTER TABLE accounts ADD CONSTRAINT no_two CHECK (user_id <> 'u-2')")
+    if failing == "its own code":
+        fails_on('"u-2"')
+    arrived = open_account("upstream", user_id="u-2")
+
+    await one.settle(arrived)
+
+    (failed,) = [line for line in logged if line["event"] == "message.failed"]
+    assert failed["digest"] == sha256(arrived.body).hexdigest()
+    assert ("bitten by" if failing == "its own code" else "no_two") in str(failed["exc_info"])
 
 
 @pytest.mark.parametrize(
@@ -267,5 +289,4 @@ async def test_a_parked_result_that_the_database_refuses_is_set_aside(
     assert await owner.fetchval("SELECT balance FROM accounts WHERE kind = 'user'") == 10_000
     assert await owner.fetchval("SELECT count(*) FROM parked_results") == 0
     ((body, reason, detail),) = await tables.dead_letters(owner)
-    assert (body, reason) == (result(payment_order_no="R-1").body, "INTERNAL")
-    assert "none" in detail
+    assert (body, reason, detail) == (result(payment_order_no="R-1").body, "INTERNAL", BY_A_VALUE)

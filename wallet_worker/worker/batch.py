@@ -24,6 +24,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import sha256
 from uuid import UUID
 
 import asyncpg
@@ -41,8 +42,15 @@ from wallet_worker.failpoints import Failpoint, failpoint
 from wallet_worker.store import accounts, load, outbox, save
 from wallet_worker.store.bisect import apply_or_bisect
 from wallet_worker.store.database import Database
-from wallet_worker.store.errors import ConflictError, StatementRejectedError, UnavailableError, waited_for
+from wallet_worker.store.errors import (
+    ConflictError,
+    StatementRejectedError,
+    StoreError,
+    UnavailableError,
+    waited_for,
+)
 from wallet_worker.store.parked_results import ParkedResult
+from wallet_worker.store.sentences import explain
 from wallet_worker.store.waiting import Waiting
 from wallet_worker.telemetry.health import Health
 from wallet_worker.telemetry.metrics import Metrics
@@ -136,11 +144,19 @@ class BatchProcessor:
             raise UnavailableError(msg) from exc
 
     async def _set_aside(self, envelope: Envelope, exc: Exception) -> list[MessageResult]:
-        """Make a dead letter of a message that is alone at fault; raises ConflictError if it lost every race."""
+        """Make a dead letter of a message that is alone at fault; raises ConflictError if it lost every race.
+
+        The letter says in words for people what failed. The names of classes, constraints and values are in the log,
+        under the digest of the message's bytes.
+        """
         if isinstance(exc, ConflictError):
             raise exc
-        log.error("message.failed", source=envelope.incoming.source.value, exc_info=exc)
-        return await self._dead_lettering.set_aside(envelope, f"the wallet failed on it: {exc}")
+        digest = sha256(envelope.incoming.body).hexdigest()
+        log.error("message.failed", source=envelope.incoming.source.value, digest=digest, exc_info=exc)
+        why = explain(exc) if isinstance(exc, StoreError) else "its own code has a fault"
+        return await self._dead_lettering.set_aside(
+            envelope, f"the wallet failed on it: {why}; message.failed in the log of the worker says where"
+        )
 
     async def _apply_with_retries(
         self, batch: Arrived | DueRows, taken: list[Envelope]

@@ -150,9 +150,9 @@ async def predict(
         for number, incoming, message in waiting:
             try:
                 decision = decide(message, known, DecisionContext(rules, incoming, _DRAW, now))
-            except Exception as exc:  # noqa: BLE001 -- what the worker would set aside as INTERNAL, whatever it is
+            except Exception:  # noqa: BLE001 -- what the worker would set aside as INTERNAL, whatever it is
                 predictions[number] = Prediction(
-                    PredictedOutcome.WOULD_CRASH, "INTERNAL", f"{type(exc).__name__}: {exc}"
+                    PredictedOutcome.WOULD_CRASH, "INTERNAL", "the wallet's own code has a fault"
                 )
             else:
                 predictions[number] = Prediction(

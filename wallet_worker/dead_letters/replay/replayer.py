@@ -48,7 +48,8 @@ from wallet_worker.store.dead_letters.replays import (
     PublishFailure,
     ReplayProgress,
 )
-from wallet_worker.store.errors import ConflictError, InvariantBrokenError, UnavailableError
+from wallet_worker.store.errors import ConflictError, InvariantBrokenError, StoreError, UnavailableError
+from wallet_worker.store.sentences import explain
 
 PUBLISH_SECONDS = 8.0
 CHUNK_MAX = 200
@@ -113,7 +114,8 @@ class Replayer:
                 raise
             except Exception as exc:
                 log.exception("replay.paused", operation=str(operation_id))
-                await self._hold(operation_id, f"{type(exc).__name__}: {exc}"[:500])
+                why = explain(exc) if isinstance(exc, StoreError) else "the wallet's own code has a fault"
+                await self._hold(operation_id, f"{why}; replay.paused in the log of the keeper says where")
         return moved
 
     async def close(self) -> None:
