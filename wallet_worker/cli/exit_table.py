@@ -78,6 +78,7 @@ TABLE: Final[Mapping[str, Mapping[CommandEvent, Exit]]] = MappingProxyType(
             CommandEvent.DONE: Exit.DONE,
             CommandEvent.FOUND: Exit.FOUND,
             CommandEvent.DATABASE_AWAY: Exit.UNAVAILABLE,
+            CommandEvent.DATABASE_LOCKED: Exit.UNAVAILABLE,
             CommandEvent.INTERRUPTED: Exit.INTERRUPTED,
         },
         "settings": {**_SETTINGS, CommandEvent.DONE: Exit.DONE},

@@ -18,6 +18,7 @@ from wallet_worker.store.database import CONNECT_SECONDS
 from wallet_worker.store.errors import translate_errors
 from wallet_worker.store.privileges import all_roles, statements
 from wallet_worker.store.requirements import Grade, Stage, UnmetError, check, check_but_revision, unmet
+from wallet_worker.store.schema_version import known_revisions, why_not_current
 from wallet_worker.store.session import SETTINGS, TABLES_IN, quoted
 
 _LOCK_KEY = 7_239_815_604_411
@@ -47,11 +48,11 @@ async def migrate(dsn: str) -> Revisions:
     Raises UnmetError before anything is done if the server is not what the wallet needs, and at the end if a role
     still lacks something; or a StoreError.
     """
-    found = await check(dsn, Stage.SERVER)
+    found = await check(dsn, Stage.SERVER, waits_for_locks=True)
     if not_met := unmet(found, Grade.REQUIRED) + unmet(found, Grade.WAITED_FOR):
         raise UnmetError(not_met)
     revisions = await _migrated(dsn)
-    if not_met := unmet(await check_but_revision(dsn, "owner"), Grade.REQUIRED):
+    if not_met := unmet(await check_but_revision(dsn, "owner", waits_for_locks=True), Grade.REQUIRED):
         raise UnmetError(not_met)
     return revisions
 
@@ -84,7 +85,7 @@ def _upgrade(connection: Connection) -> Revisions:
     connection.commit()
     try:
         schema = _schema(connection)
-        before = MigrationContext.configure(connection).get_current_revision()
+        before = _revision(connection)
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
@@ -97,6 +98,21 @@ def _upgrade(connection: Connection) -> Revisions:
         connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK_KEY})
         connection.commit()
     return Revisions(before, after)
+
+
+def _revision(connection: Connection) -> str | None:
+    """Return the revision to migrate from; raises UnmetError for a database that this program cannot migrate."""
+    heads = MigrationContext.configure(connection).get_current_heads()
+    if not heads and connection.execute(text(TABLES_IN)).scalar():
+        msg = (
+            "Nothing was done: the wallet's tables are there, and alembic_version says no revision: find out who has "
+            "changed it, or restore the database from a backup."
+        )
+        raise UnmetError([msg])
+    revision = " and ".join(sorted(heads)) or None
+    if revision not in {None, *known_revisions()}:
+        raise UnmetError([f"Nothing was done: {why_not_current(revision, 'program')}."])
+    return revision
 
 
 def _schema(connection: Connection) -> str:

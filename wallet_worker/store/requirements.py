@@ -12,16 +12,18 @@ from typing import Final, NamedTuple, TypeAlias
 import asyncpg
 import structlog
 
+from wallet_worker.store import schema_check
 from wallet_worker.store.database import COMMAND_SECONDS, CONNECT_SECONDS
 from wallet_worker.store.errors import StoreError, UnfitError, waited_for
 from wallet_worker.store.privileges import ROLES_OF, all_roles, granted
-from wallet_worker.store.schema_version import newest_revision
+from wallet_worker.store.schema_version import newest_revision, why_not_current
 from wallet_worker.store.session import TABLES_IN, quoted
 
 VERSION_MIN: Final = 15
 VERSION_TESTED_MAX: Final = 18
 CONNECTIONS_MIN: Final = 13  # of one worker with its keeper, at the most
 POOLER_PROBES: Final = 5
+LOCK_SECONDS: Final = 3.0  # a person waits for `wallet doctor`
 NAMED_MAX: Final = 5  # of several things that are missing, so that a sentence stays one
 
 
@@ -91,10 +93,13 @@ class UnmetError(Exception):
         super().__init__(" ".join(self.sentences))
 
 
-async def check(dsn: str, *stages: Stage, process: str = "worker") -> list[CheckedRequirement]:
+async def check(
+    dsn: str, *stages: Stage, process: str = "worker", waits_for_locks: bool = False
+) -> list[CheckedRequirement]:
     """Return what was found of each requirement of these stages, or of all; raises a StoreError.
 
-    `process` is what the login is for: a key of `ROLES_OF`.
+    `process` is what the login is for: a key of `ROLES_OF`. A lock on `alembic_version` is waited for, or after
+    `LOCK_SECONDS` a ConflictError.
 
     What concerns the tables is met before there are any, but for the revision. Behind a pooler that cannot be worked
     with, nothing else is looked at: what it answers may be anybody's.
@@ -102,17 +107,23 @@ async def check(dsn: str, *stages: Stage, process: str = "worker") -> list[Check
     with waited_for():
         # No prepared statements and one transaction, so that a pooler can be asked too.
         connection = await asyncpg.connect(
-            dsn, timeout=CONNECT_SECONDS, command_timeout=COMMAND_SECONDS, statement_cache_size=0
+            dsn,
+            timeout=CONNECT_SECONDS,
+            command_timeout=None if waits_for_locks else COMMAND_SECONDS,
+            statement_cache_size=0,
         )
         try:
             look = Look(dsn, connection, ROLES_OF[process])
             if sentences := await _pooler(look):
                 return [CheckedRequirement(REQUIREMENTS[0], tuple(sentences))]
             async with connection.transaction():
+                limit = 0 if waits_for_locks else round(LOCK_SECONDS * 1000)
+                await connection.execute(f"SET LOCAL lock_timeout = {limit}; SET LOCAL statement_timeout = 0")
                 schema = await connection.fetchval(TABLES_IN)
-                look = Look(
-                    dsn, connection, ROLES_OF[process], schema, await _revision_of(connection, schema)
-                )
+                # What the server is does not depend on it, and a lock on it is not waited for then.
+                is_asked = not stages or Stage.SCHEMA in stages
+                revision = await _revision_of(connection, schema) if is_asked else None
+                look = Look(dsn, connection, ROLES_OF[process], schema, revision)
                 return [
                     CheckedRequirement(requirement, tuple(await requirement.look(look)))
                     for requirement in REQUIREMENTS
@@ -132,11 +143,12 @@ def unmet(findings: Iterable[CheckedRequirement], grade: Grade) -> list[str]:
     ]
 
 
-async def check_but_revision(dsn: str, process: str) -> list[CheckedRequirement]:
+async def check_but_revision(
+    dsn: str, process: str, *, waits_for_locks: bool = False
+) -> list[CheckedRequirement]:
     """Return what was found of each requirement but the revision; raises a StoreError."""
-    return [
-        checked for checked in await check(dsn, process=process) if checked.requirement.look is not _revision
-    ]
+    found = await check(dsn, process=process, waits_for_locks=waits_for_locks)
+    return [item for item in found if item.requirement.look is not _revision]
 
 
 async def ready_to_start(dsn: str, process: str) -> str:
@@ -335,19 +347,19 @@ async def _revision_of(connection: asyncpg.Connection, schema: str | None) -> st
     try:
         async with connection.transaction():
             return await connection.fetchval(  # type: ignore[no-any-return]
-                f"SELECT version_num FROM {quoted(schema)}.alembic_version"  # noqa: S608 -- quoted
+                f"SELECT string_agg(version_num, ' and ' ORDER BY version_num) FROM {quoted(schema)}.alembic_version"  # noqa: S608 -- quoted
             )
+    except asyncpg.UndefinedTableError:
+        return None
     except asyncpg.InsufficientPrivilegeError:
         return UNREADABLE
 
 
 async def _revision(look: Look) -> list[str]:
-    wanted = newest_revision()
-    if look.revision in {wanted, UNREADABLE}:
+    if look.revision == UNREADABLE:
         return []
-    return [
-        f"The database is at revision {look.revision or 'none'}, this program needs {wanted}: run `wallet migrate`."
-    ]
+    why = why_not_current(look.revision, "program")
+    return [f"{why[0].upper()}{why[1:]}."] if why else []
 
 
 _LOGIN: Final = """
@@ -470,6 +482,17 @@ async def _append_only(look: Look) -> list[str]:
     ]
 
 
+def _of_schema(changed: Callable[[asyncpg.Connection, str], Awaitable[list[str]]]) -> Looks:
+    """Return what looks for changes of the schema that the newest migration left; an older schema has other parts."""
+
+    async def look_at(look: Look) -> list[str]:
+        if look.schema is None or look.revision not in {newest_revision(), UNREADABLE}:
+            return []
+        return await changed(look.connection, look.schema)
+
+    return look_at
+
+
 REQUIREMENTS: Final = (
     Requirement("a direct connection", Grade.REQUIRED, Stage.SERVER, _pooler),
     Requirement(f"PostgreSQL {VERSION_MIN} or newer", Grade.REQUIRED, Stage.SERVER, _version),
@@ -486,5 +509,15 @@ REQUIREMENTS: Final = (
     Requirement("privileges of the roles", Grade.REQUIRED, Stage.SCHEMA, _privileges),
     Requirement("no row security", Grade.REQUIRED, Stage.SCHEMA, _row_security),
     Requirement("append-only triggers", Grade.REQUIRED, Stage.SCHEMA, _append_only),
+    Requirement("every table", Grade.REQUIRED, Stage.SCHEMA, _of_schema(schema_check.tables_changed)),
+    Requirement("every column", Grade.REQUIRED, Stage.SCHEMA, _of_schema(schema_check.columns_changed)),
+    Requirement(
+        "every constraint", Grade.REQUIRED, Stage.SCHEMA, _of_schema(schema_check.constraints_changed)
+    ),
+    Requirement("every trigger", Grade.REQUIRED, Stage.SCHEMA, _of_schema(schema_check.triggers_changed)),
+    Requirement(
+        "every unique index", Grade.REQUIRED, Stage.SCHEMA, _of_schema(schema_check.unique_indexes_changed)
+    ),
+    Requirement("every index", Grade.ADVISED, Stage.SCHEMA, _of_schema(schema_check.other_indexes_changed)),
 )
 """Everything that is needed, in the order in which a person would mend it."""

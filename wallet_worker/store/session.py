@@ -35,11 +35,18 @@ TABLES_IN: Final = """
 SELECT n.nspname
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_class v ON v.relnamespace = c.relnamespace AND v.relname = 'alembic_version'
-WHERE c.relname = 'commands' AND c.relkind IN ('r', 'p')
+WHERE c.relkind IN ('r', 'p')
+  AND c.relname IN (
+      'alembic_version', 'accounts', 'commands', 'entries', 'orders', 'outbox', 'parked_results', 'suspects'
+  )
+GROUP BY n.nspname
+HAVING count(*) >= 5
 ORDER BY array_position(current_schemas(false), n.nspname), n.nspname
 """
-"""The schemas that hold the wallet's tables, those of the search path first. Anybody may read this."""
+"""The schemas that hold the wallet's tables, those of the search path first. Anybody may read this.
+
+Where somebody has dropped a table the others are still the wallet's; another application may have a table of orders.
+"""
 
 # Not weaker than `on`, and what is stronger stays. Before PostgreSQL 17 there is no `transaction_timeout`.
 _AFTERWARDS: Final = """
