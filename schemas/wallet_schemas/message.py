@@ -1,6 +1,6 @@
 """What all messages have in common: they are frozen and strict, and a field not named is an error."""
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeAlias, cast
 
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
@@ -10,6 +10,10 @@ from wallet_schemas import money
 
 # The type of an error that only the whole can find, and that belongs to the field `amount`.
 AMOUNT_DIGITS: Final = "amount_digits"
+
+
+Body: TypeAlias = dict[str, Any]
+"""A JSON object that is about to be written: texts, numbers, enumerations, and objects and lists of them."""
 
 
 class JsonObject(BaseModel):

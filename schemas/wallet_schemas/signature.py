@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
 
 HEADER_LENGTH_MAX: Final = 4_096  # about forty signatures; a rotation needs two
@@ -93,6 +94,14 @@ class VerifyingKey:
         return True
 
 
+@lru_cache(maxsize=8)
+def _expanded(seed: bytes) -> bytes:
+    """Return the private key that libsodium signs with: to make it of the seed takes as long as to sign."""
+    from nacl.bindings import crypto_sign_seed_keypair
+
+    return crypto_sign_seed_keypair(seed)[1]
+
+
 @dataclass(frozen=True, slots=True)
 class SigningKey:
     """A key that signs: `material` is the secret of an HMAC, or the 32-byte seed of an Ed25519 key."""
@@ -108,10 +117,10 @@ class SigningKey:
         if self.algorithm is Algorithm.HMAC_SHA256:
             digest = _hmac(self.material, time, body)
         else:
-            from nacl.signing import SigningKey as Ed25519
+            from nacl.bindings import crypto_sign, crypto_sign_BYTES
 
-            said = _prefix(self.environment, direction, time) + body
-            digest = Ed25519(self.material).sign(said).signature.hex()
+            signed = crypto_sign(_prefix(self.environment, direction, time) + body, _expanded(self.material))
+            digest = signed[:crypto_sign_BYTES].hex()
         return f"t={time},kid={self.key_id},{self.algorithm.scheme}={digest}"
 
     @property

@@ -8,7 +8,9 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from wallet_schemas.events import AccountView
+from wallet_schemas.message import Body
 from wallet_schemas.money import to_text
+from wallet_schemas.times import to_text as time_text
 from wallet_schemas.values import AccountStatus
 
 
@@ -165,19 +167,24 @@ def opened(account_id: int, account_no: str, key: AccountKey, at: datetime) -> A
     )
 
 
-def view(account: Account) -> AccountView:
-    """Return a user's account as docs/contract.md, section 7, has it."""
+def body(account: Account) -> Body:
+    """Return a user's account as docs/contract.md, section 7, has it, for JSON."""
     if account.created_at is None:
         msg = f"account {account.account_id} is a system account, which nobody outside is shown"
         raise ValueError(msg)
-    return AccountView(
-        user_id=account.user_id,
-        account_no=account.account_no,
-        account_type=account.account_type,
-        currency=account.currency,
-        balance=to_text(account.balance_minor, account.currency),
-        available=to_text(account.available_minor, account.currency),
-        status=account.status,
-        created_at=account.created_at,
-        updated_at=account.updated_at,
-    )
+    return {
+        "user_id": account.user_id,
+        "account_no": account.account_no,
+        "account_type": account.account_type,
+        "currency": account.currency,
+        "balance": to_text(account.balance_minor, account.currency),
+        "available": to_text(account.available_minor, account.currency),
+        "status": account.status,
+        "created_at": time_text(account.created_at),
+        "updated_at": time_text(account.updated_at),
+    }
+
+
+def view(account: Account) -> AccountView:
+    """Return the same account as a model, for whoever reads its fields."""
+    return AccountView.model_validate(body(account), strict=False)

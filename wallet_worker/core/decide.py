@@ -5,11 +5,11 @@ What each command does is in `commands`, what a payment result does in `payment_
 """
 
 import json
-from typing import cast
+from typing import Final, cast
 
 from wallet_schemas.codes import Code
-from wallet_schemas.commands import AnyCommand, NoResult, Outcome, Result
-from wallet_schemas.events import CommandRefused, Refusal
+from wallet_schemas.commands import AnyCommand, Outcome
+from wallet_schemas.events import CommandRefused
 from wallet_schemas.fingerprint import canonical, changed_fields, content, fingerprint
 from wallet_schemas.payments import PaymentResult
 from wallet_schemas.values import OutcomeStatus
@@ -22,6 +22,9 @@ from wallet_worker.core.context import DecisionContext
 from wallet_worker.core.endings import Ending
 from wallet_worker.core.facts import Facts
 from wallet_worker.core.inbound import DueOrder, InvalidMessage, Message, Source
+
+NO_RESULT: Final = "{}"
+"""The result of a refusal, as JSON."""
 
 
 def decide(message: Message | InvalidMessage, facts: Facts, context: DecisionContext) -> Decision:
@@ -47,13 +50,13 @@ def _invalid(message: InvalidMessage, context: DecisionContext) -> Decision:
     match context.incoming.source:
         case Source.COMMANDS if message.serial_no is not None:
             replies = outbound.reply(
-                Outcome(
-                    serial_no=message.serial_no,
-                    status=OutcomeStatus.REFUSED,
-                    code=message.code,
+                outbound.outcome(
+                    message.serial_no,
+                    OutcomeStatus.REFUSED,
+                    message.code,
+                    NO_RESULT,
                     duplicate=False,
-                    result=NoResult(),
-                    faults=list(message.faults),
+                    faults=[{"field": fault.field, "message": fault.message} for fault in message.faults],
                 ),
                 context,
             )
@@ -79,7 +82,7 @@ def _command(message: AnyCommand, handler: Handler, facts: Facts, context: Decis
         handled = handler.handle(message, facts, context)
         return _conclude(message, handled, text.decode(), mark, context)
     if stored.fingerprint == mark:
-        return Decision(Ending.REPEATED, stored.code, outgoing=_repeat(stored, context))
+        return Decision(Ending.REPEATED, stored.code, outgoing=_reply(stored, context, duplicate=True))
     different = changed_fields(fields, json.loads(stored.content))
     why = f"the serial number was used before with different {', '.join(different)}"
     return _rejected(message, Ending.CONFLICT, Code.SERIAL_CONFLICT, why, context, different)
@@ -94,15 +97,11 @@ def _rejected(
     different: list[str] | None = None,
 ) -> Decision:
     """Return the decision that stores nothing and sets the command aside. Its sender is told the code."""
-    outcome = Outcome(
-        serial_no=message.serial_no,
-        status=OutcomeStatus.REFUSED,
-        code=code,
-        duplicate=False,
-        result=NoResult(),
-        different=different,
+    further = {} if different is None else {"different": different}
+    answer = outbound.outcome(
+        message.serial_no, OutcomeStatus.REFUSED, code, NO_RESULT, duplicate=False, **further
     )
-    return Decision(ending, code, why, outgoing=outbound.reply(outcome, context))
+    return Decision(ending, code, why, outgoing=outbound.reply(answer, context))
 
 
 def _conclude(
@@ -110,9 +109,9 @@ def _conclude(
 ) -> Decision:
     """Return the decision that stores the outcome, publishes the events and replies."""
     status, code, result = (
-        (OutcomeStatus.REFUSED, handled.code, NoResult())
+        (OutcomeStatus.REFUSED, handled.code, NO_RESULT)
         if isinstance(handled, Refused)
-        else (OutcomeStatus.APPLIED, Code.OK, handled.result)
+        else (OutcomeStatus.APPLIED, Code.OK, outbound.encode(handled.result).decode())
     )
     stored = StoredCommand(
         serial_no=message.serial_no,
@@ -121,13 +120,13 @@ def _conclude(
         content=text,
         status=status,
         code=code,
-        result=result.__pydantic_serializer__.to_json(result).decode(),
+        result=result,
         created_at=context.now,
         sent_by=None if context.incoming.sender is None else str(context.incoming.sender),
     )
-    reply = _reply(stored, result, context)
+    reply = _reply(stored, context, duplicate=False)
     if isinstance(handled, Refused):
-        refusal = Refusal(command_type=message.type, code=handled.code, message=handled.message)
+        refusal = {"command_type": message.type, "code": handled.code, "message": handled.message}
         event = outbound.event_message(CommandRefused, message.serial_no, refusal, context)
         return Decision(
             Ending.REFUSED, handled.code, handled.message, command=stored, outgoing=(event, *reply)
@@ -143,21 +142,14 @@ def _conclude(
     )
 
 
-def _reply(stored: StoredCommand, result: Result, context: DecisionContext) -> tuple[OutboxMessage, ...]:
-    """Return the reply with a fresh outcome, built from the result itself."""
+def _reply(stored: StoredCommand, context: DecisionContext, *, duplicate: bool) -> tuple[OutboxMessage, ...]:
+    """Return the reply with the outcome of a serial number."""
     if context.incoming.reply_to is None:
         return ()
-    fresh = Outcome(
-        serial_no=stored.serial_no, status=stored.status, code=stored.code, duplicate=False, result=result
+    answer = outbound.outcome(
+        stored.serial_no, stored.status, stored.code, stored.result, duplicate=duplicate
     )
-    return outbound.reply(fresh, context)
-
-
-def _repeat(stored: StoredCommand, context: DecisionContext) -> tuple[OutboxMessage, ...]:
-    """Return the reply with the stored outcome."""
-    if context.incoming.reply_to is None:
-        return ()
-    return outbound.reply(outcome(stored, duplicate=True), context)
+    return outbound.reply(answer, context)
 
 
 def outcome(command: StoredCommand, *, duplicate: bool) -> Outcome:

@@ -11,7 +11,9 @@ from typing import NamedTuple
 from uuid import UUID
 
 from wallet_schemas.events import EntryView
+from wallet_schemas.message import Body
 from wallet_schemas.money import to_text
+from wallet_schemas.times import to_text as time_text
 from wallet_schemas.values import Direction, OrderType
 from wallet_worker.core.accounts import Account
 
@@ -90,25 +92,31 @@ def _not_a_posting(movements: Sequence[Movement]) -> ValueError:
     return ValueError(f"this is not a posting: {moved or 'nothing moves'}")
 
 
+def body(entry: Entry, account: Account, order_type: OrderType) -> Body:
+    """Return a line of a user's statement as docs/contract.md, section 7, has it, for JSON."""
+    currency = account.currency
+    return {
+        "account_no": account.account_no,
+        "line_no": entry.line_no,
+        "order_type": order_type,
+        "direction": entry.direction,
+        "amount": to_text(entry.amount_minor, currency),
+        "currency": currency,
+        "balance_before": to_text(entry.balance_before_minor, currency),
+        "balance_after": to_text(entry.balance_after_minor, currency),
+        "created_at": time_text(entry.created_at),
+    }
+
+
 def view(entry: Entry, account: Account, order_type: OrderType) -> EntryView:
-    """Return a line of a user's statement as docs/contract.md, section 7, has it."""
-    return EntryView(
-        account_no=account.account_no,
-        line_no=entry.line_no,
-        order_type=order_type,
-        direction=entry.direction,
-        amount=to_text(entry.amount_minor, account.currency),
-        currency=account.currency,
-        balance_before=to_text(entry.balance_before_minor, account.currency),
-        balance_after=to_text(entry.balance_after_minor, account.currency),
-        created_at=entry.created_at,
-    )
+    """Return the same line as a model, for whoever reads its fields."""
+    return EntryView.model_validate(body(entry, account, order_type), strict=False)
 
 
-def views(posting: Posting, order_type: OrderType) -> list[EntryView]:
+def bodies(posting: Posting, order_type: OrderType) -> list[Body]:
     """Return the lines of users' statements that a posting made, in its order."""
     return [
-        view(entry, account, order_type)
+        body(entry, account, order_type)
         for entry, account in zip(posting.entries, posting.accounts, strict=True)
         if account.account_no
     ]

@@ -21,8 +21,10 @@ from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
 from wallet_schemas.codes import Code
-from wallet_schemas.events import EntryView, OrderWithEntries
+from wallet_schemas.events import OrderView
+from wallet_schemas.message import Body
 from wallet_schemas.money import to_text
+from wallet_schemas.times import to_text as time_text
 from wallet_schemas.values import OrderStatus, OrderType, PaymentKind, PaymentStatus, ProcessingStatus
 from wallet_worker.core.accounts import Account, SystemKey, SystemName
 from wallet_worker.core.ledger import Movement
@@ -402,36 +404,49 @@ def movements(
     return moved
 
 
-def view(
-    order: Order, account: Account, entries: list[EntryView] | None = None, payee: Account | None = None
-) -> OrderWithEntries:
-    """Return an order as docs/contract.md, section 7, has it, with its entries where they are wanted.
+def body(
+    order: Order, account: Account, entries: list[Body] | None = None, payee: Account | None = None
+) -> Body:
+    """Return an order as docs/contract.md, section 7, has it, for JSON, with its entries where they are wanted.
 
-    `account` is that of `order.account_id`; `payee` that of `counter_account_id`, if the order has one.
+    `account` is that of `order.account_id`; `payee` that of `counter_account_id`, if the order has one. What does not
+    apply is left out, and the rest stands in the order of OrderView.
     """
-    about_hold = ORDER_SPECS[order.order_type].parent_is_hold
-    return OrderWithEntries(
-        order_id=str(order.order_id),
-        serial_no=order.serial_no,
-        user_id=account.user_id,
-        account_no=account.account_no,
-        order_type=order.order_type,
-        amount=to_text(order.amount_minor, order.currency),
-        currency=order.currency,
-        status=order.status,
-        code=order.code,
-        transacted_at=order.transacted_at,
-        created_at=order.created_at,
-        updated_at=order.updated_at,
-        late=True if order.late else None,
-        original_serial_no=None if about_hold else order.parent_serial_no,
-        hold_serial_no=order.parent_serial_no if about_hold else None,
-        remaining=None if order.remaining_minor is None else to_text(order.remaining_minor, order.currency),
-        to_user_id=payee.user_id if payee else None,
-        to_account_no=payee.account_no if payee else None,
-        expires_at=order.expires_at,
-        entries=entries,
-    )
+    currency = order.currency
+    shown: Body = {
+        "order_id": str(order.order_id),
+        "serial_no": order.serial_no,
+        "user_id": account.user_id,
+        "account_no": account.account_no,
+        "order_type": order.order_type,
+        "amount": to_text(order.amount_minor, currency),
+        "currency": currency,
+        "status": order.status,
+        "code": order.code,
+        "transacted_at": None if order.transacted_at is None else time_text(order.transacted_at),
+        "created_at": time_text(order.created_at),
+        "updated_at": time_text(order.updated_at),
+    }
+    if order.late:
+        shown["late"] = True
+    if order.parent_serial_no is not None:
+        about_hold = ORDER_SPECS[order.order_type].parent_is_hold
+        shown["hold_serial_no" if about_hold else "original_serial_no"] = order.parent_serial_no
+    if order.remaining_minor is not None:
+        shown["remaining"] = to_text(order.remaining_minor, currency)
+    if payee is not None:
+        shown["to_user_id"] = payee.user_id
+        shown["to_account_no"] = payee.account_no
+    if order.expires_at is not None:
+        shown["expires_at"] = time_text(order.expires_at)
+    if entries is not None:
+        shown["entries"] = entries
+    return shown
+
+
+def view(order: Order, account: Account, payee: Account | None = None) -> OrderView:
+    """Return the same order as a model, for whoever reads its fields."""
+    return OrderView.model_validate(body(order, account, payee=payee), strict=False)
 
 
 def diagram(kinds: Iterable[OrderType]) -> str:

@@ -3,14 +3,14 @@
 The numbers keep a message's ids apart: 0 its first event, 1 its payment request or its second event, 2 its reply.
 """
 
-from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 from uuid import UUID
 
+import orjson
+
+from wallet_schemas.codes import Code
 from wallet_schemas.commands import Outcome
-from wallet_schemas.encode import encode
 from wallet_schemas.events import (
-    EntryView,
     Event,
     OrderActive,
     OrderCaptured,
@@ -20,21 +20,22 @@ from wallet_schemas.events import (
     OrderReleased,
     OrderSucceeded,
 )
-from wallet_schemas.message import JsonObject, Message
+from wallet_schemas.message import Body
 from wallet_schemas.money import to_text
 from wallet_schemas.names import PAYMENT_REQUESTS, WALLET_EVENTS, routing_key
 from wallet_schemas.payments import PaymentProcessed, PaymentRequest
-from wallet_schemas.values import OrderStatus, PaymentKind
+from wallet_schemas.times import to_text as time_text
+from wallet_schemas.values import OrderStatus, OutcomeStatus, PaymentKind, ProcessingStatus
 from wallet_worker.core import orders
 from wallet_worker.core.accounts import Account
 from wallet_worker.core.changes import OutboxMessage
 from wallet_worker.core.context import DecisionContext
 from wallet_worker.core.orders import Order
 
-MakeEvent: TypeAlias = Callable[..., Event]
-"""A class of events: each has data of its own kind."""
+EventClass: TypeAlias = type[Event]
+"""A class of events: each has data of its own kind, and only the name of its type is asked for here."""
 
-_ORDER_EVENTS: dict[OrderStatus, MakeEvent] = {
+_ORDER_EVENTS: Final[dict[OrderStatus, EventClass]] = {
     OrderStatus.PENDING: OrderPending,
     OrderStatus.SUCCEEDED: OrderSucceeded,
     OrderStatus.FAILED: OrderFailed,
@@ -49,13 +50,24 @@ if set(_ORDER_EVENTS) != set(OrderStatus):
     raise AssertionError(msg)
 
 
+def encode(body: Body) -> bytes:
+    """Return a body as compact JSON in UTF-8. What it says is not checked: that it is what the models say, tests do."""
+    return orjson.dumps(body)
+
+
 def event_message(
-    kind: MakeEvent, serial_no: str, data: JsonObject, context: DecisionContext, number: int = 0
+    kind: EventClass, serial_no: str, data: Body, context: DecisionContext, number: int = 0
 ) -> OutboxMessage:
     """Return an event about a serial number, with the data of its kind."""
     event_id = context.draw.event_id(context.now, number)
-    message = kind(event_id=str(event_id), occurred_at=context.now, serial_no=serial_no, data=data)
-    return _outgoing(message, event_id, WALLET_EVENTS, context)
+    event = {
+        "type": kind.TYPE,
+        "event_id": str(event_id),
+        "occurred_at": time_text(context.now),
+        "serial_no": serial_no,
+        "data": data,
+    }
+    return _outgoing(kind.TYPE, event, event_id, WALLET_EVENTS, context)
 
 
 def order_event(
@@ -63,49 +75,80 @@ def order_event(
     account: Account,
     context: DecisionContext,
     *,
-    entries: list[EntryView] | None = None,
+    entries: list[Body] | None = None,
     payee: Account | None = None,
     number: int = 0,
 ) -> OutboxMessage:
     """Return the event of the status that an order has come to."""
-    data = orders.view(order, account, entries, payee)
+    data = orders.body(order, account, entries, payee)
     return event_message(_ORDER_EVENTS[order.status], order.serial_no, data, context, number)
 
 
 def payment_request(order: Order, kind: PaymentKind, context: DecisionContext) -> OutboxMessage:
     """Return the request to the payment gateway about an order."""
-    message = PaymentRequest(
-        payment_order_no=order.serial_no,
-        kind=kind,
-        amount=to_text(order.amount_minor, order.currency),
-        currency=order.currency,
-        channel=order.channel,
-        requested_at=context.now,
-        expires_at=order.expires_at,
-    )
-    return _outgoing(message, context.draw.event_id(context.now, 1), PAYMENT_REQUESTS, context)
+    request = {
+        "type": PaymentRequest.TYPE,
+        "payment_order_no": order.serial_no,
+        "kind": kind,
+        "amount": to_text(order.amount_minor, order.currency),
+        "currency": order.currency,
+        "channel": order.channel,
+        "requested_at": time_text(context.now),
+        "expires_at": None if order.expires_at is None else time_text(order.expires_at),
+    }
+    message_id = context.draw.event_id(context.now, 1)
+    return _outgoing(PaymentRequest.TYPE, request, message_id, PAYMENT_REQUESTS, context)
 
 
-def reply(message: Outcome | PaymentProcessed, context: DecisionContext) -> tuple[OutboxMessage, ...]:
+def outcome(
+    serial_no: str, status: OutcomeStatus, code: Code, result: str, *, duplicate: bool, **further: object
+) -> Body:
+    """Return the outcome of a command. `result` is JSON, and goes into the body as it is; `further` are the members
+    that stand beside it.
+    """
+    return {
+        "type": Outcome.TYPE,
+        "serial_no": serial_no,
+        "status": status,
+        "code": code,
+        "duplicate": duplicate,
+        "result": orjson.Fragment(result),
+        **further,
+    }
+
+
+def processed(payment_order_no: str, status: ProcessingStatus, code: Code) -> Body:
+    """Return the answer to the gateway about its result."""
+    return {
+        "type": PaymentProcessed.TYPE,
+        "payment_order_no": payment_order_no,
+        "processing_status": status,
+        "code": code,
+    }
+
+
+def reply(answer: Body, context: DecisionContext) -> tuple[OutboxMessage, ...]:
     """Return the reply, on the default exchange; empty if the message asks for none."""
     if context.incoming.reply_to is None:
         return ()
-    answer = OutboxMessage(
+    message = OutboxMessage(
         message_id=context.draw.event_id(context.now, 2),
         exchange="",
         routing_key=context.incoming.reply_to,
-        body=encode(message),
+        body=encode(answer),
         correlation_id=context.incoming.correlation_id,
         traceparent=context.incoming.traceparent,
     )
-    return (answer,)
+    return (message,)
 
 
-def _outgoing(message: Message, message_id: UUID, exchange: str, context: DecisionContext) -> OutboxMessage:
+def _outgoing(
+    type_: str, body: Body, message_id: UUID, exchange: str, context: DecisionContext
+) -> OutboxMessage:
     return OutboxMessage(
         message_id=message_id,
         exchange=exchange,
-        routing_key=routing_key(message.type),
-        body=encode(message),
+        routing_key=routing_key(type_),
+        body=encode(body),
         traceparent=context.incoming.traceparent,
     )

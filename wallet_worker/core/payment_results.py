@@ -6,7 +6,7 @@ from typing import assert_never
 from wallet_schemas import money
 from wallet_schemas.codes import Code
 from wallet_schemas.fingerprint import content, fingerprint
-from wallet_schemas.payments import PaymentProcessed, PaymentResult
+from wallet_schemas.payments import PaymentResult
 from wallet_schemas.values import AccountStatus, ProcessingStatus
 from wallet_worker.core import ledger, orders, outbound
 from wallet_worker.core.accounts import Account
@@ -173,7 +173,7 @@ def _post_money(
         receipt=_receipt(result, step.processing, Code.OK, context),
         outgoing=(
             outbound.order_event(
-                succeeded, account, context, entries=ledger.views(posting, order.order_type)
+                succeeded, account, context, entries=ledger.bodies(posting, order.order_type)
             ),
             *_processed(order.serial_no, step.processing, Code.OK, context),
         ),
@@ -191,6 +191,4 @@ def _processed(
 ) -> tuple[OutboxMessage, ...]:
     if context.incoming.reply_to is None:
         return ()
-    return outbound.reply(
-        PaymentProcessed(payment_order_no=number, processing_status=status, code=code), context
-    )
+    return outbound.reply(outbound.processed(number, status, code), context)

@@ -11,7 +11,7 @@ import asyncpg
 from wallet_schemas.codes import Code
 from wallet_schemas.commands import Outcome
 from wallet_schemas.encode import encode
-from wallet_schemas.events import EntryView, OrderView
+from wallet_schemas.events import EntryView
 from wallet_schemas.message import Message
 from wallet_schemas.money import to_text
 from wallet_schemas.names import BODY_BYTES_MAX, DEFAULT_ACCOUNT_TYPE
@@ -80,10 +80,9 @@ async def _order(connection: asyncpg.Connection, query: GetOrder) -> OrderDetail
     )
     lines = await entries.of_order(connection, order.order_id)
     payee = parties[order.counter_account_id] if order.counter_account_id else None
-    view = core_orders.view(order, parties[order.account_id], payee=payee)
     return OrderDetail(
         outcome=outcome(command, duplicate=False),
-        order=OrderView(**{name: getattr(view, name) for name in OrderView.model_fields}),
+        order=core_orders.view(order, parties[order.account_id], payee),
         entries=[ledger.view(line.entry, parties[line.entry.account_id], line.order_type) for line in lines],
     )
 

@@ -97,7 +97,7 @@ def _listed(
     order: Order, account: Account, others: Mapping[int, Account], notes: Mapping[str, str] | None
 ) -> OrderListed:
     payee = others[order.counter_account_id] if order.counter_account_id else None
-    view = core_orders.view(order, account, payee=payee)
+    view = core_orders.view(order, account, payee)
     shown = {name: getattr(view, name) for name in OrderListed.model_fields if name != "metadata"}
     return OrderListed(**shown, metadata=dict(notes) if notes else None)
 

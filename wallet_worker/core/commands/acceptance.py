@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from wallet_schemas.codes import Code
-from wallet_schemas.commands import Result
+from wallet_schemas.message import Body
 from wallet_schemas.values import OrderStatus, OrderType
 from wallet_worker.core import ledger, orders, outbound
 from wallet_worker.core.accounts import Account
@@ -19,7 +19,7 @@ from wallet_worker.core.orders import Order
 class Accepted(NamedTuple):
     """What a command does, before its outcome is wrapped around it."""
 
-    result: Result
+    result: Body
     opened: Account | None = None
     orders: tuple[Order, ...] = ()
     changed: tuple[Account, ...] = ()
@@ -69,7 +69,7 @@ def reserve(
 ) -> Accepted:
     """Return an order whose amount stays on the account, and is reserved there until the order ends."""
     return Accepted(
-        orders.view(order, account),
+        orders.body(order, account),
         orders=(order,),
         changed=(account.reserving(order.amount_minor, context.now),),
         outgoing=outgoing,
@@ -111,7 +111,7 @@ def move_now(
     order = replace(order, transacted_at=moved_at, updated_at=moved_at)
     events = [
         outbound.order_event(
-            order, payer, context, entries=ledger.views(posting, order.order_type), payee=payee
+            order, payer, context, entries=ledger.bodies(posting, order.order_type), payee=payee
         )
     ]
     events += [
@@ -120,7 +120,7 @@ def move_now(
         if hold.status is not OrderStatus.ACTIVE
     ]
     return Accepted(
-        orders.view(order, payer, payee=payee),
+        orders.body(order, payer, payee=payee),
         orders=(order, *drawn),
         postings=(posting,),
         outgoing=tuple(events),

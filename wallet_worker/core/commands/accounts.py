@@ -6,7 +6,6 @@ from wallet_schemas.commands import (
     Command,
     FreezeAccount,
     OpenAccount,
-    OpenAccountResult,
     UnfreezeAccount,
 )
 from wallet_schemas.events import AccountClosed, AccountFrozen, AccountOpened, AccountUnfrozen
@@ -34,18 +33,18 @@ def open_account(message: OpenAccount, facts: Facts, context: DecisionContext) -
         return Refused(Code.ACCOUNT_EXISTS, "the user has an account of this type and currency")
     account = accounts.opened(context.draw.account_id, context.draw.account_no(context.now), key, context.now)
     return Accepted(
-        OpenAccountResult(
-            user_id=account.user_id,
-            account_type=account.account_type,
-            currency=account.currency,
-            account_no=account.account_no,
-        ),
+        {
+            "user_id": account.user_id,
+            "account_type": account.account_type,
+            "currency": account.currency,
+            "account_no": account.account_no,
+        },
         opened=account,
-        outgoing=(outbound.event_message(AccountOpened, message.serial_no, accounts.view(account), context),),
+        outgoing=(outbound.event_message(AccountOpened, message.serial_no, accounts.body(account), context),),
     )
 
 
-STATUS_EVENTS: dict[type[Command], tuple[StatusChange, outbound.MakeEvent]] = {
+STATUS_EVENTS: dict[type[Command], tuple[StatusChange, outbound.EventClass]] = {
     FreezeAccount: (StatusChange.FREEZE, AccountFrozen),
     UnfreezeAccount: (StatusChange.UNFREEZE, AccountUnfrozen),
     CloseAccount: (StatusChange.CLOSE, AccountClosed),
@@ -70,11 +69,11 @@ def change_status(
             return Refused(Code.BALANCE_NOT_ZERO, "the account is not empty, or something of it is reserved")
         if facts.pending_orders[account.account_id]:
             return Refused(Code.ORDERS_PENDING, "an order of the account still waits for its result")
-    view = accounts.view(changed_account)
+    body = accounts.body(changed_account)
     return Accepted(
-        view,
+        body,
         changed=(changed_account,),
-        outgoing=(outbound.event_message(event, message.serial_no, view, context),),
+        outgoing=(outbound.event_message(event, message.serial_no, body, context),),
     )
 
 

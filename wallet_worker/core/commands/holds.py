@@ -108,7 +108,7 @@ def release(message: Release, facts: Facts, context: DecisionContext) -> Accepte
     )
     drawn = orders.draw_down(held, step, remaining_minor, context.now)
     return Accepted(
-        orders.view(order, account),
+        orders.body(order, account),
         orders=(order, drawn),
         changed=(account.reserving(-remaining_minor, context.now),),
         outgoing=(

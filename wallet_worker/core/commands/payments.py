@@ -2,7 +2,7 @@
 
 from wallet_schemas import money
 from wallet_schemas.codes import Code
-from wallet_schemas.commands import Recharge, RechargeResult, Refund, Withdraw
+from wallet_schemas.commands import Recharge, Refund, Withdraw
 from wallet_schemas.values import AccountStatus, OrderStatus, OrderType
 from wallet_worker.core.commands import checks
 from wallet_worker.core.commands.acceptance import Accepted, announce_and_request, new_order, reserve
@@ -27,15 +27,15 @@ def recharge(message: Recharge, facts: Facts, context: DecisionContext) -> Accep
         OrderType.RECHARGE, message.serial_no, account, amount_minor, context, channel=message.recharge_type
     )
     return Accepted(
-        RechargeResult(
-            user_id=account.user_id,
-            account_type=account.account_type,
-            amount=money.to_text(amount_minor, order.currency),
-            currency=order.currency,
-            recharge_type=order.channel,
-            serial_no=order.serial_no,
-            order_status=order.status,
-        ),
+        {
+            "user_id": account.user_id,
+            "account_type": account.account_type,
+            "amount": money.to_text(amount_minor, order.currency),
+            "currency": order.currency,
+            "recharge_type": order.channel,
+            "serial_no": order.serial_no,
+            "order_status": order.status,
+        },
         orders=(order,),
         outgoing=announce_and_request(order, account, context),
     )
