@@ -6,9 +6,10 @@ memory, so nothing needs to be handed from an old link to a new one.
 """
 
 import asyncio
+import random
 import signal
 import sqlite3
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -50,7 +51,7 @@ class Settings:
     `wallet_keys` are those that the wallet signs its requests with; absent, unsigned ones are taken too.
     """
 
-    url: URL
+    urls: tuple[URL, ...]
     keys: Mapping[str, str] = field(repr=False)
     wallet_keys: Keys | None = field(repr=False, kw_only=True, default=None)
     state_path: Path
@@ -117,21 +118,23 @@ class Gateway:
     async def run(self, stop: asyncio.Event) -> None:
         """The gateway has worked until `stop`, over as many links as it took."""
         attempt, first = 0, True
+        nodes = deque(random.sample(self._settings.urls, len(self._settings.urls)))
         while not stop.is_set():
             try:
-                async with broker.connect(self._settings.url) as link:
+                async with broker.connect(nodes) as link:
                     if first:
                         log.info(
                             "simulator.started",
                             seed=self._settings.scenario.seed,
                             state=str(self._settings.state_path),
-                            broker=str(self._settings.url.with_password(None).with_query(None)),
+                            broker=broker.shown(self._settings.urls),
                         )
                     attempt, first = 0, False
                     await self._work(link, stop)
             except broker.Unavailable as loss:
                 if first:
                     raise
+                nodes.rotate(-1)  # whatever was lost with this node, another may have
                 pause = RECONNECT_SECONDS[min(attempt, len(RECONNECT_SECONDS) - 1)]
                 attempt += 1
                 log.warning("broker.lost", reason=str(loss), retry_in_seconds=pause)

@@ -6,10 +6,11 @@ delivery of an old channel is ever acknowledged on a new one.
 """
 
 import asyncio
+import re
 import secrets
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
@@ -29,6 +30,8 @@ HEARTBEAT_SECONDS: Final = (
     10  # a dead peer is found after about 33 s; aiormq's own default makes it three minutes
 )
 CONNECT_TIMEOUT_SECONDS: Final = 5
+CONNECT_TIMEOUT_SECONDS_EACH: Final = 3  # where there are other nodes to try
+_BETWEEN: Final = re.compile(r"[\s,]+(?=amqps?://)")  # a password may have a comma in it
 CALL_TIMEOUT_SECONDS: Final = 10
 CONFIRM_TIMEOUT_SECONDS: Final = 30  # what is not confirmed by then may be stored or not, and is sent again
 PREFETCH: Final = 1_500  # three batches: one being committed, one waiting, one on its way
@@ -206,23 +209,40 @@ def sign(answer: DueAnswer, keys: Mapping[str, str], at_unix: int) -> str:
     return signature.sign(answer.body, signing, at_unix)
 
 
-def parse_url(text: str) -> URL:
-    """Return the AMQP URL, with a heartbeat if it asks for none; raises UrlUnusable."""
+def parse_urls(text: str) -> tuple[URL, ...]:
+    """Return the AMQP URLs of a cluster's nodes, which are separated by commas or blanks; raises UrlUnusable.
+
+    Each has a heartbeat, its own or ours.
+    """
+    urls = tuple(_parse_url(each) for each in _BETWEEN.split(text.strip().rstrip(",").rstrip()))
+    if len({(url.scheme, url.user, url.path) for url in urls}) > 1:
+        raise UrlUnusable("the URLs of a cluster's nodes must have the same scheme, user and vhost")
+    return urls
+
+
+def _parse_url(text: str) -> URL:
     try:
         url = URL(text)
-    except ValueError as exc:
-        raise UrlUnusable(f"it is no URL: {exc}") from exc
+    except ValueError:
+        raise UrlUnusable("it must look like amqp://user:password@host:5672/vhost") from None
     if url.scheme not in {"amqp", "amqps"} or not url.host:
         raise UrlUnusable("it must look like amqp://user:password@host:5672/vhost")
     return url if "heartbeat" in url.query else url.update_query(heartbeat=HEARTBEAT_SECONDS)
 
 
+def shown(urls: Iterable[URL]) -> str:
+    """Return URLs without passwords and options, for people and logs."""
+    return ", ".join(str(url.with_password(None).with_query(None)) for url in urls)
+
+
 @asynccontextmanager
-async def connect(url: URL) -> AsyncIterator[BrokerLink]:
-    """Inside, both connections are up and requests are delivered; raises Unavailable or TopologyMissing."""
+async def connect(urls: Sequence[URL]) -> AsyncIterator[BrokerLink]:
+    """Inside, both connections are up and requests are delivered, on the first node that can be reached.
+
+    Raises Unavailable or TopologyMissing.
+    """
     async with AsyncExitStack() as stack:
-        consuming = await _open(url, "payment-simulator requests", stack)
-        publishing = await _open(url, "payment-simulator results", stack)
+        consuming, publishing = await _open_both(urls, stack)
         link = BrokerLink(consuming, publishing)
         await call(link.start())
         yield link
@@ -245,10 +265,28 @@ async def call(reply: Awaitable[T], *, seconds: float | None = CALL_TIMEOUT_SECO
         raise Unavailable(_text(exc)) from exc
 
 
-async def _open(url: URL, name: str, stack: AsyncExitStack) -> AbstractConnection:
+async def _open_both(
+    urls: Sequence[URL], stack: AsyncExitStack
+) -> tuple[AbstractConnection, AbstractConnection]:
+    seconds = CONNECT_TIMEOUT_SECONDS if len(urls) == 1 else CONNECT_TIMEOUT_SECONDS_EACH
+    failures: list[Unavailable] = []
+    for url in urls:
+        try:
+            return (
+                await _open(url, "payment-simulator requests", stack, seconds),
+                await _open(url, "payment-simulator results", stack, seconds),
+            )
+        except Unavailable as exc:
+            failures.append(exc)
+    if len(failures) == 1:
+        raise failures[0]
+    raise Unavailable("no node can be reached: " + "; ".join(sorted({str(exc) for exc in failures})))
+
+
+async def _open(url: URL, name: str, stack: AsyncExitStack, seconds: float) -> AbstractConnection:
     """Return an open connection that the stack closes."""
     connection = aiormq.Connection(url, client_properties={"connection_name": name})
-    await call(connection.connect(), seconds=CONNECT_TIMEOUT_SECONDS)
+    await call(connection.connect(), seconds=seconds)
     stack.push_async_callback(_close, connection)
     return connection
 

@@ -47,7 +47,11 @@ def run(
     *,
     amqp_url: Annotated[
         str | None,
-        typer.Option(envvar="WALLET_AMQP_URL", help="RabbitMQ, as amqp://user:password@host:5672/vhost."),
+        typer.Option(
+            envvar="WALLET_AMQP_URL",
+            help="RabbitMQ, as amqp://user:password@host:5672/vhost. "
+            "Of a cluster, a URL for each node, with commas between.",
+        ),
     ] = None,
     state: Annotated[
         Path,
@@ -151,7 +155,7 @@ def run(
 
     logs.configure(log_level, log_format)
     settings = Settings(
-        url=_url(amqp_url),
+        urls=_urls(amqp_url),
         keys=_keys(os.environ.get(KEYS_VARIABLE)),
         wallet_keys=_wallet_keys(wallet_keys_file, environment),
         state_path=state,
@@ -171,7 +175,7 @@ def run(
     except broker.TopologyMissing as exc:
         _end(Exit.FAILED, str(exc))
     except broker.Unavailable as exc:
-        shown = settings.url.with_password(None).with_query(None)
+        shown = broker.shown(settings.urls)
         _end(Exit.FAILED, f"the broker at {shown} cannot be used: {exc}")
     except (StateUnusable, CannotBind) as exc:
         _end(Exit.FAILED, str(exc))
@@ -265,11 +269,11 @@ def _shares(words: list[str]) -> dict[LineDefect, float]:
     return shares
 
 
-def _url(text: str | None) -> Any:
+def _urls(text: str | None) -> Any:
     if text is None:
         _end(Exit.MISUSED, "no broker is named: set WALLET_AMQP_URL or give --amqp-url")
     try:
-        return broker.parse_url(text)
+        return broker.parse_urls(text)
     except broker.UrlUnusable as exc:
         _end(Exit.MISUSED, f"the AMQP URL cannot be used: {exc}")
 

@@ -27,6 +27,8 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("DATABASE_URL", "mysql://wallet:database-secret@database/wallet", "postgresql://"),
         ("AMQP_URL", "http://wallet:amqp-secret@broker/", "amqp://"),
         ("AMQP_URL", "amqp://[", "amqp://"),
+        ("AMQP_URL", "amqp://wallet:amqp-secret@one/v, amqp://wallet:amqp-secret@two/w", "the same vhost"),
+        ("AMQP_URL", "amqps://wallet:amqp-secret@one/v amqp://wallet:amqp-secret@two/v", "the same scheme"),
         ("PAYMENT_KEYS", '{"k1": ""}', "less than 16 bytes"),
         ("CURRENCIES", "TWD,TWX", "TWX"),
         ("HTTP_PORT", "70000", "65535"),

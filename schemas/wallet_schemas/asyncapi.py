@@ -81,7 +81,7 @@ _EXCHANGES: Final = (
     _Exchange(
         key="queries",
         name=names.WALLET_QUERIES,
-        queue="classic",
+        queue="quorum",
         description=f"Queries. A query that is not answered within {names.QUERY_LIFE_MS // 1000} seconds is dropped.",
         messages=tuple(_ANSWERS),
     ),

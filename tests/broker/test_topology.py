@@ -1,5 +1,6 @@
 """Exchanges, queues and bindings: those of docs/contract.md, section 4, made once, each fault said in a sentence."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +12,10 @@ from pamqp.common import FieldTable
 
 from tests.servers import Servers
 from tests.servers.management import Management
+from wallet_schemas.names import WALLET_COMMANDS, WALLET_QUERIES
 from wallet_worker.broker import topology
 from wallet_worker.broker.connection import open_connection
+from wallet_worker.broker.management import management
 
 EXCHANGES = {
     "wallet.commands": "topic",
@@ -27,7 +30,7 @@ QUEUES = {
     "wallet.commands": "quorum",
     "payment.requests": "quorum",
     "payment.results": "quorum",
-    "wallet.queries": "classic",
+    "wallet.queries": "quorum",
     "wallet.dead-letters": "quorum",
     "wallet.unrouted": "quorum",
 }
@@ -43,7 +46,7 @@ ARGUMENTS: dict[str, dict[str, str | int]] = {
     "wallet.commands": DEAD_LETTERED,
     "payment.requests": DEAD_LETTERED,
     "payment.results": DEAD_LETTERED,
-    "wallet.queries": {"x-queue-type": "classic", "x-message-ttl": 30_000},
+    "wallet.queries": {**KEPT, "x-message-ttl": 30_000},
     "wallet.dead-letters": KEPT,
     "wallet.unrouted": KEPT,
 }
@@ -105,7 +108,8 @@ async def test_queues_have_the_arguments_that_lose_nothing(servers: Servers, bar
 
     unlimited: dict[str, str | int] = {"x-delivery-limit": -1} if version >= (4,) else {}
     assert {queue["name"]: queue["arguments"] for queue in queues} == {
-        name: arguments | (unlimited if arguments is KEPT else {}) for name, arguments in ARGUMENTS.items()
+        name: arguments | ({} if arguments is DEAD_LETTERED else unlimited)
+        for name, arguments in ARGUMENTS.items()
     }
 
 
@@ -166,6 +170,120 @@ async def test_apply_leaves_a_queue_of_another_type_and_says_so(
     assert sentence.startswith("The queue wallet.commands is not as the wallet needs it: inequivalent arg '")
 
 
+OF_QUERIES_BEFORE: FieldTable = {"x-queue-type": "classic", "x-message-ttl": 30_000}
+
+
+async def test_apply_replaces_an_empty_queue_of_queries_that_is_on_one_node(
+    servers: Servers, bare_url: str, channel: AbstractChannel
+) -> None:
+    await channel.queue_declare("wallet.queries", durable=True, arguments=OF_QUERIES_BEFORE)
+
+    await topology.apply(bare_url)
+
+    assert await faults(servers, bare_url) == ()
+
+
+async def test_apply_leaves_a_queue_of_queries_that_somebody_waits_for(
+    bare_url: str, channel: AbstractChannel
+) -> None:
+    await topology.apply(bare_url)
+    await channel.queue_delete("wallet.queries")
+    await channel.queue_declare("wallet.queries", durable=True, arguments=OF_QUERIES_BEFORE)
+    await channel.confirm_delivery()
+    await channel.basic_publish(b"a query", routing_key="wallet.queries")
+
+    with pytest.raises(topology.TopologyError) as raised:
+        await topology.apply(bare_url)
+
+    (sentence,) = raised.value.faults
+    assert sentence.startswith(
+        "The queue wallet.queries is a classic queue, which is down with its node, and queries"
+    )
+    assert (await channel.basic_get("wallet.queries", no_ack=True)).body == b"a query"
+
+
+@pytest.mark.parametrize(
+    ("consumed", "removed", "said"),
+    [
+        (WALLET_COMMANDS, "wallet.queries", ()),
+        (WALLET_COMMANDS, "wallet.commands", ("The queue wallet.commands does not exist.",)),
+        (WALLET_COMMANDS, "payment.results", ("The queue payment.results does not exist.",)),
+        (WALLET_QUERIES, "wallet.commands", ()),
+        (WALLET_QUERIES, "wallet.queries", ("The queue wallet.queries does not exist.",)),
+    ],
+)
+async def test_each_part_needs_its_own_queues_and_no_more(
+    consumed: str, removed: str, said: tuple[str, ...], bare_url: str, channel: AbstractChannel
+) -> None:
+    await topology.apply(bare_url)
+    await channel.queue_delete(removed)
+
+    async with open_connection(bare_url, "tests") as connection:
+        found = await topology.missing(connection, {consumed})
+
+    assert found == said
+
+
+def seen(
+    nodes: int | None,
+    members: tuple[int, int],
+    *,
+    down: tuple[str, ...] = (),
+    partitioned: tuple[str, ...] = (),
+) -> topology.Seen:
+    return topology.Seen(
+        bound=frozenset(),
+        members={queue.name: topology.Members(3, 3) for queue in topology.QUEUES}
+        | {"wallet.commands": topology.Members(*members)},
+        nodes=nodes,
+        down=down,
+        partitioned=partitioned,
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        (seen(3, (3, 3)), []),
+        (seen(5, (3, 3)), []),
+        (seen(None, (1, 1)), []),
+        (
+            seen(3, (1, 1)),
+            [
+                (
+                    "The queue wallet.commands is on 1 of 3 nodes: "
+                    "run `rabbitmq-queues grow NODE all` for each node that lacks it."
+                )
+            ],
+        ),
+        (
+            seen(3, (3, 2), down=("w2@localhost",)),
+            [
+                "The node w2@localhost does not run.",
+                "The queue wallet.commands has 2 of 3 members online: start the nodes that are away.",
+            ],
+        ),
+        (
+            seen(3, (3, 3), partitioned=("w1@localhost",)),
+            [
+                "The node w1@localhost has seen a network partition and does not talk to the others: restart it."
+            ],
+        ),
+    ],
+)
+def test_a_queue_on_too_few_nodes_is_a_fault(state: topology.Seen, said: list[str]) -> None:
+    assert topology.member_faults(state) == said
+
+
+async def test_the_members_of_each_queue_and_the_nodes_are_read(servers: Servers, bare_url: str) -> None:
+    await topology.apply(bare_url)
+
+    found = await asyncio.to_thread(topology.look, management(bare_url, servers.management_url))
+
+    assert found.members == {name: topology.Members(1, 1) for name in QUEUES}
+    assert (found.nodes, found.down, found.partitioned) == (1, (), ())
+
+
 async def test_check_finds_nothing_wrong_with_what_apply_made(servers: Servers, bare_url: str) -> None:
     await topology.apply(bare_url)
 
@@ -224,7 +342,14 @@ async def with_a_queue_that_drops(channel: AbstractChannel) -> None:
 
 async def with_queries_that_live_for_ever(channel: AbstractChannel) -> None:
     await channel.queue_delete("wallet.queries")
-    await channel.queue_declare("wallet.queries", durable=True)
+    arguments: FieldTable = {"x-queue-type": "quorum", "x-overflow": "reject-publish"}
+    await channel.queue_declare("wallet.queries", durable=True, arguments=arguments)
+    await channel.queue_bind("wallet.queries", "wallet.queries", "#")
+
+
+async def with_queries_on_one_node(channel: AbstractChannel) -> None:
+    await channel.queue_delete("wallet.queries")
+    await channel.queue_declare("wallet.queries", durable=True, arguments=OF_QUERIES_BEFORE)
     await channel.queue_bind("wallet.queries", "wallet.queries", "#")
 
 
@@ -274,6 +399,11 @@ WRONG = [
         with_a_classic_queue, "The queue wallet.commands is a classic queue; the wallet needs a quorum one."
     ),
     Wrong(with_a_queue_that_drops, f"The queue wallet.dead-letters {NOT_SO} 'x-"),
+    Wrong(
+        with_queries_on_one_node,
+        "The queue wallet.queries is a classic queue; the wallet needs a quorum one. "
+        "`wallet topology apply` replaces it while it is empty.",
+    ),
     Wrong(with_queries_that_live_for_ever, f"The queue wallet.queries {NOT_SO} 'x-message-ttl'"),
     Wrong(with_an_exchange_of_another_type, f"The exchange wallet.events {NOT_SO} 'type'"),
     Wrong(with_an_exchange_that_does_not_last, f"The exchange wallet.events {NOT_SO} 'durable'"),

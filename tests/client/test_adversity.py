@@ -17,7 +17,7 @@ from wallet_schemas.names import WALLET_COMMANDS, WALLET_QUERIES
 from wallet_schemas.queries import AccountList
 from wallet_schemas.values import OutcomeStatus
 from wallet_worker.broker import topology
-from wallet_worker.broker.connection import WrongUrlError
+from wallet_worker.broker.addresses import WrongUrlError
 from wallet_worker.client import (
     NotAcceptedError,
     OutcomeUnknownError,

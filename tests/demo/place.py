@@ -18,7 +18,7 @@ import asyncpg
 from tests import worker_keys
 from tests.servers import Origin, Servers, ServersUnavailable, reaper
 from tests.servers.management import Management
-from wallet_worker.broker.connection import login_of
+from wallet_worker.broker.addresses import login_of
 
 NOTES: Final = "demo.json"
 ENVIRONMENT: Final = "environment"

@@ -11,6 +11,7 @@ from aiormq.abc import AbstractChannel
 from tests.journeys.conftest import Wallet
 from tests.servers import Servers
 from tests.workers import READY_SECONDS, WorkerProcess, Workers
+from wallet_worker.broker import topology
 from wallet_worker.store.schema_version import newest_revision
 
 
@@ -50,8 +51,21 @@ async def test_a_worker_does_not_start_without_a_topology(
         status, reasons = await ends(await workers.launch())
 
     assert status == 1
-    for name in ("wallet.commands", "payment.requests", "payment.results", "wallet.events", "wallet.queries"):
+    for name in ("wallet.commands", "payment.requests", "payment.results", "wallet.events"):
         assert f"The exchange {name} does not exist." in reasons[0]
+
+
+async def test_commands_go_on_without_the_queue_of_queries(wallet: Wallet) -> None:
+    async with aiormq.connect(wallet.amqp_url) as connection:
+        await (await connection.channel()).queue_delete("wallet.queries")
+
+    worker = await wallet.workers.launch()
+    opened = await wallet.upstream.opened()
+
+    assert opened
+    assert await worker.get("/readyz") == (503, '{"ready":false,"waiting_for":["queries"]}')
+    await topology.apply(wallet.amqp_url)
+    await worker.until_ready()
 
 
 async def test_a_worker_asks_no_management_api_and_tells_nobody_its_password(wallet: Wallet) -> None:

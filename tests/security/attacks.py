@@ -16,7 +16,7 @@ import aiormq
 from tests.security.place import Place, fresh, signed
 from wallet_schemas.keys import read_signing_key, read_verifying_keys
 from wallet_schemas.signature import SigningDirection
-from wallet_worker.broker.management import Management, ManagementError, management
+from wallet_worker.broker.management import Management, ManagementError, Node, management
 from wallet_worker.client import NotAcceptedError
 
 REFUSED: Final = (aiormq.exceptions.ChannelAccessRefused, aiormq.exceptions.ChannelPreconditionFailed)
@@ -133,7 +133,7 @@ async def unproven(place: Place) -> int:
 @attack("F3", "users and queues through the management API, with an upstream's password")
 async def _(place: Place) -> str:
     login = place.login("up-evil")
-    its = Management(place.api.base, login, place.passwords[login], place.api.vhost)
+    its = Management((Node(place.api.nodes[0].base, login, place.passwords[login]),), place.api.vhost)
     for method, path in (("PUT", ("users", "mallory")), ("GET", ("queues", its.vhost)), ("GET", ("users",))):
         with suppress(ManagementError):
             await asyncio.to_thread(

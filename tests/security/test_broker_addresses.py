@@ -13,8 +13,8 @@ from typing_extensions import override
 
 from tests.servers import Servers
 from wallet_worker.broker import users
-from wallet_worker.broker.connection import redact_url
-from wallet_worker.broker.management import Management, ManagementError, management
+from wallet_worker.broker.addresses import redact_url
+from wallet_worker.broker.management import Management, ManagementError, Node, management
 from wallet_worker.client import NotAcceptedError, WalletClient
 
 
@@ -26,6 +26,8 @@ from wallet_worker.client import NotAcceptedError, WalletClient
         ("amqp://u:TOP?SECRET#@h/v", "amqp://h/v"),
         ("amqps://TOPSECRET@h/v?certfile=/TOP/SECRET", "amqps://h/v"),
         ("postgresql://u@h/db?password=TOPSECRET", "postgresql://h/db"),
+        ("amqp://u:TOP,SECRET@h/v, amqp://u:TOP,SECRET@g/v", "amqp://h/v, amqp://g/v"),
+        ("amqp://u:TOPSECRET@h/v,ampq://u:TOPSECRET@g/v", "amqp://g/v"),
         ("TOPSECRET", "(not shown: it does not look like one)"),
         ("TOP SECRET://h", "(not shown: it does not look like one)"),
     ],
@@ -40,14 +42,16 @@ def test_an_address_shows_its_host_only(url: str, shown: str) -> None:
         ("amqp://u:p@h/v", None, "http://h:15672"),
         ("amqps://u:p@h/v", "https://m:15671", "https://m:15671"),
         ("amqp://u:p@h/v", "http://a:b@m:1/", "http://m:1"),
+        ("amqp://u:p@h/v, amqp://u:p@g/v", None, "http://h:15672 http://g:15672"),
+        ("amqp://u:p@h/v amqp://u:p@g/v", "http://a:b@m:1/,http://a:b@n:1", "http://m:1 http://n:1"),
     ],
 )
 def test_the_management_api_is_where_it_is_said_to_be(broker: str, given: str | None, base: str) -> None:
     found = management(broker, given)
 
     assert found is not None
-    assert (found.base, found.vhost) == (base, "v")
-    assert (found.context is None) == base.startswith("http:")
+    assert (" ".join(node.base for node in found.nodes), found.vhost) == (base, "v")
+    assert all((node.context is None) == base.startswith("http:") for node in found.nodes)
     assert "p" not in repr(found).replace("http", "").replace("vhost", "").split("password")[0][-8:]
 
 
@@ -95,7 +99,7 @@ def test_no_redirect_is_followed_with_or_without_the_password(status: int) -> No
         answering(200, "") as (thief, stolen),
         answering(status, f"http://127.0.0.1:{thief}/") as (port, told),
     ):
-        api = Management(f"http://127.0.0.1:{port}", "wallet", "brokerpw", "/")
+        api = Management((Node(f"http://127.0.0.1:{port}", "wallet", "brokerpw"),), "/")
 
         with pytest.raises(ManagementError, match=str(status)):
             api.get("queues", "/")
@@ -108,7 +112,7 @@ def test_no_proxy_of_the_environment_is_told_the_password(monkeypatch: pytest.Mo
     with answering(200, "") as (thief, stolen), answering(200, "") as (port, told):
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{thief}")
 
-        Management(f"http://127.0.0.1:{port}", "wallet", "brokerpw", "/").get("queues", "/")
+        Management((Node(f"http://127.0.0.1:{port}", "wallet", "brokerpw"),), "/").get("queues", "/")
 
     assert (len(told), stolen) == (1, [])
 

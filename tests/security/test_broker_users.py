@@ -14,7 +14,7 @@ from pamqp.commands import Basic
 
 from tests.servers import Servers
 from wallet_worker.broker import users
-from wallet_worker.broker.management import Management, ManagementError, management
+from wallet_worker.broker.management import Management, ManagementError, Node, management
 
 RUN = secrets.token_hex(3)
 """Users belong to a broker and not to a vhost: the broker may be somebody's, and have a `worker` of its own."""
@@ -200,7 +200,7 @@ async def test_a_user_cannot_send_in_the_name_of_another(place: Place) -> None:
 async def test_no_user_administers_and_only_the_monitor_may_look_at_the_management_api(place: Place) -> None:
     for user in ALL:
         password = f"{user.name}{place.ending}"
-        its = Management(place.management.base, user.name, password, place.management.vhost)
+        its = Management((Node(place.management.nodes[0].base, user.name, password),), place.management.vhost)
         if user.name == f"monitor-{RUN}":
             assert {item["name"] for item in its.get("queues", its.vhost)} >= {"wallet.commands"}
         else:

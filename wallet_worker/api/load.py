@@ -10,7 +10,8 @@ import structlog
 from wallet_schemas.http import ApiCode
 from wallet_schemas.names import WALLET_COMMANDS
 from wallet_worker.api.problems import RequestRefused, retry_after
-from wallet_worker.broker.connection import BrokerUnavailableError, WrongUrlError
+from wallet_worker.broker.addresses import WrongUrlError
+from wallet_worker.broker.connection import BrokerUnavailableError
 from wallet_worker.client.rpc import PublishFailed, Rpc
 
 LOOK_SECONDS: Final = 1.0

@@ -14,9 +14,10 @@ from aio_pika.abc import AbstractConnection
 from aiormq.channel import Channel
 from yarl import URL
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+from wallet_worker.broker.addresses import in_turn, redact_url, worked
 
 CONNECT_SECONDS = 10.0
+CONNECT_SECONDS_EACH = 3.0  # where there are others to try: a node that is silent is given up soon
 CLOSE_SECONDS = 5.0
 RPC_SECONDS = 10.0
 HEARTBEAT_SECONDS = 10  # a dead peer is found after three of them; the default of 60 would take three minutes
@@ -33,27 +34,6 @@ CONNECTION_ERRORS = (
 
 class BrokerUnavailableError(Exception):
     """The broker cannot be reached, or the connection was lost: try again later."""
-
-
-class WrongUrlError(Exception):
-    """The address is none; trying again changes nothing."""
-
-
-def redact_url(url: str) -> str:
-    """Return an address as `scheme://host:port/path`, without user, password and options, for people and logs.
-
-    A password may have any character in it, unescaped: everything up to the last `@` is taken for user and password,
-    before anything is parsed. What does not look like an address is not shown at all.
-    """
-    scheme, mark, rest = url.partition("://")
-    if not mark or not _SCHEME.fullmatch(scheme):
-        return "(not shown: it does not look like one)"
-    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0].partition('#')[0]}"
-
-
-def login_of(url: str) -> str:
-    """Return the user that an address logs in as: what the broker lets its messages have as their `user_id`."""
-    return URL(url).user or "guest"
 
 
 @contextmanager
@@ -83,24 +63,40 @@ async def connect(
 ) -> AbstractConnection:
     """Return a connection that ends when it is lost; whoever owns it connects anew.
 
-    `name` is what operators see in the broker's list; `deliveries` is there if some are to be taken out of the
-    stream. Raises WrongUrlError or BrokerUnavailableError.
+    `url` may be several addresses of one cluster: a node that does not answer is passed over. `name` is what operators
+    see in the broker's list; `deliveries` is there if some are to be taken out of the stream. Raises WrongUrlError or
+    BrokerUnavailableError.
     """
-    try:
-        address = URL(url)
-        if address.scheme not in {"amqp", "amqps"} or not address.host:
-            msg = f"{redact_url(url)!r} is no address of a broker: it should look like amqp://user:password@host:5672/"
-            raise WrongUrlError(msg)
-        address = address.update_query({"heartbeat": str(HEARTBEAT_SECONDS), "name": name})
-    except ValueError:
-        msg = f"{redact_url(url)!r} is no address of a broker: it should look like amqp://user:password@host:5672/"
-        raise WrongUrlError(msg) from None  # what says why has the address in it
+    found = tuple(in_turn(url))
+    failures: list[BrokerUnavailableError] = []
+    for text, address in found:
+        try:
+            connection = await _connect(
+                text, address, name, deliveries, CONNECT_SECONDS if len(found) == 1 else CONNECT_SECONDS_EACH
+            )
+        except BrokerUnavailableError as exc:
+            failures.append(exc)
+        else:
+            worked(url, text)
+            return connection
+    if len(failures) == 1:
+        raise failures[0]
+    msg = "no node of the broker can be worked with: " + "; ".join(sorted(map(str, failures)))
+    raise BrokerUnavailableError(msg) from failures[-1]
+
+
+async def _connect(
+    url: str, address: URL, name: str, deliveries: aiormq.TransportFactory | None, seconds: float
+) -> AbstractConnection:
+    """Return a connection to one node, within so many seconds; raises BrokerUnavailableError."""
     try:
         with translate_errors():
-            connection = aio_pika.Connection(address)
+            connection = aio_pika.Connection(
+                address.update_query({"heartbeat": str(HEARTBEAT_SECONDS), "name": name})
+            )
             if deliveries is not None:
                 connection.kwargs["transport_factory"] = deliveries
-            async with asyncio.timeout(CONNECT_SECONDS):
+            async with asyncio.timeout(seconds):
                 await connection.connect()
             return connection
     except ssl.SSLError as exc:

@@ -13,6 +13,7 @@ from aiormq.channel import Channel
 from wallet_schemas.names import WALLET_DEAD_LETTERS, WALLET_UNROUTED
 from wallet_worker.backoff import Backoff
 from wallet_worker.broker import topology
+from wallet_worker.broker.addresses import move_on, place_of
 from wallet_worker.broker.amqp.deliveries import DeliveryHandler, InterceptingTransport
 from wallet_worker.broker.connection import (
     CONNECTION_ERRORS,
@@ -48,7 +49,9 @@ class Consumer:
 
     `takers` are called with each delivery as its bytes arrive, and only put it somewhere. `handlers` are for queues
     with less in them: each delivery has a task of aiormq's, which is cancelled when the channel closes. `on_lost` is
-    told each channel that is gone.
+    told each channel that is gone. `url` may be several addresses: the next is tried when one takes
+    connections and cannot be consumed from. What is not `vital` waits for its queues for as long as they are missing,
+    and is not ready.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Consumer:
         on_lost: Callable[[Channel], None],
         health: Health,
         metrics: ProcessMetrics,
+        vital: bool = True,
     ) -> None:
         self._part = part
         self._url = url
@@ -71,15 +75,17 @@ class Consumer:
         self._on_lost = on_lost
         self._health = health
         self._metrics = metrics
+        self._vital = vital
         self._stopping = asyncio.Event()
         self._stopped = asyncio.Event()
         self._released = asyncio.Event()
         self._was_right = False
+        self._consumed = False  # in the session of now
         self._last_reason = ""
         self._wrong_since: float | None = None
 
     async def run(self) -> None:
-        """Consume until `release`; raises topology.TopologyError when the broker is not set up as needed."""
+        """Consume until `release`; raises topology.TopologyError when a broker lacks what is vital."""
         pause = Backoff()
         clock = asyncio.get_running_loop().time
         while not self._stopping.is_set():
@@ -88,7 +94,8 @@ class Consumer:
                     await self._session(pause)
             except topology.TopologyError as exc:
                 self._wrong_since = self._wrong_since or clock()
-                if not self._was_right or clock() - self._wrong_since > TOPOLOGY_GRACE_SECONDS:
+                overdue = clock() - self._wrong_since > TOPOLOGY_GRACE_SECONDS
+                if self._vital and (overdue or not self._was_right):
                     raise
                 self._lost(str(exc))
             except (BrokerUnavailableError, ConsumerLostError, *CONNECTION_ERRORS) as exc:
@@ -107,16 +114,22 @@ class Consumer:
 
     async def _session(self, pause: Backoff) -> None:
         deliveries = InterceptingTransport()
+        self._consumed = False
         async with open_connection(self._url, f"wallet worker: {self._part}", deliveries) as connection:
-            if faults := await topology.missing(connection):
-                raise topology.TopologyError(faults)
-            channel = await open_channel(connection)
+            place = place_of(self._url)
             try:
-                deliveries.intercept(channel, self._takers)
-                await self._consume(connection, channel, pause)
+                if faults := await topology.missing(connection, {*self._handlers, *self._takers}):
+                    raise topology.TopologyError(faults)
+                channel = await open_channel(connection)
+                try:
+                    deliveries.intercept(channel, self._takers)
+                    await self._consume(connection, channel, pause)
+                finally:
+                    deliveries.stop()
+                    self._on_lost(channel)
             finally:
-                deliveries.stop()
-                self._on_lost(channel)
+                if not self._consumed:
+                    move_on(self._url, place)
 
     async def _consume(self, connection: AbstractConnection, channel: Channel, pause: Backoff) -> None:
         cancelled: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -131,7 +144,7 @@ class Consumer:
             await channel.basic_qos(prefetch_count=self._prefetch)
             for queue, handler in queues.items():
                 await channel.basic_consume(queue, handler, consumer_tag=queue)
-        self._was_right, self._wrong_since = True, None
+        self._was_right, self._wrong_since, self._consumed = True, None, True
         if self._health.ready(self._part):
             log.info("consumer.started", part=self._part, queues=list(queues))
         pause.reset()

@@ -1,12 +1,14 @@
 """Exchanges, queues and bindings as data (docs/contract.md, section 4), and whether a broker has them.
 
-`apply` makes what is missing and changes nothing that is there. `check` only looks. Bindings cannot be
-seen through AMQP, nor the type of a queue: `check` reads them from the management plugin's API. A worker asks only
-whether everything is there (`missing`), for which no rights are needed.
+`apply` makes what is missing and changes nothing that is there, but for an empty queue of queries that an older release
+has made. `check` only looks. Bindings cannot be seen through AMQP, nor the type and the members of a queue: `check`
+reads them from the management plugin's API. A worker asks only whether what it needs is there (`missing`), for which no
+rights are needed.
 """
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import aiormq
@@ -99,14 +101,23 @@ QUEUES = (
     Queue(WALLET_COMMANDS, "quorum", dead_letter_exchange=WALLET_DEAD_LETTERS),
     Queue(PAYMENT_REQUESTS, "quorum", dead_letter_exchange=WALLET_DEAD_LETTERS),
     Queue(PAYMENT_RESULTS, "quorum", dead_letter_exchange=WALLET_DEAD_LETTERS),
-    Queue(WALLET_QUERIES, "classic", message_ttl_ms=QUERY_LIFE_MS),
+    Queue(WALLET_QUERIES, "quorum", message_ttl_ms=QUERY_LIFE_MS),
 )
 
+QUERIES_ON_ONE_NODE = Queue(WALLET_QUERIES, "classic", message_ttl_ms=QUERY_LIFE_MS)
+"""What 0.1 had before: it was down with its node, and every worker ended."""
+
 BINDING_KEY = "#"
+
+MEMBERS = 3
+"""Members of a queue on a cluster: one may be lost, and two are a majority. The broker's own default."""
 
 SIZE_PROBED = 8 * 2**20
 """A broker should take a mebibyte at most; what takes more than this was never told."""
 NO_EXCHANGE = "wallet.no-such-exchange"
+
+_NODE_DOWN = "is down or inaccessible"  # the broker's words; its code is the same as of what does not exist
+_REPLACED = " `wallet topology apply` replaces it while it is empty."
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,16 +150,24 @@ class TopologyError(Exception):
         self.faults = faults
 
 
-async def missing(connection: AbstractConnection) -> tuple[str, ...]:
+async def missing(connection: AbstractConnection, consumed: Iterable[str]) -> tuple[str, ...]:
     """Return what the broker lacks of the exchanges and queues, in sentences. It takes no right to configure anything.
 
-    Whether they are as the wallet needs them is for `check` to say, by whoever may configure.
+    `consumed` are the queues that somebody is about to consume. Queries need their own queue and nothing else, and
+    nothing else needs that one. Whether they are as the wallet needs them is for `check` to say, by whoever may
+    configure. Raises BrokerUnavailableError if one is there and the node that has it is not.
     """
     version = _version(connection)
     faults = _version_faults(version)
+    of_queries = set(consumed) == {WALLET_QUERIES}
+    away: list[str] = []
     for what in (*EXCHANGES, *QUEUES):
-        fault = await _declared(connection, what, version, passive=True)
-        faults += [fault] if fault else []
+        if (what.name == WALLET_QUERIES) is of_queries:
+            fault = await _declared(connection, what, version, passive=True)
+            if fault is not None:
+                (away if fault.is_away else faults).append(fault.sentence)
+    if away and not faults:
+        raise BrokerUnavailableError(" ".join(away).rstrip("."))
     return tuple(faults)
 
 
@@ -162,10 +181,9 @@ async def check(connection: AbstractConnection, url: str, management_url: str | 
     version = _version(connection)
     faults = _version_faults(version)
     unseen: list[str] = []
-    types: dict[str, str] = {}
-    bound = {(queue.name, queue.name) for queue in QUEUES}
+    seen = Seen(bound=frozenset((queue.name, queue.name) for queue in QUEUES))
     try:
-        types, bound = await asyncio.to_thread(_management_state, management(url, management_url))
+        seen = await asyncio.to_thread(look, management(url, management_url))
     except (ManagementError, OSError, ValueError, LookupError, TypeError) as exc:
         # Whatever listens there need not be RabbitMQ.
         reason = str(exc) if isinstance(exc, ManagementError) else describe(exc)
@@ -174,9 +192,10 @@ async def check(connection: AbstractConnection, url: str, management_url: str | 
             "Set WALLET_MANAGEMENT_URL to have them checked."
         )
     for what in (*EXCHANGES, *QUEUES):
-        if isinstance(what, Queue) and types.get(what.name, what.type) != what.type:
+        if isinstance(what, Queue) and seen.types.get(what.name, what.type) != what.type:
             faults.append(
-                f"The queue {what.name} is a {types[what.name]} queue; the wallet needs a {what.type} one."
+                f"The queue {what.name} is a {seen.types[what.name]} queue; the wallet needs a {what.type} one."
+                + (_REPLACED if what.name == WALLET_QUERIES else "")
             )
             continue
         fault = await _fault(connection, what, version)
@@ -186,12 +205,18 @@ async def check(connection: AbstractConnection, url: str, management_url: str | 
                 "drops what is returned 20 times: set a policy for it with delivery-limit -1."
             )
         elif fault is not None:
-            faults.append(fault)
+            faults.append(fault.sentence)
     faults += [
         f"The queue {queue.name} is not bound to the exchange {queue.name}: what is published there does not arrive."
         for queue in QUEUES
-        if (queue.name, queue.name) not in bound
+        if (queue.name, queue.name) not in seen.bound
     ]
+    faults += member_faults(seen)
+    if seen.nodes is None and seen.types:
+        unseen.append(
+            "How many nodes the broker has was not seen, and so not whether its queues are on enough of them: "
+            "name a user with the tag monitoring in WALLET_MANAGEMENT_URL."
+        )
     faults += await _size_faults(connection)
     return TopologyReport(tuple(faults), tuple(unseen))
 
@@ -236,12 +261,14 @@ async def _declare_all(connection: AbstractConnection, version: tuple[int, ...])
     faults: list[str] = []
     for exchange in EXCHANGES:
         fault = await _declared(connection, exchange, version)
-        faults += [fault] if fault else []
+        faults += [fault.sentence] if fault else []
     for queue in QUEUES:
         fault = await _declared(connection, queue, version)
         if fault and await _declared_by_3x(connection, queue, version):
             fault = None  # `check` says what is to be done, and it cannot be done here
-        faults += [fault] if fault else []
+        if fault and queue.name == WALLET_QUERIES:
+            fault = await _replaced(connection, queue, version) or await _declared(connection, queue, version)
+        faults += [fault.sentence] if fault else []
         if not fault:
             channel = await open_channel(connection)
             async with asyncio.timeout(RPC_SECONDS):
@@ -250,9 +277,44 @@ async def _declare_all(connection: AbstractConnection, version: tuple[int, ...])
     return faults
 
 
+async def _replaced(
+    connection: AbstractConnection, queue: Queue, version: tuple[int, ...]
+) -> "_Fault | None":
+    """Leave no queue of queries where an older release had made one; return why not, if so.
+
+    Whoever consumes it is cancelled, and finds the next. Only an empty one goes: somebody waits for an answer.
+    """
+    if await _declared(connection, QUERIES_ON_ONE_NODE, version) is not None:
+        return None  # another than the older release's: what it lacks is said when it is declared
+    channel = await open_channel(connection)
+    try:
+        async with asyncio.timeout(RPC_SECONDS):
+            await channel.queue_delete(queue.name, if_empty=True)
+    except aiormq.exceptions.ChannelPreconditionFailed:
+        return _Fault(
+            f"The queue {queue.name} is a classic queue, which is down with its node, and queries wait in it: "
+            "run this again when they have been answered. They live 30 s."
+        )
+    except aiormq.exceptions.ChannelAccessRefused as exc:
+        return _Fault(f"The queue {queue.name} may not be replaced by this user: {_reason(exc)}.")
+    except CONNECTION_ERRORS as exc:
+        msg = f"the connection was lost while replacing {queue.name}: {describe(exc)}"
+        raise BrokerUnavailableError(msg) from exc
+    await channel.close()
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """Why an exchange or a queue is not as it should be; `is_away` if only its node is missing."""
+
+    sentence: str
+    is_away: bool = False
+
+
 async def _declared(
     connection: AbstractConnection, what: Exchange | Queue, version: tuple[int, ...], *, passive: bool = False
-) -> str | None:
+) -> _Fault | None:
     """Return nothing if the broker has it just so, else why not. A channel of its own: a refusal closes it."""
     channel = await open_channel(connection)
     try:
@@ -273,12 +335,14 @@ async def _declared(
                         passive=passive,
                         arguments=dict(what.arguments(version)),
                     )
-    except aiormq.exceptions.ChannelNotFoundEntity:
-        return f"The {_kind(what)} {what.name} does not exist."
+    except aiormq.exceptions.ChannelNotFoundEntity as exc:
+        if _NODE_DOWN in str(exc):
+            return _Fault(f"The node that has the {_kind(what)} {what.name} is down: start it.", is_away=True)
+        return _Fault(f"The {_kind(what)} {what.name} does not exist.")
     except (aiormq.exceptions.ChannelPreconditionFailed, aiormq.exceptions.ChannelLockedResource) as exc:
-        return f"The {_kind(what)} {what.name} is not as the wallet needs it: {_reason(exc)}."
+        return _Fault(f"The {_kind(what)} {what.name} is not as the wallet needs it: {_reason(exc)}.")
     except aiormq.exceptions.ChannelAccessRefused as exc:
-        return f"The {_kind(what)} {what.name} may not be looked at by this user: {_reason(exc)}."
+        return _Fault(f"The {_kind(what)} {what.name} may not be looked at by this user: {_reason(exc)}.")
     except CONNECTION_ERRORS as exc:
         msg = f"the connection was lost while declaring {what.name}: {describe(exc)}"
         raise BrokerUnavailableError(msg) from exc
@@ -288,7 +352,7 @@ async def _declared(
 
 async def _fault(
     connection: AbstractConnection, what: Exchange | Queue, version: tuple[int, ...]
-) -> str | None:
+) -> _Fault | None:
     """Return what is wrong. Declared only once it is known to exist, which then changes nothing."""
     return await _declared(connection, what, version, passive=True) or await _declared(
         connection, what, version
@@ -314,18 +378,80 @@ def _reason(exc: BaseException) -> str:
     return str(exc).removeprefix("PRECONDITION_FAILED - ").removeprefix("ACCESS_REFUSED - ")
 
 
-def _management_state(api: Management | None) -> tuple[dict[str, str], set[tuple[str, str]]]:
-    """Return the type of every queue, and (exchange, queue) of every binding that takes all routing keys.
+@dataclass(frozen=True, slots=True)
+class Members:
+    """On how many nodes a queue is, and how many of these can be reached."""
+
+    all: int
+    online: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the management API shows. `nodes` are those that run and those that do not, absent if it does not say."""
+
+    bound: frozenset[tuple[str, str]]
+    types: Mapping[str, str] = field(default_factory=dict)
+    members: Mapping[str, Members] = field(default_factory=dict)
+    nodes: int | None = None
+    down: Sequence[str] = ()
+    partitioned: Sequence[str] = ()
+
+
+def look(api: Management | None) -> Seen:
+    """Return the type and the members of every queue, every binding that takes all routing keys, and the nodes.
 
     Raises what a stranger's answer does.
     """
     if api is None:
         raise ManagementError("with amqps it is asked only where WALLET_MANAGEMENT_URL says that it is")
-    types = {row["name"]: row["type"] for row in api.get("queues", api.vhost)}
+    rows = api.get("queues", api.vhost)
     bound = {
         (row["source"], row["destination"])
         for row in api.get("bindings", api.vhost)
         if row["destination_type"] == "queue"
         and (row["routing_key"] == BINDING_KEY or row["source"] == WALLET_UNROUTED)
     }
-    return types, bound
+    try:
+        nodes = api.get("nodes")
+    except ManagementError as exc:
+        if exc.status not in {401, 403}:
+            raise
+        nodes = None
+    return Seen(
+        bound=frozenset(bound),
+        types={row["name"]: row["type"] for row in rows},
+        members={
+            row["name"]: Members(len(row["members"]), len(row.get("online", ())))
+            for row in rows
+            if row.get("members")
+        },
+        nodes=None if nodes is None else len(nodes),
+        down=tuple(sorted(node["name"] for node in nodes or () if not node["running"])),
+        partitioned=tuple(sorted(node["name"] for node in nodes or () if node.get("partitions"))),
+    )
+
+
+def member_faults(seen: Seen) -> list[str]:
+    """Return, in sentences, which queues would not survive the loss of a node, and which nodes are away."""
+    wanted = min(MEMBERS, seen.nodes or 1)
+    faults = [f"The node {node} does not run." for node in seen.down]
+    faults += [
+        f"The node {node} has seen a network partition and does not talk to the others: restart it."
+        for node in seen.partitioned
+    ]
+    for queue in QUEUES:
+        found = seen.members.get(queue.name)
+        if found is None:
+            continue
+        if found.all < wanted:
+            faults.append(
+                f"The queue {queue.name} is on {found.all} of {seen.nodes} nodes: "
+                "run `rabbitmq-queues grow NODE all` for each node that lacks it."
+            )
+        if found.online < found.all:
+            faults.append(
+                f"The queue {queue.name} has {found.online} of {found.all} members online: "
+                "start the nodes that are away."
+            )
+    return faults

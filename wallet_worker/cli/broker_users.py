@@ -61,8 +61,10 @@ def users(
         if not apply:
             from yarl import URL
 
+            from wallet_worker.broker.addresses import split
+
             named = os.environ.get("WALLET_AMQP_URL")
-            name = vhost or (URL(named).path.removeprefix("/") if named else "") or "wallet"
+            name = vhost or (URL(split(named)[0]).path.removeprefix("/") if named else "") or "wallet"
             print(json.dumps(broker_users.definitions(wanted, passwords, name), indent=2))  # noqa: T201 -- the product
             return
         api_of_broker = management(environment.amqp_url(), environment.management_url())

@@ -68,7 +68,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 @contextmanager
 def translate_errors() -> Iterator[None]:
     """End the command, with one line and its exit status, for the failures that are nobody's bug."""
-    from wallet_worker.broker.connection import BrokerUnavailableError, WrongUrlError
+    from wallet_worker.broker.addresses import WrongUrlError
+    from wallet_worker.broker.connection import BrokerUnavailableError
     from wallet_worker.client import WalletError
     from wallet_worker.store.errors import StoreError
 

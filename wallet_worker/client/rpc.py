@@ -23,6 +23,7 @@ from wallet_schemas.encode import encode
 from wallet_schemas.message import Message
 from wallet_schemas.names import CONTENT_TYPE, WALLET_COMMANDS, WALLET_QUERIES, routing_key
 from wallet_worker.backoff import Backoff
+from wallet_worker.broker.addresses import login_of
 from wallet_worker.broker.connection import (
     CONNECTION_ERRORS,
     RPC_SECONDS,
@@ -30,7 +31,6 @@ from wallet_worker.broker.connection import (
     close,
     connect,
     describe,
-    login_of,
     open_channel,
 )
 

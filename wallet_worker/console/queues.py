@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from wallet_schemas.names import WALLET_COMMANDS
-from wallet_worker.broker.connection import BrokerUnavailableError, WrongUrlError
+from wallet_worker.broker.addresses import WrongUrlError
+from wallet_worker.broker.connection import BrokerUnavailableError
 from wallet_worker.broker.queue_depths import QueueDepth, QueueDepths
 from wallet_worker.broker.topology import QUEUES
 

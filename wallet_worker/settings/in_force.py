@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, SecretStr
 
-from wallet_worker.broker.connection import redact_url
+from wallet_worker.broker.addresses import redact_url
 from wallet_worker.settings.names import PREFIX
 from wallet_worker.settings.settings import Settings
 from wallet_worker.settings.sources import FILE

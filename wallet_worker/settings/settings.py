@@ -20,6 +20,7 @@ from wallet_schemas.keys import loaded_secrets
 from wallet_schemas.money import minor_digits
 from wallet_schemas.names import DEFAULT_ACCOUNT_TYPE, DEFAULT_CURRENCIES
 from wallet_schemas.values import AccountType, ChannelType
+from wallet_worker.broker import addresses
 from wallet_worker.broker.amqp.seal import SealKey
 from wallet_worker.core.context import INQUIRY_AGES, Policy
 from wallet_worker.core.senders import Senders
@@ -46,7 +47,10 @@ def _ages(seconds: tuple[int, ...]) -> tuple[timedelta, ...]:
 class Settings(FromEnvironment):
     """What a deployment chooses."""
 
-    amqp_url: SecretStr = Field(description="The broker: amqp://user:password@host:5672/vhost")
+    amqp_url: SecretStr = Field(
+        description="The broker: amqp://user:password@host:5672/vhost. Of a cluster the address of each node, "
+        "separated by commas or blanks."
+    )
     database_url: SecretStr = Field(description="The database: postgresql://user:password@host:5432/name")
     management_url: SecretStr | None = Field(
         default=None,
@@ -282,6 +286,11 @@ class Settings(FromEnvironment):
         if scheme not in schemes:
             msg = f"it should look like {example}"
             raise ValueError(msg)
+        if info.field_name == "amqp_url":
+            try:
+                addresses.parse(value.get_secret_value())
+            except addresses.WrongUrlError as exc:
+                raise ValueError(str(exc)) from None
         return value
 
     @field_validator("payment_inquiry_seconds", "payment_inquiry_seconds_by_channel")

@@ -123,6 +123,7 @@ class Worker:
             on_lost=ignore,
             health=self.health,
             metrics=self.metrics,
+            vital=False,  # commands and results go on without
         )
 
     async def run(self, stopping: asyncio.Event) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 import structlog
 import uvloop
 
+from wallet_worker.broker.addresses import WrongUrlError
 from wallet_worker.broker.amqp.codec import patch_pamqp
-from wallet_worker.broker.connection import WrongUrlError
 from wallet_worker.broker.topology import TopologyError
 from wallet_worker.store.errors import InvariantBrokenError
 from wallet_worker.store.schema_version import DatabaseNotReadyError

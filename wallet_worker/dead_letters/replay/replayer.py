@@ -19,6 +19,7 @@ from aio_pika.abc import AbstractConnection
 from aiormq.channel import Channel
 
 from wallet_schemas.names import PAYMENT_REQUESTS
+from wallet_worker.broker.addresses import login_of
 from wallet_worker.broker.amqp.confirms import Publication, publish_all
 from wallet_worker.broker.amqp.properties import marshal
 from wallet_worker.broker.connection import (
@@ -27,7 +28,6 @@ from wallet_worker.broker.connection import (
     close,
     connect,
     describe,
-    login_of,
     open_channel,
     translate_errors,
 )
