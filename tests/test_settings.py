@@ -22,7 +22,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "sentence"),
     [
         ("DATABASE_URL", "mysql://wallet:database-secret@database/wallet", "postgresql://"),
         ("AMQP_URL", "http://wallet:amqp-secret@broker/", "amqp://"),
@@ -38,14 +38,14 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_wrong_setting_is_named_and_no_secret_is_shown(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, sentence: str
 ) -> None:
     monkeypatch.setenv(f"WALLET_{name}", value)
 
     with pytest.raises(ValidationError) as caught:
         Settings()
 
-    assert said in str(caught.value)
+    assert sentence in str(caught.value)
     assert name.lower() in str(caught.value)
     assert "secret" not in str(caught.value).replace("the secret of", "")
 
@@ -88,7 +88,7 @@ GROWING = "it should be seconds, each more than the one before, such as [60, 300
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "sentence"),
     [
         ("", GROWING),
         (",", GROWING),
@@ -102,18 +102,18 @@ GROWING = "it should be seconds, each more than the one before, such as [60, 300
     ],
 )
 def test_ages_that_are_none_are_said_in_a_sentence(
-    monkeypatch: pytest.MonkeyPatch, value: str, said: str
+    monkeypatch: pytest.MonkeyPatch, value: str, sentence: str
 ) -> None:
     monkeypatch.setenv("WALLET_PAYMENT_INQUIRY_SECONDS", value)
 
     with pytest.raises(ValidationError, match="payment_inquiry_seconds") as caught:
         Settings()
 
-    assert said in str(caught.value)
+    assert sentence in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "sentence"),
     [
         ({"card": []}, GROWING),
         ({"card": [0]}, GROWING),
@@ -125,14 +125,14 @@ def test_ages_that_are_none_are_said_in_a_sentence(
     ],
 )
 def test_ages_of_a_channel_that_are_none_are_said_in_a_sentence(
-    monkeypatch: pytest.MonkeyPatch, value: object, said: str
+    monkeypatch: pytest.MonkeyPatch, value: object, sentence: str
 ) -> None:
     monkeypatch.setenv("WALLET_PAYMENT_INQUIRY_SECONDS_BY_CHANNEL", json.dumps(value))
 
     with pytest.raises(ValidationError, match="payment_inquiry_seconds_by_channel") as caught:
         Settings()
 
-    assert said in str(caught.value)
+    assert sentence in str(caught.value)
 
 
 # Limits
@@ -183,7 +183,7 @@ def _of(account_type: str = "basic", currency: str = "TWD", **limits: Any) -> di
 
 
 @pytest.mark.parametrize(
-    ("limits", "said"),
+    ("limits", "sentence"),
     [
         ({"time_zone": "Asia/Atlantis"}, "no time zone is called 'Asia/Atlantis'"),
         ({"time_zone": ""}, "no time zone is called ''"),
@@ -209,14 +209,14 @@ def _of(account_type: str = "basic", currency: str = "TWD", **limits: Any) -> di
     ],
 )
 def test_limits_that_are_none_are_said_in_a_sentence(
-    monkeypatch: pytest.MonkeyPatch, limits: dict[str, Any], said: str
+    monkeypatch: pytest.MonkeyPatch, limits: dict[str, Any], sentence: str
 ) -> None:
     monkeypatch.setenv("WALLET_LIMITS", json.dumps(limits))
 
     with pytest.raises(ValidationError, match="limits") as caught:
         Settings()
 
-    assert said in str(caught.value)
+    assert sentence in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["WALLET_LIMITS", "WALLET_PAYMENT_INQUIRY_SECONDS_BY_CHANNEL"])

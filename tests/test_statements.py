@@ -36,7 +36,7 @@ def test_each_alarm_has_a_row() -> None:
 
 
 def test_each_label_of_a_page_about_the_wallets_state_has_a_row() -> None:
-    told = " ".join(row[1] for row in ROWS)
+    notified = " ".join(row[1] for row in ROWS)
     labels = {
         (page, label.strip())
         for page in OF_THE_STATE
@@ -45,4 +45,4 @@ def test_each_label_of_a_page_about_the_wallets_state_has_a_row() -> None:
     }
 
     assert labels
-    assert {label for label in labels if label[1] not in told} == set()
+    assert {label for label in labels if label[1] not in notified} == set()

@@ -38,17 +38,17 @@ async def ringing(series: Mapping[str, str], minute: int) -> dict[str, dict[str,
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="wallet-alarms-") as file:
         file.write(yaml.safe_dump(document, width=10_000))
         file.flush()
-        status, said = await _promtool("test", "rules", file.name)
-    samples = [dict(_LABEL.findall(sample)) for sample in _SAMPLE.findall(said)]
-    assert status == (1 if samples else 0), said
+        status, answer = await _promtool("test", "rules", file.name)
+    samples = [dict(_LABEL.findall(sample)) for sample in _SAMPLE.findall(answer)]
+    assert status == (1 if samples else 0), answer
     return {sample["alertname"]: sample for sample in samples}
 
 
 async def check() -> str:
     """Return what promtool says of the file of rules; fails if that is a fault."""
-    status, said = await _promtool("check", "rules", str(RULES))
-    assert status == 0, said
-    return said
+    status, answer = await _promtool("check", "rules", str(RULES))
+    assert status == 0, answer
+    return answer
 
 
 async def _promtool(*arguments: str) -> tuple[int, str]:

@@ -270,9 +270,9 @@ async def letters_are_taken_in_late(house: House) -> tuple[Scrape, Scrape]:
     await house.start("keeper")
     before = await house.until("wallet_dead_letters_take_in_lag_seconds_count", lambda value: value == 0)
     late = (datetime.now(UTC) - timedelta(minutes=10)).isoformat().replace("+00:00", "Z")
-    said = headers() | {"x-wallet-first-seen": late}
+    message_headers = headers() | {"x-wallet-first-seen": late}
     await house.wallet.upstream.publish(
-        "wallet.dead-letters", open_account(fresh("user")), properties=properties(said)
+        "wallet.dead-letters", open_account(fresh("user")), properties=properties(message_headers)
     )
     return before, await house.until(
         "wallet_dead_letters_take_in_lag_seconds_count", lambda value: value == 1

@@ -116,9 +116,9 @@ class Apis(Workers):
             stderr=asyncio.subprocess.PIPE,
         )
         async with asyncio.timeout(KEY_SECONDS):
-            printed, said = await process.communicate()
+            printed, answer = await process.communicate()
         if process.returncode != 0:
-            msg = f"wallet api key {' '.join(arguments)} ended with {process.returncode}: {said.decode()}"
+            msg = f"wallet api key {' '.join(arguments)} ended with {process.returncode}: {answer.decode()}"
             raise AssertionError(msg)
         return printed.decode().strip()
 

@@ -276,11 +276,11 @@ async def test_same_command_at_two_processes_has_one_effect(
     """A hundred pairs, each at once."""
     del worker
     first, second = await apis.start(), await apis.start()
-    async with first.client(key) as one, second.client(key) as other:
+    async with first.client(key) as near, second.client(key) as other:
         pairs = await asyncio.gather(
             *(
                 asyncio.gather(
-                    one.post(
+                    near.post(
                         "/v1/accounts", json=opening(f"u-{n}"), headers=numbered(f"O-{n}", Prefer="wait=30")
                     ),
                     other.post(
@@ -327,20 +327,20 @@ async def test_any_order_of_equal_and_other_commands_under_one_number_applies_on
             answer = await two[road].post(
                 "/v1/recharges", json=recharge("alice", amount), headers=numbered(number, Prefer="wait=30")
             )
-            said = answer.json()
+            body = answer.json()
             assert answer.status_code in {201, 422}, answer.text
-            return said["code"], said.get("duplicate", False)
+            return body["code"], body.get("duplicate", False)
 
         found = await asyncio.gather(*(by(*road) for road in roads))
         by_amount: dict[Decimal, list[tuple[str, bool]]] = {}  # 100 and 100.00 are the same content
-        for (_, amount), one in zip(roads, found, strict=True):
-            by_amount.setdefault(Decimal(amount), []).append(one)
-        winners = [said for said in by_amount.values() if ("OK", False) in said]
+        for (_, amount), item in zip(roads, found, strict=True):
+            by_amount.setdefault(Decimal(amount), []).append(item)
+        winners = [body for body in by_amount.values() if ("OK", False) in body]
         assert len(winners) == 1, (roads, found)
         assert Counter(winners[0]) == Counter([("OK", False)] + [("OK", True)] * (len(winners[0]) - 1))
-        for said in by_amount.values():
-            if said is not winners[0]:
-                assert {code for code, _ in said} == {"SERIAL_CONFLICT"}
+        for body in by_amount.values():
+            if body is not winners[0]:
+                assert {code for code, _ in body} == {"SERIAL_CONFLICT"}
 
     roads = st.lists(
         st.tuples(st.integers(0, 2), st.sampled_from(["100", "100.00", "7.5", "8"])), min_size=2, max_size=6
@@ -474,11 +474,13 @@ async def test_process_that_is_killed_loses_connections_and_nothing_else(
 ) -> None:
     """The client repeats at another process."""
     first, second = await apis.start(), await apis.start()
-    async with first.client(key) as one, second.client(key) as other:
+    async with first.client(key) as near, second.client(key) as other:
         worker.freeze()
         posts = [
             asyncio.create_task(
-                one.post("/v1/accounts", json=opening(f"u-{n}"), headers=numbered(f"O-{n}", Prefer="wait=25"))
+                near.post(
+                    "/v1/accounts", json=opening(f"u-{n}"), headers=numbered(f"O-{n}", Prefer="wait=25")
+                )
             )
             for n in range(20)
         ]

@@ -99,9 +99,9 @@ async def test_slow_head_and_slow_body_are_given_up_and_others_are_unharmed(
     slow_head = asyncio.create_task(drip(b"GET /healthz HTTP/1.1\r\n", b"Host: " + b"x" * 60))
     slow_body = asyncio.create_task(drip(head(key, "Content-Length: 100"), b"{" + b" " * 60))
     for _ in range(20):
-        asked = time.monotonic()
+        asked_at = time.monotonic()
         assert (await http.get("/v1/client")).status_code == 200
-        assert time.monotonic() - asked < 2.0
+        assert time.monotonic() - asked_at < 2.0
         await asyncio.sleep(0.2)
 
     assert await slow_head == b""
@@ -288,12 +288,12 @@ async def test_answers_are_kept_by_nobody_and_sniffed_by_nobody(http: httpx.Asyn
 
 async def test_a_client_that_reads_no_answer_costs_bounded_memory(api: ApiProcess, key: str) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", api.public_port)
-    one = head(key, path="/v1/client", method="GET")
+    first = head(key, path="/v1/client", method="GET")
     sent = 0
     with suppress(TimeoutError):
         async with asyncio.timeout(2):
             while sent < 50_000:
-                writer.write(one)
+                writer.write(first)
                 await writer.drain()
                 sent += 1
     writer.transport.abort()

@@ -44,7 +44,9 @@ async def test_nothing_is_open_without_a_key_that_opens(api: ApiProcess, apis: A
             assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
-@pytest.mark.parametrize("operation", [item for item in OPERATIONS if item.scopes], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "operation", [item for item in OPERATIONS if item.scopes], ids=lambda value: value.name
+)
 async def test_every_operation_refuses_a_key_without_its_scope(
     operation: HttpOperation, shared_api: ApiProcess, shared: Apis
 ) -> None:

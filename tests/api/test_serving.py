@@ -38,8 +38,8 @@ async def test_it_does_not_start_where_keys_would_travel_in_the_clear(
     api = await apis.launch(**settings)
 
     assert await ended(api) == 1
-    (said,) = api.events("api.cannot_serve")
-    assert "WALLET_API_TLS_CERTIFICATE" in str(said["reason"])
+    (event,) = api.events("api.cannot_serve")
+    assert "WALLET_API_TLS_CERTIFICATE" in str(event["reason"])
 
 
 async def test_it_speaks_tls_itself(apis: Apis, tmp_path: Path) -> None:

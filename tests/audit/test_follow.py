@@ -380,8 +380,10 @@ async def metric(port: int, name: str) -> float:
         lines = (await reader.read()).decode().splitlines()
     finally:
         writer.close()
-    told = (float(line.rpartition(" ")[2]) for line in lines if line.startswith(f'{name}{{role="audit"}} '))
-    value = next(told, math.nan)
+    notified = (
+        float(line.rpartition(" ")[2]) for line in lines if line.startswith(f'{name}{{role="audit"}} ')
+    )
+    value = next(notified, math.nan)
     return 0.0 if math.isnan(value) else value
 
 

@@ -287,13 +287,13 @@ async def run(
                 paid = [chance.randint(1, users) for _ in range(each * clients)]
                 await state.add_waiting(connection, "P-", paid)
             await state.settle_down(connection)
-            said = await asyncio.to_thread(_pgbench, url, script, clients, each, users)
+            answer = await asyncio.to_thread(_pgbench, url, script, clients, each, users)
             await _assert_done(connection, script, each * clients)
         finally:
             await connection.close()
-    rate, failed = _TPS.search(said), _FAILED.search(said)
+    rate, failed = _TPS.search(answer), _FAILED.search(answer)
     if rate is None or failed is None or failed[1] != "0":
-        raise WrongResultError(said)
+        raise WrongResultError(answer)
     return Pace(script, clients, float(rate[1]))
 
 

@@ -38,11 +38,11 @@ def together(title: str, parts: Mapping[Part, Record]) -> Record:
     machine: dict[str, str] = {}
     apart: dict[str, dict[str, str]] = {}
     for name in dict.fromkeys(name for record in parts.values() for name in record.machine):
-        said = {part.value: record.machine.get(name, "") for part, record in parts.items()}
-        if len(set(said.values())) == 1:
-            machine[name] = next(iter(said.values()))
+        fields = {part.value: record.machine.get(name, "") for part, record in parts.items()}
+        if len(set(fields.values())) == 1:
+            machine[name] = next(iter(fields.values()))
         else:
-            apart[name] = said
+            apart[name] = fields
     whole = Record(title, machine, apart)
     for record in parts.values():
         whole.values.update({key: list(values) for key, values in record.values.items()})

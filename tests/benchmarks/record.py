@@ -73,7 +73,7 @@ class Record:
         above, below = self.rounds(*over), self.rounds(*under)
         if not above or not below:
             return None
-        each = [one / other for one, other in zip(above, below, strict=False)]
+        each = [item / other for item, other in zip(above, below, strict=False)]
         return Ratio(statistics.median(above) / statistics.median(below), min(each), max(each), len(each))
 
     def whos(self, section: str) -> list[str]:

@@ -150,12 +150,12 @@ def on_page(text: str, record: Record, page: str) -> str:
         msg = f"there is no {_BEGIN} and {_END} to write between"
         raise ValueError(msg)
     picture = page.removesuffix(".md") + ".svg"
-    said = [_said(record, name) for name in ("machine", "servers", "client")]
-    said.append(f"commit {_said(record, 'code')}")
+    answers = [_said(record, name) for name in ("machine", "servers", "client")]
+    answers.append(f"commit {_said(record, 'code')}")
     parts = [
         _aims(record),
         f"![Messages a second and latency]({picture})",
-        f"Measured on {_said(record, 'date')}: {'; '.join(said)}. [All figures]({page}).",
+        f"Measured on {_said(record, 'date')}: {'; '.join(answers)}. [All figures]({page}).",
     ]
     return "".join((before, _BEGIN, "\n", "\n\n".join(parts), "\n", _END, after))
 
@@ -184,8 +184,8 @@ def _circumstances(record: Record) -> list[str]:
     """Return what was the same for all parts, once, and a table of what was not."""
     found = ["\n".join(f"- {name}: {value}" for name, value in record.machine.items())]
     if record.apart:
-        measured = list(dict.fromkeys(part for said in record.apart.values() for part in said))
-        rows = [(part, *(said[part] for said in record.apart.values())) for part in measured]
+        measured = list(dict.fromkeys(part for answer in record.apart.values() for part in answer))
+        rows = [(part, *(answer[part] for answer in record.apart.values())) for part in measured]
         found.append(_table(("part", *record.apart), rows))
     return found
 
@@ -206,16 +206,16 @@ def _two_processes(record: Record) -> list[str]:
     """Return what a second process gives, with how much of the machine is in use and how long who waits."""
     rows = []
     for what in record.whats(RATE):
-        one, two = Key(RATE, Contestant.OURS, what), Key(RATE, Contestant.OURS_TWO, what)
-        gain = record.ratio(two, one)
+        first, two = Key(RATE, Contestant.OURS, what), Key(RATE, Contestant.OURS_TWO, what)
+        gain = record.ratio(two, first)
         if gain is not None:
             each = f"{gain.value:.2f} ({'one run' if gain.rounds == 1 else f'{gain.low:.2f} to {gain.high:.2f}'})"
             rows.append(
                 (
                     what,
                     each,
-                    *(_of(record, CORES, who, what, ",.2f") for who in (one.who, two.who)),
-                    *(_of(record, LOCKS, who, what, ",.0f") for who in (one.who, two.who)),
+                    *(_of(record, CORES, who, what, ",.2f") for who in (first.who, two.who)),
+                    *(_of(record, LOCKS, who, what, ",.0f") for who in (first.who, two.who)),
                 )
             )
     head = ("", "two : one", "cores, one", "cores, two", "waits for locks, one, %", "waits for locks, two, %")

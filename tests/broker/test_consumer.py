@@ -267,9 +267,9 @@ async def test_a_look_beside_that_is_not_answered_ends_no_consumer_and_leaves_no
 
 async def until_depth(watched: Watched, queue: str, count: int) -> None:
     """Wait until the metrics say that so many messages are in a queue."""
-    said = {"queue": queue}
+    fields = {"queue": queue}
     await watched.until(
-        lambda: watched.metrics.registry.get_sample_value("wallet_queue_messages", said) == count
+        lambda: watched.metrics.registry.get_sample_value("wallet_queue_messages", fields) == count
     )
 
 

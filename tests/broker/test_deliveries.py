@@ -198,8 +198,8 @@ async def test_it_is_what_aiormq_makes_of_it(bare_url: str, publishing: Abstract
 async def test_a_delivery_that_cannot_be_taken_ends_the_connection(
     bare_url: str, publishing: AbstractChannel, run: Run
 ) -> None:
-    def refuse(one: RawDelivery) -> None:
-        raise LookupError(one.body)
+    def refuse(item: RawDelivery) -> None:
+        raise LookupError(item.body)
 
     async def lose() -> BaseException | None:
         deliveries = InterceptingTransport()

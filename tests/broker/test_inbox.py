@@ -130,9 +130,9 @@ async def test_deliveries_are_counted_by_the_broker_and_not_by_senders(
     headers: dict[str, Any] | None,
     deliveries: int,
 ) -> None:
-    one = delivered(1, redelivered=redelivered, headers=headers)
+    first = delivered(1, redelivered=redelivered, headers=headers)
 
-    assert one.content.deliveries == deliveries
+    assert first.content.deliveries == deliveries
 
 
 @pytest.mark.parametrize(
@@ -154,9 +154,9 @@ async def test_deliveries_are_counted_by_the_broker_and_not_by_senders(
 async def test_an_answer_goes_only_to_a_queue_of_whoever_asks(
     reply_to: str | None, address: str | None
 ) -> None:
-    one = delivered(1, reply_to=reply_to)
+    first = delivered(1, reply_to=reply_to)
 
-    assert one.content.incoming.reply_to == address
+    assert first.content.incoming.reply_to == address
 
 
 @pytest.mark.parametrize(
@@ -170,15 +170,15 @@ async def test_an_answer_goes_only_to_a_queue_of_whoever_asks(
     ],
 )
 async def test_a_routing_key_is_kept_as_text_that_can_be_stored_and_sent(routing_key: str, kept: str) -> None:
-    one = delivered(1, routing_key=routing_key)
+    first = delivered(1, routing_key=routing_key)
 
-    assert one.content.routing_key == kept
+    assert first.content.routing_key == kept
 
 
 async def test_a_correlation_id_is_kept_whatever_it_is() -> None:
-    one = delivered(1, correlation_id="\udcff\0")
+    first = delivered(1, correlation_id="\udcff\0")
 
-    assert one.content.incoming.correlation_id == "\udcff\0"
+    assert first.content.incoming.correlation_id == "\udcff\0"
 
 
 class Recorder:

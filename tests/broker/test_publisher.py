@@ -84,13 +84,13 @@ async def test_an_exchange_that_is_back_is_published_to_again(
     publisher: Publisher, channel: AbstractChannel
 ) -> None:
     await channel.exchange_delete(WALLET_EVENTS)
-    one = row(WALLET_EVENTS)
-    before = await publisher.publish([one])
+    first = row(WALLET_EVENTS)
+    before = await publisher.publish([first])
 
     await channel.exchange_declare(WALLET_EVENTS, exchange_type="topic", durable=True)
-    after = await publisher.publish([one])
+    after = await publisher.publish([first])
 
-    assert (before, after) == (set(), {one.message_id})
+    assert (before, after) == (set(), {first.message_id})
 
 
 async def test_an_event_or_an_answer_that_nobody_waits_for_is_confirmed(publisher: Publisher) -> None:

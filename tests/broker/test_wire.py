@@ -38,13 +38,13 @@ scalars = st.sampled_from(sorted(_FIXED)).flatmap(
     )
 )
 texts = st.tuples(st.sampled_from([b"S", b"x"]), st.binary(max_size=40)).map(
-    lambda one: one[0] + by_hand.long(one[1])
+    lambda value: value[0] + by_hand.long(value[1])
 )
 
 
 def tables(values: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
     """Return tables as they stand on the wire, without their length, with names that may be any bytes."""
-    entry = st.tuples(st.binary(max_size=12), values).map(lambda one: by_hand.short(one[0]) + one[1])
+    entry = st.tuples(st.binary(max_size=12), values).map(lambda value: by_hand.short(value[0]) + value[1])
     return st.lists(entry, max_size=5).map(b"".join)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from tests.cli.terminal import Said, environment
+from tests.cli.terminal import CommandResult, environment
 
 
 class Output(StrEnum):
@@ -37,28 +37,28 @@ async def run_all(
     folder: Path,
     variables: dict[str, str],
     at_once: bool = False,
-) -> list[Said]:
+) -> list[CommandResult]:
     """Return how each run ended, one after the other or all at once."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.cli.forked", env=environment(variables) | {"FOLDER": str(folder)},
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    asked = json.dumps({"runs": runs, "output": output, "at_once": at_once})
-    answer, _ = await process.communicate(asked.encode())
-    return [Said(*row) for row in json.loads(answer)]
+    body = json.dumps({"runs": runs, "output": output, "at_once": at_once})
+    answer, _ = await process.communicate(body.encode())
+    return [CommandResult(*row) for row in json.loads(answer)]
 
 
 def main() -> None:
     """Answer what was asked."""
-    asked = json.loads(sys.stdin.buffer.read())
+    body = json.loads(sys.stdin.buffer.read())
     _import_all()
     os.chdir(os.environ["FOLDER"])
-    output = Output(asked["output"])
-    if asked["at_once"]:
-        started = [_Run(arguments, output) for arguments in asked["runs"]]
+    output = Output(body["output"])
+    if body["at_once"]:
+        started = [_Run(arguments, output) for arguments in body["runs"]]
         ended = [run.wait() for run in started]
     else:
-        ended = [_Run(arguments, output).wait() for arguments in asked["runs"]]
+        ended = [_Run(arguments, output).wait() for arguments in body["runs"]]
     sys.stdout.write(json.dumps(ended))
 
 

@@ -20,7 +20,7 @@ PATIENCE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class CommandResult:
     """What a command said, and how it ended."""
 
     status: int
@@ -39,7 +39,7 @@ class Said:
         return self.err.splitlines()
 
 
-async def wallet(*arguments: str, **settings: str) -> Said:
+async def wallet(*arguments: str, **settings: str) -> CommandResult:
     """Run `wallet` with these settings and no others, as a program does: in this process, which is quick."""
     variables: dict[str, str | None] = {name: None for name in os.environ if name.startswith("WALLET_")}
     # In a thread, because a command has an event loop of its own.
@@ -51,10 +51,10 @@ async def wallet(*arguments: str, **settings: str) -> Said:
         catch_exceptions=False,
         prog_name="wallet",
     )
-    return Said(result.exit_code, result.stdout, result.stderr)
+    return CommandResult(result.exit_code, result.stdout, result.stderr)
 
 
-async def wallet_process(*arguments: str, **settings: str) -> Said:
+async def wallet_process(*arguments: str, **settings: str) -> CommandResult:
     """Run `wallet` in a process, whose every word is seen, those of libraries too."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -68,10 +68,10 @@ async def wallet_process(*arguments: str, **settings: str) -> Said:
     )
     async with asyncio.timeout(PATIENCE_SECONDS):
         out, err = await process.communicate()
-    return Said(process.returncode or 0, out.decode(), err.decode())
+    return CommandResult(process.returncode or 0, out.decode(), err.decode())
 
 
-async def wallet_on_a_terminal(*arguments: str, **settings: str) -> Said:
+async def wallet_on_a_terminal(*arguments: str, **settings: str) -> CommandResult:
     """Run `wallet` on a terminal of 120 columns; what is written to it is all in `out`, errors too."""
     ours, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 120, 0, 0))
@@ -90,7 +90,7 @@ async def wallet_on_a_terminal(*arguments: str, **settings: str) -> Said:
     async with asyncio.timeout(PATIENCE_SECONDS):
         written = await asyncio.to_thread(_read_all, ours)
         status = await process.wait()
-    return Said(status, written.decode(), "")
+    return CommandResult(status, written.decode(), "")
 
 
 def environment(settings: dict[str, str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.cli.terminal import Said, wallet
+from tests.cli.terminal import CommandResult, wallet
 from tests.dead_letters.conftest import Desk, a_desk
 from tests.dead_letters.letters import arrived, headers
 from tests.journeys.messages import open_account, recharge
@@ -45,7 +45,7 @@ class Sits:
         self._monkeypatch.setattr("socket.gethostname", lambda: machine)
 
 
-async def dlq(url: str, *arguments: str, **settings: str) -> Said:
+async def dlq(url: str, *arguments: str, **settings: str) -> CommandResult:
     """Run `wallet dlq` where one letter is more than one person may replay."""
     given = {
         "WALLET_DATABASE_URL": url,

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from tests.audit import ledger
 from tests.cli.forked import Output, run_all
-from tests.cli.terminal import Said, environment, wallet
+from tests.cli.terminal import CommandResult, environment, wallet
 from tests.client import gateway
 from tests.servers import Servers
 from tests.servers.ports import free_ports
@@ -85,15 +85,15 @@ def settings(amqp_url: str, database_url: str) -> dict[str, str]:
     }
 
 
-def assert_spoken(said: dict[str, Said]) -> None:
+def assert_spoken(results: dict[str, CommandResult]) -> None:
     """What went wrong is said in sentences: no traceback, no class, nothing of Python's own."""
-    for command, one in said.items():
-        assert "Traceback" not in one.err, (command, one.err)
-        assert "Exception ignored" not in one.err, (command, one.err)
+    for command, result in results.items():
+        assert "Traceback" not in result.err, (command, result.err)
+        assert "Exception ignored" not in result.err, (command, result.err)
 
 
-def statuses(said: dict[str, Said]) -> dict[str, int]:
-    return {command: int(one.status) for command, one in said.items()}
+def statuses(results: dict[str, CommandResult]) -> dict[str, int]:
+    return {command: int(result.status) for command, result in results.items()}
 
 
 async def test_every_command_has_a_row_and_the_page_is_the_table() -> None:
@@ -107,19 +107,19 @@ async def test_every_command_has_a_row_and_the_page_is_the_table() -> None:
 async def test_help() -> None:
     commands = those_with(CommandEvent.HELP)
 
-    said = {command: await wallet(*command.split(), "--help") for command in commands}
+    results = {command: await wallet(*command.split(), "--help") for command in commands}
 
-    assert statuses(said) == wanted(CommandEvent.HELP, commands)
+    assert statuses(results) == wanted(CommandEvent.HELP, commands)
 
 
 async def test_bad_usage() -> None:
     commands = those_with(CommandEvent.BAD_USAGE)
 
-    said = {command: await wallet(*EXAMPLES[command], "--no-such-option") for command in commands}
+    results = {command: await wallet(*EXAMPLES[command], "--no-such-option") for command in commands}
 
-    assert statuses(said) == wanted(CommandEvent.BAD_USAGE, commands)
-    assert {command for command, one in said.items() if "--no-such-option" not in one.err} == set()
-    assert_spoken(said)
+    assert statuses(results) == wanted(CommandEvent.BAD_USAGE, commands)
+    assert {command for command, result in results.items() if "--no-such-option" not in result.err} == set()
+    assert_spoken(results)
 
 
 async def test_bad_settings() -> None:
@@ -130,7 +130,7 @@ async def test_bad_settings() -> None:
     wrong = {command: await wallet(*EXAMPLES[command], **nonsense) for command in commands}
 
     assert statuses(missing) == statuses(wrong) == wanted(CommandEvent.BAD_SETTING, commands)
-    assert {command for command, one in missing.items() if "is not set" not in one.err} == set()
+    assert {command for command, item in missing.items() if "is not set" not in item.err} == set()
     assert_spoken(wrong)
 
 
@@ -139,11 +139,13 @@ async def test_the_database_is_away() -> None:
     (port,) = free_ports(1)
     variables = settings("amqp://nobody@127.0.0.1:1/", f"postgresql://u:secret@127.0.0.1:{port}/d")
 
-    said = {command: await wallet(*EXAMPLES[command], **variables) for command in commands}
+    results = {command: await wallet(*EXAMPLES[command], **variables) for command in commands}
 
-    assert statuses(said) == wanted(CommandEvent.DATABASE_AWAY, commands)
-    assert {c: one.err for c, one in said.items() if "the database cannot be used: " not in one.err} == {}
-    assert_spoken(said)
+    assert statuses(results) == wanted(CommandEvent.DATABASE_AWAY, commands)
+    assert {
+        c: result.err for c, result in results.items() if "the database cannot be used: " not in result.err
+    } == {}
+    assert_spoken(results)
 
 
 async def test_the_database_does_not_let_it_look(database_url: str, owner: asyncpg.Connection) -> None:
@@ -156,11 +158,11 @@ async def test_the_database_does_not_let_it_look(database_url: str, owner: async
         urlunsplit(url._replace(netloc=f"{name}:secret@{url.netloc.rpartition('@')[2]}")),
     )
 
-    said = {command: await wallet(*EXAMPLES[command], **variables) for command in commands}
+    results = {command: await wallet(*EXAMPLES[command], **variables) for command in commands}
 
     await owner.execute(f"DROP ROLE {name}")
-    assert statuses(said) == wanted(CommandEvent.DATABASE_DENIES, commands)
-    assert_spoken(said)
+    assert statuses(results) == wanted(CommandEvent.DATABASE_DENIES, commands)
+    assert_spoken(results)
 
 
 async def test_the_database_is_locked(folder: Path, database_url: str, owner: asyncpg.Connection) -> None:
@@ -179,10 +181,12 @@ async def test_the_database_is_locked(folder: Path, database_url: str, owner: as
             at_once=True,
         )
 
-    said = dict(zip(commands, found, strict=True))
-    assert statuses(said) == wanted(CommandEvent.DATABASE_LOCKED, commands)
-    assert {command: one.err for command, one in said.items() if "the database " not in one.err} == {}
-    assert_spoken(said)
+    results = dict(zip(commands, found, strict=True))
+    assert statuses(results) == wanted(CommandEvent.DATABASE_LOCKED, commands)
+    assert {
+        command: result.err for command, result in results.items() if "the database " not in result.err
+    } == {}
+    assert_spoken(results)
 
 
 async def test_the_broker_is_away() -> None:
@@ -190,11 +194,11 @@ async def test_the_broker_is_away() -> None:
     (port,) = free_ports(1)
     variables = settings(f"amqp://u:secret@127.0.0.1:{port}/", "postgresql://nobody@127.0.0.1:1/d")
 
-    said = {command: await wallet(*EXAMPLES[command], **variables) for command in commands}
+    results = {command: await wallet(*EXAMPLES[command], **variables) for command in commands}
 
-    assert statuses(said) == wanted(CommandEvent.BROKER_AWAY, commands)
-    assert {command for command, one in said.items() if "cannot be reached" not in one.err} == set()
-    assert_spoken(said)
+    assert statuses(results) == wanted(CommandEvent.BROKER_AWAY, commands)
+    assert {command for command, result in results.items() if "cannot be reached" not in result.err} == set()
+    assert_spoken(results)
 
 
 async def test_nobody_answers(amqp_url: str) -> None:
@@ -202,10 +206,10 @@ async def test_nobody_answers(amqp_url: str) -> None:
     for event in (CommandEvent.NO_ANSWER, CommandEvent.OUTCOME_UNKNOWN):
         commands = those_with(event)
 
-        said = {c: await wallet(*EXAMPLES[c], "--timeout", "0.3", **variables) for c in commands}
+        results = {c: await wallet(*EXAMPLES[c], "--timeout", "0.3", **variables) for c in commands}
 
-        assert statuses(said) == wanted(event, commands)
-        assert_spoken(said)
+        assert statuses(results) == wanted(event, commands)
+        assert_spoken(results)
 
 
 async def test_it_is_interrupted(folder: Path) -> None:
@@ -216,14 +220,14 @@ async def test_it_is_interrupted(folder: Path) -> None:
         [EXAMPLES[item] for item in commands], Output.INTERRUPTED, folder=folder, variables=variables
     )
 
-    said = dict(zip(commands, found, strict=True))
-    assert statuses(said) == wanted(CommandEvent.INTERRUPTED, commands)
+    results = dict(zip(commands, found, strict=True))
+    assert statuses(results) == wanted(CommandEvent.INTERRUPTED, commands)
     assert {
-        c: one.err
-        for c, one in said.items()
-        if not {"interrupted", "goes"} & set(one.err.replace(";", "").split())
+        c: result.err
+        for c, result in results.items()
+        if not {"interrupted", "goes"} & set(result.err.replace(";", "").split())
     } == {}
-    assert_spoken(said)
+    assert_spoken(results)
 
 
 @pytest.fixture
@@ -294,13 +298,13 @@ async def test_it_is_done(running: dict[str, str]) -> None:
         item for item in in_turn(those_with(CommandEvent.DONE)) if item not in {*SERVICES, *SHOWN_ELSEWHERE}
     ]
 
-    said = {command: await on_success(command, running) for command in commands}
+    fields = {command: await on_success(command, running) for command in commands}
 
-    assert {c: (one.status, one.err) for c, one in said.items() if one.status != Exit.DONE} == {}
+    assert {c: (field.status, field.err) for c, field in fields.items() if field.status != Exit.DONE} == {}
     assert wanted(CommandEvent.DONE, commands) == dict.fromkeys(commands, 0)
 
 
-async def on_success(command: str, variables: dict[str, str]) -> Said:
+async def on_success(command: str, variables: dict[str, str]) -> CommandResult:
     """Run a command as it succeeds; a password is given to those that ask for one."""
     result = await asyncio.to_thread(
         CliRunner(env={"COLUMNS": "120"}).invoke,
@@ -310,7 +314,7 @@ async def on_success(command: str, variables: dict[str, str]) -> Said:
         env=variables,
         prog_name="wallet",
     )
-    return Said(result.exit_code, result.stdout, result.stderr)
+    return CommandResult(result.exit_code, result.stdout, result.stderr)
 
 
 @pytest.mark.parametrize(
@@ -333,13 +337,15 @@ async def test_the_output_cannot_be_written(
 
     found = await run_all([arguments for _, arguments in runs], output, folder=folder, variables=running)
 
-    said = {" ".join(arguments): one for (_, arguments), one in zip(runs, found, strict=True)}
-    assert {run: (one.status, one.err) for run, one in said.items() if one.status != Exit.UNWRITTEN} == {}
+    fields = {" ".join(arguments): field for (_, arguments), field in zip(runs, found, strict=True)}
+    assert {
+        run: (field.status, field.err) for run, field in fields.items() if field.status != Exit.UNWRITTEN
+    } == {}
     assert wanted(event, commands) == dict.fromkeys(commands, Exit.UNWRITTEN)
     assert {
-        run: one.err for run, one in said.items() if ("cannot be written" in one.err) is not is_said
+        run: field.err for run, field in fields.items() if ("cannot be written" in field.err) is not is_said
     } == {}
-    assert_spoken(said)
+    assert_spoken(fields)
 
 
 def prints(command: str) -> bool:
@@ -416,10 +422,10 @@ async def test_something_is_found(
     commands = [item for item in those_with(CommandEvent.FOUND) if item not in SERVICES]
     variables = settings(bare_url, database_url)
 
-    said = {command: await wallet(*EXAMPLES[command], **variables) for command in commands}
+    results = {command: await wallet(*EXAMPLES[command], **variables) for command in commands}
 
-    assert statuses(said) == wanted(CommandEvent.FOUND, commands)
-    assert_spoken(said)
+    assert statuses(results) == wanted(CommandEvent.FOUND, commands)
+    assert_spoken(results)
 
 
 async def test_it_is_refused(running: dict[str, str]) -> None:
@@ -431,13 +437,13 @@ async def test_it_is_refused(running: dict[str, str]) -> None:
     }
     viewer = running | {"WALLET_DLQ_ROLES": json.dumps({getpass.getuser(): "viewer"})}
 
-    said = {
+    results = {
         command: await wallet(*refused[command], **(viewer if command.startswith("dlq") else running))
         for command in commands
     }
 
-    assert statuses(said) == wanted(CommandEvent.REFUSED, commands)
-    assert_spoken(said)
+    assert statuses(results) == wanted(CommandEvent.REFUSED, commands)
+    assert_spoken(results)
 
 
 async def test_there_is_no_such_thing(folder: Path, running: dict[str, str]) -> None:
@@ -452,14 +458,14 @@ async def test_there_is_no_such_thing(folder: Path, running: dict[str, str]) -> 
     for verb in ("replay", "discard", "restore", "edit"):
         absent[f"dlq {verb}"] = ["dlq", verb, "--execute", "beefbeefbeef"]
 
-    said = {}
+    fields = {}
     for command in commands:
         arguments = absent[command] + (["--password-stdin"] if command.endswith("passwd") else [])
-        said[command] = await wallet(*arguments, **running)
+        fields[command] = await wallet(*arguments, **running)
 
-    assert {c: (one.status, one.err) for c, one in said.items() if not one.err} == {}
-    assert statuses(said) == wanted(CommandEvent.NOT_FOUND, commands)
-    assert_spoken(said)
+    assert {c: (field.status, field.err) for c, field in fields.items() if not field.err} == {}
+    assert statuses(fields) == wanted(CommandEvent.NOT_FOUND, commands)
+    assert_spoken(fields)
 
 
 def test_every_event_of_the_table_has_its_test() -> None:
@@ -477,10 +483,10 @@ async def test_a_fault_of_the_program_is_a_sentence_and_status_6(
 
     monkeypatch.setattr("wallet_worker.accounting.export.orders", broken)
 
-    said = await wallet("export", "orders", **settings("amqp://nobody@127.0.0.1:1/", database_url))
+    result = await wallet("export", "orders", **settings("amqp://nobody@127.0.0.1:1/", database_url))
 
-    assert (said.status, said.out) == (Exit.BROKEN, "")
-    (sentence,) = said.err_lines
+    assert (result.status, result.out) == (Exit.BROKEN, "")
+    (sentence,) = result.err_lines
     assert sentence.startswith(
         "wallet: this is a fault of the program; whether anything was done is not known."
     )

@@ -18,7 +18,7 @@ import pytest
 from tests.cli.terminal import ROOT, environment, wallet, wallet_on_a_terminal, wallet_process
 from tests.rules.contract import bodies
 from tests.rules.core.world import changed, command, open_account, recharge, result
-from tests.worker.rig import Rig, rig
+from tests.worker.rig import Rig, open_rig
 from wallet_schemas.events import EntryView, OrderView
 from wallet_schemas.queries import GetOrder, GetStatement, OrderDetail, Statement
 from wallet_schemas.values import OrderType
@@ -38,7 +38,7 @@ FORMULA = "-2-3"
 @pytest.fixture
 async def worker(database_url: str) -> AsyncIterator[Rig]:
     """Give a worker on the test's database."""
-    async with rig(database_url) as found:
+    async with open_rig(database_url) as found:
         yield found
 
 
@@ -106,9 +106,9 @@ async def test_a_span_is_told_with_the_balances_around_it(paid_url: str, tmp_pat
     file = tmp_path / "alice.csv"
 
     async def told(*span: str) -> tuple[list[str], str, str]:
-        said = await wallet(*STATEMENT, *span, "-o", str(file), "--json", WALLET_DATABASE_URL=paid_url)
-        assert said.status == 0
-        report = json.loads(said.out)
+        finished = await wallet(*STATEMENT, *span, "-o", str(file), "--json", WALLET_DATABASE_URL=paid_url)
+        assert finished.status == 0
+        report = json.loads(finished.out)
         numbers = [row["line_no"] for row in rows(file.read_text())]
         assert (report["file"], report["lines"]) == (str(file), len(numbers))
         return numbers, report["opening_balance"], report["closing_balance"]
@@ -126,12 +126,14 @@ async def test_a_span_is_told_with_the_balances_around_it(paid_url: str, tmp_pat
 
 
 async def test_a_file_is_told_to_people_in_a_sentence_with_a_bar(paid_url: str, tmp_path: Path) -> None:
-    said = await wallet_on_a_terminal(*STATEMENT, "-o", str(tmp_path / "a.csv"), WALLET_DATABASE_URL=paid_url)
+    finished = await wallet_on_a_terminal(
+        *STATEMENT, "-o", str(tmp_path / "a.csv"), WALLET_DATABASE_URL=paid_url
+    )
     piped = await wallet(*STATEMENT, "-o", str(tmp_path / "a.csv"), "--table", WALLET_DATABASE_URL=paid_url)
 
-    assert said.status == 0
-    assert "a.csv: 7 lines of account " in " ".join(said.out.split())
-    assert "7/7" in said.out
+    assert finished.status == 0
+    assert "a.csv: 7 lines of account " in " ".join(finished.out.split())
+    assert "7/7" in finished.out
     assert piped.out.endswith(", 0.00 TWD before them, 700.00 TWD after\n")
     assert piped.err == ""
 
@@ -152,7 +154,7 @@ async def test_a_closed_account_is_exported_by_its_number(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "sentence"),
     [
         (("u-2", "TWD"), Exit.FOUND, "wallet: ACCOUNT_NOT_FOUND: the user has no such account"),
         (("u-1", "JPY"), Exit.FOUND, "wallet: ACCOUNT_NOT_FOUND: the user has no such account"),
@@ -186,21 +188,21 @@ async def test_a_closed_account_is_exported_by_its_number(
     ],
 )
 async def test_what_is_wrong_is_said(
-    paid_url: str, arguments: tuple[str, ...], status: Exit, said: str
+    paid_url: str, arguments: tuple[str, ...], status: Exit, sentence: str
 ) -> None:
     refused = await wallet("export", "statement", *arguments, WALLET_DATABASE_URL=paid_url)
 
     assert (refused.status, refused.out) == (status, "")
-    assert said in " ".join(refused.err.split())
+    assert sentence in " ".join(refused.err.split())
 
 
 async def test_a_database_that_is_away_is_status_3_and_leaves_no_file(tmp_path: Path) -> None:
     nowhere = f"postgresql://nobody@localhost/none?host={tmp_path}"
 
-    said = await wallet(*STATEMENT, "-o", str(tmp_path / "a.csv"), WALLET_DATABASE_URL=nowhere)
+    finished = await wallet(*STATEMENT, "-o", str(tmp_path / "a.csv"), WALLET_DATABASE_URL=nowhere)
 
-    assert said.status == Exit.UNAVAILABLE
-    (line,) = said.err_lines
+    assert finished.status == Exit.UNAVAILABLE
+    (line,) = finished.err_lines
     assert line.startswith("wallet: the database cannot be used: ")
     assert names(tmp_path) == []
 
@@ -258,10 +260,10 @@ async def test_whoever_reads_only_the_first_lines_sees_no_complaint(paid_url: st
 
 
 async def test_a_process_writes_what_it_writes_in_a_test(paid_url: str) -> None:
-    said = await wallet_process(*STATEMENT, WALLET_DATABASE_URL=paid_url)
+    finished = await wallet_process(*STATEMENT, WALLET_DATABASE_URL=paid_url)
 
-    assert (said.status, said.err) == (0, "")
-    assert len(rows(said.out)) == LINES
+    assert (finished.status, finished.err) == (0, "")
+    assert len(rows(finished.out)) == LINES
 
 
 ORDERS = ("export", "orders", "--format", "jsonl")
@@ -340,11 +342,11 @@ async def test_orders_can_be_chosen(
 ) -> None:
     file = tmp_path / "orders.jsonl"
 
-    said = await wallet(*ORDERS, *options, "-o", str(file), WALLET_DATABASE_URL=orders_url)
+    finished = await wallet(*ORDERS, *options, "-o", str(file), WALLET_DATABASE_URL=orders_url)
 
     found = [json.loads(line)["serial_no"] for line in file.read_text().splitlines()]
     assert sorted(found) == sorted(chosen)
-    assert json.loads(said.out) == {"file": str(file), "orders": len(chosen)}
+    assert json.loads(finished.out) == {"file": str(file), "orders": len(chosen)}
 
 
 async def test_orders_come_by_the_time_when_they_were_made_however_they_are_read(
@@ -361,7 +363,7 @@ async def test_orders_come_by_the_time_when_they_were_made_however_they_are_read
 
 
 async def test_a_status_that_is_none_is_misused(orders_url: str) -> None:
-    said = await wallet("export", "orders", "--status", "lost", WALLET_DATABASE_URL=orders_url)
+    finished = await wallet("export", "orders", "--status", "lost", WALLET_DATABASE_URL=orders_url)
 
-    assert (said.status, said.out) == (Exit.MISUSED, "")
-    assert "'lost' is not one of" in said.err
+    assert (finished.status, finished.out) == (Exit.MISUSED, "")
+    assert "'lost' is not one of" in finished.err

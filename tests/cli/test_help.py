@@ -36,10 +36,10 @@ def test_there_are_commands() -> None:
 
 @pytest.mark.parametrize("words", every_command(), ids=" ".join)
 def test_each_command_has_an_example(words: tuple[str, ...]) -> None:
-    said = CliRunner(env={"COLUMNS": "300"}).invoke(app, [*words, "--help"], prog_name="wallet")
+    result = CliRunner(env={"COLUMNS": "300"}).invoke(app, [*words, "--help"], prog_name="wallet")
 
-    assert said.exit_code == 0
-    (example,) = [line.strip() for line in said.output.splitlines() if line.strip().startswith("Example: ")]
+    assert result.exit_code == 0
+    (example,) = [line.strip() for line in result.output.splitlines() if line.strip().startswith("Example: ")]
     assert f"wallet {' '.join(words)}" in example
 
 
@@ -49,20 +49,20 @@ def test_every_exit_status_is_documented() -> None:
 
 
 async def test_the_version_is_printed() -> None:
-    said = await wallet_process("--version")
+    result = await wallet_process("--version")
 
-    assert (said.status, said.out) == (0, f"wallet {version('wallet-worker')}\n")
+    assert (result.status, result.out) == (0, f"wallet {version('wallet-worker')}\n")
 
 
 async def test_without_a_command_there_is_help_and_status_2() -> None:
-    said = await wallet()
+    result = await wallet()
 
-    assert said.status == Exit.MISUSED
-    assert "Usage: wallet" in said.out + said.err
+    assert result.status == Exit.MISUSED
+    assert "Usage: wallet" in result.out + result.err
 
 
 async def test_help_on_a_terminal_is_readable() -> None:
-    said = await wallet_on_a_terminal("--help")
+    result = await wallet_on_a_terminal("--help")
 
-    assert said.status == 0
-    assert "topology" in said.out
+    assert result.status == 0
+    assert "topology" in result.out

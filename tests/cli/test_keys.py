@@ -73,7 +73,7 @@ async def test_a_seal_is_a_secret_in_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "sentence"),
     [
         (("make", "gateway", "a b", "-o", "x"), "the key id 'a b'"),
         (("make", "gateway", "k", "-o", "/not/there/x"), "cannot be made"),
@@ -83,7 +83,7 @@ async def test_a_seal_is_a_secret_in_a_file(tmp_path: Path) -> None:
     ],
 )
 async def test_what_cannot_be_made_is_said_in_one_line(
-    words: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: tuple[str, ...], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
@@ -91,7 +91,7 @@ async def test_what_cannot_be_made_is_said_in_one_line(
 
     assert ended.status == Exit.MISUSED
     (line,) = ended.err_lines
-    assert said in line
+    assert sentence in line
     assert not any(tmp_path.glob("*"))  # noqa: ASYNC240 -- a folder of the test
 
 
@@ -128,7 +128,7 @@ async def test_the_brokers_users_are_printed_with_hashes_only(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("words", "settings", "said"),
+    ("words", "settings", "sentence"),
     [
         ((), {}, "WALLET_BROKER_PASSWORDS is not set"),
         ((), {"WALLET_BROKER_PASSWORDS": "hush-hush"}, "no JSON object"),
@@ -139,11 +139,11 @@ async def test_the_brokers_users_are_printed_with_hashes_only(tmp_path: Path) ->
     ],
 )
 async def test_users_that_cannot_be_made_are_said_without_a_password(
-    words: tuple[str, ...], settings: dict[str, str], said: str
+    words: tuple[str, ...], settings: dict[str, str], sentence: str
 ) -> None:
     ended = await wallet("topology", "users", *words, **settings)
 
     assert ended.status == Exit.MISUSED
     (line,) = ended.err_lines
-    assert said in line
+    assert sentence in line
     assert "hush-hush" not in line

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from tests.cli.terminal import wallet, wallet_on_a_terminal, wallet_process
 from tests.reconcile.files import line
 from tests.rules.core.world import open_account, recharge, result
-from tests.worker.rig import rig
+from tests.worker.rig import open_rig
 from wallet_schemas.settlement import COLUMNS
 from wallet_worker.cli import app
 from wallet_worker.cli.exits import Exit
@@ -23,7 +23,7 @@ HOSTILE = line(payment_order_no="-1-2", gateway_ref="=cmd|' /C calc'!A0 \x1b[2J"
 @pytest.fixture
 async def paid_url(database_url: str) -> str:
     """Give a database in which R-1 and R-2 are paid, on January 2nd 2026 by the gateway's time."""
-    async with rig(database_url) as wallet:
+    async with open_rig(database_url) as wallet:
         await wallet.settle(open_account())
         await wallet.settle(recharge(), recharge(serial_no="R-2"))
         await wallet.settle(result(), result(payment_order_no="R-2", gateway_ref="gw-2"))
@@ -79,9 +79,9 @@ async def test_two_sides_that_agree_are_status_0_and_one_line(paid_url: str, fil
 
 
 async def test_what_was_not_looked_for_is_not_nought(paid_url: str, file: Path) -> None:
-    said = await wallet("reconcile", str(file), WALLET_DATABASE_URL=paid_url)
+    finished = await wallet("reconcile", str(file), WALLET_DATABASE_URL=paid_url)
 
-    report = json.loads(said.out)
+    report = json.loads(finished.out)
     assert (report["from"], report["to"]) == (None, None)
     assert "missing_there" not in report["verdicts"]
 
@@ -122,10 +122,10 @@ async def test_all_findings_are_written_so_that_no_spreadsheet_runs_them(
     write(file, line(amount="100.01"), HOSTILE, *strangers)
     differences = tmp_path / "differences.csv"
 
-    said = await wallet("reconcile", str(file), "-o", str(differences), WALLET_DATABASE_URL=paid_url)
+    finished = await wallet("reconcile", str(file), "-o", str(differences), WALLET_DATABASE_URL=paid_url)
 
     written = list(csv.DictReader(StringIO(differences.read_text())))
-    assert len(json.loads(said.out)["findings"]) == 11
+    assert len(json.loads(finished.out)["findings"]) == 11
     assert len(written) == 32
     assert {"verdict": "different_amount", "amount": "100.01", "order_amount": "100.00"}.items() <= written[
         0
@@ -139,14 +139,14 @@ async def test_the_file_may_come_from_standard_input(
 ) -> None:
     monkeypatch.setenv("WALLET_DATABASE_URL", paid_url)
 
-    said = await asyncio.to_thread(CliRunner().invoke, app, ["reconcile", "-"], input=content(file))
+    finished = await asyncio.to_thread(CliRunner().invoke, app, ["reconcile", "-"], input=content(file))
 
-    assert said.exit_code == 0
-    assert json.loads(said.stdout)["lines"] == 2
+    assert finished.exit_code == 0
+    assert json.loads(finished.stdout)["lines"] == 2
 
 
 @pytest.mark.parametrize(
-    ("written", "said"),
+    ("written", "answer"),
     [
         (None, "cannot be read: No such file or directory"),
         (b"", "is not a settlement file: it is empty"),
@@ -158,7 +158,7 @@ async def test_the_file_may_come_from_standard_input(
     ],
 )
 async def test_a_file_that_is_none_is_status_2_and_one_line(
-    paid_url: str, tmp_path: Path, written: bytes | None, said: str
+    paid_url: str, tmp_path: Path, written: bytes | None, answer: str
 ) -> None:
     file = tmp_path / "settlement.csv"
     if written is not None:
@@ -168,7 +168,7 @@ async def test_a_file_that_is_none_is_status_2_and_one_line(
 
     assert (refused.status, refused.out) == (Exit.MISUSED, "")
     (sentence,) = refused.err_lines
-    assert sentence.startswith(f"wallet: {file} {said}")
+    assert sentence.startswith(f"wallet: {file} {answer}")
 
 
 async def test_a_folder_is_no_file(paid_url: str, tmp_path: Path) -> None:
@@ -183,8 +183,8 @@ async def test_a_folder_is_no_file(paid_url: str, tmp_path: Path) -> None:
 async def test_a_database_that_is_away_is_status_3(file: Path, tmp_path: Path) -> None:
     nowhere = f"postgresql://nobody@localhost/none?host={tmp_path}"
 
-    said = await wallet_process("reconcile", str(file), WALLET_DATABASE_URL=nowhere)
+    finished = await wallet_process("reconcile", str(file), WALLET_DATABASE_URL=nowhere)
 
-    assert (said.status, said.out) == (Exit.UNAVAILABLE, "")
-    (sentence,) = said.err_lines
+    assert (finished.status, finished.out) == (Exit.UNAVAILABLE, "")
+    (sentence,) = finished.err_lines
     assert sentence.startswith("wallet: the database cannot be used: ")

@@ -25,15 +25,15 @@ from wallet_worker.client import WalletClient
 async def test_an_account_is_opened_and_the_outcome_is_json_for_a_program(
     running_url: str, user: str, serial_no: str
 ) -> None:
-    said = await wallet(
+    result = await wallet(
         *("send", "open", user, "TWD", "--type", "savings", "--serial", serial_no),
         WALLET_AMQP_URL=running_url,
     )
 
-    assert (said.status, said.err) == (0, "")
-    outcome = Outcome.model_validate_json(said.out)
+    assert (result.status, result.err) == (0, "")
+    outcome = Outcome.model_validate_json(result.out)
     assert (outcome.serial_no, outcome.code, outcome.duplicate) == (serial_no, Code.OK, False)
-    assert json.loads(said.out)["result"]["account_type"] == "savings"
+    assert json.loads(result.out)["result"]["account_type"] == "savings"
 
 
 async def test_a_serial_number_that_was_made_is_said_and_can_be_used_again(
@@ -44,9 +44,9 @@ async def test_a_serial_number_that_was_made_is_said_and_can_be_used_again(
     serial_no = line.removeprefix("wallet: serial number ")
     again = await wallet("send", "open", user, "TWD", "--serial", serial_no, WALLET_AMQP_URL=running_url)
 
-    one, two = Outcome.model_validate_json(first.out), Outcome.model_validate_json(again.out)
-    assert one.serial_no == serial_no
-    assert two == one.model_copy(update={"duplicate": True})
+    item, two = Outcome.model_validate_json(first.out), Outcome.model_validate_json(again.out)
+    assert item.serial_no == serial_no
+    assert two == item.model_copy(update={"duplicate": True})
     assert (again.status, again.err) == (0, "")
 
 
@@ -59,11 +59,11 @@ async def test_the_serial_number_is_said_before_anything_is_sent(amqp_url: str) 
             stderr=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
         )
-        asked = await worker.next()
+        request = await worker.next()
         process.kill()
         _, err = await process.communicate()
 
-    assert json.loads(asked.body)["serial_no"] in err.decode()
+    assert json.loads(request.body)["serial_no"] in err.decode()
 
 
 async def test_a_refusal_is_status_1(running_url: str, user: str, serial_no: str) -> None:
@@ -78,14 +78,14 @@ async def test_a_refusal_is_status_1(running_url: str, user: str, serial_no: str
 
 
 async def test_an_outcome_is_a_table_on_a_terminal(running_url: str, user: str, serial_no: str) -> None:
-    said = await wallet_on_a_terminal(
+    result = await wallet_on_a_terminal(
         "send", "recharge", user, "5", "TWD", "--serial", serial_no, WALLET_AMQP_URL=running_url
     )
 
-    assert said.status == Exit.FOUND
-    assert serial_no in said.out
-    assert "ACCOUNT_NOT_FOUND: the user has no account" in said.out
-    assert "{" not in said.out
+    assert result.status == Exit.FOUND
+    assert serial_no in result.out
+    assert "ACCOUNT_NOT_FOUND: the user has no account" in result.out
+    assert "{" not in result.out
 
 
 async def test_what_is_malformed_is_one_line_and_not_sent(running_url: str, user: str) -> None:
@@ -115,12 +115,12 @@ async def test_what_is_malformed_is_one_line_and_not_sent(running_url: str, user
         (("release", "H 1"), "hold_serial_no: "),
         (("release", "H-1", "--until-settled"), "No such option"),
     ):
-        said = await wallet("send", *arguments, WALLET_AMQP_URL=running_url)
+        result = await wallet("send", *arguments, WALLET_AMQP_URL=running_url)
 
-        assert said.status == Exit.MISUSED, arguments
-        assert field in said.err
-        assert said.out == ""
-        assert "serial number" not in said.err
+        assert result.status == Exit.MISUSED, arguments
+        assert field in result.err
+        assert result.out == ""
+        assert "serial number" not in result.err
 
 
 SENT: list[tuple[tuple[str, ...], dict[str, object]]] = [
@@ -236,11 +236,11 @@ async def test_each_command_line_sends_its_command(amqp_url: str) -> None:
     async with impostor(amqp_url, WALLET_COMMANDS) as worker:
         for arguments, body in SENT:
             words = ("send", arguments[0], "--serial", "S-1", "--no-wait", *arguments[1:])
-            said = await wallet(*words, WALLET_AMQP_URL=amqp_url)
-            asked = await worker.next()
+            result = await wallet(*words, WALLET_AMQP_URL=amqp_url)
+            request = await worker.next()
 
-            assert (said.status, said.out) == (0, ""), arguments
-            assert json.loads(asked.body) == body | {"serial_no": "S-1"}
+            assert (result.status, result.out) == (0, ""), arguments
+            assert json.loads(request.body) == body | {"serial_no": "S-1"}
 
 
 @pytest.mark.parametrize(
@@ -262,16 +262,16 @@ async def test_what_was_made_is_shown_whatever_it_is(
         )
         await worker.reply(await worker.next(), encode(outcome))
 
-    said = running.result()
-    assert said.status == 0
-    assert [text for text in shows if text not in said.out] == []
-    assert "None" not in said.out
+    finished = running.result()
+    assert finished.status == 0
+    assert [text for text in shows if text not in finished.out] == []
+    assert "None" not in finished.out
 
 
 async def test_a_command_that_is_left_with_the_broker_is_applied(
     running_url: str, user: str, serial_no: str
 ) -> None:
-    said = await wallet(
+    result = await wallet(
         "send",
         "open",
         user,
@@ -283,8 +283,8 @@ async def test_a_command_that_is_left_with_the_broker_is_applied(
     )
     again = await wallet("send", "open", user, "TWD", "--serial", serial_no, WALLET_AMQP_URL=running_url)
 
-    assert (said.status, said.out) == (0, "")
-    assert said.err_lines == [f"wallet: sent; its outcome: wallet show order {serial_no}"]
+    assert (result.status, result.out) == (0, "")
+    assert result.err_lines == [f"wallet: sent; its outcome: wallet show order {serial_no}"]
     assert Outcome.model_validate_json(again.out).duplicate
 
 
@@ -311,8 +311,8 @@ async def _recharged(url: str, user: str, serial_no: str, status: PaymentStatus)
         recharge = ("send", "recharge", user, "100", "TWD", "--serial", serial_no, "--until-settled")
         running = asyncio.create_task(wallet(*recharge, WALLET_AMQP_URL=url))
         await gateway.say(url, serial_no, status=status)
-        said = await running
-    return said.status, said.out.splitlines()
+        result = await running
+    return result.status, result.out.splitlines()
 
 
 async def test_until_settled_waits_for_the_money(running_url: str, user: str, serial_no: str) -> None:
@@ -341,13 +341,13 @@ async def test_until_settled_does_not_wait_for_ever(running_url: str, user: str,
     async with WalletClient(running_url) as client:
         await client.open_account(user, "TWD")
 
-    said = await wallet(
+    result = await wallet(
         *("send", "recharge", user, "100", "TWD", "--serial", serial_no),
         *("--until-settled", "--settle-timeout", "0.2"),
         WALLET_AMQP_URL=running_url,
     )
 
-    assert said.status == Exit.UNKNOWN
-    assert Outcome.model_validate_json(said.out).code is Code.OK
-    (line,) = said.err_lines
+    assert result.status == Exit.UNKNOWN
+    assert Outcome.model_validate_json(result.out).code is Code.OK
+    (line,) = result.err_lines
     assert f"the order {serial_no} still waits for its payment" in line

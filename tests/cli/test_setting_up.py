@@ -55,15 +55,15 @@ async def test_what_is_wrong_with_the_topology_is_said_in_sentences(servers: Ser
         await channel.queue_unbind(WALLET_COMMANDS, WALLET_COMMANDS, "#")
         await channel.exchange_delete(WALLET_EVENTS)
 
-    said = await wallet(
+    result = await wallet(
         "topology", "check", WALLET_AMQP_URL=amqp_url, WALLET_MANAGEMENT_URL=servers.management_url
     )
 
-    assert said.status == Exit.FOUND
-    assert said.out == ""
-    assert len(said.err_lines) == 2
-    assert "wallet: The exchange wallet.events does not exist." in said.err_lines
-    assert any("wallet.commands is not bound" in line for line in said.err_lines)
+    assert result.status == Exit.FOUND
+    assert result.out == ""
+    assert len(result.err_lines) == 2
+    assert "wallet: The exchange wallet.events does not exist." in result.err_lines
+    assert any("wallet.commands is not bound" in line for line in result.err_lines)
 
 
 async def test_a_queue_of_the_wrong_kind_is_in_the_way_of_applying(bare_url: str) -> None:
@@ -71,27 +71,27 @@ async def test_a_queue_of_the_wrong_kind_is_in_the_way_of_applying(bare_url: str
         channel = await connection.channel()
         await channel.queue_declare(WALLET_COMMANDS, durable=True)
 
-    said = await wallet("topology", "apply", WALLET_AMQP_URL=bare_url)
+    result = await wallet("topology", "apply", WALLET_AMQP_URL=bare_url)
 
-    assert said.status == Exit.FOUND
-    (line,) = said.err_lines
+    assert result.status == Exit.FOUND
+    (line,) = result.err_lines
     assert "The queue wallet.commands is not as the wallet needs it" in line
 
 
 async def test_bindings_that_cannot_be_seen_are_no_fault(amqp_url: str) -> None:
     (port,) = free_ports(1)
 
-    said = await wallet(
+    result = await wallet(
         "topology", "check", WALLET_AMQP_URL=amqp_url, WALLET_MANAGEMENT_URL=f"http://127.0.0.1:{port}"
     )
 
-    assert said.status == 0
-    (line,) = said.err_lines
+    assert result.status == 0
+    (line,) = result.err_lines
     assert "The bindings were not checked" in line
 
 
 @pytest.mark.parametrize(
-    ("command", "settings", "status", "said"),
+    ("command", "settings", "status", "sentence"),
     [
         (("migrate",), {}, Exit.MISUSED, "WALLET_DATABASE_URL is not set"),
         (("audit",), {}, Exit.MISUSED, "WALLET_DATABASE_URL is not set"),
@@ -146,14 +146,14 @@ async def test_bindings_that_cannot_be_seen_are_no_fault(amqp_url: str) -> None:
     ],
 )
 async def test_a_wrong_setting_is_one_line_without_its_value(
-    command: tuple[str, ...], settings: dict[str, str], status: Exit, said: str
+    command: tuple[str, ...], settings: dict[str, str], status: Exit, sentence: str
 ) -> None:
     ended = await wallet(*command, **settings)
 
     assert ended.status == status
     (line,) = ended.err_lines
     assert line.startswith("wallet: ")
-    assert said in line
+    assert sentence in line
     if settings.get("WALLET_AMQP_URL") != SECRET:
         assert SECRET not in line
 
@@ -162,10 +162,10 @@ async def test_a_wrong_setting_is_one_line_without_its_value(
 async def test_a_database_that_is_away_is_one_line(command: tuple[str, ...]) -> None:
     (port,) = free_ports(1)
 
-    said = await wallet_process(*command, WALLET_DATABASE_URL=f"postgresql://u:{SECRET}@127.0.0.1:{port}/d")
+    result = await wallet_process(*command, WALLET_DATABASE_URL=f"postgresql://u:{SECRET}@127.0.0.1:{port}/d")
 
-    assert said.status == Exit.UNAVAILABLE
-    (line,) = said.err_lines
+    assert result.status == Exit.UNAVAILABLE
+    (line,) = result.err_lines
     assert "the database cannot be used" in line
     assert SECRET not in line
 
@@ -177,9 +177,9 @@ async def test_a_database_that_lets_nobody_in_is_one_line(
     refused = await wallet(*command, WALLET_DATABASE_URL=as_somebody_else(database_url))
     absent = await wallet(*command, WALLET_DATABASE_URL=elsewhere(database_url, path="/not_there"))
 
-    for said in (refused, absent):
-        assert said.status == Exit.UNAVAILABLE
-        (line,) = said.err_lines
+    for answer in (refused, absent):
+        assert answer.status == Exit.UNAVAILABLE
+        (line,) = answer.err_lines
         assert SECRET not in line
     assert "password authentication failed" in refused.err
     assert '"not_there" does not exist' in absent.err
@@ -190,13 +190,13 @@ async def test_a_migration_without_the_right_is_one_line(servers: Servers) -> No
         owner = await asyncpg.connect(url)
         await owner.execute(f"CREATE ROLE powerless LOGIN PASSWORD '{SECRET}'")
         try:
-            said = await wallet("migrate", WALLET_DATABASE_URL=as_somebody_else(url, "powerless"))
+            result = await wallet("migrate", WALLET_DATABASE_URL=as_somebody_else(url, "powerless"))
         finally:
             await owner.execute("DROP ROLE powerless")
             await owner.close()
 
-    assert said.status == Exit.FOUND
-    (line,) = said.err_lines
+    assert result.status == Exit.FOUND
+    (line,) = result.err_lines
     assert line.startswith(
         "wallet: The login powerless may not make tables in the schema public: as its owner, "
     )
@@ -204,10 +204,10 @@ async def test_a_migration_without_the_right_is_one_line(servers: Servers) -> No
 
 async def test_an_audit_of_a_database_that_was_never_migrated_is_one_line(servers: Servers) -> None:
     async with servers.database() as url:
-        said = await wallet("audit", WALLET_DATABASE_URL=url)
+        result = await wallet("audit", WALLET_DATABASE_URL=url)
 
-    assert said.status == Exit.UNAVAILABLE  # the ledger was not looked at
-    (line,) = said.err_lines
+    assert result.status == Exit.UNAVAILABLE  # the ledger was not looked at
+    (line,) = result.err_lines
     assert "wallet migrate" in line
 
 
@@ -223,12 +223,12 @@ BROKER_COMMANDS = [
 async def test_a_broker_that_is_away_is_one_line(command: tuple[str, ...]) -> None:
     (port,) = free_ports(1)
 
-    said = await wallet_process(*command, WALLET_AMQP_URL=f"amqp://u:{SECRET}@127.0.0.1:{port}/")
+    result = await wallet_process(*command, WALLET_AMQP_URL=f"amqp://u:{SECRET}@127.0.0.1:{port}/")
 
-    assert said.status == Exit.UNAVAILABLE
-    (line,) = said.err_lines
+    assert result.status == Exit.UNAVAILABLE
+    (line,) = result.err_lines
     assert f"the broker at amqp://127.0.0.1:{port}/ cannot be reached" in line
-    assert said.out == ""
+    assert result.out == ""
 
 
 @pytest.mark.parametrize("command", BROKER_COMMANDS, ids=" ".join)
@@ -236,16 +236,16 @@ async def test_a_broker_that_lets_nobody_in_is_one_line(command: tuple[str, ...]
     refused = await wallet(*command, WALLET_AMQP_URL=as_somebody_else(amqp_url))
     absent = await wallet(*command, WALLET_AMQP_URL=elsewhere(amqp_url, path="/not-there"))
 
-    for said in (refused, absent):
-        assert said.status == Exit.UNAVAILABLE
-        (line,) = said.err_lines
+    for answer in (refused, absent):
+        assert answer.status == Exit.UNAVAILABLE
+        (line,) = answer.err_lines
         assert line.startswith("wallet: the broker at ")
         assert SECRET not in line
 
 
 async def test_a_broker_without_a_wallet_is_one_line(bare_url: str) -> None:
-    said = await wallet("show", "account", "alice", WALLET_AMQP_URL=bare_url)
+    result = await wallet("show", "account", "alice", WALLET_AMQP_URL=bare_url)
 
-    assert said.status == Exit.UNAVAILABLE
-    (line,) = said.err_lines
+    assert result.status == Exit.UNAVAILABLE
+    (line,) = result.err_lines
     assert "wallet topology apply" in line

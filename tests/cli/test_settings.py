@@ -47,7 +47,7 @@ async def test_a_mistyped_setting_is_an_error_of_every_command_that_reads_settin
 
 
 @pytest.mark.parametrize(
-    ("variable", "said"),
+    ("variable", "answer"),
     [
         ("WALLET_HTTP_PROT", "did you mean WALLET_HTTP_PORT?"),
         ("WALLET_ASK_SECONDS", "it is called WALLET_PAYMENT_INQUIRY_SECONDS now"),
@@ -56,10 +56,10 @@ async def test_a_mistyped_setting_is_an_error_of_every_command_that_reads_settin
         ("wallet_limit", "did you mean WALLET_LIMITS?"),
     ],
 )
-def test_the_sentence_names_the_variable_and_what_was_meant(variable: str, said: str) -> None:
+def test_the_sentence_names_the_variable_and_what_was_meant(variable: str, answer: str) -> None:
     (sentence,) = names.unknown({variable: "1", "WALLET_LIMITS": "{}", "PATH": "/"})
 
-    assert sentence == f"{variable} is not a setting: {said}"
+    assert sentence == f"{variable} is not a setting: {answer}"
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_every_variable_that_the_programs_name_is_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "sentence"),
     [
         (
             {
@@ -119,11 +119,13 @@ def test_every_variable_that_the_programs_name_is_known() -> None:
         ),
     ],
 )
-async def test_a_wrong_setting_is_said_in_words_with_its_place(settings: dict[str, str], said: str) -> None:
+async def test_a_wrong_setting_is_said_in_words_with_its_place(
+    settings: dict[str, str], sentence: str
+) -> None:
     ended = await wallet("settings", "check", **(ADDRESSES | settings))
 
     assert ended.status == Exit.MISUSED
-    assert said in ended.err
+    assert sentence in ended.err
     assert not re.search(r"\^|\\\\|pydantic|EnvSettingsSource|secret-secret|Traceback", ended.err)
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.cli.terminal import Said, wallet, wallet_on_a_terminal
+from tests.cli.terminal import CommandResult, wallet, wallet_on_a_terminal
 from tests.client import gateway
 from tests.client.impostor import impostor
 from wallet_schemas.codes import Code
@@ -30,10 +30,10 @@ async def paid(running_url: str, user: str, serial_no: str) -> str:
     async with WalletClient(running_url) as client:
         await client.open_account(user, "TWD")
         for number in (1, 2, 3):
-            one = f"{serial_no}-{number}"
-            await client.recharge(user, "100.00", "TWD", "card", serial_no=one)
-            await gateway.say(running_url, one)
-            await client.wait_until_settled(one)
+            text = f"{serial_no}-{number}"
+            await client.recharge(user, "100.00", "TWD", "card", serial_no=text)
+            await gateway.say(running_url, text)
+            await client.wait_until_settled(text)
     return user
 
 
@@ -53,11 +53,11 @@ async def test_accounts_are_json_for_a_program_and_a_table_on_a_terminal(running
 
 async def test_accounts_can_be_chosen(running_url: str, paid: str) -> None:
     none = await wallet("show", "account", paid, "--currency", "JPY", WALLET_AMQP_URL=running_url)
-    one = await wallet("show", "account", paid, "--type", "basic", WALLET_AMQP_URL=running_url)
+    result = await wallet("show", "account", paid, "--type", "basic", WALLET_AMQP_URL=running_url)
 
     assert (none.status, AccountList.model_validate_json(none.out).accounts) == (1, [])
     assert "is known yet" in none.err
-    assert len(AccountList.model_validate_json(one.out).accounts) == 1
+    assert len(AccountList.model_validate_json(result.out).accounts) == 1
 
 
 async def test_an_order_is_shown_with_its_outcome_and_entries(
@@ -75,15 +75,15 @@ async def test_an_order_is_shown_with_its_outcome_and_entries(
     assert "+100.00" in on_a_terminal.out
 
 
-async def shown(amqp_url: str, answer: Message, *words: str) -> Said:
+async def shown(amqp_url: str, answer: Message, *words: str) -> CommandResult:
     """Return what `wallet show` says as tables when the wallet answers so."""
     async with impostor(amqp_url, WALLET_QUERIES) as worker, asyncio.TaskGroup() as group:
         running = group.create_task(wallet("show", *words, "--table", WALLET_AMQP_URL=amqp_url))
         await worker.reply(await worker.next(), encode(answer))
-    said = running.result()
-    assert said.status == 0
-    assert "None" not in said.out
-    return said
+    result = running.result()
+    assert result.status == 0
+    assert "None" not in result.out
+    return result
 
 
 def detail(
@@ -99,9 +99,9 @@ async def test_an_order_of_any_type_and_status_is_shown(
 ) -> None:
     order = {**TRANSFER_EXAMPLE, "order_type": order_type.value, "status": status.value, "late": True}
 
-    said = await shown(amqp_url, detail(order, TRANSFER_EXAMPLE), "order", "S-1")
+    result = await shown(amqp_url, detail(order, TRANSFER_EXAMPLE), "order", "S-1")
 
-    rows = [line.split() for line in said.out.splitlines()]
+    rows = [line.split() for line in result.out.splitlines()]
     assert ["order_type", order_type.value] in rows
     assert ["status", status.value] in rows
     assert ["to_user_id", "user-1002"] in rows
@@ -111,9 +111,9 @@ async def test_an_order_of_any_type_and_status_is_shown(
 async def test_a_hold_is_shown_with_what_remains_of_it(amqp_url: str) -> None:
     order = {**HOLD_EXAMPLE, "remaining": "12.34"}
 
-    said = await shown(amqp_url, detail(order, HOLD_EXAMPLE), "order", "S-1")
+    result = await shown(amqp_url, detail(order, HOLD_EXAMPLE), "order", "S-1")
 
-    rows = [line.split() for line in said.out.splitlines()]
+    rows = [line.split() for line in result.out.splitlines()]
     assert ["remaining", "12.34"] in rows
     assert ["expires_at", "2026-01-09", "04:00:00.000000Z"] in rows
 
@@ -121,9 +121,9 @@ async def test_a_hold_is_shown_with_what_remains_of_it(amqp_url: str) -> None:
 async def test_the_lines_of_a_transfer_say_whose_they_are(amqp_url: str) -> None:
     entries = OrderSucceeded.examples()[1]["data"]["entries"]
 
-    said = await shown(amqp_url, detail(TRANSFER_EXAMPLE, TRANSFER_EXAMPLE, entries), "order", "S-1")
+    result = await shown(amqp_url, detail(TRANSFER_EXAMPLE, TRANSFER_EXAMPLE, entries), "order", "S-1")
 
-    rows = [line.split() for line in said.out.splitlines()]
+    rows = [line.split() for line in result.out.splitlines()]
     assert [
         (row[0], row[-2], row[-1]) for row in rows if row and row[0] in {e["account_no"] for e in entries}
     ] == [
@@ -133,9 +133,9 @@ async def test_the_lines_of_a_transfer_say_whose_they_are(amqp_url: str) -> None
 
 
 async def test_what_was_done_to_an_account_is_shown_like_an_order(amqp_url: str) -> None:
-    said = await shown(amqp_url, detail(None, {**ACCOUNT_EXAMPLE, "status": "frozen"}), "order", "S-1")
+    result = await shown(amqp_url, detail(None, {**ACCOUNT_EXAMPLE, "status": "frozen"}), "order", "S-1")
 
-    rows = [line.split() for line in said.out.splitlines()]
+    rows = [line.split() for line in result.out.splitlines()]
     assert ["status", "frozen"] in rows
     assert ["available", "100.00"] in rows
 
@@ -146,9 +146,9 @@ async def test_frozen_and_closed_accounts_are_shown_as_what_they_are(amqp_url: s
         {**ACCOUNT_EXAMPLE, "id": 2, "status": "closed", "currency": "USD"},
     ]
 
-    said = await shown(amqp_url, AccountList.model_validate({"accounts": accounts}), "account", "user-1001")
+    result = await shown(amqp_url, AccountList.model_validate({"accounts": accounts}), "account", "user-1001")
 
-    rows = [line.split() for line in said.out.splitlines() if "2026010204815162347" in line]
+    rows = [line.split() for line in result.out.splitlines() if "2026010204815162347" in line]
     assert [row[2:6] for row in rows] == [
         ["TWD", "100.00", "12.34", "frozen"],
         ["USD", "100.00", "100.00", "closed"],
@@ -156,10 +156,10 @@ async def test_frozen_and_closed_accounts_are_shown_as_what_they_are(amqp_url: s
 
 
 async def test_a_serial_number_that_is_not_known_is_status_1(running_url: str) -> None:
-    said = await wallet("show", "order", "nobody-sent-this", WALLET_AMQP_URL=running_url)
+    result = await wallet("show", "order", "nobody-sent-this", WALLET_AMQP_URL=running_url)
 
-    assert (said.status, said.out) == (Exit.FOUND, "")
-    (line,) = said.err_lines
+    assert (result.status, result.out) == (Exit.FOUND, "")
+    (line,) = result.err_lines
     assert line.startswith("wallet: ORDER_NOT_FOUND: ")
 
 
@@ -201,15 +201,15 @@ async def test_a_statement_can_be_of_a_span_of_time(running_url: str, paid: str)
 
 
 async def test_without_a_worker_a_query_is_unanswered(amqp_url: str) -> None:
-    said = await wallet("show", "account", "alice", "--timeout", "0.2", WALLET_AMQP_URL=amqp_url)
+    result = await wallet("show", "account", "alice", "--timeout", "0.2", WALLET_AMQP_URL=amqp_url)
 
-    assert said.status == Exit.UNAVAILABLE
-    assert said.err_lines == ["wallet: no answer came within 0.2 s: is a worker running?"]
+    assert result.status == Exit.UNAVAILABLE
+    assert result.err_lines == ["wallet: no answer came within 0.2 s: is a worker running?"]
 
 
-def assert_harmless(said: Said) -> None:
+def assert_harmless(result: CommandResult) -> None:
     """Nothing in what was said steers a terminal, as HOSTILE would, or fakes a line."""
-    written = said.out + said.err
+    written = result.out + result.err
     for evil in ("\x1b[2J", "\x9b", "\u202e", "\x07", "\x7f", "\nwallet: everything is in order"):
         assert evil not in written.replace("\r", "")
 
@@ -264,9 +264,9 @@ async def test_json_says_what_the_wallet_said_whatever_that_was(amqp_url: str) -
         )
         await worker.reply(await worker.next(), encode(refusal))
 
-    said = task.result()
-    assert said.out.isascii()
-    assert Outcome.model_validate_json(said.out) == refusal
+    result = task.result()
+    assert result.out.isascii()
+    assert Outcome.model_validate_json(result.out) == refusal
 
 
 def test_plain_text_is_left_alone() -> None:

@@ -58,8 +58,8 @@ async def everything_is_paid(amqp_url: str) -> AsyncIterator[None]:
 
     async def pay(taking: Impostor) -> None:
         while True:
-            asked = PaymentRequest.model_validate_json((await taking.next()).body)
-            await say(amqp_url, asked.payment_order_no, amount=asked.amount, currency=asked.currency)
+            body = PaymentRequest.model_validate_json((await taking.next()).body)
+            await say(amqp_url, body.payment_order_no, amount=body.amount, currency=body.currency)
 
     async with impostor(amqp_url, PAYMENT_REQUESTS) as taking:
         paying = asyncio.create_task(pay(taking))

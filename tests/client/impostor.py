@@ -31,12 +31,12 @@ class Impostor:
 
     async def reply(self, to: DeliveredMessage, body: bytes, *, correlation_id: str | None = None) -> None:
         """Answer a message, under its own correlation_id or another."""
-        asked = to.header.properties
+        request = to.header.properties
         await self.channel.basic_publish(
             body,
-            routing_key=asked.reply_to or "",
+            routing_key=request.reply_to or "",
             properties=Basic.Properties(
-                correlation_id=asked.correlation_id if correlation_id is None else correlation_id
+                correlation_id=request.correlation_id if correlation_id is None else correlation_id
             ),
         )
 
@@ -46,6 +46,6 @@ async def impostor(amqp_url: str, queue: str) -> AsyncIterator[Impostor]:
     """Give the one who consumes from a queue of the wallet."""
     async with aiormq.connect(amqp_url) as connection:
         channel = cast("Channel", await connection.channel())
-        one = Impostor(channel)
-        await channel.basic_consume(queue, one.put, no_ack=True)
-        yield one
+        first = Impostor(channel)
+        await channel.basic_consume(queue, first.put, no_ack=True)
+        yield first

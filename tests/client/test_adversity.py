@@ -66,22 +66,22 @@ async def test_replies_that_are_none_are_ignored(amqp_url: str, caplog: pytest.L
     good = refusal("O-1")
     async with impostor(amqp_url, WALLET_COMMANDS) as worker, WalletClient(amqp_url) as wallet:
         call = asyncio.create_task(wallet.open_account("alice", "TWD", serial_no="O-1"))
-        asked = await worker.next()
-        await worker.reply(asked, good, correlation_id="somebody else's \x1b[2J")
-        await worker.reply(asked, good, correlation_id="")
-        await worker.reply(asked, b"\xff no JSON")
-        await worker.reply(asked, encode(AccountList(accounts=[])))
-        await worker.reply(asked, good.replace(b"O-1", b"O-2"))
-        await worker.reply(asked, good.replace(b"false", b'"no"'))
-        await worker.reply(asked, good)
-        await worker.reply(asked, good)
+        request = await worker.next()
+        await worker.reply(request, good, correlation_id="somebody else's \x1b[2J")
+        await worker.reply(request, good, correlation_id="")
+        await worker.reply(request, b"\xff no JSON")
+        await worker.reply(request, encode(AccountList(accounts=[])))
+        await worker.reply(request, good.replace(b"O-1", b"O-2"))
+        await worker.reply(request, good.replace(b"false", b'"no"'))
+        await worker.reply(request, good)
+        await worker.reply(request, good)
         outcome = await call
 
     assert outcome.code is Code.ACCOUNT_EXISTS
-    said = [record.getMessage() for record in caplog.records if record.name == "wallet_worker.client.rpc"]
-    assert sum("nobody waits for" in line for line in said) >= 2
-    assert sum("a reply that is none" in line for line in said) == 4
-    assert not any("\x1b" in line for line in said)
+    answers = [record.getMessage() for record in caplog.records if record.name == "wallet_worker.client.rpc"]
+    assert sum("nobody waits for" in line for line in answers) >= 2
+    assert sum("a reply that is none" in line for line in answers) == 4
+    assert not any("\x1b" in line for line in answers)
 
 
 async def test_replies_may_come_in_any_order(amqp_url: str) -> None:
@@ -90,8 +90,8 @@ async def test_replies_may_come_in_any_order(amqp_url: str) -> None:
             asyncio.create_task(wallet.open_account("alice", "TWD", serial_no=number))
             for number in ("O-1", "O-2", "O-3")
         ]
-        asked = [await worker.next() for _ in calls]
-        for item in reversed(asked):
+        heard = [await worker.next() for _ in calls]
+        for item in reversed(heard):
             await worker.reply(item, refusal(OpenAccount.model_validate_json(item.body).serial_no))
         outcomes = await asyncio.gather(*calls)
 
@@ -104,9 +104,9 @@ async def test_a_late_reply_disturbs_nobody(amqp_url: str) -> None:
             await wallet.open_account("alice", "TWD", serial_no="O-1", timeout_seconds=MOMENT_SECONDS)
         late = await worker.next()
         call = asyncio.create_task(wallet.open_account("alice", "TWD", serial_no="O-1"))
-        asked = await worker.next()
+        request = await worker.next()
         await worker.reply(late, refusal("O-1"))
-        await worker.reply(asked, refusal("O-1").replace(b"false", b"true"))
+        await worker.reply(request, refusal("O-1").replace(b"false", b"true"))
         outcome = await call
 
     assert unknown.value.serial_no == "O-1"
@@ -125,14 +125,14 @@ async def test_a_lost_connection_leaves_the_outcome_unknown_and_the_next_call_co
             asyncio.create_task(wallet.open_account("alice", "TWD", serial_no=f"O-{number}"))
             for number in range(100)
         ]
-        asked = [await worker.next() for _ in calls]
+        heard = [await worker.next() for _ in calls]
         proxy.reset()
         failures = await asyncio.gather(*calls, return_exceptions=True)
         again = asyncio.create_task(wallet.open_account("alice", "TWD", serial_no="O-1"))
         await worker.reply(await worker.next(), refusal("O-1"))
         outcome = await again
 
-    assert len(asked) == 100
+    assert len(heard) == 100
     assert {type(failure) for failure in failures} == {OutcomeUnknownError}
     numbers = [failure.serial_no for failure in failures if isinstance(failure, OutcomeUnknownError)]
     assert numbers == [f"O-{number}" for number in range(100)]
@@ -202,12 +202,12 @@ async def test_calls_under_way_end_when_the_client_is_closed(amqp_url: str) -> N
 async def test_a_call_that_is_cancelled_is_cancelled(amqp_url: str) -> None:
     async with impostor(amqp_url, WALLET_COMMANDS) as worker, WalletClient(amqp_url) as wallet:
         call = asyncio.create_task(wallet.open_account("alice", "TWD", serial_no="O-1"))
-        asked = await worker.next()
+        request = await worker.next()
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
         other = asyncio.create_task(wallet.open_account("alice", "TWD", serial_no="O-2"))
-        await worker.reply(asked, refusal("O-1"))
+        await worker.reply(request, refusal("O-1"))
         await worker.reply(await worker.next(), refusal("O-2"))
 
         assert (await other).serial_no == "O-2"

@@ -111,10 +111,10 @@ async def test_a_statement_comes_in_pages_without_a_gap(running_url: str, user: 
     async with WalletClient(running_url) as wallet:
         await wallet.open_account(user, "TWD")
         for number in range(5):
-            one = f"{serial_no}-{number}"
-            await wallet.recharge(user, "100.00", "TWD", "card", serial_no=one)
-            await gateway.say(running_url, one)
-            await wallet.wait_until_settled(one)
+            text = f"{serial_no}-{number}"
+            await wallet.recharge(user, "100.00", "TWD", "card", serial_no=text)
+            await gateway.say(running_url, text)
+            await wallet.wait_until_settled(text)
 
         pages = [page async for page in wallet.statement_pages(user, "TWD", limit=2)]
         rest = await wallet.statement(user, "TWD", after_line_no=3)

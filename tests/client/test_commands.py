@@ -152,11 +152,11 @@ async def test_each_method_sends_its_command(amqp_url: str) -> None:
     async with impostor(amqp_url, WALLET_COMMANDS) as worker, WalletClient(amqp_url) as wallet:
         for call, body in SENT:
             calling = asyncio.ensure_future(call(wallet))
-            asked = await worker.next()
-            await worker.reply(asked, encode(REFUSAL))
+            request = await worker.next()
+            await worker.reply(request, encode(REFUSAL))
 
-            assert json.loads(asked.body) == body | {"serial_no": "S-1"}
-            assert asked.routing_key == body["type"].removesuffix(".v1")
+            assert json.loads(request.body) == body | {"serial_no": "S-1"}
+            assert request.routing_key == body["type"].removesuffix(".v1")
             assert await calling == REFUSAL
 
 

@@ -55,7 +55,7 @@ async def a_console(environment: Mapping[str, str], users: Path, **settings: str
 
 def _address(line: str) -> str:
     with suppress(ValueError):
-        said = json.loads(line)
-        if said.get("event") == "console.ready":
-            return str(said["address"])
+        body = json.loads(line)
+        if body.get("event") == "console.ready":
+            return str(body["address"])
     return ""

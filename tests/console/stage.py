@@ -102,13 +102,13 @@ class Browser:
         **more: Any,
     ) -> httpx2.Response:
         """Send a form, by default with the token of a page of this session."""
-        said = dict(form or {})
+        answer = dict(form or {})
         if csrf == "from the page":
             csrf = csrf_of((await self.get("/plans")).text)
         if csrf is not None:
-            said["csrf"] = csrf
+            answer["csrf"] = csrf
         headers = more.pop("headers", {"origin": self._origin, "sec-fetch-site": "same-origin"})
-        return _for_people(await self.client.post(path, data=said, headers=headers, **more))
+        return _for_people(await self.client.post(path, data=answer, headers=headers, **more))
 
     async def sign_in(
         self, name: str, password: str | None = None, target: str = "/", **more: Any

@@ -82,11 +82,11 @@ async def test_a_link_elsewhere_leaves_nothing_in_the_audit(stage: Stage, path: 
     stage.operations.asked.clear()
 
     answers = [await browser.get(path, headers={"sec-fetch-site": site})]
-    asked = list(stage.operations.asked)
+    request = list(stage.operations.asked)
     answers += [await browser.get(path, headers={"sec-fetch-site": own}) for own in ("same-origin", "none")]
     page = await browser.get("/letters/1", headers={"sec-fetch-site": site})
 
-    assert ([answer.status_code for answer in answers], asked) == ([403, 200, 200], [])
+    assert ([answer.status_code for answer in answers], request) == ([403, 200, 200], [])
     assert page.status_code == 200  # a link to a letter can be sent
 
 
@@ -133,14 +133,14 @@ async def test_the_port_that_browsers_leave_out_may_stand_in_the_origin(
     users: Path, origin: str, host: str
 ) -> None:
     browser = Stage(users, origin=origin).browser()
-    said = f"{origin.partition(':')[0]}://console.example"
+    text = f"{origin.partition(':')[0]}://console.example"
 
     page = await browser.get("/sign-in", headers={"host": host})
     answer = await browser.post(
         "/sign-in",
         {"name": "ann", "password": PASSWORDS["ann"]},
         csrf=csrf_of(page.text),
-        headers={"host": host, "origin": said, "sec-fetch-site": "same-origin"},
+        headers={"host": host, "origin": text, "sec-fetch-site": "same-origin"},
     )
 
     assert (page.status_code, answer.status_code) == (200, 303)
@@ -175,14 +175,14 @@ async def test_every_answer_has_the_headers_that_protect_it(stage: Stage, path: 
     assert policy.startswith("default-src 'none'; ")
     assert "unsafe" not in policy
     assert "http" not in policy
-    for said in (
+    for answer in (
         "frame-ancestors 'none'",
         "base-uri 'none'",
         "form-action 'self'",
         "script-src 'self'",
         "require-trusted-types-for 'script'",
     ):
-        assert said in policy
+        assert answer in policy
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["x-frame-options"] == "DENY"
     assert headers["referrer-policy"] == "same-origin"

@@ -57,7 +57,7 @@ class Place:
             bypass_csp=is_checked,
         )
         page = await context.new_page()
-        page.on("console", lambda said: self.faults.append(said.text) if said.type == "error" else None)
+        page.on("console", lambda value: self.faults.append(value.text) if value.type == "error" else None)
         page.on("pageerror", lambda error: self.faults.append(str(error)))
         await page.goto("/sign-in")
         await page.get_by_label("Name").fill(name)
@@ -278,15 +278,15 @@ async def tab_to(page: Page, name: str) -> None:
     """Press Tab until what has the focus is called so, and can be seen to have it."""
     for _ in range(TABS_MAX):
         await page.keyboard.press("Tab")
-        said: dict[str, Any] = await page.evaluate(
+        printed: dict[str, Any] = await page.evaluate(
             """() => { const e = document.activeElement;
                 // Of a box that cannot be seen itself, what stands beside it is drawn.
                 const drawn = getComputedStyle(e).opacity === "0" ? e.nextElementSibling : e;
                 return { name: e.getAttribute("aria-label") || e.labels?.[0]?.textContent || e.textContent,
                          seen: drawn !== null && getComputedStyle(drawn).outlineStyle !== "none" } }"""
         )
-        if said["name"].strip().startswith(name):
-            assert said["seen"], f"the focus on {name} cannot be seen"
+        if printed["name"].strip().startswith(name):
+            assert printed["seen"], f"the focus on {name} cannot be seen"
             return
     msg = f"{name} was not reached"
     raise AssertionError(msg)

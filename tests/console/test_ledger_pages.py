@@ -78,8 +78,8 @@ async def test_an_orders_life_has_command_result_money_with_contra_line_and_even
 
     assert "A recharge of 100.00 TWD: succeeded" in text
     moments = [
-        text.index(said)
-        for said in (
+        text.index(answer)
+        for answer in (
             "order.recharge.v1 was applied",
             "The gateway said succeeded, which was applied",
             "Money moved",
@@ -131,7 +131,7 @@ async def test_a_refused_command_has_a_page_without_an_order(ledger: Ledger) -> 
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "said"),
+    ("path", "status", "sentence"),
     [
         ("/orders?serial_no=R-none", 404, "knows nothing of this serial number"),
         ("/orders?serial_no=%00", 400, "No serial number looks like this"),
@@ -144,11 +144,11 @@ async def test_a_refused_command_has_a_page_without_an_order(ledger: Ledger) -> 
         ("/find?q=%00", 404, "No results for"),
     ],
 )
-async def test_what_is_not_there_is_said(ledger: Ledger, path: str, status: int, said: str) -> None:
+async def test_what_is_not_there_is_said(ledger: Ledger, path: str, status: int, sentence: str) -> None:
     answer = await (await signed_in(ledger.stage)).get(path)
 
     assert answer.status_code == status
-    assert said in text_of(answer.text)
+    assert sentence in text_of(answer.text)
 
 
 async def test_a_word_leads_to_what_it_names(ledger: Ledger) -> None:

@@ -21,7 +21,7 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    "said",
+    "content",
     [
         {"email": WHO},
         {"to": {"name": WHO}},
@@ -37,8 +37,8 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
     ids=str,
 )
 @pytest.mark.need(13)
-def test_a_viewer_sees_no_value_and_no_name_that_is_not_known(said: dict[str, object]) -> None:
-    body = json.dumps({"type": "order.recharge.v1", "amount": "1.00"} | said).encode()
+def test_a_viewer_sees_no_value_and_no_name_that_is_not_known(content: dict[str, object]) -> None:
+    body = json.dumps({"type": "order.recharge.v1", "amount": "1.00"} | content).encode()
 
     seen = masking.pretty(body, mask=True)
 
@@ -51,9 +51,11 @@ def test_a_viewer_sees_no_value_and_no_name_that_is_not_known(said: dict[str, ob
 
 @pytest.mark.need(13)
 def test_a_viewer_sees_what_a_message_is_about() -> None:
-    said = {"type": "order.recharge.v1", "amount": "1.00", "currency": "TWD", "user_id": "somebody-real"}
+    fields = {"type": "order.recharge.v1", "amount": "1.00", "currency": "TWD", "user_id": "somebody-real"}
 
-    assert json.loads(masking.pretty(json.dumps(said).encode(), mask=True) or "") == said | {"user_id": "so…"}
+    assert json.loads(masking.pretty(json.dumps(fields).encode(), mask=True) or "") == fields | {
+        "user_id": "so…"
+    }
 
 
 @pytest.mark.parametrize(
@@ -120,7 +122,7 @@ def test_a_line_of_a_list_says_what_its_code_means_and_not_what_the_message_said
 
 @pytest.mark.need(13)
 def test_attempts_and_the_prediction_say_what_their_code_means() -> None:
-    told = LetterDetail(
+    notified = LetterDetail(
         whole=None,  # type: ignore[arg-type]
         attempts=(Attempt("MALFORMED", WHO, None, 1, NOW, NOW, 1, None),),
         replays=(),
@@ -130,8 +132,8 @@ def test_attempts_and_the_prediction_say_what_their_code_means() -> None:
         audit=(),
     )
 
-    assert "alice" not in repr(views.seen_by(VERA, told))
-    assert views.seen_by(OTTO, told) is told
+    assert "alice" not in repr(views.seen_by(VERA, notified))
+    assert views.seen_by(OTTO, notified) is notified
 
 
 @pytest.mark.need(13)

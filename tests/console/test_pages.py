@@ -242,10 +242,10 @@ async def test_what_is_planned_for_all_leaves_alone_what_arrived_since(stage: St
     page = (await browser.get("/letters?states=waiting")).text
 
     links = [unescape(link) for link in re.findall(r'href="(/[^"]*)"', page)]
-    said = {link.partition("?")[0]: dict(parse_qsl(link.partition("?")[2])) for link in links}
+    fields = {link.partition("?")[0]: dict(parse_qsl(link.partition("?")[2])) for link in links}
     assert ("count", Filter(states=(LetterState.WAITING,), seen_up_to=newest)) in stage.operations.asked
     for path in ("/plans/new", "/letters.jsonl", "/letters"):
-        assert said[path]["seen_up_to"] == str(newest), path
+        assert fields[path]["seen_up_to"] == str(newest), path
 
 
 async def test_ticked_letters_are_planned_by_their_numbers(stage: Stage) -> None:

@@ -111,10 +111,10 @@ def test_a_proxy_that_is_not_named_is_warned_of_at_the_start(
     ):
         monkeypatch.setenv(name, value)
 
-    with structlog.testing.capture_logs() as said:
+    with structlog.testing.capture_logs() as answer:
         parts_of(environment.worker())
 
-    assert ("console.proxy_unnamed" in {item["event"] for item in said}) is is_warned
+    assert ("console.proxy_unnamed" in {item["event"] for item in answer}) is is_warned
 
 
 async def test_a_database_without_its_roles_does_not_keep_the_console_from_starting(

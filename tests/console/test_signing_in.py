@@ -44,11 +44,11 @@ async def test_nothing_is_shown_before_signing_in(stage: Stage) -> None:
 @pytest.mark.need(13)
 async def test_signing_in_leads_to_the_page_that_was_asked_for(stage: Stage) -> None:
     browser = stage.browser()
-    asked = await browser.get("/letters?states=waiting")
+    request = await browser.get("/letters?states=waiting")
 
     answer = await browser.sign_in("ann", target="/letters?states=waiting")
 
-    assert asked.headers["location"] == "/sign-in?next=%2Fletters%3Fstates%3Dwaiting"
+    assert request.headers["location"] == "/sign-in?next=%2Fletters%3Fstates%3Dwaiting"
     assert (answer.status_code, answer.headers["location"]) == (303, "/letters?states=waiting")
     assert (await browser.get("/letters")).status_code == 200
 
@@ -302,14 +302,14 @@ def test_a_password_is_as_argon2_keeps_it(users: Path) -> None:
 
 @pytest.mark.need(13)
 async def test_what_was_typed_as_a_name_is_not_logged_unless_it_is_one(stage: Stage) -> None:
-    with structlog.testing.capture_logs() as said:
+    with structlog.testing.capture_logs() as answer:
         for name in ("correct horse battery", "ann"):
             for _ in range(6):
                 await stage.browser().sign_in(name, "a wrong password")
 
-    assert {item["event"] for item in said} == {"console.sign_in_refused", "console.sign_in_throttled"}
-    assert {item["user"] for item in said} == {"ann", "(nobody of the users file)"}
-    assert "correct horse" not in repr(said)
+    assert {item["event"] for item in answer} == {"console.sign_in_refused", "console.sign_in_throttled"}
+    assert {item["user"] for item in answer} == {"ann", "(nobody of the users file)"}
+    assert "correct horse" not in repr(answer)
 
 
 @pytest.mark.parametrize(
@@ -338,12 +338,12 @@ async def test_a_new_role_holds_from_the_next_click_and_is_logged(stage: Stage, 
     before = (await browser.get("/letters")).text
 
     change(users, lambda everybody: everybody.with_role("vera", Role.OPERATOR))
-    with structlog.testing.capture_logs() as said:
+    with structlog.testing.capture_logs() as answer:
         after = (await browser.get("/letters")).text
 
     assert "an operator can plan" in before
     assert "an operator can plan" not in after
-    assert [{**item, "log_level": ""} for item in said] == [
+    assert [{**item, "log_level": ""} for item in answer] == [
         {
             "event": "console.user_changed",
             "user": "vera",
@@ -380,8 +380,8 @@ async def test_a_page_that_refreshes_itself_leaves_what_is_to_be_said_to_the_nex
     opened = await browser.get("/letters")
     after = await browser.get("/letters")
 
-    said = ["Three letters discarded." in answer.text for answer in (refreshed, opened, after)]
-    assert said == [False, True, False]
+    answers = ["Three letters discarded." in answer.text for answer in (refreshed, opened, after)]
+    assert answers == [False, True, False]
 
 
 @pytest.mark.need(13)
@@ -434,7 +434,7 @@ def test_a_console_says_at_its_start_what_it_had_better_not_be_run_with(
     }.items():
         monkeypatch.setenv(f"WALLET_{name}", value)
 
-    with structlog.testing.capture_logs() as said:
+    with structlog.testing.capture_logs() as answer:
         parts_of(environment.worker())
 
-    assert {item["event"] for item in said} - {"console.users_readable"} == warned
+    assert {item["event"] for item in answer} - {"console.users_readable"} == warned

@@ -152,9 +152,9 @@ def test_forged_signatures_stand_before_a_thousand_typos() -> None:
 )
 def test_done_is_green_only_where_nothing_failed(changes: dict[str, Any], kind: str, text: str) -> None:
     nothing = {"ordered": 0, "published": 0, "resolved": 0, "failed": 0, "cancelled": 0}
-    one = canned.operation(**({"state": OperationState.DONE} | nothing | changes))
+    first = canned.operation(**({"state": OperationState.DONE} | nothing | changes))
 
-    assert labels.ending(one) == (kind, text)
+    assert labels.ending(first) == (kind, text)
 
 
 async def test_a_replay_that_failed_is_red_wherever_it_stands(stage: Stage) -> None:

@@ -15,19 +15,19 @@ from wallet_worker.console.security.users import Users, UsersError, UsersFile, c
 from wallet_worker.settings.operators import Role
 
 
-def wallet(users: Path, *words: str, said: str = "") -> Result:
+def wallet(users: Path, *words: str, typed: str = "") -> Result:
     """Run `wallet console user …`."""
     return CliRunner(env={"WALLET_CONSOLE_USERS": str(users)}).invoke(
-        app, ["console", "user", *words], input=said, prog_name="wallet"
+        app, ["console", "user", *words], input=typed, prog_name="wallet"
     )
 
 
 def test_a_user_is_added_listed_given_a_new_password_and_removed(tmp_path: Path) -> None:
     users = tmp_path / "users.json"
 
-    added = wallet(users, "add", "Ann", "--role", "operator", said="a good password\na good password\n")
+    added = wallet(users, "add", "Ann", "--role", "operator", typed="a good password\na good password\n")
     listed = wallet(users, "list", "--json")
-    changed = wallet(users, "passwd", "ann", "--password-stdin", said="another good one\n")
+    changed = wallet(users, "passwd", "ann", "--password-stdin", typed="another good one\n")
     user = Users.read(users).get("ann")
     removed = wallet(users, "remove", "ann")
 
@@ -51,15 +51,15 @@ def test_the_file_is_readable_by_its_owner_only(users: Path) -> None:
 
 
 def test_a_password_is_never_shown(tmp_path: Path) -> None:
-    said = wallet(
-        tmp_path / "users.json", "add", "ann", "--role", "viewer", said="a good password\na good password\n"
+    result = wallet(
+        tmp_path / "users.json", "add", "ann", "--role", "viewer", typed="a good password\na good password\n"
     )
 
-    assert "good password" not in said.output
+    assert "good password" not in result.output
 
 
 @pytest.mark.parametrize(
-    ("words", "said", "sentence"),
+    ("words", "text", "sentence"),
     [
         (("add", "ann", "--role", "viewer"), "a good password\n", "is there already"),
         (("add", "no/name", "--role", "viewer"), "a good password\n", "a name is 1 to 64"),
@@ -71,11 +71,11 @@ def test_a_password_is_never_shown(tmp_path: Path) -> None:
     ids=str,
 )
 def test_what_cannot_be_done_is_said_and_nothing_is_written(
-    users: Path, words: tuple[str, ...], said: str, sentence: str
+    users: Path, words: tuple[str, ...], text: str, sentence: str
 ) -> None:
     before = users.read_text()
 
-    answer = wallet(users, *words, "--password-stdin", said=said)
+    answer = wallet(users, *words, "--password-stdin", typed=text)
 
     assert answer.exit_code == Exit.MISUSED
     assert sentence in answer.stderr
@@ -147,13 +147,13 @@ def test_a_password_may_be_typed_with_either_form_of_an_accent(tmp_path: Path) -
 
 def test_a_role_is_changed_and_each_change_is_a_line_of_the_log_without_secrets(tmp_path: Path) -> None:
     users = tmp_path / "users.json"
-    wallet(users, "add", "ann", "--role", "viewer", "--password-stdin", said="a good password\n")
+    wallet(users, "add", "ann", "--role", "viewer", "--password-stdin", typed="a good password\n")
     hash_before = json.loads(users.read_text())["users"][0]["hash"]
 
     changed = wallet(users, "role", "Ann", "approver")
     unknown = wallet(users, "role", "nobody", "viewer")
     wrong = wallet(users, "role", "ann", "king")
-    password = wallet(users, "passwd", "ann", "--password-stdin", said="another good one\n")
+    password = wallet(users, "passwd", "ann", "--password-stdin", typed="another good one\n")
     removed = wallet(users, "remove", "ann")
 
     lines = [json.loads(item.stderr.splitlines()[-1]) for item in (changed, password, removed)]

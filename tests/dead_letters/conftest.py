@@ -117,7 +117,7 @@ class Wallet(Desk):
         """Start a worker that keeps dead letters, and return it ready."""
         return await self.workers.start(WALLET_KEEPER="true", **settings)
 
-    async def set_aside(self, *contents: Json | bytes, **said: str) -> list[int]:
+    async def set_aside(self, *contents: Json | bytes, **fields: str) -> list[int]:
         """Have messages at the dead letters as if a worker had failed on them; return the letters, taken in."""
         before = set(await self.ids())
         for content in contents:
@@ -125,7 +125,7 @@ class Wallet(Desk):
                 "wallet.dead-letters",
                 content,
                 routing_key="order.recharge",
-                properties=properties(headers(**said)),
+                properties=properties(headers(**fields)),
             )
         await self.until_letters(len(before) + len(contents))
         return sorted(set(await self.ids()) - before)

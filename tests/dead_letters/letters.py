@@ -38,14 +38,14 @@ def headers(
     }
 
 
-def properties(said: Mapping[str, FieldValue], **more: object) -> Basic.Properties:
+def properties(answer: Mapping[str, FieldValue], **more: object) -> Basic.Properties:
     """Return persistent properties with these headers."""
-    return Basic.Properties(delivery_mode=2, headers=RawTable(entries(said)), **more)  # type: ignore[arg-type]
+    return Basic.Properties(delivery_mode=2, headers=RawTable(entries(answer)), **more)  # type: ignore[arg-type]
 
 
 def arrived(
     content: Json | bytes,
-    said: Mapping[str, FieldValue] | None = None,
+    answer: Mapping[str, FieldValue] | None = None,
     *,
     queue: str = "wallet.dead-letters",
     exchange: str = "wallet.dead-letters",
@@ -57,7 +57,7 @@ def arrived(
     return arrival(
         queue,
         encoded(content),
-        properties(headers() if said is None else said, **more),
+        properties(headers() if answer is None else answer, **more),
         exchange=exchange,
         routing_key=routing_key,
         redelivered=redelivered,

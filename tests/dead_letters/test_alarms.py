@@ -97,10 +97,10 @@ def test_reasons_in_alarms_are_reasons_that_there_are() -> None:
 def test_whom_a_replay_without_outcome_wakes_is_led_to_edits_too() -> None:
     (rule,) = [item for item in RULES if item["alert"] == "WalletReplayWithoutOutcome"]
 
-    said = rule["annotations"]["description"]
+    answer = rule["annotations"]["description"]
 
     assert all(
-        said.count(f"--state {state}") == 2 for state in ACTS_ON[Action.RESTORE] if state != "discarded"
+        answer.count(f"--state {state}") == 2 for state in ACTS_ON[Action.RESTORE] if state != "discarded"
     )
 
 
@@ -197,8 +197,8 @@ async def test_each_replay_that_comes_back_is_counted_once_and_edits_too(desk: D
     await desk.take_in(
         arrived(open_account("user-1")), arrived(order, headers("MALFORMED", "TWD has 2 digits"))
     )
-    one, spoilt = await desk.ids()
-    replay = await desk.operations.plan(OTTO, Action.REPLAY, Filter(ids=(one,)), reason="a test")
+    first, spoilt = await desk.ids()
+    replay = await desk.operations.plan(OTTO, Action.REPLAY, Filter(ids=(first,)), reason="a test")
     await desk.operations.execute(OTTO, replay.token)
     mended = encoded(order | {"amount": "1.00", "serial_no": f"{order['serial_no']}-b"})
     edit = await desk.operations.plan_edit(OTTO, spoilt, mended, reason="a test")
@@ -223,19 +223,21 @@ async def test_each_replay_that_comes_back_is_counted_once_and_edits_too(desk: D
     assert await come_back() == 2  # another copy of each, late: what they come from has ended
 
 
-@pytest.mark.parametrize(("attempts", "told"), [(1, 1), (6, 0)], ids=["set aside at once", "parked before"])
+@pytest.mark.parametrize(
+    ("attempts", "notified"), [(1, 1), (6, 0)], ids=["set aside at once", "parked before"]
+)
 @pytest.mark.need(15)
 async def test_a_letter_that_was_parked_tells_nothing_of_how_long_taking_in_takes(
-    desk: Desk, attempts: int, told: int
+    desk: Desk, attempts: int, notified: int
 ) -> None:
     """A result that waited for its order was first seen minutes before it was set aside: that is no alarm."""
     metrics = DeadLetterMetrics(CollectorRegistry())
-    said = headers("ORDER_NOT_FOUND", source="payment.results") | {"x-wallet-attempts": attempts}
+    message_headers = headers("ORDER_NOT_FOUND", source="payment.results") | {"x-wallet-attempts": attempts}
 
-    taken = await desk.take_in(arrived(result("R-1"), said))
+    taken = await desk.take_in(arrived(result("R-1"), message_headers))
     metrics.count(taken, datetime.now(UTC))
 
-    assert counted(metrics) == (0, told)
+    assert counted(metrics) == (0, notified)
 
 
 @pytest.mark.need(15)

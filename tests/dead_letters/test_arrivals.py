@@ -38,7 +38,7 @@ _names = st.sampled_from(
 
 @given(
     body=st.binary(max_size=200) | st.text(max_size=100).map(str.encode),
-    said=st.dictionaries(_names, _values, max_size=8),
+    message_headers=st.dictionaries(_names, _values, max_size=8),
     queue=st.sampled_from(QUEUES),
     exchange=st.sampled_from(["wallet.commands", "", "wallet.dead-letters", "wallet.unrouted"])
     | st.text(max_size=30),
@@ -46,9 +46,9 @@ _names = st.sampled_from(
 )
 @settings(max_examples=300, deadline=None)
 def test_whatever_a_letter_says_it_is_read_and_goes_to_the_wallets_own_exchanges_only(
-    body: bytes, said: dict[str, FieldValue], queue: str, exchange: str, routing_key: str
+    body: bytes, message_headers: dict[str, FieldValue], queue: str, exchange: str, routing_key: str
 ) -> None:
-    found = arrived(body, said, queue=queue, exchange=exchange, routing_key=routing_key)
+    found = arrived(body, message_headers, queue=queue, exchange=exchange, routing_key=routing_key)
 
     assert found.body == body
     assert found.reason in REASONS
@@ -64,16 +64,19 @@ def test_whatever_a_letter_says_it_is_read_and_goes_to_the_wallets_own_exchanges
         assert "\0" not in text
         text.encode()
     assert found.first_seen.tzinfo is not None
-    assert found.key == arrived(body, said, queue=queue, exchange=exchange, routing_key=routing_key).key
+    assert (
+        found.key
+        == arrived(body, message_headers, queue=queue, exchange=exchange, routing_key=routing_key).key
+    )
 
 
-@given(body=st.binary(max_size=200), said=st.dictionaries(_names, _values, max_size=6))
+@given(body=st.binary(max_size=200), message_headers=st.dictionaries(_names, _values, max_size=6))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_whatever_a_letter_says_the_database_takes_it_whole(
-    desk: Desk, body: bytes, said: dict[str, FieldValue]
+    desk: Desk, body: bytes, message_headers: dict[str, FieldValue]
 ) -> None:
-    said.pop("x-delivery-count", None)  # the broker's own mark, by which two deliveries may differ
-    letter = arrived(body, said)
+    message_headers.pop("x-delivery-count", None)  # the broker's own mark, by which two deliveries may differ
+    letter = arrived(body, message_headers)
 
     await desk.take_in(letter)
 
@@ -101,9 +104,11 @@ FORGED = {
 }
 
 
-@pytest.mark.parametrize(("said", "wanted"), FORGED.values(), ids=FORGED.keys())
-def test_a_replay_goes_where_the_letters_queue_is_fed(said: dict[str, FieldValue], wanted: str) -> None:
-    assert arrived(b"{}", headers() | said).exchange == wanted
+@pytest.mark.parametrize(("message_headers", "wanted"), FORGED.values(), ids=FORGED.keys())
+def test_a_replay_goes_where_the_letters_queue_is_fed(
+    message_headers: dict[str, FieldValue], wanted: str
+) -> None:
+    assert arrived(b"{}", headers() | message_headers).exchange == wanted
 
 
 EXPIRED: dict[str, FieldValue] = {
@@ -116,9 +121,11 @@ EXPIRED: dict[str, FieldValue] = {
 
 
 def test_what_the_broker_set_aside_is_not_believed_to_come_from_a_worker() -> None:
-    said = headers("SERIAL_CONFLICT", "call 0900", source="payment.results", routing_key="payment.result")
+    message_headers = headers(
+        "SERIAL_CONFLICT", "call 0900", source="payment.results", routing_key="payment.result"
+    )
 
-    found = arrived(b"{}", said | {"x-death": [EXPIRED]})
+    found = arrived(b"{}", message_headers | {"x-death": [EXPIRED]})
 
     assert (found.reason, found.source, found.exchange) == (
         "BROKER_EXPIRED",

@@ -36,9 +36,9 @@ async def test_one_row_for_the_operation_and_one_for_each_message(desk: Desk) ->
     page = await desk.operations.audit(VERA, AuditFilter(operation_id=operation.operation_id))
     whole = [row for row in page.rows if row.action == "execute discard"]
     each = [row for row in page.rows if row.action == "discard"]
-    (one,) = whole
-    assert (one.actor, one.role, one.via, one.reason) == ("otto", "operator", "tests", "a test of it")
-    assert (one.detail["filter"], one.detail["token"], one.detail["letters"]) == (
+    (first,) = whole
+    assert (first.actor, first.role, first.via, first.reason) == ("otto", "operator", "tests", "a test of it")
+    assert (first.detail["filter"], first.detail["token"], first.detail["letters"]) == (
         {"reason": "INTERNAL"},
         plan.token,
         3,

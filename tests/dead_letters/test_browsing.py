@@ -50,21 +50,21 @@ async def test_letters_are_found_by_everything_that_they_have(desk: Desk) -> Non
         arrived(open_account("user-2", serial_no="O-1"), headers("SERIAL_CONFLICT", "x")),
         arrived(result("R-3"), headers("AMOUNT_MISMATCH", "x", source="payment.results")),
     )
-    one, two, three = await desk.ids()
+    first, two, three = await desk.ids()
     arrived_at = (await desk.operations.letters(OTTO, Filter(ids=(three,)))).letters[0].arrived_at
 
     for which, wanted in (
-        (Filter(serial_no="R-1"), [one]),
+        (Filter(serial_no="R-1"), [first]),
         (Filter(serial_no="R-3"), [three]),
         (Filter(user_id="user-2"), [two]),
         (Filter(message_type="account.open.v1"), [two]),
         (Filter(reason="AMOUNT_MISMATCH"), [three]),
-        (Filter(source="wallet.commands"), [one, two]),
+        (Filter(source="wallet.commands"), [first, two]),
         (Filter(states=(LetterState.DISCARDED,)), []),
-        (Filter(states=(LetterState.WAITING,), reason="INTERNAL"), [one]),
-        (Filter(until=arrived_at + timedelta(days=1)), [one, two, three]),
+        (Filter(states=(LetterState.WAITING,), reason="INTERNAL"), [first]),
+        (Filter(until=arrived_at + timedelta(days=1)), [first, two, three]),
         (Filter(since=arrived_at + timedelta(days=1)), []),
-        (Filter(ids=(one, three)), [one, three]),
+        (Filter(ids=(first, three)), [first, three]),
         (Filter(serial_no="\0"), []),
     ):
         assert await desk.ids(which) == wanted

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.terminal import Said, wallet
+from tests.cli.terminal import CommandResult, wallet
 from tests.dead_letters.conftest import ANNA, Desk
 from tests.dead_letters.letters import arrived, headers
 from tests.journeys.messages import recharge
@@ -27,7 +27,7 @@ def url(database_url: str) -> str:
     return database_url
 
 
-async def dlq(url: str, *arguments: str, who: str = "otto") -> Said:
+async def dlq(url: str, *arguments: str, who: str = "otto") -> CommandResult:
     """Run `wallet dlq` as somebody."""
     command = arguments if arguments[0] == "runbook" else (*arguments, "--as", who)
     return await wallet(

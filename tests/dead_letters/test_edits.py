@@ -57,9 +57,9 @@ async def test_an_edit_is_checked_and_never_has_a_used_serial_number(desk: Desk)
 
 @pytest.mark.need(11)
 async def test_two_edits_cannot_take_the_same_new_number(desk: Desk) -> None:
-    one, body = await an_edit(desk)
+    first, body = await an_edit(desk)
     two, _ = await an_edit(desk)
-    plans = [await desk.operations.plan_edit(OTTO, number, body, reason="x") for number in (one, two)]
+    plans = [await desk.operations.plan_edit(OTTO, number, body, reason="x") for number in (first, two)]
     for plan in plans:
         await desk.operations.approve(ANNA, plan.token, reason="x")
     await desk.operations.execute(OTTO, plans[0].token)

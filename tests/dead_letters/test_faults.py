@@ -212,8 +212,8 @@ async def test_a_keeper_alone_does_it_all_beside_a_worker_without_one(wallet: Wa
     await wallet.replayed([letter_id])
 
     await wallet.until_state(letter_id, "resolved")
-    said = "SELECT standing FROM dead_letter_keepers"
-    await until(wallet.owner, said, "at work")
+    text = "SELECT standing FROM dead_letter_keepers"
+    await until(wallet.owner, text, "at work")
     assert await keeper.stop() == 0
     assert (await wallet.operations.overview(OTTO)).depths["wallet.dead-letters"] == 0
 
@@ -294,8 +294,8 @@ async def test_the_broker_is_lost_in_the_middle_of_a_replay(wallet: Wallet) -> N
             await some_published(wallet, count)
             assert proxy.reset(b"wallet keeper: replays") == 1
         proxy.refuse()
-        said = "SELECT starts_with(standing, 'waiting for the broker, and then going on') FROM dead_letter_operations"
-        await until(wallet.owner, said, True)  # noqa: FBT003 -- what the query says
+        text = "SELECT starts_with(standing, 'waiting for the broker, and then going on') FROM dead_letter_operations"
+        await until(wallet.owner, text, True)  # noqa: FBT003 -- what the query says
         proxy.heal()
 
         await wallet.until_operation(operation.operation_id, "done", seconds=120)

@@ -52,15 +52,15 @@ async def test_many_letters_at_once_need_a_second_person_who_is_somebody_else(
 async def test_another_name_at_the_same_login_is_no_second_person(database_url: str) -> None:
     async with a_desk(database_url, ApprovalLimits(single_person_max=0)) as desk:
         await one_letter(desk)
-        one, other = (Actor(name, Role.APPROVER, "cli, root") for name in ("one", "other"))
-        plan = await desk.operations.plan(one, Action.REPLAY, Filter(), reason="a test")
+        first, other = (Actor(name, Role.APPROVER, "cli, root") for name in ("one", "other"))
+        plan = await desk.operations.plan(first, Action.REPLAY, Filter(), reason="a test")
 
         with pytest.raises(NotAllowedError, match="made by the same login, root"):
             await desk.operations.approve(other, plan.token, reason="x")
         with pytest.raises(NotAllowedError, match="made by the same login, root"):
             await desk.operations.approve(Actor("root", Role.APPROVER, "console"), plan.token, reason="x")
 
-        assert (await desk.operations.plan_of(one, plan.token)).approved_by is None
+        assert (await desk.operations.plan_of(first, plan.token)).approved_by is None
 
 
 @pytest.mark.parametrize(
@@ -98,10 +98,10 @@ async def test_whoever_planned_in_the_console_cannot_approve_at_a_shell_by_anoth
     monkeypatch.setattr(options, "_login", lambda: "one")
     async with a_desk(database_url, ApprovalLimits(single_person_max=0)) as desk:
         await one_letter(desk)
-        one = Actor("one", Role.OPERATOR, "console")
-        plan = await desk.operations.plan(one, Action.REPLAY, Filter(), reason="a test")
+        first = Actor("one", Role.OPERATOR, "console")
+        plan = await desk.operations.plan(first, Action.REPLAY, Filter(), reason="a test")
 
-        said = [
+        answers = [
             await wallet(
                 *("dlq", "approve", plan.token, "--as", "other", "--why", "x"),
                 WALLET_DATABASE_URL=database_url,
@@ -110,9 +110,9 @@ async def test_whoever_planned_in_the_console_cannot_approve_at_a_shell_by_anoth
             for roles in ("{}", '{"one": "operator", "other": "approver"}')
         ]
 
-        assert "nobody can approve here while WALLET_DLQ_ROLES is empty" in said[0].err
-        assert "this login is one, and not other" in said[1].err
-        assert (await desk.operations.plan_of(one, plan.token)).approved_by is None
+        assert "nobody can approve here while WALLET_DLQ_ROLES is empty" in answers[0].err
+        assert "this login is one, and not other" in answers[1].err
+        assert (await desk.operations.plan_of(first, plan.token)).approved_by is None
 
 
 @pytest.mark.need(13)

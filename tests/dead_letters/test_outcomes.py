@@ -90,8 +90,8 @@ async def came_back(
     desk: Desk, content: Json | bytes, replay_id: UUID, *, redelivered: bool = False, reason: str = "INTERNAL"
 ) -> None:
     """Have a copy of a replay back at the keeper."""
-    said = headers(reason, "not again", x_wallet_replay_id=str(replay_id))
-    await desk.take_in(arrived(content, said, redelivered=redelivered))
+    message_headers = headers(reason, "not again", x_wallet_replay_id=str(replay_id))
+    await desk.take_in(arrived(content, message_headers, redelivered=redelivered))
 
 
 # What comes back

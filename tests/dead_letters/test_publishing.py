@@ -33,9 +33,9 @@ class Publishing(Desk):
     replayer: Replayer = field(kw_only=True)
     metrics: DeadLetterMetrics = field(kw_only=True)
 
-    async def letter(self, said: dict[str, FieldValue] | None = None) -> int:
+    async def letter(self, message_headers: dict[str, FieldValue] | None = None) -> int:
         """Take one letter in; return its number."""
-        await self.take_in(arrived(open_account("user-1"), said))
+        await self.take_in(arrived(open_account("user-1"), message_headers))
         return (await self.ids())[-1]
 
     async def ordered(self, ids: Sequence[int], pace: ReplayPace | None = None) -> Operation:

@@ -11,7 +11,7 @@ import pytest_asyncio
 from pamqp.commands import Basic
 from pamqp.common import FieldValue
 
-from tests.cli.terminal import Said
+from tests.cli.terminal import CommandResult
 from tests.cli.terminal import wallet as wallet_command
 from tests.dead_letters.conftest import ANNA, OTTO, VERA, Wallet, a_wallet
 from tests.dead_letters.letters import headers, properties
@@ -41,16 +41,20 @@ async def wallet(servers: Servers, migrated_url: str) -> AsyncIterator[Wallet]:
 @pytest.mark.need(1)
 async def test_a_replay_carries_what_the_original_did_and_its_own_id(wallet: Wallet) -> None:
     order = recharge(await wallet.upstream.opened())
-    said = headers(x_theirs="kept", x_delivery_count=7, **{"x-first-death-queue": "q"})
-    said |= {"CC": ["payment.results"], "BCC": ["order.recharge"]}
-    said["x-death"] = [{"queue": "wallet.commands", "reason": "rejected", "count": 1}]
+    message_headers = headers(x_theirs="kept", x_delivery_count=7, **{"x-first-death-queue": "q"})
+    message_headers |= {"CC": ["payment.results"], "BCC": ["order.recharge"]}
+    message_headers["x-death"] = [{"queue": "wallet.commands", "reason": "rejected", "count": 1}]
     # A copy of everything that is published as a command.
     spy = fresh("spy")
     channel = await wallet.upstream.new_channel()
     await channel.queue_declare(spy, exclusive=True)
     await channel.queue_bind(spy, "wallet.commands", "#")
     sent = Basic.Properties(
-        delivery_mode=2, message_id="M-1", app_id="them", user_id=None, headers=properties(said).headers
+        delivery_mode=2,
+        message_id="M-1",
+        app_id="them",
+        user_id=None,
+        headers=properties(message_headers).headers,
     )
     await wallet.upstream.publish("wallet.dead-letters", order, routing_key="order.recharge", properties=sent)
     letter_id = await wallet.until_letter(order["serial_no"])
@@ -273,9 +277,9 @@ async def asked(wallet: Wallet, order: Json) -> Json:
         while True:
             found = await channel.basic_get("payment.requests", no_ack=True)
             assert isinstance(found.delivery, Basic.GetOk), "it is not there"
-            said: Json = json.loads(found.body)
-            if said["payment_order_no"] == order["serial_no"]:
-                return said
+            body: Json = json.loads(found.body)
+            if body["payment_order_no"] == order["serial_no"]:
+                return body
     finally:
         await channel.close()
 
@@ -304,8 +308,8 @@ async def test_what_a_stranger_set_aside_is_kept_and_goes_nowhere(wallet: Wallet
         queue, exclusive=True, arguments={"x-dead-letter-exchange": "wallet.dead-letters"}
     )
     # What it says of itself would send the wallet's own words to the gateway.
-    said = headers(source="payment.requests")
-    await wallet.upstream.publish("", request, routing_key=queue, properties=properties(said))
+    message_headers = headers(source="payment.requests")
+    await wallet.upstream.publish("", request, routing_key=queue, properties=properties(message_headers))
     await rejected(wallet, queue, request["payment_order_no"])
 
     letter_id = await wallet.until_letter(request["payment_order_no"])
@@ -362,8 +366,8 @@ async def test_every_prediction_comes_true(wallet: Wallet) -> None:
         ),
         (body, {"source": "payment.results"}, PredictedOutcome.STILL_MALFORMED, ("waiting", "BAD_SIGNATURE")),
     ]
-    for content, said, verdict, (state, code) in contents:
-        (letter_id,) = await wallet.set_aside(content, **said)
+    for content, answer, verdict, (state, code) in contents:
+        (letter_id,) = await wallet.set_aside(content, **answer)
         predicted = (await wallet.operations.letter(OTTO, letter_id)).prediction
         await wallet.replayed([letter_id])
         await until(
@@ -575,7 +579,7 @@ async def test_an_edit_that_becomes_a_dead_letter_is_linked_to_the_old_one(walle
     assert await wallet.state(letter_id) == "edited"
 
 
-async def dlq(wallet: Wallet, *arguments: str) -> Said:
+async def dlq(wallet: Wallet, *arguments: str) -> CommandResult:
     """Run `wallet dlq` with the worker's settings."""
     return await wallet_command(
         "dlq",

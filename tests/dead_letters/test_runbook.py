@@ -68,9 +68,9 @@ class Shift:
 
     async def letter(self, content: Json | bytes, reason: str, *, source: str = "wallet.commands") -> int:
         """Return a letter that was set aside for a reason, well signed if it is a payment result."""
-        said = headers(reason, source=source) | _signature(source, content)
+        message_headers = headers(reason, source=source) | _signature(source, content)
         before = set(await self.wallet.ids())
-        await self.wallet.take_in(arrived(content, said))
+        await self.wallet.take_in(arrived(content, message_headers))
         (letter_id,) = set(await self.wallet.ids()) - before
         return letter_id
 
@@ -289,8 +289,8 @@ async def request_waits(shift: Shift) -> None:
     for letter_id in letters:
         assert await shift.advice(letter_id) == "request-waits"
     await wallet.replayed([letters[0]])
-    again, said = await shift.asked()
-    assert (again, "x-wallet-replay-id" in said) == (body, True)
+    again, answer = await shift.asked()
+    assert (again, "x-wallet-replay-id" in answer) == (body, True)
     await shift.pays(charge["serial_no"])
     await wallet.until_state(letters[0], "resolved")
 
@@ -362,10 +362,10 @@ async def fits_now(shift: Shift) -> None:
     await shift.applied(charge)
     body = encoded(result(charge["serial_no"]))
     (kid, secret), *_ = OTHER_KEY.items()
-    said = headers(
+    message_headers = headers(
         "BAD_SIGNATURE", source="payment.results", x_signature=signed(body, key_id=kid, secret=secret)
     )
-    await wallet.take_in(arrived(body, said))
+    await wallet.take_in(arrived(body, message_headers))
     (unsigned,) = await wallet.ids()
     assert await shift.advice(unsigned) == "signature-wrong"
 
@@ -844,7 +844,7 @@ async def refusal(shift: Shift) -> None:
         plan = await shift.wallet.operations.plan(
             OTTO, Action.REPLAY, Filter(ids=(letter_id,)), reason="a test"
         )
-        assert [one.verdict for one, _ in plan.counts] == [PredictedOutcome.WILL_APPLY]
+        assert [count.verdict for count, _ in plan.counts] == [PredictedOutcome.WILL_APPLY]
 
 
 # What counts is what would happen now
@@ -917,9 +917,9 @@ async def test_what_the_advice_says_of_an_order_is_what_a_right_result_then_does
     number, _ = await an_order(shift, order_type, status)
     letter_id = await contradicted(shift, number, "succeeded", amount="1.00", gateway_ref="gw-wrong")
 
-    said = await shift.says(letter_id)
-    assert said.endswith(runbook.of_order(order_type, status))
-    (sentence,) = [each for each, (of, _) in EXPECTED.items() if each in said and of == signal]
+    answer = await shift.says(letter_id)
+    assert answer.endswith(runbook.of_order(order_type, status))
+    (sentence,) = [each for each, (of, _) in EXPECTED.items() if each in answer and of == signal]
 
     assert await shift.pays(number, signal) == EXPECTED[sentence][1]
 

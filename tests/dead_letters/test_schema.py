@@ -123,8 +123,8 @@ def row(table: str, **changes: str) -> str:
 def again(table: str, **changes: str) -> str:
     """Return the statement that inserts once more what is there, its own number too."""
     columns = [*_USUAL[table], {"dead_letter_attempts": "attempt_id", "dead_letter_audit": "audit_id"}[table]]
-    said = ", ".join(changes.get(column, column) for column in columns)
-    return f"INSERT INTO {table} ({', '.join(columns)}) OVERRIDING SYSTEM VALUE SELECT {said} FROM {table}"  # noqa: S608
+    answer = ", ".join(changes.get(column, column) for column in columns)
+    return f"INSERT INTO {table} ({', '.join(columns)}) OVERRIDING SYSTEM VALUE SELECT {answer} FROM {table}"  # noqa: S608
 
 
 LETTER, ATTEMPT, PLAN = row("dead_letters"), row("dead_letter_attempts"), row("dead_letter_plans")

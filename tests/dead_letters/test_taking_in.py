@@ -18,8 +18,8 @@ from wallet_worker.dead_letters.model.states import Action
 @pytest.mark.need(2)
 async def test_bytes_headers_and_properties_are_kept_as_they_came(desk: Desk) -> None:
     body = bytes(range(256)) * 300
-    said = headers("MALFORMED", "no JSON", x_theirs=bytearray(b"\xff\x00"))
-    await desk.take_in(arrived(body, said, message_id="M-1", app_id="them"))
+    message_headers = headers("MALFORMED", "no JSON", x_theirs=bytearray(b"\xff\x00"))
+    await desk.take_in(arrived(body, message_headers, message_id="M-1", app_id="them"))
 
     (letter_id,) = await desk.ids()
     whole = (await desk.operations.letter(OTTO, letter_id)).whole
@@ -28,7 +28,11 @@ async def test_bytes_headers_and_properties_are_kept_as_they_came(desk: Desk) ->
         await desk.owner.fetchval("SELECT properties FROM dead_letters WHERE letter_id = $1", letter_id)
     )
     assert whole.body == body
-    assert (kept.message_id, kept.app_id, kept.headers) == ("M-1", "them", properties(said).headers)
+    assert (kept.message_id, kept.app_id, kept.headers) == (
+        "M-1",
+        "them",
+        properties(message_headers).headers,
+    )
     assert whole.headers["x-theirs"] == r"\xff\x00"
     assert (whole.exchange, whole.routing_key) == ("wallet.commands", "order.recharge")
 
@@ -59,11 +63,12 @@ async def test_two_keepers_at_once_make_one_record(desk: Desk) -> None:
 
 @pytest.mark.need(2)
 async def test_the_brokers_own_marks_make_no_other_letter(desk: Desk) -> None:
-    said = headers()
+    message_headers = headers()
     body = encoded(recharge("user-1"))
 
     await desk.take_in(
-        arrived(body, said), arrived(body, said | {"x-delivery-count": 3, "x-acquired-count": 4})
+        arrived(body, message_headers),
+        arrived(body, message_headers | {"x-delivery-count": 3, "x-acquired-count": 4}),
     )
 
     assert len(await desk.ids()) == 1
@@ -98,10 +103,10 @@ async def test_what_was_closed_waits_again_when_it_is_sent_once_more(desk: Desk)
 @pytest.mark.need(3)
 async def test_reason_detail_attempts_worker_and_trace(desk: Desk) -> None:
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-    said = headers(
+    message_headers = headers(
         "AMOUNT_MISMATCH", "the amount is not that of the order", source="payment.results", traceparent=trace
     )
-    await desk.take_in(arrived(result("R-1"), said))
+    await desk.take_in(arrived(result("R-1"), message_headers))
 
     (letter_id,) = await desk.ids()
     found = await desk.operations.letter(OTTO, letter_id)

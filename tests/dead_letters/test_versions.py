@@ -37,9 +37,9 @@ def command(serial_no: str, account_type: str = "basic") -> Json:
     return open_account("user-1", serial_no=serial_no, account_type=account_type)
 
 
-async def letter_of(desk: Desk, content: Json, **said: Any) -> int:
+async def letter_of(desk: Desk, content: Json, **fields: Any) -> int:
     """Take a letter in, and return its number."""
-    await desk.take_in(arrived(content, headers(**said)))
+    await desk.take_in(arrived(content, headers(**fields)))
     return (await desk.ids())[-1]
 
 
@@ -95,46 +95,46 @@ async def keeper_step(desk: Desk) -> None:
 
 @pytest.mark.need(11)
 async def test_a_letter_is_not_edited_while_another_of_its_command_may_be_applied(desk: Desk) -> None:
-    one, twin = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-1"))
+    first, twin = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-1"))
     new = command("O-1b", "savings")
 
-    assert (await desk.operations.letter(OTTO, one)).same_number == 1
+    assert (await desk.operations.letter(OTTO, first)).same_number == 1
     with pytest.raises(
         NotPossibleError,
-        match=f"letter {twin} is the same command as letter {one}, .*Discard letter {twin} first",
+        match=f"letter {twin} is the same command as letter {first}, .*Discard letter {twin} first",
     ):
-        await desk.operations.plan_edit(OTTO, one, encoded(new), reason="x")
+        await desk.operations.plan_edit(OTTO, first, encoded(new), reason="x")
     await done(desk, Action.DISCARD, twin)
-    await edited(desk, one, new)
+    await edited(desk, first, new)
 
     await done(desk, Action.RESTORE, twin)
-    with pytest.raises(NotPossibleError, match=f"cannot be replayed: edited as O-1b in letter {one}"):
+    with pytest.raises(NotPossibleError, match=f"cannot be replayed: edited as O-1b in letter {first}"):
         await desk.operations.plan(OTTO, Action.REPLAY, Filter(ids=(twin,)), reason="both versions")
 
 
 @pytest.mark.need(11)
 async def test_a_letter_is_not_edited_while_another_of_its_command_is_replayed(desk: Desk) -> None:
-    one, twin = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-1"))
+    first, twin = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-1"))
     await done(desk, Action.REPLAY, twin)
 
     with pytest.raises(NotPossibleError, match=f"when the outcome of letter {twin} is known"):
-        await desk.operations.plan_edit(OTTO, one, encoded(command("O-1b", "savings")), reason="x")
+        await desk.operations.plan_edit(OTTO, first, encoded(command("O-1b", "savings")), reason="x")
 
 
 @pytest.mark.need(11)
 async def test_a_command_that_is_repeated_after_its_edit_is_sent_in_neither_version(
     desk: Desk,
 ) -> None:
-    one = await letter_of(desk, command("O-1"))
-    await edited(desk, one, command("O-1b", "savings"))
+    first = await letter_of(desk, command("O-1"))
+    await edited(desk, first, command("O-1b", "savings"))
 
     again = await letter_of(desk, command("O-1"))
 
     assert (await desk.operations.letter(OTTO, again)).prediction.verdict is PredictedOutcome.NOT_REPLAYABLE
-    with pytest.raises(NotPossibleError, match=f"cannot be replayed: edited as O-1b in letter {one}"):
+    with pytest.raises(NotPossibleError, match=f"cannot be replayed: edited as O-1b in letter {first}"):
         await desk.operations.plan(OTTO, Action.REPLAY, Filter(ids=(again,)), reason="x")
     with pytest.raises(
-        NotPossibleError, match=f"was sent as O-1b in the place of letter {one}: an edit would"
+        NotPossibleError, match=f"was sent as O-1b in the place of letter {first}: an edit would"
     ):
         await desk.operations.plan_edit(OTTO, again, encoded(command("O-1c", "third")), reason="x")
     await done(desk, Action.DISCARD, again)
@@ -144,8 +144,8 @@ async def test_a_command_that_is_repeated_after_its_edit_is_sent_in_neither_vers
 async def test_an_edit_is_refused_when_its_command_was_repeated_since_it_was_approved(
     desk: Desk,
 ) -> None:
-    one = await letter_of(desk, command("O-1"))
-    plan = await approved(desk, one, command("O-1b", "savings"))
+    first = await letter_of(desk, command("O-1"))
+    plan = await approved(desk, first, command("O-1b", "savings"))
     twin = await letter_of(desk, command("O-1"))
 
     with pytest.raises(NotPossibleError, match=f"letter {twin} is the same command"):
@@ -154,9 +154,9 @@ async def test_an_edit_is_refused_when_its_command_was_repeated_since_it_was_app
 
 @pytest.mark.need(11)
 async def test_an_edit_that_can_never_be_applied_holds_up_no_other_letter(desk: Desk) -> None:
-    one, twin = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-1"))
+    first, twin = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-1"))
     await done(desk, Action.DISCARD, twin)
-    await edited(desk, one, command("O-1b", "savings"))
+    await edited(desk, first, command("O-1b", "savings"))
     await applied(desk, command("O-1b", "another"))
 
     await done(desk, Action.RESTORE, twin)
@@ -168,51 +168,53 @@ async def test_an_edit_that_can_never_be_applied_holds_up_no_other_letter(desk: 
 async def test_what_an_edit_has_sent_can_be_replayed_and_edited_and_nothing_else_of_it(
     desk: Desk,
 ) -> None:
-    one, twin = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-1"))
+    first, twin = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-1"))
     await done(desk, Action.DISCARD, twin)
-    await edited(desk, one, command("O-1b", "savings"))
-    second = await sent_and_back(desk, one)
+    await edited(desk, first, command("O-1b", "savings"))
+    second = await sent_and_back(desk, first)
     assert (await desk.operations.letter(OTTO, second)).prediction.verdict is PredictedOutcome.WILL_APPLY
     await edited(desk, second, command("O-1c", "third"))
     third = await sent_and_back(desk, second)
     again = await letter_of(desk, command("O-1b", "savings"))
     await done(desk, Action.RESTORE, twin)
 
-    said = {
+    fields = {
         number: (await desk.operations.letter(OTTO, number)).prediction for number in (third, again, twin)
     }
 
-    assert said[third].verdict is PredictedOutcome.WILL_APPLY
-    assert said[again].label == f"cannot be replayed: edited as O-1c in letter {second}"
-    assert said[twin].verdict is PredictedOutcome.NOT_REPLAYABLE
+    assert fields[third].verdict is PredictedOutcome.WILL_APPLY
+    assert fields[again].label == f"cannot be replayed: edited as O-1c in letter {second}"
+    assert fields[twin].verdict is PredictedOutcome.NOT_REPLAYABLE
 
 
 @pytest.mark.need(11)
 async def test_a_number_that_belongs_to_something_else_holds_up_no_edit(desk: Desk) -> None:
     await applied(desk, command("O-1", "another"))
-    one, twin = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-1"))
+    first, twin = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-1"))
 
-    await edited(desk, one, command("O-1b", "savings"))
+    await edited(desk, first, command("O-1b", "savings"))
 
-    assert (await desk.state(one), await desk.state(twin)) == ("edited", "waiting")
+    assert (await desk.state(first), await desk.state(twin)) == ("edited", "waiting")
 
 
 @pytest.mark.need(11)
 async def test_what_an_edit_has_sent_is_not_sent_again_once_the_older_version_was_applied(
     desk: Desk,
 ) -> None:
-    one = await letter_of(desk, command("O-1"))
-    await edited(desk, one, command("O-1b", "savings"))
-    second = await sent_and_back(desk, one)
+    first = await letter_of(desk, command("O-1"))
+    await edited(desk, first, command("O-1b", "savings"))
+    second = await sent_and_back(desk, first)
     plan = await desk.operations.plan(OTTO, Action.REPLAY, Filter(ids=(second,)), reason="a test")
 
     await applied(desk, command("O-1"))
 
-    said = (await desk.operations.letter(OTTO, second)).prediction
-    assert said.label == f"cannot be replayed: applied as O-1, letter {one}"
-    with pytest.raises(StaleError, match=f"applied as O-1, letter {one}"):
+    answer = (await desk.operations.letter(OTTO, second)).prediction
+    assert answer.label == f"cannot be replayed: applied as O-1, letter {first}"
+    with pytest.raises(StaleError, match=f"applied as O-1, letter {first}"):
         await desk.operations.execute(OTTO, plan.token)
-    with pytest.raises(NotPossibleError, match=f"was applied as O-1, letter {one}: an edit would send both"):
+    with pytest.raises(
+        NotPossibleError, match=f"was applied as O-1, letter {first}: an edit would send both"
+    ):
         await desk.operations.plan_edit(OTTO, second, encoded(command("O-1c", "third")), reason="x")
 
 
@@ -220,14 +222,14 @@ async def test_what_an_edit_has_sent_is_not_sent_again_once_the_older_version_wa
 async def test_what_an_edit_of_a_malformed_letter_has_sent_is_not_sent_again_once_that_was_mended(
     desk: Desk,
 ) -> None:
-    one = await letter_of(desk, command("O-1") | {"surprise": "1"})
-    await edited(desk, one, command("O-1b", "savings"))
-    second = await sent_and_back(desk, one)
+    first = await letter_of(desk, command("O-1") | {"surprise": "1"})
+    await edited(desk, first, command("O-1b", "savings"))
+    second = await sent_and_back(desk, first)
 
     await applied(desk, command("O-1"))
 
-    said = (await desk.operations.letter(OTTO, second)).prediction
-    assert said.label == f"cannot be replayed: applied as O-1, letter {one}"
+    answer = (await desk.operations.letter(OTTO, second)).prediction
+    assert answer.label == f"cannot be replayed: applied as O-1, letter {first}"
 
 
 @pytest.mark.parametrize(
@@ -238,9 +240,9 @@ async def test_what_an_edit_of_a_malformed_letter_has_sent_is_not_sent_again_onc
 async def test_an_older_version_that_moved_nothing_holds_up_no_edit_that_came_back(
     desk: Desk, account_type: str, status: str, code: str
 ) -> None:
-    one = await letter_of(desk, command("O-1"))
-    await edited(desk, one, command("O-1b", "savings"))
-    second = await sent_and_back(desk, one)
+    first = await letter_of(desk, command("O-1"))
+    await edited(desk, first, command("O-1b", "savings"))
+    second = await sent_and_back(desk, first)
 
     await applied(desk, command("O-1", account_type), status, code)
 
@@ -252,10 +254,10 @@ async def test_an_older_version_that_moved_nothing_holds_up_no_edit_that_came_ba
 async def test_what_an_edit_has_sent_is_not_edited_once_a_twin_of_the_older_version_was_replayed(
     desk: Desk,
 ) -> None:
-    one, twin = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-1"))
+    first, twin = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-1"))
     await done(desk, Action.DISCARD, twin)
-    await edited(desk, one, command("O-1b", "savings"))
-    second = await sent_and_back(desk, one)
+    await edited(desk, first, command("O-1b", "savings"))
+    second = await sent_and_back(desk, first)
     await applied(desk, command("O-1b", "another"))
     await done(desk, Action.RESTORE, twin)
     await done(desk, Action.REPLAY, twin)
@@ -266,7 +268,9 @@ async def test_what_an_edit_has_sent_is_not_edited_once_a_twin_of_the_older_vers
     )
     await desk.owner.execute("UPDATE dead_letters SET state = 'resolved' WHERE letter_id = $1", twin)
 
-    with pytest.raises(NotPossibleError, match=f"was applied as O-1, letter {one}: an edit would send both"):
+    with pytest.raises(
+        NotPossibleError, match=f"was applied as O-1, letter {first}: an edit would send both"
+    ):
         await desk.operations.plan_edit(OTTO, second, encoded(command("O-1c", "third")), reason="x")
 
 
@@ -275,11 +279,11 @@ async def test_what_an_edit_has_sent_is_not_edited_once_a_twin_of_the_older_vers
 async def test_an_edit_is_not_published_once_the_older_version_was_applied(
     desk: Desk, *, came_back: bool
 ) -> None:
-    one = await letter_of(desk, command("O-1"))
-    await edited(desk, one, command("O-1b", "savings"))
-    last = one
+    first = await letter_of(desk, command("O-1"))
+    await edited(desk, first, command("O-1b", "savings"))
+    last = first
     if came_back:
-        last = await sent_and_back(desk, one)
+        last = await sent_and_back(desk, first)
         await done(desk, Action.REPLAY, last)
     await applied(desk, command("O-1"))
 
@@ -288,16 +292,16 @@ async def test_an_edit_is_not_published_once_the_older_version_was_applied(
     replay = (await desk.operations.letter(OTTO, last)).replays[-1]
     assert (replay.state, replay.detail) == (
         ReplayState.FAILED,
-        f"applied as O-1, letter {one}: both versions would be",
+        f"applied as O-1, letter {first}: both versions would be",
     )
     assert await desk.state(last) == "waiting"
 
 
 @pytest.mark.need(11)
 async def test_a_replay_that_only_repeats_is_published_whatever_was_applied(desk: Desk) -> None:
-    one = await letter_of(desk, command("O-1"))
-    await edited(desk, one, command("O-1b", "savings"))
-    second = await sent_and_back(desk, one)
+    first = await letter_of(desk, command("O-1"))
+    await edited(desk, first, command("O-1b", "savings"))
+    second = await sent_and_back(desk, first)
     await applied(desk, command("O-1"))
     await applied(desk, command("O-1b", "savings"), "refused", "ACCOUNT_EXISTS")
     await done(desk, Action.REPLAY, second)
@@ -312,14 +316,14 @@ async def test_a_replay_that_only_repeats_is_published_whatever_was_applied(desk
 async def test_an_edit_sees_what_was_applied_while_it_looked_at_the_twins(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = await letter_of(desk, command("O-1"))
-    plan = await approved(desk, one, command("O-1b", "savings"))
+    first = await letter_of(desk, command("O-1"))
+    plan = await approved(desk, first, command("O-1b", "savings"))
     await done(desk, Action.REPLAY, await letter_of(desk, command("O-1")))
     refuse_another = Lineage.ensure_only_version
 
-    async def just_before(*said: Any) -> None:
+    async def just_before(*values: Any) -> None:
         await applied(desk, command("O-1"))
-        await refuse_another(*said)
+        await refuse_another(*values)
 
     monkeypatch.setattr(Lineage, "ensure_only_version", just_before)
 
@@ -332,30 +336,30 @@ async def test_an_edit_sees_what_was_applied_while_it_looked_at_the_twins(
 async def test_a_malformed_letter_is_edited_unless_the_mended_message_was_applied(
     desk: Desk, status: str, code: str
 ) -> None:
-    one = await letter_of(desk, command("R-1") | {"surprise": "1"})
+    first = await letter_of(desk, command("R-1") | {"surprise": "1"})
     await applied(desk, command("R-1"), status, code)
 
     if code == "OK":
         with pytest.raises(
             NotPossibleError, match="the mended message was applied as R-1: an edit would send"
         ):
-            await desk.operations.plan_edit(OTTO, one, encoded(command("R-1b", "savings")), reason="x")
-        await done(desk, Action.DISCARD, one)
+            await desk.operations.plan_edit(OTTO, first, encoded(command("R-1b", "savings")), reason="x")
+        await done(desk, Action.DISCARD, first)
     else:
-        await edited(desk, one, command("R-1b", "savings"))
+        await edited(desk, first, command("R-1b", "savings"))
 
 
 @pytest.mark.need(11)
 async def test_of_many_letters_that_hold_up_an_edit_ten_are_named(desk: Desk) -> None:
-    one, *twins = [await letter_of(desk, command("O-1")) for _ in range(14)]
+    first, *twins = [await letter_of(desk, command("O-1")) for _ in range(14)]
     await done(desk, Action.REPLAY, twins[-1])
     named = ", ".join(str(twin) for twin in twins[:10])
 
     with pytest.raises(NotPossibleError) as refused:
-        await desk.operations.plan_edit(OTTO, one, encoded(command("O-1b", "savings")), reason="x")
+        await desk.operations.plan_edit(OTTO, first, encoded(command("O-1b", "savings")), reason="x")
 
     assert str(refused.value) == (
-        f"letters {named} and 3 more are the same command as letter {one}, and may still be applied: an edit would "
+        f"letters {named} and 3 more are the same command as letter {first}, and may still be applied: an edit would "
         f"send both versions. Discard letters {named} and 2 more first. It can be edited when the outcome of letter "
         f"{twins[-1]} is known"
     )
@@ -369,11 +373,11 @@ class Halted:
         self._carry_out = executing.apply_plan
         monkeypatch.setattr(executing, "apply_plan", self._halting)
 
-    async def _halting(self, *said: Any) -> None:
+    async def _halting(self, *values: Any) -> None:
         if not self.is_there.is_set():
             self.is_there.set()
             await self.may_go.wait()
-        await self._carry_out(*said)
+        await self._carry_out(*values)
 
 
 async def behind(
@@ -430,7 +434,7 @@ async def test_of_two_edits_at_the_same_moment_one_takes_the_new_number(
 
 @pytest.mark.need(11)
 async def test_the_number_of_another_letter_is_used_already(desk: Desk) -> None:
-    one, _ = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-2"))
+    first, _ = await letter_of(desk, command("O-1")), await letter_of(desk, command("O-2"))
 
     with pytest.raises(InvalidEditError, match="the serial number O-2 is used already"):
-        await desk.operations.plan_edit(OTTO, one, encoded(command("O-2", "savings")), reason="x")
+        await desk.operations.plan_edit(OTTO, first, encoded(command("O-2", "savings")), reason="x")

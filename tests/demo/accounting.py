@@ -98,14 +98,14 @@ def _wrong_answers(plan: Plan, found: Found) -> Iterable[str]:
     yield _say(
         "answered otherwise than they must be",
         [
-            f"{one.label} with {outcome.code.value}"
-            for one, outcome in answered
-            if _answer(outcome) != one.answer
+            f"{each.label} with {outcome.code.value}"
+            for each, outcome in answered
+            if _answer(outcome) != each.answer
         ],
     )
     yield _say(
         "repeated with another outcome than the first time",
-        [one.label for one, outcome in answered if not _is_same(one, outcome, found)],
+        [each.label for each, outcome in answered if not _is_same(each, outcome, found)],
     )
 
 
@@ -113,8 +113,8 @@ def _answer(outcome: Outcome) -> Answer:
     return Answer(outcome.code, outcome.duplicate, tuple(outcome.different or ()))
 
 
-def _is_same(one: Sending, outcome: Outcome, found: Found) -> bool:
-    first = found.answers.get(one.repeats) if one.repeats else None
+def _is_same(sending: Sending, outcome: Outcome, found: Found) -> bool:
+    first = found.answers.get(sending.repeats) if sending.repeats else None
     return first is None or outcome == first.model_copy(update={"duplicate": True})
 
 

@@ -100,12 +100,12 @@ def scenes(round_no: int, other: Account) -> Mapping[Act, list[Sending]]:
 
 def _refusals(number: Callable[[str], str], other: Account, cold: Account) -> list[Sending]:
     _, currency = other
-    one = to_text(1, currency)
+    first = to_text(1, currency)
     return [
-        refused(_transfer(number("SELF"), other, other, one), Code.SAME_ACCOUNT),
-        refused(_transfer(number("NOBODY"), other, ("nobody", currency), one), Code.ACCOUNT_NOT_FOUND),
+        refused(_transfer(number("SELF"), other, other, first), Code.SAME_ACCOUNT),
+        refused(_transfer(number("NOBODY"), other, ("nobody", currency), first), Code.ACCOUNT_NOT_FOUND),
         refused(
-            Refund(serial_no=number("NEVER"), original_serial_no="R-NEVER", amount=one, currency=currency),
+            Refund(serial_no=number("NEVER"), original_serial_no="R-NEVER", amount=first, currency=currency),
             Code.ORDER_NOT_FOUND,
         ),
         refused(

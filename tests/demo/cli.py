@@ -184,19 +184,19 @@ def _desk(screen: Screen, folder: Folder, environment: Mapping[str, str]) -> tup
 def _reconcile(seen: Seen, folder: Folder, environment: Mapping[str, str], gateway: Gateway) -> None:
     """What is different in the gateway's settlement file is known."""
     file = gateway.settle()
-    status, said = processes.wallet(
+    status, body = processes.wallet(
         folder,
         environment,
         *("reconcile", str(file), "--from", "2020-01-01", "--show", str(RECONCILED_ALL), "--json"),
     )
     try:
-        report = json.loads(said)
+        report = json.loads(body)
         seen.found.reconciled = report["verdicts"]
         seen.found.differences = frozenset(
             (str(item["payment_order_no"]), str(item["verdict"])) for item in report["findings"]
         )
     except (ValueError, KeyError) as exc:
-        raise CommandFailed(f"`wallet reconcile` ended with status {status}:\n{said}") from exc
+        raise CommandFailed(f"`wallet reconcile` ended with status {status}:\n{body}") from exc
 
 
 def _judge(plan: Plan, seen: Seen, folder: Folder, environment: Mapping[str, str]) -> Verdict:

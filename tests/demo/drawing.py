@@ -15,7 +15,7 @@ def draw(*, accounts: int, recharges: int, seed: int) -> Plan:
     recharged = plan.recharges(chance, held, recharges)
     rounds = max(1, accounts // plan.MISTAKES_EVERY)
     wrong = [mistake for round_no in range(1, rounds + 1) for mistake in plan.mistakes(round_no, held)]
-    wrong += [plan.unreadable(number, *one) for number, one in enumerate(plan.bodies(rounds), 1)]
+    wrong += [plan.unreadable(number, *body) for number, body in enumerate(plan.bodies(rounds), 1)]
     again = [
         *plan.repeats(chance.sample(opened, min(rounds, len(opened)))),
         *plan.repeats(chance.sample(recharged, min(5 * rounds, len(recharged)))),

@@ -37,9 +37,9 @@ SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
         "WALLET_PAYMENT_INQUIRY_SECONDS_BY_CHANNEL": json.dumps(
             {
                 channel: [1, 3, NEVER_SECONDS]
-                for mood in Behaviour
-                if mood in ASKED_MOODS
-                for channel in (mood.channel, mood.refund_channel)
+                for behaviour in Behaviour
+                if behaviour in ASKED_MOODS
+                for channel in (behaviour.channel, behaviour.refund_channel)
             }
         ),
     }
@@ -137,5 +137,5 @@ OUTGOING: Final[Mapping[Behaviour, Fate]] = MappingProxyType(
 for _fates in (RECHARGES, OUTGOING):
     if set(_fates) != set(Behaviour):
         raise AssertionError("a mood of the gateway has no fate here")
-    if {mood for mood, fate in _fates.items() if fate.asked} != ASKED_MOODS:
+    if {behaviour for behaviour, fate in _fates.items() if fate.asked} != ASKED_MOODS:
         raise AssertionError("what must be asked about is not asked about, or the other way round")

@@ -33,8 +33,8 @@ from wallet_schemas.values import OrderStatus, PaymentKind
 CURRENCIES: Final = {"TWD": 40, "USD": 25, "EUR": 15, "JPY": 12, "KWD": 8}  # and their shares, in per cent
 ORDINARY_CHANNELS: Final = ("card", "bank_transfer", "convenience_store")
 SANDBOX_CHANNELS: Final = (
-    *(mood.channel for mood in Behaviour),
-    *(mood.refund_channel for mood in Behaviour),
+    *(behaviour.channel for behaviour in Behaviour),
+    *(behaviour.refund_channel for behaviour in Behaviour),
 )
 SANDBOX_SHARE: Final = 0.1  # of all recharges; the channels take turns, so that each is met
 AMOUNT_MINOR_MAX: Final = 500_000
@@ -138,12 +138,12 @@ class Plan:
     @property
     def balances_minor(self) -> dict[Account, int]:
         """What each user must have in each currency in the end, in minor units."""
-        return self._sums(lambda one: one.moved)
+        return self._sums(lambda value: value.moved)
 
     @property
     def reserved_minor(self) -> dict[Account, int]:
         """What of it must be reserved."""
-        return self._sums(lambda one: one.reserved)
+        return self._sums(lambda value: value.reserved)
 
     @property
     def differences(self) -> frozenset[tuple[str, str]]:
@@ -205,7 +205,7 @@ def recharges(chance: random.Random, held: Sequence[tuple[str, str]], wanted: in
 def recharge(serial_no: str, account: Account, minor: int, channel: str) -> Sending:
     """Return a recharge that is applied; its channel alone decides what becomes of it."""
     user_id, currency = account
-    fate = RECHARGES[mood(channel, PaymentKind.CHARGE)]
+    fate = RECHARGES[behaviour_of(channel, PaymentKind.CHARGE)]
     return good(
         Recharge(
             serial_no=serial_no,
@@ -236,13 +236,13 @@ def refused(command: AnyCommand, code: Code) -> Sending:
     return Sending(label=command.serial_no, body=encode(command), command=command, answer=Answer(code))
 
 
-def mood(channel: str, kind: PaymentKind) -> Behaviour:
+def behaviour_of(channel: str, kind: PaymentKind) -> Behaviour:
     """Return how the gateway treats a payment; the demo's scenario lets ordinary channels succeed."""
     return behaviour_of_channel(channel, kind) or Behaviour.SUCCEEDED
 
 
-def _reference(one: Sending) -> str:
-    return one.label if one.command is None else one.command.serial_no
+def _reference(sending: Sending) -> str:
+    return sending.label if sending.command is None else sending.command.serial_no
 
 
 # What a wallet must say no to: well-formed, and refused.
@@ -295,14 +295,14 @@ def repeats(sent: Sequence[Sending]) -> list[Sending]:
     ]
 
 
-def conflict(one: Sending) -> Sending:
+def conflict(sending: Sending) -> Sending:
     """Return the serial number of that recharge, with another amount."""
-    if not isinstance(one.command, Recharge):
-        raise TypeError(f"{one.label} is no recharge")
-    minor = to_minor(one.command.amount, one.command.currency) + 1
-    command = one.command.model_copy(update={"amount": to_text(minor, one.command.currency)})
+    if not isinstance(sending.command, Recharge):
+        raise TypeError(f"{sending.label} is no recharge")
+    minor = to_minor(sending.command.amount, sending.command.currency) + 1
+    command = sending.command.model_copy(update={"amount": to_text(minor, sending.command.currency)})
     return Sending(
-        label=f"{one.label} otherwise",
+        label=f"{sending.label} otherwise",
         body=encode(command),
         command=command,
         answer=Answer(Code.SERIAL_CONFLICT, different=("amount",)),

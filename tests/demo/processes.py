@@ -199,9 +199,9 @@ class Gateway(Member):
         """Return its settlement file, written now."""
         file = self._place.path / "settlement.csv"
         arguments = ("settlement", "--state", str(self._books), "-o", str(file))
-        status, said = run(self._place, self._settings, "payment_simulator", *arguments)
+        status, result = run(self._place, self._settings, "payment_simulator", *arguments)
         if status:
-            raise CommandFailed(f"`payment-simulator settlement` ended with status {status}:\n{said}")
+            raise CommandFailed(f"`payment-simulator settlement` ended with status {status}:\n{result}")
         return file
 
 
@@ -240,6 +240,6 @@ def run(folder: Folder, environment: Mapping[str, str], module: str, *arguments:
 
 def do(folder: Folder, environment: Mapping[str, str], *arguments: str) -> None:
     """`wallet …` has done it; raises CommandFailed with what it said."""
-    status, said = wallet(folder, environment, *arguments)
+    status, result = wallet(folder, environment, *arguments)
     if status:
-        raise CommandFailed(f"`wallet {' '.join(arguments)}` ended with status {status}:\n{said}")
+        raise CommandFailed(f"`wallet {' '.join(arguments)}` ended with status {status}:\n{result}")

@@ -143,8 +143,8 @@ class Screen:
                 f"{phase.done:,}/{phase.total:,}",
                 f"{phase.rate:,.0f}/s",
             )
-        told = (Text(f"{phase.title}: {phase.told}", style="dim") for phase in self._phases)
-        return Group(bars, *told)
+        notified = (Text(f"{phase.title}: {phase.told}", style="dim") for phase in self._phases)
+        return Group(bars, *notified)
 
 
 def table(*columns: str, numbers: tuple[str, ...] = ()) -> Table:

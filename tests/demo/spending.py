@@ -19,8 +19,8 @@ from tests.demo.plan import (
     Account,
     Act,
     Sending,
+    behaviour_of,
     good,
-    mood,
     refused,
 )
 from wallet_schemas.codes import Code
@@ -90,9 +90,9 @@ class _Purse:
         return self._chance.choice(others) if others else None
 
 
-def is_prompt(one: Sending) -> bool:
+def is_prompt(sending: Sending) -> bool:
     """Whether the gateway speaks of a recharge at once, and it succeeds."""
-    fate = one.fate
+    fate = sending.fate
     return fate is not None and fate.status is OrderStatus.SUCCEEDED and not fate.asked and not fate.is_late
 
 
@@ -110,7 +110,7 @@ def _outgoing(fate: Fate, account: Account, minor: int) -> dict[str, tuple[tuple
 def _refunds(chance: random.Random, purse: _Purse, recharged: Sequence[Sending]) -> Iterator[Sending]:
     """Yield a refund of each recharge whose channel asks for one, of some others, in two parts, and refusals."""
     numbers = count(1)
-    refund_channels = {mood.refund_channel for mood in Behaviour}
+    refund_channels = {behaviour.refund_channel for behaviour in Behaviour}
     wrong = 0
     for item in recharged:
         if not isinstance(item.command, Recharge):
@@ -119,7 +119,7 @@ def _refunds(chance: random.Random, purse: _Purse, recharged: Sequence[Sending])
         if is_prompt(item):
             if item.command.recharge_type not in refund_channels and chance.random() > 1 / 20:
                 continue
-            fate = OUTGOING[mood(item.command.recharge_type, PaymentKind.REFUND)]
+            fate = OUTGOING[behaviour_of(item.command.recharge_type, PaymentKind.REFUND)]
             part = item.command.amount_minor // PART
             for _ in range(2):
                 purse.pay(account, part)
@@ -150,7 +150,7 @@ def _withdrawals(chance: random.Random, purse: _Purse, wanted: int) -> Iterator[
         account, minor = taken
         sandbox = number <= len(Behaviour) or chance.random() < SANDBOX_SHARE
         channel = next(moods).channel if sandbox else chance.choice(ORDINARY_CHANNELS)
-        fate = OUTGOING[mood(channel, PaymentKind.PAYOUT)]
+        fate = OUTGOING[behaviour_of(channel, PaymentKind.PAYOUT)]
         command = Withdraw(
             serial_no=f"W-{number:06}",
             user_id=account[0],

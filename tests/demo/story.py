@@ -38,7 +38,7 @@ ANSWER_SECONDS: Final = 60.0  # nothing is sent twice by itself, so a slow machi
 LOOK_EVERY_SECONDS: Final = 0.25
 QUIET_SECONDS: Final = 30.0  # without anything new for so long, what is missing will not come
 SLOW_CHANNELS: Final = tuple(
-    channel for mood in ASKED_MOODS for channel in (mood.channel, mood.refund_channel)
+    channel for behaviour in ASKED_MOODS for channel in (behaviour.channel, behaviour.refund_channel)
 )
 BAD_ROUTING_KEY: Final = "order.recharge"
 
@@ -185,13 +185,13 @@ class Sender:
             self._found.answers[item.label] = outcome
             phase.count(_kind(outcome))
 
-    async def _publish(self, one: Sending) -> None:
+    async def _publish(self, sending: Sending) -> None:
         """The broker has what no client would send."""
         await self._channel.basic_publish(
-            one.body,
+            sending.body,
             exchange=WALLET_COMMANDS,
             routing_key=BAD_ROUTING_KEY,
-            properties=Basic.Properties(content_type=CONTENT_TYPE, delivery_mode=2, message_id=one.label),
+            properties=Basic.Properties(content_type=CONTENT_TYPE, delivery_mode=2, message_id=sending.label),
             mandatory=True,
             timeout=RPC_SECONDS,
         )

@@ -112,7 +112,10 @@ def settings() -> str:
 
 def channels() -> str:
     """The sandbox's channels, what the gateway does on each, and what a recharge becomes."""
-    rows = [(f"`{mood.channel}`", row.gateway, row.wallet) for mood, row in TABLE[PaymentKind.CHARGE].items()]
+    rows = [
+        (f"`{behaviour.channel}`", row.gateway, row.wallet)
+        for behaviour, row in TABLE[PaymentKind.CHARGE].items()
+    ]
     return table(("channel", "what the gateway does", "what becomes of a recharge"), rows)
 
 

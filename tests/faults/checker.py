@@ -344,7 +344,7 @@ def _events_say_what_is_so(found: Stored, heard: Heard) -> Iterable[Violation]:
     wrong: set[str] = set()
     for body in itertools.chain.from_iterable(heard.told.values()):
         event = json.loads(body)
-        of, said = event["type"].split(".")[0], event["data"]
+        of, answer = event["type"].split(".")[0], event["data"]
         row = (orders if of == "order" else commands).get(event["serial_no"])
         if row is None:
             continue  # it tells of what did not happen
@@ -352,14 +352,14 @@ def _events_say_what_is_so(found: Stored, heard: Heard) -> Iterable[Violation]:
             case "order":
                 so = _order(row) | {"status": event["type"].split(".")[1]}
             case "account":
-                asked = json.loads(row["content"])
-                so = {name: asked[name] for name in ("user_id", "currency")}
+                document = json.loads(row["content"])
+                so = {name: document[name] for name in ("user_id", "currency")}
             case _:
                 so = {name: row[name] for name in ("command_type", "code")}
         wrong |= {
-            f"{event['serial_no']}: {event['type']} says {name} {said.get(name)}, and it is {so[name]}"
+            f"{event['serial_no']}: {event['type']} says {name} {answer.get(name)}, and it is {so[name]}"
             for name in so
-            if said.get(name) != so[name]
+            if answer.get(name) != so[name]
         }
     yield from _unless_empty(7, wrong, "events that say what is not so")
 
@@ -377,22 +377,24 @@ def _order(row: Row) -> Row:
 def _every_line_is_told(found: Stored, heard: Heard) -> Iterable[Violation]:
     """Compare each user's lines with those that events have told: each in one event, that of its order."""
     lines = {_number(row): _line(row) for row in found.entries if row["kind"] == "user"}
-    told: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
+    notified: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
     wrong: set[str] = set()
     for event_id, bodies in heard.told.items():
         for event in map(json.loads, bodies):
             for entry in event["data"].get("entries") or ():
                 number = _number(entry)
-                told[number].add(event_id)
-                said = entry | {"serial_no": event["serial_no"]}
+                notified[number].add(event_id)
+                answer = entry | {"serial_no": event["serial_no"]}
                 wrong |= {
-                    f"{number}: {name} {said[name]}, and it is {so}"
+                    f"{number}: {name} {answer[name]}, and it is {so}"
                     for name, so in lines.get(number, {}).items()
-                    if said[name] != so
+                    if answer[name] != so
                 }
-    yield from _unless_empty(7, map(str, lines.keys() - told.keys()), "lines that nobody was told of")
-    yield from _unless_empty(7, map(str, told.keys() - lines.keys()), "lines were told that are not there")
-    several = {str(number) for number, ids in told.items() if len(ids) > 1}
+    yield from _unless_empty(7, map(str, lines.keys() - notified.keys()), "lines that nobody was told of")
+    yield from _unless_empty(
+        7, map(str, notified.keys() - lines.keys()), "lines were told that are not there"
+    )
+    several = {str(number) for number, ids in notified.items() if len(ids) > 1}
     yield from _unless_empty(7, several, "one line was told in several events")
     yield from _unless_empty(7, wrong, "lines were told otherwise than they are")
 
@@ -428,11 +430,11 @@ def _the_gateway_is_asked(model: Model, found: Stored, heard: Heard) -> Iterable
     yield from _unless_empty(7, several, "one payment was asked for in several ways")
     orders = {serial_no: so for (serial_no, _), so in due.items()}
     wrong = {
-        f"{number}: {kind} says {name} {asked[name]}, and it is {so}"
+        f"{number}: {kind} says {name} {load[name]}, and it is {so}"
         for number, kind in heard.requests.keys() & may_ask
-        for asked in map(json.loads, heard.requests[number, kind])
+        for load in map(json.loads, heard.requests[number, kind])
         for name, so in orders[number].items()
-        if asked[name] != so
+        if load[name] != so
     }
     yield from _unless_empty(7, wrong, "requests that say what is not so")
 
@@ -458,12 +460,12 @@ def _replies_are_the_outcome(model: Model, found: Stored, heard: Heard) -> Itera
         is_conflict = note.kind == "conflict"
         so = {"type": "command.outcome.v1", "serial_no": note.serial_no}
         so |= _conflict(model, note) if is_conflict else _outcome(commands.get(note.serial_no))
-        for said in map(json.loads, heard.replies[number]):
-            first = not said.pop("duplicate")
+        for load in map(json.loads, heard.replies[number]):
+            first = not load.pop("duplicate")
             wrong |= {
-                f"{note.serial_no}: {name} {said.get(name)}, and it is {so.get(name)}"
-                for name in said.keys() | so.keys()
-                if said.get(name) != so.get(name)
+                f"{note.serial_no}: {name} {load.get(name)}, and it is {so.get(name)}"
+                for name in load.keys() | so.keys()
+                if load.get(name) != so.get(name)
             }
             if not is_conflict:
                 firsts.setdefault(note.serial_no, set()).update({number} if first else ())

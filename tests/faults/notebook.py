@@ -142,17 +142,17 @@ def read(path: Path) -> Iterator[tuple[Note, Answer]]:
     answers: dict[int, Answer] = {}
     with path.open(encoding="utf-8") as lines:
         for line in lines:
-            said = json.loads(line)
-            if "answer" in said:
-                answers[said["number"]] = Answer(said["answer"])
+            body = json.loads(line)
+            if "answer" in body:
+                answers[body["number"]] = Answer(body["answer"])
             else:
-                notes[said["number"]] = Note(
-                    Kind(said["kind"]),
-                    said["serial_no"],
-                    b64decode(said["body"]),
-                    said["fields"],
-                    said["expects"],
-                    said["wants_reply"],
+                notes[body["number"]] = Note(
+                    Kind(body["kind"]),
+                    body["serial_no"],
+                    b64decode(body["body"]),
+                    body["fields"],
+                    body["expects"],
+                    body["wants_reply"],
                 )
     for number, note in notes.items():
         yield note, answers.get(number, Answer.UNKNOWN)

@@ -346,8 +346,8 @@ async def counted(world: World, *, acknowledged: int) -> Counter[str]:
             counts = Counter[str]()
             for queue in queues:
                 if queue["name"] in {COMMANDS, RESULTS}:
-                    said = queue.get("message_stats", {})
-                    counts.update({name: said.get(name, 0) for name in ("redeliver", "ack")})
+                    answer = queue.get("message_stats", {})
+                    counts.update({name: answer.get(name, 0) for name in ("redeliver", "ack")})
             if counts["ack"] >= acknowledged:
                 return counts
             await asyncio.sleep(0.2)

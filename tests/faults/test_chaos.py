@@ -277,12 +277,12 @@ async def test_a_fault_that_raises_ends_the_storm_and_is_a_line_of_the_report(
         msg = "a fault of the fault's own"
         raise OSError(msg)
 
-    report, said = Report(seed=7, minutes=1.0), list[str]()
+    report, answer = Report(seed=7, minutes=1.0), list[str]()
     steps = [Step(((failing, Weather()),), 0.0)] * 2
-    await storm(cast("World", FakeWorld(monkeypatch)), steps, 60, report, said.append)
+    await storm(cast("World", FakeWorld(monkeypatch)), steps, 60, report, answer.append)
 
     assert not report.is_clean
-    (failure,) = said
+    (failure,) = answer
     assert failure.startswith("failing: ")
     assert "OSError: a fault of the fault's own" in failure
     assert report.lines()[0].startswith("seed 7,")

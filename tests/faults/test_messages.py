@@ -206,11 +206,11 @@ async def test_row_26_a_result_that_no_key_signed_moves_nothing_and_is_told(make
         number, fields = order.note.serial_no, order.note.fields
 
         def forged(gateway_ref: str) -> bytes:
-            said = result(
+            answer = result(
                 number, amount=fields["amount"], currency=fields["currency"], gateway_ref=gateway_ref,
                 occurred_at=OCCURRED_AT,
             )  # fmt: skip
-            return encoded(said)
+            return encoded(answer)
 
         good = signed(forged("edited"))
         attempts = [
@@ -226,8 +226,8 @@ async def test_row_26_a_result_that_no_key_signed_moves_nothing_and_is_told(make
 
         assert await world.judge(pending=1) == []
         assert world.heard.dead_letters == {letter.note.mark: {"BAD_SIGNATURE"} for letter in letters}
-        told = [line for line in only_log(world, "message.ended") if line["code"] == "BAD_SIGNATURE"]
-        assert [line["number"] for line in told] == [number] * len(attempts), "each is told"
+        heard = [line for line in only_log(world, "message.ended") if line["code"] == "BAD_SIGNATURE"]
+        assert [line["number"] for line in heard] == [number] * len(attempts), "each is told"
         assert not any(secret in only_worker_log(world) for secret in KEYS.values())
 
 

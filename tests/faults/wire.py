@@ -87,7 +87,9 @@ class Sender:
         left = list(letters)
         while left:
             answers = await self.send(left)
-            left = [one for one, answer in zip(left, answers, strict=True) if answer is not Answer.CONFIRMED]
+            left = [
+                item for item, answer in zip(left, answers, strict=True) if answer is not Answer.CONFIRMED
+            ]
             if left:
                 await asyncio.sleep(AGAIN_SECONDS)
 

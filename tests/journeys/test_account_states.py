@@ -51,7 +51,7 @@ async def test_an_account_is_frozen_thawed_and_closed_and_each_is_told(upstream:
     ):
         command = account_command(verb, user, reason="the 理由", metadata={"case": "1"})
         made = await upstream.applied(command)
-        told = await upstream.events.first_about(command["serial_no"])
+        notified = await upstream.events.first_about(command["serial_no"])
         again = await upstream.outcome(command)
         detail = await upstream.order(command["serial_no"])
 
@@ -60,8 +60,8 @@ async def test_an_account_is_frozen_thawed_and_closed_and_each_is_told(upstream:
             "updated_at": made["updated_at"],
         }
         assert a_time(made["created_at"]) < a_time(made["updated_at"])
-        assert an_event(told.json, type_=event, serial_no=command["serial_no"]) == made
-        assert told.routing_key == event.removesuffix(".v1")
+        assert an_event(notified.json, type_=event, serial_no=command["serial_no"]) == made
+        assert notified.routing_key == event.removesuffix(".v1")
         assert (again["duplicate"], again["result"]) == (True, made)
         assert (detail["outcome"]["result"], detail["order"], detail["entries"]) == (made, None, [])
         assert {name: value for name, value in (await upstream.account(user)).items() if name != "id"} == made
@@ -72,9 +72,9 @@ async def test_an_account_that_is_as_asked_stays_so_and_is_told_again(upstream: 
 
     for command, status in ((unfreeze(user), "active"), (freeze(user), "frozen"), (freeze(user), "frozen")):
         made = await upstream.applied(command)
-        told = await upstream.events.first_about(command["serial_no"])
+        notified = await upstream.events.first_about(command["serial_no"])
 
-        assert (made["status"], told.json["data"]) == (status, made)
+        assert (made["status"], notified.json["data"]) == (status, made)
     assert await upstream.code(close(user)) == "OK"
 
 

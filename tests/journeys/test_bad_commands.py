@@ -261,13 +261,13 @@ async def sent(shared: Wallet) -> dict[str, Sent]:
             message_type="a type that nobody reads",
             app_id="tests",
         )
-        table[bad.name] = one = Sent(
+        table[bad.name] = first = Sent(
             bad.make(row_user, serial_no), row_user, serial_no, properties, recharge(user)
         )
-        await upstream.publish(COMMANDS, one.body, properties=properties)
+        await upstream.publish(COMMANDS, first.body, properties=properties)
         await upstream.publish(
             COMMANDS,
-            one.neighbour,
+            first.neighbour,
             properties=Basic.Properties(reply_to=upstream.replies.queue, correlation_id=f"good {bad.name}"),
         )
     for bad in TABLE:
@@ -284,12 +284,12 @@ async def test_whoever_sent_a_bad_command_is_told_if_that_is_possible(
         item for item in upstream.replies.received if item.properties.correlation_id == f"bad {bad.name}"
     ]
 
-    told = [reply.json for reply in replies]
+    heard = [reply.json for reply in replies]
 
     if bad.fault is None and not bad.refused:
-        assert told == []
+        assert heard == []
         return
-    (outcome,) = told
+    (outcome,) = heard
     faults = outcome.pop("faults", None)
     assert outcome == {
         "type": "command.outcome.v1",
@@ -310,7 +310,7 @@ async def test_whoever_sent_a_bad_command_is_told_if_that_is_possible(
 async def test_a_bad_command_is_a_dead_letter_byte_for_byte_and_a_refused_one_is_none(
     bad: Bad, sent: dict[str, Sent], upstream: Upstream
 ) -> None:
-    one = sent[bad.name]
+    first = sent[bad.name]
 
     letters = [
         letter
@@ -322,11 +322,11 @@ async def test_a_bad_command_is_a_dead_letter_byte_for_byte_and_a_refused_one_is
         assert letters == []
         return
     (letter,) = letters
-    assert_dead_letter(letter, one.body, reason=bad.code, headers={"tenant": "north", "attempt": 3})
+    assert_dead_letter(letter, first.body, reason=bad.code, headers={"tenant": "north", "attempt": 3})
     kept = {
         name: getattr(letter.properties, name) for name in Basic.Properties.__slots__ if name != "headers"
     }
-    assert kept == {name: getattr(one.properties, name) for name in kept}
+    assert kept == {name: getattr(first.properties, name) for name in kept}
 
 
 @pytest.mark.parametrize("bad", TABLE, ids=lambda bad: bad.name)
@@ -335,9 +335,9 @@ async def test_a_refusal_is_told_to_the_world_and_a_dead_letter_is_not(
 ) -> None:
     events = upstream.events.about(sent[bad.name].serial_no)
 
-    told = [(item.routing_key, item.json["type"], item.json["data"]["code"]) for item in events]
+    heard = [(item.routing_key, item.json["type"], item.json["data"]["code"]) for item in events]
 
-    assert told == ([("command.refused", "command.refused.v1", bad.code)] if bad.refused else [])
+    assert heard == ([("command.refused", "command.refused.v1", bad.code)] if bad.refused else [])
     for event in events:
         assert event.json["data"].keys() == {"command_type", "code", "message"}
         assert event.json["data"]["command_type"] == json.loads(sent[bad.name].body)["type"]
@@ -378,9 +378,9 @@ async def test_a_refused_serial_number_stays_refused(
 async def test_a_mended_message_may_carry_the_serial_number_of_the_malformed_one(
     bad: Bad, sent: dict[str, Sent], upstream: Upstream
 ) -> None:
-    one = sent[bad.name]
+    first = sent[bad.name]
 
-    outcome = await upstream.outcome(recharge(one.user, serial_no=one.serial_no))
+    outcome = await upstream.outcome(recharge(first.user, serial_no=first.serial_no))
 
     assert (outcome["code"], outcome["duplicate"]) == ("OK", False)
 

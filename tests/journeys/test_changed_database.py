@@ -172,11 +172,11 @@ async def test_what_somebody_changes_is_waited_for_and_no_message_s_fault(
     await wallet.upstream.settled(wallet.owner)
 
     await _change(wallet, change.do)
-    asked = [await wallet.upstream.command(recharge(user)) for _ in range(20)]
+    heard = [await wallet.upstream.command(recharge(user)) for _ in range(20)]
     if change.waits:
         await worker.until_ready(ready=False)
     await _change(wallet, change.undo)
-    outcomes = [await wallet.upstream.answer(item) for item in asked]
+    outcomes = [await wallet.upstream.answer(item) for item in heard]
     await worker.until_ready(seconds=READY_AGAIN_SECONDS)
     await _round(wallet, user)
 
@@ -199,14 +199,14 @@ async def test_a_table_that_is_locked_for_long_is_waited_for_by_those_that_start
     holder = await asyncpg.connect(wallet.database_url)
     await holder.execute(f"BEGIN; LOCK TABLE {table}")
     starting = await wallet.workers.launch()
-    asked = [await wallet.upstream.command(recharge(user)) for _ in range(20)]
+    heard = [await wallet.upstream.command(recharge(user)) for _ in range(20)]
     if table == "accounts":
         await until(wallet.owner, "SELECT count(*) >= 2 FROM pg_locks WHERE NOT granted", wanted=True)
         async with asyncio.timeout(READY_AGAIN_SECONDS):
             while not starting.events("database.waiting"):  # noqa: ASYNC110 -- a log sends no signal
                 await asyncio.sleep(0.05)
     await holder.close()
-    outcomes = [await wallet.upstream.answer(item) for item in asked]
+    outcomes = [await wallet.upstream.answer(item) for item in heard]
     for worker in (running, starting):
         await worker.until_ready(seconds=READY_AGAIN_SECONDS)
 

@@ -79,8 +79,8 @@ async def test_a_hold_reserves_and_captures_move_until_it_is_used_up(upstream: U
     active = await upstream.events.first_about(holding["serial_no"], "order.active.v1")
     captured = await upstream.events.first_about(holding["serial_no"], "order.captured.v1")
     assert an_event(active.json, type_="order.active.v1", serial_no=holding["serial_no"]) == order
-    told = an_event(captured.json, type_="order.captured.v1", serial_no=holding["serial_no"])
-    an_order(told, **what, status="captured", remaining="0.00")
+    body = an_event(captured.json, type_="order.captured.v1", serial_no=holding["serial_no"])
+    an_order(body, **what, status="captured", remaining="0.00")
 
 
 async def test_a_capture_tells_of_both_lines_and_a_hold_of_none(upstream: Upstream) -> None:
@@ -91,10 +91,10 @@ async def test_a_capture_tells_of_both_lines_and_a_hold_of_none(upstream: Upstre
 
     await upstream.applied(some)
     event = await upstream.events.first_about(some["serial_no"])
-    told = an_event(event.json, type_="order.succeeded.v1", serial_no=some["serial_no"])
+    body = an_event(event.json, type_="order.succeeded.v1", serial_no=some["serial_no"])
     detail = await upstream.order(some["serial_no"])
 
-    debit, credit = told["entries"]
+    debit, credit = body["entries"]
     a_line(debit, line_no=2, order_type="capture", direction="debit", amount="30.00", balance_after="70.00")
     a_line(credit, line_no=1, order_type="capture", direction="credit", amount="30.00", balance_after="30.00")
     assert detail["entries"] == [debit, credit]
@@ -133,14 +133,14 @@ async def test_a_hold_lets_go_by_itself_when_its_time_is_over(upstream: Upstream
     await upstream.outcome(capture(brief["serial_no"], shop, "0.01"))
 
     expired = await upstream.events.first_about(brief["serial_no"], "order.expired.v1")
-    told = an_event(expired.json, type_="order.expired.v1", serial_no=brief["serial_no"])
+    body = an_event(expired.json, type_="order.expired.v1", serial_no=brief["serial_no"])
     codes = [
         await upstream.code(capture(brief["serial_no"], shop, "1.00")),
         await upstream.code(release(brief["serial_no"])),
     ]
 
-    assert (told["status"], told["remaining"]) == ("expired", "0.00")
-    assert a_time(told["expires_at"]) <= a_time(told["updated_at"])
+    assert (body["status"], body["remaining"]) == ("expired", "0.00")
+    assert a_time(body["expires_at"]) <= a_time(body["updated_at"])
     assert codes == ["HOLD_NOT_ACTIVE", "HOLD_NOT_ACTIVE"]
     assert await of(upstream, long["serial_no"]) == ("active", "20.00")
     balance, available = await upstream.balances(user)
@@ -331,8 +331,8 @@ async def test_a_hold_expires_once_whatever_happens_at_that_moment(pair: Wallet)
 
     assert {await of(upstream, command["serial_no"]) for command in holds} == {("expired", "0.00")}
     for command in holds:
-        told = [event.json["type"] for event in upstream.events.about(command["serial_no"])]
-        assert Counter(told) == {"order.active.v1": 1, "order.expired.v1": 1}
+        heard = [event.json["type"] for event in upstream.events.about(command["serial_no"])]
+        assert Counter(heard) == {"order.active.v1": 1, "order.expired.v1": 1}
     moved = len(captured) / 100
     balance = f"{1000 - moved:.2f}"
     assert await upstream.balances(user) == (balance, balance)

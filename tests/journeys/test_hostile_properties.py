@@ -281,12 +281,12 @@ async def replies_refused(worker: WorkerProcess) -> float:
 
 async def test_strange_properties_of_queries_are_answered_too(upstream: Upstream) -> None:
     asking = {"type": "order.get.v1", "serial_no": "S-1"}
-    asked: list[bytes] = []
+    heard: list[bytes] = []
 
     for row in TABLE:
         if "correlation_id" not in row.properties and "reply_to" not in row.properties:
-            asked.append(fresh("C").encode())
-            given = {"correlation_id": asked[-1], "reply_to": upstream.replies.queue.encode()}
+            heard.append(fresh("C").encode())
+            given = {"correlation_id": heard[-1], "reply_to": upstream.replies.queue.encode()}
             await upstream.publish_wire(
                 QUERIES,
                 asking,
@@ -294,7 +294,7 @@ async def test_strange_properties_of_queries_are_answered_too(upstream: Upstream
                 routing_key=row.routing_key,
             )
 
-    for mark in asked:
+    for mark in heard:
         assert (await upstream.answer(mark.decode()))["type"] == "query.refused.v1"
 
 

@@ -13,14 +13,14 @@ ORDERS = 20
 PROCESSED, DUPLICATE = ("processed", "OK"), ("duplicate", "OK")
 
 
-def asks(one: Received) -> bool:
-    return bool(one.json["kind"] == "status")
+def asks(received: Received) -> bool:
+    return bool(received.json["kind"] == "status")
 
 
 async def asked_about(wallet: Wallet, command: Json, count: int = 1) -> list[Json]:
     """Return the first questions about an order, once there are so many."""
     found = await wallet.upstream.requests.until(
-        lambda one: asks(one) and one.json["payment_order_no"] == command["serial_no"], count
+        lambda value: asks(value) and value.json["payment_order_no"] == command["serial_no"], count
     )
     return [item.json for item in found[:count]]
 
@@ -86,8 +86,8 @@ async def test_two_workers_ask_once(wallet: Wallet) -> None:
         await asked_about(wallet, command)
     await upstream.settled(wallet.owner)
 
-    asked = Counter(item.json["payment_order_no"] for item in upstream.requests.received if asks(item))
-    assert {asked[command["serial_no"]] for command in commands} == {1}
+    heard = Counter(item.json["payment_order_no"] for item in upstream.requests.received if asks(item))
+    assert {heard[command["serial_no"]] for command in commands} == {1}
     await assert_sound(wallet.owner)
 
 
@@ -98,10 +98,10 @@ async def test_a_recharge_that_expires_is_asked_about_a_last_time(wallet: Wallet
     order = recharge(user)
     await upstream.outcome(order)
 
-    told = (await upstream.events.first_about(order["serial_no"], "order.expired.v1")).json["data"]
+    body = (await upstream.events.first_about(order["serial_no"], "order.expired.v1")).json["data"]
     (question,) = await asked_about(wallet, order)
 
-    assert (question["kind"], question["expires_at"]) == ("status", told["expires_at"])
+    assert (question["kind"], question["expires_at"]) == ("status", body["expires_at"])
 
 
 async def test_a_channel_may_be_asked_sooner(wallet: Wallet) -> None:
@@ -155,12 +155,12 @@ async def test_money_that_comes_after_its_order_expired_is_credited_late(wallet:
 
     failed = await upstream.processed(result(order["serial_no"], "failed"))
     late = await upstream.processed(result(order["serial_no"]))
-    told = (await upstream.events.first_about(order["serial_no"], "order.succeeded.v1")).json["data"]
+    body = (await upstream.events.first_about(order["serial_no"], "order.succeeded.v1")).json["data"]
     again = await upstream.processed(result(order["serial_no"]))
 
     answers = [(item["processing_status"], item["code"]) for item in (failed, late, again)]
     assert answers == [DUPLICATE, PROCESSED, DUPLICATE]
-    assert (told["status"], told["late"]) == ("succeeded", True)
-    assert [line["balance_after"] for line in told["entries"]] == ["100.00"]
+    assert (body["status"], body["late"]) == ("succeeded", True)
+    assert [line["balance_after"] for line in body["entries"]] == ["100.00"]
     assert await upstream.balances(user) == ("100.00", "100.00")
     assert await upstream.code(withdraw(user)) == "OK"

@@ -51,11 +51,11 @@ async def answer_requests(upstream: Upstream, sender: Sender, orders: int, chanc
     looked_at = 0
     while len(answered) < orders:
         await upstream.requests.until_count(looked_at + 1)
-        asked = [item.json for item in upstream.requests.received[looked_at:]]
-        looked_at += len(asked)
+        heard = [item.json for item in upstream.requests.received[looked_at:]]
+        looked_at += len(heard)
         fresh = {
             item["payment_order_no"]: item["amount"]
-            for item in asked
+            for item in heard
             if item["payment_order_no"] not in answered
         }
         results = [result(number, amount=amount) for number, amount in fresh.items()]
@@ -126,8 +126,8 @@ async def test_workers_are_killed_under_load_and_nothing_is_lost_or_doubled(
 
 def told_once(events: list[Received]) -> list[tuple[str, str]]:
     """Return what the events say, each event_id once, however often it came."""
-    told = {event.json["event_id"]: (event.json["serial_no"], event.json["type"]) for event in events}
-    return sorted(told.values())
+    fields = {event.json["event_id"]: (event.json["serial_no"], event.json["type"]) for event in events}
+    return sorted(fields.values())
 
 
 def model(orders: list[Json]) -> dict[str, int]:

@@ -60,8 +60,8 @@ async def refused(upstream: Upstream, command: Json) -> str:
     """Return what a command that some limit forbids was told."""
     outcome = await upstream.outcome(command)
     assert (outcome["status"], outcome["code"], outcome["result"]) == ("refused", "LIMIT_EXCEEDED", {})
-    told = await upstream.events.first_about(command["serial_no"], "command.refused.v1")
-    message: str = told.json["data"]["message"]
+    notified = await upstream.events.first_about(command["serial_no"], "command.refused.v1")
+    message: str = notified.json["data"]["message"]
     return message
 
 

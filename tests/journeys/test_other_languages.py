@@ -45,9 +45,9 @@ async def folder(tmp_path: Path) -> Path:
         pytest.skip("Node and npm are not on this machine")
     folder = shutil.copytree(EXAMPLE, tmp_path / "node", ignore=shutil.ignore_patterns("node_modules"))
     options = ("--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error", "--fetch-retries=0")
-    status, _, said = await run(NPM, "ci", *options, seconds=INSTALL_SECONDS, cwd=folder)
+    status, _, result = await run(NPM, "ci", *options, seconds=INSTALL_SECONDS, cwd=folder)
     if status != 0:
-        pytest.skip(f"npm cannot install the AMQP library here: {said.strip()[-300:]}")
+        pytest.skip(f"npm cannot install the AMQP library here: {result.strip()[-300:]}")
     return folder
 
 
@@ -63,7 +63,7 @@ async def test_a_javascript_client_opens_an_account_and_gets_its_outcome(
     ]
     listed = await wallet.upstream.query({"type": "account.get.v1", "user_id": "erin"})
 
-    assert [(status, said) for status, _, said in runs] == [(0, ""), (0, "")]
+    assert [(status, answer) for status, _, answer in runs] == [(0, ""), (0, "")]
     first, second = (json.loads(out) for _, out, _ in runs)
     (account,) = listed["accounts"]
     assert first == {

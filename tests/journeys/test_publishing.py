@@ -122,20 +122,20 @@ async def test_a_worker_that_dies_before_it_published_has_another_publish_the_sa
     user, other = fresh("user"), fresh("user")
     opening = {"type": "account.open.v1", "serial_no": fresh("O"), "user_id": user, "currency": "TWD"}
 
-    asked = await upstream.command(opening)
+    request = await upstream.command(opening)
     assert await dying.process.wait() == -9
     promised = await wallet.owner.fetch("SELECT body FROM outbox WHERE exchange = 'wallet.events'")
     await wallet.owner.execute(HURRY)
     await wallet.workers.start()
     await upstream.opened(other)
     event = await upstream.events.first_about(opening["serial_no"])
-    replies = await upstream.replies_to(asked)
+    replies = await upstream.replies_to(request)
     await upstream.settled(wallet.owner)
 
     assert [row["body"] for row in promised] == [event.body]
-    told = upstream.events.about(opening["serial_no"])
-    assert {item.body for item in told} == {event.body}
-    assert len(told) == (2 if failpoint == "after_publish" else 1)
+    notified = upstream.events.about(opening["serial_no"])
+    assert {item.body for item in notified} == {event.body}
+    assert len(notified) == (2 if failpoint == "after_publish" else 1)
     assert {reply.json["code"] for reply in replies} == {"OK"}
     assert await wallet.owner.fetchval("SELECT count(*) FROM accounts WHERE user_id = $1", user) == 1
 
@@ -153,13 +153,13 @@ async def test_an_answer_that_ends_the_connection_holds_up_nothing_and_is_given_
     order, neighbour = recharge(user), recharge(user)
 
     await upstream.publish_wire(COMMANDS, order, properties=wire.properties(reply_to=NOBODYS_TOKEN))
-    asked = await upstream.command(neighbour)
+    request = await upstream.command(neighbour)
     await until(wallet.owner, "SELECT count(*) FROM orders", 2)
     await until(wallet.owner, "SELECT count(*) > 0 FROM outbox", wanted=True)
     await wallet.owner.execute(HURRY)
     await until(wallet.owner, "SELECT min(attempts) > 0 AND count(*) = 1 FROM outbox", wanted=True)
-    events = await upstream.events.until(lambda one: one.json["type"] == "order.pending.v1", 2)
-    reply = await upstream.answer(asked)
+    events = await upstream.events.until(lambda value: value.json["type"] == "order.pending.v1", 2)
+    reply = await upstream.answer(request)
     await wallet.owner.execute(f"{HURRY}, attempts = 8")
     await until(wallet.owner, "SELECT count(*) FROM outbox", 0)
 

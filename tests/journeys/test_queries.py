@@ -310,13 +310,13 @@ async def test_an_answer_carries_the_trace_and_an_id_of_its_own(upstream: Upstre
 
 
 async def test_a_hundred_queries_at_once_are_all_answered(user: str, upstream: Upstream) -> None:
-    asked = []
+    heard = []
     for _ in range(100):
         mark = fresh("C")
         properties = Basic.Properties(reply_to=upstream.replies.queue, correlation_id=mark)
         await upstream.publish(QUERIES, encoded(statement_of(user)), properties=properties)
-        asked.append(mark)
+        heard.append(mark)
 
-    answers = [await upstream.answer(mark) for mark in asked]
+    answers = [await upstream.answer(mark) for mark in heard]
 
     assert [len(answer["entries"]) for answer in answers] == [7] * 100

@@ -65,14 +65,14 @@ async def test_a_database_is_waited_for_by_those_that_start_and_those_that_work_
     await own_wallet.owner.close()
 
     async with away(own_wallet.servers.database_server):
-        asked = [await upstream.command(recharge(user)) for _ in range(20)]
+        heard = [await upstream.command(recharge(user)) for _ in range(20)]
         await until_it_waits_for(running, "database")
         refused = await upstream.query({"type": "account.get.v1", "user_id": user})
         starting = await own_wallet.workers.launch()
         await until_it_waits_for(starting, *PARTS)
     for worker in (running, starting):
         await worker.until_ready(seconds=BACK_SECONDS)
-    outcomes = [await upstream.answer(item) for item in asked]
+    outcomes = [await upstream.answer(item) for item in heard]
 
     assert (refused["type"], refused["code"]) == ("query.refused.v1", "INTERNAL")
     assert {(outcome["code"], outcome["duplicate"]) for outcome in outcomes} == {("OK", False)}
@@ -118,10 +118,10 @@ async def test_connections_that_an_operator_closes_are_made_anew(wallet: Wallet)
     upstream = wallet.upstream
     user = await upstream.opened()
 
-    asked = [await upstream.command(recharge(user)) for _ in range(50)]
+    heard = [await upstream.command(recharge(user)) for _ in range(50)]
     closed = await close_connections(wallet, "wallet worker: ")
-    asked += [await upstream.command(recharge(user)) for _ in range(50)]
-    outcomes = [await upstream.answer(item) for item in asked]
+    heard += [await upstream.command(recharge(user)) for _ in range(50)]
+    outcomes = [await upstream.answer(item) for item in heard]
     await worker.until_ready(seconds=BACK_SECONDS)
     await upstream.settled(wallet.owner)
 

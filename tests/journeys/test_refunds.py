@@ -57,11 +57,11 @@ async def test_a_refund_is_reserved_at_once_and_debited_when_it_was_given_back(u
         "expires_at": None,
     }
     assert processed["processing_status"] == "processed"
-    told = an_event(succeeded.json, type_="order.succeeded.v1", serial_no=command["serial_no"])
-    (line,) = told.pop("entries")
+    body = an_event(succeeded.json, type_="order.succeeded.v1", serial_no=command["serial_no"])
+    (line,) = body.pop("entries")
     a_line(line, line_no=2, order_type="refund", direction="debit", amount="60.00", balance_after="40.00")
-    an_order(told, **what, status="succeeded", transacted_at=True)
-    assert (detail["order"], detail["entries"]) == (told, [line])
+    an_order(body, **what, status="succeeded", transacted_at=True)
+    assert (detail["order"], detail["entries"]) == (body, [line])
     assert (await upstream.order(original))["order"]["status"] == "succeeded"
 
 

@@ -291,8 +291,8 @@ async def test_a_malformed_result_is_a_dead_letter_however_well_signed(name: str
     order = await an_order(shared)
     body = change if isinstance(change, bytes) else encoded(result(order["serial_no"], **change))
 
-    asked = await upstream.result(body)
-    letters = await upstream.dead_letters.until(lambda one: one.properties.correlation_id == asked)
+    request = await upstream.result(body)
+    letters = await upstream.dead_letters.until(lambda value: value.properties.correlation_id == request)
     then = await upstream.processed(result(order["serial_no"]))
 
     (letter,) = letters
@@ -304,7 +304,7 @@ async def test_a_malformed_result_is_a_dead_letter_however_well_signed(name: str
         routing_key="payment.result",
         headers={"x-signature": signed(body)},
     )
-    replies = [item.json for item in upstream.replies.received if item.properties.correlation_id == asked]
+    replies = [item.json for item in upstream.replies.received if item.properties.correlation_id == request]
     assert replies == (
         [
             {
@@ -338,8 +338,8 @@ async def test_a_result_that_comes_twice_or_ten_times_credits_once(shared: Walle
     order = await an_order(shared)
     saying = result(order["serial_no"])
 
-    asked = [await upstream.result(saying) for _ in range(10)]
-    answers = [(await upstream.answer(item))["processing_status"] for item in asked]
+    heard = [await upstream.result(saying) for _ in range(10)]
+    answers = [(await upstream.answer(item))["processing_status"] for item in heard]
 
     assert answers == ["processed"] + ["duplicate"] * 9
     assert await balance(upstream, order) == "100.00"
@@ -360,10 +360,10 @@ async def test_a_result_of_an_unknown_order_waits_three_times_and_is_a_dead_lett
     upstream, number = shared.upstream, fresh("nobody")
     body = encoded(result(number))
 
-    asked = await upstream.result(body, headers={"tenant": "north"})
+    request = await upstream.result(body, headers={"tenant": "north"})
     for attempts in (1, 2, 3):
         await make_due(shared, number, attempts)
-    answer = await upstream.answer(asked)
+    answer = await upstream.answer(request)
     letter = await upstream.dead_letters.first_about(number)
 
     assert (answer["processing_status"], answer["code"]) == ("refused", "ORDER_NOT_FOUND")
@@ -376,7 +376,7 @@ async def test_a_result_of_an_unknown_order_waits_three_times_and_is_a_dead_lett
         attempts=4,
         headers={"x-signature": signed(body), "tenant": "north"},
     )
-    assert letter.properties.correlation_id == asked
+    assert letter.properties.correlation_id == request
     assert (
         await shared.owner.fetchval("SELECT count(*) FROM parked_results WHERE payment_order_no = $1", number)
         == 0

@@ -69,10 +69,10 @@ async def test_commands_go_on_without_the_queue_of_queries(wallet: Wallet) -> No
 
 
 async def test_a_worker_asks_no_management_api_and_tells_nobody_its_password(wallet: Wallet) -> None:
-    asked: list[bytes] = []
+    heard: list[bytes] = []
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked.append(await reader.read(1_000))
+        heard.append(await reader.read(1_000))
         writer.close()
 
     async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
@@ -80,7 +80,7 @@ async def test_a_worker_asks_no_management_api_and_tells_nobody_its_password(wal
         await wallet.workers.start(WALLET_MANAGEMENT_URL=f"http://127.0.0.1:{port}")
         assert await wallet.upstream.opened()
 
-    assert asked == []
+    assert heard == []
 
 
 async def test_a_worker_whose_broker_is_away_says_why_in_its_log_and_shows_no_secret(wallet: Wallet) -> None:

@@ -49,11 +49,11 @@ async def test_an_account_is_opened_recharged_and_stated(upstream: Upstream) -> 
             "order_status": "pending",
         },
     }
-    asked = request.json
-    assert a_time(asked.pop("requested_at")) + timedelta(days=1) == datetime.fromisoformat(
-        asked.pop("expires_at")
+    body = request.json
+    assert a_time(body.pop("requested_at")) + timedelta(days=1) == datetime.fromisoformat(
+        body.pop("expires_at")
     )
-    assert asked == {
+    assert body == {
         "type": "payment.request.v1",
         "payment_order_no": order["serial_no"],
         "kind": "charge",
@@ -109,14 +109,14 @@ async def test_events_say_what_happened_with_exactly_the_fields_of_the_contract(
     opened = await upstream.outcome(opening)
     await upstream.outcome(order)
     await upstream.processed(result(order["serial_no"], amount="500", currency="JPY"))
-    told = [
+    heard = [
         await upstream.events.first_about(opening["serial_no"], "account.opened.v1"),
         await upstream.events.first_about(order["serial_no"], "order.pending.v1"),
         await upstream.events.first_about(order["serial_no"], "order.succeeded.v1"),
     ]
 
-    assert [item.routing_key for item in told] == ["account.opened", "order.pending", "order.succeeded"]
-    account = an_event(told[0].json, type_="account.opened.v1", serial_no=opening["serial_no"])
+    assert [item.routing_key for item in heard] == ["account.opened", "order.pending", "order.succeeded"]
+    account = an_event(heard[0].json, type_="account.opened.v1", serial_no=opening["serial_no"])
     assert account == {
         "user_id": user,
         "account_no": opened["result"]["account_no"],
@@ -128,7 +128,7 @@ async def test_events_say_what_happened_with_exactly_the_fields_of_the_contract(
         "created_at": account["created_at"],
         "updated_at": account["created_at"],
     }
-    pending = an_event(told[1].json, type_="order.pending.v1", serial_no=order["serial_no"])
+    pending = an_event(heard[1].json, type_="order.pending.v1", serial_no=order["serial_no"])
     assert pending == {
         "order_id": pending["order_id"],
         "serial_no": order["serial_no"],
@@ -144,7 +144,7 @@ async def test_events_say_what_happened_with_exactly_the_fields_of_the_contract(
         "updated_at": pending["created_at"],
         "expires_at": pending["expires_at"],
     }
-    succeeded = an_event(told[2].json, type_="order.succeeded.v1", serial_no=order["serial_no"])
+    succeeded = an_event(heard[2].json, type_="order.succeeded.v1", serial_no=order["serial_no"])
     (entry,) = succeeded.pop("entries")
     assert succeeded == pending | {
         "status": "succeeded",

@@ -72,14 +72,14 @@ async def test_the_edges_of_the_calendar_are_stored_as_moments_and_not_as_infini
 async def test_a_statement_is_asked_for_in_any_notation_and_told_in_utc(shared: Wallet) -> None:
     order = await pending(shared)
     await shared.upstream.processed(result(order["serial_no"]))
-    asked = {"type": "statement.get.v1", "user_id": order["user_id"], "currency": "TWD"}
+    fields = {"type": "statement.get.v1", "user_id": order["user_id"], "currency": "TWD"}
 
-    whole = await shared.upstream.query(asked)
+    whole = await shared.upstream.query(fields)
     (entry,) = whole["entries"]
     made_at = datetime.fromisoformat(entry["created_at"])
-    before = await shared.upstream.query({**asked, "to": f"{made_at:%Y-%m-%dT%H:%M:%S.%f}999-00:00"})
-    since = await shared.upstream.query({**asked, "from": made_at.strftime("%Y-%m-%dT%H:%M:%S.%f000+00:00")})
-    outside = await shared.upstream.query({**asked, "from": "9999-12-31T23:59:59-00:01"})
+    before = await shared.upstream.query({**fields, "to": f"{made_at:%Y-%m-%dT%H:%M:%S.%f}999-00:00"})
+    since = await shared.upstream.query({**fields, "from": made_at.strftime("%Y-%m-%dT%H:%M:%S.%f000+00:00")})
+    outside = await shared.upstream.query({**fields, "from": "9999-12-31T23:59:59-00:01"})
 
     # The digits after the microsecond are cut, so `to` is the moment itself, and excludes it.
     assert (before["entries"], since["entries"]) == ([], [entry])

@@ -46,9 +46,9 @@ async def test_a_transfer_moves_money_at_once_and_both_users_see_it(upstream: Up
     a_line(debit, line_no=2, order_type="transfer", direction="debit", amount="25.50", balance_after="74.50")
     a_line(credit, line_no=1, order_type="transfer", direction="credit", balance_after="25.50")
     assert (debit["account_no"], credit["account_no"]) == (order["account_no"], payee_account["account_no"])
-    told = an_event(event.json, type_="order.succeeded.v1", serial_no=command["serial_no"])
-    assert told.pop("entries") == [debit, credit]
-    assert told == order == detail["order"]
+    body = an_event(event.json, type_="order.succeeded.v1", serial_no=command["serial_no"])
+    assert body.pop("entries") == [debit, credit]
+    assert body == order == detail["order"]
     assert detail["entries"] == [debit, credit]
     assert (sent["closing_balance"], received["closing_balance"]) == ("74.50", "25.50")
 
@@ -136,21 +136,21 @@ async def test_accounts_of_other_currencies_are_other_accounts(upstream: Upstrea
 
 async def test_money_goes_both_ways_at_once_on_two_workers_without_a_deadlock(pair: Wallet) -> None:
     upstream = pair.upstream
-    one, other = await upstream.funded("1000.00"), await upstream.funded("1000.00")
+    first, other = await upstream.funded("1000.00"), await upstream.funded("1000.00")
 
     outcomes = await upstream.at_once(
         *(
             command
             for _ in range(ROUNDS)
-            for command in (transfer(one, other, "3.00"), transfer(other, one, "2.00"))
+            for command in (transfer(first, other, "3.00"), transfer(other, first, "2.00"))
         )
     )
     await upstream.settled(pair.owner)
 
     assert Counter(outcome["code"] for outcome in outcomes) == {"OK": 2 * ROUNDS}
-    assert await upstream.balances(one) == ("900.00", "900.00")
+    assert await upstream.balances(first) == ("900.00", "900.00")
     assert await upstream.balances(other) == ("1100.00", "1100.00")
-    lines = (await statement(upstream, one))["entries"]
+    lines = (await statement(upstream, first))["entries"]
     assert [line["line_no"] for line in lines] == list(range(1, 2 * ROUNDS + 2))
     await assert_sound(pair.owner)
 

@@ -45,8 +45,8 @@ def more(before: list[float], after: list[float]) -> list[float]:
 
 async def ask_all(upstream: Upstream, commands: list[Json]) -> list[Json]:
     """Publish everything at once; return the outcomes."""
-    asked = [await upstream.command(command) for command in commands]
-    return [await upstream.answer(item) for item in asked]
+    heard = [await upstream.command(command) for command in commands]
+    return [await upstream.answer(item) for item in heard]
 
 
 async def test_the_same_command_given_to_two_workers_has_one_outcome(wallet: Wallet) -> None:
@@ -89,11 +89,11 @@ async def test_the_same_result_given_to_two_workers_credits_once(wallet: Wallet)
     await ask_all(upstream, orders)
     before = await shares(wallet, RESULTS)
 
-    asked = []
+    heard = []
     for order in orders:
         body = encoded(result(order["serial_no"], amount="1.00"))
-        asked += [await upstream.result(body) for _ in range(COPIES)]
-    answers = [await upstream.answer(item) for item in asked]
+        heard += [await upstream.result(body) for _ in range(COPIES)]
+    answers = [await upstream.answer(item) for item in heard]
     await upstream.settled(wallet.owner)
 
     assert Counter(answer["processing_status"] for answer in answers) == {

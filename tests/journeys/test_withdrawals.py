@@ -57,11 +57,11 @@ async def test_a_withdrawal_is_reserved_at_once_and_debited_when_it_was_paid_out
     }
     assert said(processed) == PROCESSED
     assert an_event(pending.json, type_="order.pending.v1", serial_no=command["serial_no"]) == order
-    told = an_event(succeeded.json, type_="order.succeeded.v1", serial_no=command["serial_no"])
-    (line,) = told.pop("entries")
+    body = an_event(succeeded.json, type_="order.succeeded.v1", serial_no=command["serial_no"])
+    (line,) = body.pop("entries")
     a_line(line, line_no=2, order_type="withdraw", direction="debit", amount="40.00", balance_after="60.00")
-    an_order(told, **what, status="succeeded", transacted_at=True)
-    assert (detail["order"], detail["entries"]) == (told, [line])
+    an_order(body, **what, status="succeeded", transacted_at=True)
+    assert (detail["order"], detail["entries"]) == (body, [line])
     assert detail["outcome"]["result"] == order
 
 
@@ -71,11 +71,11 @@ async def test_a_withdrawal_that_failed_gives_the_reserve_back(upstream: Upstrea
     await upstream.applied(command)
 
     processed = await upstream.processed(result(command["serial_no"], "failed", amount="40.00"))
-    told = await upstream.events.first_about(command["serial_no"], "order.failed.v1")
+    notified = await upstream.events.first_about(command["serial_no"], "order.failed.v1")
 
     assert said(processed) == PROCESSED
     assert await upstream.balances(user) == ("100.00", "100.00")
-    assert "entries" not in told.json["data"]
+    assert "entries" not in notified.json["data"]
     assert (await upstream.order(command["serial_no"]))["entries"] == []
 
 
@@ -260,11 +260,11 @@ async def test_the_same_result_twice_on_two_workers_debits_once(pair: Wallet) ->
     commands = [withdraw(user, "10.00") for _ in range(ROUNDS)]
     await upstream.at_once(*commands)
 
-    asked = []
+    heard = []
     for command in commands:
         body = encoded(result(command["serial_no"], amount="10.00"))
-        asked += [await upstream.result(body) for _ in range(3)]
-    answers = [said(await upstream.answer(item)) for item in asked]
+        heard += [await upstream.result(body) for _ in range(3)]
+    answers = [said(await upstream.answer(item)) for item in heard]
     await upstream.settled(pair.owner)
 
     assert Counter(answers) == {PROCESSED: ROUNDS, DUPLICATE: 2 * ROUNDS}

@@ -108,15 +108,15 @@ class Mailbox:
     async def first_about(self, number: str, type_: str | None = None) -> Received:
         """Return the first that is about a number, and of a type, once it is there."""
         found = await self.until(
-            lambda one: _is_about(one, number) and (type_ is None or one.json["type"] == type_)
+            lambda value: _is_about(value, number) and (type_ is None or value.json["type"] == type_)
         )
         return found[0]
 
 
-def _is_about(one: Received, number: str) -> bool:
-    if number.encode() not in one.body:
+def _is_about(received: Received, number: str) -> bool:
+    if number.encode() not in received.body:
         return False
-    content = one.json
+    content = received.json
     return number in {content.get("serial_no"), content.get("payment_order_no")}
 
 
@@ -265,7 +265,9 @@ class Upstream:
 
     async def replies_to(self, correlation_id: str, count: int = 1) -> list[Received]:
         """Return all replies to something, once there are `count`."""
-        return await self.replies.until(lambda one: one.properties.correlation_id == correlation_id, count)
+        return await self.replies.until(
+            lambda value: value.properties.correlation_id == correlation_id, count
+        )
 
     async def _ask(
         self, exchange: str, content: Json | bytes, headers: Mapping[str, FieldValue] | None, routing_key: str
@@ -341,8 +343,8 @@ class Upstream:
 
     async def at_once(self, *commands: Json) -> list[Json]:
         """Publish all commands before any has its outcome; return the outcomes."""
-        asked = [await self.command(command) for command in commands]
-        return [await self.answer(item) for item in asked]
+        heard = [await self.command(command) for command in commands]
+        return [await self.answer(item) for item in heard]
 
     async def depth(self, queue: str) -> int:
         """Return how many messages of a queue no consumer has been handed."""
@@ -363,7 +365,7 @@ class Upstream:
         for box in self._boxes:
             await self.publish("", mark, routing_key=box.queue)
         for box in self._boxes:
-            await box.until(lambda one: one.body == mark)
+            await box.until(lambda value: value.body == mark)
             box.received = [item for item in box.received if item.body != mark]
 
 

@@ -16,7 +16,7 @@ from tests.rules.contract import bodies
 from tests.rules.core.world import changed, command, open_account, recharge, result
 from tests.servers import Servers
 from tests.servers.ports import free_ports
-from tests.worker.rig import rig
+from tests.worker.rig import open_rig
 from wallet_schemas.values import OrderStatus, OrderType, PaymentKind, PaymentStatus
 from wallet_worker.accounting import reconcile as reconciling
 from wallet_worker.accounting.export import TimeRange
@@ -43,7 +43,7 @@ async def orders_url(database_url: str, owner: asyncpg.Connection) -> str:
     R-1 to R-3, W-1 and F-1 succeeded, R-4 and W-2 failed, R-5 is pending, R-6 expired.
     """
     numbers = [f"R-{number}" for number in range(1, 7)]
-    async with rig(database_url) as wallet:
+    async with open_rig(database_url) as wallet:
         await wallet.settle(*(open_account(serial_no=f"O-{user}", user_id=user) for user in ("u-1", "u-2")))
         await wallet.settle(*(recharge(serial_no=item) for item in numbers))
         await wallet.settle(*(_paid(item) for item in numbers[:3]), _paid("R-4", status="failed"))

@@ -62,9 +62,9 @@ async def not_allowed(
     place: Place, role: str, key: str, command: Mapping[str, object], **options: object
 ) -> str:
     """Return that the worker refused a command; raises WorkedError for any other answer."""
-    told = await place.ask(role, "wallet.commands", key, dict(command), **options)
-    if told["code"] != "NOT_ALLOWED":
-        raise WorkedError(f"{command['type']} was answered with {told['status']} {told['code']}")
+    notified = await place.ask(role, "wallet.commands", key, dict(command), **options)
+    if notified["code"] != "NOT_ALLOWED":
+        raise WorkedError(f"{command['type']} was answered with {notified['status']} {notified['code']}")
     letter = await place.letter_of(str(command["serial_no"]))
     if letter["reason"] != "NOT_ALLOWED" or letter["seal"] != "sealed":
         raise WorkedError(f"the dead letter is {letter['reason']}, {letter['seal']}")
@@ -239,14 +239,16 @@ async def _(place: Place) -> str:
     number = fresh("O")
     command = {"type": "account.open.v1", "serial_no": number, "user_id": "shop:told", "currency": "TWD"}
     first = await place.ask("up-shop", "wallet.commands", "account.open", command)
-    told = await place.ask("up-evil", "wallet.commands", "account.open", command | {"user_id": "evil:told"})
+    notified = await place.ask(
+        "up-evil", "wallet.commands", "account.open", command | {"user_id": "evil:told"}
+    )
     if (
         first["code"] != "OK"
-        or told["code"] != "SERIAL_CONFLICT"
-        or "different" in told
-        or told["result"] != {}
+        or notified["code"] != "SERIAL_CONFLICT"
+        or "different" in notified
+        or notified["result"] != {}
     ):
-        raise WorkedError(f"it was told {told}")
+        raise WorkedError(f"it was told {notified}")
     return "the worker: SERIAL_CONFLICT, which tells nothing of the first command"
 
 
@@ -458,9 +460,11 @@ async def _(place: Place) -> str:
 @attack("F18", "an account of a type that nobody has limited")
 async def _(place: Place) -> str:
     command = {"type": "account.open.v1", "serial_no": fresh("O"), "user_id": "evil:me", "currency": "TWD"}
-    told = await place.ask("up-evil", "wallet.commands", "account.open", command | {"account_type": "basic2"})
-    if told["code"] != "ACCOUNT_TYPE_NOT_SUPPORTED":
-        raise WorkedError(f"it was {told['code']}")
+    notified = await place.ask(
+        "up-evil", "wallet.commands", "account.open", command | {"account_type": "basic2"}
+    )
+    if notified["code"] != "ACCOUNT_TYPE_NOT_SUPPORTED":
+        raise WorkedError(f"it was {notified['code']}")
     return "the worker: ACCOUNT_TYPE_NOT_SUPPORTED"
 
 
@@ -505,7 +509,7 @@ async def _(place: Place) -> str:
     raise WorkedError("it was sent")
 
 
-async def run(place: Place, said: Callable[[str], None]) -> int:
+async def run(place: Place, answer: Callable[[str], None]) -> int:
     """Run every attack and say, in a line each, what stopped it; return how many worked."""
     worked = 0
     for item in ATTACKS:
@@ -517,8 +521,8 @@ async def run(place: Place, said: Callable[[str], None]) -> int:
         except Exception as exc:  # noqa: BLE001 -- an attack that breaks proves nothing
             worked += 1
             outcome = f"UNKNOWN  {item.finding:4} {item.wants}: {type(exc).__name__}: {exc}"
-        said(outcome)
-    said(f"{len(ATTACKS) - worked} of {len(ATTACKS)} exploits were stopped")
+        answer(outcome)
+    answer(f"{len(ATTACKS) - worked} of {len(ATTACKS)} exploits were stopped")
     return worked
 
 

@@ -6,9 +6,9 @@ from tests.servers import Servers
 
 
 async def test_no_exploit_of_the_review_works(servers: Servers) -> None:
-    said: list[str] = []
+    answers: list[str] = []
 
     async with deployed(servers) as place:
-        worked = await run(place, said.append)
+        worked = await run(place, answers.append)
 
-    assert worked == 0, "\n".join(said)
+    assert worked == 0, "\n".join(answers)

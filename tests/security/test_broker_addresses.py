@@ -68,11 +68,11 @@ def test_an_address_of_the_management_api_that_is_none_is_refused(url: str) -> N
 @contextmanager
 def answering(status: int, location: str) -> Iterator[tuple[int, list[str | None]]]:
     """Give the port of a server that answers everything so, and the Authorization that it was told each time."""
-    told: list[str | None] = []
+    heard: list[str | None] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            told.append(self.headers.get("Authorization"))
+            heard.append(self.headers.get("Authorization"))
             self.send_response(status)
             self.send_header("Location", location)
             self.send_header("Content-Length", "2")
@@ -87,7 +87,7 @@ def answering(status: int, location: str) -> Iterator[tuple[int, list[str | None
         serving = threading.Thread(target=server.serve_forever)
         serving.start()
         try:
-            yield server.server_port, told
+            yield server.server_port, heard
         finally:
             server.shutdown()
             serving.join()
@@ -97,24 +97,24 @@ def answering(status: int, location: str) -> Iterator[tuple[int, list[str | None
 def test_no_redirect_is_followed_with_or_without_the_password(status: int) -> None:
     with (
         answering(200, "") as (thief, stolen),
-        answering(status, f"http://127.0.0.1:{thief}/") as (port, told),
+        answering(status, f"http://127.0.0.1:{thief}/") as (port, notified),
     ):
         api = Management((Node(f"http://127.0.0.1:{port}", "wallet", "brokerpw"),), "/")
 
         with pytest.raises(ManagementError, match=str(status)):
             api.get("queues", "/")
 
-    assert len(told) == 1
+    assert len(notified) == 1
     assert stolen == []
 
 
 def test_no_proxy_of_the_environment_is_told_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    with answering(200, "") as (thief, stolen), answering(200, "") as (port, told):
+    with answering(200, "") as (thief, stolen), answering(200, "") as (port, notified):
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{thief}")
 
         Management((Node(f"http://127.0.0.1:{port}", "wallet", "brokerpw"),), "/").get("queues", "/")
 
-    assert (len(told), stolen) == (1, [])
+    assert (len(notified), stolen) == (1, [])
 
 
 async def test_a_client_that_may_not_send_something_is_told_that_it_was_not_sent(

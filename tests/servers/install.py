@@ -92,7 +92,7 @@ def run(command: list[str]) -> None:
     try:
         subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     except subprocess.CalledProcessError as why:
-        said = "\n".join(str(why.output).splitlines()[-SHOWN_LINES:])
-        raise InstallFailed(f"{said}\n{' '.join(command)} ended with status {why.returncode}") from why
+        answer = "\n".join(str(why.output).splitlines()[-SHOWN_LINES:])
+        raise InstallFailed(f"{answer}\n{' '.join(command)} ended with status {why.returncode}") from why
     except OSError as why:
         raise InstallFailed(f"{command[0]} could not be run: {why}") from why

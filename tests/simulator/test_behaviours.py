@@ -50,21 +50,23 @@ TOLD = {
 
 
 @pytest.mark.parametrize("kind", list(TABLE))
-@pytest.mark.parametrize("mood", list(Behaviour))
-def test_a_mood_tells_what_its_row_says(kind: PaymentKind, mood: Behaviour) -> None:
-    payment = plan(request(kind=kind, channel=mood.channel), NOON, TICKING)
+@pytest.mark.parametrize("behaviour", list(Behaviour))
+def test_a_mood_tells_what_its_row_says(kind: PaymentKind, behaviour: Behaviour) -> None:
+    payment = plan(request(kind=kind, channel=behaviour.channel), NOON, TICKING)
 
-    told = [
+    heard = [
         ((due_at - NOON) / SECOND, result.status, result.amount, result.currency, answer.forged)
         for answer, due_at, result in _told(payment)
     ]
-    assert told == TOLD[mood]
-    assert payment.behaviour is mood
+    assert heard == TOLD[behaviour]
+    assert payment.behaviour is behaviour
 
 
-@pytest.mark.parametrize("mood", list(Behaviour))
-def test_everything_that_is_told_of_a_payment_has_its_number_and_one_gateway_ref(mood: Behaviour) -> None:
-    payment = plan(request("R-7", channel=mood.channel), NOON, TICKING)
+@pytest.mark.parametrize("behaviour", list(Behaviour))
+def test_everything_that_is_told_of_a_payment_has_its_number_and_one_gateway_ref(
+    behaviour: Behaviour,
+) -> None:
+    payment = plan(request("R-7", channel=behaviour.channel), NOON, TICKING)
 
     results = [_result(answer) for answer in payment.plan]
     assert {(result.payment_order_no, result.gateway_ref) for result in results} == {
@@ -154,8 +156,8 @@ def test_reordered_results_are_sent_last_first_and_none_before_it_happened() -> 
 
     payment = plan(request(channel="sandbox_contradiction"), NOON, scenario)
 
-    told = [(answer.status, answer.occurred_at - NOON) for answer, _, _ in _told(payment)]
-    assert told == [("failed", 2 * SECOND), ("succeeded", SECOND)]
+    heard = [(answer.status, answer.occurred_at - NOON) for answer, _, _ in _told(payment)]
+    assert heard == [("failed", 2 * SECOND), ("succeeded", SECOND)]
 
 
 def test_a_reordered_single_result_is_overtaken_by_those_of_later_payments() -> None:
@@ -175,7 +177,7 @@ def test_reordering_works_without_delays_too() -> None:
 
 @settings(deadline=None)  # the machine may be busy with servers
 @given(
-    mood=st.sampled_from(Behaviour),
+    behaviour=st.sampled_from(Behaviour),
     number=st.from_regex(r"\A[A-Za-z0-9._:-]{1,64}\Z"),
     scenario=st.builds(
         Scenario,
@@ -189,9 +191,11 @@ def test_reordering_works_without_delays_too() -> None:
     minor=st.integers(1, money.AMOUNT_MAX_MINOR),
 )
 def test_whatever_is_told_is_well_formed_and_has_happened(
-    mood: Behaviour, number: str, scenario: Scenario, currency: str, minor: int
+    behaviour: Behaviour, number: str, scenario: Scenario, currency: str, minor: int
 ) -> None:
-    charge = request(number, channel=mood.channel, currency=currency, amount=money.to_text(minor, currency))
+    charge = request(
+        number, channel=behaviour.channel, currency=currency, amount=money.to_text(minor, currency)
+    )
 
     payment = plan(charge, NOON, scenario)
 
@@ -206,8 +210,10 @@ def test_whatever_is_told_is_well_formed_and_has_happened(
 
 
 def test_each_mood_has_a_channel_that_the_contract_allows() -> None:
-    for mood in Behaviour:
-        assert behaviour_of_channel(request(channel=mood.channel).channel, PaymentKind.CHARGE) is mood
+    for behaviour in Behaviour:
+        assert (
+            behaviour_of_channel(request(channel=behaviour.channel).channel, PaymentKind.CHARGE) is behaviour
+        )
 
 
 @pytest.mark.parametrize("kind", list(TABLE))
@@ -216,14 +222,14 @@ def test_ordinary_channels_ask_for_no_mood(kind: PaymentKind) -> None:
     assert behaviour_of_channel("declined", kind) is None
 
 
-@pytest.mark.parametrize("mood", list(Behaviour))
-def test_a_refund_can_have_another_mood_than_its_recharge(mood: Behaviour) -> None:
-    channel = request(channel=mood.refund_channel).channel
+@pytest.mark.parametrize("behaviour", list(Behaviour))
+def test_a_refund_can_have_another_mood_than_its_recharge(behaviour: Behaviour) -> None:
+    channel = request(channel=behaviour.refund_channel).channel
 
     charge = plan(request("R-1", channel=channel), NOON, NAMED["rough"])
     refund = plan(request("F-1", kind=PaymentKind.REFUND, channel=channel), NOON, NAMED["rough"])
 
-    assert (charge.behaviour, refund.behaviour) == (Behaviour.SUCCEEDED, mood)
+    assert (charge.behaviour, refund.behaviour) == (Behaviour.SUCCEEDED, behaviour)
 
 
 @pytest.mark.parametrize("kind", [PaymentKind.PAYOUT, PaymentKind.REFUND])
@@ -231,16 +237,16 @@ def test_what_never_expires_is_late_after_a_time_of_its_own(kind: PaymentKind) -
     outgoing = request(kind=kind, channel=Behaviour.LATE.channel, expires_at=None)
 
     (answer,) = plan(outgoing, NOON, TICKING).plan
-    (told,) = plan(outgoing, NOON, TICKING.model_copy(update={"late_after_seconds": 7.0})).plan
+    (notified,) = plan(outgoing, NOON, TICKING.model_copy(update={"late_after_seconds": 7.0})).plan
 
     assert answer.due_at == NOON + timedelta(seconds=LATE_SECONDS) + SECOND
-    assert told.due_at == NOON + 7 * SECOND
+    assert notified.due_at == NOON + 7 * SECOND
 
 
 def _told(payment: Payment) -> list[tuple[Answer, datetime, PaymentResult]]:
     """Return what the wallet hears without asking, in the order of sending."""
-    told = [(answer, answer.due_at, _result(answer)) for answer in payment.plan if answer.due_at is not None]
-    return sorted(told, key=lambda one: one[1])
+    heard = [(answer, answer.due_at, _result(answer)) for answer in payment.plan if answer.due_at is not None]
+    return sorted(heard, key=lambda value: value[1])
 
 
 def _dues(payment: Payment) -> list[datetime]:

@@ -20,7 +20,7 @@ def test_the_moods_are_printed_for_people() -> None:
     printed = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["moods"])
 
     assert printed.exit_code == 0
-    for expected in [mood.channel for mood in Behaviour] + list(NAMED):
+    for expected in [behaviour.channel for behaviour in Behaviour] + list(NAMED):
         assert expected in printed.output
 
 
@@ -28,7 +28,9 @@ def test_the_moods_are_printed_for_programs() -> None:
     printed = CliRunner().invoke(app, ["moods", "--json"])
 
     catalogue = json.loads(printed.output)
-    assert [mood["channel"] for mood in catalogue["moods"]] == [mood.channel for mood in Behaviour]
+    assert [behaviour["channel"] for behaviour in catalogue["moods"]] == [
+        behaviour.channel for behaviour in Behaviour
+    ]
     assert catalogue["scenarios"]["rough"]["rates"]["declined"] == 0.15
 
 
@@ -38,7 +40,7 @@ def test_the_help_has_an_example() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "options", "variables", "status", "said"),
+    ("url", "options", "variables", "status", "sentence"),
     [
         (None, [], {}, 2, "no broker is named: set WALLET_AMQP_URL or give --amqp-url"),
         ("http://127.0.0.1/", [], {}, 2, "the AMQP URL cannot be used: it must look like amqp://"),
@@ -62,7 +64,7 @@ def test_the_help_has_an_example() -> None:
     ],
 )
 async def test_what_is_wrong_is_said_in_one_line(
-    url: str | None, options: list[str], variables: dict[str, str], status: int, said: str, tmp_path: Path
+    url: str | None, options: list[str], variables: dict[str, str], status: int, sentence: str, tmp_path: Path
 ) -> None:
     state = [] if "--state" in options else ["--state", str(tmp_path / "state.sqlite3")]
     async with gateway(url, *options, *state, **variables) as refused:
@@ -70,7 +72,7 @@ async def test_what_is_wrong_is_said_in_one_line(
 
     (line,) = refused.lines
     assert line.startswith("payment-simulator: ")
-    assert said in line
+    assert sentence in line
     assert "hush" not in line
     assert "guest:guest" not in line
 

@@ -92,9 +92,9 @@ def test_the_rates_are_those_of_the_scenario() -> None:
     payments = 20_000
     met = Counter(plan(request(f"R-{number}"), NOON, ROUGH).behaviour for number in range(payments))
 
-    for mood, rate in ROUGH.rates.items():
+    for behaviour, rate in ROUGH.rates.items():
         # Three standard deviations are at most 0.76 % here; and the draw is always the same.
-        assert met[mood] / payments == pytest.approx(rate, abs=0.008), mood
+        assert met[behaviour] / payments == pytest.approx(rate, abs=0.008), behaviour
     assert met[Behaviour.SUCCEEDED] / payments == pytest.approx(1 - sum(ROUGH.rates.values()), abs=0.01)
 
 

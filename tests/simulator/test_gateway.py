@@ -54,12 +54,12 @@ async def test_a_bad_signature_is_one_of_a_known_key_that_does_not_fit(
         await wallet.ask(body(channel="sandbox_bad_signature"))
         unasked = await wallet.result()
         await wallet.ask(status_of(channel="sandbox_bad_signature"))
-        asked = await wallet.result()
+        result = await wallet.result()
 
     with pytest.raises(signature.BadSignature, match="no signature fits the body"):
         signature.verify(unasked.headers[names.SIGNATURE_HEADER], unasked.message.body, KEYS)
-    signature.verify(asked.headers[names.SIGNATURE_HEADER], asked.message.body, KEYS)
-    assert asked.message.body == unasked.message.body
+    signature.verify(result.headers[names.SIGNATURE_HEADER], result.message.body, KEYS)
+    assert result.message.body == unasked.message.body
 
 
 async def test_a_silent_payment_is_told_when_asked(
@@ -126,18 +126,18 @@ async def test_answers_that_fell_due_while_the_gateway_was_dead_are_sent_when_it
     await wallet.listen()
     async with gateway(amqp_url, *state, "--late-after-seconds", "3600") as first:
         await wallet.ask(body("R-1", channel="sandbox_late"), status_of("R-1", channel="sandbox_late"))
-        asked = await wallet.result()
+        finished = await wallet.result()
         await first.kill()
 
     with closing(sqlite3.connect(tmp_path / "state.sqlite3", isolation_level=None)) as memory:
         memory.execute("UPDATE answers SET due_at_us = due_at_us - 3600 * 1000000")  # an hour passes
     async with gateway(amqp_url, *state):
-        told = await wallet.result()
-        while told.message.body == asked.message.body:  # killed between sending and marking it as sent
-            told = await wallet.result()
+        result = await wallet.result()
+        while result.message.body == finished.message.body:  # killed between sending and marking it as sent
+            result = await wallet.result()
 
-    assert [asked.result.status, told.result.status] == ["unknown", "succeeded"]
-    assert asked.result.gateway_ref == told.result.gateway_ref
+    assert [finished.result.status, result.result.status] == ["unknown", "succeeded"]
+    assert finished.result.gateway_ref == result.result.gateway_ref
 
 
 async def test_a_request_is_acknowledged_only_after_its_commit(

@@ -125,21 +125,21 @@ def test_a_status_request_is_told_unknown_while_the_payment_goes_on(desk: Desk) 
 def test_a_status_request_follows_the_payment_through_its_states(desk: Desk) -> None:
     wavering = {"channel": "sandbox_unknown_then_succeeded"}
     desk.take(body(**wavering))
-    told = {}
+    fields = {}
 
     for seconds in (0, 1, 2, 60):
         at = NOON + seconds * SECOND
         desk.send(at)
         desk.take(status_of(**wavering), at=at)
-        (told[seconds],) = desk.send(at)
+        (fields[seconds],) = desk.send(at)
 
-    assert [(answer.status, answer.reason) for answer in told.values()] == [
+    assert [(answer.status, answer.reason) for answer in fields.values()] == [
         ("unknown", "in progress"),
         ("unknown", "no answer from the issuer yet"),
         ("succeeded", None),
         ("succeeded", None),
     ]
-    assert told[2] == told[60]
+    assert fields[2] == fields[60]
 
 
 def test_a_status_request_for_a_late_payment_is_told_unknown_until_it_comes(desk: Desk) -> None:

@@ -109,7 +109,7 @@ def test_payouts_and_refunds_may_be_otherwise(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "sentence"),
     [
         ("[payout]\ndelay_max_seconds = 0", "greater than delay_max_seconds, of payout"),
         ("[refund.rates]\nlate = 0.7\nsilent = 0.7", "add up to more than 1, of refund"),
@@ -117,9 +117,9 @@ def test_payouts_and_refunds_may_be_otherwise(tmp_path: Path) -> None:
         ("[payout]\nseed = 1", "payout.seed: Extra inputs are not permitted"),
     ],
 )
-def test_what_cannot_happen_to_one_kind_is_refused(tmp_path: Path, text: str, said: str) -> None:
+def test_what_cannot_happen_to_one_kind_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
     file = tmp_path / "wrong.toml"
     file.write_text(text)
 
-    with pytest.raises(ScenarioUnusable, match=re.escape(said)):
+    with pytest.raises(ScenarioUnusable, match=re.escape(sentence)):
         load(str(file))

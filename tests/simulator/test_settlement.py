@@ -65,7 +65,7 @@ def spoilt(path: Path, **shares: float) -> tuple[list[str], dict[str, int]]:
 def test_each_payment_stands_in_it_once_with_the_state_that_it_is_in(state: State, path: Path) -> None:
     asked(
         state,
-        *(body(f"C-{mood}", channel=mood.channel) for mood in Behaviour),
+        *(body(f"C-{behaviour}", channel=behaviour.channel) for behaviour in Behaviour),
         body("P-1", kind="payout", expires_at=None),
         body("R-1", kind="refund", channel=Behaviour.DECLINED.channel, expires_at=None),
     )
@@ -91,9 +91,9 @@ def test_each_payment_stands_in_it_once_with_the_state_that_it_is_in(state: Stat
 def test_it_follows_a_payment_through_its_states(state: State, path: Path) -> None:
     asked(state, body("C-1", channel=Behaviour.FAILED_THEN_SUCCEEDED.channel))
 
-    told = [[status for *_, status in rows(path, seconds * SECOND)] for seconds in (0, 1, 2, 3)]
+    heard = [[status for *_, status in rows(path, seconds * SECOND)] for seconds in (0, 1, 2, 3)]
 
-    assert told == [[], ["failed"], ["succeeded"], ["succeeded"]]
+    assert heard == [[], ["failed"], ["succeeded"], ["succeeded"]]
 
 
 def test_a_span_is_that_of_the_time_when_the_state_was_reached(state: State, path: Path) -> None:
@@ -142,15 +142,15 @@ def test_the_command_writes_it_while_the_gateway_is_at_work(state: State, path: 
     asked(state, body("C-1"), body("P-1", kind="payout", expires_at=None))
     file = tmp_path / "settlement.csv"
 
-    told = CliRunner().invoke(app, ["settlement", "--state", str(path), "-o", str(file)])
+    result = CliRunner().invoke(app, ["settlement", "--state", str(path), "-o", str(file)])
     printed = CliRunner().invoke(app, ["settlement", "--state", str(path), "--from", "2026-01-03"])
     every = CliRunner().invoke(
         app, ["settlement", "--state", str(path), "-o", str(file), "--differ", "amount=1"]
     )
 
-    assert (told.exit_code, printed.exit_code, every.exit_code) == (0, 0, 0)
-    assert json.loads(told.stdout)["payments"] == 2
-    assert not any(json.loads(told.stdout)["differences"].values())
+    assert (result.exit_code, printed.exit_code, every.exit_code) == (0, 0, 0)
+    assert json.loads(result.stdout)["payments"] == 2
+    assert not any(json.loads(result.stdout)["differences"].values())
     assert printed.stdout.splitlines() == [",".join(COLUMNS)]
     assert json.loads(every.stdout)["differences"]["amount"] == 2
     with file.open(newline="") as lines:
@@ -159,7 +159,7 @@ def test_the_command_writes_it_while_the_gateway_is_at_work(state: State, path: 
 
 
 @pytest.mark.parametrize(
-    ("options", "status", "said"),
+    ("options", "status", "sentence"),
     [
         (
             ["--differ", "amount"],
@@ -174,7 +174,7 @@ def test_the_command_writes_it_while_the_gateway_is_at_work(state: State, path: 
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(
-    state: State, path: Path, options: list[str], status: int, said: str
+    state: State, path: Path, options: list[str], status: int, sentence: str
 ) -> None:
     asked(state)
 
@@ -183,7 +183,7 @@ def test_what_is_wrong_is_said_in_one_line(
     assert (refused.exit_code, refused.stdout) == (status, "")
     (line,) = refused.stderr.splitlines()
     assert line.startswith("payment-simulator: ")
-    assert said in line
+    assert sentence in line
 
 
 def test_books_of_another_version_are_not_read(state: State, path: Path) -> None:

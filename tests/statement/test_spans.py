@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.rules.core.world import open_account, recharge, result
-from tests.worker.rig import Rig, rig
+from tests.worker.rig import Rig, open_rig
 from wallet_schemas.encode import encode
 from wallet_schemas.events import EntryView
 from wallet_schemas.names import BODY_BYTES_MAX
@@ -26,7 +26,7 @@ MICROSECOND = timedelta(microseconds=1)
 @pytest.fixture
 async def wallet(database_url: str) -> AsyncIterator[Rig]:
     """Give a worker on the test's database."""
-    async with rig(database_url) as found:
+    async with open_rig(database_url) as found:
         yield found
 
 

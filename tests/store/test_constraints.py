@@ -280,7 +280,7 @@ async def _good_rows(connection: asyncpg.Connection) -> None:
 
 @pytest.mark.parametrize(
     ("constraint", "kind", "changes"),
-    [pytest.param(*one, id=f"{one[0]}-{number}") for number, one in enumerate(BREACHES)],
+    [pytest.param(*breach, id=f"{breach[0]}-{number}") for number, breach in enumerate(BREACHES)],
 )
 async def test_a_constraint_refuses_what_its_name_says(
     rolled_back: asyncpg.Connection, constraint: str, kind: str, changes: dict[str, str]

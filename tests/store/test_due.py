@@ -117,13 +117,13 @@ async def test_an_order_is_put_off_unless_it_has_ended(database: Database) -> No
 async def test_an_order_may_be_asked_about_for_years(database: Database) -> None:
     """Every minute for a month is more than 16 bits hold, and a withdrawal never ends by itself."""
     await _write(database, due(1))
-    asked = replace(due(1), inquiries=1_000_000)
+    request = replace(due(1), inquiries=1_000_000)
 
     async with database.transaction() as connection:
-        await orders.advance(connection, [(due(1), asked)])
+        await orders.advance(connection, [(due(1), request)])
 
     async with database.transaction() as connection:
-        assert await orders.find(connection, ["R-1"], lock=True) == {"R-1": asked}
+        assert await orders.find(connection, ["R-1"], lock=True) == {"R-1": request}
 
 
 # What is summed up of other orders

@@ -59,16 +59,16 @@ async def test_workers_that_start_at_once_make_the_lanes_once(
 
 
 async def test_transactions_at_once_get_different_lanes(lanes: Database) -> None:
-    async with lanes.transaction() as one, lanes.transaction() as other:
-        mine, theirs, yen = await _one(one), await _one(other), await _one(one, JPY)
+    async with lanes.transaction() as first, lanes.transaction() as other:
+        mine, theirs, yen = await _one(first), await _one(other), await _one(first, JPY)
 
     assert mine.account_id != theirs.account_id
     assert (mine.currency, yen.currency) == ("TWD", "JPY")
 
 
 async def test_a_lane_that_is_let_go_is_taken_again(lanes: Database) -> None:
-    async with lanes.transaction() as one:
-        before = await _one(one)
+    async with lanes.transaction() as first:
+        before = await _one(first)
     async with lanes.transaction() as other:
         after = await _one(other)
 

@@ -12,7 +12,7 @@ from alembic import command
 
 from tests.rules.core.world import result
 from tests.servers import Servers
-from tests.worker.rig import rig
+from tests.worker.rig import open_rig
 from tests.worker.tables import let_pass
 from wallet_worker.store.api_keys import API_ROLE
 from wallet_worker.store.database import READONLY_ROLE, WORKER_ROLE, Database
@@ -140,7 +140,7 @@ async def test_recharges_that_wait_are_asked_about_after_the_migration(
     assert [tuple(row)[: len(before[0])] for row in after] == before
     assert [row["due_at"] is not None for row in after] == [True, True, False, False]
     assert {row["asked"] for row in after} == {0}
-    async with rig(empty_url) as wallet:
+    async with open_rig(empty_url) as wallet:
         await let_pass(connection, timedelta(minutes=1))
         await wallet.sweep()
         await wallet.settle(result(payment_order_no="R-1"))

@@ -24,11 +24,11 @@ async def _promised(database: Database, sweeper: asyncpg.Connection, *rows: Outb
     """Write rows that are overdue, the first the longest."""
     async with database.transaction() as connection:
         await outbox.insert(connection, rows, NOW)
-    for number, one in enumerate(rows):
+    for number, item in enumerate(rows):
         await sweeper.execute(
             "UPDATE outbox SET publish_after = now() - interval '1 hour' + $1 WHERE message_id = $2",
             timedelta(seconds=number),
-            one.message_id,
+            item.message_id,
         )
 
 
@@ -79,11 +79,11 @@ async def test_what_one_relay_has_another_passes_over(
     await _promised(database, sweeper, *(row(number) for number in range(1, 6)))
 
     async with (
-        _taken(database, limit=2) as one,
+        _taken(database, limit=2) as first,
         _taken(database, limit=2) as other,
         _taken(database) as third,
     ):
-        assert (one, other, third) == ([1, 2], [3, 4], [5])
+        assert (first, other, third) == ([1, 2], [3, 4], [5])
 
 
 async def test_a_relay_that_died_leaves_what_it_had(database: Database, sweeper: asyncpg.Connection) -> None:

@@ -67,11 +67,11 @@ async def test_what_one_worker_has_another_passes_over(database: Database) -> No
     await _park(database, *(waiting(f"R-{number}", LONG_AGO + timedelta(days=number)) for number in range(5)))
 
     async with (
-        _taken(database, limit=2) as one,
+        _taken(database, limit=2) as first,
         _taken(database, limit=2) as other,
         _taken(database) as third,
     ):
-        assert (one, other, third) == (["R-0", "R-1"], ["R-2", "R-3"], ["R-4"])
+        assert (first, other, third) == (["R-0", "R-1"], ["R-2", "R-3"], ["R-4"])
 
 
 async def test_what_is_put_off_waits_until_its_next_time(
@@ -124,10 +124,10 @@ async def test_what_was_let_go_can_be_held_again_unless_another_has_it(database:
     async with database.transaction() as connection:
         (found,) = await parked_results.take_due(connection, 1)
 
-    async with database.transaction() as one, database.transaction() as other:
-        assert await parked_results.lock(one, found.parked_id)
+    async with database.transaction() as first, database.transaction() as other:
+        assert await parked_results.lock(first, found.parked_id)
         assert not await parked_results.lock(other, found.parked_id)
-        await parked_results.delete(one, [found.parked_id])
+        await parked_results.delete(first, [found.parked_id])
     async with database.transaction() as connection:
         assert not await parked_results.lock(connection, found.parked_id)
 

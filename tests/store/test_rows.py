@@ -169,8 +169,8 @@ async def test_what_a_batch_has_read_nobody_else_changes(
 async def test_an_account_that_has_moved_since_it_was_read_is_a_broken_invariant(database: Database) -> None:
     async with database.transaction() as connection:
         await accounts.insert(connection, [account(1), account(2, AccountKey("u-2", "basic", "TWD"))])
-        one, two = await accounts.find(connection, [1, 2], [], lock=True)
-    changes = [(each, replace(each, balance_minor=100, line_no=1)) for each in (one, two)]
+        first, two = await accounts.find(connection, [1, 2], [], lock=True)
+    changes = [(each, replace(each, balance_minor=100, line_no=1)) for each in (first, two)]
     async with database.transaction() as connection:
         await accounts.update(connection, changes[:1])
 

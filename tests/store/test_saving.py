@@ -56,8 +56,8 @@ def writing(monkeypatch: pytest.MonkeyPatch) -> Writing:
 async def test_a_part_is_written_while_something_else_is_done(writing: Writing) -> None:
     async with PipelinedWriter(CONNECTION, NOW) as saving:
         await saving.yield_control()
-        one, two, last = writing.part("one"), writing.part("two"), writing.part("last")
-        await saving.begin(one)
+        first, two, last = writing.part("one"), writing.part("two"), writing.part("last")
+        await saving.begin(first)
         writing.log.append("decided")
         await saving.yield_control()
         writing.log.append("decided")
@@ -78,11 +78,11 @@ async def test_a_part_is_written_while_something_else_is_done(writing: Writing) 
 
 async def test_what_cannot_be_written_comes_out_of_the_next_call(writing: Writing) -> None:
     writing.failing["one"] = StatementRejectedError("no")
-    one, two = writing.part("one"), writing.part("two")
+    first, two = writing.part("one"), writing.part("two")
 
     async def write() -> None:
         async with PipelinedWriter(CONNECTION, NOW) as saving:
-            await saving.begin(one)
+            await saving.begin(first)
             await saving.end(two)
 
     with pytest.raises(StatementRejectedError):
@@ -92,11 +92,11 @@ async def test_what_cannot_be_written_comes_out_of_the_next_call(writing: Writin
 
 async def test_what_cannot_be_written_comes_out_where_the_block_is_left(writing: Writing) -> None:
     writing.failing["one"] = ConflictError("commands_pkey")
-    one = writing.part("one")
+    first = writing.part("one")
 
     async def write() -> None:
         async with PipelinedWriter(CONNECTION, NOW) as saving:
-            await saving.begin(one)
+            await saving.begin(first)
 
     with pytest.raises(ConflictError):
         await write()
@@ -109,11 +109,11 @@ async def test_a_failure_beside_the_writing_is_the_one_that_counts_and_waits_for
     """The connection is in use until then: whoever rolls back must not meet the writing."""
     if fails_too:
         writing.failing["one"] = StatementRejectedError("no")
-    one = writing.part("one")
+    first = writing.part("one")
 
     async def write() -> None:
         async with PipelinedWriter(CONNECTION, NOW) as saving:
-            await saving.begin(one)
+            await saving.begin(first)
             await saving.yield_control()
             raise ZeroDivisionError
 
@@ -130,11 +130,11 @@ async def test_when_the_worker_is_cut_off_the_writing_is_too(
     writing: Writing, *, after_a_failure: bool
 ) -> None:
     """Also while a failure beside it waits for the writing."""
-    one = writing.part("one")
+    first = writing.part("one")
 
     async def write() -> None:
         async with PipelinedWriter(CONNECTION, NOW) as saving:
-            await saving.begin(one)
+            await saving.begin(first)
             await saving.yield_control()
             if after_a_failure:
                 raise ZeroDivisionError

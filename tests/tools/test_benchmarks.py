@@ -252,8 +252,8 @@ def test_what_all_parts_have_alike_is_said_once_and_the_rest_by_part() -> None:
     page = report.page(whole)
     written = report.on_page("<!-- benchmark -->\n<!-- end -->", whole, "day.md")
 
-    said = "Measured on May 1 (growth: May 2): two cores; PostgreSQL 18; Python 3.11; commit abc."
-    assert said in written
+    text = "Measured on May 1 (growth: May 2): two cores; PostgreSQL 18; Python 3.11; commit abc."
+    assert text in written
     assert page.count("two cores") == 1
     assert "| part | date |\n|---|---|\n| rates | May 1 |\n| alone | May 1 |\n| growth | May 2 |\n" in page
 
@@ -324,7 +324,7 @@ async def test_usual_worker_has_so_many_messages_in_hand_of_both_queues_together
     handles = [handler(apply, cast("Exchanges", None), at_once) for _ in range(2)]
     messages = [Acknowledged() for _ in range(8)]
     await asyncio.gather(
-        *(handles[number % 2](cast("AbstractIncomingMessage", one)) for number, one in enumerate(messages))
+        *(handles[number % 2](cast("AbstractIncomingMessage", item)) for number, item in enumerate(messages))
     )
 
     assert max(in_hand) == 2

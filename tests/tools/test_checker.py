@@ -186,19 +186,19 @@ class Run:
                 self.reply(number, duplicate=note.kind is not Kind.CONFLICT and note.serial_no in answered)
                 answered.add(note.serial_no)
 
-    def reply(self, number: int, **said: object) -> None:
+    def reply(self, number: int, **fields: object) -> None:
         """Have a sending answered, with what is so, or other things `said`; nothing if there is no outcome."""
         note, _ = self.notes[number - 1]
         so: Json = {"type": "command.outcome.v1", "serial_no": note.serial_no, "duplicate": False}
         if note.kind is Kind.CONFLICT:
             so |= {"status": "refused", "code": "SERIAL_CONFLICT", "result": {}, "different": ["user_id"]}
-            self.heard.replies[str(number)].add(encoded(so | said))
+            self.heard.replies[str(number)].add(encoded(so | fields))
             return
         for command in self.commands:
             if command["serial_no"] == note.serial_no:
                 so |= {name: command[name] for name in ("status", "code")}
                 so |= {"result": json.loads(command["result"])}
-                self.heard.replies[str(number)].add(encoded(so | said))
+                self.heard.replies[str(number)].add(encoded(so | fields))
 
     def hear(self, event_type: str, serial_no: str, *, event_id: str = "", **data: Any) -> None:
         """Have an event heard, with what is so, or other `data`."""
@@ -233,8 +233,8 @@ class Run:
                 return so | moved | {"status": status, "amount": amount, about: order["about_serial_no"]}
         for command in self.commands:
             if of == "account" and command["serial_no"] == serial_no:
-                asked = json.loads(command["content"])
-                return {"user_id": asked["user_id"], "currency": asked["currency"]}
+                body = json.loads(command["content"])
+                return {"user_id": body["user_id"], "currency": body["currency"]}
             if of == "command" and command["serial_no"] == serial_no:
                 return {"command_type": command["command_type"], "code": command["code"]}
         return moved
@@ -436,21 +436,21 @@ def tell_a_line_again(run: Run) -> None:
 
 def lines_told(run: Run, serial_no: str) -> list[Json]:
     (body,) = run.heard.told[f"order.succeeded.v1 of {serial_no}"]
-    told: list[Json] = json.loads(body)["data"]["entries"]
-    return told
+    document: list[Json] = json.loads(body)["data"]["entries"]
+    return document
 
 
 def mistake(run: Run, note: Note, reason: str) -> None:
     run.heard.dead_letters[note.mark] = {reason}
 
 
-def replied(serial_no: str, **said: object) -> Callable[[Run], None]:
+def replied(serial_no: str, **fields: object) -> Callable[[Run], None]:
     """Return what has the one command of a serial number, or else its conflict, answered otherwise than it was."""
 
     def reply(run: Run) -> None:
         number = number_of(run, serial_no)
         del run.heard.replies[str(number)]
-        run.reply(number, **said)
+        run.reply(number, **fields)
 
     return reply
 
@@ -744,10 +744,10 @@ HEARD = (
     *(
         Damage(
             f"an event of an order has another {name}",
-            retold("order.failed.v1", "R-not", **{name: said}),
-            [f"{_UNTRUE}: R-not: order.failed.v1 says {name} {said}, and it is {so}"],
+            retold("order.failed.v1", "R-not", **{name: answer}),
+            [f"{_UNTRUE}: R-not: order.failed.v1 says {name} {answer}, and it is {so}"],
         )
-        for name, said, so in (
+        for name, answer, so in (
             ("status", "expired", "failed"),
             ("code", "INTERNAL", "OK"),
             ("amount", "10.0", "10.00"),
@@ -793,10 +793,10 @@ HEARD = (
     *(
         Damage(
             f"a line is told with another {name}",
-            with_line("T-1", **{name: said}),
-            [f"{_MISTOLD}: ('no. alice', 2): {name} {said}, and it is {so}"],
+            with_line("T-1", **{name: answer}),
+            [f"{_MISTOLD}: ('no. alice', 2): {name} {answer}, and it is {so}"],
         )
-        for name, said, so in (
+        for name, answer, so in (
             ("amount", "31.00", "30.00"),
             ("balance_before", "99.00", "100.00"),
             ("balance_after", "-1.00", "70.00"),
@@ -843,10 +843,10 @@ HEARD = (
     *(
         Damage(
             f"the gateway is asked with another {name}",
-            asked("R-card", "status", **{name: said}),
-            [f"{_MISASKED}: R-card: status says {name} {said}, and it is {so}"],
+            asked("R-card", "status", **{name: answer}),
+            [f"{_MISASKED}: R-card: status says {name} {answer}, and it is {so}"],
         )
-        for name, said, so in (
+        for name, answer, so in (
             ("amount", "10.00", "100.00"),
             ("currency", "USD", "TWD"),
             ("channel", "again", "card"),
@@ -870,10 +870,10 @@ HEARD = (
     *(
         Damage(
             f"a reply has another {name}",
-            replied("W-not", **{name: said}),
-            [f"{_MISANSWERED}: W-not: {name} {said}, and it is {so}"],
+            replied("W-not", **{name: answer}),
+            [f"{_MISANSWERED}: W-not: {name} {answer}, and it is {so}"],
         )
-        for name, said, so in (
+        for name, answer, so in (
             ("type", "command.outcome.v2", "command.outcome.v1"),
             ("status", "applied", "refused"),
             ("code", "ACCOUNT_FROZEN", "INSUFFICIENT_BALANCE"),
@@ -1017,12 +1017,12 @@ def test_only_the_first_offenders_are_shown() -> None:
 
 
 def test_everything_that_the_checker_can_say_is_said_of_some_damage() -> None:
-    said = [sentence for damage in (*STORED, *HEARD, *EXPIRY) for sentence in damage.found]
+    answers = [sentence for damage in (*STORED, *HEARD, *EXPIRY) for sentence in damage.found]
 
     patterns = sentences(Path(checker.__file__).read_text())
 
     assert len(patterns) > 30
-    assert [pattern for pattern in patterns if not any(re.search(pattern, item) for item in said)] == []
+    assert [pattern for pattern in patterns if not any(re.search(pattern, item) for item in answers)] == []
 
 
 def sentences(source: str) -> list[str]:

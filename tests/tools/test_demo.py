@@ -69,10 +69,10 @@ def test_a_small_plan_meets_every_mood_and_every_currency_with_other_digits(plan
 
     assert set(SANDBOX_CHANNELS) <= set(channels.values())
     assert {"JPY", "KWD", "TWD"} <= {command.currency for command in recharges}
-    assert {mood.channel for mood in Behaviour} <= {
+    assert {behaviour.channel for behaviour in Behaviour} <= {
         command.payout_type for command in commands if isinstance(command, Withdraw)
     }
-    assert {mood.refund_channel for mood in Behaviour} <= {
+    assert {behaviour.refund_channel for behaviour in Behaviour} <= {
         channels[command.original_serial_no] for command in commands if isinstance(command, Refund)
     }
 
@@ -150,11 +150,11 @@ def test_a_loss_is_noticed_behind_a_count_that_is_right(plan: Plan) -> None:
     found = perfect(plan)
     found.answers["R-999999"] = found.answers.pop("R-000007")
 
-    told = complaints(plan, found)
+    notified = complaints(plan, found)
 
     assert len(found.answers) == len(perfect(plan).answers)
-    assert any("R-000007" in sentence for sentence in told)
-    assert any("R-999999" in sentence for sentence in told)
+    assert any("R-000007" in sentence for sentence in notified)
+    assert any("R-999999" in sentence for sentence in notified)
 
 
 def forget_a_command(found: Found) -> None:
@@ -362,9 +362,9 @@ async def test_the_demo_accounts_for_everything_and_leaves_nothing(
     environment: dict[str, str], scratch: Path
 ) -> None:
     async with demo(environment, "--accounts", str(ACCOUNTS), "--workers", "2") as running:
-        status, said = await running.end()
+        status, result = await running.end()
 
-    assert status == 0, said
+    assert status == 0, result
     for promised in (
         "opening accounts: 32 of 32",
         "32 applied",
@@ -383,8 +383,8 @@ async def test_the_demo_accounts_for_everything_and_leaves_nothing(
         "every difference is explained",
         "the audit is clean",
     ):
-        assert promised in said
-    assert "WRONG" not in said
+        assert promised in result
+    assert "WRONG" not in result
     assert left_in(scratch) == []
 
 
@@ -421,17 +421,17 @@ async def test_ctrl_c_while_its_own_servers_start_leaves_none_of_them(
 @pytest.mark.usefixtures("servers_stay_as_they_were")
 async def test_what_is_kept_works_and_can_be_stopped(environment: dict[str, str], scratch: Path) -> None:
     async with demo(environment | {"KEEP": "1"}, "--accounts", str(ACCOUNTS)) as running:
-        status, said = await running.end()
+        status, result = await running.end()
     (folder,) = left_in(scratch)
     kept = reaper.members(folder)
     try:
-        assert status == 0, said
-        assert await run(*wallet_in(folder, said), env=environment) == 0
+        assert status == 0, result
+        assert await run(*wallet_in(folder, result), env=environment) == 0
     finally:
         stopped = await run(sys.executable, "-m", "tests.demo", "stop", str(folder), env=environment)
 
     assert stopped == 0
-    assert place.stop_command(folder) in said
+    assert place.stop_command(folder) in result
     assert len(kept) == 5  # worker, gateway, keeper, audit, console
     assert not any(is_alive(process) for process in kept)
     assert left_in(scratch) == []
@@ -460,19 +460,19 @@ def perfect(plan: Plan) -> Found:
     )
 
 
-def answer(one: Sending, before: Mapping[str, Outcome]) -> Outcome:
-    assert one.command is not None
-    assert one.answer is not None
-    if one.repeats:
-        return before[one.repeats].model_copy(update={"duplicate": True})
-    if one.answer.code is not Code.OK:
-        return refused(one.command.serial_no, one.answer.code, *one.answer.different)
+def answer(sending: Sending, before: Mapping[str, Outcome]) -> Outcome:
+    assert sending.command is not None
+    assert sending.answer is not None
+    if sending.repeats:
+        return before[sending.repeats].model_copy(update={"duplicate": True})
+    if sending.answer.code is not Code.OK:
+        return refused(sending.command.serial_no, sending.answer.code, *sending.answer.different)
     return Outcome(
-        serial_no=one.command.serial_no,
+        serial_no=sending.command.serial_no,
         status=OutcomeStatus.APPLIED,
         code=Code.OK,
         duplicate=False,
-        result=applied(one.command),
+        result=applied(sending.command),
     )
 
 
@@ -535,9 +535,9 @@ class Demo:
         started = psutil.Process(self.process.pid).children(recursive=True)
         self.process.send_signal(signal.SIGINT)
         async with asyncio.timeout(GONE_SECONDS):
-            status, said = await self.end()
-        assert status == 130, said
-        assert "Interrupted" in said
+            status, text = await self.end()
+        assert status == 130, text
+        assert "Interrupted" in text
         assert started
         assert not any(is_alive(process) for process in started)
 
@@ -568,9 +568,9 @@ async def demo(environment: Mapping[str, str], *arguments: str) -> AsyncIterator
             await process.wait()
 
 
-def wallet_in(folder: Path, said: str) -> list[str]:
+def wallet_in(folder: Path, sentence: str) -> list[str]:
     """Return the command that the demo gave as an example, with the environment that it wrote."""
-    (example,) = (line.strip() for line in said.splitlines() if "wallet show statement" in line)
+    (example,) = (line.strip() for line in sentence.splitlines() if "wallet show statement" in line)
     return ["/bin/sh", "-c", f". {folder}/{place.ENVIRONMENT} && {example}"]
 
 

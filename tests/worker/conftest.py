@@ -10,7 +10,7 @@ from structlog.testing import LogCapture
 from structlog.typing import EventDict
 
 from tests.servers import Servers
-from tests.worker.rig import Rig, rig
+from tests.worker.rig import Rig, open_rig
 
 
 @pytest.fixture(autouse=True)
@@ -31,16 +31,16 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[EventDict]:
 
 
 @pytest.fixture
-async def one(database_url: str) -> AsyncIterator[Rig]:
+async def rig(database_url: str) -> AsyncIterator[Rig]:
     """Give a worker on the test's database."""
-    async with rig(database_url) as found:
+    async with open_rig(database_url) as found:
         yield found
 
 
 @pytest.fixture
 async def other(database_url: str) -> AsyncIterator[Rig]:
     """Give another worker on the test's database."""
-    async with rig(database_url) as found:
+    async with open_rig(database_url) as found:
         yield found
 
 
@@ -54,7 +54,7 @@ async def second_url(servers: Servers, migrated_url: str) -> AsyncIterator[str]:
 @pytest.fixture
 async def elsewhere(second_url: str) -> AsyncIterator[Rig]:
     """Give a worker on the second database."""
-    async with rig(second_url) as found:
+    async with open_rig(second_url) as found:
         yield found
 
 

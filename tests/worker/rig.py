@@ -85,8 +85,8 @@ class Rig:
     ) -> None:
         """Take what has arrived from an inbox and end when it is empty, as a worker that drains does."""
         inbox = Inbox[Envelope]()
-        for tag, one in enumerate(arrived, start=1):
-            inbox.put(Delivery(as_letter(one, deliveries), tag, cast("Channel", channel)))
+        for tag, item in enumerate(arrived, start=1):
+            inbox.put(Delivery(as_letter(item, deliveries), tag, cast("Channel", channel)))
         inbox.close()
         await self.batches.run(inbox, stopping)
 
@@ -95,26 +95,26 @@ class Rig:
         return self.metrics.registry.get_sample_value("wallet_lost_races_total") or 0.0
 
 
-def as_letter(one: InboundMessage, deliveries: int = 0) -> Envelope:
+def as_letter(message: InboundMessage, deliveries: int = 0) -> Envelope:
     """Return what has arrived with the properties that a broker would hand over."""
     properties = Basic.Properties(
         message_id="m-1",
-        reply_to=one.reply_to and f"reply.{one.reply_to}",  # answers go to reply queues only
-        correlation_id=one.correlation_id,
-        headers={} if one.signature is None else {SIGNATURE_HEADER: str(one.signature)},
+        reply_to=message.reply_to and f"reply.{message.reply_to}",  # answers go to reply queues only
+        correlation_id=message.correlation_id,
+        headers={} if message.signature is None else {SIGNATURE_HEADER: str(message.signature)},
     )
     return envelope(
-        one.source,
-        one.body,
+        message.source,
+        message.body,
         properties,
-        exchange=one.source.value,
+        exchange=message.source.value,
         routing_key=ROUTING_KEY,
         deliveries=deliveries,
     )
 
 
 @asynccontextmanager
-async def rig(database_url: str) -> AsyncIterator[Rig]:
+async def open_rig(database_url: str) -> AsyncIterator[Rig]:
     """Give a worker without a broker, on a database that has the system accounts of the default rules."""
     health, metrics, rules = Health(), Metrics(), Policy()
     database = Database(database_url, role=WORKER_ROLE, application="wallet tests")

@@ -190,17 +190,17 @@ def _promise(row: asyncpg.Record) -> tuple[Any, ...]:
     return (row["exchange"], row["routing_key"], row["correlation_id"], row["attempts"], properties, body)
 
 
-def _masked(said: Any) -> Any:
+def _masked(answer: Any) -> Any:
     """Return JSON with its ids and times hidden; what is null is still null."""
-    match said:
+    match answer:
         case Mapping():
             return {
                 name: MASKED
                 if value is not None and (name in _DRAWN or name.endswith("_at"))
                 else _masked(value)
-                for name, value in said.items()
+                for name, value in answer.items()
             }
         case list():
-            return [_masked(item) for item in said]
+            return [_masked(item) for item in answer]
         case _:
-            return said
+            return answer

@@ -45,38 +45,38 @@ async def _with_recharges(wallet: Rig, count: int) -> list[str]:
     return numbers
 
 
-async def test_what_is_not_due_is_left_alone(one: Rig, owner: asyncpg.Connection) -> None:
-    await _with_recharges(one, 3)
+async def test_what_is_not_due_is_left_alone(rig: Rig, owner: asyncpg.Connection) -> None:
+    await _with_recharges(rig, 3)
     before = await tables.snapshot(owner)
 
-    await one.sweep()
+    await rig.sweep()
 
     assert await tables.snapshot(owner) == before
 
 
 async def test_two_sweepers_ask_about_each_order_once(
-    one: Rig, other: Rig, owner: asyncpg.Connection
+    rig: Rig, other: Rig, owner: asyncpg.Connection
 ) -> None:
-    numbers = await _with_recharges(one, 60)
+    numbers = await _with_recharges(rig, 60)
     await tables.let_pass(owner, MINUTE)
 
-    await asyncio.gather(*(wallet.sweeper.sweep_orders(4) for wallet in (one, other) for _ in range(5)))
-    await asyncio.gather(one.sweep(), other.sweep())
+    await asyncio.gather(*(wallet.sweeper.sweep_orders(4) for wallet in (rig, other) for _ in range(5)))
+    await asyncio.gather(rig.sweep(), other.sweep())
 
     assert await _asked(owner) == dict.fromkeys(numbers, 1)
     assert await owner.fetchval("SELECT count(*) FROM orders WHERE asked = 1 AND due_at > now()") == 60
 
 
 async def test_two_sweepers_expire_each_hold_once_and_all_is_available_again(
-    one: Rig, other: Rig, owner: asyncpg.Connection
+    rig: Rig, other: Rig, owner: asyncpg.Connection
 ) -> None:
-    await one.settle(open_account(), recharge(), result())
-    await one.settle(*(hold(serial_no=f"H-{number}", amount="2") for number in range(40)))
+    await rig.settle(open_account(), recharge(), result())
+    await rig.settle(*(hold(serial_no=f"H-{number}", amount="2") for number in range(40)))
     assert await owner.fetchval("SELECT reserved FROM accounts WHERE kind = 'user'") == 8_000
     await tables.let_pass(owner, DAY)
 
-    await asyncio.gather(*(wallet.sweeper.sweep_orders(3) for wallet in (one, other) for _ in range(8)))
-    await asyncio.gather(one.sweep(), other.sweep())
+    await asyncio.gather(*(wallet.sweeper.sweep_orders(3) for wallet in (rig, other) for _ in range(8)))
+    await asyncio.gather(rig.sweep(), other.sweep())
 
     assert await _statuses(owner) == {"expired": 40, "succeeded": 1}
     assert await owner.fetchval("SELECT reserved FROM accounts WHERE kind = 'user'") == 0
@@ -84,27 +84,27 @@ async def test_two_sweepers_expire_each_hold_once_and_all_is_available_again(
     await tables.assert_sound(owner)
 
 
-async def test_a_worker_that_was_away_for_long_asks_once(one: Rig, owner: asyncpg.Connection) -> None:
-    await one.settle(open_account(), recharge(), result(), withdraw(), recharge(serial_no="R-2"))
+async def test_a_worker_that_was_away_for_long_asks_once(rig: Rig, owner: asyncpg.Connection) -> None:
+    await rig.settle(open_account(), recharge(), result(), withdraw(), recharge(serial_no="R-2"))
     await tables.let_pass(owner, 30 * DAY)
 
-    await one.sweep()
-    await one.sweep()
+    await rig.sweep()
+    await rig.sweep()
 
     assert await _asked(owner) == {"W-1": 1, "R-2": 1}
     assert await _statuses(owner) == {"succeeded": 1, "pending": 1, "expired": 1}
 
 
 async def test_a_result_and_the_sweep_at_once_end_a_recharge_once(
-    one: Rig, other: Rig, owner: asyncpg.Connection
+    rig: Rig, other: Rig, owner: asyncpg.Connection
 ) -> None:
     """Whichever is first: the money is there in the end, late or not."""
-    numbers = await _with_recharges(one, 30)
+    numbers = await _with_recharges(rig, 30)
     await tables.let_pass(owner, DAY)
 
     async with asyncio.timeout(30):
         await asyncio.gather(
-            one.sweep(), *(other.settle(result(payment_order_no=number)) for number in numbers)
+            rig.sweep(), *(other.settle(result(payment_order_no=number)) for number in numbers)
         )
 
     assert await _statuses(owner) == {"succeeded": 30}
@@ -113,9 +113,9 @@ async def test_a_result_and_the_sweep_at_once_end_a_recharge_once(
 
 
 async def test_an_order_that_a_batch_has_in_hand_is_left_to_it_until_the_next_sweep(
-    one: Rig, other: Rig, owner: asyncpg.Connection
+    rig: Rig, other: Rig, owner: asyncpg.Connection
 ) -> None:
-    await _with_recharges(one, 2)
+    await _with_recharges(rig, 2)
     await tables.let_pass(owner, MINUTE)
     held = owner.transaction()
     await held.start()
@@ -134,19 +134,19 @@ async def test_an_order_that_a_batch_has_in_hand_is_left_to_it_until_the_next_sw
 
 @pytest.mark.parametrize("poisoned", [[0], [3], [6], [0, 6], [1, 2, 3]])
 async def test_an_order_that_fails_is_put_off_and_its_neighbours_are_looked_at(
-    one: Rig,
+    rig: Rig,
     owner: asyncpg.Connection,
     fails_on: Fails,
     poisoned: list[int],
 ) -> None:
-    numbers = await _with_recharges(one, 7)
+    numbers = await _with_recharges(rig, 7)
     await tables.let_pass(owner, MINUTE)
     bad = [numbers[place] for place in poisoned]
     for number in bad:
         fails_on(number)
 
     async with asyncio.timeout(30):
-        await one.sweep()
+        await rig.sweep()
 
     assert await _asked(owner) == {number: 1 for number in numbers if number not in bad}
     off = await owner.fetch(
@@ -159,34 +159,34 @@ async def test_an_order_that_fails_is_put_off_and_its_neighbours_are_looked_at(
 
 
 async def test_an_order_that_was_put_off_is_looked_at_again_when_the_fault_is_mended(
-    one: Rig,
+    rig: Rig,
     owner: asyncpg.Connection,
     fails_on: Fails,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (number,) = await _with_recharges(one, 1)
+    (number,) = await _with_recharges(rig, 1)
     await tables.let_pass(owner, MINUTE)
     fails_on(number)
-    await one.sweep()
+    await rig.sweep()
 
     monkeypatch.undo()
-    await one.sweep()
+    await rig.sweep()
     assert await _asked(owner) == {}
     await tables.let_pass(owner, TIMINGS.retry_after)
-    await one.sweep()
+    await rig.sweep()
 
     assert await _asked(owner) == {number: 1}
 
 
 async def test_an_order_that_the_database_refuses_is_put_off_and_its_neighbours_are_looked_at(
-    one: Rig, owner: asyncpg.Connection
+    rig: Rig, owner: asyncpg.Connection
 ) -> None:
-    await _with_recharges(one, 5)
+    await _with_recharges(rig, 5)
     await owner.execute("ALTER TABLE orders ADD CONSTRAINT none CHECK (serial_no <> 'R-002' OR asked = 0)")
     await tables.let_pass(owner, MINUTE)
 
     async with asyncio.timeout(30):
-        await one.sweep()
+        await rig.sweep()
 
     assert await _asked(owner) == {"R-000": 1, "R-001": 1, "R-003": 1, "R-004": 1}
     assert await owner.fetchval(
@@ -195,25 +195,25 @@ async def test_an_order_that_the_database_refuses_is_put_off_and_its_neighbours_
 
 
 async def test_an_order_that_ended_before_it_could_be_put_off_stays_ended(
-    one: Rig,
+    rig: Rig,
     other: Rig,
     owner: asyncpg.Connection,
     monkeypatch: pytest.MonkeyPatch,
     fails_on: Fails,
 ) -> None:
-    (number,) = await _with_recharges(one, 1)
+    (number,) = await _with_recharges(rig, 1)
     await tables.let_pass(owner, MINUTE)
     fails_on(f"{number}")
-    set_aside = one.dead_lettering.set_aside
+    set_aside = rig.dead_lettering.set_aside
 
     async def set_aside_too_late(*arguments: Any) -> Any:
         monkeypatch.undo()
         await other.settle(result(payment_order_no=number))
         return await set_aside(*arguments)
 
-    monkeypatch.setattr(one.dead_lettering, "set_aside", set_aside_too_late)
+    monkeypatch.setattr(rig.dead_lettering, "set_aside", set_aside_too_late)
 
-    await one.sweep()
+    await rig.sweep()
 
     row = await owner.fetchrow("SELECT status, due_at FROM orders")
     assert row is not None

@@ -73,7 +73,7 @@ A_HOLD_TO_ITS_END = [
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 async def test_a_batch_equals_the_same_messages_one_by_one(
-    one: Rig,
+    rig: Rig,
     elsewhere: Rig,
     owner: asyncpg.Connection,
     second_owner: asyncpg.Connection,
@@ -83,17 +83,17 @@ async def test_a_batch_equals_the_same_messages_one_by_one(
 ) -> None:
     for connection in (owner, second_owner):
         await empty(connection)
-    for wallet in (one, elsewhere):
+    for wallet in (rig, elsewhere):
         wallet.batches._rules = rules
         await wallet.settle(*BEFORE)
 
-    await one.settle(*arrived)
+    await rig.settle(*arrived)
     await elsewhere.settle_each(*arrived)
 
     assert await snapshot(owner) == await snapshot(second_owner)
 
     # What came before its order was woken by it, and is applied now.
-    await one.sweep()
+    await rig.sweep()
     await elsewhere.sweep()
 
     assert await snapshot(owner) == await snapshot(second_owner)
@@ -101,7 +101,7 @@ async def test_a_batch_equals_the_same_messages_one_by_one(
     # What waits is asked about, expires, and is found a last time.
     for connection in (owner, second_owner):
         await let_pass(connection, passing)
-    await one.sweep()
+    await rig.sweep()
     await elsewhere.sweep()
 
     assert await snapshot(owner) == await snapshot(second_owner)

@@ -90,9 +90,9 @@ async def added(monkeypatch: pytest.MonkeyPatch, owner: asyncpg.Connection) -> N
 
 
 @pytest.fixture
-async def given(one: Rig) -> Rig:
+async def given(rig: Rig) -> Rig:
     """Give a wallet in which alice has given bob 30 of her 100, and the house as much."""
-    await one.settle(
+    await rig.settle(
         open_account(user_id="alice", serial_no="O-1"),
         open_account(user_id="bob", serial_no="O-2"),
         recharge(user_id="alice", serial_no="R-1"),
@@ -101,8 +101,8 @@ async def given(one: Rig) -> Rig:
     sent = changed(
         bodies.TRANSFER, {"user_id": "alice", "to_user_id": "bob", "amount": "30.00", "serial_no": "G-1"}
     )
-    await one.settle(command(sent.replace(b"order.transfer.v1", b"order.gift.v1"), reply_to="upstream"))
-    return one
+    await rig.settle(command(sent.replace(b"order.transfer.v1", b"order.gift.v1"), reply_to="upstream"))
+    return rig
 
 
 @pytest.mark.usefixtures("given")

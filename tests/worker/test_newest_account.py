@@ -16,13 +16,13 @@ def command(message_type: str, serial_no: str, **fields: str) -> InboundMessage:
 
 
 async def test_an_account_that_was_opened_again_is_the_newest_whatever_its_id(
-    one: Rig, other: Rig, owner: asyncpg.Connection
+    rig: Rig, other: Rig, owner: asyncpg.Connection
 ) -> None:
     # Ids are reserved ahead of time, a range for each worker: the second account gets the lower one.
-    await one.settle(command("account.open.v1", "open-bob", user_id="bob"))
+    await rig.settle(command("account.open.v1", "open-bob", user_id="bob"))
     await other.settle(command("account.open.v1", "open-1"))
     await owner.execute("UPDATE accounts SET status = 'closed' WHERE user_id = 'alice'")
-    await one.settle(command("account.open.v1", "open-2"))
+    await rig.settle(command("account.open.v1", "open-2"))
     ids = await owner.fetch(
         "SELECT account_id, status FROM accounts WHERE user_id = 'alice' ORDER BY created_at"
     )
@@ -48,12 +48,12 @@ async def test_an_account_that_was_opened_again_is_the_newest_whatever_its_id(
 
 
 async def test_an_account_that_is_closed_and_opened_again_in_one_batch(
-    one: Rig, owner: asyncpg.Connection
+    rig: Rig, owner: asyncpg.Connection
 ) -> None:
     """The old one makes room before the new one is written, or no batch with both would ever end."""
-    await one.settle(open_account(), open_account(serial_no="O-2", user_id="u-2"))
+    await rig.settle(open_account(), open_account(serial_no="O-2", user_id="u-2"))
 
-    await one.settle(
+    await rig.settle(
         close(),
         open_account(serial_no="O-3"),
         close(serial_no="X-2"),
@@ -63,7 +63,7 @@ async def test_an_account_that_is_closed_and_opened_again_in_one_batch(
         transfer(amount="40"),
     )
 
-    assert one.races() == 0
+    assert rig.races() == 0
     found = await owner.fetch(
         "SELECT status, balance FROM accounts WHERE user_id = 'u-1' ORDER BY account_id"
     )

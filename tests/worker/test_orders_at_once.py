@@ -47,9 +47,9 @@ def _pays(number: int, payer: str, payee: str, amount: str = "1") -> InboundMess
     )
 
 
-async def _at_once(one: Rig, other: Rig, mine: list[InboundMessage], theirs: list[InboundMessage]) -> None:
+async def _at_once(rig: Rig, other: Rig, mine: list[InboundMessage], theirs: list[InboundMessage]) -> None:
     async with asyncio.timeout(30):
-        await asyncio.gather(one.settle(*mine), other.settle(*theirs))
+        await asyncio.gather(rig.settle(*mine), other.settle(*theirs))
 
 
 async def _codes(owner: asyncpg.Connection) -> dict[str, str]:
@@ -69,11 +69,11 @@ async def _balances(owner: asyncpg.Connection) -> dict[str, tuple[int, int]]:
 
 
 async def test_two_users_pay_each_other_in_one_batch_and_the_first_is_what_the_second_pays_with(
-    one: Rig, owner: asyncpg.Connection
+    rig: Rig, owner: asyncpg.Connection
 ) -> None:
-    await one.settle(*PAIR)
+    await rig.settle(*PAIR)
 
-    await one.settle(
+    await rig.settle(
         _pays(1, "u-1", "u-2", "150"), _pays(2, "u-1", "u-2", "100"), _pays(3, "u-2", "u-1", "200")
     )
 
@@ -84,14 +84,14 @@ async def test_two_users_pay_each_other_in_one_batch_and_the_first_is_what_the_s
 
 
 async def test_two_users_pay_each_other_on_two_workers_round_after_round(
-    one: Rig, other: Rig, owner: asyncpg.Connection, logged: list[EventDict]
+    rig: Rig, other: Rig, owner: asyncpg.Connection, logged: list[EventDict]
 ) -> None:
-    await one.settle(*PAIR)
+    await rig.settle(*PAIR)
 
     for number in range(ROUNDS):
         mine = [_pays(10 * number + place, "u-1", "u-2") for place in range(5)]
         theirs = [_pays(10 * number + place, "u-2", "u-1") for place in range(5)]
-        await _at_once(one, other, mine, theirs)
+        await _at_once(rig, other, mine, theirs)
 
     assert set((await _codes(owner)).values()) == {"OK"}
     assert await _balances(owner) == {"u-1": (10_000, 0), "u-2": (10_000, 0)}
@@ -101,7 +101,7 @@ async def test_two_users_pay_each_other_on_two_workers_round_after_round(
 
 @pytest.mark.parametrize("held", ["u-1", "u-2"])
 async def test_payers_that_pay_each_other_never_wait_in_a_circle(
-    one: Rig,
+    rig: Rig,
     other: Rig,
     owner: asyncpg.Connection,
     database_url: str,
@@ -109,13 +109,13 @@ async def test_payers_that_pay_each_other_never_wait_in_a_circle(
     held: str,
 ) -> None:
     """Somebody holds one of the two accounts until both workers wait."""
-    await one.settle(*PAIR)
+    await rig.settle(*PAIR)
     holder = await asyncpg.connect(database_url)
     holding = holder.transaction()
     await holding.start()
     await holder.execute("SELECT FROM accounts WHERE user_id = $1 FOR UPDATE", held)
 
-    met = asyncio.create_task(_at_once(one, other, [_pays(1, "u-1", "u-2")], [_pays(1, "u-2", "u-1")]))
+    met = asyncio.create_task(_at_once(rig, other, [_pays(1, "u-1", "u-2")], [_pays(1, "u-2", "u-1")]))
     await until(owner, "SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted", 2)
     await holding.rollback()
     await met
@@ -156,27 +156,27 @@ ONLY_ONE: dict[
 
 
 @pytest.mark.parametrize("is_one_batch", [True, False])
-@pytest.mark.parametrize(("before", "message", "said", "refused"), ONLY_ONE.values(), ids=ONLY_ONE)
+@pytest.mark.parametrize(("before", "message", "fields", "refused"), ONLY_ONE.values(), ids=ONLY_ONE)
 async def test_of_two_at_once_that_do_not_both_fit_one_is_refused(  # noqa: PLR0917 - columns of the table
-    one: Rig,
+    rig: Rig,
     other: Rig,
     owner: asyncpg.Connection,
     meet: Meet,
     before: Callable[[Rig], Awaitable[None]],
     message: Callable[..., InboundMessage],
-    said: dict[str, Any],
+    fields: dict[str, Any],
     refused: str,
     is_one_batch: bool,  # noqa: FBT001
 ) -> None:
-    await one.settle(*PAIR)
-    await before(one)
-    both = [message("upstream", serial_no=f"S-{number}", **said) for number in range(2)]
+    await rig.settle(*PAIR)
+    await before(rig)
+    both = [message("upstream", serial_no=f"S-{number}", **fields) for number in range(2)]
 
     if is_one_batch:
-        await one.settle(*both)
+        await rig.settle(*both)
     else:
         meet("load")
-        await _at_once(one, other, both[:1], both[1:])
+        await _at_once(rig, other, both[:1], both[1:])
 
     found = await _codes(owner)
     assert sorted((found["S-0"], found["S-1"])) == sorted(["OK", refused])
@@ -184,15 +184,15 @@ async def test_of_two_at_once_that_do_not_both_fit_one_is_refused(  # noqa: PLR0
 
 
 async def test_a_capture_and_a_release_at_once_do_not_both_have_the_rest(
-    one: Rig,
+    rig: Rig,
     other: Rig,
     owner: asyncpg.Connection,
     meet: Meet,
 ) -> None:
-    await one.settle(*PAIR, hold(amount="100"))
+    await rig.settle(*PAIR, hold(amount="100"))
     meet("load")
 
-    await _at_once(one, other, [capture(amount="100")], [release()])
+    await _at_once(rig, other, [capture(amount="100")], [release()])
 
     found = await _codes(owner)
     assert sorted((found["C-1"], found["L-1"])) == ["HOLD_NOT_ACTIVE", "OK"]
@@ -200,16 +200,16 @@ async def test_a_capture_and_a_release_at_once_do_not_both_have_the_rest(
 
 
 async def test_refunds_on_two_workers_round_after_round_never_exceed_the_original(
-    one: Rig, other: Rig, owner: asyncpg.Connection, logged: list[EventDict]
+    rig: Rig, other: Rig, owner: asyncpg.Connection, logged: list[EventDict]
 ) -> None:
-    await one.settle(*PAIR)
+    await rig.settle(*PAIR)
 
     for number in range(ROUNDS):
         mine, theirs = (
             [refund(serial_no=f"F-{who}-{number}", original_serial_no="R-1", amount="9")]
             for who in ("a", "b")
         )
-        await _at_once(one, other, mine, theirs)
+        await _at_once(rig, other, mine, theirs)
 
     codes = await _codes(owner)
     found = Counter(codes[f"F-{who}-{number}"] for who in "ab" for number in range(ROUNDS))
@@ -271,7 +271,7 @@ MEETINGS: dict[str, tuple[InboundMessage, InboundMessage, set[tuple[str, str]]]]
 @pytest.mark.parametrize("is_turned", [False, True])
 @pytest.mark.parametrize(("mine", "theirs", "allowed"), MEETINGS.values(), ids=MEETINGS)
 async def test_what_meets_an_account_that_is_just_changing_comes_before_or_after_it(
-    one: Rig,
+    rig: Rig,
     other: Rig,
     owner: asyncpg.Connection,
     meet: Meet,
@@ -280,10 +280,10 @@ async def test_what_meets_an_account_that_is_just_changing_comes_before_or_after
     allowed: set[tuple[str, str]],
     is_turned: bool,  # noqa: FBT001
 ) -> None:
-    await one.settle(*EMPTY, *RICH)
+    await rig.settle(*EMPTY, *RICH)
     meet("load")
 
-    await _at_once(*((other, one) if is_turned else (one, other)), [mine], [theirs])
+    await _at_once(*((other, rig) if is_turned else (rig, other)), [mine], [theirs])
 
     found = await _codes(owner)
     assert (found["S-0"], found["S-1"]) in allowed
@@ -292,13 +292,13 @@ async def test_what_meets_an_account_that_is_just_changing_comes_before_or_after
 
 
 async def test_a_freeze_that_races_a_close_never_brings_the_account_back(
-    one: Rig, other: Rig, owner: asyncpg.Connection
+    rig: Rig, other: Rig, owner: asyncpg.Connection
 ) -> None:
     for number in range(ROUNDS):
         user = f"u-{number}"
-        await one.settle(open_account(serial_no=f"O-{number}", user_id=user))
+        await rig.settle(open_account(serial_no=f"O-{number}", user_id=user))
         await _at_once(
-            one,
+            rig,
             other,
             [freeze(serial_no=f"F-{number}", user_id=user)],
             [close(serial_no=f"X-{number}", user_id=user)],

@@ -28,10 +28,10 @@ INSERT INTO commands VALUES ('R-u-0', '', decode(repeat('ab', 32), 'hex'), '{}',
 
 
 @pytest.fixture
-async def opened(one: Rig) -> Rig:
+async def opened(rig: Rig) -> Rig:
     """Give a worker on a database with an account for each user."""
-    await one.settle(*(open_account(serial_no=f"O-{user}", user_id=user) for user in USERS))
-    return one
+    await rig.settle(*(open_account(serial_no=f"O-{user}", user_id=user) for user in USERS))
+    return rig
 
 
 @asynccontextmanager

@@ -55,13 +55,13 @@ async def _users(owner: asyncpg.Connection) -> set[str]:
 
 @pytest.mark.parametrize("poisoned", [{0}, {6}, {12}, {3, 4}, {0, 12}, {1, 5, 9}, set(range(13))])
 async def test_poison_in_a_batch_is_set_aside_and_the_others_apply(
-    one: Rig, owner: asyncpg.Connection, fails_on: Fails, poisoned: set[int]
+    rig: Rig, owner: asyncpg.Connection, fails_on: Fails, poisoned: set[int]
 ) -> None:
     arrived = _opened(13)
     for number in poisoned:
         fails_on(f'"u-{number}"')
 
-    await one.settle(*arrived)
+    await rig.settle(*arrived)
 
     assert await _users(owner) == {f"u-{number}" for number in set(range(13)) - poisoned}
     assert await tables.dead_letters(owner) == sorted(
@@ -72,18 +72,18 @@ async def test_poison_in_a_batch_is_set_aside_and_the_others_apply(
         )
         for number in poisoned
     )
-    assert {said["serial_no"] for said in await tables.replies(owner)} == {
+    assert {reply["serial_no"] for reply in await tables.replies(owner)} == {
         f"O-{number}" for number in set(range(13)) - poisoned
     }
 
 
 async def test_poison_is_set_aside_with_everything_that_came_with_it(
-    one: Rig, owner: asyncpg.Connection, fails_on: Fails
+    rig: Rig, owner: asyncpg.Connection, fails_on: Fails
 ) -> None:
     fails_on('"u-1"')
     arrived = result("gateway", payment_order_no="u-1")
 
-    await one.settle(open_account(user_id="u-2"), arrived)
+    await rig.settle(open_account(user_id="u-2"), arrived)
 
     row = await owner.fetchrow("SELECT * FROM outbox WHERE exchange = $1", WALLET_DEAD_LETTERS)
     assert row is not None
@@ -111,32 +111,32 @@ async def test_poison_is_set_aside_with_everything_that_came_with_it(
 
 
 async def test_poison_has_no_outcome_and_may_be_sent_again_when_the_fault_is_mended(
-    one: Rig, owner: asyncpg.Connection, fails_on: Fails, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, owner: asyncpg.Connection, fails_on: Fails, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fails_on('"u-1"')
-    await one.settle(*_opened(3))
+    await rig.settle(*_opened(3))
     assert await owner.fetchval("SELECT count(*) FROM commands") == 2
 
     monkeypatch.undo()
-    await one.settle(*_opened(3))
+    await rig.settle(*_opened(3))
 
     assert await _users(owner) == {"u-0", "u-1", "u-2"}
 
 
 async def test_what_poison_leaves_undone_is_undone_for_those_after_it(
-    one: Rig, owner: asyncpg.Connection, fails_on: Fails
+    rig: Rig, owner: asyncpg.Connection, fails_on: Fails
 ) -> None:
     """The account is not opened, so its recharge is refused, and the result after it finds no order."""
     fails_on("account.open")
 
-    await one.settle(open_account(), recharge("upstream"), result())
+    await rig.settle(open_account(), recharge("upstream"), result())
 
-    assert [said["code"] for said in await tables.replies(owner)] == ["ACCOUNT_NOT_FOUND"]
+    assert [reply["code"] for reply in await tables.replies(owner)] == ["ACCOUNT_NOT_FOUND"]
     assert await owner.fetchval("SELECT count(*) FROM parked_results") == 1
 
 
 async def test_a_failure_after_the_decision_is_the_message_s_too(
-    one: Rig, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Facts that cannot take a decision in leave nothing half done."""
     apply = Facts.apply
@@ -148,7 +148,7 @@ async def test_a_failure_after_the_decision_is_the_message_s_too(
 
     monkeypatch.setattr(Facts, "apply", apply_or_fail)
 
-    await one.settle(*_opened(3))
+    await rig.settle(*_opened(3))
 
     assert await _users(owner) == {"u-0", "u-2"}
     assert [reason for _, reason, _ in await tables.dead_letters(owner)] == ["INTERNAL"]
@@ -166,22 +166,22 @@ def test_the_log_says_where_the_wallet_failed_and_nothing_of_what_was_in_the_mes
     except ZeroDivisionError:
         structlog.get_logger().exception("message.failed")
 
-    said = capsys.readouterr().err
-    assert "message.failed" in said
-    assert "divmod(len(message.body), 0)" in said
-    assert "u-private" not in said
+    printed = capsys.readouterr().err
+    assert "message.failed" in printed
+    assert "divmod(len(message.body), 0)" in printed
+    assert "u-private" not in printed
 
 
 # The database says no
 
 
 async def test_what_the_database_refuses_is_set_aside_and_the_others_apply(
-    one: Rig, owner: asyncpg.Connection
+    rig: Rig, owner: asyncpg.Connection
 ) -> None:
     await owner.execute("ALTER TABLE accounts ADD CONSTRAINT no_two CHECK (user_id NOT IN ('u-2', 'u-4'))")
     arrived = _opened(7)
 
-    await one.settle(*arrived)
+    await rig.settle(*arrived)
 
     assert await _users(owner) == {"u-0", "u-1", "u-3", "u-5", "u-6"}
     found = await tables.dead_letters(owner)
@@ -217,13 +217,13 @@ async def test_the_technical_text_is_in_the_log_under_the_digest_of_the_message(
     ],
 )
 async def test_a_result_that_the_database_refuses_leaves_its_order_as_it_was(
-    one: Rig, owner: asyncpg.Connection, constraint: str, left: str
+    rig: Rig, owner: asyncpg.Connection, constraint: str, left: str
 ) -> None:
-    await one.settle(open_account())
-    await one.settle(*(recharge(serial_no=f"R-{number}", amount=f"{number}") for number in (1, 2, 3)))
+    await rig.settle(open_account())
+    await rig.settle(*(recharge(serial_no=f"R-{number}", amount=f"{number}") for number in (1, 2, 3)))
     await owner.execute(constraint)
 
-    await one.settle(*(result(payment_order_no=f"R-{number}", amount=f"{number}") for number in (1, 2, 3)))
+    await rig.settle(*(result(payment_order_no=f"R-{number}", amount=f"{number}") for number in (1, 2, 3)))
 
     pending = await owner.fetch("SELECT serial_no FROM orders WHERE status = 'pending'")
     assert [row[0] for row in pending] == [left]
@@ -232,22 +232,22 @@ async def test_a_result_that_the_database_refuses_leaves_its_order_as_it_was(
 
 
 async def test_what_the_database_refuses_does_not_use_up_its_serial_number(
-    one: Rig, owner: asyncpg.Connection
+    rig: Rig, owner: asyncpg.Connection
 ) -> None:
     await owner.execute("ALTER TABLE orders ADD CONSTRAINT none CHECK (false)")
-    await one.settle(open_account())
-    await one.settle(recharge())
+    await rig.settle(open_account())
+    await rig.settle(recharge())
     await owner.execute("ALTER TABLE orders DROP CONSTRAINT none")
 
-    await one.settle(recharge())
+    await rig.settle(recharge())
 
     assert await owner.fetchval("SELECT count(*) FROM orders") == 1
 
 
-async def test_unreadable_bytes_are_kept_byte_for_byte(one: Rig, owner: asyncpg.Connection) -> None:
+async def test_unreadable_bytes_are_kept_byte_for_byte(rig: Rig, owner: asyncpg.Connection) -> None:
     bodies = [b"", b"\0", b"\xff\xfe{", b"{" * 10_000, b'{"type": "x\\u0000"}', bytes(range(256)) * 200]
 
-    await one.settle(*(command(body) for body in bodies))
+    await rig.settle(*(command(body) for body in bodies))
 
     found = await tables.dead_letters(owner)
     assert [body for body, _, _ in found] == sorted(bodies)
@@ -258,15 +258,15 @@ async def test_unreadable_bytes_are_kept_byte_for_byte(one: Rig, owner: asyncpg.
 
 
 async def test_a_parked_result_that_fails_is_set_aside_and_the_others_apply(
-    one: Rig, owner: asyncpg.Connection, fails_on: Fails
+    rig: Rig, owner: asyncpg.Connection, fails_on: Fails
 ) -> None:
     numbers = [f"R-{number}" for number in range(5)]
-    await one.settle(*(result(payment_order_no=number) for number in numbers))
-    await one.settle(open_account(), *(recharge(serial_no=number) for number in numbers))
+    await rig.settle(*(result(payment_order_no=number) for number in numbers))
+    await rig.settle(open_account(), *(recharge(serial_no=number) for number in numbers))
     fails_on('"R-1"')
     fails_on('"R-3"')
 
-    await one.sweep()
+    await rig.sweep()
 
     assert await owner.fetchval("SELECT balance FROM accounts WHERE kind = 'user'") == 30_000
     assert await owner.fetchval("SELECT count(*) FROM parked_results") == 0
@@ -276,15 +276,15 @@ async def test_a_parked_result_that_fails_is_set_aside_and_the_others_apply(
 
 
 async def test_a_parked_result_that_the_database_refuses_is_set_aside(
-    one: Rig, owner: asyncpg.Connection
+    rig: Rig, owner: asyncpg.Connection
 ) -> None:
-    await one.settle(result(payment_order_no="R-1"), result(payment_order_no="R-2"))
-    await one.settle(open_account(), recharge(serial_no="R-1"), recharge(serial_no="R-2"))
+    await rig.settle(result(payment_order_no="R-1"), result(payment_order_no="R-2"))
+    await rig.settle(open_account(), recharge(serial_no="R-1"), recharge(serial_no="R-2"))
     await owner.execute(
         "ALTER TABLE orders ADD CONSTRAINT none CHECK (serial_no <> 'R-1' OR status = 'pending')"
     )
 
-    await one.sweep()
+    await rig.sweep()
 
     assert await owner.fetchval("SELECT balance FROM accounts WHERE kind = 'user'") == 10_000
     assert await owner.fetchval("SELECT count(*) FROM parked_results") == 0

@@ -47,37 +47,37 @@ def meet(monkeypatch: pytest.MonkeyPatch) -> Meet:
     return meet
 
 
-async def _at_once(one: Rig, other: Rig, mine: list[InboundMessage], theirs: list[InboundMessage]) -> None:
+async def _at_once(rig: Rig, other: Rig, mine: list[InboundMessage], theirs: list[InboundMessage]) -> None:
     async with asyncio.timeout(30):
-        await asyncio.gather(one.settle(*mine), other.settle(*theirs))
+        await asyncio.gather(rig.settle(*mine), other.settle(*theirs))
 
 
 async def _said(owner: asyncpg.Connection) -> list[tuple[str, bool]]:
     """Return code and duplicate of each outcome that was told, sorted."""
-    return sorted((said["code"], said["duplicate"]) for said in await tables.replies(owner))
+    return sorted((reply["code"], reply["duplicate"]) for reply in await tables.replies(owner))
 
 
 @pytest.mark.parametrize("place", ["load", "save"])
 async def test_the_same_command_on_two_workers_has_one_effect(
-    one: Rig, other: Rig, owner: asyncpg.Connection, meet: Meet, place: str
+    rig: Rig, other: Rig, owner: asyncpg.Connection, meet: Meet, place: str
 ) -> None:
     meet(place)
 
-    await _at_once(one, other, [open_account("one")], [open_account("other")])
+    await _at_once(rig, other, [open_account("one")], [open_account("other")])
 
     assert await _said(owner) == [("OK", False), ("OK", True)]
-    assert len({said["result"]["account_no"] for said in await tables.replies(owner)}) == 1
+    assert len({reply["result"]["account_no"] for reply in await tables.replies(owner)}) == 1
     assert await owner.fetchval("SELECT count(*) FROM accounts WHERE kind = 'user'") == 1
     assert await owner.fetchval("SELECT count(*) FROM outbox WHERE routing_key = 'account.opened'") == 1
 
 
 @pytest.mark.parametrize("place", ["load", "save"])
 async def test_the_same_account_opened_by_two_workers_is_there_once(
-    one: Rig, other: Rig, owner: asyncpg.Connection, meet: Meet, place: str
+    rig: Rig, other: Rig, owner: asyncpg.Connection, meet: Meet, place: str
 ) -> None:
     meet(place)
 
-    await _at_once(one, other, [open_account("one")], [open_account("other", serial_no="O-2")])
+    await _at_once(rig, other, [open_account("one")], [open_account("other", serial_no="O-2")])
 
     assert await _said(owner) == [("ACCOUNT_EXISTS", False), ("OK", False)]
     assert await owner.fetchval("SELECT count(*) FROM accounts WHERE kind = 'user'") == 1
@@ -85,11 +85,11 @@ async def test_the_same_account_opened_by_two_workers_is_there_once(
 
 @pytest.mark.parametrize("place", ["load", "save"])
 async def test_a_serial_number_used_twice_at_once_is_a_conflict_for_one(
-    one: Rig, other: Rig, owner: asyncpg.Connection, meet: Meet, place: str
+    rig: Rig, other: Rig, owner: asyncpg.Connection, meet: Meet, place: str
 ) -> None:
     meet(place)
 
-    await _at_once(one, other, [open_account("one")], [open_account("other", user_id="u-2")])
+    await _at_once(rig, other, [open_account("one")], [open_account("other", user_id="u-2")])
 
     assert await _said(owner) == [("OK", False), ("SERIAL_CONFLICT", False)]
     assert len(await tables.dead_letters(owner)) == 1
@@ -97,12 +97,12 @@ async def test_a_serial_number_used_twice_at_once_is_a_conflict_for_one(
 
 
 async def test_the_same_recharge_on_two_workers_makes_one_order(
-    one: Rig, other: Rig, owner: asyncpg.Connection, meet: Meet
+    rig: Rig, other: Rig, owner: asyncpg.Connection, meet: Meet
 ) -> None:
-    await one.settle(open_account())
+    await rig.settle(open_account())
     meet("load")
 
-    await _at_once(one, other, [recharge("one")], [recharge("other")])
+    await _at_once(rig, other, [recharge("one")], [recharge("other")])
 
     assert await _said(owner) == [("OK", False), ("OK", True)]
     assert await owner.fetchval("SELECT count(*) FROM orders") == 1
@@ -110,30 +110,30 @@ async def test_the_same_recharge_on_two_workers_makes_one_order(
 
 
 async def test_the_same_result_on_two_workers_is_credited_once(
-    one: Rig, other: Rig, owner: asyncpg.Connection, meet: Meet
+    rig: Rig, other: Rig, owner: asyncpg.Connection, meet: Meet
 ) -> None:
-    await one.settle(open_account(), recharge())
+    await rig.settle(open_account(), recharge())
     meet("load")
 
-    await _at_once(one, other, [result("one")], [result("other", gateway_ref="gw-2")])
+    await _at_once(rig, other, [result("one")], [result("other", gateway_ref="gw-2")])
 
-    said = sorted((reply["processing_status"], reply["code"]) for reply in await tables.replies(owner))
-    assert said == [("duplicate", "OK"), ("processed", "OK")]
+    answers = sorted((reply["processing_status"], reply["code"]) for reply in await tables.replies(owner))
+    assert answers == [("duplicate", "OK"), ("processed", "OK")]
     assert await owner.fetchval("SELECT balance FROM accounts WHERE kind = 'user'") == 10_000
     assert await owner.fetchval("SELECT count(*) FROM entries") == 2
 
 
 async def test_contradicting_results_on_two_workers_end_as_one_after_the_other(
-    one: Rig, other: Rig, owner: asyncpg.Connection, meet: Meet
+    rig: Rig, other: Rig, owner: asyncpg.Connection, meet: Meet
 ) -> None:
-    await one.settle(open_account(), recharge())
+    await rig.settle(open_account(), recharge())
     meet("load")
 
-    await _at_once(one, other, [result("one")], [result("other", status="failed")])
+    await _at_once(rig, other, [result("one")], [result("other", status="failed")])
 
-    said = Counter((reply["processing_status"], reply["code"]) for reply in await tables.replies(owner))
+    answers = Counter((reply["processing_status"], reply["code"]) for reply in await tables.replies(owner))
     late = await owner.fetchval("SELECT late FROM orders")
-    assert said == Counter(
+    assert answers == Counter(
         [("processed", "OK"), ("processed", "OK") if late else ("refused", "CONTRADICTING_RESULT")]
     )
     assert len(await tables.dead_letters(owner)) == (0 if late else 1)
@@ -141,7 +141,7 @@ async def test_contradicting_results_on_two_workers_end_as_one_after_the_other(
 
 
 async def test_the_same_batch_on_two_workers_round_after_round(
-    one: Rig, other: Rig, owner: asyncpg.Connection
+    rig: Rig, other: Rig, owner: asyncpg.Connection
 ) -> None:
     """Commands and results of five users, a third of them hot, told to both workers in the same breath."""
     for number in range(ROUNDS):
@@ -155,11 +155,11 @@ async def test_the_same_batch_on_two_workers_round_after_round(
         ]
         results = [result("gateway", payment_order_no=f"R-{number}-{user}") for user in range(5)]
         for arrived in (opened, recharges, results):
-            await _at_once(one, other, arrived, arrived[::-1])
+            await _at_once(rig, other, arrived, arrived[::-1])
 
-    said = Counter((reply["code"], reply.get("duplicate")) for reply in await tables.replies(owner))
+    answers = Counter((reply["code"], reply.get("duplicate")) for reply in await tables.replies(owner))
     each = 5 * ROUNDS
-    assert said == Counter({("OK", False): 2 * each, ("OK", True): 2 * each, ("OK", None): 2 * each})
+    assert answers == Counter({("OK", False): 2 * each, ("OK", True): 2 * each, ("OK", None): 2 * each})
     assert await owner.fetchval("SELECT sum(balance) FROM accounts WHERE kind = 'user'") == each * 10_000
     assert await owner.fetchval("SELECT count(*) FROM outbox WHERE exchange = 'wallet.events'") == 3 * each
     assert await tables.dead_letters(owner) == []
@@ -167,11 +167,11 @@ async def test_the_same_batch_on_two_workers_round_after_round(
 
 
 async def test_one_account_credited_by_two_workers_at_once_has_no_gaps(
-    one: Rig, other: Rig, owner: asyncpg.Connection
+    rig: Rig, other: Rig, owner: asyncpg.Connection
 ) -> None:
     numbers = [f"R-{number}" for number in range(2 * 10 * ROUNDS)]
-    await one.settle(open_account())
-    await one.settle(*(recharge(serial_no=number, amount="1") for number in numbers))
+    await rig.settle(open_account())
+    await rig.settle(*(recharge(serial_no=number, amount="1") for number in numbers))
 
     async def credit(wallet: Rig, mine: list[str]) -> None:
         for start in range(0, len(mine), 10):
@@ -179,24 +179,24 @@ async def test_one_account_credited_by_two_workers_at_once_has_no_gaps(
                 *(result(payment_order_no=number, amount="1") for number in mine[start : start + 10])
             )
 
-    await asyncio.gather(credit(one, numbers[::2]), credit(other, numbers[1::2]))
+    await asyncio.gather(credit(rig, numbers[::2]), credit(other, numbers[1::2]))
 
     await tables.assert_sound(owner)
     assert await owner.fetchval("SELECT balance FROM accounts WHERE kind = 'user'") == len(numbers) * 100
 
 
 async def test_a_result_and_its_command_at_once_find_each_other(
-    one: Rig, other: Rig, owner: asyncpg.Connection
+    rig: Rig, other: Rig, owner: asyncpg.Connection
 ) -> None:
-    await one.settle(open_account())
+    await rig.settle(open_account())
     for number in range(ROUNDS):
         await _at_once(
-            one, other, [recharge(serial_no=f"R-{number}")], [result(payment_order_no=f"R-{number}")]
+            rig, other, [recharge(serial_no=f"R-{number}")], [result(payment_order_no=f"R-{number}")]
         )
     # Those that looked before the order was there, and were parked after it had woken what was there, wait 5 s.
     await owner.execute("UPDATE parked_results SET due_at = now()")
 
-    await asyncio.gather(one.sweep(), other.sweep())
+    await asyncio.gather(rig.sweep(), other.sweep())
 
     assert await owner.fetchval("SELECT balance FROM accounts WHERE kind = 'user'") == ROUNDS * 10_000
     assert await owner.fetchval("SELECT count(*) FROM parked_results") == 0
@@ -210,24 +210,24 @@ async def test_a_result_and_its_command_at_once_find_each_other(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 async def test_whatever_two_workers_are_told_at_once_the_ledger_is_sound(
-    one: Rig,
+    rig: Rig,
     other: Rig,
     owner: asyncpg.Connection,
     arrived: list[InboundMessage],
     theirs: list[InboundMessage],
 ) -> None:
     await tables.empty(owner)
-    await one.settle(*BEFORE)
+    await rig.settle(*BEFORE)
 
-    await _at_once(one, other, arrived, arrived[::-1] + theirs)
-    await asyncio.gather(one.sweep(), other.sweep())
+    await _at_once(rig, other, arrived, arrived[::-1] + theirs)
+    await asyncio.gather(rig.sweep(), other.sweep())
 
     await tables.assert_sound(owner)
     first = Counter(
-        said["serial_no"] for said in await tables.replies(owner) if said.get("duplicate") is False
+        reply["serial_no"] for reply in await tables.replies(owner) if reply.get("duplicate") is False
     )
     refused = Counter(
-        said["serial_no"] for said in await tables.replies(owner) if said.keys() & {"different", "faults"}
+        reply["serial_no"] for reply in await tables.replies(owner) if reply.keys() & {"different", "faults"}
     )
     assert max((first - refused).values(), default=0) <= 1
     assert "INTERNAL" not in {reason for _, reason, _ in await tables.dead_letters(owner)}
@@ -291,7 +291,7 @@ MEETINGS = {
 
 @pytest.mark.parametrize("meeting", MEETINGS.values(), ids=MEETINGS)
 async def test_batches_from_opposite_ends_do_not_deadlock(
-    one: Rig,
+    rig: Rig,
     other: Rig,
     owner: asyncpg.Connection,
     database_url: str,
@@ -300,13 +300,13 @@ async def test_batches_from_opposite_ends_do_not_deadlock(
 ) -> None:
     """Somebody holds the row in the middle until both wait: one for that row, the other for the one."""
     for arrived in meeting.before:
-        await one.settle(*arrived)
+        await rig.settle(*arrived)
     holder = await asyncpg.connect(database_url)
     held = holder.transaction()
     await held.start()
     await holder.execute(meeting.hold)
 
-    met = asyncio.create_task(_at_once(one, other, meeting.mine, meeting.theirs[::-1]))
+    met = asyncio.create_task(_at_once(rig, other, meeting.mine, meeting.theirs[::-1]))
     await until(owner, "SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted", 2)
     await held.rollback()
     await met
@@ -321,7 +321,7 @@ async def test_batches_from_opposite_ends_do_not_deadlock(
 
 
 async def test_an_account_number_that_is_taken_is_drawn_again(
-    one: Rig, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, logged: list[EventDict]
+    rig: Rig, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, logged: list[EventDict]
 ) -> None:
     urandom, drawn = os.urandom, 0
 
@@ -332,8 +332,8 @@ async def test_an_account_number_that_is_taken_is_drawn_again(
 
     monkeypatch.setattr("os.urandom", same_twice)
 
-    await one.settle(open_account())
-    await one.settle(open_account("upstream", serial_no="O-2", user_id="u-2"))
+    await rig.settle(open_account())
+    await rig.settle(open_account("upstream", serial_no="O-2", user_id="u-2"))
 
     assert lost_races(logged) == {"accounts_account_no_key": 1}
     assert await _said(owner) == [("OK", False)]
@@ -344,34 +344,34 @@ async def test_an_account_number_that_is_taken_is_drawn_again(
 
 
 async def test_two_workers_that_sweep_at_once_apply_each_parked_result_once(
-    one: Rig, other: Rig, owner: asyncpg.Connection
+    rig: Rig, other: Rig, owner: asyncpg.Connection
 ) -> None:
     numbers = [f"R-{number}" for number in range(40)]
     for number in numbers:
-        await one.settle(result("gateway", payment_order_no=number))
-    await one.settle(open_account(), *(recharge(serial_no=number) for number in numbers))
+        await rig.settle(result("gateway", payment_order_no=number))
+    await rig.settle(open_account(), *(recharge(serial_no=number) for number in numbers))
 
-    await asyncio.gather(*(wallet.sweeper.sweep_parked(3) for wallet in (one, other) for _ in range(8)))
-    await asyncio.gather(one.sweep(), other.sweep())
+    await asyncio.gather(*(wallet.sweeper.sweep_parked(3) for wallet in (rig, other) for _ in range(8)))
+    await asyncio.gather(rig.sweep(), other.sweep())
 
     assert await owner.fetchval("SELECT balance FROM accounts WHERE kind = 'user'") == 400_000
-    answers = [said["processing_status"] for said in await tables.replies(owner)]
+    answers = [reply["processing_status"] for reply in await tables.replies(owner)]
     assert answers == ["processed"] * 40
     await tables.assert_sound(owner)
 
 
 @pytest.mark.parametrize("is_in_hand", [False, True])
 async def test_a_parked_result_that_another_worker_has_taken_meanwhile_is_left_to_it(
-    one: Rig,
+    rig: Rig,
     other: Rig,
     owner: asyncpg.Connection,
     monkeypatch: pytest.MonkeyPatch,
     is_in_hand: bool,  # noqa: FBT001
 ) -> None:
     """This worker fails on it and lets it go; before it can set it aside, the other has it, or is done with it."""
-    await one.settle(result())
-    await one.settle(open_account(), recharge())
-    set_aside = one.dead_lettering.set_aside
+    await rig.settle(result())
+    await rig.settle(open_account(), recharge())
+    set_aside = rig.dead_lettering.set_aside
     held = owner.transaction()
 
     def fail(*_: object) -> None:
@@ -387,9 +387,9 @@ async def test_a_parked_result_that_another_worker_has_taken_meanwhile_is_left_t
         return await set_aside(*arguments)
 
     monkeypatch.setattr(core_batch, "decide", fail)
-    monkeypatch.setattr(one.dead_lettering, "set_aside", set_aside_too_late)
+    monkeypatch.setattr(rig.dead_lettering, "set_aside", set_aside_too_late)
 
-    await one.sweep()
+    await rig.sweep()
     if is_in_hand:
         assert await owner.fetchval("SELECT count(*) FROM parked_results") == 1
         await held.rollback()

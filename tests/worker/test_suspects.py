@@ -34,19 +34,19 @@ async def accuse(owner: asyncpg.Connection, times: int) -> None:
 
 
 async def test_what_a_dead_worker_only_had_waiting_is_applied_together(
-    one: Rig, owner: asyncpg.Connection
+    rig: Rig, owner: asyncpg.Connection
 ) -> None:
-    await one.settle(FIRST, GUILTY, LAST, deliveries=7)
+    await rig.settle(FIRST, GUILTY, LAST, deliveries=7)
 
     assert await owner.fetchval("SELECT count(*) FROM commands") == 3
     assert await transactions(owner) == 1
     assert await owner.fetchval("SELECT count(*) FROM suspects") == 0
 
 
-async def test_what_was_in_hand_when_a_worker_died_goes_alone(one: Rig, owner: asyncpg.Connection) -> None:
+async def test_what_was_in_hand_when_a_worker_died_goes_alone(rig: Rig, owner: asyncpg.Connection) -> None:
     await accuse(owner, 1)
 
-    await one.settle(FIRST, GUILTY, LAST, deliveries=1)
+    await rig.settle(FIRST, GUILTY, LAST, deliveries=1)
 
     assert await owner.fetchval("SELECT count(*) FROM commands") == 3
     assert await transactions(owner) == 3
@@ -54,11 +54,11 @@ async def test_what_was_in_hand_when_a_worker_died_goes_alone(one: Rig, owner: a
 
 
 async def test_what_workers_died_of_too_often_is_set_aside_untouched_and_its_neighbours_are_applied(
-    one: Rig, owner: asyncpg.Connection
+    rig: Rig, owner: asyncpg.Connection
 ) -> None:
     await accuse(owner, BOUNDS.crashes_max)
 
-    await one.settle(FIRST, GUILTY, LAST, deliveries=1)
+    await rig.settle(FIRST, GUILTY, LAST, deliveries=1)
 
     assert {row["serial_no"] for row in await owner.fetch("SELECT serial_no FROM commands")} == {
         "O-first",
@@ -71,7 +71,7 @@ async def test_what_workers_died_of_too_often_is_set_aside_untouched_and_its_nei
 
 @pytest.mark.parametrize("letters", [(GUILTY,), (FIRST, GUILTY)])
 async def test_a_fault_of_the_database_is_no_death_however_often_it_comes(
-    one: Rig, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, letters: tuple[InboundMessage, ...]
+    rig: Rig, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, letters: tuple[InboundMessage, ...]
 ) -> None:
     async def full(*_: object) -> None:
         raise UnavailableError("the disk is full")
@@ -80,9 +80,9 @@ async def test_a_fault_of_the_database_is_no_death_however_often_it_comes(
         broken.setattr(save, "changes", full)
         for _ in range(2 * BOUNDS.crashes_max):
             with pytest.raises(UnavailableError):
-                await one.settle(*letters, deliveries=2)
+                await rig.settle(*letters, deliveries=2)
 
-    await one.settle(*letters, deliveries=2)
+    await rig.settle(*letters, deliveries=2)
 
     assert await owner.fetchval("SELECT count(*) FROM commands") == len(letters)
     assert await tables.dead_letters(owner) == []
@@ -90,14 +90,14 @@ async def test_a_fault_of_the_database_is_no_death_however_often_it_comes(
 
 
 async def test_the_same_message_in_the_hands_of_many_workers_is_no_suspect(
-    one: Rig, other: Rig, owner: asyncpg.Connection
+    item: Rig, other: Rig, owner: asyncpg.Connection
 ) -> None:
     # Each was sent by itself: a message_id of its own.
     copies = [as_letter(GUILTY, deliveries=1) for _ in range(2 * BOUNDS.crashes_max)]
     for number, copy in enumerate(copies):
         copy.properties.message_id = f"m-{number}"
 
-    await asyncio.gather(*(rig.batches.process([copy]) for copy in copies for rig in (one, other)))
+    await asyncio.gather(*(rig.batches.process([copy]) for copy in copies for rig in (item, other)))
 
     assert await owner.fetchval("SELECT count(*) FROM commands") == 1
     assert await tables.dead_letters(owner) == []

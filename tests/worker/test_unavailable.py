@@ -12,7 +12,7 @@ from tests.faults.proxy import Proxy
 from tests.rules.core.world import open_account, recharge, result
 from tests.servers import Servers
 from tests.worker import tables
-from tests.worker.rig import Acknowledged, Rig, rig
+from tests.worker.rig import Acknowledged, Rig, open_rig
 from wallet_worker.store import save
 from wallet_worker.store import waiting as waiting_module
 from wallet_worker.store.errors import ConflictError, UnavailableError
@@ -65,7 +65,7 @@ async def proxy(database_url: str) -> AsyncIterator[Proxy]:
 @pytest.fixture
 async def far(proxy: Proxy) -> AsyncIterator[Rig]:
     """Give a worker whose database is behind the proxy."""
-    async with rig(proxy.url) as found:
+    async with open_rig(proxy.url) as found:
         yield found
 
 
@@ -219,7 +219,7 @@ async def test_a_connection_lost_during_commit_decides_nothing(
 
     assert applying.channel.tags == [len(ARRIVED)]
     assert await owner.fetchval("SELECT balance FROM accounts WHERE kind = 'user'") == 10_000
-    duplicates = [said["duplicate"] for said in await tables.replies(owner) if "duplicate" in said]
+    duplicates = [reply["duplicate"] for reply in await tables.replies(owner) if "duplicate" in reply]
     assert sorted(duplicates) == [False, False] + [True, True] * is_committed
     # Nobody can know that the malformed one stands there already: once more is allowed, never is not.
     assert {(body, reason) for body, reason, _ in await tables.dead_letters(owner)} == set(DEAD)

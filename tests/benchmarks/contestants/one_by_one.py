@@ -260,7 +260,7 @@ class Ledger:
 
     async def _open(self, message: OpenAccount, asker: Asker) -> list[Out]:
         now = datetime.now(UTC)
-        said = content(message)
+        fields = content(message)
         result = OpenAccountResult(
             user_id=message.user_id,
             account_type=message.account_type,
@@ -276,8 +276,8 @@ class Ledger:
                 _INSERT_COMMAND,
                 message.serial_no,
                 message.type,
-                fingerprint(said),
-                json.dumps(said),
+                fingerprint(fields),
+                json.dumps(fields),
                 text,
                 now,
             ):
@@ -289,7 +289,7 @@ class Ledger:
 
     async def _recharge(self, message: Recharge, asker: Asker) -> list[Out]:
         now = datetime.now(UTC)
-        said = content(message)
+        fields = content(message)
         order_id = uuid7(now, os.urandom(10))
         amount = to_text(message.amount_minor, message.currency)
         result = RechargeResult(
@@ -312,8 +312,8 @@ class Ledger:
                 _INSERT_COMMAND,
                 message.serial_no,
                 message.type,
-                fingerprint(said),
-                json.dumps(said),
+                fingerprint(fields),
+                json.dumps(fields),
                 text,
                 now,
             ):

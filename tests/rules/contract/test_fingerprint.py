@@ -49,10 +49,10 @@ def test_the_content_is_what_was_said() -> None:
     ],
 )
 def test_another_spelling_is_the_same_content(good: JsonObject, changes: JsonObject) -> None:
-    one, other = said(good), said(good, **changes)
+    first, other = said(good), said(good, **changes)
 
-    assert fingerprint(one) == fingerprint(other)
-    assert changed_fields(one, other) == []
+    assert fingerprint(first) == fingerprint(other)
+    assert changed_fields(first, other) == []
 
 
 @pytest.mark.parametrize(
@@ -82,10 +82,10 @@ def test_another_spelling_is_the_same_content(good: JsonObject, changes: JsonObj
     ],
 )
 def test_another_content_has_another_fingerprint_and_is_named(good: JsonObject, changes: JsonObject) -> None:
-    one, other = said(good), said(good, **changes)
+    first, other = said(good), said(good, **changes)
 
-    assert fingerprint(one) != fingerprint(other)
-    assert changed_fields(one, other) == changed_fields(other, one) == sorted(changes)
+    assert fingerprint(first) != fingerprint(other)
+    assert changed_fields(first, other) == changed_fields(other, first) == sorted(changes)
 
 
 def test_a_freeze_and_an_unfreeze_differ() -> None:
@@ -117,11 +117,11 @@ TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_charact
 
 @given(metadata=st.dictionaries(TEXT, TEXT, max_size=10))
 def test_a_fingerprint_does_not_depend_on_order_or_on_the_library(metadata: dict[str, str]) -> None:
-    one = said(bodies.RECHARGE, metadata=metadata)
+    first = said(bodies.RECHARGE, metadata=metadata)
     other = said(dict(reversed(bodies.RECHARGE.items())), metadata=dict(reversed(metadata.items())))
-    canonical = json.dumps(one, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    canonical = json.dumps(first, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
-    assert fingerprint(one) == fingerprint(other) == hashlib.sha256(canonical.encode()).digest()
+    assert fingerprint(first) == fingerprint(other) == hashlib.sha256(canonical.encode()).digest()
 
 
 @pytest.mark.parametrize("message", [*COMMANDS.values(), PaymentResult])

@@ -23,13 +23,13 @@ class Model:
         self.orders: dict[str, Row] = {}
         self.parked: list[Row] = []
 
-    def tell(self, said: Row) -> str:
+    def tell(self, row: Row) -> str:
         """Do what a command says, and return the code of its outcome."""
-        kind = said["type"].split(".")[1]
-        code: str = getattr(self, kind)(said)
-        if said["serial_no"] in self.orders:
+        kind = row["type"].split(".")[1]
+        code: str = getattr(self, kind)(row)
+        if row["serial_no"] in self.orders:
             for item in self.parked:
-                if item["payment_order_no"] == said["serial_no"]:
+                if item["payment_order_no"] == row["serial_no"]:
                     item["due"] = self.now
         return code
 
@@ -40,33 +40,33 @@ class Model:
 
     # Accounts
 
-    def open(self, said: Row) -> str:
+    def open(self, row: Row) -> str:
         """Make an account, unless there is one."""
-        if said["currency"] not in CURRENCIES:
+        if row["currency"] not in CURRENCIES:
             return "CURRENCY_NOT_SUPPORTED"
-        key = (said["user_id"], said["currency"])
+        key = (row["user_id"], row["currency"])
         newest = self.newest(*key)
         if newest and newest["status"] != "closed":
             return "ACCOUNT_EXISTS"
         self.accounts.setdefault(key, []).append({"status": "active", "balance": 0, "reserved": 0})
         return "OK"
 
-    def freeze(self, said: Row) -> str:
+    def freeze(self, row: Row) -> str:
         """Freeze an account."""
-        return self._turn(said, "frozen")
+        return self._turn(row, "frozen")
 
-    def unfreeze(self, said: Row) -> str:
+    def unfreeze(self, row: Row) -> str:
         """Unfreeze an account."""
-        return self._turn(said, "active")
+        return self._turn(row, "active")
 
-    def close(self, said: Row) -> str:
+    def close(self, row: Row) -> str:
         """Close an account that is empty and waits for nothing."""
-        return self._turn(said, "closed")
+        return self._turn(row, "closed")
 
-    def _turn(self, said: Row, status: str) -> str:
-        if said["currency"] not in CURRENCIES:
+    def _turn(self, row: Row, status: str) -> str:
+        if row["currency"] not in CURRENCIES:
             return "CURRENCY_NOT_SUPPORTED"
-        account = self.newest(said["user_id"], said["currency"])
+        account = self.newest(row["user_id"], row["currency"])
         if account is None:
             return "ACCOUNT_NOT_FOUND"
         if account["status"] == "closed":
@@ -83,39 +83,39 @@ class Model:
 
     # Orders
 
-    def recharge(self, said: Row) -> str:
+    def recharge(self, row: Row) -> str:
         """Wait for money."""
-        payer = self._payer(said, may_be_frozen=True)
+        payer = self._payer(row, may_be_frozen=True)
         if isinstance(payer, str):
             return payer
-        self._make(said, "pending", payer, expires=self.now + OVER_AFTER)
+        self._make(row, "pending", payer, expires=self.now + OVER_AFTER)
         return "OK"
 
-    def withdraw(self, said: Row) -> str:
+    def withdraw(self, row: Row) -> str:
         """Reserve money, and wait for it to be paid out."""
-        return self._reserve(said, "pending")
+        return self._reserve(row, "pending")
 
-    def hold(self, said: Row) -> str:
+    def hold(self, row: Row) -> str:
         """Reserve money for some time."""
-        expires = self.now + timedelta(seconds=said["expires_in_seconds"])
-        return self._reserve(said, "active", remaining=said["amount"], expires=expires)
+        expires = self.now + timedelta(seconds=row["expires_in_seconds"])
+        return self._reserve(row, "active", remaining=row["amount"], expires=expires)
 
-    def _reserve(self, said: Row, status: str, **more: Any) -> str:
-        payer = self._payer(said)
+    def _reserve(self, row: Row, status: str, **more: Any) -> str:
+        payer = self._payer(row)
         if isinstance(payer, str):
             return payer
-        if payer["balance"] - payer["reserved"] < said["amount"]:
+        if payer["balance"] - payer["reserved"] < row["amount"]:
             return "INSUFFICIENT_BALANCE"
-        payer["reserved"] += said["amount"]
-        self._make(said, status, payer, **more)
+        payer["reserved"] += row["amount"]
+        self._make(row, status, payer, **more)
         return "OK"
 
-    def transfer(self, said: Row) -> str:
+    def transfer(self, row: Row) -> str:
         """Move money at once."""
-        if said["currency"] not in CURRENCIES:
+        if row["currency"] not in CURRENCIES:
             return "CURRENCY_NOT_SUPPORTED"
-        payer = self.newest(said["user_id"], said["currency"])
-        payee = self.newest(said["to_user_id"], said["currency"])
+        payer = self.newest(row["user_id"], row["currency"])
+        payee = self.newest(row["to_user_id"], row["currency"])
         if payer is None or payee is None:
             return "ACCOUNT_NOT_FOUND"
         if "closed" in {payer["status"], payee["status"]}:
@@ -124,18 +124,18 @@ class Model:
             return "ACCOUNT_FROZEN"
         if payer is payee:
             return "SAME_ACCOUNT"
-        if payer["balance"] - payer["reserved"] < said["amount"]:
+        if payer["balance"] - payer["reserved"] < row["amount"]:
             return "INSUFFICIENT_BALANCE"
-        payer["balance"] -= said["amount"]
-        payee["balance"] += said["amount"]
-        self._make(said, "succeeded", payer)
+        payer["balance"] -= row["amount"]
+        payee["balance"] += row["amount"]
+        self._make(row, "succeeded", payer)
         return "OK"
 
-    def refund(self, said: Row) -> str:
+    def refund(self, row: Row) -> str:
         """Reserve what a recharge has brought, and wait for it to be given back."""
-        if said["currency"] not in CURRENCIES:
+        if row["currency"] not in CURRENCIES:
             return "CURRENCY_NOT_SUPPORTED"
-        original = self.orders.get(said["original_serial_no"])
+        original = self.orders.get(row["original_serial_no"])
         if original is None:
             return "ORDER_NOT_FOUND"
         payer = original["account"]
@@ -143,14 +143,14 @@ class Model:
             return "ACCOUNT_CLOSED" if payer["status"] == "closed" else "ACCOUNT_FROZEN"
         if (original["kind"], original["status"]) != ("recharge", "succeeded"):
             return "ORDER_NOT_REFUNDABLE"
-        if original["currency"] != said["currency"]:
+        if original["currency"] != row["currency"]:
             return "CURRENCY_MISMATCH"
-        if self.refunded(said["original_serial_no"]) + said["amount"] > original["amount"]:
+        if self.refunded(row["original_serial_no"]) + row["amount"] > original["amount"]:
             return "AMOUNT_EXCEEDS_ORIGINAL"
-        if payer["balance"] - payer["reserved"] < said["amount"]:
+        if payer["balance"] - payer["reserved"] < row["amount"]:
             return "INSUFFICIENT_BALANCE"
-        payer["reserved"] += said["amount"]
-        self._make(said, "pending", payer, about=said["original_serial_no"])
+        payer["reserved"] += row["amount"]
+        self._make(row, "pending", payer, about=row["original_serial_no"])
         return "OK"
 
     def refunded(self, serial_no: str) -> int:
@@ -161,14 +161,14 @@ class Model:
             if order["kind"] == "refund" and order["about"] == serial_no and order["status"] != "failed"
         )
 
-    def capture(self, said: Row) -> str:  # noqa: C901 -- as many codes as the contract has for it
+    def capture(self, row: Row) -> str:  # noqa: C901 -- as many codes as the contract has for it
         """Pay somebody out of a hold."""
-        if said["currency"] not in CURRENCIES:
+        if row["currency"] not in CURRENCIES:
             return "CURRENCY_NOT_SUPPORTED"
-        payee = self.newest(said["to_user_id"], said["currency"])
+        payee = self.newest(row["to_user_id"], row["currency"])
         if payee is None:
             return "ACCOUNT_NOT_FOUND"
-        held = self.orders.get(said["hold_serial_no"])
+        held = self.orders.get(row["hold_serial_no"])
         payer = held and held["account"]
         if payee["status"] == "closed" or (payer and payer["status"] == "closed"):
             return "ACCOUNT_CLOSED"
@@ -180,36 +180,36 @@ class Model:
             return "SAME_ACCOUNT"
         if not self._is_active(held):
             return "HOLD_NOT_ACTIVE"
-        if held["currency"] != said["currency"]:
+        if held["currency"] != row["currency"]:
             return "CURRENCY_MISMATCH"
-        if said["amount"] > held["remaining"]:
+        if row["amount"] > held["remaining"]:
             return "AMOUNT_EXCEEDS_ORIGINAL"
-        held["remaining"] -= said["amount"]
-        payer["reserved"] -= said["amount"]
-        payer["balance"] -= said["amount"]
-        payee["balance"] += said["amount"]
+        held["remaining"] -= row["amount"]
+        payer["reserved"] -= row["amount"]
+        payer["balance"] -= row["amount"]
+        payee["balance"] += row["amount"]
         if held["remaining"] == 0:
             held["status"] = "captured"
-        self._make(said, "succeeded", payer)
+        self._make(row, "succeeded", payer)
         return "OK"
 
-    def release(self, said: Row) -> str:
+    def release(self, row: Row) -> str:
         """Let the rest of a hold go."""
-        held = self.orders.get(said["hold_serial_no"])
+        held = self.orders.get(row["hold_serial_no"])
         if held is None:
             return "ORDER_NOT_FOUND"
         if not self._is_active(held):
             return "HOLD_NOT_ACTIVE"
         self._make(
-            {**said, "amount": held["remaining"], "currency": held["currency"]}, "succeeded", held["account"]
+            {**row, "amount": held["remaining"], "currency": held["currency"]}, "succeeded", held["account"]
         )
         self._let_go(held, "released")
         return "OK"
 
-    def _payer(self, said: Row, *, may_be_frozen: bool = False) -> Row | str:
-        if said["currency"] not in CURRENCIES:
+    def _payer(self, row: Row, *, may_be_frozen: bool = False) -> Row | str:
+        if row["currency"] not in CURRENCIES:
             return "CURRENCY_NOT_SUPPORTED"
-        account = self.newest(said["user_id"], said["currency"])
+        account = self.newest(row["user_id"], row["currency"])
         if account is None:
             return "ACCOUNT_NOT_FOUND"
         if account["status"] == "closed":
@@ -225,52 +225,52 @@ class Model:
         held["account"]["reserved"] -= held["remaining"]
         held["remaining"], held["status"] = 0, status
 
-    def _make(self, said: Row, status: str, account: Row, **more: Any) -> None:
-        kind = said["type"].split(".")[1]
-        named = {name: said[name] for name in ("amount", "currency")}
-        self.orders[said["serial_no"]] = {"kind": kind, "status": status, "account": account, **named, **more}
+    def _make(self, row: Row, status: str, account: Row, **more: Any) -> None:
+        kind = row["type"].split(".")[1]
+        named = {name: row[name] for name in ("amount", "currency")}
+        self.orders[row["serial_no"]] = {"kind": kind, "status": status, "account": account, **named, **more}
 
     # Results, and the time
 
-    def hear(self, said: Row) -> str:
+    def hear(self, row: Row) -> str:
         """Do what a result says, and return its code; one without an order waits for it, the last time in vain."""
-        order = self.orders.get(said["payment_order_no"])
+        order = self.orders.get(row["payment_order_no"])
         if order is None:
-            if said["attempts"] < len(WAITS):
-                due = self.now + WAITS[said["attempts"]]
-                self.parked.append({**said, "attempts": said["attempts"] + 1, "due": due})
+            if row["attempts"] < len(WAITS):
+                due = self.now + WAITS[row["attempts"]]
+                self.parked.append({**row, "attempts": row["attempts"] + 1, "due": due})
             return "ORDER_NOT_FOUND"
-        account, is_paid = order["account"], said["status"] == "succeeded"
+        account, is_paid = order["account"], row["status"] == "succeeded"
         if order["kind"] not in {"recharge", "withdraw", "refund"}:
             return "ORDER_NOT_FOUND"
         is_recharge = order["kind"] == "recharge"
         if is_recharge and is_paid and order["status"] != "succeeded" and account["status"] == "closed":
             return "ACCOUNT_CLOSED"
-        if order["currency"] != said["currency"]:
+        if order["currency"] != row["currency"]:
             return "CURRENCY_MISMATCH"
-        if order["amount"] != said["amount"]:
+        if order["amount"] != row["amount"]:
             return "AMOUNT_MISMATCH"
-        if said["status"] in {"unknown", order["status"]}:
+        if row["status"] in {"unknown", order["status"]}:
             return "OK"
-        return self._hear_of_recharge(order, said) if is_recharge else self._hear_of_payout(order, said)
+        return self._hear_of_recharge(order, row) if is_recharge else self._hear_of_payout(order, row)
 
-    def _hear_of_recharge(self, order: Row, said: Row) -> str:
+    def _hear_of_recharge(self, order: Row, row: Row) -> str:
         if order["status"] == "succeeded":
             return "CONTRADICTING_RESULT"
-        if said["status"] == "succeeded":
+        if row["status"] == "succeeded":
             order["account"]["balance"] += order["amount"]
             order["status"] = "succeeded"
         elif order["status"] == "pending":
             order["status"] = "failed"
         return "OK"
 
-    def _hear_of_payout(self, order: Row, said: Row) -> str:
+    def _hear_of_payout(self, order: Row, row: Row) -> str:
         if order["status"] != "pending":
             return "CONTRADICTING_RESULT"
         order["account"]["reserved"] -= order["amount"]
-        if said["status"] == "succeeded":
+        if row["status"] == "succeeded":
             order["account"]["balance"] -= order["amount"]
-        order["status"] = said["status"]
+        order["status"] = row["status"]
         return "OK"
 
     def pass_time(self, by: timedelta, *, seen: bool) -> None:

@@ -61,10 +61,10 @@ def test_an_account_becomes_what_was_asked_for_unless_it_is_closed(
     after = world.user()
     assert (after.account_no, after.status) == (before.account_no, becomes)
     if code is Code.OK:
-        (told,) = events(decision)
+        (notified,) = events(decision)
         (reply,) = replies(decision)
-        assert reply["result"] == told["data"]
-        assert (told["data"]["status"], told["data"]["account_no"]) == (becomes, after.account_no)
+        assert reply["result"] == notified["data"]
+        assert (notified["data"]["status"], notified["data"]["account_no"]) == (becomes, after.account_no)
         assert after.updated_at == NOW
     else:
         assert after == before

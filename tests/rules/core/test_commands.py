@@ -570,22 +570,22 @@ def test_the_diagram_has_an_arrow_for_every_row_of_the_table() -> None:
         lines = orders.diagram(kinds).splitlines()
 
         assert lines[0] == "stateDiagram-v2"
-        told = [
+        heard = [
             row
             for row, step in table.items()
             if isinstance(row[1], PaymentStatus) or step.effect is not Effect.NO_CHANGE
         ]
-        assert len(lines) == 2 + len(told)
+        assert len(lines) == 2 + len(heard)
     assert list(orders.diagrams()) == ["recharge", "withdraw and refund", "hold"]
 
 
 def test_the_same_arguments_give_the_same_decision() -> None:
-    one, other = _world(), _world()
+    first, other = _world(), _world()
 
-    assert one.tell(recharge("upstream"), result("gateway")) == other.tell(
+    assert first.tell(recharge("upstream"), result("gateway")) == other.tell(
         recharge("upstream"), result("gateway")
     )
-    assert isinstance(one.outgoing[0].message_id, UUID)
+    assert isinstance(first.outgoing[0].message_id, UUID)
 
 
 def test_the_reply_with_a_fresh_outcome_is_the_stored_outcome_to_the_byte() -> None:

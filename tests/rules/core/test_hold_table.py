@@ -65,7 +65,7 @@ def test_the_table_here_has_a_row_for_every_status_and_everything_that_may_happe
 
 
 @pytest.mark.parametrize(
-    ("status", "happening", "becomes", "remaining_minor", "payer_minor", "payee_minor", "told"), TABLE
+    ("status", "happening", "becomes", "remaining_minor", "payer_minor", "payee_minor", "notified"), TABLE
 )
 def test_what_happens_to_a_hold_is_what_the_contract_says(
     status: OrderStatus,
@@ -74,7 +74,7 @@ def test_what_happens_to_a_hold_is_what_the_contract_says(
     remaining_minor: int,
     payer_minor: int,
     payee_minor: int,
-    told: list[str],
+    notified: list[str],
 ) -> None:
     world = _world(status)
     if happening is Timer.EXPIRE:
@@ -87,9 +87,9 @@ def test_what_happens_to_a_hold_is_what_the_contract_says(
     assert (held.due_at is None) == (becomes is not ACTIVE)
     assert (world.user().balance_minor, world.user().reserved_minor) == (payer_minor, remaining_minor)
     assert world.user("u-2").balance_minor == payee_minor
-    assert [event["type"] for event in events(decision)] == told
+    assert [event["type"] for event in events(decision)] == notified
     assert requests(decision) == []
-    if told == ["command.refused.v1"]:
+    if notified == ["command.refused.v1"]:
         assert (decision.ending, decision.code) == (Ending.REFUSED, Code.HOLD_NOT_ACTIVE)
         assert decision.detail == f"the hold is {status}"
 
@@ -98,7 +98,7 @@ def test_what_happens_to_a_hold_is_what_the_contract_says(
 def test_a_table_of_holds_with_a_hole_is_found_at_import(
     key: tuple[OrderStatus, Signal], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orders, "HOLD", {one: step for one, step in HOLD.items() if one != key})
+    monkeypatch.setattr(orders, "HOLD", {item: step for item, step in HOLD.items() if item != key})
 
     with pytest.raises(AssertionError, match="not total"):
         orders._check_total()

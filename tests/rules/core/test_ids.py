@@ -60,10 +60,10 @@ def test_two_neighbours_in_the_wrong_order_are_found_except_0_and_9(
     at: datetime, random: int, place: int
 ) -> None:
     number = account_no(at, random)
-    one, other = number[place], number[place + 1]
-    swapped = number[:place] + other + one + number[place + 2 :]
+    first, other = number[place], number[place + 1]
+    swapped = number[:place] + other + first + number[place + 2 :]
 
-    assert is_account_no(swapped) == (one == other or {one, other} == {"0", "9"})
+    assert is_account_no(swapped) == (first == other or {first, other} == {"0", "9"})
 
 
 @pytest.mark.parametrize(
@@ -85,13 +85,13 @@ def test_a_uuid_is_of_version_7_and_begins_with_its_time_in_milliseconds(at: dat
 
 
 @UNHURRIED
-@given(at=TIMES, one=st.binary(min_size=10, max_size=10), other=st.binary(min_size=10, max_size=10))
-def test_a_uuid_keeps_the_74_random_bits(at: datetime, one: bytes, other: bytes) -> None:
+@given(at=TIMES, item=st.binary(min_size=10, max_size=10), other=st.binary(min_size=10, max_size=10))
+def test_a_uuid_keeps_the_74_random_bits(at: datetime, item: bytes, other: bytes) -> None:
     free = ~((0xF << 76) | (0x3 << 62))  # all but version and variant
 
-    same = int.from_bytes(one, "big") & free == int.from_bytes(other, "big") & free
+    same = int.from_bytes(item, "big") & free == int.from_bytes(other, "big") & free
 
-    assert (uuid7(at, one) == uuid7(at, other)) == same
+    assert (uuid7(at, item) == uuid7(at, other)) == same
 
 
 def test_a_uuid_of_the_standard_s_example_comes_out() -> None:
@@ -105,11 +105,11 @@ def test_a_uuid_of_the_standard_s_example_comes_out() -> None:
 @UNHURRIED
 @given(at=TIMES, entropy=st.binary(min_size=ENTROPY_BYTES, max_size=ENTROPY_BYTES))
 def test_a_draw_gives_the_same_identifiers_each_time(at: datetime, entropy: bytes) -> None:
-    one, other = FreshIds(entropy), FreshIds(entropy)
+    first, other = FreshIds(entropy), FreshIds(entropy)
 
-    assert one.order_id(at) == other.order_id(at)
-    assert one.account_no(at) == other.account_no(at)
-    assert [one.event_id(at, number) for number in range(3)] == [
+    assert first.order_id(at) == other.order_id(at)
+    assert first.account_no(at) == other.account_no(at)
+    assert [first.event_id(at, number) for number in range(3)] == [
         other.event_id(at, number) for number in range(3)
     ]
 
@@ -127,4 +127,4 @@ def test_no_two_identifiers_of_a_draw_share_a_byte() -> None:
     for place in range(ENTROPY_BYTES):
         # The lowest bit of a byte is free in every UUID, and 256**n is no multiple of 10**10.
         spoilt = identifiers(nothing[:place] + b"\1" + nothing[place + 1 :])
-        assert sum(one != other for one, other in zip(plain, spoilt, strict=True)) == 1
+        assert sum(item != other for item, other in zip(plain, spoilt, strict=True)) == 1

@@ -84,13 +84,13 @@ def test_a_deployment_chooses_the_ages_and_others_for_a_channel() -> None:
         refund(amount="4"),  # of what was paid by card
     )
 
-    asked: dict[str, list[timedelta]] = {}
+    fields: dict[str, list[timedelta]] = {}
     while world.now < NOW + HOUR:
         for decision in world.sweep(world.now + MINUTE):
-            for said in requests(decision):
-                asked.setdefault(said["payment_order_no"], []).append(world.now - NOW)
+            for request in requests(decision):
+                fields.setdefault(request["payment_order_no"], []).append(world.now - NOW)
 
-    assert asked == {
+    assert fields == {
         "R-2": [10 * MINUTE, 20 * MINUTE, 40 * MINUTE, 60 * MINUTE],
         "R-3": [MINUTE * number for number in (1, *range(3, 61, 3))],
         "RF-1": [MINUTE * number for number in (1, *range(3, 61, 3))],
@@ -160,9 +160,9 @@ def test_asking_tells_the_gateway_what_the_order_says_and_the_world_nothing() ->
 
     (decision,) = world.sweep(NOW + MINUTE)
 
-    (asked,) = told(decision)
-    assert (asked.exchange, asked.routing_key) == (PAYMENT_REQUESTS, "payment.request")
-    assert asked.body == {
+    (request,) = told(decision)
+    assert (request.exchange, request.routing_key) == (PAYMENT_REQUESTS, "payment.request")
+    assert request.body == {
         "type": "payment.request.v1",
         "payment_order_no": "W-1",
         "kind": "status",

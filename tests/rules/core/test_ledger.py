@@ -110,7 +110,7 @@ def test_a_posting_of_three_legs_moves_each_account_once() -> None:
     before = [account(1, 10), account(2), account(3)]
 
     done = post(
-        [Movement(one, minor) for one, minor in zip(before, (-10, 7, 3), strict=True)],
+        [Movement(item, minor) for item, minor in zip(before, (-10, 7, 3), strict=True)],
         order_id=ORDER_ID,
         at=AT,
     )

@@ -40,7 +40,7 @@ def _world(
     **orders: OrderLimits,
 ) -> World:
     """Return a wallet with limits, in which u-1 has money of a currency and u-2 an account."""
-    limits = AccountLimits(balance_max_minor, {OrderType(name): one for name, one in orders.items()})
+    limits = AccountLimits(balance_max_minor, {OrderType(name): order for name, order in orders.items()})
     world = World(rules=Policy(limits=Limits({(account_type, currency): limits}, ZoneInfo(zone))))
     world.with_account(balance_minor=balance_minor, currency=currency)
     world.with_account(user_id="u-2", currency=currency)
@@ -65,7 +65,7 @@ MESSAGES: dict[OrderType, InboundMessage] = {
 
 @pytest.mark.parametrize("order_type", MESSAGES)
 @pytest.mark.parametrize(
-    ("limits", "said"),
+    ("limits", "answer"),
     [
         (OrderLimits(), None),
         (OrderLimits(10_000, 10_000, 10_000), None),
@@ -77,7 +77,7 @@ MESSAGES: dict[OrderType, InboundMessage] = {
     ],
 )
 def test_an_order_of_every_type_is_held_to_its_limits_and_told_which(
-    order_type: OrderType, limits: OrderLimits, said: str | None
+    order_type: OrderType, limits: OrderLimits, answer: str | None
 ) -> None:
     only: dict[str, Any] = {order_type.value: limits}
     world = _world(**only)
@@ -86,9 +86,9 @@ def test_an_order_of_every_type_is_held_to_its_limits_and_told_which(
 
     decision = world.tell_one(MESSAGES[order_type])
 
-    assert decision.code is (TOO_MUCH if said else OK)
-    if said:
-        assert said in decision.detail
+    assert decision.code is (TOO_MUCH if answer else OK)
+    if answer:
+        assert answer in decision.detail
         assert order_type.value in decision.detail
 
 
@@ -100,7 +100,7 @@ def test_letting_a_hold_go_is_never_too_much() -> None:
 
 
 @pytest.mark.parametrize(
-    ("currency", "most", "fits", "too_much", "said"),
+    ("currency", "most", "fits", "too_much", "sentence"),
     [
         ("TWD", 10_050, "100.50", "100.51", "100.50 TWD"),
         ("JPY", 100, "100", "101", "100 JPY"),
@@ -108,17 +108,17 @@ def test_letting_a_hold_go_is_never_too_much() -> None:
     ],
 )
 def test_limits_have_the_digits_of_their_currency(
-    currency: str, most: int, fits: str, too_much: str, said: str
+    currency: str, most: int, fits: str, too_much: str, sentence: str
 ) -> None:
     world = _world(currency=currency, withdraw=OrderLimits(amount_max_minor=most))
 
-    one, other = world.tell(
+    first, other = world.tell(
         withdraw(currency=currency, amount=fits),
         withdraw(serial_no="W-2", currency=currency, amount=too_much),
     )
 
-    assert (one.code, other.code) == (OK, TOO_MUCH)
-    assert said in other.detail
+    assert (first.code, other.code) == (OK, TOO_MUCH)
+    assert sentence in other.detail
 
 
 # Whose limits
@@ -228,8 +228,8 @@ def test_a_hold_that_is_let_go_or_expires_gives_its_part_of_the_day_back() -> No
 
 
 def test_each_type_of_order_has_a_sum_of_its_own() -> None:
-    one = OrderLimits(day_max_minor=10_000)
-    world = _world(withdraw=one, transfer=one, hold=one, recharge=one)
+    first = OrderLimits(day_max_minor=10_000)
+    world = _world(withdraw=first, transfer=first, hold=first, recharge=first)
 
     assert _codes(world, withdraw(), transfer(), hold(), recharge(), withdraw(serial_no="W-2")) == [
         OK,
@@ -370,7 +370,7 @@ def test_closing_and_opening_again_renews_no_limit_of_the_day() -> None:
         world = _world(
             account_type=ANY_TYPE, balance_minor=10_000, withdraw=OrderLimits(day_max_minor=10_000)
         )
-        told = [
+        heard = [
             withdraw(serial_no="W-1"),
             result(payment_order_no="W-1"),
             close(),
@@ -380,7 +380,7 @@ def test_closing_and_opening_again_renews_no_limit_of_the_day() -> None:
             withdraw(serial_no="W-2", amount="1"),
         ]
 
-        decisions = world.tell_each(*told) if apart else world.tell(*told)
+        decisions = world.tell_each(*heard) if apart else world.tell(*heard)
 
         assert [decision.code for decision in decisions] == [OK] * 6 + [TOO_MUCH]
 

@@ -151,11 +151,11 @@ class Wallet(RuleBasedStateMachine):
     @rule(which=ANY)
     def repeat(self, which: int) -> None:
         """Say again what was said before."""
-        message, said = self.sent[which % len(self.sent)]
+        message, answer = self.sent[which % len(self.sent)]
         if message is result:
-            self._say(said["payment_order_no"], said["amount"], said["currency"], said["status"])
+            self._say(answer["payment_order_no"], answer["amount"], answer["currency"], answer["status"])
         else:
-            self._ask(message, **said)
+            self._ask(message, **answer)
 
     @rule(which=ANY, user_id=USERS, currency=CURRENCIES, amount=AMOUNTS)
     def reuse_a_serial_number(self, which: int, user_id: str, currency: str, amount: int) -> None:
@@ -187,9 +187,9 @@ class Wallet(RuleBasedStateMachine):
         arrived, self.arrived = self.arrived, []
         if not arrived:
             return
-        decisions = self.world.tell(*(one for one, _, _ in arrived))
+        decisions = self.world.tell(*(item for item, _, _ in arrived))
         assert [decision.code.value for decision in decisions] == [code for _, code, _ in arrived]
-        assert all(one.ending in endings for one, (_, _, endings) in zip(decisions, arrived, strict=True))
+        assert all(item.ending in endings for item, (_, _, endings) in zip(decisions, arrived, strict=True))
 
     @invariant()
     def the_wallet_holds_what_the_model_holds(self) -> None:
@@ -211,11 +211,11 @@ class Wallet(RuleBasedStateMachine):
         self.settle()
         self.the_wallet_holds_what_the_model_holds()
 
-    def _ask(self, message: Callable[..., InboundMessage], **said: Any) -> str:
+    def _ask(self, message: Callable[..., InboundMessage], **fields: Any) -> str:
         """Have a command told, and return its serial number."""
-        serial_no = str(said.setdefault("serial_no", f"S-{len(self.outcomes) + 1}"))
-        arrived = message(**{**said, **_as_text(said)})
-        said_as = {**said, "type": json.loads(arrived.body)["type"]}
+        serial_no = str(fields.setdefault("serial_no", f"S-{len(self.outcomes) + 1}"))
+        arrived = message(**{**fields, **_as_text(fields)})
+        said_as = {**fields, "type": json.loads(arrived.body)["type"]}
         ending = Ending.REPEATED
         if serial_no not in self.outcomes:
             self.outcomes[serial_no] = (said_as, self.model.tell(said_as))
@@ -224,16 +224,16 @@ class Wallet(RuleBasedStateMachine):
         if first != said_as:
             code, ending = "SERIAL_CONFLICT", Ending.CONFLICT
         self.arrived.append((arrived, code, frozenset({ending})))
-        self.sent.append((message, said))
+        self.sent.append((message, fields))
         return serial_no
 
     def _say(self, number: str, amount: int, currency: str, status: str) -> None:
         """Have a result told."""
-        said = {"payment_order_no": number, "amount": amount, "currency": currency, "status": status}
-        code = self.model.hear({**said, "attempts": 0})
+        fields = {"payment_order_no": number, "amount": amount, "currency": currency, "status": status}
+        code = self.model.hear({**fields, "attempts": 0})
         endings = {Ending.APPLIED, Ending.REPEATED} if code == "OK" else {Ending.REJECTED, Ending.PARKED}
-        self.arrived.append((result(**{**said, **_as_text(said)}), code, frozenset(endings)))
-        self.sent.append((result, said))
+        self.arrived.append((result(**{**fields, **_as_text(fields)}), code, frozenset(endings)))
+        self.sent.append((result, fields))
 
     def _one_of(self, kinds: str, which: int) -> str:
         """Return the serial number of an order of these kinds, seldom of another, or of none."""
@@ -248,7 +248,7 @@ class Wallet(RuleBasedStateMachine):
                 for account in self.world.accounts.values()
                 if (account.user_id, account.currency) == (user, currency) and account.account_no
             ]
-            found.sort(key=lambda one: one.account_id)
+            found.sort(key=lambda value: value.account_id)
             assert [
                 {"status": item.status, "balance": item.balance_minor, "reserved": item.reserved_minor}
                 for item in found
@@ -263,8 +263,8 @@ class Wallet(RuleBasedStateMachine):
 
     def _compare_orders(self) -> None:
         assert {
-            number: (one.order_type.value, one.status.value) for number, one in self.world.orders.items()
-        } == {number: (one["kind"], one["status"]) for number, one in self.model.orders.items()}
+            number: (item.order_type.value, item.status.value) for number, item in self.world.orders.items()
+        } == {number: (item["kind"], item["status"]) for number, item in self.model.orders.items()}
         for number, order in self.world.orders.items():
             assert order.amount_minor == self.model.orders[number]["amount"]
             assert order.remaining_minor == self.model.orders[number].get("remaining")
@@ -294,11 +294,11 @@ class Wallet(RuleBasedStateMachine):
                 assert self.model.refunded(number) <= known["amount"]
 
 
-def _as_text(said: Row) -> Row:
+def _as_text(row: Row) -> Row:
     """Return the amount as it is written on the wire."""
-    if "amount" not in said:
+    if "amount" not in row:
         return {}
-    amount, currency = said["amount"], said["currency"]
+    amount, currency = row["amount"], row["currency"]
     text = to_text(amount, currency) if currency != "XYZ" else f"{amount // 100}.00"
     return {"amount": text}
 

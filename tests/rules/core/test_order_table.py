@@ -39,19 +39,19 @@ TABLE = [
 
 
 def test_the_table_here_has_a_row_for_every_status_and_every_result() -> None:
-    rows = {(status, PaymentStatus(said)) for status, said, *_ in TABLE}
+    rows = {(status, PaymentStatus(answer)) for status, answer, *_ in TABLE}
 
     assert len(rows) == len(TABLE)
-    assert rows == {(one, other) for one, other in RECHARGE if isinstance(other, PaymentStatus)}
+    assert rows == {(each, other) for each, other in RECHARGE if isinstance(other, PaymentStatus)}
     assert rows == {
         (item, other) for item in ORDER_SPECS[OrderType.RECHARGE].statuses for other in PaymentStatus
     }
 
 
-@pytest.mark.parametrize(("status", "said", "becomes", "moves", "late", "event", "answer", "code"), TABLE)
+@pytest.mark.parametrize(("status", "sentence", "becomes", "moves", "late", "event", "answer", "code"), TABLE)
 def test_a_result_does_to_a_recharge_what_the_contract_says(
     status: OrderStatus,
-    said: str,
+    sentence: str,
     becomes: OrderStatus,
     moves: bool,  # noqa: FBT001 - a column of the table
     late: bool | None,  # noqa: FBT001 - a column of the table
@@ -62,7 +62,7 @@ def test_a_result_does_to_a_recharge_what_the_contract_says(
     world = World()
     before = world.with_order(status, world.with_account())
 
-    decision = world.tell_one(result("gateway", status=said))
+    decision = world.tell_one(result("gateway", status=sentence))
 
     order, account = world.orders["R-1"], world.user()
     assert order.status is becomes
@@ -85,7 +85,7 @@ def test_a_result_does_to_a_recharge_what_the_contract_says(
     )
 
 
-@pytest.mark.parametrize(("status", "said"), [(status, said) for status, said, *_ in TABLE])
+@pytest.mark.parametrize(("status", "sentence"), [(status, sentence) for status, sentence, *_ in TABLE])
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
@@ -96,12 +96,12 @@ def test_a_result_does_to_a_recharge_what_the_contract_says(
     ],
 )
 def test_a_result_that_does_not_fit_its_order_moves_nothing(
-    status: OrderStatus, said: str, changes: JsonObject, code: Code
+    status: OrderStatus, sentence: str, changes: JsonObject, code: Code
 ) -> None:
     world = World()
     before = world.with_order(status, world.with_account())
 
-    decision = world.tell_one(result("gateway", status=said, **changes))
+    decision = world.tell_one(result("gateway", status=sentence, **changes))
 
     assert (decision.ending, decision.code) == (Ending.REJECTED, code)
     assert world.orders["R-1"] == before
@@ -123,13 +123,13 @@ def test_money_for_a_closed_account_waits_for_an_operator(status: OrderStatus) -
 
 
 @pytest.mark.parametrize(
-    ("status", "said"), [(FAILED, "failed"), (EXPIRED, "unknown"), (SUCCEEDED, "succeeded")]
+    ("status", "sentence"), [(FAILED, "failed"), (EXPIRED, "unknown"), (SUCCEEDED, "succeeded")]
 )
-def test_what_moves_nothing_is_fine_for_a_closed_account(status: OrderStatus, said: str) -> None:
+def test_what_moves_nothing_is_fine_for_a_closed_account(status: OrderStatus, sentence: str) -> None:
     world = World()
     world.with_order(status, world.with_account(AccountStatus.CLOSED))
 
-    assert world.tell_one(result(status=said)).ending is Ending.REPEATED
+    assert world.tell_one(result(status=sentence)).ending is Ending.REPEATED
 
 
 def test_money_arrives_in_a_frozen_account() -> None:
@@ -143,7 +143,7 @@ def test_money_arrives_in_a_frozen_account() -> None:
 
 
 def _without(key: tuple[OrderStatus, Signal]) -> Mapping[tuple[OrderStatus, Signal], Transition]:
-    return MappingProxyType({one: step for one, step in RECHARGE.items() if one != key})
+    return MappingProxyType({item: step for item, step in RECHARGE.items() if item != key})
 
 
 @pytest.mark.parametrize("key", list(RECHARGE))

@@ -380,8 +380,8 @@ def test_what_has_no_order_number_cannot_be_answered(body: bytes) -> None:
     assert (decision.ending, decision.code, decision.outgoing) == (Ending.REJECTED, Code.MALFORMED, ())
 
 
-def _good(one: InboundMessage, source: Source) -> Any:
-    return one._replace(source=source)
+def _good(message: InboundMessage, source: Source) -> Any:
+    return message._replace(source=source)
 
 
 @pytest.mark.parametrize(

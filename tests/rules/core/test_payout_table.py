@@ -42,22 +42,22 @@ def _world(
 
 
 def test_the_table_here_has_a_row_for_every_status_and_every_result() -> None:
-    rows = {(status, PaymentStatus(said)) for status, said, *_ in TABLE}
+    rows = {(status, PaymentStatus(answer)) for status, answer, *_ in TABLE}
 
     assert len(rows) == len(TABLE)
-    assert rows == {(one, other) for one, other in PAYOUT if isinstance(other, PaymentStatus)}
+    assert rows == {(item, other) for item, other in PAYOUT if isinstance(other, PaymentStatus)}
     for order_type in (OrderType.WITHDRAW, OrderType.REFUND):
         assert ORDER_SPECS[order_type].table is PAYOUT
 
 
 @PAYOUTS
 @pytest.mark.parametrize(
-    ("status", "said", "becomes", "balance_minor", "reserved_minor", "event", "answer", "code"), TABLE
+    ("status", "sentence", "becomes", "balance_minor", "reserved_minor", "event", "answer", "code"), TABLE
 )
 def test_a_result_does_to_a_payout_what_the_contract_says(  # noqa: PLR0917 - columns of the table
     order_type: OrderType,
     status: OrderStatus,
-    said: str,
+    sentence: str,
     becomes: OrderStatus,
     balance_minor: int,
     reserved_minor: int,
@@ -67,7 +67,7 @@ def test_a_result_does_to_a_payout_what_the_contract_says(  # noqa: PLR0917 - co
 ) -> None:
     world, before = _world(order_type, status)
 
-    decision = world.tell_one(result("gateway", payment_order_no="W-1", status=said))
+    decision = world.tell_one(result("gateway", payment_order_no="W-1", status=sentence))
 
     order, account = world.orders["W-1"], world.user()
     moved = event == "order.succeeded.v1"
@@ -85,7 +85,7 @@ def test_a_result_does_to_a_payout_what_the_contract_says(  # noqa: PLR0917 - co
 
 
 @PAYOUTS
-@pytest.mark.parametrize(("status", "said"), [(status, said) for status, said, *_ in TABLE])
+@pytest.mark.parametrize(("status", "sentence"), [(status, sentence) for status, sentence, *_ in TABLE])
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
@@ -96,12 +96,12 @@ def test_a_result_does_to_a_payout_what_the_contract_says(  # noqa: PLR0917 - co
     ],
 )
 def test_a_result_that_does_not_fit_its_payout_moves_nothing(
-    order_type: OrderType, status: OrderStatus, said: str, changes: JsonObject, code: Code
+    order_type: OrderType, status: OrderStatus, sentence: str, changes: JsonObject, code: Code
 ) -> None:
     world, before = _world(order_type, status)
     held = world.user()
 
-    decision = world.tell_one(result("gateway", payment_order_no="W-1", status=said, **changes))
+    decision = world.tell_one(result("gateway", payment_order_no="W-1", status=sentence, **changes))
 
     assert (decision.ending, decision.code) == (Ending.REJECTED, code)
     assert (world.orders["W-1"], world.user(), world.entries) == (before, held, [])
@@ -110,13 +110,13 @@ def test_a_result_that_does_not_fit_its_payout_moves_nothing(
 
 
 @PAYOUTS
-@pytest.mark.parametrize(("said", "balance_minor"), [("succeeded", 20_000), ("failed", 30_000)])
+@pytest.mark.parametrize(("sentence", "balance_minor"), [("succeeded", 20_000), ("failed", 30_000)])
 def test_what_was_sent_before_an_account_was_frozen_ends_as_the_gateway_says(
-    order_type: OrderType, said: str, balance_minor: int
+    order_type: OrderType, sentence: str, balance_minor: int
 ) -> None:
     world, _ = _world(order_type, PENDING, AccountStatus.FROZEN)
 
-    decision = world.tell_one(result(payment_order_no="W-1", status=said))
+    decision = world.tell_one(result(payment_order_no="W-1", status=sentence))
 
     assert decision.ending is Ending.APPLIED
     assert (world.user().balance_minor, world.user().reserved_minor) == (balance_minor, 0)
@@ -143,7 +143,7 @@ def test_a_payout_never_ends_by_itself_and_is_asked_about_for_ever(order_type: O
 def test_a_table_of_payouts_with_a_hole_is_found_at_import(
     key: tuple[OrderStatus, orders.Signal], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orders, "PAYOUT", {one: step for one, step in PAYOUT.items() if one != key})
+    monkeypatch.setattr(orders, "PAYOUT", {item: step for item, step in PAYOUT.items() if item != key})
 
     with pytest.raises(AssertionError, match="not total"):
         orders._check_total()

@@ -145,10 +145,10 @@ def test_a_repeat_by_another_sender_is_a_conflict_that_tells_nothing() -> None:
         Ending.CONFLICT,
         Code.SERIAL_CONFLICT,
     )
-    (told,) = theirs.outgoing
-    assert b"different" not in told.body
-    assert b"account_no" not in told.body
-    assert b"OK" not in told.body
+    (notified,) = theirs.outgoing
+    assert b"different" not in notified.body
+    assert b"account_no" not in notified.body
+    assert b"OK" not in notified.body
 
 
 def test_the_sender_is_kept_and_a_client_stays_the_same_with_a_new_key() -> None:

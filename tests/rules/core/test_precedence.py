@@ -496,7 +496,7 @@ def test_an_unknown_hold_does_not_hide_that_the_payee_is_closed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("payer", "payee", "said"),
+    ("payer", "payee", "sentence"),
     [
         ("u-nobody", "u-nobody", "the user has no account"),
         ("u-active", "u-nobody", "the user who is to be paid has no account"),
@@ -504,14 +504,16 @@ def test_an_unknown_hold_does_not_hide_that_the_payee_is_closed() -> None:
         ("u-active", "u-closed", "the account that is to be paid is closed"),
     ],
 )
-def test_a_refused_transfer_says_which_of_the_two_accounts_it_is(payer: str, payee: str, said: str) -> None:
+def test_a_refused_transfer_says_which_of_the_two_accounts_it_is(
+    payer: str, payee: str, sentence: str
+) -> None:
     decision = _world().tell_one(transfer(user_id=payer, to_user_id=payee))
 
-    assert decision.detail.startswith(said)
+    assert decision.detail.startswith(sentence)
 
 
 @pytest.mark.parametrize(
-    ("number", "said"),
+    ("number", "sentence"),
     [
         ("H-expired", "the hold is expired"),
         ("H-done", "the hold is captured"),
@@ -520,14 +522,14 @@ def test_a_refused_transfer_says_which_of_the_two_accounts_it_is(payer: str, pay
         ("T-done", "the order is a transfer, not a hold"),
     ],
 )
-def test_what_cannot_be_released_says_why(number: str, said: str) -> None:
+def test_what_cannot_be_released_says_why(number: str, sentence: str) -> None:
     decision = _world().tell_one(release(hold_serial_no=number))
 
-    assert (decision.code, decision.detail) == (Code.HOLD_NOT_ACTIVE, said)
+    assert (decision.code, decision.detail) == (Code.HOLD_NOT_ACTIVE, sentence)
 
 
 @pytest.mark.parametrize(
-    ("number", "said"),
+    ("number", "sentence"),
     [
         ("R-pending", "a recharge that is pending"),
         ("R-failed", "a recharge that is failed"),
@@ -538,11 +540,11 @@ def test_what_cannot_be_released_says_why(number: str, said: str) -> None:
         ("H-big", "a hold that is active"),
     ],
 )
-def test_only_a_recharge_that_has_succeeded_is_given_back(number: str, said: str) -> None:
+def test_only_a_recharge_that_has_succeeded_is_given_back(number: str, sentence: str) -> None:
     decision = _world().tell_one(refund(original_serial_no=number, amount="1.00"))
 
     assert decision.code is Code.ORDER_NOT_REFUNDABLE
-    assert said in decision.detail
+    assert sentence in decision.detail
 
 
 @pytest.mark.parametrize(

@@ -89,20 +89,20 @@ def test_a_serial_number_has_one_outcome_for_ever(
     arrived: list[InboundMessage], moment: timedelta, rules: Policy
 ) -> None:
     world = _world(rules)
-    asked = [InboundMessage(item.source, item.body, "upstream", signature=item.signature) for item in arrived]
+    heard = [InboundMessage(item.source, item.body, "upstream", signature=item.signature) for item in arrived]
 
-    world.tell(*asked)
+    world.tell(*heard)
     world.sweep(NOW + moment)
-    world.tell(*asked)
+    world.tell(*heard)
 
     outcomes: defaultdict[str, list[tuple[bool, str]]] = defaultdict(list)
     for out in world.outgoing:
-        said = json.loads(out.body)
-        if said["type"] == "command.outcome.v1" and not said.keys() & {"different", "faults"}:
-            duplicate = said.pop("duplicate")
-            outcomes[said["serial_no"]].append((duplicate, json.dumps(said, sort_keys=True)))
+        body = json.loads(out.body)
+        if body["type"] == "command.outcome.v1" and not body.keys() & {"different", "faults"}:
+            duplicate = body.pop("duplicate")
+            outcomes[body["serial_no"]].append((duplicate, json.dumps(body, sort_keys=True)))
     for repeats in outcomes.values():
-        assert len({said for _, said in repeats}) == 1
+        assert len({body for _, body in repeats}) == 1
         assert [duplicate for duplicate, _ in repeats] == [False] + [True] * (len(repeats) - 1)
     assert outcomes.keys() == world.commands.keys() - BEFORE_SERIAL_NOS
 
@@ -125,56 +125,56 @@ def test_everything_a_second_time_moves_nothing(arrived: list[InboundMessage], r
 @UNHURRIED
 @given(
     status=st.sampled_from(sorted(ORDER_SPECS[OrderType.RECHARGE].statuses)),
-    said=st.lists(SAID, max_size=6),
+    answer=st.lists(SAID, max_size=6),
     repeated=st.lists(st.integers(0, 5), max_size=6),
     data=st.data(),
 )
 def test_any_order_and_repetition_of_results_ends_in_the_same_ledger(
-    status: OrderStatus, said: list[str], repeated: list[int], data: st.DataObject
+    status: OrderStatus, answer: list[str], repeated: list[int], data: st.DataObject
 ) -> None:
-    again = [said[place % len(said)] for place in repeated] if said else []
-    shuffled = data.draw(st.permutations(said + again))
+    again = [answer[place % len(answer)] for place in repeated] if answer else []
+    shuffled = data.draw(st.permutations(answer + again))
     worlds = []
-    for results in (said, shuffled):
+    for results in (answer, shuffled):
         world = World()
         world.with_order(status, world.with_account())
         world.tell(*(result(status=item) for item in results))
         worlds.append(world)
 
-    one, other = worlds
+    first, other = worlds
 
-    assert one.orders["R-1"].status == other.orders["R-1"].status == _end(status, said)
-    assert one.user().balance_minor == other.user().balance_minor
-    assert {account.balance_minor for account in one.accounts.values()} == {
+    assert first.orders["R-1"].status == other.orders["R-1"].status == _end(status, answer)
+    assert first.user().balance_minor == other.user().balance_minor
+    assert {account.balance_minor for account in first.accounts.values()} == {
         account.balance_minor for account in other.accounts.values()
     }
-    moved = status is not OrderStatus.SUCCEEDED and "succeeded" in said
-    assert len(one.entries) == len(other.entries) == (2 if moved else 0)
+    moved = status is not OrderStatus.SUCCEEDED and "succeeded" in answer
+    assert len(first.entries) == len(other.entries) == (2 if moved else 0)
 
 
 @UNHURRIED
 @given(
     order_type=st.sampled_from([OrderType.WITHDRAW, OrderType.REFUND]),
     status=st.sampled_from(sorted(ORDER_SPECS[OrderType.WITHDRAW].statuses)),
-    said=st.lists(SAID, max_size=6),
+    answer=st.lists(SAID, max_size=6),
     repeated=st.lists(st.integers(0, 5), max_size=6),
     data=st.data(),
 )
 def test_the_first_thing_that_is_said_of_a_payout_counts_whatever_comes_before_and_after(
-    order_type: OrderType, status: OrderStatus, said: list[str], repeated: list[int], data: st.DataObject
+    order_type: OrderType, status: OrderStatus, answer: list[str], repeated: list[int], data: st.DataObject
 ) -> None:
     """A second, different result contradicts: only the first that says anything is asked to stay the first."""
-    first = next((place for place, one in enumerate(said) if one != "unknown"), None)
-    again = [said[place % len(said)] for place in repeated] if said else []
-    others = said + again
+    first = next((place for place, each in enumerate(answer) if each != "unknown"), None)
+    again = [answer[place % len(answer)] for place in repeated] if answer else []
+    others = answer + again
     if first is not None:
         others = [*others[:first], *others[first + 1 :]]
     shuffled: list[str] = data.draw(st.permutations(others))
     if first is not None:
         unknown = data.draw(st.integers(0, shuffled.count("unknown")))
-        shuffled = ["unknown"] * unknown + [said[first]] + shuffled
+        shuffled = ["unknown"] * unknown + [answer[first]] + shuffled
     worlds = []
-    for results in (said, shuffled):
+    for results in (answer, shuffled):
         world = World()
         account = world.with_account(balance_minor=50_000)
         world.with_order(OrderStatus.SUCCEEDED, account, "R-1", "500.00")
@@ -185,7 +185,7 @@ def test_the_first_thing_that_is_said_of_a_payout_counts_whatever_comes_before_a
 
     ended = status
     if status is OrderStatus.PENDING and first is not None:
-        ended = OrderStatus(said[first])
+        ended = OrderStatus(answer[first])
     moved = status is OrderStatus.PENDING and ended is OrderStatus.SUCCEEDED
     for world in worlds:
         assert world.orders["W-1"].status is ended
@@ -207,23 +207,25 @@ def test_what_the_time_has_done_it_does_not_do_again(
         assert world.sweep(NOW + moment) == []
 
 
-def _end(status: OrderStatus, said: list[str]) -> OrderStatus:
+def _end(status: OrderStatus, answer: list[str]) -> OrderStatus:
     """Return where an order ends, by the contract: money that arrived counts, whatever else was said."""
-    if "succeeded" in said:
+    if "succeeded" in answer:
         return OrderStatus.SUCCEEDED
-    if status is OrderStatus.PENDING and "failed" in said:
+    if status is OrderStatus.PENDING and "failed" in answer:
         return OrderStatus.FAILED
     return status
 
 
 @UNHURRIED
-@given(told=st.lists(st.tuples(st.sampled_from(["S-1", "S-2", "S-3"]), SAID), max_size=12), data=st.data())
+@given(
+    notified=st.lists(st.tuples(st.sampled_from(["S-1", "S-2", "S-3"]), SAID), max_size=12), data=st.data()
+)
 def test_results_of_several_orders_of_one_account_can_come_in_any_order(
-    told: list[tuple[str, str]], data: st.DataObject
+    notified: list[tuple[str, str]], data: st.DataObject
 ) -> None:
-    shuffled = data.draw(st.permutations(told))
+    shuffled = data.draw(st.permutations(notified))
     worlds = []
-    for results in (told, shuffled):
+    for results in (notified, shuffled):
         world = _world()
         for number, amount in (("S-1", "1"), ("S-2", "20"), ("S-3", "300")):
             world.tell(recharge(serial_no=number, user_id="u-hot", amount=amount))
@@ -231,18 +233,18 @@ def test_results_of_several_orders_of_one_account_can_come_in_any_order(
             *(
                 result(
                     payment_order_no=number,
-                    status=said,
+                    status=answer,
                     amount={"S-1": "1", "S-2": "20", "S-3": "300"}[number],
                 )
-                for number, said in results
+                for number, answer in results
             )
         )
         worlds.append(world)
 
-    one, other = worlds
+    first, other = worlds
 
-    assert one.user("u-hot").balance_minor == other.user("u-hot").balance_minor
-    assert {key: order.status for key, order in one.orders.items()} == {
+    assert first.user("u-hot").balance_minor == other.user("u-hot").balance_minor
+    assert {key: order.status for key, order in first.orders.items()} == {
         key: order.status for key, order in other.orders.items()
     }
     amounts = [sorted(entry.amount_minor for entry in world.entries) for world in worlds]

@@ -110,18 +110,18 @@ def test_a_withdrawal_tells_the_order_and_asks_the_gateway_to_pay() -> None:
     assert [item.exchange for item in told(decision)] == [WALLET_EVENTS, PAYMENT_REQUESTS, ""]
 
 
-@pytest.mark.parametrize("said", ["succeeded", "failed"])
-def test_the_end_of_a_withdrawal_tells_its_line_if_money_has_moved(said: str) -> None:
+@pytest.mark.parametrize("sentence", ["succeeded", "failed"])
+def test_the_end_of_a_withdrawal_tells_its_line_if_money_has_moved(sentence: str) -> None:
     world = _world()
     world.tell(withdraw())
 
-    decision = world.tell_one(result(payment_order_no="W-1", status=said))
+    decision = world.tell_one(result(payment_order_no="W-1", status=sentence))
 
-    order = _order(world, "W-1", status=said)
-    if said == "succeeded":
+    order = _order(world, "W-1", status=sentence)
+    if sentence == "succeeded":
         line = _line(world, "u-1", 2, "withdraw", "300.00", "200.00")
         order |= {"transacted_at": SAID_AT, "entries": [line]}
-    assert _told(decision) == [(f"order.{said}.v1", "W-1", order)]
+    assert _told(decision) == [(f"order.{sentence}.v1", "W-1", order)]
 
 
 def test_a_refund_names_the_recharge_and_goes_back_the_way_it_came() -> None:

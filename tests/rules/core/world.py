@@ -126,7 +126,7 @@ def tick(serial_no: str) -> InboundMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Notified:
     """A message that the wallet sends, as its receiver sees it."""
 
     exchange: str
@@ -135,10 +135,10 @@ class Told:
     correlation_id: str | None
 
 
-def told(decision: Decision) -> list[Told]:
+def told(decision: Decision) -> list[Notified]:
     """Return what a decision tells the world."""
     return [
-        Told(out.exchange, out.routing_key, json.loads(out.body), out.correlation_id)
+        Notified(out.exchange, out.routing_key, json.loads(out.body), out.correlation_id)
         for out in decision.outgoing
     ]
 
@@ -231,8 +231,8 @@ class World:
         """Let time pass until `until`, and look at what was parked and is due, then at the orders that are."""
         tell = self.tell_each if one_by_one else self.tell
         self.now = until
-        parked = [one for one, due_at in self.parked if due_at <= until]
-        self.parked = [(one, due_at) for one, due_at in self.parked if due_at > until]
+        parked = [item for item, due_at in self.parked if due_at <= until]
+        self.parked = [(item, due_at) for item, due_at in self.parked if due_at > until]
         due = sorted(
             (order.due_at, order.serial_no) for order in self.orders.values() if order.due_at is not None
         )
@@ -323,7 +323,8 @@ class World:
             assert receipt.result.payment_order_no in self.orders
             self.receipts.setdefault((receipt.result.payment_order_no, receipt.fingerprint), receipt)
         self.parked = [
-            (one, self.now if _number(one) in changes.orders_new else due_at) for one, due_at in self.parked
+            (each, self.now if _number(each) in changes.orders_new else due_at)
+            for each, due_at in self.parked
         ]
 
     def _draw(self, messages: Sequence[Message | InvalidMessage]) -> tuple[bytes, Iterator[int]]:
@@ -341,7 +342,7 @@ class World:
     def newest(self, key: AccountKey) -> Account | None:
         """Return the newest account of a key."""
         found = [account for account in self.accounts.values() if account.account_no and account.key == key]
-        return max(found, key=lambda one: one.recency, default=None)
+        return max(found, key=lambda value: value.recency, default=None)
 
     def user(self, user_id: str = "u-1", account_type: str = "basic", currency: str = "TWD") -> Account:
         """Return the newest account of a user, which must be there."""
@@ -463,5 +464,5 @@ class World:
         return entry.amount_minor if entry.direction is Direction.CREDIT else -entry.amount_minor
 
 
-def _number(one: InboundMessage) -> str:
-    return str(json.loads(one.body)["payment_order_no"])
+def _number(message: InboundMessage) -> str:
+    return str(json.loads(message.body)["payment_order_no"])
