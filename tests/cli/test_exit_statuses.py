@@ -168,7 +168,7 @@ async def test_the_database_does_not_let_it_look(database_url: str, owner: async
 async def test_the_database_is_locked(folder: Path, database_url: str, owner: asyncpg.Connection) -> None:
     commands = those_with(CommandEvent.DATABASE_LOCKED)
     variables = settings("amqp://nobody@127.0.0.1:1/", database_url)
-    tables = await owner.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    tables = await owner.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'wallet'")
 
     async with owner.transaction():
         for (table,) in tables:

@@ -232,7 +232,7 @@ async def test_the_operators_role_has_exactly_these_privileges(owner: asyncpg.Co
         SELECT t.relname, array_agg(p.name ORDER BY p.name) AS may
         FROM pg_class t,
              unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS p (name)
-        WHERE t.relnamespace = 'public'::regnamespace AND t.relkind = 'r' AND has_table_privilege($1, t.oid, p.name)
+        WHERE t.relnamespace = 'wallet'::regnamespace AND t.relkind = 'r' AND has_table_privilege($1, t.oid, p.name)
         GROUP BY t.relname
         """,
         OPERATOR_ROLE,
@@ -241,7 +241,7 @@ async def test_the_operators_role_has_exactly_these_privileges(owner: asyncpg.Co
         """
         SELECT t.relname, array_agg(a.attname::text) AS written
         FROM pg_class t JOIN pg_attribute a ON a.attrelid = t.oid
-        WHERE t.relnamespace = 'public'::regnamespace AND t.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
+        WHERE t.relnamespace = 'wallet'::regnamespace AND t.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
           AND has_column_privilege($1, t.oid, a.attnum, 'UPDATE')
         GROUP BY t.relname
         """,

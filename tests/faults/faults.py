@@ -389,7 +389,7 @@ _OWN_SETTINGS: Final = MappingProxyType(
         "lock_timeout": "10s",
         "idle_in_transaction_session_timeout": "0",
         "idle_session_timeout": "0",
-        "search_path": "public",
+        "search_path": "wallet",
     }
 )
 """Of the storm's own sessions, whatever a default is just now."""
@@ -405,7 +405,7 @@ async def _session(world: World) -> AsyncIterator[asyncpg.Connection]:
         session.terminate()
 
 
-_TABLES: Final = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY tablename"
+_TABLES: Final = "SELECT tablename FROM pg_tables WHERE schemaname = 'wallet' ORDER BY tablename"
 
 
 async def _done_in_the_end(world: World, statement: str) -> None:

@@ -41,7 +41,7 @@ async def _round(wallet: Wallet, user: str) -> None:
 
 
 async def _tables(owner: asyncpg.Connection) -> list[str]:
-    rows = await owner.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
+    rows = await owner.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'wallet' ORDER BY 1")
     return [row[0] for row in rows]
 
 

@@ -29,6 +29,25 @@ CONNECT_SECONDS = 10
 MANAGEMENT_PORT = 15672
 
 
+_COPIED_SETTINGS = """
+DO $$
+DECLARE
+    found text;
+BEGIN
+    FOR found IN
+        SELECT setting
+        FROM pg_db_role_setting s, unnest(s.setconfig) AS setting
+        WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = '{source}')
+          AND s.setrole = current_user::regrole
+    LOOP
+        EXECUTE format('ALTER ROLE CURRENT_USER IN DATABASE "{name}" SET %I = %s',
+                       split_part(found, '=', 1), substr(found, strpos(found, '=') + 1));
+    END LOOP;
+END
+$$
+"""
+
+
 class Origin(StrEnum):
     """Where servers come from, in the order in which it is tried."""
 
@@ -66,6 +85,8 @@ class Servers:
         name = f"test_{secrets.token_hex(6)}"
         source = urlsplit(template).path.removeprefix("/") if template else "template0"
         await self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{source}"')
+        if template:  # what logins are set to in a database is not copied with it
+            await self._execute(_COPIED_SETTINGS.format(source=source, name=name))
         try:
             yield urlunsplit(urlsplit(self.database_url)._replace(path=f"/{name}"))
         finally:

@@ -121,7 +121,7 @@ async def test_the_roles_have_exactly_these_privileges(rolled_back: asyncpg.Conn
         SELECT t.relname, p.name
         FROM pg_class t,
              unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS p (name)
-        WHERE t.relnamespace = 'public'::regnamespace AND t.relkind = 'r'
+        WHERE t.relnamespace = 'wallet'::regnamespace AND t.relkind = 'r'
           AND has_table_privilege($1, t.oid, p.name)
         """,
         role,
@@ -131,7 +131,7 @@ async def test_the_roles_have_exactly_these_privileges(rolled_back: asyncpg.Conn
         SELECT t.relname, a.attname
         FROM pg_class t
         JOIN pg_attribute a ON a.attrelid = t.oid
-        WHERE t.relnamespace = 'public'::regnamespace AND t.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
+        WHERE t.relnamespace = 'wallet'::regnamespace AND t.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
           AND has_column_privilege($1, t.oid, a.attnum, 'UPDATE')
         """,
         role,

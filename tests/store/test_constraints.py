@@ -335,7 +335,7 @@ async def test_every_constraint_is_tried_here_and_has_a_name_of_ours(rolled_back
         SELECT c.conname
         FROM pg_constraint c
         JOIN pg_class t ON t.oid = c.conrelid
-        WHERE t.relnamespace = 'public'::regnamespace AND t.relname <> 'alembic_version'
+        WHERE t.relnamespace = 'wallet'::regnamespace AND t.relname <> 'alembic_version'
           AND t.relname NOT LIKE 'dead\\_letter%'  -- those are tried in tests/dead_letters
           AND c.contype <> 'n'  -- NOT NULL has a name only since PostgreSQL 18, and nobody looks for it
         UNION
@@ -343,7 +343,7 @@ async def test_every_constraint_is_tried_here_and_has_a_name_of_ours(rolled_back
         FROM pg_index x
         JOIN pg_class i ON i.oid = x.indexrelid
         JOIN pg_class t ON t.oid = x.indrelid
-        WHERE t.relnamespace = 'public'::regnamespace AND t.relname <> 'alembic_version' AND x.indisunique
+        WHERE t.relnamespace = 'wallet'::regnamespace AND t.relname <> 'alembic_version' AND x.indisunique
           AND t.relname NOT LIKE 'dead\\_letter%'
         """
     )
@@ -354,7 +354,7 @@ async def test_every_constraint_is_tried_here_and_has_a_name_of_ours(rolled_back
 
 async def test_there_are_no_other_tables(rolled_back: asyncpg.Connection) -> None:
     found = await rolled_back.fetch(
-        r"SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT LIKE 'dead\_letter%'"
+        r"SELECT tablename FROM pg_tables WHERE schemaname = 'wallet' AND tablename NOT LIKE 'dead\_letter%'"
     )
 
     assert sorted(row[0] for row in found) == sorted((*TABLES, "alembic_version"))
@@ -365,7 +365,7 @@ async def test_money_is_64_bit_integers_of_minor_units(rolled_back: asyncpg.Conn
         """
         SELECT table_name, column_name, data_type
         FROM information_schema.columns
-        WHERE table_schema = 'public' AND column_name IN
+        WHERE table_schema = 'wallet' AND column_name IN
             ('amount', 'remaining', 'balance', 'reserved', 'balance_before', 'balance_after', 'line_no')
         """
     )
@@ -383,7 +383,7 @@ async def test_every_time_has_its_zone(rolled_back: asyncpg.Connection) -> None:
         """
         SELECT DISTINCT data_type
         FROM information_schema.columns
-        WHERE table_schema = 'public' AND data_type LIKE 'timestamp%'
+        WHERE table_schema = 'wallet' AND data_type LIKE 'timestamp%'
         """
     )
 

@@ -34,7 +34,7 @@ async def empty_url(servers: Servers) -> AsyncIterator[str]:
 @pytest.fixture
 async def connection(empty_url: str) -> AsyncIterator[asyncpg.Connection]:
     """Give the owner's connection to it."""
-    found = await asyncpg.connect(empty_url)
+    found = await asyncpg.connect(empty_url, server_settings={"search_path": "wallet, public"})
     yield found
     await found.close()
 
@@ -42,17 +42,17 @@ async def connection(empty_url: str) -> AsyncIterator[asyncpg.Connection]:
 _CATALOG = {
     "columns": """
         SELECT table_name, column_name, data_type, is_nullable, column_default, identity_generation
-        FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, 2""",
+        FROM information_schema.columns WHERE table_schema = 'wallet' ORDER BY 1, 2""",
     "constraints": """
         SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)
-        FROM pg_constraint WHERE connamespace = 'public'::regnamespace ORDER BY 1, 2""",
-    "indexes": "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1",
+        FROM pg_constraint WHERE connamespace = 'wallet'::regnamespace ORDER BY 1, 2""",
+    "indexes": "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'wallet' ORDER BY 1",
     "triggers": """
         SELECT tgrelid::regclass::text, tgname, pg_get_triggerdef(oid)
         FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1, 2""",
     "privileges": """
         SELECT relname, relacl::text, reloptions::text
-        FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1""",
+        FROM pg_class WHERE relnamespace = 'wallet'::regnamespace ORDER BY 1""",
 }
 
 
@@ -94,15 +94,15 @@ async def test_two_migrations_at_once_take_turns(empty_url: str, connection: asy
 async def test_a_migration_that_fails_leaves_nothing_and_can_be_run_again(
     empty_url: str, connection: asyncpg.Connection
 ) -> None:
-    await connection.execute("CREATE TABLE orders (somebody_s text)")
+    await connection.execute("CREATE SCHEMA wallet; CREATE TABLE wallet.orders (somebody_s text)")
 
     with pytest.raises(StoreError, match='relation "orders" already exists'):
         await asyncio.wait_for(migrate(empty_url), 20)
 
     assert await current_revision(connection) is None
-    tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'wallet'")
     assert {row[0] for row in tables} <= {"orders", "alembic_version"}
-    await connection.execute("DROP TABLE orders")
+    await connection.execute("DROP TABLE wallet.orders")
     assert await asyncio.wait_for(migrate(empty_url), 20) == Revisions(None, HEAD)
 
 
@@ -192,7 +192,7 @@ async def test_a_migrator_that_is_no_superuser_can_run_everything_under_its_own_
     await connection.execute(
         f"GRANT {WORKER_ROLE}, {READONLY_ROLE}, {OPERATOR_ROLE}, {API_ROLE} TO {name} {option}"
     )
-    await connection.execute(f"GRANT ALL ON SCHEMA public TO {name}")
+    await connection.execute(f'GRANT CREATE ON DATABASE "{parts.path.removeprefix("/")}" TO {name}')
     try:
         assert await migrate(url) == Revisions(None, HEAD)
         for role in (WORKER_ROLE, READONLY_ROLE, OPERATOR_ROLE):

@@ -7,11 +7,11 @@ from wallet_worker.store.privileges import Grant, all_roles, granted, statements
 _OF_TABLES = """
 SELECT r.rolname, a.privilege_type, c.relname, NULL, c.relkind = 'S'
 FROM pg_class c, aclexplode(c.relacl) a JOIN pg_roles r ON r.oid = a.grantee
-WHERE c.relnamespace = 'public'::regnamespace AND r.rolname = ANY ($1)
+WHERE c.relnamespace = 'wallet'::regnamespace AND r.rolname = ANY ($1)
 UNION ALL
 SELECT r.rolname, a.privilege_type, c.relname, t.attname, false
 FROM pg_class c JOIN pg_attribute t ON t.attrelid = c.oid, aclexplode(t.attacl) a JOIN pg_roles r ON r.oid = a.grantee
-WHERE c.relnamespace = 'public'::regnamespace AND r.rolname = ANY ($1)
+WHERE c.relnamespace = 'wallet'::regnamespace AND r.rolname = ANY ($1)
 """
 
 

@@ -50,10 +50,13 @@ HARMS = {
     "revision": Harm(("UPDATE alembic_version SET version_num = '0000'",), "revision 0000"),
     "use of the schema": Harm(
         (
-            "REVOKE ALL ON SCHEMA public FROM PUBLIC",
-            "REVOKE ALL ON SCHEMA public FROM wallet_worker, wallet_readonly, wallet_operator",
+            "REVOKE ALL ON SCHEMA wallet FROM PUBLIC",
+            "REVOKE ALL ON SCHEMA wallet FROM wallet_worker, wallet_readonly, wallet_operator",
         ),
-        "may not use the schema public",
+        "may not use the schema wallet",
+    ),
+    "nobody else's names": Harm(
+        ("GRANT CREATE ON SCHEMA wallet TO PUBLIC",), "PUBLIC may create in the schema wallet"
     ),
     "privileges of the roles": Harm(
         ("REVOKE INSERT ON commands FROM wallet_worker",), "INSERT on commands to wallet_worker"
@@ -62,7 +65,9 @@ HARMS = {
         ("ALTER TABLE entries ENABLE ROW LEVEL SECURITY",), "Row security is on for entries"
     ),
     "append-only triggers": Harm(
-        ("ALTER TABLE entries DISABLE TRIGGER entries_append_only",), "keeps entries append-only is disabled"
+        # As it was up to revision 0007: it slept in a session that is a replica's.
+        ("ALTER TABLE entries ENABLE TRIGGER entries_append_only",),
+        "keeps entries append-only does not fire in every session",
     ),
 }
 ELSEWHERE = {
@@ -70,12 +75,17 @@ ELSEWHERE = {
     "encoding UTF8",  # below, of a LATIN1 database
     "roles of the login",  # below, of a login that may be nobody
     "confirmed is on the disk",  # below: the tests' own server is without fsync
+    "no superuser",  # as the tests are
     f"PostgreSQL {requirements.VERSION_MIN} or newer",  # of a server that is not here: below, by another bound
     "a version that is tested",
     "collation as it was",
     # In test_schema_check.py, each in several ways.
     *(f"every {part}" for part in ("table", "column", "constraint", "trigger", "unique index", "index")),
 }
+
+
+OF_THE_TESTS = {"confirmed is on the disk", "no superuser"}
+"""What the tests' own server and login do not meet."""
 
 
 def _name(url: str) -> str:
@@ -101,7 +111,7 @@ async def test_what_is_missing_is_said_and_nothing_else(
 
     found = await check(database_url)
 
-    not_met = {item.requirement.name for item in found if not item.is_met} - {"confirmed is on the disk"}
+    not_met = {item.requirement.name for item in found if not item.is_met} - OF_THE_TESTS
     assert not_met == {name}
     (sentence, *_) = (item.sentences[0] for item in found if item.requirement.name == name)
     assert HARMS[name].says in sentence
@@ -137,7 +147,7 @@ async def test_a_server_of_another_version_is_said(
 
 
 async def test_a_server_that_may_lose_what_it_confirmed_is_advised_against(database_url: str) -> None:
-    advised = unmet(await check(database_url), Grade.ADVISED)
+    advised = unmet(await check(database_url, Stage.SERVER), Grade.ADVISED)
 
     assert [sentence.partition(" is off")[0] for sentence in advised] == ["fsync", "full_page_writes"]
 
@@ -153,7 +163,7 @@ async def test_a_database_that_cannot_hold_every_text_is_refused_before_anything
     try:
         ended = await wallet_process("migrate", WALLET_DATABASE_URL=url)
         connection = await asyncpg.connect(url)
-        tables = await connection.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
+        tables = await connection.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'wallet'")
         await connection.close()
     finally:
         await admin.execute("DROP DATABASE latin WITH (FORCE)")
@@ -192,6 +202,8 @@ async def _works(url: str) -> None:
     "statements",
     [
         ("REVOKE ALL ON SCHEMA public FROM PUBLIC",),
+        ("DROP SCHEMA public",),
+        ("GRANT ALL ON SCHEMA public TO PUBLIC",),  # as in a cluster that was upgraded from PostgreSQL 14
         ("CREATE SCHEMA books", "ALTER DATABASE {database} SET search_path = books"),
         (
             "DROP SCHEMA public",
@@ -200,7 +212,14 @@ async def _works(url: str) -> None:
         ),
         ("CREATE SCHEMA postgres",),  # named as the login, so that "$user" of the search path finds it
     ],
-    ids=["public closed", "a schema of its own", "no public at all", "the login's schema"],
+    ids=[
+        "public closed",
+        "no public",
+        "public open",
+        "a schema of its own",
+        "no public at all",
+        "the login's schema",
+    ],
 )
 async def test_whatever_the_schema_the_roles_may_use_it_once_it_is_migrated(
     bare_database: str, statements: tuple[str, ...]
@@ -230,13 +249,24 @@ async def test_migrating_again_gives_back_what_was_taken(
     assert await ready_to_start(database_url, "worker") == ""
 
 
-async def test_no_schema_to_migrate_into_is_a_sentence(bare_database: str) -> None:
-    connection = await asyncpg.connect(bare_database)
-    await connection.execute("DROP SCHEMA public")
-    await connection.close()
-
-    with pytest.raises(UnmetError, match="No schema of the search path"):
-        await migrate(bare_database)
+async def test_a_login_that_may_make_no_schema_is_told_what_to_ask_for(
+    bare_database: str,
+) -> None:
+    owner = await asyncpg.connect(bare_database)
+    await owner.execute("CREATE ROLE guest LOGIN PASSWORD 'hush'")
+    parts = urlsplit(bare_database)
+    url = parts._replace(netloc=f"guest:hush@{parts.netloc.rpartition('@')[2]}").geturl()
+    try:
+        with pytest.raises(
+            UnmetError, match=r'may not make a schema .* CREATE SCHEMA wallet AUTHORIZATION "guest"'
+        ):
+            await migrate(url)
+        await owner.execute("CREATE SCHEMA wallet")
+        with pytest.raises(UnmetError, match='GRANT CREATE ON SCHEMA "wallet" TO "guest"'):
+            await migrate(url)
+    finally:
+        await owner.execute("DROP ROLE guest")
+        await owner.close()
 
 
 async def test_a_login_that_may_be_nobody_is_told_which_roles_it_lacks(
@@ -296,7 +326,7 @@ async def test_a_session_is_the_wallet_s_own_whatever_the_defaults_are(
         "idle_session_timeout": "0",
         "lock_timeout": "5s",
         "row_security": "off",
-        "search_path": "public",
+        "search_path": "wallet, pg_temp",
         "statement_timeout": "20s",
         "synchronous_commit": "on",
         "transform_null_equals": "off",

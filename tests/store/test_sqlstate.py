@@ -136,7 +136,7 @@ async def test_the_constraints_of_the_table_are_those_of_the_schema(owner: async
     names = await owner.fetch(
         """
         SELECT i.relname FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
-        WHERE x.indisunique AND i.relnamespace = 'public'::regnamespace
+        WHERE x.indisunique AND i.relnamespace = 'wallet'::regnamespace
         """
     )
 

@@ -57,10 +57,10 @@ async def columns_of_all(owner: asyncpg.Connection) -> asyncpg.Connection:
     or like nothing that a statement says.
     """
     tables = [
-        row[0] for row in await owner.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        row[0] for row in await owner.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'wallet'")
     ]
     there = await owner.fetch(
-        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'"
+        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'wallet'"
     )
     aliases = {name for text in statements().values() for name in re.findall(r"\bAS (\w+)\b", text)}
     names = {row["column_name"] for row in there} | {name for name in aliases if name.islower()}

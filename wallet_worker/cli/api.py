@@ -303,10 +303,12 @@ def _with_database(work: "Callable[[asyncpg.Connection], Awaitable[T]]") -> T:
 
         from wallet_worker.store.database import CONNECT_SECONDS
         from wallet_worker.store.errors import translate_errors
+        from wallet_worker.store.session import look_at_tables
 
         with translate_errors():
             connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS, command_timeout=CONNECT_SECONDS)
             try:
+                await look_at_tables(connection)
                 return await work(connection)
             finally:
                 await connection.close(timeout=CONNECT_SECONDS)

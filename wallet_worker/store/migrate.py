@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import asyncpg
@@ -16,10 +17,11 @@ from sqlalchemy.pool import NullPool
 
 from wallet_worker.store.database import CONNECT_SECONDS
 from wallet_worker.store.errors import translate_errors
-from wallet_worker.store.privileges import all_roles, statements
+from wallet_worker.store.logins import assign_roles, give_to_owner
+from wallet_worker.store.privileges import all_roles, granted, statements
 from wallet_worker.store.requirements import Grade, Stage, UnmetError, check, check_but_revision, unmet
 from wallet_worker.store.schema_version import known_revisions, why_not_current
-from wallet_worker.store.session import SETTINGS, TABLES_IN, quoted
+from wallet_worker.store.session import SCHEMA, SETTINGS, TABLES_IN, quoted, search_path
 
 _LOCK_KEY = 7_239_815_604_411
 """Any number that nobody else locks: two migrations at once take turns."""
@@ -35,6 +37,9 @@ _SETTINGS: Final[Mapping[str, str]] = {
 }
 
 
+_NOBODY: Final[Mapping[str, str]] = MappingProxyType({})
+
+
 class Revisions(NamedTuple):
     """The revision before and after; absent before the first."""
 
@@ -42,22 +47,23 @@ class Revisions(NamedTuple):
     after: str | None
 
 
-async def migrate(dsn: str) -> Revisions:
+async def migrate(dsn: str, *, owner: str | None = None, logins: Mapping[str, str] = _NOBODY) -> Revisions:
     """Leave the database at the newest revision, all or nothing for each revision, with every privilege granted.
 
-    Raises UnmetError before anything is done if the server is not what the wallet needs, and at the end if a role
-    still lacks something; or a StoreError.
+    With `owner`, everything belongs to that login then. `logins` are kinds of processes by the login that each has: it
+    has their roles then, and no other of the wallet's. Raises UnmetError before anything is done if the server is not
+    what the wallet needs, and at the end if a role still lacks something; or a StoreError.
     """
     found = await check(dsn, Stage.SERVER, waits_for_locks=True)
     if not_met := unmet(found, Grade.REQUIRED) + unmet(found, Grade.WAITED_FOR):
         raise UnmetError(not_met)
-    revisions = await _migrated(dsn)
+    revisions = await _migrated(dsn, owner, logins)
     if not_met := unmet(await check_but_revision(dsn, "owner", waits_for_locks=True), Grade.REQUIRED):
         raise UnmetError(not_met)
     return revisions
 
 
-async def _migrated(dsn: str) -> Revisions:
+async def _migrated(dsn: str, owner: str | None, logins: Mapping[str, str]) -> Revisions:
     engine = create_async_engine(
         "postgresql+asyncpg://",
         async_creator=lambda: asyncpg.connect(dsn, timeout=CONNECT_SECONDS, server_settings=dict(_SETTINGS)),
@@ -66,7 +72,7 @@ async def _migrated(dsn: str) -> Revisions:
     try:
         with translate_errors(), _unwrapped():
             async with engine.connect() as connection:
-                return await connection.run_sync(_upgrade)
+                return await connection.run_sync(_upgrade, owner, logins)
     finally:
         await engine.dispose()
 
@@ -80,7 +86,7 @@ def _unwrapped() -> Iterator[None]:
         raise (exc.orig and exc.orig.__cause__) or exc from None
 
 
-def _upgrade(connection: Connection) -> Revisions:
+def _upgrade(connection: Connection, owner: str | None, logins: Mapping[str, str]) -> Revisions:
     connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK_KEY})
     connection.commit()
     try:
@@ -91,6 +97,9 @@ def _upgrade(connection: Connection) -> Revisions:
         command.upgrade(config, "head")
         connection.commit()
         _grant(connection, schema)
+        if owner is not None:
+            give_to_owner(connection, schema, owner)
+        assign_roles(connection, logins)
         connection.commit()
         after = MigrationContext.configure(connection).get_current_revision()
     finally:
@@ -116,31 +125,97 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _schema(connection: Connection) -> str:
-    """Return the schema of the wallet's tables, on which the search path is set: where they are, or the first that is.
+    """Return the schema of the wallet's tables, on which the search path is set; those in `public` are moved.
 
-    Raises UnmetError where there is none, or where tables cannot be made in it.
+    A new database has them in the first schema of the login's search path that is not `public`, else in `wallet`, which
+    is made. Raises UnmetError where tables cannot be made.
     """
     found = connection.execute(text(TABLES_IN)).scalar()
     schema = found or connection.execute(text("SELECT current_schema()")).scalar()
+    if schema is None or schema == _SHARED:
+        _make_schema(connection)
+        if found:
+            _move_tables(connection)
+        schema = SCHEMA
     login = connection.execute(text("SELECT current_user")).scalar()
-    if schema is None:
-        path = connection.execute(text("SHOW search_path")).scalar()
-        msg = (
-            f"No schema of the search path ({path}) exists for the login {login}: CREATE SCHEMA wallet AUTHORIZATION "
-            f"{quoted(str(login))}, then ALTER DATABASE … SET search_path = wallet."
-        )
-        raise UnmetError([msg])
     may_create = text("SELECT has_schema_privilege(CAST(:schema AS text), 'CREATE')")
-    if not found and not connection.execute(may_create, {"schema": schema}).scalar():
+    if not connection.execute(may_create, {"schema": schema}).scalar():
         msg = (
             f"The login {login} may not make tables in the schema {schema}: as its owner, GRANT CREATE ON SCHEMA "
-            f"{quoted(schema)} TO {quoted(str(login))}, or CREATE SCHEMA wallet AUTHORIZATION {quoted(str(login))} "
-            "and ALTER DATABASE … SET search_path = wallet."
+            f"{quoted(schema)} TO {quoted(str(login))}."
         )
         raise UnmetError([msg])
-    connection.execute(text(f"SET search_path TO {quoted(schema)}"))
+    _show_to_people(connection, schema)
+    connection.execute(text(f"SET search_path TO {search_path(schema)}"))
     connection.commit()
     return str(schema)
+
+
+_SHARED: Final = "public"
+"""Anybody's schema, in which the tables of the first releases were."""
+
+
+def _make_schema(connection: Connection) -> None:
+    """Make the wallet's own schema, unless it is there. Raises UnmetError where the login may not."""
+    if connection.execute(text("SELECT to_regnamespace(:schema)"), {"schema": SCHEMA}).scalar() is not None:
+        return
+    may_create = text("SELECT has_database_privilege(current_database(), 'CREATE')")
+    if not connection.execute(may_create).scalar():
+        login, database = connection.execute(text("SELECT current_user, current_database()")).one()
+        msg = (
+            f"The login {login} may not make a schema in the database {database}: as the database's owner, "
+            f"CREATE SCHEMA {SCHEMA} AUTHORIZATION {quoted(login)}."
+        )
+        raise UnmetError([msg])
+    connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
+
+
+_TABLES_TO_MOVE = """
+SELECT c.relname
+FROM pg_class c
+WHERE c.relnamespace = to_regnamespace(:shared) AND c.relkind = 'r' AND c.relname = ANY (:names)
+ORDER BY c.relname
+"""
+_FUNCTIONS_TO_MOVE = """
+SELECT DISTINCT p.oid::regprocedure::text
+FROM pg_trigger t
+JOIN pg_class c ON c.oid = t.tgrelid
+JOIN pg_proc p ON p.oid = t.tgfoid
+WHERE c.relnamespace = to_regnamespace(:schema) AND NOT t.tgisinternal AND p.pronamespace = to_regnamespace(:shared)
+"""
+
+
+def _move_tables(connection: Connection) -> None:
+    """Move the wallet's tables, with their indexes, sequences and triggers, out of the schema that anybody uses.
+
+    It is committed with the making of the schema: all tables are moved or none. What others have there stays.
+    """
+    names = sorted({"alembic_version"} | {grant.target for grant in granted() if not grant.is_sequence})
+    for (table,) in connection.execute(text(_TABLES_TO_MOVE), {"shared": _SHARED, "names": names}).all():
+        connection.execute(text(f"ALTER TABLE {_SHARED}.{quoted(table)} SET SCHEMA {SCHEMA}"))
+    parameters = {"schema": SCHEMA, "shared": _SHARED}
+    for (function,) in connection.execute(text(_FUNCTIONS_TO_MOVE), parameters).all():
+        connection.execute(text(f"ALTER FUNCTION {function} SET SCHEMA {SCHEMA}"))
+
+
+_SEES = """
+SELECT :schema = ANY (current_schemas(false)), current_database(), current_setting('search_path')
+"""
+
+
+def _show_to_people(connection: Connection, schema: str) -> None:
+    """Have later sessions of this login find the tables by their names: those of psql, for one.
+
+    The wallet's own processes do not depend on it.
+    """
+    sees, database, path = connection.execute(text(_SEES), {"schema": schema}).one()
+    if not sees:
+        path = f", {path}" if path else ""
+        connection.execute(
+            text(
+                f"ALTER ROLE CURRENT_USER IN DATABASE {quoted(database)} SET search_path = {quoted(schema)}{path}"
+            )
+        )
 
 
 def _grant(connection: Connection, schema: str) -> None:

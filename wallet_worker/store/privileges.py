@@ -22,8 +22,8 @@ ROLES_OF: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 """The roles that the login of each kind of process has to be able to be. The owner grants them, and is none of them."""
 
 _GRANT = re.compile(
-    r"\bGRANT\s+(?P<privileges>[A-Z][\w\s,()]*?)\s+ON\s+(?P<sequence>SEQUENCE\s+)?(?P<objects>[a-z_][\w\s,]*?)"
-    r"\s+TO\s+(?P<roles>wallet_\w+(?:\s*,\s*wallet_\w+)*)"
+    r"\b(?P<verb>GRANT|REVOKE)\s+(?P<privileges>[A-Z][\w\s,()]*?)\s+ON\s+(?P<sequence>SEQUENCE\s+)?"
+    r"(?P<objects>[a-z_][\w\s,]*?)\s+(?:TO|FROM)\s+(?P<roles>wallet_\w+(?:\s*,\s*wallet_\w+)*)"
 )
 _PRIVILEGE = re.compile(r"([A-Z]+)(?:\s*\(([^)]*)\))?")
 
@@ -46,14 +46,32 @@ class Grant(NamedTuple):
 
 @cache
 def statements() -> tuple[str, ...]:
-    """Return the migrations' GRANT statements, in their order; granting again changes nothing."""
-    return tuple(" ".join(match[0].split()) for match in _matches())
+    """Return GRANT statements for all that the roles may do; granting again changes nothing."""
+    columns: dict[tuple[str, str, str, bool], list[str]] = {}
+    for grant in granted():
+        found = columns.setdefault((grant.role, grant.target, grant.privilege, grant.is_sequence), [])
+        if grant.column:
+            found.append(grant.column)
+    return tuple(
+        f"GRANT {_with_columns(privilege, names)} ON {'SEQUENCE ' if is_sequence else ''}{target} TO {role}"
+        for (role, target, privilege, is_sequence), names in sorted(columns.items())
+    )
+
+
+def _with_columns(privilege: str, names: list[str]) -> str:
+    return f"{privilege} ({', '.join(sorted(names))})" if names else privilege
 
 
 @cache
 def granted() -> frozenset[Grant]:
-    """Return what the roles may do once every migration has run."""
-    return frozenset(grant for match in _matches() for grant in _grants(match))
+    """Return what the roles may do once every migration has run: what was granted and not revoked later."""
+    found: set[Grant] = set()
+    for match in _matches():
+        if match["verb"] == "GRANT":
+            found.update(_grants(match))
+        else:
+            found.difference_update(_revoked(match, found))
+    return frozenset(found)
 
 
 @cache
@@ -73,3 +91,15 @@ def _grants(match: re.Match[str]) -> Iterator[Grant]:
             for privilege, columns in _PRIVILEGE.findall(match["privileges"]):
                 for column in re.split(r"\s*,\s*", columns.strip()) if columns else [None]:
                     yield Grant(role, privilege, target, column, bool(match["sequence"]))
+
+
+def _revoked(match: re.Match[str], found: set[Grant]) -> set[Grant]:
+    """Return which of the grants a REVOKE takes: one of a whole table takes those of its columns too, as in SQL."""
+    return {
+        grant
+        for taken in _grants(match)
+        for grant in found
+        if (grant.role, grant.target, grant.is_sequence) == (taken.role, taken.target, taken.is_sequence)
+        and taken.privilege in {grant.privilege, "ALL"}
+        and taken.column in {grant.column, None}
+    }

@@ -404,6 +404,49 @@ async def _schema_usage(look: Look) -> list[str]:
     ]
 
 
+_MAY_CREATE: Final = """
+SELECT coalesce(r.rolname, 'PUBLIC')
+FROM pg_namespace n
+CROSS JOIN aclexplode(n.nspacl) AS a
+LEFT JOIN pg_roles r ON r.oid = a.grantee
+WHERE n.oid = to_regnamespace($1) AND a.privilege_type = 'CREATE' AND a.grantee <> n.nspowner
+  AND NOT coalesce(r.rolsuper, false)
+ORDER BY 1
+"""
+
+
+async def _schema_own(look: Look) -> list[str]:
+    """Whoever may create in the schema can plant a function or an operator that the wallet's sessions would take."""
+    if look.schema is None:
+        return []
+    schema = quoted(look.schema)
+    return [
+        f"{role} may create in the schema {look.schema}, where a name could take the place of one of the wallet's: "
+        f"REVOKE CREATE ON SCHEMA {schema} FROM {role if role == 'PUBLIC' else quoted(role)}."
+        for (role,) in await look.connection.fetch(_MAY_CREATE, schema)
+    ]
+
+
+_SUPERUSERS: Final = """
+SELECT r.rolname, r.rolname = session_user
+FROM pg_roles r
+WHERE r.rolsuper AND (r.rolname = session_user OR r.oid = (
+    SELECT relowner FROM pg_class WHERE relnamespace = to_regnamespace($1) AND relname = 'entries'
+))
+ORDER BY 2 DESC
+"""
+
+
+async def _no_superuser(look: Look) -> list[str]:
+    """No trigger and no privilege holds a superuser: neither the process nor the owner of the tables should be one."""
+    return [
+        f"The login {name} is a superuser, whom no privilege and no trigger stops: give each process its own login."
+        if is_login
+        else f"The tables belong to the superuser {name}: `wallet migrate --owner LOGIN` gives them to another."
+        for name, is_login in await look.connection.fetch(_SUPERUSERS, look.schema and quoted(look.schema))
+    ]
+
+
 _MISSING: Final = """
 SELECT g.number
 FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::boolean[])
@@ -467,17 +510,17 @@ _TRIGGERS_OFF: Final = """
 SELECT t.tgname, c.relname
 FROM pg_trigger t
 JOIN pg_class c ON c.oid = t.tgrelid
-WHERE c.relnamespace = to_regnamespace($1) AND t.tgname LIKE '%append_only' AND t.tgenabled NOT IN ('O', 'A')
+WHERE c.relnamespace = to_regnamespace($1) AND t.tgname LIKE '%append_only' AND t.tgenabled <> 'A'
 ORDER BY t.tgname
 """
 
 
 async def _append_only(look: Look) -> list[str]:
-    if look.schema is None:
+    if look.schema is None or look.revision not in {newest_revision(), UNREADABLE}:
         return []
     return [
-        f"The trigger that keeps {table} append-only is disabled: "
-        f"ALTER TABLE {quoted(look.schema)}.{quoted(table)} ENABLE TRIGGER {trigger}."
+        f"The trigger that keeps {table} append-only does not fire in every session: "
+        f"ALTER TABLE {quoted(look.schema)}.{quoted(table)} ENABLE ALWAYS TRIGGER {trigger}."
         for trigger, table in await look.connection.fetch(_TRIGGERS_OFF, quoted(look.schema))
     ]
 
@@ -506,6 +549,8 @@ REQUIREMENTS: Final = (
     Requirement("revision", Grade.REQUIRED, Stage.SCHEMA, _revision),
     Requirement("roles of the login", Grade.REQUIRED, Stage.SCHEMA, _roles),
     Requirement("use of the schema", Grade.REQUIRED, Stage.SCHEMA, _schema_usage),
+    Requirement("nobody else's names", Grade.REQUIRED, Stage.SCHEMA, _schema_own),
+    Requirement("no superuser", Grade.ADVISED, Stage.SCHEMA, _no_superuser),
     Requirement("privileges of the roles", Grade.REQUIRED, Stage.SCHEMA, _privileges),
     Requirement("no row security", Grade.REQUIRED, Stage.SCHEMA, _row_security),
     Requirement("append-only triggers", Grade.REQUIRED, Stage.SCHEMA, _append_only),

@@ -31,7 +31,10 @@ SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
 )
 """As `SHOW` shows them. `default_transaction_read_only` is not here: who sets it wants nothing to be written."""
 
-TABLES_IN: Final = """
+SCHEMA: Final = "wallet"
+"""The schema that `wallet migrate` makes for the tables, so that other applications may share the database."""
+
+TABLES_IN: Final = f"""
 SELECT n.nspname
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -41,9 +44,9 @@ WHERE c.relkind IN ('r', 'p')
   )
 GROUP BY n.nspname
 HAVING count(*) >= 5
-ORDER BY array_position(current_schemas(false), n.nspname), n.nspname
-"""
-"""The schemas that hold the wallet's tables, those of the search path first. Anybody may read this.
+ORDER BY n.nspname = '{SCHEMA}' DESC, array_position(current_schemas(false), n.nspname), n.nspname
+"""  # noqa: S608 -- static text
+"""The schemas that hold the wallet's tables: its own first, then those of the search path. Anybody may read this.
 
 Where somebody has dropped a table the others are still the wallet's; another application may have a table of orders.
 """
@@ -73,11 +76,20 @@ async def prepare(
     """
     await _check_arrived(connection, settings)
     await connection.execute(_AFTERWARDS)
+    return await look_at_tables(connection, schema)
+
+
+async def look_at_tables(connection: asyncpg.Connection, schema: str | None = None) -> str | None:
+    """Have a session find the wallet's tables and nothing else; return their schema, or None if there are none.
+
+    The search path is the schema alone. Temporary tables come last in it, so that none takes the place of a table.
+    Raises UnfitError, or what the driver raises.
+    """
     found = [str(row[0]) for row in await connection.fetch(TABLES_IN)]
     if not found:
         return None
     chosen = schema if schema is not None and schema in found else found[0]
-    if len(found) > 1 and chosen != schema:
+    if len(found) > 1 and chosen not in {schema, SCHEMA}:
         on_path = await connection.fetchval("SELECT $1 = ANY (current_schemas(false))", chosen)
         if not on_path:
             msg = (
@@ -85,8 +97,13 @@ async def prepare(
                 "add ?options=-csearch_path%3Dname to WALLET_DATABASE_URL"
             )
             raise UnfitError(msg)
-    await connection.execute(f"SET search_path TO {quoted(chosen)}")
+    await connection.execute(f"SET search_path TO {search_path(chosen)}")
     return chosen
+
+
+def search_path(schema: str) -> str:
+    """Return the search path of the wallet's sessions and functions, as SQL takes it."""
+    return f"{quoted(schema)}, pg_temp"
 
 
 def quoted(name: str) -> str:
