@@ -197,9 +197,7 @@ async def test_a_migration_without_the_right_is_one_line(servers: Servers) -> No
 
     assert result.status == Exit.FOUND
     (line,) = result.err_lines
-    assert line.startswith(
-        "wallet: The login powerless may not make tables in the schema public: as its owner, "
-    )
+    assert line.startswith("wallet: The login powerless may not make a schema in the database ")
 
 
 async def test_an_audit_of_a_database_that_was_never_migrated_is_one_line(servers: Servers) -> None:

@@ -268,7 +268,7 @@ async def test_a_login_that_was_the_worker_before_may_be_an_operator_after_migra
         await migrate(url)  # the roles are there now, as on a cluster with a wallet of the version before
         await owner.execute(
             f"CREATE ROLE {name} LOGIN PASSWORD 'secret' IN ROLE {WORKER_ROLE}, {READONLY_ROLE};"
-            "DROP SCHEMA public CASCADE; CREATE SCHEMA public"
+            "DROP SCHEMA wallet CASCADE"
         )
         try:
             await migrate(url)

@@ -12,8 +12,8 @@ from types import ModuleType
 import wallet_worker
 
 VERB = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH|LOCK)\s")
-NOT_FOR_POSTGRESQL = ("?", "{lock}")
-"""A place for a value of SQLite's, and a place to be filled in a template."""
+NOT_FOR_POSTGRESQL = re.compile(r"\?|\{lock\}|(?<![:\w]):[a-z]")
+"""A place for a value of SQLite's, one of a template, and one of SQLAlchemy's, with which `migrate` works."""
 
 
 def statements() -> dict[str, str]:
@@ -21,11 +21,7 @@ def statements() -> dict[str, str]:
     found: dict[str, str] = {}
     for module in _modules():
         for name, value in vars(module).items():
-            if (
-                isinstance(value, str)
-                and VERB.match(value)
-                and not any(mark in value for mark in NOT_FOR_POSTGRESQL)
-            ):
+            if isinstance(value, str) and VERB.match(value) and not NOT_FOR_POSTGRESQL.search(value):
                 found.setdefault(f"{module.__name__}.{name}", value)
             elif name.endswith("_sql") and callable(value) and value.__module__ == module.__name__:
                 found[f"{module.__name__}.{name}"] = value()
