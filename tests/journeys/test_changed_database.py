@@ -126,7 +126,8 @@ CHANGES = {
         waits=False,  # until the relay looks
     ),
     "the schema closed": Change(
-        "REVOKE ALL ON SCHEMA public FROM PUBLIC, wallet_worker", "GRANT USAGE ON SCHEMA public TO PUBLIC"
+        "REVOKE ALL ON SCHEMA wallet FROM PUBLIC, wallet_worker",
+        "GRANT USAGE ON SCHEMA wallet TO wallet_worker",
     ),
     "a trigger that raises": Change(
         "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS "
