@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 from tests.audit import ledger
 from tests.rules.core.world import open_account, recharge, result
 from tests.servers import Servers
-from tests.worker.rig import rig
+from tests.worker.rig import open_rig
 from wallet_worker.audit.report import audit
 from wallet_worker.store import migrate as migrate_module
 from wallet_worker.store.database import WORKER_ROLE, Database
@@ -81,7 +81,7 @@ async def test_tables_of_an_older_release_are_moved_out_of_public_with_their_row
     functions = "SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
     assert await owner.fetchval(functions) == 0
     assert unmet(await check(empty_url), Grade.REQUIRED) == []
-    async with rig(empty_url) as wallet:
+    async with open_rig(empty_url) as wallet:
         await wallet.settle(open_account(user_id="u-new", serial_no="O-new"))
         await wallet.settle(recharge(user_id="u-new", serial_no="R-new"))
         await wallet.settle(result(payment_order_no="R-new"))
