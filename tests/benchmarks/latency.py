@@ -73,7 +73,7 @@ def _at(site: Site, rate: int, *, seconds: float, prefix: str) -> Waits:
     with RawChannel(site.amqp_url) as asking, RawChannel(site.amqp_url) as hearing:
         reply_to = hearing.declare_reply_queue()
         steps = _steps(len(moments), prefix, chance)
-        messages = [framed(parcel(step, reply_to=reply_to)) for step in steps]
+        messages = [framed(parcel(step, reply_to=reply_to), sender=asking.user) for step in steps]
         listening = threading.Thread(
             target=_listen, args=(hearing, reply_to, len(moments), answered, complete), daemon=True
         )

@@ -6,15 +6,18 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Final
 
 import asyncpg
 
 from tests import worker_keys
 from tests.benchmarks import state
-from tests.benchmarks.wire import RawChannel, framed
-from tests.benchmarks.workloads import KEYS, USERS, Load, parcels
+from tests.benchmarks.wire import RawChannel, framed, login
+from tests.benchmarks.workloads import GATEWAY_KEY, USERS, Load, parcels
 from tests.servers import Servers
+from wallet_schemas.keys import verifying_entry
 from wallet_schemas.names import PAYMENT_RESULTS, WALLET_COMMANDS, WALLET_EVENTS
 from wallet_worker.broker import topology
 from wallet_worker.core.context import Policy
@@ -29,6 +32,23 @@ _SAFE: Final = ("fsync", "synchronous_commit", "full_page_writes")
 
 class UnsafeServerError(Exception):
     """The database would not survive a power cut: what is measured on it says nothing."""
+
+
+_RIGHTS: Final = {
+    "types": ["account.open", "order.*"],
+    "queries": ["*"],
+    "account_types": ["basic"],
+    "any_order": True,  # the orders that refunds give back were there before, sent by nobody
+}
+"""What the one sender of a benchmark may do, as in a deployment: not everybody may do everything."""
+
+
+@cache
+def _gateway_keys() -> Path:
+    """Return the file with the public half of the key that results are signed with."""
+    file = worker_keys.folder() / "gateway-keys.json"
+    file.write_text(json.dumps({GATEWAY_KEY.key_id: verifying_entry(GATEWAY_KEY)}))
+    return file
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +66,13 @@ class Site:
             "WALLET_AMQP_URL": self.amqp_url,
             "WALLET_DATABASE_URL": self.database_url,
             "WALLET_MANAGEMENT_URL": self.management_url,
-            "WALLET_PAYMENT_KEYS": json.dumps(KEYS),
+            "WALLET_PAYMENT_KEYS_FILE": str(_gateway_keys()),
             "WALLET_HTTP_HOST": "127.0.0.1",
             "WALLET_KEEPER": "false",  # the verdict looks into the queue
             "WALLET_PAYMENT_INQUIRY_SECONDS": "86400",  # nobody else asks the gateway about orders that wait
             "WALLET_HTTP_PORT": "0",
             "WALLET_LOG_FORMAT": "json",
-            **worker_keys.settings(),
+            **worker_keys.settings(senders=json.dumps({login(self.amqp_url): _RIGHTS})),
         }
 
 
@@ -118,7 +138,7 @@ async def stock(site: Site, load: Load) -> None:
 
 def _publish(amqp_url: str, load: Load) -> None:
     with RawChannel(amqp_url) as channel:
-        channel.publish(framed(parcel) for parcel in parcels(load.steps))
+        channel.publish(framed(parcel, sender=channel.user) for parcel in parcels(load.steps))
 
 
 def left(site: Site) -> int:

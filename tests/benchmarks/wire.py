@@ -58,8 +58,8 @@ class Delivered(NamedTuple):
     body: bytes
 
 
-def framed(parcel: Parcel) -> bytes:
-    """Return the frames of one persistent message."""
+def framed(parcel: Parcel, *, sender: str | None = None) -> bytes:
+    """Return the frames of one persistent message; `sender` is the login that the broker will check it against."""
     properties = Basic.Properties(
         content_type=CONTENT_TYPE,
         delivery_mode=2,
@@ -67,6 +67,7 @@ def framed(parcel: Parcel) -> bytes:
         correlation_id=parcel.message_id if parcel.reply_to else None,
         reply_to=parcel.reply_to,
         headers=dict(parcel.headers) if parcel.headers else None,
+        user_id=sender,
     )
     if len(parcel.body) > _BODY_MAX:
         msg = f"a body of {len(parcel.body)} bytes needs more than one frame"
@@ -75,6 +76,11 @@ def framed(parcel: Parcel) -> bytes:
     header = ContentHeader(properties=properties, body_size=len(parcel.body))
     body = struct.pack(">BHI", _BODY, _CHANNEL, len(parcel.body)) + parcel.body + b"\xce"
     return pamqp.frame.marshal(method, _CHANNEL) + pamqp.frame.marshal(header, _CHANNEL) + body
+
+
+def login(url: str) -> str:
+    """Return the broker's user of an AMQP URL."""
+    return unquote(urlsplit(url).username or "guest")
 
 
 class RawChannel:
@@ -91,7 +97,8 @@ class RawChannel:
         self._confirmed = 0
         self._confirmed_out_of_turn: set[int] = set()
         self.server_version = ""
-        self._shake_hands(unquote(parts.username or "guest"), unquote(parts.password or "guest"), parts.path)
+        self.user = login(url)
+        self._shake_hands(self.user, unquote(parts.password or "guest"), parts.path)
 
     def __enter__(self) -> Self:
         return self

@@ -13,9 +13,10 @@ from typing import Final
 from tests.benchmarks.state import AMOUNT, CURRENCY, past_order, user_id
 from tests.benchmarks.wire import Parcel
 from wallet_schemas.names import PAYMENT_RESULTS, SIGNATURE_HEADER, WALLET_COMMANDS
-from wallet_schemas.signature import sign
+from wallet_schemas.signature import Algorithm, SigningDirection, SigningKey
 
-KEYS: Final = {"k1": "a secret of the benchmark"}
+GATEWAY_KEY: Final = SigningKey("gateway-1", Algorithm.ED25519, b"the gateway's key in a benchmark")
+"""What results are signed with: its seed is no secret, for it signs nothing outside of a benchmark."""
 USERS: Final = 10_000
 """Users that have an account before a run, if its workload says no other number."""
 MANY_USERS: Final = 400_000
@@ -235,7 +236,7 @@ def parcel(step: Step, *, reply_to: str | None = None) -> Parcel:
             f'"currency":"{CURRENCY}","status":"{status}","gateway_ref":"gw-{number}",'
             '"occurred_at":"2026-01-02T03:04:07Z"}'
         ).encode()
-        headers = {SIGNATURE_HEADER: sign(body, KEYS, _SIGNED_AT)}
+        headers = {SIGNATURE_HEADER: GATEWAY_KEY.sign(body, _SIGNED_AT, SigningDirection.RESULTS)}
         return Parcel(PAYMENT_RESULTS, "payment.result", body, number, headers, reply_to)
     body = f'{{"type":"{step.kind}.v1","serial_no":"{number}",{_fields(step)}}}'.encode()
     return Parcel(WALLET_COMMANDS, step.kind.value, body, number, reply_to=reply_to)

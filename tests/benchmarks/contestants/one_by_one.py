@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 from uuid import UUID
 
@@ -30,12 +31,13 @@ from wallet_schemas.events import (
     OrderWithEntries,
 )
 from wallet_schemas.fingerprint import content, fingerprint
+from wallet_schemas.keys import read_verifying_keys
 from wallet_schemas.message import Message
 from wallet_schemas.money import to_text
 from wallet_schemas.names import PAYMENT_REQUESTS, WALLET_EVENTS, routing_key
 from wallet_schemas.parse import COMMANDS, RESULTS, parse
 from wallet_schemas.payments import PaymentProcessed, PaymentRequest, PaymentResult
-from wallet_schemas.signature import verify
+from wallet_schemas.signature import Keys, verify
 from wallet_schemas.values import (
     AccountStatus,
     Direction,
@@ -78,6 +80,11 @@ class Asker:
 
 class _KnownError(Exception):
     """The serial number has its row already; nothing is written."""
+
+
+def gateway_keys() -> Keys:
+    """Return the keys that results are verified with."""
+    return read_verifying_keys(Path(os.environ["WALLET_PAYMENT_KEYS_FILE"]).read_text())
 
 
 async def pool(dsn: str) -> asyncpg.Pool:
@@ -185,7 +192,7 @@ class Ledger:
     Raises wallet_schemas.parse.Unreadable, or wallet_schemas.signature.BadSignature, for what is to be rejected.
     """
 
-    def __init__(self, connections: asyncpg.Pool, keys: Mapping[str, str]) -> None:
+    def __init__(self, connections: asyncpg.Pool, keys: Keys) -> None:
         self._pool = connections
         self._keys = keys
 

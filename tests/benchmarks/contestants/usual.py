@@ -1,7 +1,6 @@
 """The usual worker: aio-pika brings the messages, 16 at a time, and each is one transaction."""
 
 import asyncio
-import json
 import os
 import signal
 from collections.abc import Awaitable, Callable
@@ -10,7 +9,7 @@ import aio_pika
 import uvloop
 from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractIncomingMessage
 
-from tests.benchmarks.contestants.one_by_one import AT_ONCE, Asker, Ledger, Out, pool
+from tests.benchmarks.contestants.one_by_one import AT_ONCE, Asker, Ledger, Out, gateway_keys, pool
 from wallet_schemas.names import (
     CONTENT_TYPE,
     PAYMENT_REQUESTS,
@@ -55,7 +54,7 @@ async def main() -> None:
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     connections = await pool(os.environ["WALLET_DATABASE_URL"])
-    ledger = Ledger(connections, json.loads(os.environ["WALLET_PAYMENT_KEYS"]))
+    ledger = Ledger(connections, gateway_keys())
     connection = await aio_pika.connect_robust(os.environ["WALLET_AMQP_URL"])
     async with connections, connection:
         exchanges = Exchanges(await connection.channel(publisher_confirms=True))

@@ -1,7 +1,6 @@
 """The usual worker on FastStream: the same transactions, 16 at a time, with the framework around them."""
 
 import asyncio
-import json
 import logging
 import os
 import signal
@@ -10,7 +9,7 @@ import uvloop
 from faststream import AckPolicy
 from faststream.rabbit import Channel, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
 
-from tests.benchmarks.contestants.one_by_one import AT_ONCE, Asker, Ledger, Out, pool
+from tests.benchmarks.contestants.one_by_one import AT_ONCE, Asker, Ledger, Out, gateway_keys, pool
 from wallet_schemas.names import (
     CONTENT_TYPE,
     PAYMENT_REQUESTS,
@@ -31,7 +30,7 @@ async def main() -> None:
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     connections = await pool(os.environ["WALLET_DATABASE_URL"])
-    ledger = Ledger(connections, json.loads(os.environ["WALLET_PAYMENT_KEYS"]))
+    ledger = Ledger(connections, gateway_keys())
     # Its log has two lines for each message by default, which nobody would keep under load.
     broker = RabbitBroker(os.environ["WALLET_AMQP_URL"], log_level=logging.DEBUG)
 
