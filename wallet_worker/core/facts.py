@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from wallet_schemas.values import OrderStatus, OrderType
+from wallet_schemas.values import OrderStatus, OrderType, PaymentKind
 from wallet_worker.core.accounts import Account, AccountKey, SystemKey
 from wallet_worker.core.changes import Changes, Decision, OutboxMessage, StoredCommand
-from wallet_worker.core.orders import UNSUCCESSFUL, Order
+from wallet_worker.core.orders import ORDER_SPECS, UNSUCCESSFUL, Order
 
 
 @dataclass(slots=True)
@@ -156,14 +156,15 @@ class Facts:
         )
         if after.account_id in self.pending_orders:
             self.pending_orders[after.account_id] += waits
-        if waits and after.order_type is OrderType.RECHARGE:
+        payment = ORDER_SPECS[after.order_type].payment
+        if waits and payment is PaymentKind.CHARGE:
             known = self.pending_recharges.get(after.account_id, 0)
             self.pending_recharges[after.account_id] = known + waits * after.amount_minor
         counted = 0 if before is None or before.status in UNSUCCESSFUL else before.amount_minor
         counts = 0 if after.status in UNSUCCESSFUL else after.amount_minor
         if counts == counted:
             return
-        if after.order_type is OrderType.REFUND and after.parent_serial_no is not None:
+        if payment is PaymentKind.REFUND and after.parent_serial_no is not None:
             refunded = self.refund_totals.get(after.parent_serial_no, 0)
             self.refund_totals[after.parent_serial_no] = refunded + counts - counted
         if self.day_start is not None and after.created_at >= self.day_start:

@@ -279,6 +279,11 @@ class OrderSpec:
         """Whether the gateway takes its money away from the account."""
         return self.payment is not None and Leg(Party.ACCOUNT, -1) in self.legs
 
+    @property
+    def has_payee(self) -> bool:
+        """Whether such an order has a counterparty, to whom it pays."""
+        return any(leg.holder is Party.COUNTERPARTY for leg in self.legs)
+
     def transition(self, status: OrderStatus, signal: Signal) -> Transition | None:
         """Return what happens to such an order; None if that cannot happen to its type."""
         return self.table.get((status, signal))
@@ -302,6 +307,16 @@ ORDER_SPECS: Mapping[OrderType, OrderSpec] = MappingProxyType(
 
 PAID_OUT = frozenset(order_type for order_type, spec in ORDER_SPECS.items() if spec.is_paid_out)
 """The types of orders whose money the gateway takes away from the account."""
+
+CHARGED = frozenset(
+    order_type for order_type, spec in ORDER_SPECS.items() if spec.payment is PaymentKind.CHARGE
+)
+"""The types of orders whose money the gateway brings to the account."""
+
+REFUNDS = frozenset(
+    order_type for order_type, spec in ORDER_SPECS.items() if spec.payment is PaymentKind.REFUND
+)
+"""The types of orders that give a charge back."""
 
 OPEN = frozenset({_PENDING, _ACTIVE})
 """The statuses in which an order is looked at again by itself."""

@@ -8,7 +8,7 @@ the advice. What the order's state means for a payment comes from the order tabl
 from what the worker does. `tests/dead_letters/test_runbook.py` follows each advice from the state in which it is given.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -16,7 +16,7 @@ from typing import Final
 from wallet_schemas.codes import Code
 from wallet_schemas.names import PAYMENT_REQUESTS, PAYMENT_RESULTS, WALLET_COMMANDS
 from wallet_schemas.values import OrderStatus, OrderType, PaymentStatus
-from wallet_worker.core.orders import ORDER_SPECS, Effect
+from wallet_worker.core.orders import CHARGED, ORDER_SPECS, PAID_OUT, Effect
 from wallet_worker.dead_letters.model.letters import RunbookLine
 from wallet_worker.dead_letters.model.predictions import PredictedOutcome
 from wallet_worker.dead_letters.model.states import LetterState
@@ -167,7 +167,7 @@ def _state(state: LetterState) -> Callable[[Situation], bool]:
     return lambda situation: situation.state is state
 
 
-def _contradicted(status: OrderStatus, *types: OrderType) -> Callable[[Situation], bool]:
+def _contradicted(status: OrderStatus, types: Collection[OrderType]) -> Callable[[Situation], bool]:
     return lambda situation: situation.order_status is status and situation.order_type in types
 
 
@@ -466,7 +466,7 @@ ADVICE: Final[tuple[Advice, ...]] = (
         "recharge-taken-back",
         _of(Code.CONTRADICTING_RESULT),
         "a recharge that has succeeded, now reported as failed",
-        _contradicted(OrderStatus.SUCCEEDED, OrderType.RECHARGE),
+        _contradicted(OrderStatus.SUCCEEDED, CHARGED),
         (
             f"{_PROOF} The recharge is credited. If the payment did succeed, discard this result. If the gateway has "
             f"not got the money, {_TAKE} {_DEBIT_SHORT} A refund would ask the gateway to pay out: do not order one."
@@ -477,7 +477,7 @@ ADVICE: Final[tuple[Advice, ...]] = (
         "payout-bounced",
         _of(Code.CONTRADICTING_RESULT),
         "a withdrawal or a refund that has succeeded, now reported as failed",
-        _contradicted(OrderStatus.SUCCEEDED, OrderType.WITHDRAW, OrderType.REFUND),
+        _contradicted(OrderStatus.SUCCEEDED, PAID_OUT),
         (
             f"{_PROOF} The amount has left the user's account. If it was paid out, discard this result. If it was not, "
             f"{_GIVE} A refund cannot be ordered again: it counts against the original and is refused with "
@@ -489,7 +489,7 @@ ADVICE: Final[tuple[Advice, ...]] = (
         "payout-went-out",
         _of(Code.CONTRADICTING_RESULT),
         "a withdrawal or a refund that has failed, now reported as succeeded",
-        _contradicted(OrderStatus.FAILED, OrderType.WITHDRAW, OrderType.REFUND),
+        _contradicted(OrderStatus.FAILED, PAID_OUT),
         (
             f"{_PROOF} The amount is available to the user again. If it was not paid out, discard this result. If it "
             f"was, {_TAKE} {_DEBIT_SHORT}"

@@ -24,12 +24,12 @@ from wallet_schemas.queries import (
     OrderListed,
     QueryRefused,
 )
-from wallet_schemas.values import INTEGER_MAX, OrderType
+from wallet_schemas.values import INTEGER_MAX, PaymentKind
 from wallet_worker.core import accounts as core_accounts
 from wallet_worker.core import ledger
 from wallet_worker.core import orders as core_orders
 from wallet_worker.core.accounts import Account
-from wallet_worker.core.orders import ORDER_SPECS, Order, Party
+from wallet_worker.core.orders import ORDER_SPECS, Order
 from wallet_worker.store import accounts, commands, entries, orders
 
 LOOKED_AT_MAX: Final = 10_000  # orders that one query looks at, however few of them are sought
@@ -41,12 +41,6 @@ _FIRST: Final = datetime(1, 1, 2, tzinfo=UTC)
 _LAST: Final = datetime(9999, 12, 30, tzinfo=UTC)
 _GREATEST: Final = UUID(int=2**128 - 1)
 _LEAST: Final = UUID(int=0)
-_PAYS_SOMEBODY: Final = frozenset(
-    order_type
-    for order_type, spec in ORDER_SPECS.items()
-    if any(leg.holder is Party.COUNTERPARTY for leg in spec.legs)
-)
-"""The types of orders whose legs name a second user."""
 
 
 async def orders_of(connection: asyncpg.Connection, query: FindOrders) -> OrderList | QueryRefused:
@@ -133,6 +127,7 @@ async def history_of(connection: asyncpg.Connection, query: GetHistory) -> Histo
     def shown(order: Order) -> HistoryOrder:
         is_own = order.account_id == account.account_id
         other = order.counter_account_id if is_own else order.account_id
+        spec = ORDER_SPECS[order.order_type]
         return HistoryOrder(
             serial_no=order.serial_no,
             order_type=order.order_type,
@@ -140,10 +135,8 @@ async def history_of(connection: asyncpg.Connection, query: GetHistory) -> Histo
             amount=to_text(order.amount_minor, order.currency),
             currency=order.currency,
             created_at=order.created_at,
-            original_serial_no=order.parent_serial_no if order.order_type is OrderType.REFUND else None,
-            counterparty_user_id=parties[other].user_id
-            if order.order_type in _PAYS_SOMEBODY and other
-            else None,
+            original_serial_no=order.parent_serial_no if spec.payment is PaymentKind.REFUND else None,
+            counterparty_user_id=parties[other].user_id if spec.has_payee and other else None,
             metadata=notes.get(order.serial_no) if is_own else None,
         )
 

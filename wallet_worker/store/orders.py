@@ -8,7 +8,7 @@ import asyncpg
 
 from wallet_schemas.codes import Code
 from wallet_schemas.values import OrderStatus, OrderType
-from wallet_worker.core.orders import PAID_OUT, UNSUCCESSFUL, Order
+from wallet_worker.core.orders import CHARGED, PAID_OUT, REFUNDS, UNSUCCESSFUL, Order
 from wallet_worker.store.errors import InvariantBrokenError
 from wallet_worker.store.sql import literals
 
@@ -75,12 +75,12 @@ async def reschedule(connection: asyncpg.Connection, serial_no: str, by: timedel
     await connection.execute(_RESCHEDULE, serial_no, by)
 
 
-_REFUNDED = """
+_REFUNDED = f"""
 SELECT about_serial_no, sum(amount)::bigint
 FROM orders
-WHERE about_serial_no = ANY ($1::text[]) AND order_type = 'refund' AND status <> 'failed'
+WHERE about_serial_no = ANY ($1::text[]) AND order_type IN ({literals(REFUNDS)}) AND status <> 'failed'
 GROUP BY about_serial_no
-"""
+"""  # noqa: S608 -- static text
 
 
 async def refunded(connection: asyncpg.Connection, serial_nos: Iterable[str]) -> dict[str, int]:
@@ -114,12 +114,13 @@ WHERE n.account_id = ANY ($1::bigint[]) AND o.order_type = ANY ($2::text[]) AND 
 GROUP BY n.account_id, o.order_type
 """  # noqa: S608 -- static text
 
-_EXPECTED = """
+_EXPECTED = f"""
 SELECT account_id, sum(amount)
 FROM orders
-WHERE account_id = ANY ($1::bigint[]) AND due_at IS NOT NULL AND order_type = 'recharge' AND status = 'pending'
+WHERE account_id = ANY ($1::bigint[]) AND due_at IS NOT NULL AND order_type IN ({literals(CHARGED)})
+  AND status = 'pending'
 GROUP BY account_id
-"""
+"""  # noqa: S608 -- static text
 
 
 async def expected(connection: asyncpg.Connection, account_ids: Iterable[int]) -> dict[int, int]:

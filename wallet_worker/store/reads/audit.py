@@ -12,7 +12,7 @@ import asyncpg
 from wallet_schemas.money import MINOR_DIGITS
 from wallet_schemas.values import OrderStatus, OrderType
 from wallet_worker.core import orders
-from wallet_worker.core.orders import OPEN, Leg, Party
+from wallet_worker.core.orders import CHARGED, OPEN, REFUNDS, Leg, Party
 from wallet_worker.store.snapshot import chunks
 from wallet_worker.store.sql import literals
 
@@ -375,16 +375,22 @@ def wrong_reserves(connection: asyncpg.Connection) -> AsyncIterator[list[asyncpg
     return chunks(connection, wrong_reserves_sql())
 
 
-_WRONG_HOLDS = """
+def wrong_holds_sql() -> str:
+    """Return the statement that finds holds whose remainder or status does not fit what was captured and released."""
+    specs = orders.ORDER_SPECS
+    held = [order_type for order_type, spec in specs.items() if spec.is_drawn_down]
+    captures = [order_type for order_type, spec in specs.items() if spec.parent_is_hold and spec.legs]
+    releases = [order_type for order_type, spec in specs.items() if spec.parent_is_hold and not spec.legs]
+    return f"""
 SELECT h.order_id, h.currency, h.status, h.amount, h.remaining, u.captured, u.released
 FROM orders h
 CROSS JOIN LATERAL (
-    SELECT coalesce(sum(amount) FILTER (WHERE order_type = 'capture'), 0)::bigint AS captured,
-           coalesce(sum(amount) FILTER (WHERE order_type = 'release'), 0)::bigint AS released
+    SELECT coalesce(sum(amount) FILTER (WHERE order_type IN ({literals(captures)})), 0)::bigint AS captured,
+           coalesce(sum(amount) FILTER (WHERE order_type IN ({literals(releases)})), 0)::bigint AS released
     FROM orders
     WHERE about_serial_no = h.serial_no
 ) u
-WHERE h.order_type = 'hold'
+WHERE h.order_type IN ({literals(held)})
   AND CASE h.status
           WHEN 'active'   THEN h.remaining <> h.amount - u.captured OR h.remaining = 0 OR u.released > 0
           WHEN 'captured' THEN h.remaining <> 0 OR u.captured <> h.amount
@@ -392,29 +398,29 @@ WHERE h.order_type = 'hold'
           ELSE h.remaining <> 0 OR u.captured >= h.amount OR u.released > 0
       END
 ORDER BY h.order_id
-"""
+"""  # noqa: S608 -- literals of our own
 
 
 def wrong_holds(connection: asyncpg.Connection) -> AsyncIterator[list[asyncpg.Record]]:
     """Yield chunks of (order_id, currency, status, amount, remaining, captured, released) of wrong holds."""
-    return chunks(connection, _WRONG_HOLDS)
+    return chunks(connection, wrong_holds_sql())
 
 
-_TOO_MANY_REFUNDS = """
+_TOO_MANY_REFUNDS = f"""
 WITH refunded AS (
     SELECT DISTINCT about_serial_no
     FROM orders
-    WHERE order_type = 'refund' AND ($1::uuid[] IS NULL OR order_id = ANY ($1))
+    WHERE order_type IN ({literals(REFUNDS)}) AND ($1::uuid[] IS NULL OR order_id = ANY ($1))
 )
 SELECT o.order_id, o.order_type, o.status, o.currency, o.amount, sum(r.amount)::bigint
 FROM refunded
 JOIN orders o ON o.serial_no = refunded.about_serial_no
 JOIN orders r ON r.about_serial_no = o.serial_no
-WHERE r.order_type = 'refund' AND r.status <> 'failed'
+WHERE r.order_type IN ({literals(REFUNDS)}) AND r.status <> 'failed'
 GROUP BY o.order_id, o.order_type, o.status, o.currency, o.amount
-HAVING sum(r.amount) > o.amount OR o.order_type <> 'recharge' OR o.status <> 'succeeded'
+HAVING sum(r.amount) > o.amount OR o.order_type NOT IN ({literals(CHARGED)}) OR o.status <> 'succeeded'
 ORDER BY o.order_id
-"""
+"""  # noqa: S608 -- static text
 
 
 def too_many_refunds(
