@@ -6,16 +6,17 @@ Routes, scopes, the OpenAPI document and tests are all read from `OPERATIONS`.
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self, TypeAlias, Union
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, StringConstraints
 
 from wallet_schemas import commands, queries
 from wallet_schemas.codes import Code
 from wallet_schemas.commands import Fault
+from wallet_schemas.events import EVENTS, AccountOpened, Event
 from wallet_schemas.message import JsonObject, Message
 from wallet_schemas.parse import COMMANDS, QUERIES
-from wallet_schemas.values import OmittedIfNone, SerialNo, Text, Timestamp
+from wallet_schemas.values import OmittedIfNone, SerialNo, Text, Timestamp, UserId
 
 PROBLEM_TYPE: Final = "application/problem+json"
 QUOTA_PROBLEM: Final = "https://iana.org/assignments/http-problem-types#quota-exceeded"
@@ -81,6 +82,12 @@ class ApiCode(StrEnum):
     )
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED", 405, Retry.MEND, "this address does not take this method"
     READ_TIMEOUT = "READ_TIMEOUT", 408, Retry.SAME, "the body did not arrive in time"
+    CURSOR_EXPIRED = (
+        "CURSOR_EXPIRED",
+        410,
+        Retry.MEND,
+        "events after this cursor are no longer kept; read what you missed from statements, then after=oldest",
+    )
     TOO_LARGE = "TOO_LARGE", 413, Retry.MEND, "the body is larger than a message may be"
     TARGET_TOO_LONG = "TARGET_TOO_LONG", 414, Retry.MEND, "the address is too long"
     MEDIA_TYPE = "MEDIA_TYPE", 415, Retry.MEND, "the body must be application/json in UTF-8, not compressed"
@@ -90,6 +97,7 @@ class ApiCode(StrEnum):
     NOT_SENT = "NOT_SENT", 503, Retry.SAME, "the broker does not take messages now; nothing was done"
     OVERLOADED = "OVERLOADED", 503, Retry.SAME, "too much is waiting already; nothing was done"
     DATABASE_AWAY = "DATABASE_AWAY", 503, Retry.SAME, "the database does not answer now; nothing was done"
+    EVENTS_AWAY = "EVENTS_AWAY", 503, Retry.SAME, "the log of events does not answer now"
     STOPPING = "STOPPING", 503, Retry.SAME, "this process is stopping; nothing was done"
     OUTCOME_UNKNOWN = (
         "OUTCOME_UNKNOWN",
@@ -254,6 +262,78 @@ class ApiClient(Message):
     expires_at: Timestamp | None
 
 
+EVENTS_PATH: Final = "/v1/events"
+EVENTS_MAX: Final = 500
+EVENT_STREAM_TYPE: Final = "text/event-stream"
+OLDEST: Final = "oldest"
+Cursor: TypeAlias = Annotated[
+    str, StringConstraints(pattern=r"^(0|oldest|[1-9][0-9]{0,18}-[0-9a-f]{8})$", max_length=28)
+]
+KindPattern: TypeAlias = Annotated[
+    str, StringConstraints(pattern=r"^(\*|[a-z_]+(\.[a-z_]+)*(\.\*)?)$", max_length=64)
+]
+
+
+class GetEvents(Message):
+    """The events after a cursor, oldest first."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"type": "event.get.v1", "types": ["order.*"]}]}
+    )
+
+    type: Literal["event.get.v1"] = "event.get.v1"
+    after: Cursor | None = Field(
+        default=None,
+        description="The cursor of the last event that was read, `oldest` for all that are kept; left out: now.",
+    )
+    types: list[KindPattern] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=20,
+        description="Which events, such as order.*,account.opened; left out: all.",
+    )
+    serial_no: SerialNo | None = Field(default=None, description="Only events with this serial number.")
+    user_id: UserId | None = Field(default=None, description="Only events about this user.")
+    limit: int = Field(default=100, ge=1, le=EVENTS_MAX, description="How many events at most.")
+
+
+if TYPE_CHECKING:
+    AnyEvent: TypeAlias = Event
+else:
+    AnyEvent = Annotated[Union[EVENTS], Field(discriminator="type")]  # noqa: UP007 -- of a tuple
+
+
+class EventItem(JsonObject):
+    """An event, and the cursor after it."""
+
+    cursor: Cursor
+    event: AnyEvent
+
+
+class EventPage(Message):
+    """Events, oldest first. An event may come twice, with the same `event_id`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "event.page.v1",
+                    "events": [{"cursor": "4711-9f3a61c2", "event": AccountOpened.examples()[0]}],
+                    "next_after": "4712-0c55d1e0",
+                    "more": False,
+                }
+            ]
+        }
+    )
+
+    type: Literal["event.page.v1"] = "event.page.v1"
+    events: list[EventItem]
+    next_after: Cursor = Field(
+        description="The cursor to go on with; further than the last event where others were passed over."
+    )
+    more: bool = Field(description="Whether there are more events already, perhaps none that are wanted.")
+
+
 class Scope(StrEnum):
     """What an API key may do, a word for each family of commands and queries."""
 
@@ -309,6 +389,7 @@ SCOPE_OF: Final = MappingProxyType(
         queries.GetStatement: Scope.STATEMENTS_READ,
         queries.FindOrders: Scope.ORDERS_READ,
         queries.GetHistory: Scope.STATEMENTS_READ,
+        GetEvents: Scope.EVENTS_READ,
     }
 )
 """The scope that each command and each query needs."""
@@ -422,6 +503,14 @@ OPERATIONS: Final = (
         takes=(queries.GetHistory,),
         answers=(queries.History,),
         summary="Read what moved on an account, newest first, as a wallet's app shows it.",
+    ),
+    HttpOperation(
+        name="listEvents",
+        method="GET",
+        path=EVENTS_PATH,
+        takes=(GetEvents,),
+        answers=(EventPage,),
+        summary="Read events, oldest first, a page at a time, or as server-sent events.",
     ),
     HttpOperation(
         name="getClient",

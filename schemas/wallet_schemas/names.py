@@ -6,6 +6,9 @@ WALLET_COMMANDS: Final = "wallet.commands"
 PAYMENT_REQUESTS: Final = "payment.requests"
 PAYMENT_RESULTS: Final = "payment.results"
 WALLET_EVENTS: Final = "wallet.events"
+EVENT_LOG: Final = (
+    "wallet.api.events"  # a stream: who reads events by HTTP, or has them posted, reads them from it
+)
 WALLET_QUERIES: Final = "wallet.queries"
 WALLET_DEAD_LETTERS: Final = "wallet.dead-letters"
 WALLET_UNROUTED: Final = "wallet.unrouted"

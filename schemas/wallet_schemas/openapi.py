@@ -11,6 +11,8 @@ from wallet_schemas.http import (
     ANY_COMMAND,
     APPLIED,
     CHANGES,
+    EVENT_STREAM_TYPE,
+    EVENTS_PATH,
     OPERATIONS,
     PAYMENT_RESULTS_PATH,
     PROBLEM_TYPE,
@@ -19,6 +21,7 @@ from wallet_schemas.http import (
     ApiClient,
     ApiCode,
     CommandAccepted,
+    EventPage,
     HttpOperation,
     PaymentAccepted,
     Problem,
@@ -71,6 +74,7 @@ _TAGS: Final = {
     "accounts": "Opening, freezing and closing accounts, and looking at them.",
     "orders": "Moving money, and looking at what became of it.",
     "payments": "What the payment gateway says.",
+    "events": "What the wallet did, as it happens.",
     "api": "The API itself.",
 }
 
@@ -87,6 +91,7 @@ _CLASSES: Final[tuple[type[JsonObject], ...]] = (
     payments.PaymentProcessed,
     PaymentAccepted,
     ApiClient,
+    EventPage,
     Problem,
     *(message for operation in OPERATIONS if operation.method == "GET" for message in operation.takes),
 )
@@ -127,7 +132,11 @@ _NOT_FOUND: Final[dict[str, AnyCode]] = {
     "/v1/statements": Code.ACCOUNT_NOT_FOUND,
     "/v1/history": Code.ACCOUNT_NOT_FOUND,
 }
-_WAITS: Final = frozenset({"/v1/orders", "/v1/outcomes"})
+_OF_EVENTS: Final[dict[int, tuple[AnyCode, ...]]] = {
+    410: (ApiCode.CURSOR_EXPIRED,),
+    503: (ApiCode.EVENTS_AWAY, ApiCode.DATABASE_AWAY),
+}
+_WAITS: Final = frozenset({"/v1/orders", "/v1/outcomes", EVENTS_PATH})
 _PAYS: Final = frozenset(
     operation.takes[0] for operation in CHANGES if operation.takes[0].TYPE.startswith("order.")
 )
@@ -204,6 +213,8 @@ def _roles(operation: HttpOperation) -> list[str]:
 def _tag(path: str) -> str:
     if path.startswith(("/v1/accounts", "/v1/statements", "/v1/history")):
         return "accounts"
+    if path == EVENTS_PATH:
+        return "events"
     return "api" if path == "/v1/client" else "orders"
 
 
@@ -302,6 +313,9 @@ def _look(operation: HttpOperation, schemas: _Json) -> _Json:
     problems = dict(_OF_LOOKS)
     if operation.path in _NOT_FOUND:
         problems[404] = (_NOT_FOUND[operation.path],)
+    if operation.path == EVENTS_PATH:
+        problems |= _OF_EVENTS
+        parameters.append(_ref("parameters", "LastEventId"))
     return {
         "operationId": operation.name,
         "tags": [_tag(operation.path)],
@@ -313,12 +327,24 @@ def _look(operation: HttpOperation, schemas: _Json) -> _Json:
                 "headers": _descriptions("Link", "PreferenceApplied", "RequestId"),
                 "content": {
                     names.CONTENT_TYPE: {"schema": schema, "example": operation.answers[0].examples()[0]}
-                },
+                }
+                | (_EVENT_STREAM if operation.path == EVENTS_PATH else {}),
             },
             **_problems(dict(sorted(problems.items()))),
         },
         "security": [{"apiKey": _roles(operation)}],
     }
+
+
+_EVENT_STREAM: Final[_Json] = {
+    EVENT_STREAM_TYPE: {
+        "schema": {
+            "type": "string",
+            "description": "Server-sent events, where `Accept` asks for them: `id` is the cursor, `event` the type, "
+            "`data` the event. A comment comes every 15 seconds.",
+        }
+    }
+}
 
 
 def _query_parameters(operation: HttpOperation, schemas: _Json) -> list[_Json]:
@@ -409,7 +435,7 @@ def _named(status: int, codes: tuple[AnyCode, ...]) -> str:
 def _responses() -> _Json:
     """Return every problem that an operation refers to."""
     not_found: list[dict[int, tuple[AnyCode, ...]]] = [{404: (code,)} for code in _NOT_FOUND.values()]
-    every = [_OF_CHANGES, _OF_LOOKS, _OF_PAYMENTS, *not_found]
+    every = [_OF_CHANGES, _OF_LOOKS, _OF_PAYMENTS, _OF_EVENTS, *not_found]
     return {
         _named(status, codes): _problem(status, codes) for some in every for status, codes in some.items()
     }
@@ -496,6 +522,12 @@ def _parameters() -> _Json:
             "order, once it waits for no payment or the time is over.",
             "schema": {"type": "string"},
             "example": "wait=1",
+        },
+        "LastEventId": {
+            "name": "Last-Event-ID",
+            "in": "header",
+            "description": "Of server-sent events: the cursor to go on after, instead of `after`. Browsers send it.",
+            "schema": {"type": "string"},
         },
         "RequestId": {
             "name": "X-Request-Id",

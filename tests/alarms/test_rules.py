@@ -54,6 +54,8 @@ WELL: Mapping[str, str] = {
     'wallet_api_requests_total{role="api", operation="recharge", status="503"}': f"0x{LONG}",
     'wallet_api_unknown_total{role="api", reason="accepted"}': f"0+1x{LONG}",
     'wallet_api_key_expires_seconds{role="api"}': " ".join(["+Inf"] * LONG),
+    'wallet_api_event_log_ready{role="api", instance="d"}': f"1x{LONG}",
+    'wallet_api_event_log_ready{role="api", instance="e"}': NOT_KNOWN,  # nobody asks it for events
     'wallet_api_refused_at_the_door_total{role="api", reason="BAD_SIGNATURE"}': f"0+2x{LONG}",
     'wallet_audit_findings{role="audit"}': f"0x{LONG}",
     'wallet_audit_checked_timestamp_seconds{role="audit"}': f"0+60x{LONG}",
@@ -116,6 +118,9 @@ CASES: dict[str, list[Case]] = {
         Case({'wallet_api_requests_total{role="api", operation="recharge", status="503"}': f"0+9x{LONG}"})
     ],
     "WalletApiKeyExpires": [Case({'wallet_api_key_expires_seconds{role="api"}': f"86400x{LONG}"})],
+    "WalletApiEventsAway": [
+        Case({'wallet_api_event_log_ready{role="api", instance="d"}': f"0x{LONG}"}, silent_at=1)
+    ],
     "WalletApiUnsignedResults": [
         Case(
             {

@@ -52,7 +52,7 @@ async def _main(examples: int) -> int:
     with start_servers(durable=False) as servers:
         async with servers.vhost() as amqp_url, servers.database() as database_url:
             await migrate(database_url)
-            await topology.apply(amqp_url)
+            await topology.apply(amqp_url, events=True)
             async with (
                 Workers(amqp_url, database_url, servers.management_url) as workers,
                 Apis.beside(workers) as apis,

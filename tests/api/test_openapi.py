@@ -14,6 +14,7 @@ from tests.api.process import ApiProcess, Apis
 from wallet_schemas import openapi
 from wallet_schemas.codes import Code
 from wallet_schemas.http import OPERATIONS, ApiCode, problem_type
+from wallet_worker.broker import topology
 
 DOCUMENT: dict[str, Any] = json.loads(json.dumps(openapi.document()))
 ROOT = "urn:wallet"
@@ -86,6 +87,7 @@ async def test_it_is_served_with_pages_that_have_no_script(shared_api: ApiProces
 @pytest.mark.usefixtures("worker")
 @pytest.mark.timeout(600)
 async def test_api_keeps_to_its_document_whatever_it_is_asked(api: ApiProcess, apis: Apis) -> None:
+    await topology.apply(apis.amqp_url, events=True)
     status, printed = await fuzz(api, await open_key(apis), examples=8, seed=15)
 
     assert status == 0, printed[-6_000:]

@@ -14,6 +14,7 @@ from tests.api.process import ApiProcess, Apis
 from tests.documents.pages import ROOT
 from tests.workers import KEYS, WorkerProcess
 from wallet_schemas.generate import HERE as SCHEMAS
+from wallet_worker.broker import topology
 
 NODE = Path(__file__).parent / "node"
 CACHE = ROOT / ".venv" / "api-clients"  # made once, and again when the versions below change
@@ -53,18 +54,21 @@ def executed(page: str, name: str) -> str:
 
 @pytest.mark.usefixtures("worker")
 async def test_lines_of_the_pages_run(apis: Apis, tmp_path: Path) -> None:
+    await topology.apply(apis.amqp_url, events=True)
     api = await apis.start()
     folder = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     environment = {**apis.environment, **folder, "WALLET": api.url}
 
     life = executed("docs/http-api.md", "life").replace("wait=25", "wait=1")
     curl = executed("README.md", "curl").replace("http://127.0.0.1:9320", api.url)
+    life += executed("docs/http-api.md", "events")
     printed = await run(["/bin/sh", "-ec", life], tmp_path, **environment)
     short = await run(["/bin/sh", "-ec", curl], tmp_path, **environment)
 
     assert printed.count('"status":"applied"') >= 2, printed
     assert '"order_status":"pending"' in printed
     assert '"type":"statement.v1"' in printed
+    assert '"type":"order.pending.v1"' in printed.rpartition('"type":"event.page.v1"')[2]
     assert '"user_id":"bob"' in short
 
 

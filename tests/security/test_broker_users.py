@@ -13,14 +13,14 @@ from aiormq.channel import Channel
 from pamqp.commands import Basic
 
 from tests.servers import Servers
-from wallet_worker.broker import users
+from wallet_worker.broker import topology, users
 from wallet_worker.broker.management import Management, ManagementError, Node, management
 
 RUN = secrets.token_hex(3)
 """Users belong to a broker and not to a vhost: the broker may be somebody's, and have a `worker` of its own."""
 
 ALL = [
-    *(replace(user, name=f"{user.name}-{RUN}") for user in (*users.roles(), users.api())),
+    *(replace(user, name=f"{user.name}-{RUN}") for user in (*users.roles(), users.api(), users.webhooks())),
     users.upstream(f"shop-{RUN}", ["account.open", "order.recharge", "account.get"], reply_queues=True),
     users.upstream(f"direct-{RUN}", ["order.*", "statement.get"]),
     users.gateway(f"acme-{RUN}"),
@@ -49,6 +49,7 @@ class Place:
 @pytest.fixture
 async def place(servers: Servers, amqp_url: str) -> AsyncIterator[Place]:
     """Give a vhost whose users are those of a deployment."""
+    await topology.apply(amqp_url, events=True)
     api = management(amqp_url, servers.management_url)
     assert api is not None
     ending = secrets.token_urlsafe(16)
@@ -69,6 +70,7 @@ async def consume(channel: Channel, queue: str) -> None:
     async def ignore(_: object) -> None:
         pass
 
+    await channel.basic_qos(prefetch_count=1)  # a stream is not read without
     ok = await channel.basic_consume(queue, ignore, no_ack=False)
     await channel.basic_cancel(str(ok.consumer_tag))
 
@@ -106,6 +108,8 @@ ALLOWED = [
     ("api", publish, ("wallet.commands", "order.transfer")),
     ("api", publish, ("wallet.queries", "account.get")),
     ("api", publish, ("payment.results", "payment.reversal")),
+    ("api", consume, ("wallet.api.events",)),
+    ("webhooks", consume, ("wallet.api.events",)),
     ("gateway-acme", consume, ("payment.requests",)),
     ("gateway-acme", publish, ("payment.results", "payment.result")),
     ("gateway-acme", publish, ("payment.results", "payment.instructions")),
@@ -139,6 +143,12 @@ REFUSED = [
     ("api", publish, ("payment.results", "payment.request")),
     ("api", publish, ("", "payment.requests")),
     ("api", consume, ("wallet.commands",)),
+    ("api", bind_events, ("wallet.api.events", "order.#")),
+    ("api", delete, ("wallet.api.events",)),
+    ("webhooks", consume, ("wallet.commands",)),
+    ("webhooks", publish, ("wallet.commands", "order.transfer")),
+    ("webhooks", publish, ("wallet.events", "order.pending")),
+    ("webhooks", delete, ("wallet.api.events",)),
     ("gateway-acme", publish, ("payment.requests", "payment.request")),
     ("gateway-acme", publish, ("payment.results", "order.transfer")),
     ("gateway-acme", publish, ("wallet.commands", "order.transfer")),

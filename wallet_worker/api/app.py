@@ -19,7 +19,8 @@ from typing_extensions import override
 
 from wallet_schemas.http import ANY_COMMAND, CHANGES, OPERATIONS, PAYMENT_RESULTS_PATH, ApiCode, HttpOperation
 from wallet_schemas.names import PAYMENT_RESULTS, WALLET_COMMANDS
-from wallet_worker.api import commands, door, pages, payments, reads
+from wallet_worker.api import commands, door, events, pages, payments, reads
+from wallet_worker.api.events import Feed
 from wallet_worker.api.load import Load
 from wallet_worker.api.lookups import BatchedLookups, Waiters
 from wallet_worker.api.metrics import ApiMetrics
@@ -28,6 +29,7 @@ from wallet_worker.api.problems import RequestRefused
 from wallet_worker.api.quota import Quota
 from wallet_worker.api.request import ApiRequest, GoneError, read_headers, request_id
 from wallet_worker.api.who import USED_SECONDS, Keys
+from wallet_worker.broker.event_log import EventLog
 from wallet_worker.client.rpc import Rpc
 from wallet_worker.queries import answers
 from wallet_worker.queries.answers import StoredOutcome
@@ -80,7 +82,7 @@ async def _readyz(parts: ApiState, request: ApiRequest) -> Response:
 def _routes() -> dict[str, dict[str, _Route]]:
     """Return who serves what. No path has a parameter in it: what is named stands in the query."""
     handlers: dict[str, _Handler] = {operation.name: commands.change for operation in (*CHANGES, ANY_COMMAND)}
-    handlers |= {"getClient": reads.client}
+    handlers |= {"getClient": reads.client, "listEvents": events.read}
     routes: dict[str, dict[str, _Route]] = {}
     for operation in OPERATIONS:
         handler = handlers.get(operation.name, reads.look)
@@ -238,6 +240,8 @@ def parts_of(settings: Settings) -> ApiState:
         async with database.connection() as connection:
             return await answers.answered(connection, numbers)
 
+    metrics = ApiMetrics()
+    feed = Feed(EventLog(settings.amqp_url.get_secret_value(), name="wallet api: events"), metrics)
     health = ApiHealth()
     health.expect("broker", "database", "keys")
     return ApiState(
@@ -250,7 +254,8 @@ def parts_of(settings: Settings) -> ApiState:
         known=BatchedLookups(look_up, KNOWN_SECONDS),
         settled=Waiters(settled),
         answered=Waiters(answered),
-        metrics=ApiMetrics(),
+        feed=feed,
+        metrics=metrics,
         payment_keys=settings.keys,
         wait_seconds=settings.api_wait_seconds,
         signature_age_seconds=settings.api_signature_age_seconds,
@@ -335,6 +340,7 @@ async def _serve(settings: Settings, *, is_secure: bool) -> int:
             for task in beside[:2]:
                 task.cancel()
     finally:
+        await parts.feed.close()
         await parts.rpc.close()
         await parts.database.close()
     log.info("api.stopped")
@@ -349,6 +355,7 @@ async def _stop(parts: ApiState, server: Server, stopping: asyncio.Event, lame_s
     await asyncio.sleep(lame_seconds)
     parts.is_stopping = True
     server.should_exit = True
+    parts.feed.stop()
 
     def give_up() -> None:
         parts.rpc.stop_waiting()
@@ -416,6 +423,8 @@ async def _watch(parts: ApiState, server: Server) -> None:
         metrics.lookup_queries.set(parts.known.queries)
         metrics.broker_ready.set(int(parts.load.failure is None))
         metrics.key_expires_seconds.set(parts.keys.expiring)
+        metrics.event_streams.set(parts.feed.streams)
+        metrics.event_log_ready.set(int(parts.feed.failure is None) if parts.feed.is_read else float("nan"))
         if time.monotonic() - noted >= USED_SECONDS:
             noted = time.monotonic()
             await parts.keys.flush_used()

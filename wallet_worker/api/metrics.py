@@ -64,6 +64,21 @@ class ApiMetrics:
         self.broker_ready = Gauge(
             "wallet_api_broker_ready", "1 while the broker takes messages.", registry=self.registry
         )
+        self.events = Counter(
+            "wallet_api_events_total",
+            "Events that clients were given, as pages or as streams.",
+            ("how",),
+            registry=self.registry,
+        )
+        self.event_streams = Gauge(
+            "wallet_api_event_streams", "Streams of server-sent events that are open.", registry=self.registry
+        )
+        self.event_log_ready = Gauge(
+            "wallet_api_event_log_ready",
+            "1 while the log of events is read, 0 while it is away; NaN while nobody asks for events.",
+            registry=self.registry,
+        )
+        self.event_log_ready.set(float("nan"))
         self.key_expires_seconds = Gauge(
             "wallet_api_key_expires_seconds",
             "Time until the next of the keys that were used lately ends; +Inf if none does.",

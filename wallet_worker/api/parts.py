@@ -1,6 +1,7 @@
 """What an API process is made of, for the handlers."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from wallet_schemas import signature
 from wallet_worker.api.load import Load
@@ -12,6 +13,9 @@ from wallet_worker.client.rpc import Rpc
 from wallet_worker.queries.answers import StoredOutcome
 from wallet_worker.store.database import Database
 from wallet_worker.telemetry.health import Health
+
+if TYPE_CHECKING:
+    from wallet_worker.api.events import Feed
 
 
 @dataclass(slots=True)
@@ -29,6 +33,7 @@ class ApiState:
     known: BatchedLookups[StoredOutcome]
     settled: Waiters
     answered: Waiters
+    feed: "Feed"
     metrics: ApiMetrics
     payment_keys: signature.Keys
     wait_seconds: float

@@ -27,7 +27,7 @@ READ_SECONDS: Final = 5.0
 
 _WHOLE: Final = re.compile(r"[0-9]{1,19}")
 _INTEGERS: Final = frozenset({"after_line_no", "before_line_no", "limit"})
-_LISTS: Final = frozenset({"order_types", "statuses"})
+_LISTS: Final = frozenset({"order_types", "statuses", "types"})
 _NOTE: Final = "metadata."
 _NOT_FOUND: Final = frozenset({Code.ORDER_NOT_FOUND, Code.ACCOUNT_NOT_FOUND})
 

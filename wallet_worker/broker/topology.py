@@ -15,6 +15,7 @@ import aiormq
 from aio_pika.abc import AbstractConnection
 
 from wallet_schemas.names import (
+    EVENT_LOG,
     PAYMENT_REQUESTS,
     PAYMENT_RESULTS,
     QUERY_LIFE_MS,
@@ -40,6 +41,10 @@ VERSION_MIN = (3, 10)  # quorum queues that dead-letter at least once and let me
 DELIVERY_LIMIT = 1_000
 """A net against crash loops only: far above the wallet's own count of attempts, which decides what is poison."""
 
+EVENT_LOG_AGE = "7D"
+EVENT_LOG_BYTES = 10_000_000_000
+EVENT_LOG_SEGMENT_BYTES = 100_000_000  # what is too old is dropped a segment at a time
+
 Arguments: TypeAlias = dict[str, str | int]
 
 
@@ -59,18 +64,30 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A durable queue and the exchange of its name that it is bound to, by every routing key."""
+    """A durable queue and the exchange that it is bound to, by every routing key: that of its name unless `fed_by`."""
 
     name: str
     type: str
     dead_letter_exchange: str | None = None
     message_ttl_ms: int | None = None
+    fed_by: str | None = None
+
+    @property
+    def source(self) -> str:
+        """The exchange whose messages it gets."""
+        return self.fed_by or self.name
 
     def arguments(self, version: tuple[int, ...]) -> Arguments:
         """What it is declared with on a broker of this version."""
         arguments: Arguments = {"x-queue-type": self.type}
         if self.message_ttl_ms is not None:
             arguments["x-message-ttl"] = self.message_ttl_ms
+        if self.type == "stream":
+            return arguments | {
+                "x-max-age": EVENT_LOG_AGE,
+                "x-max-length-bytes": EVENT_LOG_BYTES,
+                "x-stream-max-segment-size-bytes": EVENT_LOG_SEGMENT_BYTES,
+            }
         if self.type != "quorum":
             return arguments
         # drop-head would lose messages, and quietly turn at-least-once dead-lettering into at-most-once.
@@ -107,6 +124,9 @@ QUEUES = (
 QUERIES_ON_ONE_NODE = Queue(WALLET_QUERIES, "classic", message_ttl_ms=QUERY_LIFE_MS)
 """What 0.1 had before: it was down with its node, and every worker ended."""
 
+STREAMS = (Queue(EVENT_LOG, "stream", fed_by=WALLET_EVENTS),)
+"""The log of events: made where events are read by HTTP or posted to webhooks, and needed by no worker."""
+
 BINDING_KEY = "#"
 
 MEMBERS = 3
@@ -128,16 +148,17 @@ class TopologyReport:
     unverified: tuple[str, ...] = ()
 
 
-async def apply(url: str) -> None:
+async def apply(url: str, *, events: bool = False) -> None:
     """Leave the broker with all of the above; what is there with other arguments is left, and raised.
 
+    The log of events is made where `events` is set: it costs the broker a write for each event.
     Raises BrokerUnavailableError, or TopologyError with a sentence for each thing that is in the way.
     """
     async with open_connection(url, "wallet topology") as connection:
         version = _version(connection)
         faults = _version_faults(version)
         if not faults:
-            faults = await _declare_all(connection, version)
+            faults = await _declare_all(connection, version, (*QUEUES, *STREAMS) if events else QUEUES)
     if faults:
         raise TopologyError(tuple(faults))
 
@@ -181,7 +202,16 @@ async def check(connection: AbstractConnection, url: str, management_url: str | 
     version = _version(connection)
     faults = _version_faults(version)
     unseen: list[str] = []
-    seen = Seen(bound=frozenset((queue.name, queue.name) for queue in QUEUES))
+    queues = list(QUEUES)
+    for stream in STREAMS:
+        if await _declared(connection, stream, version, passive=True) is None:
+            queues.append(stream)
+        else:
+            unseen.append(
+                f"There is no log of events ({stream.name}), so nobody can read events over HTTP or by webhook: "
+                "`wallet topology apply` makes it."
+            )
+    seen = Seen(bound=frozenset((queue.source, queue.name) for queue in queues))
     try:
         seen = await asyncio.to_thread(look, management(url, management_url))
     except (ManagementError, OSError, ValueError, LookupError, TypeError) as exc:
@@ -191,7 +221,8 @@ async def check(connection: AbstractConnection, url: str, management_url: str | 
             f"The bindings were not checked: the management API does not answer as it should ({reason}). "
             "Set WALLET_MANAGEMENT_URL to have them checked."
         )
-    for what in (*EXCHANGES, *QUEUES):
+    everything: list[Exchange | Queue] = [*EXCHANGES, *queues]
+    for what in everything:
         if isinstance(what, Queue) and seen.types.get(what.name, what.type) != what.type:
             faults.append(
                 f"The queue {what.name} is a {seen.types[what.name]} queue; the wallet needs a {what.type} one."
@@ -207,9 +238,9 @@ async def check(connection: AbstractConnection, url: str, management_url: str | 
         elif fault is not None:
             faults.append(fault.sentence)
     faults += [
-        f"The queue {queue.name} is not bound to the exchange {queue.name}: what is published there does not arrive."
-        for queue in QUEUES
-        if (queue.name, queue.name) not in seen.bound
+        f"The queue {queue.name} is not bound to the exchange {queue.source}: what is published there does not arrive."
+        for queue in queues
+        if (queue.source, queue.name) not in seen.bound
     ]
     faults += member_faults(seen)
     if seen.nodes is None and seen.types:
@@ -257,12 +288,14 @@ def _version_faults(version: tuple[int, ...]) -> list[str]:
     return [f"The broker is RabbitMQ {found}; the wallet needs {wanted} or newer."]
 
 
-async def _declare_all(connection: AbstractConnection, version: tuple[int, ...]) -> list[str]:
+async def _declare_all(
+    connection: AbstractConnection, version: tuple[int, ...], queues: Sequence[Queue]
+) -> list[str]:
     faults: list[str] = []
     for exchange in EXCHANGES:
         fault = await _declared(connection, exchange, version)
         faults += [fault.sentence] if fault else []
-    for queue in QUEUES:
+    for queue in queues:
         fault = await _declared(connection, queue, version)
         if fault and await _declared_by_3x(connection, queue, version):
             fault = None  # `check` says what is to be done, and it cannot be done here
@@ -272,7 +305,7 @@ async def _declare_all(connection: AbstractConnection, version: tuple[int, ...])
         if not fault:
             channel = await open_channel(connection)
             async with asyncio.timeout(RPC_SECONDS):
-                await channel.queue_bind(queue.name, queue.name, BINDING_KEY)
+                await channel.queue_bind(queue.name, queue.source, BINDING_KEY)
             await channel.close()
     return faults
 

@@ -12,7 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from wallet_schemas.names import PAYMENT_RESULTS, WALLET_COMMANDS, WALLET_EVENTS, WALLET_QUERIES, routing_key
+from wallet_schemas.names import (
+    EVENT_LOG,
+    PAYMENT_RESULTS,
+    WALLET_COMMANDS,
+    WALLET_EVENTS,
+    WALLET_QUERIES,
+    routing_key,
+)
 from wallet_schemas.parse import COMMANDS, QUERIES
 from wallet_worker.broker.management import Management
 from wallet_worker.core.senders import ANY
@@ -72,8 +79,14 @@ def api() -> BrokerUser:
     return BrokerUser(
         "api",
         write=r"^(wallet\.(commands|queries)|payment\.results)$",
+        read=rf"^{re.escape(EVENT_LOG)}$",
         topics=(TopicRights(PAYMENT_RESULTS, write=r"^payment\.(result|instructions|reversal)$"),),
     )
+
+
+def webhooks() -> BrokerUser:
+    """Return the user of `wallet webhooks`: it reads the log of events, and publishes nothing."""
+    return BrokerUser("webhooks", read=rf"^{re.escape(EVENT_LOG)}$", connections_max=20)
 
 
 def gateway(name: str) -> BrokerUser:

@@ -1,7 +1,7 @@
 """`wallet topology`: the exchanges, queues and bindings of the broker."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -15,7 +15,16 @@ app = typer.Typer(no_args_is_help=True, help="Create or check the broker's excha
 
 
 @app.command()
-def apply() -> None:
+def apply(
+    *,
+    events: Annotated[
+        bool,
+        typer.Option(
+            help="Create the log of events too, a stream that `wallet api` and `wallet webhooks` read. "
+            "It keeps seven days of events, at most 10 GB."
+        ),
+    ] = True,
+) -> None:
     """Create missing exchanges, queues and bindings. Never alters what exists.
 
     Example: WALLET_AMQP_URL=amqp://guest:guest@localhost/ wallet topology apply
@@ -24,7 +33,7 @@ def apply() -> None:
     from wallet_worker.broker import topology
 
     try:
-        exits.run(topology.apply(url))
+        exits.run(topology.apply(url, events=events))
     except topology.TopologyError as exc:
         _end(exc.faults)
     terminal.print_result("the broker has every exchange, queue and binding")
