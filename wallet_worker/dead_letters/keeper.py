@@ -41,6 +41,7 @@ from wallet_worker.store.errors import (
     StatementRejectedError,
     UnavailableError,
 )
+from wallet_worker.store.races import Races
 from wallet_worker.store.requirements import ready_to_start
 from wallet_worker.store.schema_version import DatabaseNotReadyError, ensure_current
 from wallet_worker.store.waiting import Waiting
@@ -114,6 +115,8 @@ class Keeper:
             application="wallet keeper",
             size_max=4,
         )
+        # A fault of the keeper's own code is waited for, too: what is not acknowledged comes again.
+        self._recording = Waiting(_DATABASE, self._database, health, outlives_faults=True)
         self._replayer = Replayer(
             self._database,
             amqp,
@@ -195,34 +198,23 @@ class Keeper:
 
     async def _retry_until(self, batch: Arrivals, stopping: asyncio.Event) -> bool:
         """Record a batch, again after each failure; return False if stopping came first."""
-        backoff = Backoff()
-        while True:
-            try:
-                await apply_or_bisect(batch, self._record, self._record_raw, (StatementRejectedError,))
-            except Exception as exc:  # noqa: BLE001 -- a task's outermost frame: unacknowledged, they are not lost
-                self._lost(_DATABASE, exc)
-                await self._database.forget_connections()
-                if stopping.is_set():
-                    return False
-                await backoff.wait(stopping)
-            else:
-                self._recovered(_DATABASE)
-                return True
+
+        async def record() -> None:
+            await apply_or_bisect(batch, self._record, self._record_raw, (StatementRejectedError,))
+
+        return await self._recording.done(record, stopping)
 
     async def _record(self, batch: Arrivals, taken: list[Arrival]) -> list[TakenIn]:
         """Record dead letters in one transaction, begun again after a lost race; return what became of them."""
         taken[:] = batch.arrivals
-        begun = time.monotonic()
-        for race in range(RACES_MAX):
+        races = Races(RACES_SECONDS)
+        while True:
             try:
                 async with self._database.transaction() as connection:
                     now = await database_time(connection)
                     recorded = await take_in(connection, batch.arrivals, now)
             except ConflictError as exc:
-                if time.monotonic() - begun > RACES_SECONDS:
-                    msg = f"{race + 1} races were lost in a row: {exc}"
-                    raise UnavailableError(msg) from exc
-                await asyncio.sleep(0.01 * race)
+                await races.wait(exc, RACES_MAX)
             else:
                 self._metrics.count(recorded, now)
                 log.info(
@@ -232,8 +224,6 @@ class Keeper:
                     known=recorded.known,
                 )
                 return [recorded]
-        msg = f"letters lost {RACES_MAX} races in a row"
-        raise UnavailableError(msg)
 
     async def _record_raw(self, letter: Arrival, exc: Exception) -> list[TakenIn]:
         """Record the bytes of a letter whose parsed fields the database rejects; raises if it rejects the bytes too."""

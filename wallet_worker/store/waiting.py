@@ -20,16 +20,21 @@ class Waiting:
     not report another as working.
     """
 
-    def __init__(self, part: str, database: Database, health: Health) -> None:
+    def __init__(
+        self, part: str, database: Database, health: Health, *, outlives_faults: bool = False
+    ) -> None:
+        """With `outlives_faults`, every error is waited for, those of the task's own code and broken invariants too."""
         self._part = part
+        self._outlives_faults = outlives_faults
         self._database = database
         self._health = health
 
     async def done(self, work: Callable[[], Awaitable[None]], stopping: asyncio.Event | None = None) -> bool:
         """Do the work; return False if it still failed when `stopping` was set.
 
-        Whatever `store.errors` has is waited for, but InvariantBrokenError, which is raised. That includes what would
-        be a message's fault: who sets messages aside has done so before, and nothing but a message can be set aside.
+        Whatever `store.errors` has is waited for, but InvariantBrokenError, which is raised like any other error. That
+        includes what would be a message's fault: who sets messages aside has done so before, and nothing but a message
+        can be set aside.
         """
         stopping = stopping or asyncio.Event()
         pause = Backoff()
@@ -38,9 +43,10 @@ class Waiting:
             attempt += 1
             try:
                 await work()
-            except InvariantBrokenError:
-                raise
-            except StoreError as exc:
+            except Exception as exc:
+                is_fault = isinstance(exc, InvariantBrokenError) or not isinstance(exc, StoreError)
+                if is_fault and not self._outlives_faults:
+                    raise
                 self._lost(exc, attempt)
                 if not isinstance(exc, ConflictError):
                     # After a failover they lead to the old primary, and a new session has the settings of now.
@@ -53,9 +59,12 @@ class Waiting:
                     log.info("database.recovered", part=self._part)
                 return True
 
-    def _lost(self, exc: StoreError, attempt: int) -> None:
+    def _lost(self, exc: Exception, attempt: int) -> None:
         """Report the reason: once, and not again until the work was done."""
-        if self._health.unready(self._part, str(exc)):
+        if not isinstance(exc, StoreError):
+            if self._health.unready(self._part, str(exc)) or attempt == 1:
+                log.error("task.failed", part=self._part, reason=f"{type(exc).__name__}: {exc}", exc_info=exc)
+        elif self._health.unready(self._part, str(exc)):
             log.error("database.lost", part=self._part, reason=str(exc))
         elif attempt == 1:  # it has never worked since this process started
             log.warning("database.waiting", part=self._part, reason=str(exc))

@@ -19,7 +19,6 @@ Beside the spine stand `intake` (where a batch comes from), `sweeper` (what is d
 
 import asyncio
 import os
-import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -50,6 +49,7 @@ from wallet_worker.store.errors import (
     waited_for,
 )
 from wallet_worker.store.parked_results import ParkedResult
+from wallet_worker.store.races import Races
 from wallet_worker.store.sentences import explain
 from wallet_worker.store.waiting import Waiting
 from wallet_worker.telemetry.health import Health
@@ -165,10 +165,8 @@ class BatchProcessor:
 
         Leaves in `taken` the messages of the last attempt.
         """
-        begun = time.monotonic()
-        race = 0
+        races = Races(self._timings.races_seconds)
         while True:
-            race += 1
             confirmed: Sequence[UUID] = ()
             try:
                 taken.clear()
@@ -185,13 +183,10 @@ class BatchProcessor:
             except ConflictError as exc:
                 self._outbox.give_back(confirmed)
                 self._metrics.races.inc()
-                log.info("batch.race_lost", size=len(taken), race=race, reason=str(exc))
-                if time.monotonic() - begun > self._timings.races_seconds:
-                    msg = f"{race} races were lost in a row: {exc}"
-                    raise UnavailableError(msg) from exc
-                if race == (self._bounds.races_max if len(taken) == 1 else self._bounds.batch_races_max):
-                    raise
-                await asyncio.sleep(random.uniform(0, 0.005) * race)
+                log.info("batch.race_lost", size=len(taken), race=races.lost + 1, reason=str(exc))
+                await races.wait(
+                    exc, self._bounds.races_max if len(taken) == 1 else self._bounds.batch_races_max
+                )
             except BaseException:
                 self._outbox.give_back(confirmed)
                 raise
