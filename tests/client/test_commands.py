@@ -195,3 +195,11 @@ def test_there_is_no_result_of_what_was_refused() -> None:
 
     assert refused.value.outcome is REFUSAL
     assert refused.value.code is Code.INSUFFICIENT_BALANCE
+
+
+async def test_an_option_that_is_misspelt_is_an_error_and_nothing_is_sent() -> None:
+    """A serial number under another name would leave each call with a new one, and a repeat would pay twice."""
+    wallet = WalletClient("amqp://nobody@127.0.0.1:1/")
+
+    with pytest.raises(TypeError, match="unexpected keyword argument 'serial'"):
+        await wallet.transfer("alice", "bob", "25.00", "TWD", serial="T-1")  # type: ignore[call-arg]

@@ -13,17 +13,18 @@ way fail with what is known about them, and the next call connects anew.
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from types import MappingProxyType, TracebackType
-from typing import Annotated, Any, Final, Self, TypeVar
+from typing import Annotated, Any, Final, Self, TypedDict, TypeVar, Unpack
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from wallet_schemas import commands
 from wallet_schemas.codes import Code
-from wallet_schemas.commands import Command, Fault, Outcome
-from wallet_schemas.faults import faults_of, joined
+from wallet_schemas.commands import Command, Outcome
+from wallet_schemas.faults import faults_of
 from wallet_schemas.message import JsonObject, Message
 from wallet_schemas.names import DEFAULT_ACCOUNT_TYPE, WALLET_COMMANDS, WALLET_QUERIES
 from wallet_schemas.queries import (
@@ -48,9 +49,21 @@ from wallet_schemas.values import (
     OutcomeStatus,
 )
 from wallet_worker.broker.connection import BrokerUnavailableError
+from wallet_worker.client.errors import (
+    InvalidRequestError,
+    NotAcceptedError,
+    NotKnownYetError,
+    NotSettledError,
+    OutcomeUnknownError,
+    QueryRefusedError,
+    RefusedError,
+    UnansweredError,
+    WalletError,
+)
 from wallet_worker.client.rpc import PublishFailed, ReplyTimeout, Rpc
 
 __all__ = [
+    "CallOptions",
     "InvalidRequestError",
     "NotAcceptedError",
     "NotKnownYetError",
@@ -72,83 +85,17 @@ SETTLED_POLL_SECONDS: Final = (
 SETTLED_POLL_SECONDS_MAX: Final = 2.0
 
 
-class WalletError(Exception):
-    """A call has no answer to return; the text is for a person."""
+class CallOptions(TypedDict, total=False):
+    """What every command may be called with.
 
-
-class InvalidRequestError(WalletError, ValueError):
-    """The command or query is not one that the wallet takes, and was not sent; `faults` say why, as the wallet does."""
-
-    def __init__(self, faults: tuple[Fault, ...]) -> None:
-        super().__init__(joined(faults))
-        self.faults = faults
-
-
-class NotAcceptedError(WalletError):
-    """The broker is away or did not take the message: nothing was done.
-
-    `serial_no` is the command's, and absent for a query.
+    `serial_no` makes a call safe to repeat: choose it and store it before the first call. Without it the client makes
+    one up, which is lost when the process is. `metadata` is stored with the order and shown with it. The call ends
+    within `timeout_seconds`, by default that of the client.
     """
 
-    def __init__(self, message: str, serial_no: str | None = None) -> None:
-        super().__init__(message)
-        self.serial_no = serial_no
-
-
-class OutcomeUnknownError(WalletError):
-    """The command was sent and no outcome came in time: it may have been applied, or may be applied later.
-
-    Call again with the same `serial_no` until there is an outcome. The command has one effect.
-    """
-
-    def __init__(self, message: str, serial_no: str) -> None:
-        super().__init__(f"{message}; send it again with the same serial number {serial_no}")
-        self.serial_no = serial_no
-
-
-class UnansweredError(WalletError):
-    """A query was sent and no answer came in time. A query changes nothing: ask again."""
-
-
-class QueryRefusedError(WalletError):
-    """The wallet cannot answer the query; `code` says why."""
-
-    def __init__(self, refusal: QueryRefused) -> None:
-        super().__init__(f"{refusal.code}: {refusal.message}")
-        self.code: Code = refusal.code
-        self.message: str = refusal.message
-
-
-class RefusedError(WalletError):
-    """The wallet refused the command, which is final for its serial number; `outcome` is what it said."""
-
-    def __init__(self, outcome: Outcome) -> None:
-        super().__init__(f"{outcome.serial_no} was refused, {outcome.code}: {outcome.code.meaning}")
-        self.outcome = outcome
-        self.code: Code = outcome.code
-
-
-class NotSettledError(WalletError):
-    """The order was still pending when the time was over; `order` is its state."""
-
-    def __init__(self, order: OrderDetail) -> None:
-        super().__init__(f"the order {order.outcome.serial_no} still waits for its payment")
-        self.order = order
-
-
-class NotKnownYetError(WalletError):
-    """The wallet had no outcome for the serial number when the time was over.
-
-    That is no proof that the command never arrived: it may still wait in its queue, and be applied later. Send the
-    same command again with the same serial number: it is applied once.
-    """
-
-    def __init__(self, serial_no: str) -> None:
-        super().__init__(
-            f"{serial_no} is not known yet: if its command was sent, it may still wait in its queue. Send it again "
-            "with the same serial number, and not with a new one"
-        )
-        self.serial_no = serial_no
+    serial_no: str | None
+    metadata: Mapping[str, str] | None
+    timeout_seconds: float | None
 
 
 def new_serial_no() -> str:
@@ -241,21 +188,17 @@ class WalletClient:
         user_id: str,
         currency: str,
         account_type: str = DEFAULT_ACCOUNT_TYPE,
-        *,
-        serial_no: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-        timeout_seconds: float | None = None,
+        **options: Unpack[CallOptions],
     ) -> Outcome:
         """Open an account; the result is an OpenAccountResult."""
-        command = _build(
+        command = partial(
+            _build,
             commands.OpenAccount,
-            serial_no=serial_no or new_serial_no(),
             user_id=user_id,
             account_type=account_type,
             currency=currency,
-            metadata=_metadata(metadata),
         )
-        return await self.apply(command, timeout_seconds=timeout_seconds)
+        return await self._apply_new(command, **options)
 
     async def freeze_account(
         self,
@@ -263,22 +206,18 @@ class WalletClient:
         currency: str,
         reason: str,
         account_type: str = DEFAULT_ACCOUNT_TYPE,
-        *,
-        serial_no: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-        timeout_seconds: float | None = None,
+        **options: Unpack[CallOptions],
     ) -> Outcome:
         """Freeze an account: debits are refused, credits accepted. The result is an AccountView."""
-        command = _build(
+        command = partial(
+            _build,
             commands.FreezeAccount,
-            serial_no=serial_no or new_serial_no(),
             user_id=user_id,
             account_type=account_type,
             currency=currency,
             reason=reason,
-            metadata=_metadata(metadata),
         )
-        return await self.apply(command, timeout_seconds=timeout_seconds)
+        return await self._apply_new(command, **options)
 
     async def unfreeze_account(
         self,
@@ -286,22 +225,18 @@ class WalletClient:
         currency: str,
         reason: str,
         account_type: str = DEFAULT_ACCOUNT_TYPE,
-        *,
-        serial_no: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-        timeout_seconds: float | None = None,
+        **options: Unpack[CallOptions],
     ) -> Outcome:
         """Unfreeze an account: debits are accepted again. The result is an AccountView."""
-        command = _build(
+        command = partial(
+            _build,
             commands.UnfreezeAccount,
-            serial_no=serial_no or new_serial_no(),
             user_id=user_id,
             account_type=account_type,
             currency=currency,
             reason=reason,
-            metadata=_metadata(metadata),
         )
-        return await self.apply(command, timeout_seconds=timeout_seconds)
+        return await self._apply_new(command, **options)
 
     async def close_account(
         self,
@@ -309,22 +244,18 @@ class WalletClient:
         currency: str,
         reason: str,
         account_type: str = DEFAULT_ACCOUNT_TYPE,
-        *,
-        serial_no: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-        timeout_seconds: float | None = None,
+        **options: Unpack[CallOptions],
     ) -> Outcome:
         """Close an empty account for good. The result is an AccountView."""
-        command = _build(
+        command = partial(
+            _build,
             commands.CloseAccount,
-            serial_no=serial_no or new_serial_no(),
             user_id=user_id,
             account_type=account_type,
             currency=currency,
             reason=reason,
-            metadata=_metadata(metadata),
         )
-        return await self.apply(command, timeout_seconds=timeout_seconds)
+        return await self._apply_new(command, **options)
 
     async def recharge(
         self,
@@ -333,26 +264,22 @@ class WalletClient:
         currency: str,
         recharge_type: str,
         account_type: str = DEFAULT_ACCOUNT_TYPE,
-        *,
-        serial_no: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-        timeout_seconds: float | None = None,
+        **options: Unpack[CallOptions],
     ) -> Outcome:
         """Order a recharge. The result is a RechargeResult; the order is pending.
 
         The money comes later: `settled` waits for it, and events tell of it.
         """
-        command = _build(
+        command = partial(
+            _build,
             commands.Recharge,
-            serial_no=serial_no or new_serial_no(),
             user_id=user_id,
             account_type=account_type,
             amount=amount,
             currency=currency,
             recharge_type=recharge_type,
-            metadata=_metadata(metadata),
         )
-        return await self.apply(command, timeout_seconds=timeout_seconds)
+        return await self._apply_new(command, **options)
 
     async def withdraw(
         self,
@@ -361,26 +288,22 @@ class WalletClient:
         currency: str,
         payout_type: str,
         account_type: str = DEFAULT_ACCOUNT_TYPE,
-        *,
-        serial_no: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-        timeout_seconds: float | None = None,
+        **options: Unpack[CallOptions],
     ) -> Outcome:
         """Order a withdrawal. The result is an OrderView; the order is pending and the amount reserved.
 
         Whether it was paid out is said later: `settled` waits for it, and events tell of it.
         """
-        command = _build(
+        command = partial(
+            _build,
             commands.Withdraw,
-            serial_no=serial_no or new_serial_no(),
             user_id=user_id,
             account_type=account_type,
             amount=amount,
             currency=currency,
             payout_type=payout_type,
-            metadata=_metadata(metadata),
         )
-        return await self.apply(command, timeout_seconds=timeout_seconds)
+        return await self._apply_new(command, **options)
 
     async def transfer(
         self,
@@ -390,48 +313,40 @@ class WalletClient:
         currency: str,
         account_type: str = DEFAULT_ACCOUNT_TYPE,
         to_account_type: str = DEFAULT_ACCOUNT_TYPE,
-        *,
-        serial_no: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-        timeout_seconds: float | None = None,
+        **options: Unpack[CallOptions],
     ) -> Outcome:
         """Move money from one account to another at once. The result is an OrderView."""
-        command = _build(
+        command = partial(
+            _build,
             commands.Transfer,
-            serial_no=serial_no or new_serial_no(),
             user_id=user_id,
             account_type=account_type,
             to_user_id=to_user_id,
             to_account_type=to_account_type,
             amount=amount,
             currency=currency,
-            metadata=_metadata(metadata),
         )
-        return await self.apply(command, timeout_seconds=timeout_seconds)
+        return await self._apply_new(command, **options)
 
     async def refund(
         self,
         original_serial_no: str,
         amount: str,
         currency: str,
-        *,
-        serial_no: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-        timeout_seconds: float | None = None,
+        **options: Unpack[CallOptions],
     ) -> Outcome:
         """Order a refund of a recharge or a part of it. The result is an OrderView, pending, with the amount reserved.
 
         Whether it was given back is said later: `settled` waits for it, and events tell of it.
         """
-        command = _build(
+        command = partial(
+            _build,
             commands.Refund,
-            serial_no=serial_no or new_serial_no(),
             original_serial_no=original_serial_no,
             amount=amount,
             currency=currency,
-            metadata=_metadata(metadata),
         )
-        return await self.apply(command, timeout_seconds=timeout_seconds)
+        return await self._apply_new(command, **options)
 
     async def hold(
         self,
@@ -440,23 +355,19 @@ class WalletClient:
         currency: str,
         expires_in_seconds: int,
         account_type: str = DEFAULT_ACCOUNT_TYPE,
-        *,
-        serial_no: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-        timeout_seconds: float | None = None,
+        **options: Unpack[CallOptions],
     ) -> Outcome:
         """Reserve money, to be captured or released later. The result is an OrderView with `remaining`."""
-        command = _build(
+        command = partial(
+            _build,
             commands.Hold,
-            serial_no=serial_no or new_serial_no(),
             user_id=user_id,
             account_type=account_type,
             amount=amount,
             currency=currency,
             expires_in_seconds=expires_in_seconds,
-            metadata=_metadata(metadata),
         )
-        return await self.apply(command, timeout_seconds=timeout_seconds)
+        return await self._apply_new(command, **options)
 
     async def capture(
         self,
@@ -465,39 +376,43 @@ class WalletClient:
         amount: str,
         currency: str,
         to_account_type: str = DEFAULT_ACCOUNT_TYPE,
-        *,
-        serial_no: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-        timeout_seconds: float | None = None,
+        **options: Unpack[CallOptions],
     ) -> Outcome:
         """Move reserved money to another account at once. The result is an OrderView."""
-        command = _build(
+        command = partial(
+            _build,
             commands.Capture,
-            serial_no=serial_no or new_serial_no(),
             hold_serial_no=hold_serial_no,
             amount=amount,
             currency=currency,
             to_user_id=to_user_id,
             to_account_type=to_account_type,
-            metadata=_metadata(metadata),
         )
-        return await self.apply(command, timeout_seconds=timeout_seconds)
+        return await self._apply_new(command, **options)
 
     async def release(
         self,
         hold_serial_no: str,
+        **options: Unpack[CallOptions],
+    ) -> Outcome:
+        """Give back what is left of a hold; the result is an OrderView, whose amount that was."""
+        command = partial(
+            _build,
+            commands.Release,
+            hold_serial_no=hold_serial_no,
+        )
+        return await self._apply_new(command, **options)
+
+    async def _apply_new(
+        self,
+        build: Callable[..., Command],
         *,
         serial_no: str | None = None,
         metadata: Mapping[str, str] | None = None,
         timeout_seconds: float | None = None,
     ) -> Outcome:
-        """Give back what is left of a hold; the result is an OrderView, whose amount that was."""
-        command = _build(
-            commands.Release,
-            serial_no=serial_no or new_serial_no(),
-            hold_serial_no=hold_serial_no,
-            metadata=_metadata(metadata),
-        )
+        # No `**` of any kind here: an option that is misspelt has to be a TypeError, above all the serial number.
+        command = build(serial_no=serial_no or new_serial_no(), metadata=_metadata(metadata))
         return await self.apply(command, timeout_seconds=timeout_seconds)
 
     async def apply(self, command: Command, *, timeout_seconds: float | None = None) -> Outcome:
