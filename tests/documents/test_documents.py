@@ -123,6 +123,14 @@ def test_the_glossary_fits_on_a_screen() -> None:
 # Rules, needs and faults
 
 
+def test_the_map_of_the_tests_names_every_folder() -> None:
+    folders = {path.parent.name for path in named_tests.TESTS.glob("*/__init__.py")}
+    table = (named_tests.TESTS / "README.md").read_text().split("\n\n")[1]
+
+    named = re.findall(r"`(\w+)/`", "\n".join(row.split("|")[1] for row in table.splitlines()))
+    assert sorted(named) == sorted(folders)
+
+
 def test_every_rule_of_the_contract_has_a_test_and_every_test_is_there() -> None:
     there = named_tests.names()
 
