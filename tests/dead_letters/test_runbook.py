@@ -37,12 +37,15 @@ from wallet_worker.broker import topology
 from wallet_worker.core.context import Policy
 from wallet_worker.core.senders import Rights, Senders
 from wallet_worker.dead_letters import runbook
+from wallet_worker.dead_letters.advice import ADVICE, Situation
+from wallet_worker.dead_letters.meanings import REFUSALS, meaning_of
 from wallet_worker.dead_letters.model.errors import InvalidEditError, NotPossibleError
 from wallet_worker.dead_letters.model.filters import Filter
 from wallet_worker.dead_letters.model.plans import ReplayPace
 from wallet_worker.dead_letters.model.predictions import PredictedOutcome
 from wallet_worker.dead_letters.model.states import Action
 from wallet_worker.dead_letters.operations import DeadLetterDesk
+from wallet_worker.dead_letters.payment_states import PAYMENT_STATES, of_order
 from wallet_worker.dead_letters.reasons import REASONS
 from wallet_worker.dead_letters.replay import predict
 
@@ -174,10 +177,10 @@ def follows(scenario: Scenario) -> Scenario:
 
 
 def test_each_advice_has_a_scenario_that_follows_it() -> None:
-    assert set(SCENARIOS) == {row.name for row in runbook.ADVICE}
+    assert set(SCENARIOS) == {row.name for row in ADVICE}
 
 
-@pytest.mark.parametrize("name", [row.name for row in runbook.ADVICE])
+@pytest.mark.parametrize("name", [row.name for row in ADVICE])
 async def test_each_advice_can_be_followed_from_the_state_in_which_it_is_given(
     wallet: Wallet, name: str
 ) -> None:
@@ -837,7 +840,7 @@ async def unknown(shift: Shift) -> None:
 @follows
 async def refusal(shift: Shift) -> None:
     await shift.wallet.start()
-    for reason in sorted(runbook.REFUSALS):
+    for reason in sorted(REFUSALS):
         letter_id = await shift.letter(open_account(fresh("user")), reason)
 
         assert await shift.advice(letter_id) == "refusal"
@@ -907,7 +910,7 @@ async def an_order(shift: Shift, order_type: OrderType, status: OrderStatus) -> 
 
 
 @pytest.mark.parametrize("signal", ["succeeded", "failed"])
-@pytest.mark.parametrize(("order_type", "status"), runbook.PAYMENT_STATES)
+@pytest.mark.parametrize(("order_type", "status"), PAYMENT_STATES)
 async def test_what_the_advice_says_of_an_order_is_what_a_right_result_then_does(
     wallet: Wallet, order_type: OrderType, status: OrderStatus, signal: str
 ) -> None:
@@ -918,7 +921,7 @@ async def test_what_the_advice_says_of_an_order_is_what_a_right_result_then_does
     letter_id = await contradicted(shift, number, "succeeded", amount="1.00", gateway_ref="gw-wrong")
 
     answer = await shift.says(letter_id)
-    assert answer.endswith(runbook.of_order(order_type, status))
+    assert answer.endswith(of_order(order_type, status))
     (sentence,) = [each for each, (of, _) in EXPECTED.items() if each in answer and of == signal]
 
     assert await shift.pays(number, signal) == EXPECTED[sentence][1]
@@ -951,14 +954,14 @@ async def test_a_viewer_gets_the_same_advice(wallet: Wallet) -> None:
 
 @pytest.mark.parametrize("reason", REASONS)
 def test_each_reason_has_a_meaning_and_a_last_row_that_always_applies(reason: str) -> None:
-    assert runbook.meaning_of(reason)
+    assert meaning_of(reason)
     assert runbook.lines(reason)
 
 
 def test_a_reason_that_nobody_knows_has_advice() -> None:
-    assert runbook.line(runbook.Situation("WHATEVER")).advice == "unknown"
+    assert runbook.line(Situation("WHATEVER")).advice == "unknown"
 
 
 def test_the_codes_that_the_wallet_sets_messages_aside_for_are_no_refusals() -> None:
-    assert Code.CONTRADICTING_RESULT not in runbook.REFUSALS
-    assert Code.INSUFFICIENT_BALANCE in runbook.REFUSALS
+    assert Code.CONTRADICTING_RESULT not in REFUSALS
+    assert Code.INSUFFICIENT_BALANCE in REFUSALS

@@ -12,11 +12,11 @@ from wallet_schemas.queries import GetOrder, OrderDetail
 from wallet_schemas.values import AccountStatus
 from wallet_worker.core import accounts as core_accounts
 from wallet_worker.dead_letters import masking
+from wallet_worker.dead_letters.advice import Situation
 from wallet_worker.dead_letters.model.actors import Actor
 from wallet_worker.dead_letters.model.letters import LedgerView
 from wallet_worker.dead_letters.model.predictions import Prediction
 from wallet_worker.dead_letters.model.states import LetterState
-from wallet_worker.dead_letters.runbook import Situation
 from wallet_worker.queries import answers
 from wallet_worker.settings.operators import Role
 from wallet_worker.store import accounts, orders, payment_results

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from wallet_worker.dead_letters import masking, runbook
+from wallet_worker.dead_letters import masking
+from wallet_worker.dead_letters.meanings import meaning_of
 from wallet_worker.dead_letters.model.actors import Actor
 from wallet_worker.dead_letters.model.audit_log import AuditRow
 from wallet_worker.dead_letters.model.filters import Filter
@@ -32,7 +33,7 @@ def line(row: LetterRow, actor: Actor) -> LetterSummary:
         letter_id=row.letter_id,
         state=LetterState(row.state),
         reason=row.reason,
-        detail=runbook.meaning_of(row.reason) if masks else row.detail,
+        detail=meaning_of(row.reason) if masks else row.detail,
         source=row.source,
         message_type=masking.masked_code(row.message_type) if masks else row.message_type,
         serial_no=row.serial_no,
@@ -76,9 +77,7 @@ def seen_by(actor: Actor, detail: LetterDetail) -> LetterDetail:
     return replace(
         detail,
         attempts=tuple(
-            replace(
-                attempt, detail=runbook.meaning_of(attempt.reason), worker=masking.masked_code(attempt.worker)
-            )
+            replace(attempt, detail=meaning_of(attempt.reason), worker=masking.masked_code(attempt.worker))
             for attempt in detail.attempts
         ),
         replays=tuple(replace(replay, detail=_meaning(replay.code)) for replay in detail.replays),
@@ -87,7 +86,7 @@ def seen_by(actor: Actor, detail: LetterDetail) -> LetterDetail:
 
 
 def _meaning(code: str) -> str:
-    return "" if code in {"", "OK"} else runbook.meaning_of(code)
+    return "" if code in {"", "OK"} else meaning_of(code)
 
 
 def group(row: GroupRow, buckets: int) -> Group:
