@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 
 class UrlUnusable(ValueError):  # noqa: N818 - named after what is wrong
-    """The text is no AMQP URL; the message is for people."""
+    """The text is not an AMQP URL; the message is for people."""
 
 
 class Unavailable(Exception):  # noqa: N818 - named after what is wrong

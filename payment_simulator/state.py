@@ -86,7 +86,7 @@ class State:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Return the memory in that file, which is made if there is none; raises StateUnusable."""
+        """Return the memory in that file, which is made if it is missing; raises StateUnusable."""
         try:
             lock = path.with_name(path.name + ".lock").open("w", encoding="utf-8")
         except OSError as exc:

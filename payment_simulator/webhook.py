@@ -21,7 +21,7 @@ _WAIT: Final = "wait=5"
 
 
 class AddressUnusable(ValueError):  # noqa: N818 - named after what is wrong
-    """The text is no address that results can be posted to; the message is for people."""
+    """Results cannot be posted to the address; the message is for people."""
 
 
 class Webhook:

@@ -31,7 +31,7 @@ DEMO_PREFIX: Final = "test-"
 
 
 class KeyFileInvalid(ValueError):  # noqa: N818 - named after what is wrong
-    """The text is no file of keys; the message is a sentence for a person, and has no secret in it."""
+    """The text is not a file of keys; the message is a sentence for a person, and has no secret in it."""
 
 
 class _Verifying(BaseModel):

@@ -22,11 +22,11 @@ _AMOUNT: Final = re.compile(r"([0-9]+)(?:\.([0-9]+))?")
 
 
 class UnknownCurrency(ValueError):  # noqa: N818 - named after what is wrong
-    """The text is no ISO 4217 currency with a minor unit."""
+    """The text is not an ISO 4217 currency with a minor unit."""
 
 
 class AmountMalformed(ValueError):  # noqa: N818
-    """The text is no amount, or has more minor digits than its currency."""
+    """The text is not an amount, or has more minor digits than its currency."""
 
 
 class AmountOutOfRange(ValueError):  # noqa: N818

@@ -21,7 +21,7 @@ _FORBIDDEN_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
 
 
 class Unreadable(Exception):  # noqa: N818 - named after what the body is
-    """A body that is no message of the accepted types, with what could still be read of it."""
+    """A body that is not a message of the accepted types, with what could still be read of it."""
 
     code: ClassVar[Code]
 
@@ -35,13 +35,13 @@ class Unreadable(Exception):  # noqa: N818 - named after what the body is
 
 
 class Malformed(Unreadable):
-    """The body is no JSON, or not what its type must be."""
+    """The body is not JSON, or not what its type must be."""
 
     code = Code.MALFORMED
 
 
 class UnsupportedType(Unreadable):
-    """The body is a JSON object whose type is none of the accepted ones; `type` is its beginning."""
+    """The body is a JSON object whose type is not accepted; `type` is its beginning."""
 
     code = Code.UNSUPPORTED_TYPE
 
@@ -164,7 +164,7 @@ def _faults(message: type[Message], fields: dict[str, Any]) -> tuple[Fault, ...]
 
 
 def _numbers(fields: dict[str, Any]) -> tuple[str | None, str | None]:
-    """Return the serial_no and the payment_order_no of what is no message, where they can be read."""
+    """Return the serial_no and the payment_order_no of a body that is not a message, where they can be read."""
     return _number(fields.get("serial_no")), _number(fields.get("payment_order_no"))
 
 

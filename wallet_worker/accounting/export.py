@@ -58,7 +58,7 @@ async def statement(
     span: TimeRange,
     on_progress: OnProgress,
 ) -> ExportedStatement | None:
-    """Write an account's lines, oldest first; return what was written, or nothing if there is no such account.
+    """Write an account's lines, oldest first; return what was written, or None if the account does not exist.
 
     Without `account_no` it is the user's newest account of the type and currency. Raises the errors of `store.errors`,
     and UnwritableError; what stands in `out` then is not whole.

@@ -299,7 +299,7 @@ def run(settings: Settings) -> int:
 
 
 def _allow_connections() -> None:
-    """Have as many open files as this user may: each connection is one."""
+    """Raise the limit of open files to what this user may have: each connection is a file."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -386,7 +386,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 async def _open_database(parts: ApiState) -> None:
-    """Have the pool; a database that is away is connected to when it is needed."""
+    """Open the pool. A database that is unavailable is connected to when it is needed."""
     try:
         await parts.database.open()
     except UnavailableError as exc:
@@ -396,7 +396,7 @@ async def _open_database(parts: ApiState) -> None:
 
 
 async def _watch(parts: ApiState, server: Server) -> None:
-    """Know once a second how the parts are, for `/readyz` and `/metrics`, for ever."""
+    """Update once a second what `/readyz` and `/metrics` show of broker, database and keys, for ever."""
     health, metrics = parts.health, parts.metrics
     noted = time.monotonic()
     is_reported = False

@@ -82,7 +82,7 @@ log = structlog.get_logger(__name__)
 
 
 async def change(parts: ApiState, request: ApiRequest, operation: HttpOperation) -> Response:
-    """Return the answer to a command: its outcome, or what is known where there is none in time."""
+    """Return the answer to a command: its outcome, or what is known if no outcome came in time."""
     arrived = time.monotonic()
     client = cast("Client", request.client)
     request.check_media()
@@ -228,7 +228,7 @@ def _repeat(earlier: StoredOutcome, command: Command, client: Client) -> Respons
 
 
 class _NoOutcomeError(Exception):
-    """The broker has the command on disk, and there is no outcome yet."""
+    """The broker has the command on disk, and the outcome is not known yet."""
 
 
 class _Reply:

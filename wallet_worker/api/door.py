@@ -122,7 +122,7 @@ class Door(HttpToolsProtocol):
 
     @override
     def _unsupported_upgrade_warning(self) -> None:
-        """Say nothing: a client may ask, and is answered as if it had not."""
+        """Ignore a request to upgrade: a client may ask, and is answered as if it had not."""
         self._is_shut = True
 
     @override

@@ -73,7 +73,7 @@ def make() -> NewKey:
 
 
 def read(text: str) -> Claim | None:
-    """Return what the text claims; nothing, if it is no key or has a typing error."""
+    """Return what the text claims; None if it is not a key or has a typing error."""
     match = _KEY.fullmatch(text) if len(text) == _KEY_LENGTH else None
     if match is None:
         return None

@@ -82,7 +82,7 @@ class Load:
             await asyncio.sleep(LOOK_SECONDS)
 
     def notice(self) -> None:
-        """Know why there is no connection, where one is being tried again and again."""
+        """Note why there is no connection while the client tries to connect again."""
         if not self._rpc.is_connected and self._rpc.failure is not None:
             self._away(self._rpc.failure)
 

@@ -87,7 +87,7 @@ async def result(parts: ApiState, request: ApiRequest) -> Response:
 
 
 def _check_age(header: str | None, seconds: float) -> None:
-    """Refuse a signature that is older than so many seconds; 0 is no limit."""
+    """Refuse a signature that is older than so many seconds; 0 turns the limit off."""
     if seconds <= 0:
         return
     found = _SIGNED_AT.search(header or "")

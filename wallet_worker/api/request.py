@@ -73,7 +73,7 @@ class ApiRequest:
 
     @property
     def path(self) -> str:
-        """The path as it was sent: an escape in it is no other spelling of a path of ours."""
+        """The path as it was sent: an escape in it does not spell a path of ours."""
         raw: bytes = self.scope["raw_path"]
         return raw.decode("ascii")
 

@@ -109,7 +109,7 @@ class Consumer:
         await self._stopped.wait()
 
     def release(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         self._released.set()
 
     async def _session(self, pause: Backoff) -> None:

@@ -168,7 +168,7 @@ class Inbox(Generic[C]):
         self._changed.set()
 
     def close(self) -> None:
-        """Have `take` return nothing once what is there has been taken."""
+        """End the inbox: `take` returns nothing once it is empty."""
         self._closed = True
         self._changed.set()
 
@@ -202,7 +202,7 @@ class Inbox(Generic[C]):
 
 
 async def acknowledge(batch: Sequence[Delivery[Any]]) -> None:
-    """Tell the broker to forget a batch, and with it everything that its channel delivered before.
+    """Acknowledge a batch, and with it everything that its channel delivered before.
 
     A channel that is gone is no loss: the broker delivers again, and the outcomes are known then.
     """

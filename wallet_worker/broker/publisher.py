@@ -88,7 +88,7 @@ class Publisher:
                 await close(connection)
 
     async def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         if self._connection is not None:
             await close(self._connection)
 

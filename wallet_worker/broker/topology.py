@@ -142,7 +142,7 @@ _REPLACED = " `wallet topology apply` replaces it while it is empty."
 
 @dataclass(frozen=True, slots=True)
 class TopologyReport:
-    """What `check` found: sentences for people. `unseen` is what could not be looked at or set, and is no fault."""
+    """What `check` found: sentences for people. `unverified` is what could not be looked at, and not a fault."""
 
     faults: tuple[str, ...]
     unverified: tuple[str, ...] = ()

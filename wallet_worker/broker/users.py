@@ -217,7 +217,7 @@ def _limits(user: BrokerUser) -> dict[str, int]:
 
 
 def _of_types(names: Sequence[str], of: Iterable[str], others: Iterable[str]) -> str:
-    """Return the expression for those names that are of one kind; nothing where there are none."""
+    """Return the expression for those names that are of one kind; NOTHING if no name is of it."""
     known, foreign = ({routing_key(name) for name in kind} for kind in (of, others))
     found: list[str] = []
     for name in names:

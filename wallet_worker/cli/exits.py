@@ -26,7 +26,7 @@ class Exit(IntEnum):
     DONE = 0
     """It was done, or everything is in order."""
     FOUND = 1
-    """The wallet refused it, there is no such thing, or the check found something."""
+    """The wallet refused it, it does not exist, or the check found something."""
     MISUSED = 2
     """An option, an argument, a file or a setting is wrong; nothing was done."""
     UNAVAILABLE = 3

@@ -99,7 +99,7 @@ def _is_text(text: str) -> bool:
 
 @contextmanager
 def _streams() -> Iterator[None]:
-    """Have standard output raise UnwritableError, and standard error be quiet where nobody can be told anything."""
+    """Raise UnwritableError from standard output, and silence a standard error that cannot be written."""
     output, errors = sys.stdout, sys.stderr
     sys.stdout = cast("TextIO", _Output(output))
     sys.stderr = cast("TextIO", _Errors(errors))
@@ -187,7 +187,7 @@ class _Errors:
 
 
 def _set_encoding(stream: TextIO) -> None:
-    """Have files and pipes in UTF-8, whatever the locale is, and show a terminal what it cannot show as an escape."""
+    """Write files and pipes in UTF-8 whatever the locale is, and escape what a terminal cannot show."""
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is None:
         return

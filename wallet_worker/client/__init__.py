@@ -168,7 +168,7 @@ class WalletClient:
         self._timeout_seconds = timeout_seconds
 
     async def __aenter__(self) -> Self:
-        """Be connected; raises NotAcceptedError, or WrongUrlError for what is no address of a broker."""
+        """Be connected; raises NotAcceptedError, or WrongUrlError for a text that is not the address of a broker."""
         try:
             await self._rpc.open()
         except BrokerUnavailableError as exc:
@@ -606,7 +606,7 @@ class WalletClient:
             pause = min(2 * pause, SETTLED_POLL_SECONDS_MAX)
 
     async def _order_if_known(self, serial_no: str) -> OrderDetail | None:
-        """Return the outcome and the order of a serial number; nothing if there is no outcome yet."""
+        """Return the outcome and the order of a serial number; None if the outcome is not known yet."""
         try:
             return await self.order(serial_no)
         except QueryRefusedError as exc:

@@ -160,7 +160,7 @@ class Rpc:
         self._calls = 0
 
     async def open(self) -> None:
-        """Be connected; raises BrokerUnavailableError, or WrongUrlError for what is no address of a broker."""
+        """Connect; raises BrokerUnavailableError, or WrongUrlError for a text that is not the address of a broker."""
         self._closing.clear()
         await self._connect()
 
@@ -184,7 +184,7 @@ class Rpc:
 
     @property
     def failure(self) -> str | None:
-        """Why there is no connection, where the last try has failed."""
+        """Why the last try to connect failed; None while connected."""
         return self._failure
 
     async def reconnect(self, seconds: float) -> None:

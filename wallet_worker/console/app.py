@@ -165,7 +165,7 @@ _REFUSALS: Mapping[int, tuple[str, str]] = {
 
 
 async def _failure(request: Request, exc: Exception) -> Response:
-    """Say that the fault is ours. No page of ours is trusted to render it, and it says nothing of what it was."""
+    """Answer that the fault is ours, without a template and without a word of what it was."""
     log.error("console.failed", path=request.url.path, reason=f"{type(exc).__name__}: {exc}")
     return PlainTextResponse(
         "The console failed on this page; its log says why. What you asked for was done whole or not at all.\n",
@@ -207,7 +207,7 @@ def parts_of(settings: Settings) -> ConsoleState:
 
 
 def _warn(settings: Settings, origin: Origin) -> None:
-    """Say what this console can be run with, and had better not."""
+    """Warn of settings that this console can be run with, and should not be."""
     if origin.given is not None and not origin.is_secure and urlsplit(origin.given).hostname not in LOOPBACK:
         log.warning(
             "console.not_encrypted", detail="passwords travel in the clear: WALLET_CONSOLE_ORIGIN is no https"
@@ -228,7 +228,7 @@ def _warn(settings: Settings, origin: Origin) -> None:
 
 
 def _warn_of_readable(users: Path) -> None:
-    """Say that others of this machine can try the passwords' hashes at home, if they can."""
+    """Warn if other users of this machine can read the hashes of the passwords."""
     with suppress(OSError):
         if users.stat().st_mode & 0o077:
             log.warning(

@@ -20,7 +20,7 @@ def letters(params: Mapping[str, str]) -> Filter:
 
 
 def time_field(value: str | datetime | None) -> str:
-    """Return a time for a field that is labelled UTC, whatever its own zone is; empty, if it is no time."""
+    """Return a time for a field that is labelled UTC, whatever its own zone is; "" for a text that is not a time."""
     try:
         time = letters({"since": value}).since if isinstance(value, str) else _utc(value)
     except ValueError:

@@ -262,7 +262,7 @@ def _visit(parts: ConsoleState, request: Request) -> PageContext | Response:
 
 
 async def _answered(visit: PageContext, answer: Awaitable[Response], *, is_deed: bool = False) -> Response:
-    """Return the answer, or the page that says in a sentence why there is none."""
+    """Return the answer, or a page with the sentence that says why it failed."""
     try:
         return await answer
     except NotAllowedError as exc:

@@ -22,7 +22,7 @@ _CARE: Final = f"Customer care, then: {_GATEWAY}"
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What advice depends on. Absent: not known, or there is none."""
+    """What advice depends on. Absent: not known, or not there."""
 
     reason: str
     source: str = ""
@@ -31,7 +31,7 @@ class Situation:
     verdict: PredictedOutcome | None = None
     """What a replay would do now."""
     code: str = ""
-    """Why, where the verdict is no plain success."""
+    """Why the verdict is not a plain success."""
     worn: bool = False
     """Whether it was replayed as often as a letter may be."""
     order_type: OrderType | None = None

@@ -242,7 +242,7 @@ class Keeper:
         return (await resolve_outcomes(self._database, self._rules, self._keys, self._metrics)).ended > 0
 
     async def _heartbeat(self) -> bool:
-        """Say that this keeper is at work, and have the metrics show what there is."""
+        """Store that this keeper is at work, and update the gauges."""
         depths: dict[str, int] = {}
         try:
             for depth in await self._depths.read(queue.name for queue in QUEUES):

@@ -61,7 +61,7 @@ _IMPERSONAL: Final = frozenset(
 _NAMED: Final = frozenset(
     {*("user_id", "to_user_id", "account_no", "to_account_no", "metadata", "reason"), *_IMPERSONAL}
 )
-"""Members that messages have: a name that is none of them is the sender's own text, and may be anybody's."""
+"""Members that messages have: any other name is text of the sender, and may be a person's."""
 
 _CODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:+-]{0,63}")
 """What a code, number, time or amount looks like: no address and no sentence, whatever member a sender puts it in."""
@@ -174,7 +174,7 @@ class _UnfitError(ValueError):
 
 
 def pretty(body: bytes, *, mask: bool) -> str | None:
-    """Return a body as indented JSON, with every member and number that it has; nothing if it is no plain JSON."""
+    """Return a body as indented JSON, with every member and number that it has; None if it is not plain JSON."""
     if len(body) > _BODY_MAX:
         return None
     try:

@@ -99,7 +99,7 @@ class DeadLetterMetrics:
         self.replays.labels(outcome="failed").inc(taken.failed)
 
     async def look(self, connection: asyncpg.Connection) -> None:
-        """Have the gauges show what the database holds now."""
+        """Set the gauges to what the database holds now."""
         states = {row.state: row for row in await letters.states(connection)}
         for state in LetterState:
             self.letters.labels(state=state.value).set(states[state].letters if state in states else 0)

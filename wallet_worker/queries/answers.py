@@ -175,7 +175,7 @@ async def stored_outcomes(
 
 
 async def owner(connection: asyncpg.Connection, serial_no: str) -> str | None:
-    """Return the user whose order has this serial number; nobody where there is no such order."""
+    """Return the user whose order has this serial number; None if the order does not exist."""
     order = await orders.by_serial_no(connection, serial_no)
     if order is None:
         return None

@@ -95,7 +95,7 @@ class LimitSettings(BaseModel):
 
     @property
     def limits(self) -> Limits:
-        """The limits as the core knows them; raises ValueError for an amount that is none in its currency."""
+        """The limits as the core knows them; raises ValueError for an amount that its currency cannot have."""
         return Limits(
             accounts={
                 (account_type, currency): AccountLimits(

@@ -59,7 +59,7 @@ class Database:
                 await connection.execute("SELECT 1")
 
     async def _prepare(self, connection: asyncpg.Connection) -> None:
-        """Have each new session set as the wallet needs it, and looking at the tables that the first one found."""
+        """Set each new session as the wallet needs it, with the tables that the first session found."""
         self._schema = await prepare(connection, self._settings, self._schema)
 
     async def close(self) -> None:
@@ -105,7 +105,7 @@ class Database:
             yield connection
 
     async def forget_connections(self) -> None:
-        """Have later calls connect anew: after a failover, the old connections lead to the old primary."""
+        """Expire the connections, so that later calls connect anew: after a failover they lead to the old primary."""
         if self._pool is not None:
             await self._pool.expire_connections()
 

@@ -71,7 +71,7 @@ WHERE serial_no = $1 AND due_at IS NOT NULL
 
 
 async def reschedule(connection: asyncpg.Connection, serial_no: str, by: timedelta) -> None:
-    """Make an order due again `by` later, unless it has ended meanwhile."""
+    """Set an order due again `by` later, unless it has ended meanwhile."""
     await connection.execute(_RESCHEDULE, serial_no, by)
 
 

@@ -119,7 +119,7 @@ WHERE message_id = ANY ($1::uuid[])
 
 
 async def put_off(connection: asyncpg.Connection, ids: Iterable[UUID]) -> None:
-    """Have messages that could not be published tried again later."""
+    """Put off messages that could not be published: they are tried again later."""
     await connection.execute(_PUT_OFF, list(ids), RELAY_BACKOFF_MAX)
 
 

@@ -121,7 +121,7 @@ WHERE payment_order_no = ANY ($1::text[])
 
 
 async def wake(connection: asyncpg.Connection, payment_order_nos: Iterable[str]) -> None:
-    """Make due at once what waits for these orders.
+    """Mark what waits for these orders as due at once.
 
     Called after their commit, in no transaction: it waits for a worker that has a result in hand, and that may
     have looked for the order just before.

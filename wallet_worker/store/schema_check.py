@@ -23,7 +23,7 @@ WHERE relnamespace = to_regnamespace($1) AND relname = ANY ($2)
 
 
 async def tables_changed(connection: asyncpg.Connection, schema: str) -> list[str]:
-    """Return a sentence for each table that is gone, is no table, or is emptied by a crash of the server."""
+    """Return a sentence for each table that is gone, is not a table, or is emptied by a crash of the server."""
     rows = await connection.fetch(_TABLES, quoted(schema), list(migrated().columns))
     found = {name: (kind, persistence) for name, kind, persistence in rows}
     sentences = []

@@ -110,7 +110,7 @@ def _texts(source: str) -> Iterator[str]:
 
 
 def _read(schema: Schema, statement: str) -> None:
-    """Have one statement in the schema, if it makes or changes anything of it."""
+    """Add one statement to the schema, if it makes or changes anything of it."""
     if found := _TABLE.match(statement):
         schema.columns[found[1]] = {}
         for item in _items(found[2], to_the_end=False):
@@ -144,7 +144,7 @@ def _items(text: str, *, to_the_end: bool = True) -> list[str]:
 
 
 def _add(schema: Schema, table: str, item: str) -> None:
-    """Have a column or a named constraint in a table."""
+    """Add a column or a named constraint to a table."""
     words = item.split()
     if words[0] == "CONSTRAINT":
         schema.constraints[table, words[1]] = item
@@ -160,7 +160,7 @@ def _add(schema: Schema, table: str, item: str) -> None:
 
 
 def _alter(schema: Schema, table: str, action: str) -> None:
-    """Have one action of ALTER TABLE in the schema."""
+    """Add one action of ALTER TABLE to the schema."""
     words = action.replace("IF NOT EXISTS ", "").replace("IF EXISTS ", "").split()
     columns = schema.columns.get(table, {})
     match words:

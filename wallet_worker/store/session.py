@@ -69,7 +69,7 @@ def settings_of(application: str, role: str, limits: Mapping[str, str]) -> dict[
 async def prepare(
     connection: asyncpg.Connection, settings: Mapping[str, str], schema: str | None = None
 ) -> str | None:
-    """Have a new session as the wallet needs it; return the schema of its tables, or None before the first migration.
+    """Set a new session as the wallet needs it; return the schema of its tables, or None before the first migration.
 
     `schema` is the one that was found before: a search path that was changed meanwhile leads to no other ledger.
     Raises UnfitError, or what the driver raises.

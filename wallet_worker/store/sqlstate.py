@@ -212,7 +212,7 @@ CONSTRAINTS: Final[Mapping[str, Rule]] = MappingProxyType(
         "entries_pkey": Rule(_STOP, "a line of the ledger is there already"),
     }
 )
-"""By name, the constraints whose violation is no message's fault."""
+"""By name, the constraints whose violation is not the fault of a message."""
 
 _OF_A_CONSTRAINT: Final = frozenset({"23000", "23503", "23505", "23514", "23P01"})
 

@@ -144,7 +144,7 @@ class BatchProcessor:
             raise UnavailableError(msg) from exc
 
     async def _set_aside(self, envelope: Envelope, exc: Exception) -> list[MessageResult]:
-        """Make a dead letter of a message that is alone at fault; raises ConflictError if it lost every race.
+        """Turn a message that is alone at fault into a dead letter; raises ConflictError if it lost every race.
 
         The letter says in words for people what failed. The names of classes, constraints and values are in the log,
         under the digest of the message's bytes.

@@ -77,7 +77,7 @@ class Outbox:
         return taken
 
     def give_back(self, ids: Sequence[UUID]) -> None:
-        """Have ids deleted by somebody else after all."""
+        """Return ids that were claimed, for a later batch to delete."""
         self._confirmed.extend(ids)
 
     async def publish(self) -> None:

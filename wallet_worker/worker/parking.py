@@ -72,7 +72,7 @@ async def save(
 
 
 async def wake(database: Database, serial_nos: Collection[str]) -> None:
-    """Make due what was parked for these orders. If that fails, it becomes due by itself."""
+    """Mark what was parked for these orders as due. After a failure it becomes due by itself."""
     if serial_nos:
         with suppress(UnavailableError, ConflictError), waited_for():
             async with database.connection() as connection:

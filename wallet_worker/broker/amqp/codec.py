@@ -65,7 +65,7 @@ def entries(table: Mapping[str, FieldValue]) -> tuple[tuple[bytes, bytes], ...]:
 
 
 def read_text(value: bytes) -> tuple[int, str]:
-    """Return a short string; bytes that are no UTF-8 are there as lone surrogates (PEP 383)."""
+    """Return a short string; bytes that are not UTF-8 become lone surrogates (PEP 383)."""
     end = 1 + value[0]
     return end, value[1:end].decode(errors="surrogateescape")
 

@@ -69,7 +69,7 @@ class InterceptingTransport(TransportFactory):
         return reader, asyncio.StreamWriter(transport, stream, reader, loop)
 
     def intercept(self, channel: Channel, takers: Mapping[str, DeliveryHandler]) -> None:
-        """Have the deliveries of a channel's consumers, by tag, handed over as they arrive, from now on.
+        """Hand over the deliveries of a channel's consumers, by tag, as they arrive from now on.
 
         A taker only puts them somewhere: nothing is read from the connection until it returns. If it raises, the
         connection is lost.

@@ -271,7 +271,7 @@ _RESOLVED = {Action.DISCARD: "discarded", Action.RESTORE: "wait again"}
 
 
 def ending(operation: Operation) -> str:
-    """Return where an operation stands: that every outcome is known is no success."""
+    """Return where an operation stands: that every outcome is known does not mean success."""
     if operation.state is OperationState.DONE and operation.failed == operation.total:
         return "failed"
     badly = [

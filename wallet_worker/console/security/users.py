@@ -138,7 +138,7 @@ class Users:
 
 
 def change(path: Path, make: Callable[[Users], Users]) -> list[dict[str, str]]:
-    """Have the file hold what `make` returns of the users now, and return what changed. Two at once take turns.
+    """Write to the file what `make` returns of the users now, and return what changed. Two at once take turns.
 
     The file is replaced whole, readable by its owner only; a reader sees the old or the new one. Raises UsersError.
     """
@@ -236,7 +236,7 @@ class UsersFile:
         return self._users
 
     def _now(self, seen: tuple[int, int, int] | None, users: Users) -> None:
-        """Have other users, and say in the log who changed; at the first look nobody has."""
+        """Replace the users, and log who changed; at the first look nobody has."""
         if self._seen is not None:
             for change in self._users.changes_to(users):
                 log.info("console.user_changed", **change)

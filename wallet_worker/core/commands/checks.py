@@ -72,7 +72,7 @@ def check_amount(message: MoneyFields, context: DecisionContext) -> int | Refuse
 def check_amount_and_account(
     message: Recharge | Withdraw | Hold, facts: Facts, context: DecisionContext
 ) -> tuple[int, Account] | Refused:
-    """Return the amount in minor units and the account that the command names, or why there are none."""
+    """Return the amount in minor units and the account that the command names, or the refusal."""
     amount_minor = check_amount(message, context)
     if isinstance(amount_minor, Refused):
         return amount_minor

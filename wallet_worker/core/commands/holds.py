@@ -89,7 +89,7 @@ def capture_lookups(lookups: Lookups, message: Capture) -> None:
 
 
 def release(message: Release, facts: Facts, context: DecisionContext) -> Accepted | Refused:
-    """Make what is left of a hold available again, also on a frozen account: nothing leaves it."""
+    """Return what is left of a hold to the available balance, also on a frozen account: nothing leaves it."""
     held = facts.orders.get(message.hold_serial_no)
     if held is None:
         return HOLD_MISSING

@@ -22,7 +22,7 @@ from wallet_worker.text import readable
 
 
 def require_role(actor: Actor, role: Role) -> None:
-    """Raise NotAllowedError if the actor's role may not, or what he is called is no name."""
+    """Raise NotAllowedError if the actor's role may not, or the actor's name is not a name."""
     if not NAME.fullmatch(actor.name):
         msg = (
             f"{readable(actor.name)[:64]!a} is no name: small letters a to z, digits and ._@-, 64 at most, "
@@ -38,12 +38,12 @@ _A: Final = {Role.VIEWER: "a viewer", Role.OPERATOR: "an operator", Role.APPROVE
 
 
 def no_plan(token: str) -> NotFoundError:
-    """Return that there is no such plan."""
+    """Return the error of a plan that does not exist."""
     return NotFoundError(f"there is no plan {token[:64]!r}")
 
 
 def no_operation(operation_id: UUID) -> NotFoundError:
-    """Return that there is no such operation."""
+    """Return the error of an operation that does not exist."""
     return NotFoundError(f"there is no operation {operation_id}")
 
 

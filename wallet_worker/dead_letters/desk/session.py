@@ -52,7 +52,7 @@ class Desk:
 
 
 async def custom_plans(connection: asyncpg.Connection) -> None:
-    """Have the database plan each statement of the transaction for its arguments: most parts of a filter are absent."""
+    """Plan each statement of the transaction for its arguments: most parts of a filter are absent."""
     await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
 
 

@@ -67,7 +67,7 @@ class _Claim:
 
 
 async def _claims(connection: asyncpg.Connection, arrivals: Sequence[Arrival]) -> dict[bytes, _Claim]:
-    """Return, by key, the replays that letters come from; a replay's id that somebody else wrote is none."""
+    """Return, by key, the replays that letters come from, without ids that the keeper did not write."""
     claimed = {arrival.replay_id for arrival in arrivals if arrival.replay_id is not None}
     if not claimed:
         return {}

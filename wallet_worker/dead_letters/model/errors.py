@@ -12,7 +12,7 @@ class NotAllowedError(OperationError):
 
 
 class NotFoundError(OperationError):
-    """There is no such letter, plan or operation."""
+    """The letter, plan or operation does not exist."""
 
 
 class StaleError(OperationError):
@@ -32,7 +32,7 @@ class ApprovalNeededError(OperationError):
 
 
 class InvalidEditError(OperationError):
-    """The edited message is none that the wallet takes; `faults` say why."""
+    """The wallet does not take the edited message; `faults` say why."""
 
     def __init__(self, sentence: str, faults: tuple[Fault, ...] = ()) -> None:
         super().__init__(sentence)

@@ -37,7 +37,7 @@ class Prediction:
 
     verdict: PredictedOutcome
     code: str = ""
-    """Why, where the verdict is no plain success: one of the codes."""
+    """Why the verdict is not a plain success: one of the codes."""
     detail: str = ""
 
     @property

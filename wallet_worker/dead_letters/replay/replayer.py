@@ -119,7 +119,7 @@ class Replayer:
         return moved
 
     async def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         connection, self._connection, self._channel = self._connection, None, None
         if connection is not None:
             await close(connection)

@@ -78,7 +78,7 @@ async def hold(connection: asyncpg.Connection, operation_id: UUID, why: str) -> 
 async def end_stopped(
     connection: asyncpg.Connection, row: OperationRow, counts: ReplayProgress, now: datetime
 ) -> None:
-    """Have what may be on its way go on to its outcome, and let go of the rest; end it when every outcome is known."""
+    """Cancel what is not published, and end the operation once every outcome is known."""
     operation_id, stopped = row.operation_id, OperationState.STOPPED.value
     released = 0
     if counts.ordered:

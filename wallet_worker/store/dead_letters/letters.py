@@ -152,7 +152,7 @@ _CLAIM_IDS = "SELECT pg_advisory_xact_lock(hashtextextended('dead letters: ids',
 
 
 async def claim_ids(connection: asyncpg.Connection) -> None:
-    """Have nobody else reserve ids until the transaction ends, so that letters are seen in the order of their ids.
+    """Lock the reservation of ids until the transaction ends, so that letters are seen in the order of their ids.
 
     Before any letter is locked: nobody waits for each other.
     """
@@ -226,7 +226,7 @@ RETURNING letter_id
 
 
 async def reopen(connection: asyncpg.Connection, letter_ids: Iterable[int], now: datetime) -> list[int]:
-    """Have closed letters wait again that somebody has sent once more; return which were closed."""
+    """Set closed letters that were sent once more to waiting; return which were closed."""
     return [row["letter_id"] for row in await connection.fetch(_REOPEN, sorted(letter_ids), now)]
 
 
@@ -247,7 +247,7 @@ WHERE l.letter_id = n.letter_id AND l.state <> 'edited'
 async def came_back(
     connection: asyncpg.Connection, letters: Sequence[tuple[int, Arrival]], now: datetime
 ) -> None:
-    """Have letters wait again of which a replay came back, for the reason why it did, unless another is outstanding."""
+    """Set letters of which a replay came back to waiting, for its reason, unless another replay is outstanding."""
     await connection.execute(
         _RETURN,
         [letter_id for letter_id, _ in letters],

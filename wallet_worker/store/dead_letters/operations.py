@@ -138,7 +138,7 @@ _CLAIM_ACTOR = "SELECT pg_advisory_xact_lock(hashtextextended('dead letters of '
 
 
 async def claim_actor(connection: asyncpg.Connection, names: Iterable[str]) -> None:
-    """Have nobody else who has one of these names begin an operation until the transaction ends."""
+    """Lock these names until the transaction ends: nobody else who has one of them begins an operation."""
     for name in sorted(names):  # in one order: nobody waits for each other
         await connection.execute(_CLAIM_ACTOR, name)
 
@@ -193,5 +193,5 @@ WHERE operation_id = $1 AND state = 'running' AND (standing <> $2 OR $3::timesta
 async def set_status_text(
     connection: asyncpg.Connection, operation_id: UUID, standing: str, publish_at: datetime | None = None
 ) -> None:
-    """Say where a running operation stands, and when it may publish again."""
+    """Store where a running operation stands, and when it may publish again."""
     await connection.execute(_STAND, operation_id, standing, publish_at)

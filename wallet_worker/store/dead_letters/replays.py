@@ -158,7 +158,7 @@ WHERE operation_id = $1 AND state = 'ordered' AND copies > 0
 
 
 async def assume_published(connection: asyncpg.Connection, operation_id: UUID, now: datetime) -> None:
-    """Have those go on to their outcome that may be on their way; the caller holds the operation."""
+    """Mark replays that may be on their way as published. The caller holds the lock of the operation."""
     await connection.execute(_ASSUME_PUBLISHED, operation_id, now)
 
 
@@ -313,7 +313,7 @@ RETURNING r.replay_id, r.letter_id, r.operation_id, r.code
 async def came_back(
     connection: asyncpg.Connection, ends: Sequence[ReplayEnd], now: datetime
 ) -> list[ReturnedReplay]:
-    """Let replays fail that came back as dead letters; return those that had no final outcome before."""
+    """Mark replays that came back as dead letters as failed; return those that had no final outcome before."""
     rows = await connection.fetch(
         _CAME_BACK,
         [end.replay_id for end in ends],
@@ -604,7 +604,7 @@ _HOLD_NO_EDITS = "SELECT pg_advisory_xact_lock_shared(hashtextextended('dead let
 
 
 async def claim(connection: asyncpg.Connection, *, edits: bool) -> None:
-    """Have no edit be ordered until the transaction ends; with `edits`, no replay either."""
+    """Lock out new edits until the transaction ends; with `edits`, new replays too."""
     await connection.execute(_HOLD_EDITS if edits else _HOLD_NO_EDITS)
 
 
