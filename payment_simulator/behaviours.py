@@ -1,9 +1,9 @@
-"""What the gateway may do to a payment: one total table, payment kind and mood -> the states it goes through.
+"""What the gateway may do to a payment: one total table, payment kind and behaviour -> the states it goes through.
 
 Laws:
 - A payment goes through its states in order, each after a delay of its own, and each happens once.
 - A state is *told* to the wallet as often as its step says, perhaps never; a status request gets the state
-  that the payment is in, whatever the mood.
+  that the payment is in, whatever the behaviour.
 - All that is told of one payment has one gateway_ref: also the two sides of a contradiction, for it is one
   payment of which the gateway says two things.
 - What was decided about a payment once is never decided again. Repeats get the same answers.
@@ -25,10 +25,10 @@ LATE_SECONDS: Final = (
 
 
 class Behaviour(StrEnum):
-    """How the gateway treats one payment. The channel `sandbox_<mood>` asks for it, as a test card does.
+    """How the gateway treats one payment. The channel `sandbox_<behaviour>` asks for it, as a test card does.
 
     A refund has the channel of its recharge. So there are channels on which charges succeed and refunds have
-    the mood: `sandbox_refund_<mood>`, without `_then_succeeded`, for which a channel has no room.
+    the behaviour: `sandbox_refund_<behaviour>`, without `_then_succeeded`, for which a channel has no room.
     """
 
     SUCCEEDED = "succeeded"
@@ -41,18 +41,18 @@ class Behaviour(StrEnum):
     BAD_SIGNATURE = "bad_signature"
     SILENT = "silent"
     LATE = "late"
-    # Only ever added to at the end: the place of a mood here decides which payments of a seed meet it.
+    # Only ever added to at the end: the place of a behaviour here decides which payments of a seed meet it.
     FAILED_THEN_SUCCEEDED = "failed_then_succeeded"
     LOST = "lost"
 
     @property
     def channel(self) -> str:
-        """The channel (recharge_type or payout_type) that asks for this mood."""
+        """The channel (recharge_type or payout_type) that asks for this behaviour."""
         return CHANNEL_PREFIX + self.value
 
     @property
     def refund_channel(self) -> str:
-        """The recharge_type that asks for this mood when the recharge is refunded, and not before."""
+        """The recharge_type that asks for this behaviour when the recharge is refunded, and not before."""
         return REFUND_CHANNEL_PREFIX + self.value.removesuffix("_then_succeeded")
 
 
@@ -92,7 +92,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a mood does, in steps for the machine and in words for people."""
+    """What a behaviour does, in steps for the machine and in words for people."""
 
     steps: tuple[Step, ...]
     gateway: str  # what the gateway does
@@ -165,7 +165,7 @@ _CHARGES: Final[Mapping[Behaviour, Row]] = {
     ),
 }
 
-# A payout or a refund has the same moods. What is different is the wallet: the amount is reserved until the
+# A payout or a refund has the same behaviours. What is different is the wallet: the amount is reserved until the
 # gateway has spoken, and what may be on its way never expires.
 _OUTGOING: Final[Mapping[Behaviour, Row]] = {
     behaviour: replace(_CHARGES[behaviour], wallet=wallet)
@@ -195,10 +195,10 @@ TABLE: Final[Mapping[PaymentKind, Mapping[Behaviour, Row]]] = MappingProxyType(
 
 # `status` is a question about a payment, and all others are payments.
 if set(TABLE) != set(PaymentKind) - {PaymentKind.STATUS}:
-    raise AssertionError("a kind of payment is missing in the table of moods")
+    raise AssertionError("a kind of payment is missing in the table of behaviours")
 for _kind, _rows in TABLE.items():
     if set(_rows) != set(Behaviour) or not all(row.steps for row in _rows.values()):
-        raise AssertionError(f"a mood is missing in the table of moods, or has no step: {_kind}")
+        raise AssertionError(f"a behaviour is missing in the table of behaviours, or has no step: {_kind}")
 
 
 _BY_CHANNEL: Final = MappingProxyType({behaviour.channel: behaviour for behaviour in Behaviour})
@@ -206,7 +206,7 @@ _BY_REFUND_CHANNEL: Final = MappingProxyType({behaviour.refund_channel: behaviou
 
 
 def behaviour_of_channel(channel: str, kind: PaymentKind) -> Behaviour | None:
-    """Return the mood that a sandbox channel asks for, None for an ordinary channel or an unknown one."""
+    """Return the behaviour that a sandbox channel asks for, None for an ordinary channel or an unknown one."""
     if channel in _BY_REFUND_CHANNEL:
         return _BY_REFUND_CHANNEL[channel] if kind is PaymentKind.REFUND else Behaviour.SUCCEEDED
     return _BY_CHANNEL.get(channel)

@@ -62,7 +62,7 @@ def run(
         typer.Option(
             "--scenario",
             envvar="WALLET_SIMULATOR_SCENARIO",
-            help=f"{', '.join(scenario.NAMED)}, or a TOML file: see `payment-simulator moods`.",
+            help=f"{', '.join(scenario.NAMED)}, or a TOML file: see `payment-simulator behaviours`.",
         ),
     ] = scenario.DEFAULT,
     seed: Annotated[
@@ -83,7 +83,7 @@ def run(
         float | None,
         typer.Option(
             envvar="WALLET_SIMULATOR_LATE_AFTER_SECONDS",
-            help="When the mood `late` answers, from the request on. Default: after its expires_at.",
+            help="When the behaviour `late` answers, from the request on. Default: after its expires_at.",
         ),
     ] = None,
     reordering_rate: Annotated[
@@ -182,13 +182,13 @@ def run(
 
 
 @app.command()
-def moods(
+def behaviours(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON object.")] = False,
 ) -> None:
     """Print what the simulator can do, how to ask for it, and the named scenarios.
 
-    Example: payment-simulator moods --json
+    Example: payment-simulator behaviours --json
     """
     if as_json:
         print(json.dumps(_catalogue(), indent=2))  # noqa: T201 -- the command's product
@@ -344,11 +344,11 @@ def _end(status: Exit, reason: str) -> NoReturn:
 
 
 def _catalogue() -> dict[str, Any]:
-    """Return the moods and scenarios as JSON has them."""
+    """Return the behaviours and scenarios as JSON has them."""
     return {
-        "moods": [
+        "behaviours": [
             {
-                "mood": behaviour.value,
+                "behaviour": behaviour.value,
                 "channel": behaviour.channel,
                 "refund_channel": behaviour.refund_channel,
                 "gateway": row.gateway,
@@ -375,7 +375,7 @@ def _print_tables() -> None:
     from rich.table import Table
 
     console = Console()
-    table = Table(box=box.SIMPLE, title="Moods")
+    table = Table(box=box.SIMPLE, title="Behaviours")
     table.add_column("channel", no_wrap=True)
     table.add_column("what the gateway does")
     table.add_column("what becomes of a recharge")
@@ -385,7 +385,7 @@ def _print_tables() -> None:
     console.print(table)
     console.print(
         f"A refund has the channel of its recharge. On {Behaviour.DECLINED.refund_channel} and so on "
-        "(without _then_succeeded), the recharge succeeds and its refunds have the mood."
+        "(without _then_succeeded), the recharge succeeds and its refunds have the behaviour."
     )
     table = Table("ordinary channels meet", box=box.SIMPLE, title="Scenarios")
     for name in scenario.NAMED:

@@ -1,6 +1,6 @@
 """What the gateway answers, as pure functions of the request, the payment if known, the scenario, the time.
 
-The fate of a payment (mood, gateway_ref, delays) is drawn from the scenario's seed and the payment_order_no
+The fate of a payment (behaviour, gateway_ref, delays) is drawn from the scenario's seed and the payment_order_no
 alone, so it does not depend on the order in which requests arrive, or on how they are batched.
 """
 
@@ -205,7 +205,7 @@ def _refusal(request: PaymentRequest) -> str | None:
 
 
 def _behaviour(scenario: Scenario, draws: Draws) -> Behaviour:
-    """Return the mood of a payment on an ordinary channel."""
+    """Return the behaviour of a payment on an ordinary channel."""
     point = draws.fraction("mood")
     # In the order of the enumeration: the order of a file means nothing.
     for behaviour in Behaviour:

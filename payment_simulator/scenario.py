@@ -1,6 +1,6 @@
-"""Scenarios: how often an ordinary channel meets each mood, how long everything takes, and in which order.
+"""Scenarios: how often an ordinary channel meets each behaviour, how long everything takes, and in which order.
 
-A scenario is a TOML file, or one of the named ones below. Sandbox channels keep their mood in every scenario,
+A scenario is a TOML file, or one of the named ones below. Sandbox channels keep their behaviour in every scenario,
 and take its delays.
 """
 
@@ -38,10 +38,10 @@ class Override(BaseModel):
 class Scenario(BaseModel):
     """The gateway's character. With the same scenario, an order has the same fate in every run.
 
-    `rates`: the share of payments on ordinary channels that meet each mood; what is left succeeds.
+    `rates`: the share of payments on ordinary channels that meet each behaviour; what is left succeeds.
     `reordering_rate`: the share of payments whose results are sent last first, and one more delay later, so
     that the results of later payments overtake them.
-    `late_after_seconds`: when the mood `late` answers, counted from the request; None: after its expires_at,
+    `late_after_seconds`: when the behaviour `late` answers, counted from the request; None: after its expires_at,
     or after two minutes where it has none.
     `payout`, `refund`: what is otherwise for them.
     """

@@ -1,4 +1,4 @@
-"""A gateway that speaks HTTP, in its moods: the simulator posts its results to a running API."""
+"""A gateway that speaks HTTP, in its behaviours: the simulator posts its results to a running API."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from tests.workers import Workers, until
 KEYS = json.dumps({"test-1": "a secret of this simulated gateway"})
 
 
-async def test_results_that_are_posted_settle_orders_whatever_mood_the_gateway_is_in(
+async def test_results_that_are_posted_settle_orders_whatever_behaviour_the_gateway_is_in(
     workers: Workers, apis: Apis, key: str, amqp_url: str, owner: asyncpg.Connection, tmp_path: Path
 ) -> None:
     await workers.start(WALLET_PAYMENT_KEYS=KEYS, WALLET_DEMO="1", WALLET_PAYMENT_INQUIRY_SECONDS="3600")

@@ -1,4 +1,4 @@
-"""What becomes of a payment in each mood of the gateway, in a wallet that keeps the contract.
+"""What becomes of a payment in each behaviour of the gateway, in a wallet that keeps the contract.
 
 The demo's wallet asks soon about payments on some channels, and waits for a recharge's money for seconds only; really
 it would be a day.
@@ -28,7 +28,7 @@ ASKED_MOODS: Final = frozenset(
         Behaviour.WRONG_CURRENCY,
     }
 )
-"""The moods in which the wallet hears nothing that it believes, or hears it late."""
+"""The behaviours in which the wallet hears nothing that it believes, or hears it late."""
 
 SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -136,6 +136,6 @@ OUTGOING: Final[Mapping[Behaviour, Fate]] = MappingProxyType(
 
 for _fates in (RECHARGES, OUTGOING):
     if set(_fates) != set(Behaviour):
-        raise AssertionError("a mood of the gateway has no fate here")
+        raise AssertionError("a behaviour of the gateway has no fate here")
     if {behaviour for behaviour, fate in _fates.items() if fate.asked} != ASKED_MOODS:
         raise AssertionError("what must be asked about is not asked about, or the other way round")

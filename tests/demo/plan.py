@@ -194,7 +194,7 @@ def recharges(chance: random.Random, held: Sequence[tuple[str, str]], wanted: in
     channels = cycle(SANDBOX_CHANNELS)
     recharged = []
     for number, (user_id, currency) in enumerate(chance.choices(held, cum_weights=weights, k=wanted), 1):
-        # The first of them go through all moods, so that a small demo shows each as well.
+        # The first of them go through all behaviours, so that a small demo shows each as well.
         sandbox = number <= len(SANDBOX_CHANNELS) or chance.random() < SANDBOX_SHARE
         channel = next(channels) if sandbox else chance.choice(ORDINARY_CHANNELS)
         minor = chance.randint(MINOR_MIN, AMOUNT_MINOR_MAX)

@@ -142,14 +142,14 @@ def _refund(number: int, original: Recharge, minor: int) -> Refund:
 
 
 def _withdrawals(chance: random.Random, purse: _Purse, wanted: int) -> Iterator[Sending]:
-    moods = cycle(Behaviour)
+    behaviours = cycle(Behaviour)
     for number in range(1, wanted + 1):
         taken = purse.take()
         if taken is None:
             return
         account, minor = taken
         sandbox = number <= len(Behaviour) or chance.random() < SANDBOX_SHARE
-        channel = next(moods).channel if sandbox else chance.choice(ORDINARY_CHANNELS)
+        channel = next(behaviours).channel if sandbox else chance.choice(ORDINARY_CHANNELS)
         fate = OUTGOING[behaviour_of(channel, PaymentKind.PAYOUT)]
         command = Withdraw(
             serial_no=f"W-{number:06}",

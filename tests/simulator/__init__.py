@@ -1,1 +1,1 @@
-"""The payment simulator: its table of moods, its memory, and the whole process on a real broker."""
+"""The payment simulator: its table of behaviours, its memory, and the whole process on a real broker."""

@@ -1,4 +1,4 @@
-"""What each mood tells of a payment, and when."""
+"""What each behaviour tells of a payment, and when."""
 
 from datetime import datetime, timedelta
 
@@ -19,7 +19,7 @@ SECOND = timedelta(seconds=1)
 # Every delay is exactly a second, so that times can be written down.
 TICKING = Scenario(delay_min_seconds=1, delay_max_seconds=1)
 
-# mood: what is told, as (seconds after the request, status, amount, currency, forged); 1800 is the expiry
+# behaviour: what is told, as (seconds after the request, status, amount, currency, forged); 1800 is the expiry
 TOLD = {
     Behaviour.SUCCEEDED: [(1, "succeeded", "100.00", "TWD", False)],
     Behaviour.DECLINED: [(1, "failed", "100.00", "TWD", False)],
@@ -51,7 +51,7 @@ TOLD = {
 
 @pytest.mark.parametrize("kind", list(TABLE))
 @pytest.mark.parametrize("behaviour", list(Behaviour))
-def test_a_mood_tells_what_its_row_says(kind: PaymentKind, behaviour: Behaviour) -> None:
+def test_a_behaviour_tells_what_its_row_says(kind: PaymentKind, behaviour: Behaviour) -> None:
     payment = plan(request(kind=kind, channel=behaviour.channel), NOON, TICKING)
 
     heard = [
@@ -209,7 +209,7 @@ def test_whatever_is_told_is_well_formed_and_has_happened(
     )
 
 
-def test_each_mood_has_a_channel_that_the_contract_allows() -> None:
+def test_each_behaviour_has_a_channel_that_the_contract_allows() -> None:
     for behaviour in Behaviour:
         assert (
             behaviour_of_channel(request(channel=behaviour.channel).channel, PaymentKind.CHARGE) is behaviour
@@ -217,13 +217,13 @@ def test_each_mood_has_a_channel_that_the_contract_allows() -> None:
 
 
 @pytest.mark.parametrize("kind", list(TABLE))
-def test_ordinary_channels_ask_for_no_mood(kind: PaymentKind) -> None:
+def test_ordinary_channels_ask_for_no_behaviour(kind: PaymentKind) -> None:
     assert behaviour_of_channel("card", kind) is None
     assert behaviour_of_channel("declined", kind) is None
 
 
 @pytest.mark.parametrize("behaviour", list(Behaviour))
-def test_a_refund_can_have_another_mood_than_its_recharge(behaviour: Behaviour) -> None:
+def test_a_refund_can_have_another_behaviour_than_its_recharge(behaviour: Behaviour) -> None:
     channel = request(channel=behaviour.refund_channel).channel
 
     charge = plan(request("R-1", channel=channel), NOON, NAMED["rough"])

@@ -16,26 +16,26 @@ from tests.simulator.world import Wallet, gateway
 NOWHERE = "amqp://guest:guest@127.0.0.1:1/"
 
 
-def test_the_moods_are_printed_for_people() -> None:
-    printed = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["moods"])
+def test_the_behaviours_are_printed_for_people() -> None:
+    printed = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["behaviours"])
 
     assert printed.exit_code == 0
     for expected in [behaviour.channel for behaviour in Behaviour] + list(NAMED):
         assert expected in printed.output
 
 
-def test_the_moods_are_printed_for_programs() -> None:
-    printed = CliRunner().invoke(app, ["moods", "--json"])
+def test_the_behaviours_are_printed_for_programs() -> None:
+    printed = CliRunner().invoke(app, ["behaviours", "--json"])
 
     catalogue = json.loads(printed.output)
-    assert [behaviour["channel"] for behaviour in catalogue["moods"]] == [
+    assert [behaviour["channel"] for behaviour in catalogue["behaviours"]] == [
         behaviour.channel for behaviour in Behaviour
     ]
     assert catalogue["scenarios"]["rough"]["rates"]["declined"] == 0.15
 
 
 def test_the_help_has_an_example() -> None:
-    for command in ([], ["moods"], ["settlement"]):
+    for command in ([], ["behaviours"], ["settlement"]):
         assert "Example: payment-simulator" in CliRunner().invoke(app, [*command, "--help"]).output
 
 

@@ -104,10 +104,10 @@ def test_another_seed_is_another_fate() -> None:
     assert len(fates) == 20
 
 
-def test_a_sandbox_channel_has_its_mood_in_every_scenario() -> None:
-    moods = {plan(request(f"R-{n}", channel="sandbox_late"), NOON, ROUGH).behaviour for n in range(100)}
+def test_a_sandbox_channel_has_its_behaviour_in_every_scenario() -> None:
+    behaviours = {plan(request(f"R-{n}", channel="sandbox_late"), NOON, ROUGH).behaviour for n in range(100)}
 
-    assert moods == {Behaviour.LATE}
+    assert behaviours == {Behaviour.LATE}
 
 
 def _fate(payment: Payment) -> type_of_fate:

@@ -62,7 +62,7 @@ def test_the_same_seed_plans_the_same_story(plan: Plan) -> None:
     assert list(other) != list(plan)
 
 
-def test_a_small_plan_meets_every_mood_and_every_currency_with_other_digits(plan: Plan) -> None:
+def test_a_small_plan_meets_every_behaviour_and_every_currency_with_other_digits(plan: Plan) -> None:
     commands = [item.command for item in plan if item.fate]
     recharges = [command for command in commands if isinstance(command, Recharge)]
     channels = {command.serial_no: command.recharge_type for command in recharges}
