@@ -40,7 +40,7 @@ class Watched:
     def __post_init__(self) -> None:
         self.health.expect("consumer")
         self.consumer = Consumer(
-            part="consumer",
+            component="consumer",
             url=self.url,
             takers={WALLET_COMMANDS: self._put},
             prefetch=10,

@@ -51,7 +51,7 @@ async def test_row_10_a_database_whose_packets_vanish_is_given_up_and_no_message
         assert world.fleet.kills == 0
         assert all(len(worker.events("database.lost")) < 10 for worker in workers), "one line each time"
         begun = [line for worker in workers for line in worker.events("consumer.started")]
-        reconnects = sum(line["part"] == "consumer" for line in begun) - len(workers)
+        reconnects = sum(line["component"] == "consumer" for line in begun) - len(workers)
         most = 2 * PREFETCH * reconnects
         assert await handed_out_again(world) <= most, "no storm of nacks: of two queues, once each"
 

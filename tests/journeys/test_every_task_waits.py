@@ -36,7 +36,7 @@ KINDS: dict[type[StoreError], Callable[[], BaseException]] = {
 }
 """What the driver raises for each, InvariantBrokenError aside: with that a worker stops."""
 
-PARTS = {
+COMPONENTS = {
     "batches": "database",
     "sweep": "sweep database",
     "outbox forget": "outbox forget database",
@@ -47,7 +47,7 @@ PARTS = {
     "keeper follow": "keeper follow",
     "keeper beat": "keeper beat",
 }
-"""The part of the health by which each task says that it waits."""
+"""The component of the health by which each task says that it waits."""
 
 VALUES = {("batches", errors.StatementRejectedError), ("query", errors.StatementRejectedError)}
 """Where a message is at fault: it is set aside, as the tests of poison show, or whoever asked is told."""
@@ -150,10 +150,10 @@ class Running:
         assert keeper is not None
         return self.worker.health.reasons | keeper._health.reasons
 
-    async def until_it_waits(self, part: str, *, waits: bool = True) -> None:
-        """Return when a part waits, or no longer does; fail if the worker ends."""
+    async def until_it_waits(self, component: str, *, waits: bool = True) -> None:
+        """Return when a component waits, or no longer does; fail if the worker ends."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while (part in self.waits_in()) is not waits:
+            while (component in self.waits_in()) is not waits:
                 assert not self.task.done(), self.task
                 await asyncio.sleep(0.01)
 
@@ -195,27 +195,29 @@ async def test_every_task_that_asks_the_database_waits_for_whatever_it_says(
     running: Running, driver: Driver, logged: list[EventDict], owner: asyncpg.Connection
 ) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while not set(PARTS) <= driver.seen:  # noqa: ASYNC110 -- until each has asked once
+        while not set(COMPONENTS) <= driver.seen:  # noqa: ASYNC110 -- until each has asked once
             await asyncio.sleep(0.05)
 
-    for task, part in PARTS.items():
+    for task, component in COMPONENTS.items():
         for kind, fails in KINDS.items():
             if (task, kind) in VALUES:
                 continue
             logged.clear()
             driver.task, driver.fails, driver.failed = task, fails, 0
-            await running.until_it_waits(part)
+            await running.until_it_waits(component)
             driver.fails = None
-            await running.until_it_waits(part, waits=False)
+            await running.until_it_waits(component, waits=False)
 
             assert driver.failed, (task, kind)
-            lines = [line for line in logged if line.get("part") == part and line["log_level"] == "error"]
+            lines = [
+                line for line in logged if line.get("component") == component and line["log_level"] == "error"
+            ]
             assert len(lines) == 1, (task, kind, logged)
             assert lines[0]["reason"]
 
     own = {"Task-1", "worker", "upstream"}
     seen = {name for name in driver.seen if not name.startswith(("test", "Task-"))} - own
-    assert seen <= set(PARTS) | {"keeper"}, "a task that asks the database is not in the table"
+    assert seen <= set(COMPONENTS) | {"keeper"}, "a task that asks the database is not in the table"
     letters = await owner.fetch("SELECT DISTINCT reason FROM dead_letters")
     assert {row["reason"] for row in letters} <= {"MALFORMED"}
 

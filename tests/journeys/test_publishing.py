@@ -181,4 +181,4 @@ async def test_a_query_whose_answer_ends_the_connection_does_not_come_again(wall
     answer = await wallet.upstream.query(asking)
 
     assert answer["type"] == "query.refused.v1"
-    assert [line["part"] for line in worker.events("consumer.lost")] == ["queries"]
+    assert [line["component"] for line in worker.events("consumer.lost")] == ["queries"]

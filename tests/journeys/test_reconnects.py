@@ -128,7 +128,7 @@ async def test_connections_that_an_operator_closes_are_made_anew(wallet: Wallet)
     assert closed == 3
     assert {outcome["code"] for outcome in outcomes} == {"OK"}
     assert await wallet.owner.fetchval("SELECT count(*) FROM orders") == 100
-    assert {line["part"] for line in worker.events("consumer.lost")} == {"consumer", "queries"}
+    assert {line["component"] for line in worker.events("consumer.lost")} == {"consumer", "queries"}
     assert upstream.dead_letters.received == []
 
 

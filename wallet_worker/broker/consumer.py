@@ -57,7 +57,7 @@ class Consumer:
     def __init__(
         self,
         *,
-        part: str,
+        component: str,
         url: str,
         takers: Mapping[str, DeliveryHandler] | None = None,
         handlers: Mapping[str, Handler] | None = None,
@@ -67,7 +67,7 @@ class Consumer:
         metrics: ProcessMetrics,
         vital: bool = True,
     ) -> None:
-        self._part = part
+        self._component = component
         self._url = url
         self._takers = takers or {}
         self._handlers = handlers or {}
@@ -115,7 +115,7 @@ class Consumer:
     async def _session(self, pause: Backoff) -> None:
         deliveries = InterceptingTransport()
         self._consumed = False
-        async with open_connection(self._url, f"wallet worker: {self._part}", deliveries) as connection:
+        async with open_connection(self._url, f"wallet worker: {self._component}", deliveries) as connection:
             place = place_of(self._url)
             try:
                 if faults := await topology.missing(connection, {*self._handlers, *self._takers}):
@@ -145,13 +145,13 @@ class Consumer:
             for queue, handler in queues.items():
                 await channel.basic_consume(queue, handler, consumer_tag=queue)
         self._was_right, self._wrong_since, self._consumed = True, None, True
-        if self._health.ready(self._part):
-            log.info("consumer.started", part=self._part, queues=list(queues))
+        if self._health.ready(self._component):
+            log.info("consumer.started", component=self._component, queues=list(queues))
         pause.reset()
         watch = asyncio.create_task(
-            self._watch(connection, channel, list(queues)), name=f"{self._part} watchdog"
+            self._watch(connection, channel, list(queues)), name=f"{self._component} watchdog"
         )
-        stopping = asyncio.create_task(self._stopping.wait(), name=f"{self._part} stop")
+        stopping = asyncio.create_task(self._stopping.wait(), name=f"{self._component} stop")
         try:
             ends: set[asyncio.Future[Any]] = {watch, stopping, cancelled, channel.closing}
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -172,7 +172,7 @@ class Consumer:
 
     async def _drain(self, channel: Channel, queues: Sequence[str]) -> None:
         """Stop the deliveries and keep the channel for the acknowledgements of those that were made."""
-        self._health.unready(self._part, "stopping")
+        self._health.unready(self._component, "stopping")
         with suppress(BrokerUnavailableError, *CONNECTION_ERRORS), translate_errors():
             async with asyncio.timeout(RPC_SECONDS):
                 for queue in queues:
@@ -210,10 +210,10 @@ class Consumer:
 
     def _lost(self, reason: str) -> None:
         self._metrics.queues_unknown([*self._handlers, *self._takers])
-        if self._health.unready(self._part, reason):
-            log.error("consumer.lost", part=self._part, reason=reason)
+        if self._health.unready(self._component, reason):
+            log.error("consumer.lost", component=self._component, reason=reason)
         elif reason != self._last_reason:
-            log.warning("consumer.waiting", part=self._part, reason=reason)
+            log.warning("consumer.waiting", component=self._component, reason=reason)
         self._last_reason = reason
 
 

@@ -128,7 +128,7 @@ class Keeper:
         self._look_at = 0.0
         self._inbox: Inbox[QueuedMessage] = Inbox(BATCH_BYTES_MAX)
         self._consumer = Consumer(
-            part="keeper",
+            component="keeper",
             url=amqp,
             takers={queue: self._into_inbox(queue) for queue in (WALLET_DEAD_LETTERS, WALLET_UNROUTED)},
             prefetch=PREFETCH,
@@ -149,8 +149,10 @@ class Keeper:
                 consuming = group.create_task(self._consumer.run(), name="keeper consumer")
                 taking = group.create_task(self._record_all(stopping), name="keeper take in")
                 background = [
-                    group.create_task(self._run_periodically(part, step, seconds, stopping), name=part)
-                    for part, step, seconds in (
+                    group.create_task(
+                        self._run_periodically(component, step, seconds, stopping), name=component
+                    )
+                    for component, step, seconds in (
                         ("keeper replay", self._replay, REPLAY_SECONDS),
                         ("keeper follow", self._follow, FOLLOW_SECONDS),
                         ("keeper beat", self._heartbeat, BEAT_SECONDS),
@@ -267,7 +269,7 @@ class Keeper:
         return False
 
     async def _run_periodically(
-        self, part: str, step: Callable[[], Awaitable[bool]], seconds: float, stopping: asyncio.Event
+        self, component: str, step: Callable[[], Awaitable[bool]], seconds: float, stopping: asyncio.Event
     ) -> None:
         """Do a step, at once again while it moves something, until `stopping`; what goes wrong is tried again."""
         pause = Backoff()
@@ -282,27 +284,29 @@ class Keeper:
                     continue
                 self._metrics.keeper_working.set(0)
                 self._process_metrics.orders_unknown()
-                self._lost(part, exc)
+                self._lost(component, exc)
                 await self._database.forget_connections()
                 await pause.wait(stopping)
                 continue
             conflicts = 0
-            self._recovered(part)
+            self._recovered(component)
             pause.reset()
             if not moved:
                 await sleep_unless(seconds, stopping)
 
-    def _lost(self, part: str, exc: BaseException) -> None:
-        """Note that a part of the work fails; say so once."""
-        if self._health.unready(part, str(exc)):
+    def _lost(self, component: str, exc: BaseException) -> None:
+        """Note that a component fails; say so once."""
+        if self._health.unready(component, str(exc)):
             if isinstance(exc, UnavailableError):
-                log.error("keeper.database_lost", part=part, reason=str(exc))
+                log.error("keeper.database_lost", component=component, reason=str(exc))
             else:
-                log.error("keeper.failed", part=part, reason=f"{type(exc).__name__}: {exc}", exc_info=exc)
+                log.error(
+                    "keeper.failed", component=component, reason=f"{type(exc).__name__}: {exc}", exc_info=exc
+                )
 
-    def _recovered(self, part: str) -> None:
-        if self._health.ready(part):
-            log.info("keeper.recovered", part=part)
+    def _recovered(self, component: str) -> None:
+        if self._health.ready(component):
+            log.info("keeper.recovered", component=component)
 
 
 def _arrival(message: QueuedMessage, seal_key: SealKey | None) -> Arrival:

@@ -16,15 +16,15 @@ log = structlog.get_logger(__name__)
 class Waiting:
     """Does the work of one task on the database, again and again while the database fails it.
 
-    Each task has a part of `health` of its own, which is not ready while the task waits, so that one that works does
-    not report another as working.
+    Each task has a component of `health` of its own, which is not ready while the task waits, so that one that works
+    does not report another as working.
     """
 
     def __init__(
-        self, part: str, database: Database, health: Health, *, outlives_faults: bool = False
+        self, component: str, database: Database, health: Health, *, outlives_faults: bool = False
     ) -> None:
         """With `outlives_faults`, every error is waited for, those of the task's own code and broken invariants too."""
-        self._part = part
+        self._component = component
         self._outlives_faults = outlives_faults
         self._database = database
         self._health = health
@@ -55,16 +55,21 @@ class Waiting:
                     return False
                 await pause.wait(stopping)
             else:
-                if self._health.ready(self._part):
-                    log.info("database.recovered", part=self._part)
+                if self._health.ready(self._component):
+                    log.info("database.recovered", component=self._component)
                 return True
 
     def _lost(self, exc: Exception, attempt: int) -> None:
         """Report the reason: once, and not again until the work was done."""
         if not isinstance(exc, StoreError):
-            if self._health.unready(self._part, str(exc)) or attempt == 1:
-                log.error("task.failed", part=self._part, reason=f"{type(exc).__name__}: {exc}", exc_info=exc)
-        elif self._health.unready(self._part, str(exc)):
-            log.error("database.lost", part=self._part, reason=str(exc))
+            if self._health.unready(self._component, str(exc)) or attempt == 1:
+                log.error(
+                    "task.failed",
+                    component=self._component,
+                    reason=f"{type(exc).__name__}: {exc}",
+                    exc_info=exc,
+                )
+        elif self._health.unready(self._component, str(exc)):
+            log.error("database.lost", component=self._component, reason=str(exc))
         elif attempt == 1:  # it has never worked since this process started
-            log.warning("database.waiting", part=self._part, reason=str(exc))
+            log.warning("database.waiting", component=self._component, reason=str(exc))

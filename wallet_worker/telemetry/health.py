@@ -5,23 +5,23 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Health:
-    """The parts that a worker needs, each with the reason why it is not ready, or nothing."""
+    """The components that a worker needs, each with the reason why it is not ready, or nothing."""
 
     _reasons: dict[str, str] = field(default_factory=dict)
 
-    def expect(self, *parts: str) -> None:
-        """Be unready until each of these parts has reported."""
-        for part in parts:
-            self._reasons.setdefault(part, "starting")
+    def expect(self, *components: str) -> None:
+        """Be unready until each of these components has reported."""
+        for component in components:
+            self._reasons.setdefault(component, "starting")
 
-    def ready(self, part: str) -> bool:
-        """Note that a part works; return whether it did not before."""
-        return self._reasons.pop(part, None) is not None
+    def ready(self, component: str) -> bool:
+        """Note that a component works; return whether it did not before."""
+        return self._reasons.pop(component, None) is not None
 
-    def unready(self, part: str, reason: str) -> bool:
-        """Note why a part does not work; return whether it did before."""
-        before = part not in self._reasons
-        self._reasons[part] = reason
+    def unready(self, component: str, reason: str) -> bool:
+        """Note why a component does not work; return whether it did before."""
+        before = component not in self._reasons
+        self._reasons[component] = reason
         return before
 
     @property
@@ -31,5 +31,5 @@ class Health:
 
     @property
     def reasons(self) -> dict[str, str]:
-        """What is missing, by part."""
+        """What is missing, by component."""
         return dict(self._reasons)

@@ -104,7 +104,7 @@ class Worker:
             pass
 
         self._consumer = Consumer(
-            part="consumer",
+            component="consumer",
             url=amqp,
             takers={
                 WALLET_COMMANDS: into_inbox(Source.COMMANDS),
@@ -116,7 +116,7 @@ class Worker:
             metrics=self.metrics,
         )
         self._query_consumer = Consumer(
-            part="queries",
+            component="queries",
             url=amqp,
             handlers={WALLET_QUERIES: self._queries.on_delivery},
             prefetch=QUERIES_PREFETCH,
