@@ -26,7 +26,8 @@ from wallet_worker.dead_letters.replay.lineage import Lineage
 from wallet_worker.dead_letters.replay.predict import Predictor
 from wallet_worker.settings.operators import ApprovalLimits, Role
 from wallet_worker.store.database import Database
-from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE, Arrival
+from wallet_worker.store.dead_letters.arrivals import Arrival
+from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE
 
 VERA = Actor("vera", Role.VIEWER, "tests")
 OTTO = Actor("otto", Role.OPERATOR, "tests")

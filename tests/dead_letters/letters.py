@@ -10,7 +10,7 @@ from pamqp.common import FieldValue
 from tests.journeys.messages import Json, encoded
 from wallet_worker.broker.amqp.codec import RawTable, entries
 from wallet_worker.dead_letters.intake.classify import arrival
-from wallet_worker.store.dead_letters.letters import Arrival
+from wallet_worker.store.dead_letters.arrivals import Arrival
 
 _moments = itertools.count()
 

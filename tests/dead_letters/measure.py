@@ -74,12 +74,12 @@ async def _explain(desk: Desk) -> None:
         "one user": (dead_letters.RowFilter(user_id="user-17"), None),
     }
     for what, (fits, after) in pages.items():
-        await _say(desk.owner, what, dead_letters._LIST, *fits.arguments, after, 51)
-    grouped = (*dead_letters.RowFilter().arguments, day, now, 24)
+        await _say(desk.owner, what, dead_letters._LIST, *fits, after, 51)
+    grouped = (*dead_letters.RowFilter(), day, now, 24)
     await _say(desk.owner, "groups", dead_letters._GROUPS, *grouped)
-    grouped = (*dead_letters.RowFilter(states=["waiting"]).arguments, day, now, 24)
+    grouped = (*dead_letters.RowFilter(states=["waiting"]), day, now, 24)
     await _say(desk.owner, "groups of what waits", dead_letters._GROUPS, *grouped)
-    await _say(desk.owner, "count", dead_letters._COUNT, *dead_letters.RowFilter().arguments)
+    await _say(desk.owner, "count", dead_letters._COUNT, *dead_letters.RowFilter())
 
 
 async def _say(connection: asyncpg.Connection, what: str, query: str, *arguments: Any) -> None:

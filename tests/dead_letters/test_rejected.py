@@ -13,7 +13,7 @@ from wallet_worker.dead_letters import keeper
 from wallet_worker.dead_letters.intake.classify import arrival
 from wallet_worker.dead_letters.keeper import Keeper
 from wallet_worker.settings.settings import Settings
-from wallet_worker.store.dead_letters.letters import Arrival
+from wallet_worker.store.dead_letters.arrivals import Arrival
 from wallet_worker.telemetry.health import Health
 from wallet_worker.telemetry.metrics import ProcessMetrics
 

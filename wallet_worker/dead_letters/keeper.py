@@ -35,7 +35,8 @@ from wallet_worker.store.bisect import apply_or_bisect
 from wallet_worker.store.clock import database_time
 from wallet_worker.store.database import Database
 from wallet_worker.store.dead_letters import keepers
-from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE, Arrival
+from wallet_worker.store.dead_letters.arrivals import Arrival
+from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE
 from wallet_worker.store.errors import (
     ConflictError,
     StatementRejectedError,

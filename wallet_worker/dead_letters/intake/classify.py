@@ -40,7 +40,7 @@ from wallet_worker.broker.amqp.properties import DEATH_HEADER, marshal
 from wallet_worker.broker.amqp.seal import Seal, SealKey, is_sealed
 from wallet_worker.broker.inbox import traceparent
 from wallet_worker.dead_letters.reasons import BROKER, UNKNOWN, UNROUTED
-from wallet_worker.store.dead_letters.letters import Arrival
+from wallet_worker.store.dead_letters.arrivals import Arrival
 from wallet_worker.text import storable
 
 SOURCES: Final = frozenset({WALLET_COMMANDS, PAYMENT_RESULTS, PAYMENT_REQUESTS})

@@ -10,9 +10,10 @@ import asyncpg
 
 from wallet_worker.dead_letters.model.states import ReplayState
 from wallet_worker.dead_letters.reasons import UNKNOWN
+from wallet_worker.store.dead_letters import arrivals as arrivals_table
 from wallet_worker.store.dead_letters import audit, letters, replays
+from wallet_worker.store.dead_letters.arrivals import Arrival
 from wallet_worker.store.dead_letters.audit import AuditEntry
-from wallet_worker.store.dead_letters.letters import Arrival
 from wallet_worker.store.dead_letters.replays import ReplayEnd
 from wallet_worker.store.errors import ConflictError
 
@@ -36,7 +37,7 @@ async def take_in(connection: asyncpg.Connection, arrivals: Sequence[Arrival], n
 
     Raises LostRaceError if another keeper has just written one of them: begin again.
     """
-    known = await letters.ids_of_keys(connection, [arrival.key for arrival in arrivals])
+    known = await arrivals_table.ids_of_keys(connection, [arrival.key for arrival in arrivals])
     fresh: dict[bytes, Arrival] = {}
     again: list[Arrival] = []
     for arrival in arrivals:
@@ -47,7 +48,7 @@ async def take_in(connection: asyncpg.Connection, arrivals: Sequence[Arrival], n
     claims = await _claims(connection, list(fresh.values()))
     new, returned, failed = await _write(connection, list(fresh.values()), claims, now)
     if again:
-        await letters.count_again(connection, [arrival.key for arrival in again])
+        await arrivals_table.count_again(connection, [arrival.key for arrival in again])
         # What was closed waits again when its sender repeats it; the broker's own repeat is no such wish.
         await _reopen(
             connection,
@@ -89,14 +90,14 @@ async def _write(
     new = [arrival for arrival in fresh if arrival.key not in claims or claims[arrival.key].is_edit]
     places = {arrival.key: claims[arrival.key].letter_id for arrival in returned}
     if new:
-        await letters.claim_ids(connection)
+        await arrivals_table.claim_ids(connection)
     if returned:
         # In the order in which operators lock them too.
         await letters.lock(connection, set(places.values()))
     if new:
-        ids = await letters.reserve_ids(connection, len(new))
+        ids = await arrivals_table.reserve_ids(connection, len(new))
         places |= {arrival.key: letter_id for arrival, letter_id in zip(new, ids, strict=True)}
-        await letters.insert_all(
+        await arrivals_table.insert_all(
             connection,
             [
                 (
@@ -108,14 +109,14 @@ async def _write(
             ],
             now,
         )
-        await letters.note_names(connection, [(places[arrival.key], arrival) for arrival in new])
+        await arrivals_table.note_names(connection, [(places[arrival.key], arrival) for arrival in new])
     if not fresh:
         return [], [], 0
     attempts = [
         (places[arrival.key], arrival, claims[arrival.key].replay_id if arrival.key in claims else None)
         for arrival in fresh
     ]
-    written = await letters.note_attempts(
+    written = await arrivals_table.note_attempts(
         connection, sorted(attempts, key=lambda attempt: attempt[1].key), now
     )
     if len(written) != len(fresh):
@@ -151,7 +152,7 @@ async def _fail_replays(
     # A replay that was over, and yet another copy of it comes back: somebody should look. Also when the broker says
     # that it may have handed this one out before: its key is new, so nobody has taken it in.
     await _reopen(connection, [letter_id for letter_id in late if letter_id not in first], now)
-    await letters.came_back(connection, list((late | first).items()), now)
+    await arrivals_table.came_back(connection, list((late | first).items()), now)
     deeds = [
         AuditEntry(KEEPER, KEEPER, "", "replay failed", row.code, row.letter_id, row.operation_id)
         for row in ended.values()
@@ -164,7 +165,7 @@ async def _fail_replays(
 async def _reopen(connection: asyncpg.Connection, letter_ids: Sequence[int], now: datetime) -> None:
     if not letter_ids:
         return
-    reopened = await letters.reopen(connection, set(letter_ids), now)
+    reopened = await arrivals_table.reopen(connection, set(letter_ids), now)
     if reopened:
         deeds = [
             AuditEntry(KEEPER, KEEPER, "", "reopen", "it arrived again", letter_id) for letter_id in reopened

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -12,251 +12,6 @@ from wallet_schemas.names import BODY_BYTES_MAX
 
 OPERATOR_ROLE = "wallet_operator"
 """The role of keepers and operators: it reads the ledger and writes dead letters, and no more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """A dead letter as it came from its queue, read as far as it could be.
-
-    `key` is what makes two deliveries the same. `replay_id` is the replay that it says it comes from, which anybody
-    may write. `redelivered` says that the broker may have handed it out before.
-    """
-
-    key: bytes
-    reason: str
-    detail: str
-    source: str
-    exchange: str | None
-    routing_key: str
-    properties: bytes
-    body: bytes
-    body_digest: bytes
-    message_type: str | None
-    serial_no: str | None
-    user_id: str | None
-    trace_id: str | None
-    worker: str | None
-    attempts: int
-    first_seen: datetime
-    replay_id: UUID | None
-    redelivered: bool
-    users: frozenset[str] = frozenset()
-    """Every user that the message names."""
-    orders: frozenset[str] = frozenset()
-    """Every serial number and payment_order_no that it names."""
-    gateway_refs: frozenset[str] = frozenset()
-    seal: str = "unchecked"
-    """What the seal says about who set it aside: sealed, unsealed, unchecked, not by a worker."""
-
-
-_KNOWN = "SELECT arrival_key, letter_id FROM dead_letter_attempts WHERE arrival_key = ANY ($1::bytea[])"
-
-
-async def ids_of_keys(connection: asyncpg.Connection, keys: Iterable[bytes]) -> dict[bytes, int]:
-    """Return the letters of those deliveries that were taken in before."""
-    return {row["arrival_key"]: row["letter_id"] for row in await connection.fetch(_KNOWN, list(keys))}
-
-
-# All at once, numbered first, so that each attempt knows its letter: a letter a round trip would be too slow for a
-# hundred thousand.
-_INSERT_NEW = """
-INSERT INTO dead_letters (letter_id, reason, detail, source, exchange, routing_key, properties, body, body_digest,
-                          message_type, serial_no, user_id, trace_id, worker, attempts, edit_of,
-                          first_seen, arrived_at, updated_at, seal)
-SELECT n.letter_id, n.reason, n.detail, n.source, n.exchange, n.routing_key, n.properties, n.body,
-       n.body_digest, n.message_type, n.serial_no, n.user_id, n.trace_id, n.worker, n.attempts, n.edit_of,
-       n.first_seen, $18::timestamptz, $18::timestamptz, n.seal
-FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::bytea[],
-            $9::bytea[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::int[], $16::bigint[],
-            $17::timestamptz[], $19::text[])
-     AS n (letter_id, reason, detail, source, exchange, routing_key, properties, body, body_digest,
-           message_type, serial_no, user_id, trace_id, worker, attempts, edit_of, first_seen, seal)
-"""
-
-
-async def insert_all(
-    connection: asyncpg.Connection, letters: Sequence[tuple[int, Arrival, int | None]], now: datetime
-) -> None:
-    """Write new letters under reserved ids, each with the letter in whose place it was sent, if any."""
-    arrivals = [letter for _, letter, _ in letters]
-    await connection.execute(
-        _INSERT_NEW,
-        [letter_id for letter_id, _, _ in letters],
-        [arrival.reason for arrival in arrivals],
-        [arrival.detail for arrival in arrivals],
-        [arrival.source for arrival in arrivals],
-        [arrival.exchange for arrival in arrivals],
-        [arrival.routing_key for arrival in arrivals],
-        [arrival.properties for arrival in arrivals],
-        [arrival.body for arrival in arrivals],
-        [arrival.body_digest for arrival in arrivals],
-        [arrival.message_type for arrival in arrivals],
-        [arrival.serial_no for arrival in arrivals],
-        [arrival.user_id for arrival in arrivals],
-        [arrival.trace_id for arrival in arrivals],
-        [arrival.worker for arrival in arrivals],
-        [arrival.attempts for arrival in arrivals],
-        [edit_of for _, _, edit_of in letters],
-        [arrival.first_seen for arrival in arrivals],
-        now,
-        [received.seal for received in arrivals],
-    )
-
-
-_NOTE_NAMES = """
-INSERT INTO dead_letter_names (letter_id, kind, name)
-SELECT n.letter_id, n.kind, n.name
-FROM unnest($1::bigint[], $2::text[], $3::text[]) AS n (letter_id, kind, name)
-ON CONFLICT DO NOTHING
-"""
-
-# Whose order, or whose command, it is. A command that was refused has no order, and its content names the user.
-_NOTE_OWNERS = """
-INSERT INTO dead_letter_names (letter_id, kind, name)
-SELECT n.letter_id, 'user', a.user_id
-FROM unnest($1::bigint[], $2::text[]) AS n (letter_id, name)
-JOIN orders o ON o.serial_no = n.name
-JOIN accounts a ON a.account_id IN (o.account_id, o.counter_account_id)
-UNION
-SELECT n.letter_id, 'user', c.content::json ->> 'user_id'
-FROM unnest($1::bigint[], $2::text[]) AS n (letter_id, name)
-JOIN commands c ON c.serial_no = n.name
-WHERE c.content::json ->> 'user_id' IS NOT NULL
-ON CONFLICT DO NOTHING
-"""
-
-
-async def note_names(connection: asyncpg.Connection, letters: Iterable[tuple[int, Arrival]]) -> None:
-    """Write what new letters name, and whose the orders are that they name, so that they are found by it."""
-    arrivals = list(letters)
-    names = [
-        (letter_id, kind, name)
-        for letter_id, arrival in arrivals
-        for kind, named in (
-            ("user", arrival.users),
-            ("order", arrival.orders),
-            ("gateway_ref", arrival.gateway_refs),
-        )
-        for name in sorted(named)
-    ]
-    if not names:
-        return
-    await connection.execute(_NOTE_NAMES, *map(list, zip(*names, strict=True)))
-    orders = [(letter_id, name) for letter_id, kind, name in names if kind == "order"]
-    if orders:
-        await connection.execute(_NOTE_OWNERS, *map(list, zip(*orders, strict=True)))
-
-
-# Ids come from a sequence, and a sequence knows no transaction: a higher one would be seen before a lower one.
-_CLAIM_IDS = "SELECT pg_advisory_xact_lock(hashtextextended('dead letters: ids', 0))"
-
-
-async def claim_ids(connection: asyncpg.Connection) -> None:
-    """Lock the reservation of ids until the transaction ends, so that letters are seen in the order of their ids.
-
-    Before any letter is locked: nobody waits for each other.
-    """
-    await connection.execute(_CLAIM_IDS)
-
-
-_RESERVE_IDS = """
-SELECT nextval('dead_letters_letter_id_seq') FROM generate_series(1, $1::int)
-"""
-
-
-async def reserve_ids(connection: asyncpg.Connection, count: int) -> list[int]:
-    """Return ids that no letter has, above all that there are, ascending; the caller has claimed them.
-
-    Those that stay unused leave gaps.
-    """
-    return sorted(row[0] for row in await connection.fetch(_RESERVE_IDS, count))
-
-
-_NOTE_ATTEMPTS = """
-INSERT INTO dead_letter_attempts (letter_id, arrival_key, replay_id, reason, detail, worker, attempts, first_seen,
-                                  arrived_at)
-SELECT n.letter_id, n.arrival_key, n.replay_id, n.reason, n.detail, n.worker, n.attempts, n.first_seen, $9::timestamptz
-FROM unnest($1::bigint[], $2::bytea[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::int[],
-            $8::timestamptz[])
-     AS n (letter_id, arrival_key, replay_id, reason, detail, worker, attempts, first_seen)
-ON CONFLICT ON CONSTRAINT dead_letter_attempts_arrival_key DO NOTHING
-RETURNING arrival_key
-"""
-
-
-async def note_attempts(
-    connection: asyncpg.Connection, attempts: Sequence[tuple[int, Arrival, UUID | None]], now: datetime
-) -> set[bytes]:
-    """Write that these letters arrived; return the keys of those that nobody had written before."""
-    rows = await connection.fetch(
-        _NOTE_ATTEMPTS,
-        [letter_id for letter_id, _, _ in attempts],
-        [attempt.key for _, attempt, _ in attempts],
-        [replay_id for _, _, replay_id in attempts],
-        [attempt.reason for _, attempt, _ in attempts],
-        [attempt.detail for _, attempt, _ in attempts],
-        [attempt.worker for _, attempt, _ in attempts],
-        [attempt.attempts for _, attempt, _ in attempts],
-        [attempt.first_seen for _, attempt, _ in attempts],
-        now,
-    )
-    return {row["arrival_key"] for row in rows}
-
-
-_COUNT_AGAIN = """
-UPDATE dead_letter_attempts a
-SET times = a.times + n.times
-FROM (SELECT key, count(*)::int AS times FROM unnest($1::bytea[]) AS k (key) GROUP BY key) n
-WHERE a.arrival_key = n.key
-"""
-
-
-async def count_again(connection: asyncpg.Connection, keys: Sequence[bytes]) -> None:
-    """Count deliveries of letters that were taken in before."""
-    await connection.execute(_COUNT_AGAIN, keys)
-
-
-# What was closed is looked at again when somebody sends it again; a delivery of the broker's own repeat is no such.
-_REOPEN = """
-UPDATE dead_letters
-SET state = 'waiting', updated_at = $2
-WHERE letter_id = ANY ($1::bigint[]) AND state IN ('resolved', 'discarded')
-RETURNING letter_id
-"""
-
-
-async def reopen(connection: asyncpg.Connection, letter_ids: Iterable[int], now: datetime) -> list[int]:
-    """Set closed letters that were sent once more to waiting; return which were closed."""
-    return [row["letter_id"] for row in await connection.fetch(_REOPEN, sorted(letter_ids), now)]
-
-
-# A letter that is being replayed again goes on with that; so does one in whose place a new message was sent.
-_RETURN = """
-UPDATE dead_letters l
-SET state = 'waiting', reason = n.reason, detail = n.detail, worker = n.worker, attempts = n.attempts,
-    updated_at = $6
-FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::int[])
-     AS n (letter_id, reason, detail, worker, attempts)
-WHERE l.letter_id = n.letter_id AND l.state <> 'edited'
-  AND NOT EXISTS (
-      SELECT FROM dead_letter_replays r WHERE r.letter_id = l.letter_id AND r.state IN ('ordered', 'published')
-  )
-"""
-
-
-async def came_back(
-    connection: asyncpg.Connection, letters: Sequence[tuple[int, Arrival]], now: datetime
-) -> None:
-    """Set letters of which a replay came back to waiting, for its reason, unless another replay is outstanding."""
-    await connection.execute(
-        _RETURN,
-        [letter_id for letter_id, _ in letters],
-        [letter.reason for _, letter in letters],
-        [letter.detail for _, letter in letters],
-        [letter.worker for _, letter in letters],
-        [letter.attempts for _, letter in letters],
-        now,
-    )
 
 
 _LOCK = """
@@ -370,9 +125,11 @@ LIMIT $14
 """  # noqa: S608 -- static text
 
 
-@dataclass(frozen=True, slots=True)
-class RowFilter:
-    """Which letters. A field that is absent restricts nothing; `since` is inclusive, `until` is not."""
+class RowFilter(NamedTuple):
+    """Which letters. A field that is absent restricts nothing; `since` is inclusive, `until` is not.
+
+    The fields are the first twelve parameters of each statement with `_FITS`, in their order.
+    """
 
     states: Sequence[str] | None = None
     reason: str | None = None
@@ -386,24 +143,6 @@ class RowFilter:
     seen_up_to: int | None = None
     gateway_ref: str | None = None
     order_id: UUID | None = None
-
-    @property
-    def arguments(self) -> tuple[Any, ...]:
-        """The statement's first twelve parameters."""
-        return (
-            self.states,
-            self.reason,
-            self.source,
-            self.message_type,
-            self.serial_no,
-            self.user_id,
-            self.since,
-            self.until,
-            self.ids,
-            self.seen_up_to,
-            self.gateway_ref,
-            self.order_id,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -429,7 +168,7 @@ async def page(
     connection: asyncpg.Connection, fits: RowFilter, *, after: int | None, limit: int
 ) -> list[LetterRow]:
     """Return at most `limit` letters without their content, newest first, with an id below `after`."""
-    return [LetterRow(**row) for row in await connection.fetch(_LIST, *fits.arguments, after, limit)]
+    return [LetterRow(**row) for row in await connection.fetch(_LIST, *fits, after, limit)]
 
 
 _WHOLE = f"""
@@ -468,7 +207,7 @@ async def wholes(
     connection: asyncpg.Connection, fits: RowFilter, *, after: int | None, limit: int
 ) -> list[WholeLetterRow]:
     """Return at most `limit` letters with their content, newest first, with an id below `after`."""
-    return [WholeLetterRow(**row) for row in await connection.fetch(_WHOLE, *fits.arguments, after, limit)]
+    return [WholeLetterRow(**row) for row in await connection.fetch(_WHOLE, *fits, after, limit)]
 
 
 class DuplicateLetter(NamedTuple):
@@ -532,7 +271,7 @@ _COUNT = f"SELECT count(*) FROM dead_letters WHERE {_FITS}"  # noqa: S608 -- sta
 
 async def count(connection: asyncpg.Connection, fits: RowFilter) -> int:
     """Return how many letters fit."""
-    return int(await connection.fetchval(_COUNT, *fits.arguments))
+    return int(await connection.fetchval(_COUNT, *fits))
 
 
 _IDS = f"SELECT letter_id, state, replays FROM dead_letters WHERE {_FITS} ORDER BY letter_id LIMIT $13"  # noqa: S608
@@ -540,7 +279,7 @@ _IDS = f"SELECT letter_id, state, replays FROM dead_letters WHERE {_FITS} ORDER 
 
 async def statuses(connection: asyncpg.Connection, fits: RowFilter, limit: int) -> list[LetterStatus]:
     """Return the status of at most `limit` letters that fit, oldest first."""
-    return [LetterStatus(**row) for row in await connection.fetch(_IDS, *fits.arguments, limit)]
+    return [LetterStatus(**row) for row in await connection.fetch(_IDS, *fits, limit)]
 
 
 class GroupRow(NamedTuple):
@@ -598,7 +337,7 @@ async def groups(
 
     Arrivals from `since` until before `until` are counted in `buckets` buckets of equal length.
     """
-    rows = await connection.fetch(_GROUPS, *fits.arguments, since, until, buckets)
+    rows = await connection.fetch(_GROUPS, *fits, since, until, buckets)
     return [GroupRow(**row) for row in rows]
 
 
