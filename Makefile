@@ -7,7 +7,7 @@ ARGS ?=
 JOBS ?= 3
 export KEEP
 
-.PHONY: api-fuzz attack help env servers browser prometheus test rules demo chaos rows faults fuzz bench lint format types imports docs pytest run-servers lock clean compose-env
+.PHONY: api-fuzz attack help env servers browser prometheus test rules demo chaos rows rows-several faults fuzz bench lint format types imports docs pytest run-servers lock clean compose-env
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,8 +43,13 @@ chaos: servers ## Break everything at random under load, and say what was lost o
 ROWS := $(addprefix tests/faults/test_,broker_faults.py database_faults.py messages.py worker_deaths.py) \
 	tests/api/test_adversity.py tests/alarms/test_in_a_fault_run.py
 ROWS_OF_DEAD_LETTERS := tests/dead_letters/test_faults.py
-rows: servers ## Run every fault of the matrix with short limits, and each alarm's own (ARGS="-k row_27")
+# Three brokers and two databases take a machine for themselves: one after another, and only when asked for.
+ROWS_OF_SEVERAL := $(addprefix tests/faults/test_,broker_cluster.py database_failover.py)
+rows: servers ## Run every fault of one broker and one database with short limits, and each alarm's own (ARGS="-k row_27")
 	@$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile $(ROWS) $(ROWS_OF_DEAD_LETTERS) $(ARGS)
+
+rows-several: servers ## Run the faults of three brokers and two databases, about eight minutes (ARGS="-k row_36")
+	@$(BIN)/pytest -n0 $(ROWS_OF_SEVERAL) $(ARGS)
 
 faults: servers ## Run every fault at its full length, over an hour (ARGS="-k row_27")
 	@WALLET_FAULTS=full $(BIN)/pytest --timeout 7200 tests/faults $(ROWS_OF_DEAD_LETTERS) $(ARGS)
@@ -65,7 +70,7 @@ prometheus: env
 	@$(BIN)/python -m tests.alarms.prometheus
 
 pytest: servers browser prometheus ## Run the tests alone, JOBS at a time with servers of their own (JOBS=0 for a few: ARGS="-k name")
-	@$(BIN)/pytest $(ROWS:%=--ignore=%) --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/pytest $(ROWS:%=--ignore=%) $(ROWS_OF_SEVERAL:%=--ignore=%) --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: env ## Check style
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet . && echo "lint: in order"

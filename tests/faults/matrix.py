@@ -87,5 +87,25 @@ MATRIX: Final[Mapping[int, Row]] = MappingProxyType(
         ),
         27: Row("a backlog of a million messages", "steady memory, steady rate"),
         28: Row("every message about one account", "rate within 10 % of the spread case; nobody starves"),
+        29: Row(
+            "a node of three brokers is killed, the leader of the queues", "the others go on within seconds"
+        ),
+        30: Row(
+            "all three brokers are killed in turn, each when the one before is back", "the same each time"
+        ),
+        31: Row("two of three brokers are away", "everything waits, no worker ends, and goes on by itself"),
+        32: Row("a broker of three is frozen", "it is given up; the others go on, and it joins them again"),
+        33: Row(
+            "the primary database is killed, and its synchronous standby promoted", "followed within seconds"
+        ),
+        34: Row(
+            "the primary database falls silent, the standby is promoted, the old primary speaks again",
+            "given up within 20 s, and never gone back to",
+        ),
+        35: Row(
+            "the synchronous standby is away",
+            "commits wait; nothing is acknowledged or told that it does not have",
+        ),
+        36: Row("the same, and then the standby is promoted", "every acknowledged outcome is there, once"),
     }
 )

@@ -16,6 +16,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from asyncpg.transaction import Transaction
 from typing_extensions import override
 
 from wallet_worker.broker import connection, consumer, inbox, publisher
@@ -24,9 +25,10 @@ from wallet_worker.core import decide, inbound, payment_results
 from wallet_worker.core.changes import Changes
 from wallet_worker.core.facts import Facts
 from wallet_worker.core.inbound import InboundMessage, InvalidMessage
-from wallet_worker.store import database, load, outbox, save
+from wallet_worker.store import database, load, outbox, replication, save, servers
 from wallet_worker.store.errors import StatementRejectedError
-from wallet_worker.worker import batch
+from wallet_worker.worker import app, batch
+from wallet_worker.worker import outbox as relay
 from wallet_worker.worker.bounds import BOUNDS
 from wallet_worker.worker.intake import Arrived, DueRows
 from wallet_worker.worker.reporting import MessageResult
@@ -58,11 +60,13 @@ def impatient() -> None:
     put(consumer, "WATCH_SECONDS", 2.0)
     put(consumer, "TOPOLOGY_GRACE_SECONDS", 3.0)
     put(inbox, "ACKNOWLEDGE_SECONDS", 8.0)
-    put(database, "COMMAND_SECONDS", 4.0)
-    put(database, "CONNECT_SECONDS", 2.0)
+    put(app, "STATEMENT_SECONDS_SHORT", 3)
+    (database.Database.__init__.__kwdefaults__ or {})["statement_seconds"] = 3
+    put(database, "SILENCE_SECONDS", 1.0)
+    put(replication, "COMMIT_SECONDS", 3.5)
+    put(servers, "CONNECT_SECONDS", 2.0)
     put(database, "ACQUIRE_SECONDS", 3.0)
     database._LIMITS |= {
-        "statement_timeout": "3s",
         "lock_timeout": "1s",
         "idle_in_transaction_session_timeout": "4s",
     }
@@ -213,6 +217,40 @@ def poisons_the_batch() -> None:
 
     real_apply = batch.BatchProcessor.apply
     put(batch.BatchProcessor, "apply", apply)
+
+
+@sabotage
+def cancels_commits() -> None:
+    """Cancel a commit that takes long, as the driver does, and begin again without a record in the log.
+
+    It was the worker's way before: what it then reads and acknowledges, the standby does not have.
+    """
+
+    async def commit(_: asyncpg.Connection, transaction: Transaction) -> None:
+        await transaction.commit()
+
+    async def write_record(_: asyncpg.Connection) -> None:
+        """Write none."""
+
+    put(
+        database, "_is_silence", lambda _: False
+    )  # to close the connection would keep the cancel from being sent
+    put(replication, "commit", commit)
+    put(replication, "write_record", write_record)
+
+
+@sabotage
+def claims_nothing() -> None:
+    """Relay rows that the standby may not have, before anything of the relay's is committed."""
+
+    async def relay_some(self: relay.Outbox) -> int:
+        async with self._database.transaction() as connection:
+            rows = await outbox.claim_due(connection, relay.RELAY_BATCH_MAX)
+            confirmed, _ = await self._publish_isolating_replies(rows)
+            await outbox.delete(connection, confirmed)
+        return len(rows)
+
+    put(relay.Outbox, "_relay_some", relay_some)
 
 
 def main(names: str) -> None:

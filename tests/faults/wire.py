@@ -1,6 +1,7 @@
 """The harness's own lines to the broker: made anew whenever they are lost; each publish has one of three answers."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -51,12 +52,20 @@ def _is_cancelled() -> bool:
     return task is not None and bool(task.cancelling())
 
 
-async def connect(url: str) -> AbstractConnection:
-    """Return a connection, or raise one of LOST."""
-    separator = "&" if "?" in url else "?"
-    connection = aiormq.Connection(f"{url}{separator}heartbeat=10&name=harness")
-    await asyncio.wait_for(connection.connect(), CONNECT_SECONDS)
-    return connection
+async def connect(urls: str) -> AbstractConnection:
+    """Return a connection to one of the nodes, or raise one of LOST."""
+    addresses = urls.split()
+    failure: Exception | None = None
+    for url in random.sample(addresses, len(addresses)):
+        separator = "&" if "?" in url else "?"
+        connection = aiormq.Connection(f"{url}{separator}heartbeat=10&name=harness")
+        try:
+            await asyncio.wait_for(connection.connect(), CONNECT_SECONDS)
+        except LOST as exc:
+            failure = exc
+        else:
+            return connection
+    raise failure or ConnectionError("no address of a broker was given")
 
 
 async def let_go(connection: AbstractConnection) -> None:

@@ -134,7 +134,7 @@ class World:
     async def value(self, query: str, *arguments: object) -> object:
         """Return a query's one value, or nothing while the database is away."""
         with suppress(*DATABASE_LOST):
-            connection = await asyncpg.connect(self.database_url, timeout=5)
+            connection = await asyncpg.connect(self.servers.primary(self.database_url), timeout=5)
             try:
                 return await connection.fetchval(query, *arguments, timeout=20)
             finally:
@@ -185,7 +185,7 @@ class World:
 
     async def stored(self) -> Stored:
         """Return what the database has."""
-        connection = await asyncpg.connect(self.database_url)
+        connection = await asyncpg.connect(self.servers.primary(self.database_url))
         try:
             return await checker.stored(connection)
         finally:
@@ -365,10 +365,17 @@ async def world(
         amqp_url = await stack.enter_async_context(servers.vhost())
         database_url = await stack.enter_async_context(servers.database(template=migrated_url))
         await topology.apply(amqp_url)
-        broker = await stack.enter_async_context(Proxy(amqp_url))
-        database = await stack.enter_async_context(Proxy(database_url))
+        # Of several servers the workers know all: what happens to them needs no proxy.
+        broker = await stack.enter_async_context(Proxy(amqp_url.split()[0]))
+        database = await stack.enter_async_context(Proxy(servers.primary(database_url)))
         processes = await stack.enter_async_context(
-            Workers(broker.url, database.url, servers.management_url, program, folder)
+            Workers(
+                broker.url if len(amqp_url.split()) == 1 else amqp_url,
+                database.url if servers.primary(database_url) == database_url else database_url,
+                servers.management_url,
+                program,
+                folder,
+            )
         )
         notebook = stack.enter_context(Notebook(folder / "notebook.jsonl"))
         sender = Sender(amqp_url, notebook)

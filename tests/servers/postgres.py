@@ -48,16 +48,22 @@ def find_binaries() -> Path:
 class Postgres(Program):
     """PostgreSQL, started by this process; every setting that matters for durability is the default."""
 
-    def __init__(self, folder: Folder, *, port: int, durable: bool) -> None:
-        super().__init__(folder, name="postgres")
+    def __init__(self, folder: Folder, *, port: int, durable: bool, name: str = "postgres") -> None:
+        super().__init__(folder, name=name)
         self._data = self._folder / "data"
-        self._password = secrets.token_urlsafe(16)
-        self._port = port
+        self.port = port
+        self._password = self._make_password()
         self.url = f"postgresql://postgres:{self._password}@127.0.0.1:{port}/{DATABASE}"
+        self._find_programs()
+        self._initialize(durable=durable)
+
+    def _make_password(self) -> str:
+        return secrets.token_urlsafe(16)
+
+    def _find_programs(self) -> None:
         self._binaries = find_binaries()
         if os.geteuid() == 0:
             self._step_down()
-        self._initialize(durable=durable)
 
     def _step_down(self) -> None:
         """PostgreSQL refuses to be root: it runs as a user who may see this folder, and own its data, but no
@@ -103,7 +109,7 @@ class Postgres(Program):
         password_file.unlink()
         settings = {
             "listen_addresses": "'127.0.0.1'",
-            "port": self._port,
+            "port": self.port,
             "unix_socket_directories": "''",  # a path of more than 107 characters would be refused
             "max_connections": MAX_CONNECTIONS,
             "log_line_prefix": "'%m [%p] '",
@@ -130,7 +136,7 @@ class Postgres(Program):
 
     @override
     def _answers(self) -> bool:
-        return speaks_postgres("127.0.0.1", self._port)
+        return speaks_postgres("127.0.0.1", self.port)
 
     @override
     def _stop_signal(self) -> signal.Signals:
@@ -153,6 +159,50 @@ class Postgres(Program):
         )
         if done.returncode != 0:
             raise ServersUnavailable(f"{Path(command[0]).name} failed: {done.stdout}{done.stderr}")
+
+
+class Standby(Postgres):
+    """A server that follows another, of which it begins as a copy; it may be promoted.
+
+    It follows through `via`, a port that leads to the other server: what stands in between can cut the stream.
+    """
+
+    def __init__(self, folder: Folder, *, port: int, name: str, of: Postgres, via: int) -> None:
+        self._of = of
+        self._via = via
+        super().__init__(folder, port=port, durable=True, name=name)
+
+    @override
+    def _make_password(self) -> str:
+        return self._of._password
+
+    @override
+    def _find_programs(self) -> None:
+        self._binaries, self._user, self._group = self._of._binaries, self._of._user, self._of._group
+        if self._user is not None and self._group is not None:
+            os.chown(self._folder, self._user, self._group)
+
+    @override
+    def _initialize(self, *, durable: bool) -> None:
+        """Be a copy of the other server, which runs, with its settings but for the port."""
+        source = f"host=127.0.0.1 user=postgres password={self._password} application_name={self._name}"
+        self._run_once(
+            [
+                str(self._binaries / "pg_basebackup"),
+                f"--pgdata={self._data}",
+                f"--dbname={source} port={self._of.port}",
+                "--checkpoint=fast",
+                "--wal-method=stream",
+                "--no-sync",
+            ]
+        )
+        (self._data / "standby.signal").touch()
+        if self._user is not None and self._group is not None:
+            os.chown(self._data / "standby.signal", self._user, self._group)
+        with (self._data / "postgresql.conf").open("a") as configuration:
+            configuration.write(f"port = {self.port}\n")
+            configuration.write(f"primary_conninfo = '{source} port={self._via}'\n")
+            configuration.write("wal_retrieve_retry_interval = '200ms'\n")
 
 
 def _checked(binaries: Path) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from typing_extensions import override
 
+from tests.servers.ports import free_ports
 from tests.servers.private import Folder, Program
 from tests.servers.server import (
     START_SECONDS,
@@ -33,6 +34,7 @@ PLACES = (
     "/opt/rabbitmq/sbin/rabbitmq-server",
 )
 # Erlang's distribution and its port mapper would listen on every address of the machine.
+NET_TICK_SECONDS = 10  # of a cluster: a silent node is given up after about so long
 ERLANG_ARGUMENTS = "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}"
 
 
@@ -50,14 +52,18 @@ def find_script() -> Path:
 class RabbitMQ(Program):
     """RabbitMQ with its management plugin, started by this process, apart from any broker of the machine."""
 
-    def __init__(self, folder: Folder, *, ports: list[int]) -> None:
-        super().__init__(folder, name="rabbitmq")
+    def __init__(
+        self, folder: Folder, *, ports: list[int], name: str = "rabbitmq", cluster: "Cluster | None" = None
+    ) -> None:
+        super().__init__(folder, name=name)
         self._script = find_script()
         self._amqp_port, self._management_port, self._distribution_port, mapper_port = ports
-        password = secrets.token_urlsafe(16)
+        self.nodename = nodename(self._amqp_port)
+        self._cluster = cluster
+        password = secrets.token_urlsafe(16) if cluster is None else cluster.password
         self.url = f"amqp://{USER}:{password}@127.0.0.1:{self._amqp_port}/"
         self.management_url = f"http://{USER}:{password}@127.0.0.1:{self._management_port}"
-        self._mapper = PortMapper(folder, port=mapper_port)
+        self._mapper = PortMapper(folder, port=mapper_port) if cluster is None else cluster.mapper
         self._write_configuration(password)
 
     @override
@@ -104,6 +110,7 @@ class RabbitMQ(Program):
                     f"management.tcp.port = {self._management_port}",
                     "management_agent.disable_metrics_collector = false",
                     "max_message_size = 8388608",
+                    *(self._cluster.settings if self._cluster else ()),
                     "",
                 ]
             )
@@ -129,13 +136,14 @@ class RabbitMQ(Program):
             if not name.startswith(("RABBITMQ_", "ERL_", "NOTIFY_"))
         }
         home = str(self._folder)
+        arguments = f"{ERLANG_ARGUMENTS} -kernel net_ticktime {NET_TICK_SECONDS}"
         return kept | {
-            "HOME": home,  # the Erlang cookie
+            "HOME": home if self._cluster is None else str(self._cluster.home),  # the Erlang cookie
             "detached": "1",  # the script becomes the broker, instead of staying as its parent
             "ERL_INETRC": f"{home}/inetrc",
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(self._mapper.port),
-            "RABBITMQ_NODENAME": f"wallet-{self._amqp_port}@localhost",
+            "RABBITMQ_NODENAME": self.nodename,
             "RABBITMQ_NODE_PORT": str(self._amqp_port),
             "RABBITMQ_DIST_PORT": str(self._distribution_port),
             "RABBITMQ_MNESIA_BASE": f"{home}/data",
@@ -145,7 +153,7 @@ class RabbitMQ(Program):
             "RABBITMQ_ADVANCED_CONFIG_FILE": f"{home}/advanced.config",
             "RABBITMQ_CONF_ENV_FILE": f"{home}/rabbitmq-env.conf",
             "RABBITMQ_ENABLED_PLUGINS_FILE": f"{home}/enabled_plugins",
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ERLANG_ARGUMENTS,
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": arguments if self._cluster else ERLANG_ARGUMENTS,
         }
 
     @override
@@ -155,6 +163,52 @@ class RabbitMQ(Program):
     @override
     def _stop_signal(self) -> signal.Signals:
         return signal.SIGTERM
+
+
+class Cluster:
+    """What the nodes of one cluster have in common. Each is a `RabbitMQ`, in `nodes`."""
+
+    def __init__(self, folder: Folder, size: int) -> None:
+        mapper_port, *ports = free_ports(1 + 3 * size)
+        self.password = secrets.token_urlsafe(16)
+        self.mapper = PortMapper(folder, port=mapper_port)
+        self.home = folder.path / "cluster"
+        self.home.mkdir()
+        cookie = self.home / ".erlang.cookie"  # before the first start: the nodes would race for it
+        cookie.write_text(secrets.token_hex(16))
+        cookie.chmod(0o400)
+        each = [ports[3 * number : 3 * number + 3] for number in range(size)]
+        self.settings = (
+            "cluster_formation.peer_discovery_backend = classic_config",
+            *(
+                f"cluster_formation.classic_config.nodes.{number} = {nodename(amqp_port)}"
+                for number, (amqp_port, *_) in enumerate(each, start=1)
+            ),
+            "cluster_partition_handling = pause_minority",
+        )
+        self.nodes = [
+            RabbitMQ(folder, ports=[*own, mapper_port], name=f"rabbitmq-{number}", cluster=self)
+            for number, own in enumerate(each, start=1)
+        ]
+
+    def launch(self) -> None:
+        """Every node's process runs: they wait for each other."""
+        for node in self.nodes:
+            node.launch()
+
+    def wait_until_up(self) -> None:
+        """Every node answers. Raises ServerFailed."""
+        for node in self.nodes:
+            node.wait_until_up()
+
+    def urls(self, vhost: str = "") -> str:
+        """Return the addresses of all nodes."""
+        return " ".join(f"{node.url}{vhost}" for node in self.nodes)
+
+
+def nodename(amqp_port: int) -> str:
+    """Return the name of the node that listens there."""
+    return f"wallet-{amqp_port}@localhost"
 
 
 class PortMapper:

@@ -92,6 +92,10 @@ class Servers:
         finally:
             await self._execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
+    def primary(self, database_url: str) -> str:
+        """Return the address of the server that is written to now, of a database on these servers."""
+        return database_url
+
     async def _execute(self, statement: str) -> None:
         connection = await asyncpg.connect(self.database_url, timeout=CONNECT_SECONDS)
         try:

@@ -11,7 +11,7 @@ import pytest
 from wallet_worker.core.changes import OutboxMessage
 from wallet_worker.store import outbox
 from wallet_worker.store.database import Database
-from wallet_worker.store.outbox import RELAY_AFTER, RELAY_BACKOFF_MAX
+from wallet_worker.store.outbox import CLAIMED_FOR, RELAY_AFTER, RELAY_BACKOFF_MAX
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -34,9 +34,9 @@ async def _promised(database: Database, sweeper: asyncpg.Connection, *rows: Outb
 
 @asynccontextmanager
 async def _taken(database: Database, limit: int = 500) -> AsyncIterator[list[int]]:
-    """Give the numbers of the rows that a relay takes, which has them until the end of the block."""
+    """Give the numbers of the rows that a relay claims; the claim is committed with the end of the block."""
     async with database.transaction() as connection:
-        yield [item.message_id.int for item in await outbox.take_due(connection, limit)]
+        yield [item.message_id.int for item in await outbox.claim_due(connection, limit)]
 
 
 async def test_a_row_comes_back_as_it_was_written(database: Database, sweeper: asyncpg.Connection) -> None:
@@ -50,7 +50,7 @@ async def test_a_row_comes_back_as_it_was_written(database: Database, sweeper: a
     await _promised(database, sweeper, *rows)
 
     async with database.transaction() as connection:
-        assert await outbox.take_due(connection, 10) == rows
+        assert await outbox.claim_due(connection, 10) == rows
 
 
 async def test_a_row_is_left_for_a_while_to_the_worker_that_wrote_it(
@@ -86,7 +86,25 @@ async def test_what_one_relay_has_another_passes_over(
         assert (first, other, third) == ([1, 2], [3, 4], [5])
 
 
-async def test_a_relay_that_died_leaves_what_it_had(database: Database, sweeper: asyncpg.Connection) -> None:
+async def test_what_a_relay_has_claimed_is_due_again_when_it_was_not_published_for_long(
+    database: Database, sweeper: asyncpg.Connection
+) -> None:
+    await _promised(database, sweeper, row(1))
+    async with _taken(database) as taken:
+        assert taken == [1]
+
+    async with _taken(database) as taken:
+        assert taken == []
+    left = await sweeper.fetchval("SELECT publish_after - now() FROM outbox")
+    assert timedelta() < CLAIMED_FOR - left < timedelta(seconds=5)
+    await sweeper.execute("UPDATE outbox SET publish_after = publish_after - $1::interval", CLAIMED_FOR)
+    async with _taken(database) as taken:
+        assert taken == [1]
+
+
+async def test_a_relay_that_died_while_it_claimed_leaves_what_it_had(
+    database: Database, sweeper: asyncpg.Connection
+) -> None:
     await _promised(database, sweeper, row(1))
 
     class Killed(Exception):  # noqa: N818 - named as what happened
@@ -156,8 +174,9 @@ async def test_forgetting_waits_for_nobody_and_minds_nothing_that_is_gone(
             await outbox.delete(connection, [row(number).message_id for number in (1, 2, 3)])
         assert await sweeper.fetchval("SELECT count(*) FROM outbox") == 1
 
-    async with _taken(database) as taken:
-        assert taken == [1]
+    async with database.transaction() as connection:
+        await outbox.delete(connection, [row(1).message_id])
+    assert await sweeper.fetchval("SELECT count(*) FROM outbox") == 0
 
 
 async def test_what_is_overdue_is_counted_with_the_age_of_the_oldest(

@@ -299,14 +299,12 @@ def _with_database(work: "Callable[[asyncpg.Connection], Awaitable[T]]") -> T:
     url = environment.database_url()
 
     async def run() -> T:
-        import asyncpg
-
-        from wallet_worker.store.database import CONNECT_SECONDS
         from wallet_worker.store.errors import translate_errors
+        from wallet_worker.store.servers import CONNECT_SECONDS, connect
         from wallet_worker.store.session import look_at_tables
 
         with translate_errors():
-            connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS, command_timeout=CONNECT_SECONDS)
+            connection = await connect(url, command_timeout=CONNECT_SECONDS)
             try:
                 await look_at_tables(connection)
                 return await work(connection)

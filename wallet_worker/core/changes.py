@@ -94,6 +94,20 @@ class Changes:
     receipts: list[StoredResult] = field(default_factory=list)
     outgoing: list[OutboxMessage] = field(default_factory=list)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not (
+            self.commands
+            or self.accounts_new
+            or self.accounts_moved
+            or self.orders_new
+            or self.orders_moved
+            or self.entries
+            or self.receipts
+            or self.outgoing
+        )
+
     def add(self, others: "Changes") -> None:
         """Merge `others` into this. No row may have moved in both."""
         self.commands += others.commands

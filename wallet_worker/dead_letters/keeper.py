@@ -30,7 +30,7 @@ from wallet_worker.dead_letters.replay.predict import Predictor
 from wallet_worker.dead_letters.replay.replayer import Replayer
 from wallet_worker.failpoints import Failpoint, failpoint
 from wallet_worker.settings.settings import Settings
-from wallet_worker.store import orders
+from wallet_worker.store import orders, replication
 from wallet_worker.store.bisect import apply_or_bisect
 from wallet_worker.store.clock import database_time
 from wallet_worker.store.database import Database
@@ -216,6 +216,9 @@ class Keeper:
                 async with self._database.transaction() as connection:
                     now = await database_time(connection)
                     recorded = await take_in(connection, batch.arrivals, now)
+                    if recorded.known:
+                        # It is acknowledged for what was read, which the standby may not have yet.
+                        await replication.write_record(connection)
             except ConflictError as exc:
                 await races.wait(exc, RACES_MAX)
             else:

@@ -8,11 +8,20 @@ from typing import cast
 import asyncpg
 from asyncpg.transaction import Transaction
 
+from wallet_worker.store import replication
 from wallet_worker.store.errors import translate_errors, waited_for
+from wallet_worker.store.servers import CONNECT_SECONDS, servers_of
 from wallet_worker.store.session import prepare, settings_of
 
-COMMAND_SECONDS = 30.0  # above the server's own limits, so that the server speaks first while it can
-CONNECT_SECONDS = 5.0
+STATEMENT_SECONDS = 20
+STATEMENT_SECONDS_SHORT = 8
+"""For those whose statements take milliseconds: a server that falls silent is given up soon."""
+
+SILENCE_SECONDS = 2.0
+"""How much longer a statement may take before the server counts as silent: it speaks first while it can."""
+
+COMMAND_SECONDS = STATEMENT_SECONDS + SILENCE_SECONDS
+ROLLBACK_SECONDS = 1.0  # a server that does not roll back in time rolls back when the connection is closed
 ACQUIRE_SECONDS = 10.0
 POOL_SIZE_MAX = 6  # the batch, the relay, the sweeper, and three for queries
 
@@ -20,22 +29,33 @@ WORKER_ROLE = "wallet_worker"
 READONLY_ROLE = "wallet_readonly"
 
 _LIMITS = {
-    "statement_timeout": "20s",
     "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "30s",  # a stopped worker's locks do not outlive this
 }
 
 
 class Database:
-    """A pool that connects when it is first used, under one role.
+    """A pool that connects when it is first used, under one role, to the primary of the servers that `dsn` names.
 
     Every failure comes out as one of `store.errors`; none is retried here.
     """
 
-    def __init__(self, dsn: str, *, role: str, application: str, size_max: int = POOL_SIZE_MAX) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        role: str,
+        application: str,
+        size_max: int = POOL_SIZE_MAX,
+        statement_seconds: int = STATEMENT_SECONDS,
+    ) -> None:
         self._dsn = dsn
+        self._servers = servers_of(dsn)
+        self._generation = 0
         self._size_max = size_max
-        self._settings = settings_of(application, role, _LIMITS)
+        self._command_seconds = statement_seconds + SILENCE_SECONDS
+        limits = {"statement_timeout": f"{statement_seconds}s", **_LIMITS}
+        self._settings = settings_of(application, role, limits)
         self._schema: str | None = None
         self._pool: asyncpg.Pool | None = None
         self._is_closed = False
@@ -48,8 +68,8 @@ class Database:
                     self._dsn,
                     min_size=0,
                     max_size=self._size_max,
-                    timeout=CONNECT_SECONDS,
-                    command_timeout=COMMAND_SECONDS,
+                    connect=self._servers.connect,
+                    command_timeout=self._command_seconds,
                     server_settings=self._settings,
                     init=self._prepare,
                     reset=_keep,
@@ -79,12 +99,20 @@ class Database:
         if self._pool is None:
             msg = "the database was not opened"
             raise RuntimeError(msg)
+        if self._generation != self._servers.generation:  # another pool has seen a failover
+            self._generation = self._servers.generation
+            await self._pool.expire_connections()
         with translate_errors():
             async with AsyncExitStack() as stack:
                 with waited_for():
                     connection = await stack.enter_async_context(self._pool.acquire(timeout=ACQUIRE_SECONDS))
-                # A proxy that gives the connection back; its type says less than it can.
-                yield cast("asyncpg.Connection", connection)
+                try:
+                    # A proxy that gives the connection back; its type says less than it can.
+                    yield cast("asyncpg.Connection", connection)
+                except BaseException as exc:
+                    if _is_silence(exc):
+                        connection.terminate()  # to give it back would wait for a cancel that nobody answers
+                    raise
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[asyncpg.Connection]:
@@ -92,7 +120,7 @@ class Database:
 
         When UnavailableError comes out, the commit may or may not have happened.
         """
-        async with self.connection() as connection, _begun(connection.transaction()):
+        async with self.connection() as connection, _begun(connection, connection.transaction()):
             yield connection
 
     @asynccontextmanager
@@ -100,18 +128,19 @@ class Database:
         """Give a connection that sees one state of the database, whatever commits meanwhile, and only reads."""
         async with (
             self.connection() as connection,
-            _begun(connection.transaction(isolation="repeatable_read", readonly=True)),
+            _begun(connection, connection.transaction(isolation="repeatable_read", readonly=True)),
         ):
             yield connection
 
     async def forget_connections(self) -> None:
         """Expire the connections, so that later calls connect anew: after a failover they lead to the old primary."""
+        self._servers.doubt()
         if self._pool is not None:
             await self._pool.expire_connections()
 
 
 @asynccontextmanager
-async def _begun(transaction: Transaction) -> AsyncIterator[None]:
+async def _begun(connection: asyncpg.Connection, transaction: Transaction) -> AsyncIterator[None]:
     """Give a transaction that is committed on return, else rolled back.
 
     That it cannot begin, or be committed, is no message's fault.
@@ -120,11 +149,32 @@ async def _begun(transaction: Transaction) -> AsyncIterator[None]:
         await transaction.start()
     try:
         yield
-    except BaseException:
-        await transaction.rollback()
+    except BaseException as exc:
+        if _is_silence(exc):
+            connection.terminate()
+        else:
+            await _roll_back(connection, transaction)
         raise
     with waited_for():
-        await transaction.commit()
+        await replication.commit(connection, transaction)
+
+
+async def _roll_back(connection: asyncpg.Connection, transaction: Transaction) -> None:
+    """Roll back, or close the connection of a server that does not answer."""
+    closing = asyncio.get_running_loop().call_later(ROLLBACK_SECONDS, connection.terminate)
+    try:
+        await transaction.rollback()
+    finally:
+        closing.cancel()
+
+
+def _is_silence(exc: BaseException | None) -> bool:
+    """Return whether an error came of waiting for the server, and not from it."""
+    while exc is not None:
+        if isinstance(exc, TimeoutError):
+            return True
+        exc = exc.__cause__
+    return False
 
 
 async def _keep(_: asyncpg.Connection) -> None:

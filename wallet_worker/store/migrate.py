@@ -6,7 +6,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -15,12 +14,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from wallet_worker.store.database import CONNECT_SECONDS
 from wallet_worker.store.errors import translate_errors
 from wallet_worker.store.logins import assign_roles, give_to_owner
 from wallet_worker.store.privileges import all_roles, granted, statements
 from wallet_worker.store.requirements import Grade, Stage, UnmetError, check, check_but_revision, unmet
 from wallet_worker.store.schema_version import known_revisions, why_not_current
+from wallet_worker.store.servers import connect
 from wallet_worker.store.session import SCHEMA, SETTINGS, TABLES_IN, quoted, search_path
 
 _LOCK_KEY = 7_239_815_604_411
@@ -66,7 +65,7 @@ async def migrate(dsn: str, *, owner: str | None = None, logins: Mapping[str, st
 async def _migrated(dsn: str, owner: str | None, logins: Mapping[str, str]) -> Revisions:
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=lambda: asyncpg.connect(dsn, timeout=CONNECT_SECONDS, server_settings=dict(_SETTINGS)),
+        async_creator=lambda: connect(dsn, server_settings=dict(_SETTINGS)),
         poolclass=NullPool,
     )
     try:

@@ -15,6 +15,9 @@ It counts from the writing of the row, which is a little before the commit. A wo
 be published may be overtaken, and an event comes twice.
 """
 
+CLAIMED_FOR = timedelta(seconds=30)
+"""How long a relay has what it has claimed: longer than it publishes, unless replies fail one by one."""
+
 RELAY_BYTES_MAX = 32 * 2**20
 
 RELAY_BACKOFF_MAX = timedelta(minutes=1)
@@ -80,8 +83,17 @@ ORDER BY publish_after
 """
 
 
-async def take_due(connection: asyncpg.Connection, limit: int) -> list[OutboxMessage]:
-    """Return messages that nobody has published in time, locked, the longest overdue first.
+_CLAIM = """
+UPDATE outbox
+SET publish_after = clock_timestamp() + $2::interval
+WHERE message_id = ANY ($1::uuid[])
+"""
+
+
+async def claim_due(connection: asyncpg.Connection, limit: int) -> list[OutboxMessage]:
+    """Return messages that nobody has published in time, the longest overdue first.
+
+    No other relay has them for CLAIMED_FOR; what is still there then is due again.
 
     At most `limit`, and no more after RELAY_BYTES_MAX of bodies: a dead letter may be as large as the broker allows.
     """
@@ -94,10 +106,12 @@ async def take_due(connection: asyncpg.Connection, limit: int) -> list[OutboxMes
         chosen.append(row["message_id"])
     if not chosen:
         return []
-    return [
+    rows = [
         OutboxMessage(**{**row, "correlation_id": _text(row["correlation_id"])})
         for row in await connection.fetch(_TAKE, chosen)
     ]
+    await connection.execute(_CLAIM, chosen, CLAIMED_FOR)
+    return rows
 
 
 def _bytes(correlation_id: str | None) -> bytes | None:

@@ -13,10 +13,11 @@ import asyncpg
 import structlog
 
 from wallet_worker.store import schema_check
-from wallet_worker.store.database import COMMAND_SECONDS, CONNECT_SECONDS
+from wallet_worker.store.database import COMMAND_SECONDS
 from wallet_worker.store.errors import StoreError, UnfitError, waited_for
 from wallet_worker.store.privileges import ROLES_OF, all_roles, granted
 from wallet_worker.store.schema_version import newest_revision, why_not_current
+from wallet_worker.store.servers import CONNECT_SECONDS, connect
 from wallet_worker.store.session import TABLES_IN, quoted
 
 VERSION_MIN: Final = 15
@@ -106,9 +107,8 @@ async def check(
     """
     with waited_for():
         # No prepared statements and one transaction, so that a pooler can be asked too.
-        connection = await asyncpg.connect(
+        connection = await connect(
             dsn,
-            timeout=CONNECT_SECONDS,
             command_timeout=None if waits_for_locks else COMMAND_SECONDS,
             statement_cache_size=0,
         )
@@ -193,14 +193,12 @@ async def _why_not_behind(dsn: str) -> str | None:
     settings = {"lock_timeout": "4321ms"}
     try:
         with waited_for():
-            connection = await asyncpg.connect(
-                dsn, timeout=CONNECT_SECONDS, statement_cache_size=0, server_settings=settings
-            )
+            connection = await connect(dsn, statement_cache_size=0, server_settings=settings)
     except StoreError:
         return "it refuses the settings that each session of the wallet needs"
     try:
         with waited_for():
-            other = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, statement_cache_size=0)
+            other = await connect(dsn, statement_cache_size=0)
     except StoreError:
         connection.terminate()
         return "it gives the wallet no second connection"

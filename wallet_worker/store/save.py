@@ -50,6 +50,7 @@ class PipelinedWriter:
         self._connection = connection
         self._now = now
         self._writing: asyncio.Task[None] | None = None
+        self.has_written = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -77,11 +78,13 @@ class PipelinedWriter:
 
     async def begin(self, part: Changes) -> None:
         """Start writing a part, once the part before is written."""
+        self.has_written = self.has_written or not part.is_empty
         await self._join()
         self._writing = asyncio.create_task(changes(self._connection, part, self._now), name="saving")
 
     async def end(self, part: Changes) -> None:
         """Write the last part."""
+        self.has_written = self.has_written or not part.is_empty
         await self._join()
         await changes(self._connection, part, self._now)
 

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import asyncpg
 
-from wallet_worker.store.database import CONNECT_SECONDS, READONLY_ROLE
+from wallet_worker.store.database import READONLY_ROLE
+from wallet_worker.store.servers import CONNECT_SECONDS, connect
 from wallet_worker.store.session import prepare, settings_of
 
 CHUNK_ROWS: Final = 2_000  # more is no faster, and progress bars move in these steps
@@ -38,9 +39,8 @@ async def snapshot(
             **settings,
         },
     )
-    connection = await asyncpg.connect(
+    connection = await connect(
         dsn,
-        timeout=CONNECT_SECONDS,
         command_timeout=STATEMENT_SECONDS,
         server_settings=wanted,
     )

@@ -26,7 +26,7 @@ from wallet_worker.queries.service import PREFETCH as QUERIES_PREFETCH
 from wallet_worker.queries.service import QueryService
 from wallet_worker.settings.settings import Settings
 from wallet_worker.store import accounts, currencies
-from wallet_worker.store.database import READONLY_ROLE, WORKER_ROLE, Database
+from wallet_worker.store.database import READONLY_ROLE, STATEMENT_SECONDS_SHORT, WORKER_ROLE, Database
 from wallet_worker.store.errors import waited_for
 from wallet_worker.store.requirements import ready_to_start
 from wallet_worker.store.schema_version import ensure_current
@@ -68,8 +68,19 @@ class Worker:
         self.metrics = Metrics()
         self.health.expect("database", "publisher", "consumer", "queries")
         dsn, amqp = settings.database_url.get_secret_value(), settings.amqp_url.get_secret_value()
-        self._database = Database(dsn, role=WORKER_ROLE, application="wallet worker")
-        self._reading = Database(dsn, role=READONLY_ROLE, application="wallet queries", size_max=3)
+        self._database = Database(
+            dsn,
+            role=WORKER_ROLE,
+            application="wallet worker",
+            statement_seconds=STATEMENT_SECONDS_SHORT,
+        )
+        self._reading = Database(
+            dsn,
+            role=READONLY_ROLE,
+            application="wallet queries",
+            size_max=3,
+            statement_seconds=STATEMENT_SECONDS_SHORT,
+        )
         self._publisher = Publisher(amqp, self.health, self.metrics, settings.request_key.sign)
         self._outbox = Outbox(self._database, self._publisher, self.health, self.metrics)
         self._inbox: Inbox[Envelope] = Inbox()

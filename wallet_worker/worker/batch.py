@@ -38,7 +38,7 @@ from wallet_worker.core.endings import DISPOSITIONS, Disposition
 from wallet_worker.core.ids import ENTROPY_BYTES
 from wallet_worker.core.inbound import InvalidMessage, Message, read, serial_no_of
 from wallet_worker.failpoints import Failpoint, failpoint
-from wallet_worker.store import accounts, load, outbox, save
+from wallet_worker.store import accounts, load, outbox, replication, save
 from wallet_worker.store.bisect import apply_or_bisect
 from wallet_worker.store.database import Database
 from wallet_worker.store.errors import (
@@ -227,6 +227,9 @@ class BatchProcessor:
                 else:
                     await writer.begin(part.changes)
         await parking.save(connection, result.parked, result.results)
+        if not writer.has_written and not result.parked:
+            # What is acknowledged rests on what was read, which the standby may not have yet.
+            await replication.write_record(connection)
         return result
 
     def _conclude(

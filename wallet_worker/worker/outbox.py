@@ -160,15 +160,17 @@ class Outbox:
                 await asyncio.sleep(RELAY_SECONDS)
 
     async def _relay_some(self) -> int:
-        """Publish overdue rows and delete or put them off; return how many there were."""
+        """Publish overdue rows that are this relay's, and delete or put them off; return how many there were."""
         if "publisher" in self._health.reasons:
             return 0
+        # A commit of its own, which waits for the standby: nothing is published that a failover could undo.
         async with self._database.transaction() as connection:
-            rows = await outbox.take_due(connection, RELAY_BATCH_MAX)
-            if not rows:
-                return 0
-            confirmed, failed = await self._publish_isolating_replies(rows)
-            failpoint(Failpoint.AFTER_PUBLISH)
+            rows = await outbox.claim_due(connection, RELAY_BATCH_MAX)
+        if not rows:
+            return 0
+        confirmed, failed = await self._publish_isolating_replies(rows)
+        failpoint(Failpoint.AFTER_PUBLISH)
+        async with self._database.transaction() as connection:
             hopeless = [
                 row.message_id for row in failed if _is_reply(row) and row.attempts >= REPLY_ATTEMPTS_MAX
             ]
