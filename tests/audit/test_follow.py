@@ -316,7 +316,7 @@ async def test_a_table_that_is_locked_is_waited_for() -> None:
             raise answer
         return str(answer)
 
-    assert await following._waited_for(work, asyncio.Event(), reasons.append) == "checked"
+    assert await following.retry_unless_stopped(work, asyncio.Event(), reasons.append) == "checked"
     assert reasons == ["LockNotAvailableError"]
 
 

@@ -107,7 +107,7 @@ async def test_apply_makes_what_the_contract_lists_and_nothing_else(servers: Ser
 async def test_queues_have_the_arguments_that_lose_nothing(servers: Servers, bare_url: str) -> None:
     await topology.apply(bare_url)
     async with open_connection(bare_url, "tests") as connection:
-        version = topology._version(connection)
+        version = topology.version_of(connection)
 
     queues = await there(servers, bare_url, "queues")
 
@@ -474,6 +474,6 @@ async def test_a_broker_that_is_too_old_is_refused_and_left_alone(
 def test_a_broker_of_3_10_or_newer_is_taken(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(topology, "server_version", lambda connection: connection)
 
-    found = topology._version_faults(topology._version(version))  # type: ignore[arg-type]
+    found = topology.version_faults(topology.version_of(version))  # type: ignore[arg-type]
 
     assert found == []

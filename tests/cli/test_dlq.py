@@ -41,7 +41,7 @@ class Sits:
 
     def __call__(self, login: str, machine: str = "desk") -> None:
         """Have somebody sit there from now on."""
-        self._monkeypatch.setattr(options, "_login", lambda: login)
+        self._monkeypatch.setattr(options, "login_name", lambda: login)
         self._monkeypatch.setattr("socket.gethostname", lambda: machine)
 
 

@@ -99,7 +99,7 @@ async def test_discard_and_restore(desk: Desk, url: str) -> None:
 async def test_an_edit_needs_a_second_person_here_too(
     desk: Desk, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(options, "_login", lambda: "otto")
+    monkeypatch.setattr(options, "login_name", lambda: "otto")
     order = recharge("user-1", "1.001")
     await desk.take_in(arrived(order, headers("MALFORMED", "TWD has 2 digits")))
     (letter_id,) = await desk.ids()

@@ -95,7 +95,7 @@ async def test_a_second_person_approves_from_wherever_they_are(
 async def test_whoever_planned_in_the_console_cannot_approve_at_a_shell_by_another_name(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(options, "_login", lambda: "one")
+    monkeypatch.setattr(options, "login_name", lambda: "one")
     async with a_desk(database_url, ApprovalLimits(single_person_max=0)) as desk:
         await one_letter(desk)
         first = Actor("one", Role.OPERATOR, "console")

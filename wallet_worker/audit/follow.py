@@ -102,8 +102,8 @@ async def follow(
     are those that were checked, with the whole audit at the beginning. A database that is away is waited for;
     `on_away` is told why, each time.
     """
-    seen = await _waited_for(lambda: _begin(dsn), stopping, on_away)
-    report = await _waited_for(
+    seen = await retry_unless_stopped(lambda: _begin(dsn), stopping, on_away)
+    report = await retry_unless_stopped(
         lambda: audit(dsn, shown_max=shown_max, on_progress=on_progress), stopping, on_away
     )
     if report is None or seen is None:
@@ -115,13 +115,13 @@ async def follow(
         if not report.clean:
             return report
         await sleep_unless(every_seconds, stopping)
-        new_lines = await _waited_for(check_new, stopping, on_away)
+        new_lines = await retry_unless_stopped(check_new, stopping, on_away)
         if new_lines is None:
             return report
         signals.lines.inc(new_lines)
 
 
-async def _waited_for(
+async def retry_unless_stopped(
     work: Callable[[], Coroutine[Any, Any, T]], stopping: asyncio.Event, on_away: Callable[[str], None]
 ) -> T | None:
     """Return what the work returns, begun again while the database is away or busy; nothing if stopping came first."""

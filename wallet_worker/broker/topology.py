@@ -155,8 +155,8 @@ async def apply(url: str, *, events: bool = False) -> None:
     Raises BrokerUnavailableError, or TopologyError with a sentence for each thing that is in the way.
     """
     async with open_connection(url, "wallet topology") as connection:
-        version = _version(connection)
-        faults = _version_faults(version)
+        version = version_of(connection)
+        faults = version_faults(version)
         if not faults:
             faults = await _declare_all(connection, version, (*QUEUES, *STREAMS) if events else QUEUES)
     if faults:
@@ -178,8 +178,8 @@ async def missing(connection: AbstractConnection, consumed: Iterable[str]) -> tu
     nothing else needs that one. Whether they are as the wallet needs them is for `check` to say, by whoever may
     configure. Raises BrokerUnavailableError if one is there and the node that has it is not.
     """
-    version = _version(connection)
-    faults = _version_faults(version)
+    version = version_of(connection)
+    faults = version_faults(version)
     of_queries = set(consumed) == {WALLET_QUERIES}
     away: list[str] = []
     for what in (*EXCHANGES, *QUEUES):
@@ -199,8 +199,8 @@ async def check(connection: AbstractConnection, url: str, management_url: str | 
     `management_url` is that of the management plugin; where it is not given, and the broker is spoken to in the clear,
     the broker's host with the plugin's usual port is tried, with the same user.
     """
-    version = _version(connection)
-    faults = _version_faults(version)
+    version = version_of(connection)
+    faults = version_faults(version)
     unseen: list[str] = []
     queues = list(QUEUES)
     for stream in STREAMS:
@@ -276,12 +276,14 @@ async def _size_faults(connection: AbstractConnection) -> list[str]:
     return [f"{taken}: set max_message_size = 1048576 in rabbitmq.conf."]
 
 
-def _version(connection: AbstractConnection) -> tuple[int, ...]:
+def version_of(connection: AbstractConnection) -> tuple[int, ...]:
+    """Return the numbers of the broker's version, without what follows a hyphen."""
     digits = server_version(connection).split("-")[0].split(".")
     return tuple(int(part) for part in digits if part.isdigit())
 
 
-def _version_faults(version: tuple[int, ...]) -> list[str]:
+def version_faults(version: tuple[int, ...]) -> list[str]:
+    """Return the sentence that says that the broker is too old; empty if it is new enough."""
     if version >= VERSION_MIN:
         return []
     found, wanted = (".".join(map(str, parts)) for parts in (version, VERSION_MIN))

@@ -337,7 +337,8 @@ def check_legs(order_type: OrderType, spec: OrderSpec) -> None:
         raise AssertionError(msg)
 
 
-def _check_total() -> None:
+def check_total() -> None:
+    """Raise AssertionError unless every type has a row, and every row an answer to whatever may happen."""
     if set(ORDER_SPECS) != set(OrderType):
         msg = f"no row for {set(OrderType) - set(ORDER_SPECS)}"
         raise AssertionError(msg)
@@ -360,7 +361,7 @@ def _check_total() -> None:
                 raise AssertionError(msg)
 
 
-_check_total()
+check_total()
 
 
 def advance(order: Order, step: Transition, at: datetime) -> Order:

@@ -46,9 +46,11 @@ _FILES: Final = frozenset(f"{PREFIX}{name.upper()}{FILE}" for name in SECRETS)
 _FAMILIES: Final = ("WALLET_SIMULATOR_",)
 
 # Kubernetes and Docker describe a service called wallet-… to each container, in variables of these forms.
-_OF_ORCHESTRATORS: Final = re.compile(
-    r"WALLET(_\w+)?_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?)"
+_OF_SERVICE: Final = re.compile(
+    r"WALLET(_\w+)?_(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)"
 )
+# The address of a service; without an address as its value it is a misspelt setting, such as WALLET_HTP_PORT.
+_ADDRESS_OF_SERVICE: Final = re.compile(r"WALLET(_\w+)?_PORT")
 _EXAMPLES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "payment_keys": '{"key id": "secret"}',
@@ -78,16 +80,9 @@ def unknown(environment: Mapping[str, str]) -> list[str]:
 
 
 def _is_of_an_orchestrator(name: str, value: str) -> bool:
-    if _OF_ORCHESTRATORS.fullmatch(name) is None:
-        return False
-    # WALLET_HTP_PORT is a misspelt setting; Kubernetes' own variable of that form holds an address.
-    return (
-        not name.endswith("_PORT")
-        or "_SERVICE_" in name
-        or "://" in value
-        or "_TCP_" in name
-        or "_UDP_" in name
-    )
+    if _OF_SERVICE.fullmatch(name):
+        return True
+    return "://" in value and _ADDRESS_OF_SERVICE.fullmatch(name) is not None
 
 
 def _meant(name: str, names: Iterable[str]) -> str:

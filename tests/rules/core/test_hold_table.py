@@ -101,7 +101,7 @@ def test_a_table_of_holds_with_a_hole_is_found_at_import(
     monkeypatch.setattr(orders, "HOLD", {item: step for item, step in HOLD.items() if item != key})
 
     with pytest.raises(AssertionError, match="not total"):
-        orders._check_total()
+        orders.check_total()
 
 
 # The end of its time

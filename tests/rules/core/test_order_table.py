@@ -153,7 +153,7 @@ def test_a_table_with_a_hole_is_found_at_import(
     monkeypatch.setattr(orders, "RECHARGE", _without(key))
 
     with pytest.raises(AssertionError, match="not total"):
-        orders._check_total()
+        orders.check_total()
 
 
 @pytest.mark.parametrize("effect", [Effect.DUPLICATE, Effect.NO_CHANGE, Effect.CONTRADICTION])
@@ -164,7 +164,7 @@ def test_a_row_that_moves_a_status_without_an_effect_is_found_at_import(
     monkeypatch.setattr(orders, "RECHARGE", {**RECHARGE, key: Transition(effect, FAILED)})
 
     with pytest.raises(AssertionError, match="cannot end"):
-        orders._check_total()
+        orders.check_total()
 
 
 def test_the_check_runs_at_import() -> None:

@@ -146,7 +146,7 @@ def test_a_table_of_payouts_with_a_hole_is_found_at_import(
     monkeypatch.setattr(orders, "PAYOUT", {item: step for item, step in PAYOUT.items() if item != key})
 
     with pytest.raises(AssertionError, match="not total"):
-        orders._check_total()
+        orders.check_total()
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_a_row_whose_effect_and_status_do_not_fit_is_found_at_import(
     monkeypatch.setattr(orders, table, {**getattr(orders, table), key: step})
 
     with pytest.raises(AssertionError, match="cannot end"):
-        orders._check_total()
+        orders.check_total()
 
 
 def test_an_order_that_is_due_though_nothing_can_come_of_it_is_a_bug_of_ours() -> None:

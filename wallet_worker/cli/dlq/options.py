@@ -227,7 +227,7 @@ def _actor(settings: "Settings", name: str | None, *, in_person: bool) -> Actor:
 
     But a second person is not believed: it must be the login's own name, which has a role.
     """
-    login = _login()
+    login = login_name()
     name = (name or login).strip()
     if not NAME.fullmatch(name):
         exits.end(
@@ -260,7 +260,7 @@ def _vouch(settings: "Settings", name: str, login: str) -> None:
         )
 
 
-def _login() -> str:
+def login_name() -> str:
     """Return whose process this is, as the system has it: what the environment says, anybody can write."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
