@@ -150,12 +150,12 @@ def on_page(text: str, record: Record, page: str) -> str:
         msg = f"there is no {_BEGIN} and {_END} to write between"
         raise ValueError(msg)
     picture = page.removesuffix(".md") + ".svg"
-    answers = [_said(record, name) for name in ("machine", "servers", "client")]
-    answers.append(f"commit {_said(record, 'code')}")
+    answers = [_stated(record, name) for name in ("machine", "servers", "client")]
+    answers.append(f"commit {_stated(record, 'code')}")
     parts = [
         _aims(record),
         f"![Messages a second and latency]({picture})",
-        f"Measured on {_said(record, 'date')}: {'; '.join(answers)}. [All figures]({page}).",
+        f"Measured on {_stated(record, 'date')}: {'; '.join(answers)}. [All figures]({page}).",
     ]
     return "".join((before, _BEGIN, "\n", "\n\n".join(parts), "\n", _END, after))
 
@@ -190,7 +190,7 @@ def _circumstances(record: Record) -> list[str]:
     return found
 
 
-def _said(record: Record, name: str) -> str:
+def _stated(record: Record, name: str) -> str:
     """Return one of the circumstances in words, with the parts for which it was another than for most."""
     if name not in record.apart:
         return record.machine.get(name, "")

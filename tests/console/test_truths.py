@@ -49,7 +49,7 @@ def queues(**changed: tuple[int | None, int | None]) -> Depths:
     )
 
 
-def said(
+def text_of_warnings(
     depths: Depths | None = None, overview: Overview | None = WELL, condition: DatabaseHealth | None = HEALTHY
 ) -> str:
     """Return the warnings as one text."""
@@ -57,27 +57,27 @@ def said(
 
 
 def test_nothing_is_said_while_all_is_well() -> None:
-    assert said() == ""
+    assert text_of_warnings() == ""
 
 
 def test_the_gateways_own_queue_may_be_read_by_nobody_of_ours() -> None:
-    assert said(queues(payment_requests=(9, 0))) == ""
+    assert text_of_warnings(queues(payment_requests=(9, 0))) == ""
 
 
 @pytest.mark.parametrize("queue", ["wallet.commands", "payment.results", "wallet.queries"])
 def test_that_no_worker_reads_a_queue_is_said_though_the_keeper_works(queue: str) -> None:
-    text = said(queues(**{queue.replace(".", "_"): (12, 0)}))
+    text = text_of_warnings(queues(**{queue.replace(".", "_"): (12, 0)}))
 
     assert f"No worker reads {queue}" in text
     assert "12 messages wait there" in text
 
 
 def test_a_queue_that_is_missing_is_said() -> None:
-    assert "wallet topology apply" in said(queues(wallet_commands=(None, None)))
+    assert "wallet topology apply" in text_of_warnings(queues(wallet_commands=(None, None)))
 
 
 def test_that_nobody_knows_whether_anybody_works_is_said() -> None:
-    assert "is not known" in said(Depths((), "The broker cannot be reached: refused."))
+    assert "is not known" in text_of_warnings(Depths((), "The broker cannot be reached: refused."))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_that_nobody_knows_whether_anybody_works_is_said() -> None:
     ],
 )
 def test_a_keeper_that_said_at_work_minutes_ago_is_not_at_work(overview: Overview, sentence: str) -> None:
-    assert sentence in said(overview=overview)
+    assert sentence in text_of_warnings(overview=overview)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_keeper_that_said_at_work_minutes_ago_is_not_at_work(overview: Overvie
     ],
 )
 def test_what_the_database_knows_to_be_late_is_said(changes: dict[str, Any], sentence: str) -> None:
-    assert sentence in said(condition=replace(HEALTHY, **changes))
+    assert sentence in text_of_warnings(condition=replace(HEALTHY, **changes))
 
 
 async def test_the_overview_and_health_begin_with_what_is_wrong(stage: Stage) -> None:

@@ -39,7 +39,7 @@ async def dlq(url: str, *arguments: str, who: str = "otto") -> CommandResult:
     )
 
 
-async def said(url: str, *arguments: str, who: str = "otto") -> dict[str, Any]:
+async def json_of(url: str, *arguments: str, who: str = "otto") -> dict[str, Any]:
     """Return the JSON that `wallet dlq` says as it succeeds."""
     found = await dlq(url, *arguments, "--json", who=who)
     assert found.status == Exit.DONE, found.err
@@ -52,10 +52,10 @@ async def test_list_show_groups_and_status(desk: Desk, url: str) -> None:
     order = recharge("user-1")
     await desk.take_in(arrived(order), arrived(b"no JSON", headers("MALFORMED", "no JSON")))
 
-    page = await said(url, "list", "--reason", "internal")
-    letter = await said(url, "show", str(page["letters"][0]["letter_id"]))
-    groups = await said(url, "groups")
-    status = await said(url, "status")
+    page = await json_of(url, "list", "--reason", "internal")
+    letter = await json_of(url, "show", str(page["letters"][0]["letter_id"]))
+    groups = await json_of(url, "groups")
+    status = await json_of(url, "status")
 
     assert [item["serial_no"] for item in page["letters"]] == [order["serial_no"]]
     assert json.loads(b64decode(letter["whole"]["body"])) == order
@@ -73,7 +73,7 @@ async def test_a_plan_is_the_default_and_execute_acts(desk: Desk, url: str) -> N
     await desk.take_in(arrived(recharge("user-1")))
     (letter_id,) = await desk.ids()
 
-    plan = await said(url, "replay", "--ids", str(letter_id), "--why", "mended")
+    plan = await json_of(url, "replay", "--ids", str(letter_id), "--why", "mended")
     assert await desk.state(letter_id) == "waiting"
     begun = await dlq(url, "replay", "--execute", plan["token"], "--no-wait", "--json")
     done = json.loads(begun.out)
@@ -89,8 +89,8 @@ async def test_discard_and_restore(desk: Desk, url: str) -> None:
     (letter_id,) = await desk.ids()
 
     for verb, state in (("discard", "discarded"), ("restore", "waiting")):
-        plan = await said(url, verb, "--ids", str(letter_id), "--why", "a test")
-        done = await said(url, verb, "--execute", plan["token"])
+        plan = await json_of(url, verb, "--ids", str(letter_id), "--why", "a test")
+        done = await json_of(url, verb, "--execute", plan["token"])
         assert done["state"] == "done"
         assert await desk.state(letter_id) == state
 
@@ -106,7 +106,7 @@ async def test_an_edit_needs_a_second_person_here_too(
     mended = tmp_path / "mended.json"
     mended.write_text(json.dumps(order | {"amount": "1.00", "serial_no": f"{order['serial_no']}-mended"}))
 
-    plan = await said(url, "edit", str(letter_id), "--body", str(mended), "--why", "three digits")
+    plan = await json_of(url, "edit", str(letter_id), "--body", str(mended), "--why", "three digits")
     too_soon = await dlq(url, "edit", "--execute", plan["token"])
     own = await dlq(url, "approve", plan["token"], "--why", "fine", who="otto")
     other = await dlq(url, "approve", plan["token"], "--why", "fine", who="anna")
@@ -129,8 +129,8 @@ async def test_notes_audit_and_exports(desk: Desk, url: str) -> None:
     await desk.take_in(arrived(order))
     (letter_id,) = await desk.ids()
 
-    await said(url, "note", str(letter_id), "asked the gateway")
-    audit = await said(url, "audit", "--letter", str(letter_id))
+    await json_of(url, "note", str(letter_id), "asked the gateway")
+    audit = await json_of(url, "audit", "--letter", str(letter_id))
     exported = await dlq(url, "export")
     lines = await dlq(url, "audit", "--export")
 
@@ -148,16 +148,16 @@ async def test_notes_audit_and_exports(desk: Desk, url: str) -> None:
 @pytest.mark.need(14)
 async def test_pause_resume_stop_and_progress(desk: Desk, url: str) -> None:
     await desk.take_in(*(arrived(recharge("user-1")) for _ in range(3)))
-    plan = await said(url, "replay", "--why", "all")
+    plan = await json_of(url, "replay", "--why", "all")
     begun = await dlq(url, "replay", "--execute", plan["token"], "--no-wait", "--json")
     number = json.loads(begun.out)["operation_id"]
-    paused = await said(url, "pause", number, "--why", "a test")
+    paused = await json_of(url, "pause", number, "--why", "a test")
     still = await dlq(url, "progress", number, "--wait")  # nobody goes on with it
-    resumed = await said(url, "resume", number, "--why", "a test")
+    resumed = await json_of(url, "resume", number, "--why", "a test")
     running = await dlq(url, "progress", number)
 
     states = [
-        (await said(url, verb, number, "--why", "a test"))["state"] for verb in ("pause", "resume", "stop")
+        (await json_of(url, verb, number, "--why", "a test"))["state"] for verb in ("pause", "resume", "stop")
     ]
     again = await dlq(url, "resume", number, "--why", "a test")
     shown = await dlq(url, "progress", number, "--json")
@@ -216,7 +216,7 @@ async def test_a_database_that_goes_away_after_it_was_executed_leaves_the_end_un
 
     monkeypatch.setattr(runs, "watch", away)
     await desk.take_in(arrived(recharge("user-1")))
-    plan = await said(url, "replay", "--why", "mended")
+    plan = await json_of(url, "replay", "--why", "mended")
 
     begun = await dlq(url, "replay", "--execute", plan["token"], wait)
     number = str(await desk.owner.fetchval("SELECT operation_id FROM dead_letter_operations"))
@@ -236,7 +236,7 @@ async def test_a_database_that_goes_away_as_it_is_executed_leaves_unknown_whethe
         raise UnavailableError(msg)
 
     await desk.take_in(arrived(recharge("user-1")))
-    plan = await said(url, "replay", "--why", "mended")
+    plan = await json_of(url, "replay", "--why", "mended")
     monkeypatch.setattr(DeadLetterDesk, "execute", away)
 
     begun = await dlq(url, "replay", "--execute", plan["token"])

@@ -39,22 +39,24 @@ class Gateway:
 def answers(request: Json) -> list[Letter]:
     """Return what is said of an order, the same for every repeat of the request."""
     number, amount, currency = request["payment_order_no"], request["amount"], request["currency"]
-    success = said(number, "succeeded", amount, currency)
+    success = gateway_result(number, "succeeded", amount, currency)
     match Channel(request["channel"]):
         case Channel.CARD | Channel.EARLY:
             return [success]
         case Channel.AGAIN:
             return [success] * 3
         case Channel.DECLINED:
-            return [said(number, "failed", amount, currency)]
+            return [gateway_result(number, "failed", amount, currency)]
         case Channel.LATE:
-            failure = said(number, "failed", amount, currency, Kind.PERHAPS, "CONTRADICTING_RESULT")
+            failure = gateway_result(number, "failed", amount, currency, Kind.PERHAPS, "CONTRADICTING_RESULT")
             return [failure, success]
         case Channel.FORGED:
-            note = said(number, "failed", amount, currency, Kind.FORGED, "BAD_SIGNATURE").note
+            note = gateway_result(number, "failed", amount, currency, Kind.FORGED, "BAD_SIGNATURE").note
             return [Letter(note, RESULTS, {"x-signature": signed(note.body, secret="a guess")}), success]
         case Channel.MISCOUNTED:
-            wrong = said(number, "succeeded", _more(amount), currency, Kind.FORGED, "AMOUNT_MISMATCH")
+            wrong = gateway_result(
+                number, "succeeded", _more(amount), currency, Kind.FORGED, "AMOUNT_MISMATCH"
+            )
             return [wrong, success]
         case Channel.TARDY:
             return [success] if request["kind"] == "status" else []
@@ -62,7 +64,7 @@ def answers(request: Json) -> list[Letter]:
             return []
 
 
-def said(
+def gateway_result(
     number: str, status: str, amount: str, currency: str, kind: Kind = Kind.RESULT, expects: str = "OK"
 ) -> Letter:
     """Return a signed result; `expects` is why it must be a dead letter, if it must."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from tests.faults.gateway import said
+from tests.faults.gateway import gateway_result
 from tests.faults.model import PAYOUTS, SHORT_HOLD_SECONDS, Channel, minor, text
 from tests.faults.notebook import Answer, Kind, Note
 from tests.faults.wire import Letter, Sender
@@ -218,7 +218,7 @@ class Load:
             if channel is Channel.EARLY:
                 fields = letter.note.fields
                 return [
-                    said(letter.note.serial_no, "succeeded", fields["amount"], fields["currency"]),
+                    gateway_result(letter.note.serial_no, "succeeded", fields["amount"], fields["currency"]),
                     letter,
                 ]
             return [letter]

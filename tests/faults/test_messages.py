@@ -16,7 +16,7 @@ import pytest
 from aiormq.abc import DeliveredMessage
 
 from tests.faults.conftest import MakeWorld
-from tests.faults.gateway import OCCURRED_AT, said
+from tests.faults.gateway import OCCURRED_AT, gateway_result
 from tests.faults.model import Channel
 from tests.faults.notebook import Kind, Note
 from tests.faults.scale import BACKLOG, FULL, PROGRAM, with_limits
@@ -57,7 +57,9 @@ async def test_row_15_results_before_their_commands_wait_for_them_and_reordered_
         early = [world.load.recharge(Channel.EARLY) for _ in range(60)]
         late = [world.load.recharge(Channel.LATE) for _ in range(60)]
         results = [
-            said(item.note.serial_no, "succeeded", item.note.fields["amount"], item.note.fields["currency"])
+            gateway_result(
+                item.note.serial_no, "succeeded", item.note.fields["amount"], item.note.fields["currency"]
+            )
             for item in early
         ]
         await world.sender.send_until_confirmed(results)
@@ -74,7 +76,7 @@ async def test_row_15_a_result_whose_order_never_comes_is_a_dead_letter_in_the_e
 ) -> None:
     """It is looked at again after 5 s, 30 s and 5 min; here after fractions of a second."""
     async with make_world(workers=1, accounts=1, program=with_limits("hasty-parking")) as world:
-        orphan = said("R-nobody-asked", "succeeded", "1.00", "TWD", Kind.FORGED)
+        orphan = gateway_result("R-nobody-asked", "succeeded", "1.00", "TWD", Kind.FORGED)
         await world.sender.send_until_confirmed([orphan])
 
         assert await world.judge() == []

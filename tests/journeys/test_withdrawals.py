@@ -20,7 +20,7 @@ CONTRADICTION = ("refused", "CONTRADICTING_RESULT")
 ROUNDS = 20
 
 
-def said(answer: Json) -> tuple[str, str]:
+def status_and_code(answer: Json) -> tuple[str, str]:
     return answer["processing_status"], answer["code"]
 
 
@@ -55,7 +55,7 @@ async def test_a_withdrawal_is_reserved_at_once_and_debited_when_it_was_paid_out
         "channel": "bank_transfer",
         "expires_at": None,
     }
-    assert said(processed) == PROCESSED
+    assert status_and_code(processed) == PROCESSED
     assert an_event(pending.json, type_="order.pending.v1", serial_no=command["serial_no"]) == order
     body = an_event(succeeded.json, type_="order.succeeded.v1", serial_no=command["serial_no"])
     (line,) = body.pop("entries")
@@ -73,7 +73,7 @@ async def test_a_withdrawal_that_failed_gives_the_reserve_back(upstream: Upstrea
     processed = await upstream.processed(result(command["serial_no"], "failed", amount="40.00"))
     notified = await upstream.events.first_about(command["serial_no"], "order.failed.v1")
 
-    assert said(processed) == PROCESSED
+    assert status_and_code(processed) == PROCESSED
     assert await upstream.balances(user) == ("100.00", "100.00")
     assert "entries" not in notified.json["data"]
     assert (await upstream.order(command["serial_no"]))["entries"] == []
@@ -126,7 +126,7 @@ async def test_a_result_does_to_a_withdrawal_what_the_contract_says(row: Row, sh
     answer = await upstream.processed(saying)
     await upstream.settled(shared.owner)
 
-    assert said(answer) == row.answer
+    assert status_and_code(answer) == row.answer
     assert await upstream.status(command["serial_no"]) == row.becomes
     assert await upstream.balances(user) == row.leaves
     letters = upstream.dead_letters.about(command["serial_no"])
@@ -154,9 +154,9 @@ async def test_a_payout_that_was_unknown_may_still_have_succeeded(upstream: Upst
     still = await upstream.balances(user)
     known = await upstream.processed(result(command["serial_no"], amount="40.00"))
 
-    assert [said(answer) for answer in unknown] == [DUPLICATE, DUPLICATE]
+    assert [status_and_code(answer) for answer in unknown] == [DUPLICATE, DUPLICATE]
     assert still == RESERVED
-    assert said(known) == PROCESSED
+    assert status_and_code(known) == PROCESSED
     assert await upstream.balances(user) == PAID
 
 
@@ -178,9 +178,9 @@ async def test_a_result_that_does_not_fit_moves_nothing(upstream: Upstream, fiel
     kept = await upstream.balances(user)
     right = await upstream.processed(result(command["serial_no"], amount="40.0"))
 
-    assert said(refused) == ("refused", code)
+    assert status_and_code(refused) == ("refused", code)
     assert kept == RESERVED
-    assert said(right) == PROCESSED
+    assert status_and_code(right) == PROCESSED
 
 
 async def test_a_refusal_says_what_stands_first(upstream: Upstream) -> None:
@@ -264,7 +264,7 @@ async def test_the_same_result_twice_on_two_workers_debits_once(pair: Wallet) ->
     for command in commands:
         body = encoded(result(command["serial_no"], amount="10.00"))
         heard += [await upstream.result(body) for _ in range(3)]
-    answers = [said(await upstream.answer(item)) for item in heard]
+    answers = [status_and_code(await upstream.answer(item)) for item in heard]
     await upstream.settled(pair.owner)
 
     assert Counter(answers) == {PROCESSED: ROUNDS, DUPLICATE: 2 * ROUNDS}

@@ -76,22 +76,22 @@ def _paid(number: str, **changes: str) -> InboundMessage:
     return result(payment_order_no=number, occurred_at="2026-01-02T03:04:05Z", **(facts | changes))
 
 
-def said(number: int | str, **changes: str) -> str:
+def settled_line(number: int | str, **changes: str) -> str:
     """Return a line about a recharge of that number, or about another order, which succeeded."""
     serial_no = f"R-{number}" if isinstance(number, int) else number
     return line(**{"payment_order_no": serial_no, "gateway_ref": f"gw-{serial_no}"} | changes)
 
 
 ALL = [
-    said(1),
-    said(2),
-    said(3),
-    said(4, status="failed"),
-    said(5, status="unknown"),
-    said(6, status="failed"),
-    said("W-1", kind="payout", amount="30.00"),
-    said("W-2", kind="payout", amount="30.00", status="failed"),
-    said("F-1", kind="refund", amount="30.00"),
+    settled_line(1),
+    settled_line(2),
+    settled_line(3),
+    settled_line(4, status="failed"),
+    settled_line(5, status="unknown"),
+    settled_line(6, status="failed"),
+    settled_line("W-1", kind="payout", amount="30.00"),
+    settled_line("W-2", kind="payout", amount="30.00", status="failed"),
+    settled_line("F-1", kind="refund", amount="30.00"),
 ]
 
 
@@ -122,40 +122,44 @@ async def test_an_empty_file_agrees_with_no_span(orders_url: str) -> None:
 @pytest.mark.parametrize(
     ("text", "verdict", "detail"),
     [
-        (said(9), Comparison.MISSING_HERE, "there is no order of this number"),
-        (said("O-u-1"), Comparison.MISSING_HERE, "there is no order of this number"),
-        (said("r-1"), Comparison.MISSING_HERE, "there is no order of this number"),
-        (said(1, kind="payout", amount="1.00"), Comparison.DIFFERENT_KIND, "payout there, recharge here"),
-        (said("T-1"), Comparison.DIFFERENT_KIND, "charge there, transfer here"),
-        (said("W-1", amount="30.00"), Comparison.DIFFERENT_KIND, "charge there, withdraw here"),
+        (settled_line(9), Comparison.MISSING_HERE, "there is no order of this number"),
+        (settled_line("O-u-1"), Comparison.MISSING_HERE, "there is no order of this number"),
+        (settled_line("r-1"), Comparison.MISSING_HERE, "there is no order of this number"),
         (
-            said("W-2", kind="payout", amount="30.00"),
+            settled_line(1, kind="payout", amount="1.00"),
+            Comparison.DIFFERENT_KIND,
+            "payout there, recharge here",
+        ),
+        (settled_line("T-1"), Comparison.DIFFERENT_KIND, "charge there, transfer here"),
+        (settled_line("W-1", amount="30.00"), Comparison.DIFFERENT_KIND, "charge there, withdraw here"),
+        (
+            settled_line("W-2", kind="payout", amount="30.00"),
             Comparison.DIFFERENT_STATUS,
             "succeeded there, failed here",
         ),
         (
-            said("F-1", kind="refund", amount="40.00"),
+            settled_line("F-1", kind="refund", amount="40.00"),
             Comparison.DIFFERENT_AMOUNT,
             "40.00 TWD there, 30.00 TWD here",
         ),
         (
-            said(1, amount="100.01", status="failed"),
+            settled_line(1, amount="100.01", status="failed"),
             Comparison.DIFFERENT_AMOUNT,
             "100.01 TWD there, 100.00 TWD here",
         ),
-        (said(1, currency="USD"), Comparison.DIFFERENT_AMOUNT, "100.00 USD there, 100.00 TWD here"),
-        (said(1, status="failed"), Comparison.DIFFERENT_STATUS, "failed there, succeeded here"),
-        (said(5), Comparison.DIFFERENT_STATUS, "succeeded there, pending here"),
-        (said(6), Comparison.DIFFERENT_STATUS, "succeeded there, expired here"),
-        (said(5, status="failed"), Comparison.DIFFERENT_STATUS, "failed there, pending here"),
-        (said(1, gateway_ref="gw-9"), Comparison.DIFFERENT_REF, "gw-9 there, gw-R-1 here"),
+        (settled_line(1, currency="USD"), Comparison.DIFFERENT_AMOUNT, "100.00 USD there, 100.00 TWD here"),
+        (settled_line(1, status="failed"), Comparison.DIFFERENT_STATUS, "failed there, succeeded here"),
+        (settled_line(5), Comparison.DIFFERENT_STATUS, "succeeded there, pending here"),
+        (settled_line(6), Comparison.DIFFERENT_STATUS, "succeeded there, expired here"),
+        (settled_line(5, status="failed"), Comparison.DIFFERENT_STATUS, "failed there, pending here"),
+        (settled_line(1, gateway_ref="gw-9"), Comparison.DIFFERENT_REF, "gw-9 there, gw-R-1 here"),
         ("nonsense", Comparison.BAD_LINE, "it has 1 value, and the first line names 7"),
     ],
 )
 async def test_a_difference_is_found_and_the_rest_is_compared(
     orders_url: str, text: str, verdict: Comparison, detail: str
 ) -> None:
-    report, (finding,) = await compared(orders_url, said(2), text, said(3))
+    report, (finding,) = await compared(orders_url, settled_line(2), text, settled_line(3))
 
     assert (finding.verdict, finding.line_no, finding.detail) == (verdict, 3, detail)
     assert report.verdicts == {Comparison.MATCHED: 2, verdict: 1}
@@ -166,10 +170,10 @@ async def test_a_difference_is_found_and_the_rest_is_compared(
 @pytest.mark.parametrize(
     ("again", "detail"),
     [
-        (said(1), "line 2 says the same"),
-        (said(1, amount="0100.0"), "line 2 says the same"),
-        (said(1, gateway_ref="gw-2"), "line 2 says charge, 100.00 TWD, succeeded, gw-R-1"),
-        (said(1, status="failed"), "line 2 says charge, 100.00 TWD, succeeded, gw-R-1"),
+        (settled_line(1), "line 2 says the same"),
+        (settled_line(1, amount="0100.0"), "line 2 says the same"),
+        (settled_line(1, gateway_ref="gw-2"), "line 2 says charge, 100.00 TWD, succeeded, gw-R-1"),
+        (settled_line(1, status="failed"), "line 2 says charge, 100.00 TWD, succeeded, gw-R-1"),
     ],
 )
 async def test_a_second_line_about_a_payment_is_found_wherever_it_stands(
@@ -178,7 +182,7 @@ async def test_a_second_line_about_a_payment_is_found_wherever_it_stands(
     for batch_lines in (1, 2, 5_000):
         monkeypatch.setattr(reconciling, "BATCH_LINES", batch_lines)
 
-        report, (finding,) = await compared(orders_url, said(1), said(2), again)
+        report, (finding,) = await compared(orders_url, settled_line(1), settled_line(2), again)
 
         assert (finding.verdict, finding.line_no, finding.detail) == (Comparison.DUPLICATE, 4, detail)
         assert report.verdicts[Comparison.MATCHED] == 2
@@ -186,7 +190,7 @@ async def test_a_second_line_about_a_payment_is_found_wherever_it_stands(
 
 async def test_what_moved_in_the_span_and_is_not_in_the_file_is_missing_there(orders_url: str) -> None:
     async def missing(span: TimeRange | None) -> list[str | None]:
-        _, findings = await compared(orders_url, said(2), span=span)
+        _, findings = await compared(orders_url, settled_line(2), span=span)
         assert {(finding.verdict, finding.detail) for finding in findings} <= {
             (Comparison.MISSING_THERE, "the gateway said that it succeeded at 2026-01-02T03:04:05.000000Z")
         }
@@ -217,7 +221,7 @@ def test_every_kind_of_payment_and_every_status_is_judged() -> None:
 @given(
     lines=st.lists(
         st.builds(
-            said,
+            settled_line,
             st.integers(1, 9),
             kind=st.sampled_from(["charge", "charge", "charge", "payout", "status"]),
             amount=st.sampled_from(["100.00", "100.00", "1.00"]),
@@ -243,7 +247,7 @@ async def test_each_line_has_one_verdict_in_batches_of_any_size(
 
 async def test_only_the_first_of_each_kind_are_kept(orders_url: str) -> None:
     report = await reconcile(
-        orders_url, reader(*(said(number) for number in range(10, 40)), "bad"), span=None, shown_max=2
+        orders_url, reader(*(settled_line(number) for number in range(10, 40)), "bad"), span=None, shown_max=2
     )
 
     assert report.verdicts == {Comparison.MISSING_HERE: 30, Comparison.BAD_LINE: 1}
@@ -300,13 +304,16 @@ async def test_a_database_that_is_away_is_said() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (said(1, amount="1,300.00"), "amount: 1,300.00 has grouping marks; it should be written 1300.00"),
-        (said(1).replace("100.00", "1,300.00"), "it has 8 values, and the first line names 7"),
-        ('"' + said(1), "a quotation mark is never closed"),
-        (said(1, currency="twd"), "currency: Should be a code of ISO 4217 in capitals, such as TWD"),
-        (said(1, occurred_at="yesterday"), "occurred_at: Should be a time in RFC 3339"),
-        (said(1, payment_order_no="R-1 "), "payment_order_no: R-1  has a space before or after it"),
-        (said(1).rpartition(",")[0], "it has 6 values, and the first line names 7"),
+        (
+            settled_line(1, amount="1,300.00"),
+            "amount: 1,300.00 has grouping marks; it should be written 1300.00",
+        ),
+        (settled_line(1).replace("100.00", "1,300.00"), "it has 8 values, and the first line names 7"),
+        ('"' + settled_line(1), "a quotation mark is never closed"),
+        (settled_line(1, currency="twd"), "currency: Should be a code of ISO 4217 in capitals, such as TWD"),
+        (settled_line(1, occurred_at="yesterday"), "occurred_at: Should be a time in RFC 3339"),
+        (settled_line(1, payment_order_no="R-1 "), "payment_order_no: R-1  has a space before or after it"),
+        (settled_line(1).rpartition(",")[0], "it has 6 values, and the first line names 7"),
     ],
 )
 async def test_a_payment_on_a_bad_line_is_one_finding_and_is_not_missing(
@@ -321,13 +328,13 @@ async def test_a_payment_on_a_bad_line_is_one_finding_and_is_not_missing(
 
 
 async def test_a_good_line_after_a_bad_one_about_the_same_payment_is_compared(orders_url: str) -> None:
-    _, findings = await compared(orders_url, said(1, amount="1,300.00"), *ALL, span=ALWAYS)
+    _, findings = await compared(orders_url, settled_line(1, amount="1,300.00"), *ALL, span=ALWAYS)
 
     assert [finding.verdict for finding in findings] == [Comparison.BAD_LINE]
 
 
 async def test_a_bad_line_that_names_no_order_hides_nothing(orders_url: str) -> None:
-    _, findings = await compared(orders_url, said("X-1", amount="1,300.00"), *ALL[1:], span=ALWAYS)
+    _, findings = await compared(orders_url, settled_line("X-1", amount="1,300.00"), *ALL[1:], span=ALWAYS)
 
     assert [(finding.verdict, finding.payment_order_no) for finding in findings] == [
         (Comparison.BAD_LINE, "X-1"),
@@ -339,6 +346,6 @@ async def test_a_bad_line_that_names_no_order_hides_nothing(orders_url: str) -> 
     "notation", ["2026-01-02T11:04:05+08:00", "2026-01-02T03:04:05.1234567Z", "2026-01-02t03:04:05z"]
 )
 async def test_a_line_may_have_its_time_in_any_notation(orders_url: str, notation: str) -> None:
-    report, _ = await compared(orders_url, said(1, occurred_at=notation))
+    report, _ = await compared(orders_url, settled_line(1, occurred_at=notation))
 
     assert report.clean

@@ -23,7 +23,7 @@ async def lanes(database: Database) -> Database:
     return database
 
 
-async def _one(connection: asyncpg.Connection, key: SystemKey = TWD) -> Account:
+async def _account(connection: asyncpg.Connection, key: SystemKey = TWD) -> Account:
     ((found, account),) = await accounts.find_lanes(connection, [key], lock=True)
     assert found == key
     return account
@@ -60,7 +60,7 @@ async def test_workers_that_start_at_once_make_the_lanes_once(
 
 async def test_transactions_at_once_get_different_lanes(lanes: Database) -> None:
     async with lanes.transaction() as first, lanes.transaction() as other:
-        mine, theirs, yen = await _one(first), await _one(other), await _one(first, JPY)
+        mine, theirs, yen = await _account(first), await _account(other), await _account(first, JPY)
 
     assert mine.account_id != theirs.account_id
     assert (mine.currency, yen.currency) == ("TWD", "JPY")
@@ -68,9 +68,9 @@ async def test_transactions_at_once_get_different_lanes(lanes: Database) -> None
 
 async def test_a_lane_that_is_let_go_is_taken_again(lanes: Database) -> None:
     async with lanes.transaction() as first:
-        before = await _one(first)
+        before = await _account(first)
     async with lanes.transaction() as other:
-        after = await _one(other)
+        after = await _account(other)
 
     assert before == after
 
@@ -89,7 +89,7 @@ async def test_with_every_lane_taken_the_next_waits_and_sees_what_was_written(
 
     async def wait() -> Account:
         async with lanes.transaction() as connection:
-            return await _one(connection)
+            return await _account(connection)
 
     waiting = asyncio.create_task(wait())
     await until(sweeper, "SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted", 1)

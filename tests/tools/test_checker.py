@@ -92,7 +92,7 @@ class Run:
         self.do(kind, command, expects="OK" if kind is Kind.RECHARGE else "OK|INSUFFICIENT_BALANCE")
         currency = command.get("currency", "TWD")
         about = command.get("original_serial_no") or command.get("hold_serial_no")
-        owner = one(self.orders, serial_no=about) if about else command
+        owner = only(self.orders, serial_no=about) if about else command
         payee = command.get("to_user_id")
         self.orders.append(
             {
@@ -145,7 +145,7 @@ class Run:
         for account in self.accounts:
             account.update(balance=0, line_no=0)
         for serial_no, account_id, moved in self.moves:
-            account = one(self.accounts, account_id=account_id)
+            account = only(self.accounts, account_id=account_id)
             before = account["balance"]
             account.update(balance=before + moved, line_no=account["line_no"] + 1)
             self.entries.append(
@@ -254,7 +254,7 @@ def _told(line: Row) -> Row:
     }
 
 
-def one(rows: list[Row], **like: object) -> Row:
+def only(rows: list[Row], **like: object) -> Row:
     """Return the one row that is like this."""
     (found,) = [row for row in rows if like.items() <= row.items()]
     return found
@@ -273,7 +273,7 @@ def clean() -> Run:
     foreign = open_account("grace", serial_no="O-grace", currency="XAU")
     run.do(Kind.OPEN, foreign, refused="CURRENCY_NOT_SUPPORTED", expects="CURRENCY_NOT_SUPPORTED")
     run.do(Kind.TURN, account_command("close", "carol", serial_no="A-carol"))
-    one(run.accounts, account_id=CAROL).update(status="closed")
+    only(run.accounts, account_id=CAROL).update(status="closed")
     early = account_command("close", "heidi", serial_no="A-heidi")
     run.do(Kind.TURN, early, refused="ACCOUNT_NOT_FOUND", expects="OK|ACCOUNT_NOT_FOUND|ACCOUNT_CLOSED")
 
@@ -297,7 +297,7 @@ def clean() -> Run:
 
     run.order(hold("alice", "12.00", serial_no="H-used"), "active")
     run.order(capture("H-used", "bob", "4.00", serial_no="C-part"), "succeeded", (ALICE, -400), (BOB, 400))
-    one(run.accounts, account_id=ALICE).update(reserved=800)
+    only(run.accounts, account_id=ALICE).update(reserved=800)
     run.order(hold("bob", "6.00", serial_no="H-back"), "released")
     run.order(release("H-back", serial_no="L-1"), "succeeded", amount="6.00")
     run.order(hold("bob", "3.00", serial_no="H-gone"), "captured")
@@ -345,19 +345,19 @@ class Damage:
 
 
 def command(run: Run, serial_no: str) -> Row:
-    return one(run.commands, serial_no=serial_no)
+    return only(run.commands, serial_no=serial_no)
 
 
 def order(run: Run, serial_no: str) -> Row:
-    return one(run.orders, serial_no=serial_no)
+    return only(run.orders, serial_no=serial_no)
 
 
 def account(run: Run, account_id: int) -> Row:
-    return one(run.accounts, account_id=account_id)
+    return only(run.accounts, account_id=account_id)
 
 
 def line(run: Run, account_id: int, serial_no: str) -> Row:
-    return one(run.entries, account_id=account_id, serial_no=serial_no)
+    return only(run.entries, account_id=account_id, serial_no=serial_no)
 
 
 def give_back_too_much(run: Run) -> None:

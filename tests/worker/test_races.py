@@ -52,7 +52,7 @@ async def _at_once(rig: Rig, other: Rig, mine: list[InboundMessage], theirs: lis
         await asyncio.gather(rig.settle(*mine), other.settle(*theirs))
 
 
-async def _said(owner: asyncpg.Connection) -> list[tuple[str, bool]]:
+async def _codes(owner: asyncpg.Connection) -> list[tuple[str, bool]]:
     """Return code and duplicate of each outcome that was told, sorted."""
     return sorted((reply["code"], reply["duplicate"]) for reply in await tables.replies(owner))
 
@@ -65,7 +65,7 @@ async def test_the_same_command_on_two_workers_has_one_effect(
 
     await _at_once(rig, other, [open_account("one")], [open_account("other")])
 
-    assert await _said(owner) == [("OK", False), ("OK", True)]
+    assert await _codes(owner) == [("OK", False), ("OK", True)]
     assert len({reply["result"]["account_no"] for reply in await tables.replies(owner)}) == 1
     assert await owner.fetchval("SELECT count(*) FROM accounts WHERE kind = 'user'") == 1
     assert await owner.fetchval("SELECT count(*) FROM outbox WHERE routing_key = 'account.opened'") == 1
@@ -79,7 +79,7 @@ async def test_the_same_account_opened_by_two_workers_is_there_once(
 
     await _at_once(rig, other, [open_account("one")], [open_account("other", serial_no="O-2")])
 
-    assert await _said(owner) == [("ACCOUNT_EXISTS", False), ("OK", False)]
+    assert await _codes(owner) == [("ACCOUNT_EXISTS", False), ("OK", False)]
     assert await owner.fetchval("SELECT count(*) FROM accounts WHERE kind = 'user'") == 1
 
 
@@ -91,7 +91,7 @@ async def test_a_serial_number_used_twice_at_once_is_a_conflict_for_one(
 
     await _at_once(rig, other, [open_account("one")], [open_account("other", user_id="u-2")])
 
-    assert await _said(owner) == [("OK", False), ("SERIAL_CONFLICT", False)]
+    assert await _codes(owner) == [("OK", False), ("SERIAL_CONFLICT", False)]
     assert len(await tables.dead_letters(owner)) == 1
     assert await owner.fetchval("SELECT count(*) FROM accounts WHERE kind = 'user'") == 1
 
@@ -104,7 +104,7 @@ async def test_the_same_recharge_on_two_workers_makes_one_order(
 
     await _at_once(rig, other, [recharge("one")], [recharge("other")])
 
-    assert await _said(owner) == [("OK", False), ("OK", True)]
+    assert await _codes(owner) == [("OK", False), ("OK", True)]
     assert await owner.fetchval("SELECT count(*) FROM orders") == 1
     assert await owner.fetchval("SELECT count(*) FROM outbox WHERE exchange = 'payment.requests'") == 1
 
@@ -336,7 +336,7 @@ async def test_an_account_number_that_is_taken_is_drawn_again(
     await rig.settle(open_account("upstream", serial_no="O-2", user_id="u-2"))
 
     assert lost_races(logged) == {"accounts_account_no_key": 1}
-    assert await _said(owner) == [("OK", False)]
+    assert await _codes(owner) == [("OK", False)]
     assert await owner.fetchval("SELECT count(DISTINCT account_no) FROM accounts WHERE kind = 'user'") == 2
 
 

@@ -178,8 +178,8 @@ def _publication(row: OutboxMessage, sign: Sign) -> Publication:
         signature = sign(row.body) if row.exchange == PAYMENT_REQUESTS else None
         properties = outgoing(message_id, row.correlation_id, row.traceparent, signature)
     else:
-        letter = unmarshal(row.properties)
-        message_id = letter.message_id = letter.message_id or fresh_message_id()
-        properties = marshal(letter)
+        parsed = unmarshal(row.properties)
+        message_id = parsed.message_id = parsed.message_id or fresh_message_id()
+        properties = marshal(parsed)
     mandatory = row.exchange in _MANDATORY
     return Publication(row.exchange, row.routing_key, mandatory, message_id, properties, row.body)

@@ -268,7 +268,7 @@ class WalletClient:
     ) -> Outcome:
         """Order a recharge. The result is a RechargeResult; the order is pending.
 
-        The money comes later: `settled` waits for it, and events tell of it.
+        The money comes later: `wait_until_settled` waits for it, and events tell of it.
         """
         command = partial(
             _build,
@@ -292,7 +292,7 @@ class WalletClient:
     ) -> Outcome:
         """Order a withdrawal. The result is an OrderView; the order is pending and the amount reserved.
 
-        Whether it was paid out is said later: `settled` waits for it, and events tell of it.
+        Whether it was paid out is said later: `wait_until_settled` waits for it, and events tell of it.
         """
         command = partial(
             _build,
@@ -337,7 +337,7 @@ class WalletClient:
     ) -> Outcome:
         """Order a refund of a recharge or a part of it. The result is an OrderView, pending, with the amount reserved.
 
-        Whether it was given back is said later: `settled` waits for it, and events tell of it.
+        Whether it was given back is said later: `wait_until_settled` waits for it, and events tell of it.
         """
         command = partial(
             _build,

@@ -130,14 +130,14 @@ def _items(text: str, *, to_the_end: bool = True) -> list[str]:
     """Return what commas outside parentheses and texts separate, up to a parenthesis that was open before the text."""
     items: list[str] = []
     depth, quoted, begin = 0, False, 0
-    for at, letter in enumerate(text):
-        if not quoted and letter == ")" and depth == 0 and not to_the_end:
+    for at, char in enumerate(text):
+        if not quoted and char == ")" and depth == 0 and not to_the_end:
             return [*items, text[begin:at].strip()]
-        if letter == "'":
+        if char == "'":
             quoted = not quoted
-        elif not quoted and letter in "()[]":
-            depth += 1 if letter in "([" else -1
-        elif not quoted and letter == "," and depth == 0:
+        elif not quoted and char in "()[]":
+            depth += 1 if char in "([" else -1
+        elif not quoted and char == "," and depth == 0:
             items.append(text[begin:at].strip())
             begin = at + 1
     return [*items, text[begin:].strip()]

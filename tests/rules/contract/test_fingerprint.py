@@ -16,14 +16,14 @@ from wallet_schemas.parse import COMMANDS, RESULTS, parse
 from wallet_schemas.payments import PaymentResult
 
 
-def said(good: JsonObject, **changes: Any) -> Content:
+def content_of(good: JsonObject, **changes: Any) -> Content:
     kept = {name: value for name, value in {**good, **changes}.items() if value is not ...}
     return content(parse(bodies.body(kept), {**COMMANDS, **RESULTS}))
 
 
 def test_the_content_is_what_was_said() -> None:
-    assert said(bodies.RECHARGE, metadata={"a": "b"}) == {**bodies.RECHARGE, "metadata": {"a": "b"}}
-    assert said(bodies.RESULT) == {**bodies.RESULT, "occurred_at": "2026-01-02T03:04:05.000000Z"}
+    assert content_of(bodies.RECHARGE, metadata={"a": "b"}) == {**bodies.RECHARGE, "metadata": {"a": "b"}}
+    assert content_of(bodies.RESULT) == {**bodies.RESULT, "occurred_at": "2026-01-02T03:04:05.000000Z"}
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_the_content_is_what_was_said() -> None:
     ],
 )
 def test_another_spelling_is_the_same_content(good: JsonObject, changes: JsonObject) -> None:
-    first, other = said(good), said(good, **changes)
+    first, other = content_of(good), content_of(good, **changes)
 
     assert fingerprint(first) == fingerprint(other)
     assert changed_fields(first, other) == []
@@ -82,18 +82,18 @@ def test_another_spelling_is_the_same_content(good: JsonObject, changes: JsonObj
     ],
 )
 def test_another_content_has_another_fingerprint_and_is_named(good: JsonObject, changes: JsonObject) -> None:
-    first, other = said(good), said(good, **changes)
+    first, other = content_of(good), content_of(good, **changes)
 
     assert fingerprint(first) != fingerprint(other)
     assert changed_fields(first, other) == changed_fields(other, first) == sorted(changes)
 
 
 def test_a_freeze_and_an_unfreeze_differ() -> None:
-    assert changed_fields(said(bodies.FREEZE), said(bodies.UNFREEZE, serial_no="F-1")) == ["type"]
+    assert changed_fields(content_of(bodies.FREEZE), content_of(bodies.UNFREEZE, serial_no="F-1")) == ["type"]
 
 
 def test_another_command_with_the_same_serial_number_differs_in_its_fields() -> None:
-    assert changed_fields(said(bodies.OPEN), said(bodies.RECHARGE)) == [
+    assert changed_fields(content_of(bodies.OPEN), content_of(bodies.RECHARGE)) == [
         "amount",
         "recharge_type",
         "serial_no",
@@ -107,7 +107,7 @@ def test_a_fingerprint_is_sha_256_over_canonical_json() -> None:
         '"recharge_type":"card","serial_no":"R-1","type":"order.recharge.v1","user_id":"u-1"}'
     )
 
-    found = fingerprint(said(bodies.RECHARGE, metadata={"b": "🎉\x7f", "a": "é\n\x1f"}))
+    found = fingerprint(content_of(bodies.RECHARGE, metadata={"b": "🎉\x7f", "a": "é\n\x1f"}))
 
     assert found == hashlib.sha256(canonical.encode()).digest()
 
@@ -117,8 +117,8 @@ TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_charact
 
 @given(metadata=st.dictionaries(TEXT, TEXT, max_size=10))
 def test_a_fingerprint_does_not_depend_on_order_or_on_the_library(metadata: dict[str, str]) -> None:
-    first = said(bodies.RECHARGE, metadata=metadata)
-    other = said(dict(reversed(bodies.RECHARGE.items())), metadata=dict(reversed(metadata.items())))
+    first = content_of(bodies.RECHARGE, metadata=metadata)
+    other = content_of(dict(reversed(bodies.RECHARGE.items())), metadata=dict(reversed(metadata.items())))
     canonical = json.dumps(first, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     assert fingerprint(first) == fingerprint(other) == hashlib.sha256(canonical.encode()).digest()

@@ -125,11 +125,11 @@ def dead_letter(
         for name, value in codec.entries(original.headers or {})
         if name not in names and not (name == DEATH_HEADER and value[:1] == b"A")
     ]
-    letter = copy(original)
-    letter.headers = codec.RawTable((*_fitting(theirs), *codec.entries(ours)))
-    letter.delivery_mode = 2
-    letter.user_id = letter.expiration = None
-    return letter
+    outgoing = copy(original)
+    outgoing.headers = codec.RawTable((*_fitting(theirs), *codec.entries(ours)))
+    outgoing.delivery_mode = 2
+    outgoing.user_id = outgoing.expiration = None
+    return outgoing
 
 
 def _fitting(entries: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

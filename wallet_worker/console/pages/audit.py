@@ -28,7 +28,7 @@ async def audit(visit: PageContext) -> Response:
         fault, status = f"{exc}.", 400
     else:
         found = await visit.parts.operations.audit(visit.actor, which, after=after)
-    return visit.show("audit.html", status, said=fields, found=found, fault=fault)
+    return visit.show("audit.html", status, fields=fields, found=found, fault=fault)
 
 
 async def export(visit: PageContext) -> Response:

@@ -178,7 +178,7 @@ async def _form(visit: PageContext, fields: Mapping[str, str], fault: str | None
         target=labels.target(which, action),
         total=count,
         pace=ReplayPace(),
-        said=fields,
+        fields=fields,
         limits=visit.parts.operations.limits,
         fault=fault,
         Action=Action,
