@@ -44,7 +44,7 @@ log: Final = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class GatewaySettings:
     """What one run of the gateway needs. `keys`: key id to secret; the first one signs.
 
     `results_to` is the address that results are posted to; absent: they go to the exchange payment.results.
@@ -60,7 +60,7 @@ class Settings:
     results_to: SplitResult | None = None
 
 
-def run(settings: Settings) -> None:
+def run(settings: GatewaySettings) -> None:
     """The gateway has run until SIGTERM or SIGINT, and has drained.
 
     Raises broker.Unavailable if the broker cannot be used at the start (later it is waited for),
@@ -71,7 +71,7 @@ def run(settings: Settings) -> None:
     uvloop.run(_run(settings))
 
 
-async def _run(settings: Settings) -> None:
+async def _run(settings: GatewaySettings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -88,7 +88,7 @@ async def _run(settings: Settings) -> None:
 class Gateway:
     """One run: its memory, its counters, and the loop that keeps a link to the broker."""
 
-    def __init__(self, settings: Settings, state: State) -> None:
+    def __init__(self, settings: GatewaySettings, state: State) -> None:
         self._settings = settings
         self._state = state
         # Where results go: to the broker, or posted to the wallet's API.

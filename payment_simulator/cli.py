@@ -29,7 +29,7 @@ TIME_FORMATS: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S.%fZ"
 app: Final = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-class Exit(IntEnum):
+class ExitStatus(IntEnum):
     """What the process may end with, beside 0."""
 
     FAILED = 1  # the broker or the state file
@@ -149,12 +149,12 @@ def run(
     """
     if context.invoked_subcommand is not None:
         return
-    from payment_simulator.app import Settings
+    from payment_simulator.app import GatewaySettings
     from payment_simulator.app import run as run_gateway
     from payment_simulator.health import CannotBind
 
     logs.configure(log_level, log_format)
-    settings = Settings(
+    settings = GatewaySettings(
         urls=_urls(amqp_url),
         keys=_keys(os.environ.get(KEYS_VARIABLE)),
         wallet_keys=_wallet_keys(wallet_keys_file, environment),
@@ -173,12 +173,12 @@ def run(
     try:
         run_gateway(settings)
     except broker.TopologyMissing as exc:
-        _end(Exit.FAILED, str(exc))
+        _end(ExitStatus.FAILED, str(exc))
     except broker.Unavailable as exc:
         shown = broker.shown(settings.urls)
-        _end(Exit.FAILED, f"the broker at {shown} cannot be used: {exc}")
+        _end(ExitStatus.FAILED, f"the broker at {shown} cannot be used: {exc}")
     except (StateUnusable, CannotBind) as exc:
-        _end(Exit.FAILED, str(exc))
+        _end(ExitStatus.FAILED, str(exc))
 
 
 @app.command()
@@ -243,9 +243,11 @@ def settlement(
         ):
             payments, differences = write(settled(found, span), file, shares=shares, seed=seed)
     except StateUnusable as exc:
-        _end(Exit.FAILED, str(exc))
+        _end(ExitStatus.FAILED, str(exc))
     except OSError as exc:
-        _end(Exit.FAILED, f"the file {output or 'on standard output'} cannot be written: {exc.strerror}")
+        _end(
+            ExitStatus.FAILED, f"the file {output or 'on standard output'} cannot be written: {exc.strerror}"
+        )
     if output is None:
         return
     counts = {difference.value: differences[difference] for difference in LineDefect}
@@ -261,21 +263,21 @@ def _shares(words: list[str]) -> dict[LineDefect, float]:
             shares[LineDefect(name)] = TypeAdapter(Share).validate_strings(share)
         except (ValueError, ValidationError):
             _end(
-                Exit.MISUSED,
+                ExitStatus.MISUSED,
                 f"--differ {word!r} is none of {', '.join(LineDefect)} with a share of 0 to 1, as missing=0.01",
             )
     if sum(shares.values()) > 1 + 1e-9:  # see Scenario
-        _end(Exit.MISUSED, "the shares of --differ add up to more than 1")
+        _end(ExitStatus.MISUSED, "the shares of --differ add up to more than 1")
     return shares
 
 
 def _urls(text: str | None) -> Any:
     if text is None:
-        _end(Exit.MISUSED, "no broker is named: set WALLET_AMQP_URL or give --amqp-url")
+        _end(ExitStatus.MISUSED, "no broker is named: set WALLET_AMQP_URL or give --amqp-url")
     try:
         return broker.parse_urls(text)
     except broker.UrlUnusable as exc:
-        _end(Exit.MISUSED, f"the AMQP URL cannot be used: {exc}")
+        _end(ExitStatus.MISUSED, f"the AMQP URL cannot be used: {exc}")
 
 
 def _results_to(text: str) -> SplitResult:
@@ -285,14 +287,14 @@ def _results_to(text: str) -> SplitResult:
     try:
         return parse_address(text)
     except AddressUnusable as exc:
-        _end(Exit.MISUSED, f"--results-to: {exc}")
+        _end(ExitStatus.MISUSED, f"--results-to: {exc}")
 
 
 def _keys(text: str | None) -> Mapping[str, str]:
     """Return the keys in the order of the text, of which the first one can sign; or end the process."""
     if not text:
         _end(
-            Exit.MISUSED,
+            ExitStatus.MISUSED,
             f'{KEYS_VARIABLE} is not set: results cannot be signed. Example: {{"test-demo": "a secret"}}',
         )
     try:
@@ -301,14 +303,14 @@ def _keys(text: str | None) -> Mapping[str, str]:
     except ValidationError:
         # Without pydantic's text, which would print the secrets.
         _end(
-            Exit.MISUSED,
+            ExitStatus.MISUSED,
             f'{KEYS_VARIABLE} must be a JSON object of key ids and secrets, as {{"test-demo": "a secret"}}',
         )
     except ValueError as exc:
-        _end(Exit.MISUSED, f"{KEYS_VARIABLE}: {exc}")
+        _end(ExitStatus.MISUSED, f"{KEYS_VARIABLE}: {exc}")
     if not all(key_id.startswith(DEMO_PREFIX) for key_id in keys):
         _end(
-            Exit.MISUSED,
+            ExitStatus.MISUSED,
             f"{KEYS_VARIABLE}: the ids of a simulated gateway's keys begin with {DEMO_PREFIX}: "
             "a wallet with real money does not believe them",
         )
@@ -322,9 +324,9 @@ def _wallet_keys(path: Path | None, environment: str) -> Mapping[str, signature.
     try:
         return read_verifying_keys(path.read_text(encoding="utf-8"), environment)
     except OSError as exc:
-        _end(Exit.MISUSED, f"the wallet's keys in {path} cannot be read: {exc.strerror}")
+        _end(ExitStatus.MISUSED, f"the wallet's keys in {path} cannot be read: {exc.strerror}")
     except ValueError as exc:
-        _end(Exit.MISUSED, f"the wallet's keys in {path}: {exc}")
+        _end(ExitStatus.MISUSED, f"the wallet's keys in {path}: {exc}")
 
 
 def _scenario(name: str, **overrides: object) -> Scenario:
@@ -332,12 +334,12 @@ def _scenario(name: str, **overrides: object) -> Scenario:
     try:
         return Scenario.model_validate(scenario.load(name).model_dump() | given)
     except ScenarioUnusable as exc:
-        _end(Exit.MISUSED, f"the scenario cannot be used: {exc}")
+        _end(ExitStatus.MISUSED, f"the scenario cannot be used: {exc}")
     except ValidationError as exc:
-        _end(Exit.MISUSED, f"the scenario cannot be used: {scenario.faults(exc)}")
+        _end(ExitStatus.MISUSED, f"the scenario cannot be used: {scenario.faults(exc)}")
 
 
-def _end(status: Exit, reason: str) -> NoReturn:
+def _end(status: ExitStatus, reason: str) -> NoReturn:
     """The process ends with one line on standard error."""
     print(f"payment-simulator: {reason}", file=sys.stderr)  # noqa: T201 -- for a person, before or after the logs
     raise typer.Exit(status)

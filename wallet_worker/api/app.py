@@ -40,7 +40,7 @@ from wallet_worker.store.database import Database
 from wallet_worker.store.errors import StoreError, UnavailableError
 from wallet_worker.telemetry import endpoints
 from wallet_worker.telemetry.health import Health
-from wallet_worker.telemetry.server import Server
+from wallet_worker.telemetry.server import CannotServeError, Server
 
 CONNECTIONS: Final = 8
 KNOWN_SECONDS: Final = 0.25  # a look-up that takes longer is skipped: the worker looks again
@@ -53,10 +53,6 @@ _Handler: TypeAlias = Callable[[ApiState, ApiRequest, HttpOperation], Awaitable[
 _OpenHandler: TypeAlias = Callable[[ApiState, ApiRequest], Awaitable[Response]]
 
 log = structlog.get_logger(__name__)
-
-
-class CannotServeError(Exception):
-    """Something is set up wrongly; the sentence is for a person."""
 
 
 @dataclass(frozen=True, slots=True)

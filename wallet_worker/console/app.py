@@ -44,7 +44,7 @@ from wallet_worker.store.database import READONLY_ROLE, Database
 from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE
 from wallet_worker.store.errors import StoreError, UnavailableError
 from wallet_worker.telemetry.connections import BoundedConnection
-from wallet_worker.telemetry.server import Server
+from wallet_worker.telemetry.server import CannotServeError, Server
 
 BODY_BYTES_MAX = 262_144  # an edited message of 64 KiB, each byte of it written as three
 OPERATIONS_CONNECTIONS = 4
@@ -53,10 +53,6 @@ _FOR_EVER = "public, max-age=31536000, immutable"  # for addresses that change w
 _FOR_A_DAY = "public, max-age=86400"  # for whoever asks without the version of what is there
 
 log = structlog.get_logger(__name__)
-
-
-class CannotServeError(Exception):
-    """Something is set up wrongly; the sentence is for a person."""
 
 
 _PAGES: Mapping[str, Page] = {

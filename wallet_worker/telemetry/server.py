@@ -8,6 +8,10 @@ import uvicorn
 from typing_extensions import override
 
 
+class CannotServeError(Exception):
+    """Something is set up wrongly; the sentence is for a person."""
+
+
 class Server(uvicorn.Server):
     """A uvicorn server that leaves the signals to the process around it.
 
