@@ -433,8 +433,8 @@ class EventStream(Response):
                 await self._stream(send, gone)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         except RequestRefused as refused:  # the log is away, the cursor is too old, the key was closed
-            said = b'event: closed\ndata: {"code":"%b"}\n\n' % refused.code.value.encode()
-            await send({"type": "http.response.body", "body": said, "more_body": False})
+            closing = b'event: closed\ndata: {"code":"%b"}\n\n' % refused.code.value.encode()
+            await send({"type": "http.response.body", "body": closing, "more_body": False})
         finally:
             self._counted.__exit__(None, None, None)
             gone.cancel()

@@ -1,0 +1,66 @@
+"""One word, one meaning: what a name would have to be explained for."""
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from tests.documents.pages import ROOT
+
+PRODUCT = ("wallet_worker", "payment_simulator", "schemas/wallet_schemas")
+MIGRATIONS = "versions"  # what has landed is never edited
+
+# Each of these was the name of half a dozen things: a text, a header, a form, a result, an element of any list.
+NOT_NAMES = frozenset(
+    {"said", "say", "says", "told", "tell", "asked", "asking", "one", "ones", "passing", "naming"}
+)
+
+
+@cache
+def modules() -> dict[str, ast.Module]:
+    """Return the modules of the product, by path."""
+    paths = (path for folder in PRODUCT for path in sorted((ROOT / folder).rglob("*.py")))
+    return {
+        path.relative_to(ROOT).as_posix(): ast.parse(path.read_text())
+        for path in paths
+        if MIGRATIONS not in path.parts
+    }
+
+
+def test_every_public_class_has_a_name_of_its_own() -> None:
+    places: defaultdict[str, list[str]] = defaultdict(list)
+    for path, module in modules().items():
+        for node in module.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(path)
+
+    assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}
+
+
+def test_nothing_is_named_by_a_word_of_many_meanings() -> None:
+    found = [
+        f"{path}: {name}"
+        for path, module in modules().items()
+        for name in _named(module)
+        if name in NOT_NAMES
+    ]
+
+    assert found == []
+
+
+def _named(module: ast.Module) -> Iterator[str]:
+    for node in ast.walk(module):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name):
+                yield name
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                yield name.lstrip("_")
+            case ast.Attribute(attr=name, ctx=ast.Store()):
+                yield name.lstrip("_")
+            case _:
+                pass
+
+
+def test_no_module_is_named_by_one_of_them() -> None:
+    assert {Path(path).stem for path in modules()} & NOT_NAMES == set()
