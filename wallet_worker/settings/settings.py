@@ -103,6 +103,18 @@ class Settings(FromEnvironment):
     currencies: Annotated[tuple[str, ...], NoDecode] = Field(
         default=DEFAULT_CURRENCIES, description="Allowed currencies, separated by commas."
     )
+    lanes: int = Field(
+        default=16,
+        ge=1,
+        le=1_000,
+        description="Rows of each system account in each currency: as many batches work at once. Two for each worker.",
+    )
+    batch_max: int = Field(
+        default=500,
+        ge=1,
+        le=500,
+        description="Messages of a batch. With more than four workers, 500 divided by the square root of their number.",
+    )
     account_types: Annotated[tuple[AccountType, ...], NoDecode] = Field(
         default=(DEFAULT_ACCOUNT_TYPE,),
         min_length=1,

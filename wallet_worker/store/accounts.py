@@ -1,6 +1,6 @@
 """The table `accounts`: users' balances, and the lanes of the system accounts."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import asyncpg
 
@@ -9,6 +9,7 @@ from wallet_worker.core.accounts import Account, AccountKey, SystemKey, SystemNa
 from wallet_worker.store.errors import InvariantBrokenError
 
 LANES = 16
+"""Of each system account in each currency, unless a deployment sets more: so many batches may be under way at once."""
 """Rows of one system account. More than the workers of a large deployment, so that each finds a free one."""
 
 _COLUMNS = """
@@ -69,22 +70,33 @@ CROSS JOIN LATERAL (
     SELECT l.account_id, l.currency, l.balance, l.line_no, l.updated_at
     FROM accounts l
     WHERE l.system_name = w.system_name AND l.currency = w.currency
-    ORDER BY l.lane
+    ORDER BY {order}
     LIMIT 1
     {lock}
 ) a
 ORDER BY w.position
 """
-# A lane that another worker holds is skipped; with all of them taken, wait for one.
-_LOCK_LANES = _FIND_LANES.replace("{lock}", "FOR NO KEY UPDATE SKIP LOCKED")
-_WAIT_FOR_LANES = _FIND_LANES.replace("{lock}", "FOR NO KEY UPDATE")
-_ANY_LANES = _FIND_LANES.replace("{lock}", "")
+# A lane that another worker holds is skipped. With all of them taken, wait for one at random: those who wait for the
+# same would still wait when all others are free.
+_LOCK_LANES = _FIND_LANES.format(order="l.lane", lock="FOR NO KEY UPDATE SKIP LOCKED")
+_WAIT_FOR_LANES = _FIND_LANES.format(order="random()", lock="FOR NO KEY UPDATE")
+_ANY_LANES = _FIND_LANES.format(order="l.lane", lock="")
+
+
+def _do_nothing() -> None:
+    """Be told, and do nothing."""
 
 
 async def find_lanes(
-    connection: asyncpg.Connection, keys: Iterable[SystemKey], *, lock: bool
+    connection: asyncpg.Connection,
+    keys: Iterable[SystemKey],
+    *,
+    lock: bool,
+    on_wait: Callable[[], None] = _do_nothing,
 ) -> list[tuple[SystemKey, Account]]:
     """Return one lane of each system account: with `lock` a locked one, that no other worker holds if there is one.
+
+    `on_wait` is called before it waits, because others hold them all.
 
     Takes row locks in the order of the keys, after all others of the transaction. Raises
     InvariantBrokenError for a system account that has no rows.
@@ -95,6 +107,7 @@ async def find_lanes(
     lanes = await _lanes(connection, _LOCK_LANES if lock else _ANY_LANES, wanted)
     missing = [key for key in wanted if key not in lanes]
     if missing and lock:
+        on_wait()
         lanes |= await _lanes(connection, _WAIT_FOR_LANES, missing)
     for key in wanted:
         if key not in lanes:
@@ -127,9 +140,9 @@ ON CONFLICT ON CONSTRAINT accounts_system_key DO NOTHING
 """
 
 
-async def ensure_lanes(connection: asyncpg.Connection, currencies: Iterable[str]) -> None:
-    """Leave every system account with all its lanes in each currency."""
-    await connection.execute(_ENSURE_LANES, [name.value for name in SystemName], sorted(currencies), LANES)
+async def ensure_lanes(connection: asyncpg.Connection, currencies: Iterable[str], lanes: int = LANES) -> None:
+    """Leave every system account with at least so many lanes in each currency; those that there are stay."""
+    await connection.execute(_ENSURE_LANES, [name.value for name in SystemName], sorted(currencies), lanes)
 
 
 _RESERVE_IDS = "SELECT nextval('accounts_account_id_seq') FROM generate_series(1, $1::int)"

@@ -4,6 +4,7 @@ The lock order of the whole wallet is the order of the calls in `facts`: orders,
 accounts; each kind sorted. Nothing else locks more than one of them.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 
 import asyncpg
@@ -17,9 +18,16 @@ from wallet_worker.store import accounts, commands, orders
 
 
 async def facts(
-    connection: asyncpg.Connection, lookups: Lookups, rules: Policy, *, lock: bool = True
+    connection: asyncpg.Connection,
+    lookups: Lookups,
+    rules: Policy,
+    *,
+    lock: bool = True,
+    on_wait_for_lane: Callable[[], None] = lambda: None,
 ) -> tuple[datetime, Facts]:
     """Return the database's time and all that was looked up, locked until the transaction ends.
+
+    `on_wait_for_lane` is called where other transactions hold every lane of a system account.
 
     Without `lock` no row is locked, and nothing that is decided over these facts may be saved. A prediction loads so,
     under a role that need not be able to write.
@@ -52,6 +60,8 @@ async def facts(
         if (order := facts.orders.get(number))
         for name in ORDER_SPECS[order.order_type].system_names
     }
-    for key, account in await accounts.find_lanes(connection, system_accounts, lock=lock):
+    for key, account in await accounts.find_lanes(
+        connection, system_accounts, lock=lock, on_wait=on_wait_for_lane
+    ):
         facts.add_lane(key, account)
     return now, facts

@@ -134,6 +134,11 @@ class Metrics(ProcessMetrics):
             "Batches begun again because another worker was first.",
             registry=self.registry,
         )
+        self.lane_waits = Counter(
+            "wallet_lane_waits_total",
+            "Batches that found no free lane of a system account and waited for one.",
+            registry=self.registry,
+        )
         self.published = Counter(
             "wallet_published_total",
             "Messages that the broker confirmed.",

@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -95,6 +96,7 @@ class Worker:
             keys=settings.keys,
             health=self.health,
             metrics=self.metrics,
+            bounds=replace(BOUNDS, batch_max=settings.batch_max),
         )
         self._sweeper = Sweeper(self._database, self._batches, self.health, self.metrics, senders=policy)
         self._queries = QueryService(self._reading, self.metrics, self.health, policy)
@@ -121,7 +123,7 @@ class Worker:
                 WALLET_COMMANDS: into_inbox(Source.COMMANDS),
                 PAYMENT_RESULTS: into_inbox(Source.RESULTS),
             },
-            prefetch=PREFETCH,
+            prefetch=2 * settings.batch_max,  # see PREFETCH
             on_lost=self._inbox.forget,
             health=self.health,
             metrics=self.metrics,
@@ -229,7 +231,7 @@ class Worker:
             if wrong := await currencies.differing(connection, self._settings.currencies):
                 raise CannotStartError("; ".join(wrong))
             with waited_for():
-                await accounts.ensure_lanes(connection, self._settings.currencies)
+                await accounts.ensure_lanes(connection, self._settings.currencies, self._settings.lanes)
 
     async def _close(self) -> None:
         await self._database.close()

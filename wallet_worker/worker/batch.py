@@ -203,7 +203,9 @@ class BatchProcessor:
         waits for the other.
         """
         messages = [read(envelope.incoming, self._keys) for envelope in envelopes]
-        now, facts = await load.facts(connection, lookups_for(messages), self._rules)
+        now, facts = await load.facts(
+            connection, lookups_for(messages), self._rules, on_wait_for_lane=self._metrics.lane_waits.inc
+        )
         await self._reserve_account_ids(connection, account_ids_wanted(messages))
         parts = decide_all(
             [(envelope.incoming, message) for envelope, message in zip(envelopes, messages, strict=True)],

@@ -8,7 +8,7 @@ from datetime import timedelta
 class Bounds:
     """Counts and sizes."""
 
-    # A thousand do 4 to 7 % more, alone; two workers then wait for each other's accounts half of the time.
+    # A thousand do 4 to 7 % more, alone; two workers then wait for each other's accounts half of the time. A setting.
     batch_max: int = 500
     flush_every: int = 125
     """Messages whose changes are written while the next are decided: smaller parts are more statements."""
