@@ -35,8 +35,8 @@ servers: env ## Install RabbitMQ with the system's package manager, if neither i
 run-servers: servers ## Start PostgreSQL and RabbitMQ for yourself, until Ctrl-C
 	@$(BIN)/python -m tests.servers run
 
-chaos: servers ## Break everything at random under load, and say what was lost or doubled (MINUTES=5 SEED=7)
-	@$(BIN)/python -m tests.faults --minutes $(or $(MINUTES),5) $(SEED:%=--seed %) $(ARGS)
+chaos: servers ## Break everything at random under load, and say what was lost or doubled (MINUTES=5 SEED=7 CLUSTER=1)
+	@$(BIN)/python -m tests.faults --minutes $(or $(MINUTES),5) $(SEED:%=--seed %) $(if $(CLUSTER),--cluster) $(ARGS)
 
 # Of the faults, `make test` has the chaos, the controls, and the rows of dead letters. `make rows` has the other rows of
 # the matrix too, the faults behind the HTTP API, and each alarm's own fault, which together take too long for each change.

@@ -11,8 +11,10 @@ from typing import Annotated
 
 import typer
 
-from tests.faults.chaos import Report, run
+from tests.faults import faults_of_several
+from tests.faults.chaos import Mix, Report, run
 from tests.servers import start_servers
+from tests.servers.several import start_several
 from wallet_worker.store.migrate import migrate
 
 
@@ -23,6 +25,9 @@ def main(
         int | None, typer.Option(help="A number from which the run can be made again; a new one without it.")
     ] = None,
     rate: Annotated[float, typer.Option(help="Commands a second.")] = 40,
+    cluster: Annotated[
+        bool, typer.Option(help="Break three brokers and two databases, and not one of each.")
+    ] = False,
 ) -> None:
     """Break everything at random under load; say what was lost, doubled or stuck. Exit status 1 if anything was.
 
@@ -34,11 +39,12 @@ def main(
         logging.CRITICAL
     )  # each lost connection of the harness's own, otherwise
     number = secrets.randbelow(10**6) if seed is None else seed
-    _say(f"seed {number}: again with `make chaos MINUTES={minutes:g} SEED={number}`")
+    of_several = " CLUSTER=1" if cluster else ""
+    _say(f"seed {number}: again with `make chaos MINUTES={minutes:g} SEED={number}{of_several}`")
     folder = Path(tempfile.mkdtemp(prefix="wallet-chaos-"))
     is_clean = False
     try:
-        report = asyncio.run(_run(folder, number, minutes, rate))
+        report = asyncio.run((_run_several if cluster else _run)(folder, number, minutes, rate))
         for line in report.lines():
             typer.echo(line)
         is_clean = report.is_clean
@@ -57,6 +63,17 @@ async def _run(folder: Path, seed: int, minutes: float, rate: float) -> Report:
     ):
         await migrate(migrated_url)
         return await run(servers, migrated_url, folder, seed=seed, minutes=minutes, rate=rate, say=_say)
+
+
+async def _run_several(folder: Path, seed: int, minutes: float, rate: float) -> Report:
+    mix = Mix(faults_of_several.WEIGHTS, faults_of_several.ALONE)
+    with start_several() as servers:
+        async with servers.database() as migrated_url:
+            await migrate(migrated_url)
+            await servers.pair.be_synchronous()
+            return await run(
+                servers, migrated_url, folder, seed=seed, minutes=minutes, rate=rate, mix=mix, say=_say
+            )
 
 
 def _say(line: str) -> None:

@@ -13,7 +13,8 @@ import random
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,12 +91,13 @@ async def run(
     seed: int,
     minutes: float,
     rate: float = 40.0,
+    mix: "Mix | None" = None,
     say: Say = lambda _line: None,
 ) -> Report:
     """Return the report of a run of so many minutes, also if it failed. The servers are whole again afterwards."""
     report = Report(seed, minutes)
     # A short run has no time for faults past the heartbeat.
-    steps = schedule(seed, PAST_THE_HEARTBEAT if minutes >= 3 else 4.0)
+    steps = schedule(seed, PAST_THE_HEARTBEAT if minutes >= 3 else 4.0, mix or OF_ONE)
     try:
         async with world(
             servers, migrated_url, folder, seed=seed, workers=2, rate=rate, keepers=True, expiring=True
@@ -159,26 +161,38 @@ class Step:
         return " and ".join(fault.__name__ for fault, _ in self.faults)
 
 
-def schedule(seed: int, longest_seconds: float) -> Iterator[Step]:
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """Which faults come, how often each, and of which sets one at a time."""
+
+    weights: Mapping[Fault, int]
+    alone: Sequence[AbstractSet[Fault]]
+
+
+OF_ONE: Final = Mix(WEIGHTS, ALONE)
+"""Of one broker and one database."""
+
+
+def schedule(seed: int, longest_seconds: float, mix: Mix = OF_ONE) -> Iterator[Step]:
     """Give step after step, for ever: by the seed alone, whatever the faults of earlier steps have drawn or not."""
     draw = random.Random(f"{seed}/steps")
     for number in itertools.count():
         weathers = (
             Weather(longest_seconds, random.Random(f"{seed}/{number}/{place}")) for place in itertools.count()
         )
-        yield Step(tuple(zip(_choose(draw), weathers, strict=False)), draw.uniform(0.2, 1.5))
+        yield Step(tuple(zip(_choose(draw, mix), weathers, strict=False)), draw.uniform(0.2, 1.5))
 
 
-def _choose(draw: random.Random) -> list[Fault]:
+def _choose(draw: random.Random, mix: Mix) -> list[Fault]:
     """Return one fault, or two at once."""
-    chosen = draw.choices(list(WEIGHTS), list(WEIGHTS.values()))
+    chosen = draw.choices(list(mix.weights), list(mix.weights.values()))
     if draw.random() < TWO_AT_ONCE:
         others = [
             fault
-            for fault in WEIGHTS
-            if fault is not chosen[0] and not any({fault, chosen[0]} <= group for group in ALONE)
+            for fault in mix.weights
+            if fault is not chosen[0] and not any({fault, chosen[0]} <= group for group in mix.alone)
         ]
-        chosen += draw.choices(others, [WEIGHTS[fault] for fault in others])
+        chosen += draw.choices(others, [mix.weights[fault] for fault in others])
     return chosen
 
 
