@@ -1,6 +1,6 @@
 """What anyone may ask of the wallet, and its answers."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -370,6 +370,13 @@ class Statement(Message):
     next_after_line_no: LineNo | None = Field(
         description="The after_line_no that asks for the next page; null where this page is the last."
     )
+
+
+DATABASE_AWAY: Final = "the wallet cannot read its database now; ask again"
+FAULT: Final = (
+    "the wallet has a fault and cannot answer this query; asking again does not help until it is mended"
+)
+"""With `INTERNAL`, what the message of a refused query is: whether asking again can help."""
 
 
 class QueryRefused(Message):

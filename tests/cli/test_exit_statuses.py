@@ -260,6 +260,8 @@ def succeeding(command: str) -> list[str]:
         arguments.append("--password-stdin")
     if command == "keys rotate":
         arguments = [word.replace("acme.json", "acme-again.json") for word in arguments]
+    if command == "migrate":
+        arguments = ["migrate"]  # the logins of the example are not there
     if command == "send open":
         arguments[2] = f"user-{new_serial_no()}"
     if command == "send close":
@@ -470,7 +472,7 @@ async def test_there_is_no_such_thing(folder: Path, running: dict[str, str]) -> 
 
 def test_every_event_of_the_table_has_its_test() -> None:
     """So that a cell that nobody has reached cannot stand in the table."""
-    source = Path(__file__).read_text()
+    source = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
 
     assert [event.name for event in CommandEvent if f"Event.{event.name}" not in source] == []
 

@@ -15,7 +15,7 @@ from wallet_schemas.encode import encode
 from wallet_schemas.events import ACCOUNT_EXAMPLE, HOLD_EXAMPLE, TRANSFER_EXAMPLE, OrderSucceeded
 from wallet_schemas.message import Message
 from wallet_schemas.names import WALLET_COMMANDS, WALLET_QUERIES
-from wallet_schemas.queries import AccountList, OrderDetail, QueryRefused, Statement
+from wallet_schemas.queries import DATABASE_AWAY, FAULT, AccountList, OrderDetail, QueryRefused, Statement
 from wallet_schemas.values import OrderStatus, OrderType, OutcomeStatus
 from wallet_worker.cli.exits import Exit
 from wallet_worker.client import WalletClient
@@ -225,6 +225,17 @@ async def test_a_hostile_refusal_is_shown_harmlessly(amqp_url: str) -> None:
 
             assert_harmless(task.result())
             assert "[red]x[/red]" in task.result().out + task.result().err
+
+
+@pytest.mark.parametrize(("message", "status"), [(DATABASE_AWAY, Exit.UNAVAILABLE), (FAULT, Exit.BROKEN)])
+async def test_a_fault_of_the_wallet_is_not_told_as_a_server_that_is_away(
+    amqp_url: str, message: str, status: Exit
+) -> None:
+    async with impostor(amqp_url, WALLET_QUERIES) as worker, asyncio.TaskGroup() as group:
+        task = group.create_task(wallet("show", "account", "alice", WALLET_AMQP_URL=amqp_url))
+        await worker.reply(await worker.next(), encode(QueryRefused(code=Code.INTERNAL, message=message)))
+
+    assert (task.result().status, task.result().err) == (status, f"wallet: {message}\n")
 
 
 async def test_a_hostile_outcome_is_shown_harmlessly(amqp_url: str) -> None:

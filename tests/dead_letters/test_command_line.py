@@ -15,7 +15,6 @@ from tests.workers import KEYS
 from wallet_worker.cli.dlq import options, runs
 from wallet_worker.cli.exits import Exit
 from wallet_worker.dead_letters.model.plans import Operation
-from wallet_worker.dead_letters.operations import DeadLetterDesk
 from wallet_worker.store.errors import UnavailableError
 
 ROLES = json.dumps({"vera": "viewer", "otto": "operator", "olga": "operator", "anna": "approver"})
@@ -225,24 +224,6 @@ async def test_a_database_that_goes_away_after_it_was_executed_leaves_the_end_un
     assert begun.status == Exit.UNKNOWN
     assert begun.err_lines[-1] == f"wallet: it goes on without you: wallet dlq progress {number}"
     assert looked.status == Exit.UNAVAILABLE
-
-
-@pytest.mark.need(16)
-async def test_a_database_that_goes_away_as_it_is_executed_leaves_unknown_whether_it_was(
-    desk: Desk, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def away(*_: object) -> Operation:
-        msg = "it is away"
-        raise UnavailableError(msg)
-
-    await desk.take_in(arrived(recharge("user-1")))
-    plan = await json_of(url, "replay", "--why", "mended")
-    monkeypatch.setattr(DeadLetterDesk, "execute", away)
-
-    begun = await dlq(url, "replay", "--execute", plan["token"])
-
-    assert begun.status == Exit.UNKNOWN
-    assert f"execute {plan['token']} again: it is done once" in begun.err
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,9 @@ class Link:
             return self._answer_is_lost
         if proxy.cut_at is None or proxy.cut_at not in chunk:
             return False
+        if proxy.cut_after:
+            proxy.cut_after -= 1
+            return False
         proxy.cut_at = None
         if proxy.cut_before_it_arrives:
             return True
@@ -131,6 +134,8 @@ class Proxy:
         self.delay_seconds = 0.0
         self.cut_at: bytes | None = None
         """A client that says these bytes loses its connection: the server hears them, the client no answer."""
+        self.cut_after = 0
+        """… after it was said so many times."""
         self.cut_before_it_arrives = False
         """… the server does not hear them either."""
         self.cut = asyncio.Event()

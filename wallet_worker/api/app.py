@@ -38,6 +38,8 @@ from wallet_worker.store import api_keys
 from wallet_worker.store.api_keys import API_ROLE
 from wallet_worker.store.database import Database
 from wallet_worker.store.errors import StoreError, UnavailableError
+from wallet_worker.store.requirements import ensure_fit, until_fit
+from wallet_worker.store.schema_version import DatabaseNotReadyError
 from wallet_worker.telemetry import endpoints
 from wallet_worker.telemetry.health import Health
 from wallet_worker.telemetry.server import CannotServeError, Server
@@ -120,12 +122,7 @@ class Api:
             self._note(request, _GONE, "GONE", began)
             return
         except Exception as exc:
-            log.exception(
-                "api.failed",
-                request_id=request.request_id,
-                operation=request.operation,
-                kind=type(exc).__name__,
-            )
+            log.error("api.failed", request_id=request.request_id, operation=request.operation, exc_info=exc)
             code = ApiCode.FAULT.value
             response = RequestRefused(ApiCode.FAULT, serial_no=request.serial_no).answer(request.request_id)
         headers = response.headers
@@ -313,14 +310,16 @@ async def _serve(settings: Settings, *, is_secure: bool) -> int:
         )
     )
     stopping = asyncio.Event()
+    dsn = settings.database_url.get_secret_value()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     listening = _listen(settings.api_host, settings.api_port)
     watched = endpoints.server(settings.http_host, settings.api_health_port, parts.health, parts.metrics)
     try:
-        await _open_database(parts)
+        checks = await _open_database(parts, dsn)
         async with asyncio.TaskGroup() as tasks:
             beside = [
+                tasks.create_task(_check_later(dsn, stopping, checks=checks), name="database"),
                 tasks.create_task(parts.load.watch(), name="load"),
                 tasks.create_task(_watch(parts, server), name="watch"),
                 tasks.create_task(_serving(watched), name="health"),
@@ -333,8 +332,10 @@ async def _serve(settings: Settings, *, is_secure: bool) -> int:
             await _stop(parts, server, stopping, settings.api_lame_seconds)
             await serving
             watched.should_exit = True
-            for task in beside[:2]:
+            for task in beside[:-1]:
                 task.cancel()
+    except* CannotServeError as group:
+        raise _first(group) from None
     finally:
         await parts.feed.close()
         await parts.rpc.close()
@@ -381,14 +382,42 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-async def _open_database(parts: ApiState) -> None:
-    """Open the pool. A database that is unavailable is connected to when it is needed."""
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    exc: BaseException = group
+    while isinstance(exc, BaseExceptionGroup):
+        exc = exc.exceptions[0]
+    return exc
+
+
+async def _check_later(dsn: str, stopping: asyncio.Event, *, checks: bool) -> None:
+    """Check a database that was away at the start once it is back; raises CannotServeError."""
+    if not checks:
+        return
+    try:
+        await until_fit(dsn, "api", stopping)
+    except DatabaseNotReadyError as exc:
+        raise CannotServeError(str(exc)) from exc
+
+
+async def _open_database(parts: ApiState, dsn: str) -> bool:
+    """Have the pool; return whether the database is away, which is then connected to when it is needed.
+
+    Raises CannotServeError where it is not what the API needs.
+    """
+    is_away = False
+    try:
+        await ensure_fit(dsn, "api")
+    except DatabaseNotReadyError as exc:
+        raise CannotServeError(str(exc)) from exc
+    except StoreError:
+        is_away = True
     try:
         await parts.database.open()
     except UnavailableError as exc:
         log.warning("database.waiting", reason=str(exc))
     except StoreError as exc:
         log.error("database.unfit", reason=str(exc), detail="has `wallet migrate` been run?")
+    return is_away
 
 
 async def _watch(parts: ApiState, server: Server) -> None:
@@ -406,7 +435,7 @@ async def _watch(parts: ApiState, server: Server) -> None:
             async with asyncio.timeout(WATCH_SECONDS * 5), parts.database.connection() as connection:
                 await api_keys.find(connection, ())
         except (StoreError, TimeoutError) as exc:
-            reason = f"{type(exc).__name__}: {exc}"
+            reason = str(exc) or "the database does not answer in time"
             if health.unready("database", reason) or not is_reported:
                 log.warning("database.waiting", reason=reason)
             is_reported = True

@@ -63,7 +63,7 @@ from wallet_worker.api.request import ApiRequest
 from wallet_worker.client.rpc import OutgoingMessage, PublishFailed, ReplyTimeout
 from wallet_worker.queries import answers
 from wallet_worker.queries.answers import StoredOutcome
-from wallet_worker.store.errors import StoreError
+from wallet_worker.store.errors import ConflictError, UnavailableError
 
 TAKE_SECONDS: Final = 0.5  # what the broker does not take in this time is not sent
 CONFIRM_SECONDS: Final = (
@@ -191,7 +191,7 @@ async def _owner(parts: ApiState, serial_no: str) -> str | None:
     try:
         async with parts.database.snapshot() as connection:
             return await answers.owner(connection, serial_no)
-    except StoreError as exc:
+    except (UnavailableError, ConflictError) as exc:
         log.debug("api.owner_unknown", reason=str(exc))
         raise RequestRefused(ApiCode.DATABASE_AWAY, headers=retry_after(1)) from exc
 

@@ -21,7 +21,7 @@ from wallet_worker.api.parts import ApiState
 from wallet_worker.api.problems import RequestRefused, malformed, retry_after
 from wallet_worker.api.request import ApiRequest
 from wallet_worker.queries import answers
-from wallet_worker.store.errors import StoreError
+from wallet_worker.store.errors import ConflictError, UnavailableError
 
 READ_SECONDS: Final = 5.0
 
@@ -104,8 +104,8 @@ async def ask(parts: ApiState, query: Message) -> Message:
     try:
         async with asyncio.timeout(READ_SECONDS), parts.database.snapshot() as connection:
             return await answers.answer(connection, query)
-    except (StoreError, TimeoutError) as exc:
-        log.debug("api.unread", type=query.type, reason=f"{type(exc).__name__}: {exc}")
+    except (UnavailableError, ConflictError, TimeoutError) as exc:
+        log.debug("api.unread", type=query.type, reason=str(exc) or "it took too long")
         raise RequestRefused(ApiCode.DATABASE_AWAY, headers=retry_after(1)) from exc
 
 
@@ -123,7 +123,7 @@ async def _visible(parts: ApiState, detail: OrderDetail, client: Client) -> Orde
         try:
             async with parts.database.snapshot() as connection:
                 users = [*await answers.named_users(connection, detail.outcome.serial_no)]
-        except StoreError as exc:
+        except (UnavailableError, ConflictError) as exc:
             raise RequestRefused(ApiCode.DATABASE_AWAY, headers=retry_after(1)) from exc
     if not any(client.reaches(user_id) for user_id in users):
         raise RequestRefused(Code.ORDER_NOT_FOUND, status=404, serial_no=detail.outcome.serial_no)

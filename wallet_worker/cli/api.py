@@ -49,7 +49,9 @@ _SPAN_MAX = timedelta(days=36_500)  # a hundred years: later times may be beyond
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
-def _span(text: str) -> timedelta:
+def _span(text: str | timedelta) -> timedelta:
+    if isinstance(text, timedelta):
+        return text  # typer parses an option's default too
     found = _SPAN.fullmatch(text.strip())
     if found is None:
         raise typer.BadParameter("it should be a number with s, m, h or d, such as 90d")
@@ -166,7 +168,7 @@ def add(
             life=expires,
         )
 
-    _with_database(write)
+    _with_database(write, ask_again=_is_it_there(key.key_id))
     terminal.print_status(f"the key {key.key_id} of {client} is shown once; who has it may do what it may")
     terminal.print_result(key.text)
 
@@ -222,33 +224,32 @@ def rotate(
     key = keys.make()
 
     async def write(connection: "asyncpg.Connection") -> bool:
-        async with connection.transaction():
-            open_now = [
-                api_key
-                for api_key in await api_keys.lock_client(connection, client)
-                if api_key.left != timedelta(0)
-            ]
-            if not open_now:
-                return False
-            newest = open_now[-1]
-            await api_keys.insert(
-                connection,
-                key.key_id,
-                client,
-                key.digest,
-                newest.scopes,
-                users=newest.users,
-                serial_prefix=newest.serial_prefix,
-                rate=newest.rate,
-                in_flight=newest.in_flight,
-                created_by=getpass.getuser(),
-                life=newest.expires_at - newest.created_at if newest.expires_at else None,
-            )
-            for api_key in open_now:
-                await api_keys.end_after(connection, api_key.key_id, overlap)
-            return True
+        open_now = [
+            api_key
+            for api_key in await api_keys.lock_client(connection, client)
+            if api_key.left != timedelta(0)
+        ]
+        if not open_now:
+            return False
+        newest = open_now[-1]
+        await api_keys.insert(
+            connection,
+            key.key_id,
+            client,
+            key.digest,
+            newest.scopes,
+            users=newest.users,
+            serial_prefix=newest.serial_prefix,
+            rate=newest.rate,
+            in_flight=newest.in_flight,
+            created_by=getpass.getuser(),
+            life=newest.expires_at - newest.created_at if newest.expires_at else None,
+        )
+        for api_key in open_now:
+            await api_keys.end_after(connection, api_key.key_id, overlap)
+        return True
 
-    if not _with_database(write):
+    if not _with_database(write, ask_again=_is_it_there(key.key_id)):
         end(Exit.FOUND, f"{client} has no key that opens: `wallet api key add {client}`")
     terminal.print_status(
         f"the key {key.key_id} of {client} is shown once; those before it open for {overlap}"
@@ -274,7 +275,7 @@ def revoke(
     async def write(connection: "asyncpg.Connection") -> bool:
         return await api_keys.revoke(connection, key_id, getpass.getuser(), why.strip()[:500])
 
-    if not _with_database(write):
+    if not _with_database(write, ask_again="`wallet api key list` says so"):
         end(Exit.FOUND, f"there is no key {key_id} that is not revoked")
     terminal.print_result(f"{key_id} is revoked: it opens nothing in five seconds at most")
 
@@ -294,11 +295,18 @@ def _check_prefix(option: str, prefix: str | None) -> None:
         end(Exit.MISUSED, f"{option} is of letters, digits and . _ : - only, at most 64")
 
 
-def _with_database(work: "Callable[[asyncpg.Connection], Awaitable[T]]") -> T:
-    """Return what the work on a connection of whoever migrates returns, or end the command."""
+def _is_it_there(key_id: str) -> str:
+    return f"`wallet api key list` says whether there is a key {key_id}, which nobody has: revoke it, and begin again"
+
+
+def _with_database(
+    work: "Callable[[asyncpg.Connection], Awaitable[T]]", *, ask_again: str = exits.LOOK_FIRST
+) -> T:
+    """Return what the work returns, in a transaction of whoever migrates, or end the command."""
     url = environment.database_url()
 
     async def run() -> T:
+        from wallet_worker.store.database import committed
         from wallet_worker.store.errors import translate_errors
         from wallet_worker.store.servers import CONNECT_SECONDS, connect
         from wallet_worker.store.session import look_at_tables
@@ -307,11 +315,12 @@ def _with_database(work: "Callable[[asyncpg.Connection], Awaitable[T]]") -> T:
             connection = await connect(url, command_timeout=CONNECT_SECONDS)
             try:
                 await look_at_tables(connection)
-                return await work(connection)
+                async with committed(connection):
+                    return await work(connection)
             finally:
-                await connection.close(timeout=CONNECT_SECONDS)
+                connection.terminate()  # a server that no longer answers changes nothing of what was done
 
-    return exits.run(run())
+    return exits.run(run(), ask_again=ask_again)
 
 
 def _state(key: "ApiKey") -> str:

@@ -29,6 +29,7 @@ class CommandEvent(Enum):
     DATABASE_AWAY = "the database is away"
     DATABASE_LOCKED = "the database is busy: a lock is not given in time"
     DATABASE_DENIES = "the database does not let the command look"
+    COMMIT_LOST = "the database is lost while it commits"
     BROKER_AWAY = "the broker is away"
     NO_ANSWER = "no worker answers a query"
     OUTCOME_UNKNOWN = "the outcome does not come in time"
@@ -52,6 +53,7 @@ _DATABASE: Final = {
     CommandEvent.DATABASE_DENIES: Exit.UNAVAILABLE,
     CommandEvent.INTERRUPTED: Exit.INTERRUPTED,
 }
+_WRITES: Final = {**_DATABASE, CommandEvent.COMMIT_LOST: Exit.UNKNOWN}
 _BROKER: Final = {
     **_SETTINGS,
     CommandEvent.DONE: Exit.DONE,
@@ -71,7 +73,10 @@ TABLE: Final[Mapping[str, Mapping[CommandEvent, Exit]]] = MappingProxyType(
     {
         # A migration waits for locks.
         "migrate": {
-            event: status for event, status in _DATABASE.items() if event is not CommandEvent.DATABASE_LOCKED
+            # It has looked, and names each privilege that the login lacks.
+            event: Exit.FOUND if event is CommandEvent.DATABASE_DENIES else status
+            for event, status in _WRITES.items()
+            if event is not CommandEvent.DATABASE_LOCKED
         },
         "doctor": {
             **_SETTINGS,
@@ -84,9 +89,10 @@ TABLE: Final[Mapping[str, Mapping[CommandEvent, Exit]]] = MappingProxyType(
         "settings": {**_SETTINGS, CommandEvent.DONE: Exit.DONE},
         "keys": {**_ANY, CommandEvent.DONE: Exit.DONE},
         "api": _SERVICE,
-        "api key": _DATABASE,
-        "api key rotate": {**_DATABASE, CommandEvent.NOT_FOUND: Exit.FOUND},
-        "api key revoke": {**_DATABASE, CommandEvent.NOT_FOUND: Exit.FOUND},
+        "api key": _WRITES,
+        "api key list": _DATABASE,
+        "api key rotate": {**_WRITES, CommandEvent.NOT_FOUND: Exit.FOUND},
+        "api key revoke": {**_WRITES, CommandEvent.NOT_FOUND: Exit.FOUND},
         "topology": {**_BROKER, CommandEvent.FOUND: Exit.FOUND},
         "topology users": _SETTINGS,
         "worker": _SERVICE,
@@ -108,23 +114,24 @@ TABLE: Final[Mapping[str, Mapping[CommandEvent, Exit]]] = MappingProxyType(
         "export": _DATABASE,
         "export statement": {**_DATABASE, CommandEvent.NOT_FOUND: Exit.FOUND},
         "dlq": _DATABASE,
+        "dlq export": _WRITES,  # the export has a row in the audit log
         "dlq show": {**_DATABASE, CommandEvent.NOT_FOUND: Exit.FOUND},
         "dlq plan": {**_DATABASE, CommandEvent.NOT_FOUND: Exit.FOUND},
-        "dlq replay": {**_DATABASE, CommandEvent.REFUSED: Exit.FOUND, CommandEvent.NOT_FOUND: Exit.FOUND},
-        "dlq discard": {**_DATABASE, CommandEvent.REFUSED: Exit.FOUND, CommandEvent.NOT_FOUND: Exit.FOUND},
-        "dlq restore": {**_DATABASE, CommandEvent.REFUSED: Exit.FOUND, CommandEvent.NOT_FOUND: Exit.FOUND},
-        "dlq edit": {**_DATABASE, CommandEvent.REFUSED: Exit.FOUND, CommandEvent.NOT_FOUND: Exit.FOUND},
-        "dlq approve": {**_DATABASE, CommandEvent.REFUSED: Exit.FOUND, CommandEvent.NOT_FOUND: Exit.FOUND},
-        "dlq note": {**_DATABASE, CommandEvent.NOT_FOUND: Exit.FOUND},
+        "dlq replay": {**_WRITES, CommandEvent.REFUSED: Exit.FOUND, CommandEvent.NOT_FOUND: Exit.FOUND},
+        "dlq discard": {**_WRITES, CommandEvent.REFUSED: Exit.FOUND, CommandEvent.NOT_FOUND: Exit.FOUND},
+        "dlq restore": {**_WRITES, CommandEvent.REFUSED: Exit.FOUND, CommandEvent.NOT_FOUND: Exit.FOUND},
+        "dlq edit": {**_WRITES, CommandEvent.REFUSED: Exit.FOUND, CommandEvent.NOT_FOUND: Exit.FOUND},
+        "dlq approve": {**_WRITES, CommandEvent.REFUSED: Exit.FOUND, CommandEvent.NOT_FOUND: Exit.FOUND},
+        "dlq note": {**_WRITES, CommandEvent.NOT_FOUND: Exit.FOUND},
         # It goes on without the command.
         "dlq progress": {
             **_DATABASE,
             CommandEvent.NOT_FOUND: Exit.FOUND,
             CommandEvent.INTERRUPTED: Exit.UNKNOWN,
         },
-        "dlq pause": {**_DATABASE, CommandEvent.NOT_FOUND: Exit.FOUND},
-        "dlq resume": {**_DATABASE, CommandEvent.NOT_FOUND: Exit.FOUND},
-        "dlq stop": {**_DATABASE, CommandEvent.NOT_FOUND: Exit.FOUND},
+        "dlq pause": {**_WRITES, CommandEvent.NOT_FOUND: Exit.FOUND},
+        "dlq resume": {**_WRITES, CommandEvent.NOT_FOUND: Exit.FOUND},
+        "dlq stop": {**_WRITES, CommandEvent.NOT_FOUND: Exit.FOUND},
         "dlq runbook": {**_ANY, CommandEvent.DONE: Exit.DONE},
     }
 )
@@ -167,8 +174,9 @@ def page(commands: Iterable[str]) -> str:
         "- `wallet worker`, `wallet keeper` and `wallet console` wait for a server that is away. They end with 1 where",
         "  they cannot go on, and their log says why.",
         "- `wallet dlq replay`, `edit` and `progress` end with 1 where replays failed or were given up, and with 4",
-        "  while it goes on without the command. A plan that was executed as the database was lost is 4: execute it",
-        "  again.",
+        "  while it goes on without the command.",
+        "- A command that changes something ends with 4 where the database was lost while it committed: it was done,",
+        "  or nothing of it was. The sentence says how to find out.",
         "- `wallet migrate` waits for locks, however long others hold them.",
         "- `wallet send` ends with 4 where the outcome is not known: send it again with the same serial number.",
         "- `wallet audit --follow` waits for the database. It ends with 3 if it was stopped before it had checked",

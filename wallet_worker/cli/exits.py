@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -48,6 +48,10 @@ EXIT_STATUSES = (
 )
 
 
+A_FAULT: Final = "this is a fault of the program; whether anything was done is not known"
+LOOK_FIRST: Final = "look before you do it again"
+
+
 def end(status: Exit, reason: str) -> NoReturn:
     """End the command with one line on standard error."""
     print_status(reason)
@@ -59,14 +63,17 @@ def end_misused(exc: ValidationError) -> NoReturn:
     end(Exit.MISUSED, joined(faults_of(exc)))
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Return what the coroutine returns, or end the command with the one line that says why not."""
-    with translate_errors():
+def run(work: Coroutine[Any, Any, T], *, ask_again: str = LOOK_FIRST) -> T:
+    """Return what the coroutine returns, or end the command with the one line that says why not.
+
+    `ask_again` is a clause that says how to find out what was done, where the database was lost during a commit.
+    """
+    with translate_errors(ask_again=ask_again):
         return asyncio.run(work)
 
 
 @contextmanager
-def translate_errors() -> Iterator[None]:
+def translate_errors(*, ask_again: str = LOOK_FIRST) -> Iterator[None]:
     """End the command, with one line and its exit status, for the failures that are nobody's bug."""
     from wallet_worker.broker.addresses import WrongUrlError
     from wallet_worker.broker.connection import BrokerUnavailableError
@@ -82,10 +89,11 @@ def translate_errors() -> Iterator[None]:
     except WalletError as exc:
         end(*_of_wallet(exc))
     except StoreError as exc:
-        end(*_of_store(exc))
+        end(*_of_store(exc, ask_again))
 
 
 def _of_wallet(exc: "WalletError") -> tuple[Exit, str]:
+    from wallet_schemas.queries import FAULT
     from wallet_worker.client import (
         InvalidRequestError,
         NotKnownYetError,
@@ -98,8 +106,8 @@ def _of_wallet(exc: "WalletError") -> tuple[Exit, str]:
     match exc:
         case InvalidRequestError():
             return Exit.MISUSED, str(exc)
-        case QueryRefusedError(code=Code.INTERNAL):
-            return Exit.UNAVAILABLE, exc.message
+        case QueryRefusedError(code=Code.INTERNAL, message=message):
+            return Exit.BROKEN if message == FAULT else Exit.UNAVAILABLE, message
         case QueryRefusedError(code=Code.MALFORMED | Code.UNSUPPORTED_TYPE):
             return Exit.MISUSED, str(exc)
         case QueryRefusedError():
@@ -112,14 +120,27 @@ def _of_wallet(exc: "WalletError") -> tuple[Exit, str]:
             return Exit.UNAVAILABLE, str(exc)
 
 
-def _of_store(exc: "StoreError") -> tuple[Exit, str]:
+def _of_store(exc: "StoreError", ask_again: str) -> tuple[Exit, str]:
     """Return how a command ends that the database did not answer. It never counts as something that was found."""
-    from wallet_worker.store.errors import ConflictError, InvariantBrokenError, UnavailableError, UnfitError
+    from wallet_worker.store.errors import (
+        CommitUnknownError,
+        ConflictError,
+        InvariantBrokenError,
+        UnavailableError,
+        UnfitError,
+    )
     from wallet_worker.store.sentences import explain
 
     reason = explain(exc)
     match exc:
-        case UnfitError() | InvariantBrokenError():
+        case CommitUnknownError():
+            return (
+                Exit.UNKNOWN,
+                f"whether it was done is not known: {ask_again}. The database cannot be used: {reason}",
+            )
+        case InvariantBrokenError():
+            return Exit.BROKEN, f"{A_FAULT}: {reason}"
+        case UnfitError():
             return (
                 Exit.UNAVAILABLE,
                 f"the database is not as this program needs it (`wallet migrate`?): {reason}",

@@ -40,7 +40,7 @@ def migrate(
     from wallet_worker.store.requirements import UnmetError
 
     try:
-        before, after = exits.run(_migrate(url, owner, logins))
+        before, after = exits.run(_migrate(url, owner, logins), ask_again="run it again, which is safe")
     except UnmetError as exc:
         for sentence in exc.sentences:
             terminal.print_status(sentence)

@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from typing_extensions import override
 
 from wallet_worker.accounting.table_file import UnwritableError, translate_write_errors
-from wallet_worker.cli.exits import Exit, end
+from wallet_worker.cli.exits import A_FAULT, Exit, end
 from wallet_worker.cli.terminal import print_status
 
 log = logging.getLogger(__name__)
@@ -60,8 +60,7 @@ class WalletGroup(TyperGroup):
             if sys.flags.dev_mode:
                 traceback.print_exc()
             print_status(
-                "this is a fault of the program; whether anything was done is not known. "
-                f"`python -X dev -m wallet_worker {' '.join(arguments[:2])} …` shows where it is"
+                f"{A_FAULT}. `python -X dev -m wallet_worker {' '.join(arguments[:2])} …` shows where it is"
             )
             del exc
             return Exit.BROKEN

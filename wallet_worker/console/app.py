@@ -43,6 +43,8 @@ from wallet_worker.settings.settings import Settings
 from wallet_worker.store.database import READONLY_ROLE, Database
 from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE
 from wallet_worker.store.errors import StoreError, UnavailableError
+from wallet_worker.store.requirements import ensure_fit, until_fit
+from wallet_worker.store.schema_version import DatabaseNotReadyError
 from wallet_worker.telemetry.connections import BoundedConnection
 from wallet_worker.telemetry.server import CannotServeError, Server
 
@@ -162,7 +164,7 @@ _REFUSALS: Mapping[int, tuple[str, str]] = {
 
 async def _failure(request: Request, exc: Exception) -> Response:
     """Answer that the fault is ours, without a template and without a word of what it was."""
-    log.error("console.failed", path=request.url.path, reason=f"{type(exc).__name__}: {exc}")
+    log.error("console.failed", path=request.url.path, exc_info=exc)
     return PlainTextResponse(
         "The console failed on this page; its log says why. What you asked for was done whole or not at all.\n",
         500,
@@ -263,6 +265,15 @@ def _announce_ready(host: str, port: int) -> None:
     log.info("console.ready", address=f"http://{name}:{port}/")
 
 
+async def _check_later(dsn: str, stopping: asyncio.Event, stop: Callable[[], None]) -> None:
+    """Check a database that was away at the start once it is back; stop serving if it is not what the console needs."""
+    try:
+        await until_fit(dsn, "console", stopping)
+    except DatabaseNotReadyError:
+        stop()
+        raise
+
+
 async def _serve(settings: Settings, parts: ConsoleState) -> int:
     config = uvicorn.Config(
         app(parts),
@@ -287,13 +298,26 @@ async def _serve(settings: Settings, parts: ConsoleState) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    await open_databases(parts)
+    dsn, stopping = settings.database_url.get_secret_value(), asyncio.Event()
+    checking: asyncio.Task[None] | None = None
     try:
+        try:
+            await ensure_fit(dsn, "console")
+        except StoreError as exc:
+            log.warning("database.waiting", reason=str(exc))
+            checking = asyncio.create_task(_check_later(dsn, stopping, stop), name="database")
+        await open_databases(parts)
         await server.serve()
+        stopping.set()
+        if checking is not None:
+            await checking
+    except DatabaseNotReadyError as exc:
+        raise CannotServeError(str(exc)) from exc
     except SystemExit as exc:  # uvicorn's way of saying that it could not bind
         msg = f"the port {settings.console_port} cannot be opened"
         raise CannotServeError(msg) from exc
     finally:
+        stopping.set()
         await close_databases(parts)
     log.info("console.stopped")
     return 0

@@ -20,6 +20,7 @@ from wallet_worker.settings.operators import Role
 from wallet_worker.store.errors import (
     AccessDeniedError,
     ConflictError,
+    InvariantBrokenError,
     StatementRejectedError,
     StoreError,
     UnavailableError,
@@ -274,6 +275,8 @@ async def _answered(visit: PageContext, answer: Awaitable[Response], *, is_deed:
     except ConflictError as exc:
         log.info("console.lost_race", path=visit.request.url.path, reason=str(exc))
         return visit.refuse(409, "Nothing was done", _LOST)
+    except InvariantBrokenError:
+        raise  # a fault of ours, and told as one
     except StoreError as exc:
         log.warning("console.database", path=visit.request.url.path, reason=str(exc))
         return visit.refuse(503, _title_of(exc), _of_store(exc, is_deed=is_deed))
@@ -319,5 +322,8 @@ async def result_or_error(awaited: Awaitable[T]) -> tuple[T | None, str | None]:
     """Return what was asked for, or the sentence why it is not there: for pages of several parts."""
     try:
         return await awaited, None
+    except InvariantBrokenError as exc:
+        log.error("console.failed", exc_info=exc)
+        return None, "The wallet has a fault here; the console's log says where."
     except StoreError as exc:
         return None, _of_store(exc, is_deed=False)

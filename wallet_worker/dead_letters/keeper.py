@@ -39,7 +39,9 @@ from wallet_worker.store.dead_letters.arrivals import Arrival
 from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE
 from wallet_worker.store.errors import (
     ConflictError,
+    InvariantBrokenError,
     StatementRejectedError,
+    StoreError,
     UnavailableError,
 )
 from wallet_worker.store.races import Races
@@ -281,6 +283,8 @@ class Keeper:
         while not stopping.is_set():
             try:
                 moved = await step()
+            except InvariantBrokenError:
+                raise
             except Exception as exc:  # noqa: BLE001 -- a task's outermost frame: no letter may end a worker
                 conflicts = conflicts + 1 if isinstance(exc, ConflictError) else 0
                 if 0 < conflicts < CONFLICTS_MAX:
@@ -304,9 +308,8 @@ class Keeper:
             if isinstance(exc, UnavailableError):
                 log.error("keeper.database_lost", component=component, reason=str(exc))
             else:
-                log.error(
-                    "keeper.failed", component=component, reason=f"{type(exc).__name__}: {exc}", exc_info=exc
-                )
+                reason = str(exc) if isinstance(exc, StoreError) else "the keeper's own code has a fault"
+                log.error("keeper.failed", component=component, reason=reason, exc_info=exc)
 
     def _recovered(self, component: str) -> None:
         if self._health.ready(component):

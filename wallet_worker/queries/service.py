@@ -16,7 +16,7 @@ from wallet_schemas.encode import encode
 from wallet_schemas.message import Message
 from wallet_schemas.names import CONTENT_TYPE, TRACEPARENT_HEADER
 from wallet_schemas.parse import QUERIES, Malformed, UnsupportedType, parse
-from wallet_schemas.queries import AccountList, GetOrder, QueryRefused
+from wallet_schemas.queries import DATABASE_AWAY, FAULT, AccountList, GetOrder, QueryRefused
 from wallet_worker.broker.connection import CONNECTION_ERRORS, BrokerUnavailableError, translate_errors
 from wallet_worker.broker.inbox import ACKNOWLEDGE_SECONDS, traceparent
 from wallet_worker.broker.sender_policy import ANYONE, SenderPolicy
@@ -128,7 +128,7 @@ class QueryService:
         try:
             await self._waiting.done(attempt)
         except Exception as exc:  # noqa: BLE001 -- a task's outermost frame: whoever asked was told
-            log.warning("query.failed", type=query.type, reason=f"{type(exc).__name__}: {exc}")
+            _log_failure(query, exc)
 
     async def _reply(self, body: bytes, sender: Sender | None) -> tuple[str, Message]:
         try:
@@ -141,12 +141,19 @@ class QueryService:
         try:
             return query.type, await self._answer(query, sender)
         except Exception as exc:  # noqa: BLE001 -- the outermost frame of a query's task: whoever asked is told
-            log.warning("query.failed", type=query.type, reason=f"{type(exc).__name__}: {exc}")
+            _log_failure(query, exc)
             if isinstance(exc, UnavailableError | ConflictError):
                 self._report(query, sender)
-            return query.type, QueryRefused(
-                code=Code.INTERNAL, message="the wallet cannot read its database now; ask again"
-            )
+                return query.type, QueryRefused(code=Code.INTERNAL, message=DATABASE_AWAY)
+            return query.type, QueryRefused(code=Code.INTERNAL, message=FAULT)
+
+
+def _log_failure(query: Message, exc: Exception) -> None:
+    """Log why a query was not answered: of a fault of ours where it is, of the database what it means."""
+    if isinstance(exc, UnavailableError | ConflictError):
+        log.warning("query.failed", type=query.type, reason=str(exc))
+    else:
+        log.error("query.fault", type=query.type, exc_info=exc)
 
 
 def _visible(reply: Message, rights: Rights | None) -> Message:

@@ -9,7 +9,13 @@ import asyncpg
 from asyncpg.transaction import Transaction
 
 from wallet_worker.store import replication
-from wallet_worker.store.errors import translate_errors, waited_for
+from wallet_worker.store.errors import (
+    CommitUnknownError,
+    UnavailableError,
+    UnfitError,
+    translate_errors,
+    waited_for,
+)
 from wallet_worker.store.servers import CONNECT_SECONDS, servers_of
 from wallet_worker.store.session import prepare, settings_of
 
@@ -118,9 +124,9 @@ class Database:
     async def transaction(self) -> AsyncIterator[asyncpg.Connection]:
         """Give a connection inside a transaction, READ COMMITTED; committed on return, else rolled back.
 
-        When UnavailableError comes out, the commit may or may not have happened.
+        Raises CommitUnknownError where the commit may or may not have happened; after any other error, it has not.
         """
-        async with self.connection() as connection, _begun(connection, connection.transaction()):
+        async with self.connection() as connection, committed(connection):
             yield connection
 
     @asynccontextmanager
@@ -137,6 +143,24 @@ class Database:
         self._servers.doubt()
         if self._pool is not None:
             await self._pool.expire_connections()
+
+
+@asynccontextmanager
+async def committed(connection: asyncpg.Connection) -> AsyncIterator[None]:
+    """Give a transaction of a connection, READ COMMITTED; committed on return, else rolled back.
+
+    Raises CommitUnknownError where the database was lost during the commit.
+    """
+    done = False
+    try:
+        async with _begun(connection, connection.transaction()):
+            yield
+            done = True
+    except UnavailableError as exc:
+        # After a sentence of the server's that it is not fit, it has rolled back.
+        if not done or isinstance(exc, UnfitError):
+            raise
+        raise CommitUnknownError(str(exc)) from exc
 
 
 @asynccontextmanager

@@ -26,11 +26,15 @@ class StoreError(Exception):
 
 
 class UnavailableError(StoreError):
-    """The database is away, too slow, or read-only: pause and try again. Nothing is known of a commit."""
+    """The database is away, too slow, or read-only: pause and try again."""
 
 
 class AccessDeniedError(UnavailableError):
     """The database is there and does not know the user, the password or this machine; somebody may be changing them."""
+
+
+class CommitUnknownError(UnavailableError):
+    """The database was lost while it committed: it was done, or nothing of it was. Look before doing it again."""
 
 
 class UnfitError(UnavailableError):

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from wallet_worker.store.errors import translate_errors
+from wallet_worker.store.errors import CommitUnknownError, UnavailableError, UnfitError, translate_errors
 from wallet_worker.store.logins import assign_roles, give_to_owner
 from wallet_worker.store.privileges import all_roles, granted, statements
 from wallet_worker.store.requirements import Grade, Stage, UnmetError, check, check_but_revision, unmet
@@ -57,9 +57,22 @@ async def migrate(dsn: str, *, owner: str | None = None, logins: Mapping[str, st
     if not_met := unmet(found, Grade.REQUIRED) + unmet(found, Grade.WAITED_FOR):
         raise UnmetError(not_met)
     revisions = await _migrated(dsn, owner, logins)
-    if not_met := unmet(await check_but_revision(dsn, "owner", waits_for_locks=True), Grade.REQUIRED):
+    with _done_before():
+        found = await check_but_revision(dsn, "owner", waits_for_locks=True)
+    if not_met := unmet(found, Grade.REQUIRED):
         raise UnmetError(not_met)
     return revisions
+
+
+@contextmanager
+def _done_before() -> Iterator[None]:
+    """Raise CommitUnknownError where the database is lost after something of the migration may have been committed."""
+    try:
+        yield
+    except UnfitError:
+        raise
+    except UnavailableError as exc:
+        raise CommitUnknownError(str(exc)) from exc
 
 
 async def _migrated(dsn: str, owner: str | None, logins: Mapping[str, str]) -> Revisions:
@@ -69,9 +82,10 @@ async def _migrated(dsn: str, owner: str | None, logins: Mapping[str, str]) -> R
         poolclass=NullPool,
     )
     try:
-        with translate_errors(), _unwrapped():
+        with translate_errors():
             async with engine.connect() as connection:
-                return await connection.run_sync(_upgrade, owner, logins)
+                with _done_before(), translate_errors(), _unwrapped():
+                    return await connection.run_sync(_upgrade, owner, logins)
     finally:
         await engine.dispose()
 

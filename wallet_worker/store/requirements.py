@@ -12,11 +12,12 @@ from typing import Final, NamedTuple, TypeAlias
 import asyncpg
 import structlog
 
+from wallet_worker.backoff import Backoff
 from wallet_worker.store import schema_check
 from wallet_worker.store.database import COMMAND_SECONDS
 from wallet_worker.store.errors import StoreError, UnfitError, waited_for
 from wallet_worker.store.privileges import ROLES_OF, all_roles, granted
-from wallet_worker.store.schema_version import newest_revision, why_not_current
+from wallet_worker.store.schema_version import DatabaseNotReadyError, newest_revision, why_not_current
 from wallet_worker.store.servers import CONNECT_SECONDS, connect
 from wallet_worker.store.session import TABLES_IN, quoted
 
@@ -165,6 +166,31 @@ async def ready_to_start(dsn: str, process: str) -> str:
     for sentence in unmet(findings, Grade.ADVISED):
         log.warning("database.advice", detail=sentence)
     return ""
+
+
+async def ensure_fit(dsn: str, process: str) -> None:
+    """Return if a process that serves people can work on this database.
+
+    Raises DatabaseNotReadyError, or a StoreError for what passes.
+    """
+    if why_not := await ready_to_start(dsn, process):
+        raise DatabaseNotReadyError(why_not)
+    for item in await check(dsn, Stage.SCHEMA, process=process):
+        if item.requirement.look is _revision and item.sentences:
+            raise DatabaseNotReadyError(" ".join(item.sentences))
+
+
+async def until_fit(dsn: str, process: str, stopping: asyncio.Event) -> None:
+    """Return once `ensure_fit` does, or when `stopping` is set; raises DatabaseNotReadyError."""
+    pause = Backoff()
+    while not stopping.is_set():
+        try:
+            await ensure_fit(dsn, process)
+        except StoreError as exc:
+            log.debug("database.waiting", reason=str(exc))
+            await pause.wait(stopping)
+        else:
+            return
 
 
 # Of the server

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import structlog
 import uvloop
@@ -17,13 +18,17 @@ from wallet_worker.telemetry.server import Server
 log = structlog.get_logger(__name__)
 
 
+INVARIANT_BROKEN: Final = 6  # as every command ends that meets a fault of the program
+
+
 class CannotStartError(Exception):
     """Something is set up wrongly; the sentence is for a person."""
 
 
 def run_process(work: Callable[[asyncio.Event], Awaitable[None]], name: str) -> int:
-    """Do the work until SIGTERM or SIGINT sets its event; return the exit status: 0 it was told to stop, 1 it failed.
+    """Do the work until SIGTERM or SIGINT sets its event; return the exit status.
 
+    0: it was told to stop. 1: something is set up wrongly. `INVARIANT_BROKEN`: a fault of the program.
     `name` begins the log events.
     """
     patch_pamqp()
@@ -36,6 +41,7 @@ async def _main(work: Callable[[asyncio.Event], Awaitable[None]], name: str) -> 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     failed: tuple[BaseException, ...] = ()
+    status = 1
     try:
         await work(stopping)
     except* (CannotStartError, DatabaseNotReadyError, TopologyError, WrongUrlError) as group:
@@ -48,8 +54,9 @@ async def _main(work: Callable[[asyncio.Event], Awaitable[None]], name: str) -> 
         event = f"{name}.invariant_broken"
         for exc in _flatten(group):
             log.critical(event, reason=str(exc))
+        status = INVARIANT_BROKEN
     if failed:
-        return 1
+        return status
     event = f"{name}.stopped"
     log.info(event)
     return 0

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import structlog
 
+from wallet_worker.worker.process import INVARIANT_BROKEN
+
 PROGRAM = (sys.executable, "-m", "wallet_worker", "worker")
 HTTP_PORT = "WALLET_HTTP_PORT"
 
@@ -16,6 +18,8 @@ log = structlog.get_logger(__name__)
 
 def run(count: int, http_port: int, program: Sequence[str] = PROGRAM, port_variable: str = HTTP_PORT) -> int:
     """Run so many processes until SIGTERM or SIGINT; return 0 if all of them drained, else 1.
+
+    `INVARIANT_BROKEN` if one of them ended so.
 
     Each is a `program` of its own, a `wallet worker` if none is given. They listen on `http_port` and those that follow
     it, which they are told by `port_variable`, or each on a free one if it is 0. When one ends by itself, whoever
@@ -53,4 +57,6 @@ async def _run(count: int, http_port: int, program: Sequence[str], port_variable
     # One that is told before it has begun dies of the signal, with nothing in its hands.
     drained = stopping.is_set() and set(statuses) <= {0, -signal.SIGTERM}
     stop_wait.cancel()
+    if INVARIANT_BROKEN in statuses:
+        return INVARIANT_BROKEN
     return 0 if drained else 1

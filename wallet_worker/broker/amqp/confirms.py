@@ -128,7 +128,7 @@ class _Answer:
 
     def set_result(self, frame: object) -> None:
         """Note what the broker says."""
-        self._note(None if isinstance(frame, Basic.Ack) else f"the broker answered {frame!r}")
+        self._note(None if isinstance(frame, Basic.Ack) else "the broker did not take the message")
 
     def set_exception(self, exc: BaseException) -> None:
         """Note that the message was nacked or returned."""

@@ -102,7 +102,7 @@ class _Stream(asyncio.StreamReaderProtocol):
             rest = self._without_deliveries(data) if self._is_amqp else data
         except Exception as exc:
             # Passed over, it would be acknowledged with its neighbours. With the connection it comes again.
-            msg = f"a delivery could not be taken: {type(exc).__name__}: {exc}"
+            msg = "the broker sent what cannot be read as a delivery"
             raise AMQPConnectionError(msg) from exc
         if rest:
             super().data_received(rest)

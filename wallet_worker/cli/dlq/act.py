@@ -33,6 +33,7 @@ Execute = Annotated[
     str | None, typer.Option("--execute", metavar="TOKEN", help="Execute the plan with this token.")
 ]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until every outcome is known.")]
+_PLANS = "`wallet dlq plan` shows the plans that there are"
 WhyPlanned = Annotated[str, typer.Option("--why", metavar="TEXT", help="Reason for the audit log.")]
 
 
@@ -154,7 +155,11 @@ def edit(
         content = sys.stdin.buffer.read() if str(body) == "-" else body.read_bytes()
     except OSError as exc:
         exits.end(Exit.MISUSED, f"{body} cannot be read: {exc.strerror}")
-    planned = ask(who, lambda operations, actor: operations.plan_edit(actor, number, content, reason=why))
+    planned = ask(
+        who,
+        lambda operations, actor: operations.plan_edit(actor, number, content, reason=why),
+        ask_again=_PLANS,
+    )
     _print_plan(planned, as_json=as_json)
 
 
@@ -171,7 +176,6 @@ def approve(token: Token, *, why: Why, who: As = None, as_json: Json = None) -> 
         lambda operations, actor: operations.approve(actor, token, reason=why),
         predicts=True,
         in_person=True,
-        writes=True,
     )
     _print_plan(agreed, as_json=as_json)
 
@@ -187,7 +191,7 @@ def note(
 
     Example: wallet dlq note 17 "asked the gateway, ticket 4711"
     """
-    row = ask(who, lambda operations, actor: operations.note(actor, number, text), writes=True)
+    row = ask(who, lambda operations, actor: operations.note(actor, number, text))
     if terminal.wants_json(as_json):
         terminal.print_json(tables.document(row))
     else:
@@ -209,14 +213,16 @@ def _plan_or_do(
         _do(action, token, wait=wait, who=who, as_json=as_json)
         return
     planned = ask(
-        who, lambda desk, actor: desk.plan(actor, action, which, reason=why, pace=pace), predicts=True
+        who,
+        lambda desk, actor: desk.plan(actor, action, which, reason=why, pace=pace),
+        predicts=True,
+        ask_again=_PLANS,
     )
     _print_plan(planned, as_json=as_json)
 
 
 def _do(action: Action, token: str, *, wait: bool, who: str | None, as_json: bool | None) -> None:
     """Execute a plan, and stay until its end if wanted."""
-    from wallet_worker.store.errors import UnavailableError
 
     async def work(desk: "DeadLetterDesk", actor: Actor) -> Operation:
         planned = await desk.plan_of(actor, token)
@@ -224,15 +230,9 @@ def _do(action: Action, token: str, *, wait: bool, who: str | None, as_json: boo
             exits.end(
                 Exit.MISUSED, f"{token} is the plan of a {planned.action.value}, and not of a {action.value}"
             )
-        try:
-            return await desk.execute(actor, token)
-        except UnavailableError as exc:  # at its commit perhaps
-            again = f"execute {token} again: it is done once"
-            exits.end(
-                Exit.UNKNOWN, f"nobody knows whether it was done; {again}. The database cannot be used: {exc}"
-            )
+        return await desk.execute(actor, token)
 
-    begun = ask(who, work, predicts=True)
+    begun = ask(who, work, predicts=True, ask_again=f"execute {token} again, which is done once")
     terminal.print_status(f"operation {begun.operation_id}")
     ended = watched(who, begun.operation_id, wait=wait, is_ours=True) if begun.ended_at is None else begun
     end_with(ended, as_json=as_json)

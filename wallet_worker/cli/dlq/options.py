@@ -160,16 +160,13 @@ def ask(
     *,
     predicts: bool = False,
     in_person: bool = False,
-    writes: bool = False,
+    ask_again: str = "`wallet dlq audit` says so once the database is back",
 ) -> T:
     """Return what the operations answer, or end the command with the sentence that says why not.
 
     `predicts`: the answer says what a worker would do. `in_person`: nobody may ask under another name than their own.
-    `writes`: where the database is lost on the way, whether it was done is not known.
+    `ask_again` says how to find out what was done where the database was lost during the commit.
     """
-    from wallet_worker.store.errors import UnavailableError, UnfitError
-    from wallet_worker.store.sentences import explain
-
     settings = environment.desk()
     actor = _actor(settings, name, in_person=in_person)
     if predicts and not settings.payment_keys:
@@ -179,20 +176,10 @@ def ask(
 
     async def run() -> T:
         async with _desk(settings) as operations:
-            try:
-                return await work(operations, actor)
-            except UnfitError:
-                raise
-            except UnavailableError as exc:
-                if not writes:
-                    raise
-                sentence = (
-                    "whether it was done is not known; `wallet dlq audit` says so once the database is back"
-                )
-                exits.end(Exit.UNKNOWN, f"{sentence}. The database cannot be used: {explain(exc)}")
+            return await work(operations, actor)
 
     try:
-        return exits.run(run())
+        return exits.run(run(), ask_again=ask_again)
     except InvalidEditError as exc:
         for fault in exc.faults:
             terminal.print_status(f"{fault.field or 'message'}: {fault.message}")

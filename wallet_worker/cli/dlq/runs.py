@@ -90,7 +90,7 @@ def stop(operation: OperationId, *, why: Why, who: As = None, as_json: Json = No
 def _steer(
     who: str | None, work: "Callable[[DeadLetterDesk, Actor], Awaitable[Operation]]", *, as_json: bool | None
 ) -> None:
-    _print_operation(ask(who, work, writes=True), as_json=as_json)
+    _print_operation(ask(who, work), as_json=as_json)
 
 
 def end_with(operation: Operation, *, as_json: bool | None) -> None:
