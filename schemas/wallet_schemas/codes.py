@@ -18,6 +18,7 @@ class Code(StrEnum):
     BAD_SIGNATURE = "BAD_SIGNATURE", "the signature is missing, wrong, or made with an unknown key"
     NOT_ALLOWED = "NOT_ALLOWED", "the sender may not send this, or not about this user, account or order"
     SERIAL_CONFLICT = "SERIAL_CONFLICT", "the serial number was used before with other content"
+    COMMAND_EXPIRED = "COMMAND_EXPIRED", "the command was decided later than its valid_until"
     CURRENCY_NOT_SUPPORTED = "CURRENCY_NOT_SUPPORTED", "this wallet does not hold the currency"
     ACCOUNT_TYPE_NOT_SUPPORTED = "ACCOUNT_TYPE_NOT_SUPPORTED", "this wallet has no accounts of this type"
     AMOUNT_OUT_OF_RANGE = "AMOUNT_OUT_OF_RANGE", "the amount is larger than a wallet can hold"
@@ -45,6 +46,9 @@ class Code(StrEnum):
     ORDERS_PENDING = "ORDERS_PENDING", "an order of the account is still pending"
     CONTRADICTING_RESULT = "CONTRADICTING_RESULT", "the order already has another result"
     INTERNAL = "INTERNAL", "a fault of the wallet itself; nothing was done"
+    # Of orders only: no command is answered with them.
+    PAYMENT_FAILED = "PAYMENT_FAILED", "the payment gateway reported that the payment failed"
+    PAYMENT_EXPIRED = "PAYMENT_EXPIRED", "the money did not arrive in time"
 
     def __new__(cls, value: str, meaning: str = "") -> Self:
         """Return the member: a string like any other, that knows what it means."""

@@ -1,6 +1,8 @@
 """What upstream services ask of the wallet, and the one outcome that each serial number has."""
 
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
@@ -11,16 +13,16 @@ from wallet_schemas.events import (
     TRANSFER_EXAMPLE,
     AccountView,
     OrderView,
-    OrderWithEntries,
 )
 from wallet_schemas.fingerprint import changed_fields, content, fingerprint
-from wallet_schemas.message import JsonObject, Message, MoneyFields
+from wallet_schemas.message import OPEN, JsonObject, Message, MoneyFields, SaidMessage, SaidObject
 from wallet_schemas.names import DEFAULT_ACCOUNT_TYPE
 from wallet_schemas.values import (
     HOLD_SECONDS_MAX,
     AccountNo,
     AccountType,
     AmountText,
+    BalanceText,
     ChannelType,
     CurrencyText,
     Enumerated,
@@ -33,9 +35,11 @@ from wallet_schemas.values import (
     SerialNo,
     Text,
     UserId,
+    ValidUntil,
 )
 
 __all__ = [
+    "AccountResult",
     "AnyCommand",
     "Capture",
     "CloseAccount",
@@ -43,13 +47,17 @@ __all__ = [
     "Fault",
     "FreezeAccount",
     "Hold",
+    "LimitName",
     "NoResult",
     "OpenAccount",
     "OpenAccountResult",
+    "OrderResult",
     "Outcome",
+    "Party",
     "Recharge",
     "RechargeResult",
     "Refund",
+    "RefusalDetails",
     "Release",
     "Transfer",
     "UnfreezeAccount",
@@ -61,9 +69,13 @@ __all__ = [
 
 
 class Command(Message):
-    """The fields of every command: a serial number, and perhaps metadata."""
+    """The fields of every command: a serial number, and perhaps metadata and a time until when it is valid."""
 
     serial_no: SerialNo
+
+    if TYPE_CHECKING:  # they stand last in each command
+        metadata: dict[str, str] | None
+        valid_until: datetime | None
 
 
 class OpenAccount(Command):
@@ -93,6 +105,7 @@ class OpenAccount(Command):
     account_type: AccountType = DEFAULT_ACCOUNT_TYPE
     currency: CurrencyText
     metadata: OptionalIn[Metadata] = None
+    valid_until: OptionalIn[ValidUntil] = None
 
 
 class Recharge(Command, MoneyFields):
@@ -127,6 +140,7 @@ class Recharge(Command, MoneyFields):
     currency: CurrencyText
     recharge_type: ChannelType
     metadata: OptionalIn[Metadata] = None
+    valid_until: OptionalIn[ValidUntil] = None
 
 
 def _account_example(command_type: str, serial_no: str, reason: str) -> ConfigDict:
@@ -163,6 +177,7 @@ class FreezeAccount(Command):
     currency: CurrencyText
     reason: Reason
     metadata: OptionalIn[Metadata] = None
+    valid_until: OptionalIn[ValidUntil] = None
 
 
 class UnfreezeAccount(Command):
@@ -177,6 +192,7 @@ class UnfreezeAccount(Command):
     currency: CurrencyText
     reason: Reason
     metadata: OptionalIn[Metadata] = None
+    valid_until: OptionalIn[ValidUntil] = None
 
 
 class CloseAccount(Command):
@@ -194,6 +210,7 @@ class CloseAccount(Command):
     currency: CurrencyText
     reason: Reason
     metadata: OptionalIn[Metadata] = None
+    valid_until: OptionalIn[ValidUntil] = None
 
 
 class Withdraw(Command, MoneyFields):
@@ -224,6 +241,7 @@ class Withdraw(Command, MoneyFields):
     currency: CurrencyText
     payout_type: ChannelType
     metadata: OptionalIn[Metadata] = None
+    valid_until: OptionalIn[ValidUntil] = None
 
 
 class Transfer(Command, MoneyFields):
@@ -252,6 +270,7 @@ class Transfer(Command, MoneyFields):
     amount: AmountText
     currency: CurrencyText
     metadata: OptionalIn[Metadata] = None
+    valid_until: OptionalIn[ValidUntil] = None
 
 
 class Refund(Command, MoneyFields):
@@ -278,6 +297,7 @@ class Refund(Command, MoneyFields):
     amount: AmountText
     currency: CurrencyText
     metadata: OptionalIn[Metadata] = None
+    valid_until: OptionalIn[ValidUntil] = None
 
 
 class Hold(Command, MoneyFields):
@@ -308,6 +328,7 @@ class Hold(Command, MoneyFields):
         description="After how many seconds the hold lets go of what is left of it; at most a year.",
     )
     metadata: OptionalIn[Metadata] = None
+    valid_until: OptionalIn[ValidUntil] = None
 
 
 class Capture(Command, MoneyFields):
@@ -334,6 +355,7 @@ class Capture(Command, MoneyFields):
     to_user_id: UserId = Field(description="Who receives the money.")
     to_account_type: AccountType = DEFAULT_ACCOUNT_TYPE
     metadata: OptionalIn[Metadata] = None
+    valid_until: OptionalIn[ValidUntil] = None
 
 
 class Release(Command):
@@ -352,6 +374,7 @@ class Release(Command):
     serial_no: SerialNo
     hold_serial_no: SerialNo = Field(description="The serial number of the hold.")
     metadata: OptionalIn[Metadata] = None
+    valid_until: OptionalIn[ValidUntil] = None
 
 
 AnyCommand: TypeAlias = (
@@ -370,18 +393,28 @@ AnyCommand: TypeAlias = (
 """Every command that the wallet knows. What accepts, decides and sends commands takes them from here."""
 
 
-class OpenAccountResult(JsonObject):
+class OpenAccountResult(SaidObject):
     """The account that was opened."""
 
+    object: Literal["account_opened"] = "account_opened"
     user_id: UserId
     account_type: AccountType
     currency: CurrencyText
     account_no: AccountNo
 
 
+class AccountResult(AccountView):
+    """The account after the command."""
+
+    object: Literal["account"] = "account"
+
+
 class RechargeResult(MoneyFields):
     """The accepted order, which waits for the payment gateway."""
 
+    model_config = OPEN
+
+    object: Literal["recharge"] = "recharge"
     user_id: UserId
     account_type: AccountType
     amount: AmountText
@@ -391,46 +424,95 @@ class RechargeResult(MoneyFields):
     order_status: Enumerated[OrderStatus]
 
 
-class NoResult(JsonObject):
+class OrderResult(OrderView):
+    """The order after the command."""
+
+    object: Literal["order"] = "order"
+
+
+class NoResult(SaidObject):
     """The empty result of a refusal."""
+
+    object: Literal["none"] = "none"
 
 
 _KINDS: Final[dict[type[JsonObject], str]] = {
-    OpenAccountResult: "opened",
+    OpenAccountResult: "account_opened",
     RechargeResult: "recharge",
-    OrderView: "order",
-    OrderWithEntries: "order",
-    AccountView: "account",
-    NoResult: "nothing",
+    OrderResult: "order",
+    AccountResult: "account",
+    NoResult: "none",
 }
 
-# A field that tells a kind of result from those after it.
+# A field that tells a kind of result from those after it: of results that were stored before they said what they are.
 _SIGNS: Final = {
     "order_id": "order",
     "recharge_type": "recharge",
     "balance": "account",
-    "account_no": "opened",
+    "account_no": "account_opened",
 }
 
 
-def _kind(result: object) -> str:
+def _kind(result: Any) -> str:
     """Return the tag of a result, in a fraction of the time in which pydantic would try each class."""
     if isinstance(result, dict):
-        return next((kind for sign, kind in _SIGNS.items() if sign in result), "nothing")
-    return _KINDS.get(type(result), "unknown")  # type: ignore[arg-type]  # whatever it is
+        said = result.get("object")
+        if isinstance(said, str):
+            return said
+        return next((kind for sign, kind in _SIGNS.items() if sign in result), "none")
+    return _KINDS.get(type(result), "unknown")
 
 
 Result = Annotated[
-    Annotated[OpenAccountResult, Tag("opened")]
+    Annotated[OpenAccountResult, Tag("account_opened")]
     | Annotated[RechargeResult, Tag("recharge")]
-    | Annotated[OrderView, Tag("order")]
-    | Annotated[AccountView, Tag("account")]
-    | Annotated[NoResult, Tag("nothing")],
+    | Annotated[OrderResult, Tag("order")]
+    | Annotated[AccountResult, Tag("account")]
+    | Annotated[NoResult, Tag("none")],
     Discriminator(_kind),
 ]
 
 
-class Fault(JsonObject):
+class Party(StrEnum):
+    """A side of a transfer or a capture."""
+
+    PAYER = "payer"
+    PAYEE = "payee"
+
+
+class LimitName(StrEnum):
+    """A limit that a deployment sets."""
+
+    AMOUNT_MIN = "amount_min"
+    AMOUNT_MAX = "amount_max"
+    BALANCE_MAX = "balance_max"
+    DAY_MAX = "day_max"
+
+
+class RefusalDetails(SaidObject):
+    """Why a command was refused, for a program: what applies to its code."""
+
+    party: OmittedIfNone[Enumerated[Party]] = Field(
+        default=None, description="Of a transfer or a capture: whose account it is."
+    )
+    limit: OmittedIfNone[Enumerated[LimitName]] = Field(
+        default=None, description="With LIMIT_EXCEEDED: which limit."
+    )
+    allowed: OmittedIfNone[BalanceText] = Field(
+        default=None, description="With LIMIT_EXCEEDED: what the limit is."
+    )
+    left: OmittedIfNone[BalanceText] = Field(
+        default=None,
+        description="With LIMIT_EXCEEDED, of `day_max` and `balance_max`: what is left of it.",
+    )
+    available: OmittedIfNone[BalanceText] = Field(
+        default=None,
+        description="With INSUFFICIENT_BALANCE: what the account had available. "
+        "Only whoever may act for the user is told.",
+    )
+
+
+class Fault(SaidObject):
     """A fault of a malformed message."""
 
     field: Text = Field(
@@ -439,7 +521,7 @@ class Fault(JsonObject):
     message: Text = Field(description="What is wrong, for a person.")
 
 
-class Outcome(Message):
+class Outcome(SaidMessage):
     """The one outcome of a serial number, sent to the command's `reply_to` with its `correlation_id`.
 
     A repeat of the same command gets the stored outcome, with `duplicate` true, whatever has happened since. A
@@ -457,6 +539,7 @@ class Outcome(Message):
                     "code": "OK",
                     "duplicate": False,
                     "result": {
+                        "object": "account_opened",
                         "user_id": "user-1001",
                         "account_type": "basic",
                         "currency": "TWD",
@@ -470,6 +553,7 @@ class Outcome(Message):
                     "code": "OK",
                     "duplicate": True,
                     "result": {
+                        "object": "recharge",
                         "user_id": "user-1001",
                         "account_type": "basic",
                         "amount": "100.00",
@@ -485,7 +569,7 @@ class Outcome(Message):
                     "status": "applied",
                     "code": "OK",
                     "duplicate": False,
-                    "result": TRANSFER_EXAMPLE,
+                    "result": {"object": "order", **TRANSFER_EXAMPLE},
                 },
                 {
                     "type": "command.outcome.v1",
@@ -493,7 +577,7 @@ class Outcome(Message):
                     "status": "applied",
                     "code": "OK",
                     "duplicate": False,
-                    "result": HOLD_EXAMPLE,
+                    "result": {"object": "order", **HOLD_EXAMPLE},
                 },
                 {
                     "type": "command.outcome.v1",
@@ -501,7 +585,7 @@ class Outcome(Message):
                     "status": "applied",
                     "code": "OK",
                     "duplicate": False,
-                    "result": {**ACCOUNT_EXAMPLE, "status": "frozen"},
+                    "result": {"object": "account", **ACCOUNT_EXAMPLE, "status": "frozen"},
                 },
                 {
                     "type": "command.outcome.v1",
@@ -509,16 +593,28 @@ class Outcome(Message):
                     "status": "refused",
                     "code": "SERIAL_CONFLICT",
                     "duplicate": False,
-                    "result": {},
+                    "result": {"object": "none"},
+                    "message": "the serial number was used before with different amount",
                     "different": ["amount"],
                 },
                 {
                     "type": "command.outcome.v1",
-                    "serial_no": "R-20260102-000002",
+                    "serial_no": "T-20260102-000002",
+                    "status": "refused",
+                    "code": "INSUFFICIENT_BALANCE",
+                    "duplicate": False,
+                    "result": {"object": "none"},
+                    "message": "the account has less than that available",
+                    "details": {"available": "20.00"},
+                },
+                {
+                    "type": "command.outcome.v1",
+                    "serial_no": None,
                     "status": "refused",
                     "code": "MALFORMED",
                     "duplicate": False,
-                    "result": {},
+                    "result": {"object": "none"},
+                    "message": "amount: Input should be a valid string",
                     "faults": [{"field": "amount", "message": "Input should be a valid string"}],
                 },
             ]
@@ -526,14 +622,21 @@ class Outcome(Message):
     )
 
     type: Literal["command.outcome.v1"] = "command.outcome.v1"
-    serial_no: SerialNo
+    serial_no: SerialNo | None = Field(
+        description="The serial number of the command; null where the message had none that could be read."
+    )
     status: Enumerated[OutcomeStatus]
     code: Enumerated[Code]
     duplicate: bool = Field(description="True when a stored outcome is being repeated.")
     result: Result = Field(
-        description="What the command made, if it was applied: of account.open the account's identity, of the "
-        "other account commands the account, of order.recharge the order in short, of the other orders the "
-        "order. Empty for a refusal."
+        description="What the command made, if it was applied; `object` says what it is. `account_opened` of "
+        "account.open: the account's identity. `account` of the other account commands. `recharge` of order.recharge: "
+        "the order in short. `order` of the other orders. `none` of a refusal."
+    )
+    message: OmittedIfNone[Text] = Field(default=None, description="Of a refusal: why, for a person.")
+    details: OmittedIfNone[RefusalDetails] = Field(
+        default=None,
+        description="Of a refusal: why, for a program, where there is more to say than the code.",
     )
     different: OmittedIfNone[list[Text]] = Field(
         default=None,

@@ -5,18 +5,22 @@ from typing import Any, Final, Literal
 from pydantic import ConfigDict, Field
 
 from wallet_schemas.codes import Code
-from wallet_schemas.message import JsonObject, Message
+from wallet_schemas.message import SaidMessage, SaidObject
 from wallet_schemas.values import (
     AccountNo,
     AccountStatus,
     AccountType,
     AmountText,
     BalanceText,
+    ChannelType,
     CurrencyText,
     Direction,
     Enumerated,
     EventId,
+    FailureCode,
+    FailureReason,
     LineNo,
+    Notes,
     OmittedIfNone,
     OrderId,
     OrderStatus,
@@ -47,15 +51,18 @@ PENDING_ORDER_EXAMPLE: Final[dict[str, Any]] = {
     "serial_no": "R-20260102-000001",
     "user_id": "user-1001",
     "account_no": "2026010204815162347",
+    "account_type": "basic",
     "order_type": "recharge",
     "amount": "100.00",
     "currency": "TWD",
+    "channel": "card",
     "status": "pending",
     "code": "OK",
     "transacted_at": None,
     "created_at": _OPENED_AT,
     "updated_at": _OPENED_AT,
     "expires_at": "2026-01-02T03:34:05.000006Z",
+    "metadata": {"cart": "C-778"},
 }
 
 SUCCEEDED_ORDER_EXAMPLE: Final[dict[str, Any]] = {
@@ -68,6 +75,7 @@ SUCCEEDED_ORDER_EXAMPLE: Final[dict[str, Any]] = {
 ENTRY_EXAMPLE: Final[dict[str, Any]] = {
     "account_no": "2026010204815162347",
     "line_no": 1,
+    "serial_no": "R-20260102-000001",
     "order_type": "recharge",
     "direction": "credit",
     "amount": "100.00",
@@ -82,6 +90,7 @@ _LATER_AT: Final = "2026-01-02T04:00:00.000000Z"
 _LATER_ORDER: Final[dict[str, Any]] = {
     "user_id": "user-1001",
     "account_no": "2026010204815162347",
+    "account_type": "basic",
     "currency": "TWD",
     "code": "OK",
     "created_at": _LATER_AT,
@@ -94,6 +103,7 @@ _WITHDRAWAL_EXAMPLE: Final[dict[str, Any]] = {
     "serial_no": "W-20260102-000001",
     "order_type": "withdraw",
     "amount": "40.00",
+    "channel": "bank_transfer",
     "status": "pending",
     "transacted_at": None,
 }
@@ -114,6 +124,7 @@ _TRANSFER_ENTRIES: Final[list[dict[str, Any]]] = [
     {
         **ENTRY_EXAMPLE,
         "line_no": 2,
+        "serial_no": "T-20260102-000001",
         "order_type": "transfer",
         "direction": "debit",
         "amount": "25.00",
@@ -125,6 +136,7 @@ _TRANSFER_ENTRIES: Final[list[dict[str, Any]]] = [
         **ENTRY_EXAMPLE,
         "account_no": "2026010207777777771",
         "line_no": 1,
+        "serial_no": "T-20260102-000001",
         "order_type": "transfer",
         "direction": "credit",
         "amount": "25.00",
@@ -167,7 +179,7 @@ def _examples(event_type: str, *examples: tuple[str, str, dict[str, Any]]) -> Co
     )
 
 
-class AccountView(JsonObject):
+class AccountView(SaidObject):
     """An account as it stands."""
 
     user_id: UserId
@@ -181,21 +193,29 @@ class AccountView(JsonObject):
     updated_at: Timestamp
 
 
-class OrderView(JsonObject):
+class OrderView(SaidObject):
     """An order as it stands."""
 
     order_id: OrderId
     serial_no: SerialNo
     user_id: UserId
     account_no: AccountNo
+    account_type: AccountType
     order_type: Enumerated[OrderType]
     amount: AmountText
     currency: CurrencyText
     status: Enumerated[OrderStatus]
-    code: Enumerated[Code]
+    code: Enumerated[Code] = Field(
+        description="PAYMENT_FAILED or PAYMENT_EXPIRED where the payment of the order came to nothing, else OK."
+    )
     transacted_at: Timestamp | None = Field(description="When money moved, or null.")
     created_at: Timestamp
     updated_at: Timestamp
+    channel: OmittedIfNone[ChannelType] = Field(
+        default=None,
+        description="The recharge_type or payout_type; of a refund, that of the recharge. "
+        "Absent where the payment gateway has no part.",
+    )
     late: OmittedIfNone[Literal[True]] = Field(
         default=None, description="True where the money came after the order had failed or expired."
     )
@@ -215,13 +235,21 @@ class OrderView(JsonObject):
     expires_at: OmittedIfNone[Timestamp] = Field(
         default=None, description="When the order expires by itself."
     )
+    failure_code: OmittedIfNone[FailureCode] = Field(
+        default=None, description="With PAYMENT_FAILED: the payment gateway's own code of why."
+    )
+    failure_reason: OmittedIfNone[FailureReason] = Field(
+        default=None, description="With PAYMENT_FAILED: why, in the words of the payment gateway."
+    )
+    metadata: OmittedIfNone[Notes] = None
 
 
-class EntryView(JsonObject):
+class EntryView(SaidObject):
     """One line of an account's statement. A gap in `line_no` means a missed event."""
 
     account_no: AccountNo
     line_no: LineNo
+    serial_no: SerialNo = Field(description="The serial number of the order that the line is of.")
     order_type: Enumerated[OrderType]
     direction: Enumerated[Direction]
     amount: AmountText
@@ -237,7 +265,7 @@ class OrderWithEntries(OrderView):
     entries: OmittedIfNone[list[EntryView]] = None
 
 
-class Refusal(JsonObject):
+class Refusal(SaidObject):
     """The refused command and the reason."""
 
     command_type: Text = Field(description="The type of the command, such as `order.recharge.v1`.")
@@ -245,7 +273,7 @@ class Refusal(JsonObject):
     message: Text = Field(description="Why, for a person.")
 
 
-class Event(Message):
+class Event(SaidMessage):
     """The envelope of every event."""
 
     event_id: EventId
@@ -373,7 +401,14 @@ class OrderFailed(Event):
         (
             _MOVED_AT,
             "R-20260102-000001",
-            {**PENDING_ORDER_EXAMPLE, "status": "failed", "updated_at": _MOVED_AT},
+            {
+                **PENDING_ORDER_EXAMPLE,
+                "status": "failed",
+                "code": "PAYMENT_FAILED",
+                "updated_at": _MOVED_AT,
+                "failure_code": "card_declined",
+                "failure_reason": "the bank says no",
+            },
         ),
     )
 
@@ -392,7 +427,12 @@ class OrderExpired(Event):
         (
             "2026-01-02T03:34:06.000000Z",
             "R-20260102-000001",
-            {**PENDING_ORDER_EXAMPLE, "status": "expired", "updated_at": "2026-01-02T03:34:06.000000Z"},
+            {
+                **PENDING_ORDER_EXAMPLE,
+                "status": "expired",
+                "code": "PAYMENT_EXPIRED",
+                "updated_at": "2026-01-02T03:34:06.000000Z",
+            },
         ),
     )
 

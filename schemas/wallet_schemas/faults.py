@@ -24,6 +24,8 @@ _NOT_VALID: Final = "Is not valid"
 BY_PATTERN: Final[Mapping[str, str]] = MappingProxyType(
     {  # the pattern itself tells few people what to write
         values.NAME: "Should be of letters, digits and . _ : - only",
+        values.USER: "Should be of letters, digits and . _ : @ + - only, beginning with a letter or digit",
+        values.SMALL_CODE: "Should be of small letters, digits and _ only, beginning with a letter",
         values.WORD: "Should be of small letters, digits and _ only, beginning with a letter",
         values.CURRENCY: "Should be a code of ISO 4217 in capitals, such as TWD",
         values.AMOUNT: "Should be a decimal above zero without sign, exponent or grouping, such as 100.00",

@@ -16,10 +16,12 @@ def content(message: JsonObject) -> Content:
 
     So `"100.0"` and `"100.00"` are the same content, and so are an account type left out and its default, and
     metadata left out, null or empty: a sender whose library writes no notes in another way says the same.
+    Until when a command may be decided is no part of what it says.
     """
     fields: Content = message.__pydantic_serializer__.to_python(message, mode="json")
     if not fields.get("metadata", True):
         del fields["metadata"]
+    fields.pop("valid_until", None)
     if isinstance(message, MoneyFields):
         fields["amount"] = money.canonical(message.amount, message.currency)
     return fields

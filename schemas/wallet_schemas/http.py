@@ -14,7 +14,7 @@ from wallet_schemas import commands, queries
 from wallet_schemas.codes import Code
 from wallet_schemas.commands import Fault
 from wallet_schemas.events import EVENTS, AccountOpened, Event
-from wallet_schemas.message import JsonObject, Message
+from wallet_schemas.message import JsonObject, Message, SaidMessage, SaidObject
 from wallet_schemas.parse import COMMANDS, QUERIES
 from wallet_schemas.values import OmittedIfNone, SerialNo, Text, Timestamp, UserId
 
@@ -151,7 +151,7 @@ def problem_type(code: AnyCode) -> str:
     return f"/problems/{code.value.lower().replace('_', '-')}"
 
 
-class Problem(JsonObject):
+class Problem(SaidObject):
     """Why a request has no answer of its own kind (RFC 9457). Programs compare `code`, and go by `retry`."""
 
     model_config = ConfigDict(
@@ -199,7 +199,7 @@ class Problem(JsonObject):
     request_id: str = Field(description="The request, as the log has it.")
 
 
-class CommandAccepted(Message):
+class CommandAccepted(SaidMessage):
     """The broker has the command on disk, and there is no outcome yet."""
 
     model_config = ConfigDict(
@@ -210,7 +210,7 @@ class CommandAccepted(Message):
     serial_no: SerialNo
 
 
-class PaymentAccepted(Message):
+class PaymentAccepted(SaidMessage):
     """The broker has the payment result on disk, and it is not processed yet."""
 
     model_config = ConfigDict(
@@ -230,7 +230,7 @@ class PaymentAccepted(Message):
     processing_status: Literal["accepted"] = "accepted"
 
 
-class ApiClient(Message):
+class ApiClient(SaidMessage):
     """What the API key of the request may do."""
 
     model_config = ConfigDict(

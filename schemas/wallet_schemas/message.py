@@ -1,4 +1,8 @@
-"""What all messages have in common: they are frozen and strict, and a field not named is an error."""
+"""What all messages have in common: they are frozen and strict.
+
+What is sent to the wallet is closed: a field that is not named is an error, and a new field is a new version of the
+type. What the wallet says may gain fields within its version: whoever reads it passes over names that it does not know.
+"""
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeAlias, cast
 
@@ -51,6 +55,22 @@ class Message(JsonObject):
         if not isinstance(extra, dict):
             raise TypeError(f"{cls.__name__} has no examples")
         return list(cast("list[dict[str, Any]]", extra["examples"]))
+
+
+OPEN: Final = ConfigDict(extra="ignore")
+"""The configuration of what the wallet says: it does not forbid other members."""
+
+
+class SaidObject(JsonObject):
+    """A JSON object inside of what the wallet says; members that are not known here are passed over."""
+
+    model_config = OPEN
+
+
+class SaidMessage(Message):
+    """A whole message that the wallet says; members that are not known here are passed over."""
+
+    model_config = OPEN
 
 
 class MoneyFields(JsonObject):

@@ -6,15 +6,20 @@ from pydantic import ConfigDict, Field, PrivateAttr
 
 from wallet_schemas.codes import Code
 from wallet_schemas.fingerprint import changed_fields, content, fingerprint
-from wallet_schemas.message import Message, MoneyFields
+from wallet_schemas.message import Message, MoneyFields, SaidMessage
 from wallet_schemas.signature import Signed
 from wallet_schemas.values import (
+    REASON_LENGTH_MAX,
+    AccountNo,
     AmountText,
     ChannelType,
     CurrencyText,
     Enumerated,
+    FailureCode,
     GatewayRef,
     IncomingTimestamp,
+    Notes,
+    OmittedIfNone,
     OptionalIn,
     PaymentKind,
     PaymentStatus,
@@ -22,6 +27,7 @@ from wallet_schemas.values import (
     SerialNo,
     Text,
     Timestamp,
+    UserId,
 )
 
 __all__ = ["PaymentProcessed", "PaymentRequest", "PaymentResult", "changed_fields", "content", "fingerprint"]
@@ -47,6 +53,9 @@ class PaymentRequest(Message, MoneyFields):
                     "channel": "card",
                     "requested_at": "2026-01-02T03:04:05.000006Z",
                     "expires_at": "2026-01-02T03:34:05.000006Z",
+                    "user_id": "user-1001",
+                    "account_no": "2026010204815162347",
+                    "metadata": {"cart": "C-778"},
                 },
                 {
                     "type": "payment.request.v1",
@@ -57,6 +66,22 @@ class PaymentRequest(Message, MoneyFields):
                     "channel": "bank_transfer",
                     "requested_at": "2026-01-02T04:00:00.000000Z",
                     "expires_at": None,
+                    "user_id": "user-1001",
+                    "account_no": "2026010204815162347",
+                },
+                {
+                    "type": "payment.request.v1",
+                    "payment_order_no": "RF-20260102-000001",
+                    "kind": "refund",
+                    "amount": "60.00",
+                    "currency": "TWD",
+                    "channel": "card",
+                    "requested_at": "2026-01-02T04:00:30.000000Z",
+                    "expires_at": None,
+                    "user_id": "user-1001",
+                    "account_no": "2026010204815162347",
+                    "original_payment_order_no": "R-20260102-000001",
+                    "original_gateway_ref": "gw-90210",
                 },
                 {
                     "type": "payment.request.v1",
@@ -67,9 +92,12 @@ class PaymentRequest(Message, MoneyFields):
                     "channel": "bank_transfer",
                     "requested_at": "2026-01-02T04:01:00.000000Z",
                     "expires_at": None,
+                    "user_id": "user-1001",
+                    "account_no": "2026010204815162347",
                 },
             ]
-        }
+        },
+        extra="ignore",
     )
 
     type: Literal["payment.request.v1"] = "payment.request.v1"
@@ -88,6 +116,17 @@ class PaymentRequest(Message, MoneyFields):
         description="When the wallet stops waiting; what is collected later is credited all the same. Null "
         "where it never stops, because the money may be on its way out: a payout or refund, and their status."
     )
+    user_id: OmittedIfNone[UserId] = Field(default=None, description="Whose account the order is about.")
+    account_no: OmittedIfNone[AccountNo] = Field(
+        default=None, description="The account that the order is about."
+    )
+    original_payment_order_no: OmittedIfNone[SerialNo] = Field(
+        default=None, description="Of a `refund`: the payment_order_no of the charge to give back."
+    )
+    original_gateway_ref: OmittedIfNone[GatewayRef] = Field(
+        default=None, description="Of a `refund`: the gateway_ref with which that charge had succeeded."
+    )
+    metadata: OmittedIfNone[Notes] = None
 
 
 class PaymentResult(Message, MoneyFields):
@@ -115,7 +154,8 @@ class PaymentResult(Message, MoneyFields):
                     "currency": "JPY",
                     "status": "failed",
                     "gateway_ref": "gw-90211",
-                    "reason": "card declined",
+                    "reason": "the bank says no",
+                    "reason_code": "card_declined",
                     "occurred_at": "2026-01-02T03:04:08.125Z",
                 },
             ]
@@ -128,7 +168,13 @@ class PaymentResult(Message, MoneyFields):
     currency: CurrencyText
     status: Enumerated[PaymentStatus]
     gateway_ref: GatewayRef
-    reason: OptionalIn[Text] = Field(default=None, description="Why, for a person.")
+    reason: OptionalIn[Text] = Field(
+        default=None,
+        description=f"Why, for a person. Of a failure, the order shows the first {REASON_LENGTH_MAX} characters.",
+    )
+    reason_code: OptionalIn[FailureCode] = Field(
+        default=None, description="Why, for a program: the gateway's own code, which the order shows."
+    )
     occurred_at: IncomingTimestamp
 
     _signed: Signed | None = PrivateAttr(default=None)
@@ -143,7 +189,7 @@ class PaymentResult(Message, MoneyFields):
         self._signed = signed
 
 
-class PaymentProcessed(Message):
+class PaymentProcessed(SaidMessage):
     """What became of a payment result, sent to its `reply_to` with its `correlation_id`."""
 
     model_config = ConfigDict(

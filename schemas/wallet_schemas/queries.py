@@ -14,7 +14,7 @@ from wallet_schemas.events import (
     EntryView,
     OrderView,
 )
-from wallet_schemas.message import JsonObject, Message
+from wallet_schemas.message import Message, SaidMessage, SaidObject
 from wallet_schemas.names import DEFAULT_ACCOUNT_TYPE
 from wallet_schemas.values import (
     INTEGER_MAX,
@@ -29,6 +29,7 @@ from wallet_schemas.values import (
     BalanceText,
     CurrencyText,
     Enumerated,
+    GatewayRef,
     IncomingTimestamp,
     LineNo,
     OmittedIfNone,
@@ -196,7 +197,7 @@ class AccountListed(AccountView):
     id: int = Field(ge=1, le=INTEGER_MAX)
 
 
-class AccountList(Message):
+class AccountList(SaidMessage):
     """The accounts of a user, perhaps none. A closed account is shown where it is the newest of its kind."""
 
     model_config = ConfigDict(
@@ -209,7 +210,16 @@ class AccountList(Message):
     accounts: list[AccountListed]
 
 
-class OrderDetail(Message):
+class OrderAnswered(OrderView):
+    """An order as it stands, and what only whoever asks is told."""
+
+    gateway_ref: OmittedIfNone[GatewayRef] = Field(
+        default=None,
+        description="The payment gateway's own id of the payment, once it has reported a result.",
+    )
+
+
+class OrderDetail(SaidMessage):
     """The outcome of a serial number, the order if the command made one, and the order's entries."""
 
     model_config = ConfigDict(
@@ -224,6 +234,7 @@ class OrderDetail(Message):
                         "code": "OK",
                         "duplicate": False,
                         "result": {
+                            "object": "recharge",
                             "user_id": "user-1001",
                             "account_type": "basic",
                             "amount": "100.00",
@@ -233,7 +244,7 @@ class OrderDetail(Message):
                             "order_status": "pending",
                         },
                     },
-                    "order": SUCCEEDED_ORDER_EXAMPLE,
+                    "order": {**SUCCEEDED_ORDER_EXAMPLE, "gateway_ref": "gw-90210"},
                     "entries": [ENTRY_EXAMPLE],
                 }
             ]
@@ -242,19 +253,13 @@ class OrderDetail(Message):
 
     type: Literal["order.detail.v1"] = "order.detail.v1"
     outcome: Outcome = Field(description="What the command was answered, as it was then.")
-    order: OrderView | None = Field(
+    order: OrderAnswered | None = Field(
         description="The order as it stands now; null where the command made none."
     )
     entries: list[EntryView]
 
 
-class OrderListed(OrderView):
-    """An order as it stands, with the notes of whoever sent it."""
-
-    metadata: OmittedIfNone[dict[str, str]] = Field(default=None, description="The sender's own notes.")
-
-
-class OrderList(Message):
+class OrderList(SaidMessage):
     """A page of a user's orders, newest first. Go by `next_after`: a page may have few orders, or none."""
 
     model_config = ConfigDict(
@@ -262,7 +267,7 @@ class OrderList(Message):
             "examples": [
                 {
                     "type": "order.list.v1",
-                    "orders": [{**SUCCEEDED_ORDER_EXAMPLE, "metadata": {"cart": "C-778"}}],
+                    "orders": [{**SUCCEEDED_ORDER_EXAMPLE, "gateway_ref": "gw-90210"}],
                     "next_after": None,
                 }
             ]
@@ -270,13 +275,13 @@ class OrderList(Message):
     )
 
     type: Literal["order.list.v1"] = "order.list.v1"
-    orders: list[OrderListed]
+    orders: list[OrderAnswered]
     next_after: str | None = Field(
         description="The `after` that asks for the next page; null where this page is the last."
     )
 
 
-class HistoryOrder(JsonObject):
+class HistoryOrder(SaidObject):
     """The order that a line is of, in short."""
 
     serial_no: SerialNo
@@ -296,14 +301,14 @@ class HistoryOrder(JsonObject):
     )
 
 
-class HistoryLine(JsonObject):
+class HistoryLine(SaidObject):
     """One line of an account, and the order that it is of."""
 
     entry: EntryView
     order: HistoryOrder
 
 
-class History(Message):
+class History(SaidMessage):
     """A page of what moved on an account, newest first, and what waits for a payment."""
 
     model_config = ConfigDict(
@@ -344,7 +349,7 @@ class History(Message):
     )
 
 
-class Statement(Message):
+class Statement(SaidMessage):
     """A page of a statement: entries, and the balances before the first and after the last of them."""
 
     model_config = ConfigDict(
@@ -379,7 +384,7 @@ FAULT: Final = (
 """With `INTERNAL`, what the message of a refused query is: whether asking again can help."""
 
 
-class QueryRefused(Message):
+class QueryRefused(SaidMessage):
     """Why a query cannot be answered."""
 
     model_config = ConfigDict(

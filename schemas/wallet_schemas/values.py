@@ -127,6 +127,8 @@ OptionalIn = Annotated[_T | None, Field(exclude_if=_is_none)]
 
 # The patterns of strings; `faults` has for each what it asks for, in a sentence.
 NAME: Final = r"^[A-Za-z0-9._:-]+$"
+USER: Final = r"^[A-Za-z0-9][A-Za-z0-9._:@+-]*$"
+SMALL_CODE: Final = r"^[a-z][a-z0-9_]{0,63}$"
 WORD: Final = r"^[a-z][a-z0-9_]{0,31}$"
 CURRENCY: Final = r"^[A-Z]{3}$"
 ACCOUNT_NUMBER: Final = r"^[0-9]{19}$"
@@ -165,8 +167,10 @@ def is_serial_no(text: str) -> bool:
 
 UserId = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=64, pattern=NAME),
-    Field(description="The user, by the upstream service's own id."),
+    StringConstraints(min_length=1, max_length=64, pattern=USER),
+    Field(
+        description="The user, by the upstream service's own id; it may be a mail address. Compared byte by byte."
+    ),
 ]
 
 AccountType = Annotated[
@@ -226,6 +230,18 @@ GatewayRef = Annotated[
     Text,
     StringConstraints(min_length=1, max_length=64),
     Field(description="The payment gateway's own id of the payment."),
+]
+
+FailureCode = Annotated[
+    str,
+    StringConstraints(max_length=64, pattern=SMALL_CODE),
+    Field(description="The payment gateway's own code of why a payment failed."),
+]
+
+FailureReason = Annotated[
+    Text,
+    StringConstraints(max_length=REASON_LENGTH_MAX),
+    Field(description="Why a payment failed, in the words of the payment gateway."),
 ]
 
 OrderId = Annotated[
@@ -290,6 +306,15 @@ IncomingTimestamp = Annotated[
 ]
 
 
+ValidUntil = Annotated[
+    IncomingTimestamp,
+    Field(
+        description="Decided later than this, the command is refused with COMMAND_EXPIRED, finally. It is no part of "
+        "the content: a repeat may have another, and gets the stored outcome whatever it says."
+    ),
+]
+
+
 def _bounded_metadata(value: Any, read: Callable[[Any], dict[str, str]]) -> dict[str, str]:
     """Return the metadata if it is within its bounds; too many items are not even looked at."""
     if isinstance(value, dict) and len(value) > METADATA_ITEMS_MAX:
@@ -317,4 +342,9 @@ Metadata = Annotated[
             "additionalProperties": {"type": "string", "pattern": NO_NUL},
         }
     ),
+]
+
+Notes = Annotated[
+    dict[str, str],
+    Field(description="The metadata of the command that made the order."),
 ]

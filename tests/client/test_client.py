@@ -205,7 +205,7 @@ async def test_what_is_not_known_when_the_time_is_over_is_not_known_yet(
 async def test_what_cannot_be_settled_is_settled(running_url: str) -> None:
     async with WalletClient(running_url) as wallet:
         refused = await wallet.recharge("nobody", "1.00", "TWD", "card")
-        found = await wallet.wait_until_settled(refused.serial_no)
+        found = await wallet.wait_until_settled(str(refused.serial_no))
 
     assert (found.order, found.outcome.code) == (None, Code.ACCOUNT_NOT_FOUND)
 

@@ -90,11 +90,7 @@ def hostile(stage: Stage) -> Stage:
     truth = replace(
         detail.truth,
         outcome=MappingProxyType({"status": readable, "code": readable}),
-        results=(
-            GatewayResult(
-                readable, readable, readable, readable, readable, canned.NOW, canned.NOW, readable, readable
-            ),
-        ),
+        results=(GatewayResult(*(readable,) * 6, canned.NOW, canned.NOW, readable, readable),),
     )
     prediction = Prediction(PredictedOutcome.WOULD_DEAD_LETTER, readable, readable)
     stage.operations.lines = (line,)

@@ -34,6 +34,7 @@ def lines_from(first: int, count: int, amount_minor: int) -> list[EntryLine]:
                 created_at=NOW,
             ),
             OrderType.RECHARGE,
+            f"R-{number}",
         )
         for number in range(first, first + count)
     ]
@@ -45,7 +46,7 @@ def lines_from(first: int, count: int, amount_minor: int) -> list[EntryLine]:
     count=st.integers(1, STATEMENT_LINES_MAX + 1),
     limit=st.integers(1, STATEMENT_LINES_MAX),
     amount_minor=st.integers(1, 9),
-    user_id=st.text("abc:-", min_size=1, max_size=64),
+    user_id=st.from_regex("[abc][abc:@+-]{0,63}", fullmatch=True),
     currency=st.sampled_from(["TWD", "JPY", "KWD"]),
 )
 @example(first=1, count=1_001, limit=1_000, amount_minor=1, user_id="u", currency="JPY")

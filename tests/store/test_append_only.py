@@ -15,7 +15,7 @@ ATTEMPTS = (
     "DELETE FROM entries WHERE false",
     "TRUNCATE entries",
     "TRUNCATE orders CASCADE",
-    "TRUNCATE accounts, orders, entries, commands",
+    "TRUNCATE accounts, orders, entries, commands, payment_instructions, gateway_refs",
 )
 
 
@@ -74,9 +74,11 @@ _READ = {
     "commands": {"SELECT"},
     "currencies": {"SELECT"},
     "entries": {"SELECT"},
+    "gateway_refs": {"SELECT"},
     "orders": {"SELECT"},
     "outbox": {"SELECT"},
     "parked_results": {"SELECT"},
+    "payment_instructions": {"SELECT"},
     "payment_results": {"SELECT"},
     "suspects": {"SELECT"},
 }
@@ -86,16 +88,21 @@ _WORK = {
     "commands": {"INSERT"},
     "currencies": {"INSERT"},
     "entries": {"INSERT"},
+    "gateway_refs": {"INSERT"},
     "orders": {"INSERT"},
     "outbox": {"INSERT", "DELETE"},
     "parked_results": {"INSERT", "DELETE"},
+    "payment_instructions": {"INSERT"},
     "payment_results": {"INSERT"},
     "suspects": {"INSERT", "DELETE"},
 }
 PRIVILEGES = {
     API_ROLE: {
         table: {"SELECT"}
-        for table in ("accounts", "alembic_version", "api_keys", "commands", "entries", "orders")
+        for table in (
+            *("accounts", "alembic_version", "api_keys", "commands", "entries", "orders"),
+            "payment_instructions",
+        )
     },
     READONLY_ROLE: _READ,
     WORKER_ROLE: {table: may | _WORK[table] for table, may in _READ.items()},
@@ -106,7 +113,10 @@ CHANGEABLE = {
     WORKER_ROLE: {
         *(f"accounts.{column}" for column in ("status", "balance", "reserved", "line_no", "updated_at")),
         *(f"orders.{column}" for column in ("status", "code", "late", "transacted_at", "updated_at")),
-        *(f"orders.{column}" for column in ("remaining", "due_at", "asked")),
+        *(f"orders.{column}" for column in ("remaining", "due_at", "asked", "expires_at")),
+        *(f"orders.{column}" for column in ("gateway_ref", "failure_code", "failure_reason")),
+        *(f"orders.{column}" for column in ("received", "cancelling")),
+        *(f"payment_instructions.{column}" for column in ("revision", "fingerprint", "body", "received_at")),
         *(f"outbox.{column}" for column in ("attempts", "publish_after")),
         *(f"parked_results.{column}" for column in ("attempts", "due_at")),
         *(f"suspects.{column}" for column in ("attempts", "updated_at")),

@@ -13,9 +13,11 @@ TABLES = (
     "currencies",
     "commands",
     "entries",
+    "gateway_refs",
     "orders",
     "outbox",
     "parked_results",
+    "payment_instructions",
     "payment_results",
     "suspects",
 )
@@ -114,6 +116,18 @@ ROWS: dict[str, dict[str, str]] = {
         "created_at": "now()",
         "publish_after": "now()",
     },
+    "payment_instructions": {
+        "order_id": "'019b7d4c-6f2e-7c3a-9d41-52c0e4a7b913'",
+        "revision": "1",
+        "fingerprint": "decode(repeat('ab', 32), 'hex')",
+        "body": "'{}'",
+        "received_at": "now()",
+    },
+    "gateway_refs": {
+        "channel": "'card'",
+        "gateway_ref": "'gw-1'",
+        "order_id": "'019b7d4c-6f2e-7c3a-9d41-52c0e4a7b913'",
+    },
     "suspects": {"fingerprint": "decode(repeat('ab', 32), 'hex')", "attempts": "1", "updated_at": "now()"},
     "currencies": {"currency": "'TWD'", "digits": "2"},
     "api_keys": {
@@ -156,6 +170,7 @@ OTHER_KEY = {"key_id": "'abcdefghijkm'"}
 OTHER_RESULT = {"payment_order_no": "'R-2'"}
 OTHER_SUSPECT = {"fingerprint": "decode(repeat('cd', 32), 'hex')"}
 
+NOWHERE = "'019b7d4c-6f2e-7c3a-9d41-52c0e4a7b999'"
 SHORT = "'\\xabcd'"
 BREACHES: list[tuple[str, str, dict[str, str]]] = [
     ("accounts_pkey", "user", {**OTHER_USER, "account_id": "1"}),
@@ -215,8 +230,27 @@ BREACHES: list[tuple[str, str, dict[str, str]]] = [
     ("orders_waiting_is_due", "orders", {**OTHER_HOLD, "due_at": "NULL"}),
     ("orders_waiting_is_due", "orders", {**OTHER_REFUND, "due_at": "NULL"}),
     ("orders_waiting_is_due", "orders", {**OTHER_ORDER, "due_at": "now()"}),
+    ("orders_metadata_form", "orders", {**OTHER_ORDER, "metadata": "'[]'"}),
+    ("orders_failure_of_failed", "orders", {**OTHER_ORDER, "failure_code": "'declined'"}),
+    ("orders_failure_of_failed", "orders", {**OTHER_REFUND, "failure_reason": "'why'"}),
+    ("orders_received_known", "orders", {**OTHER_ORDER, "received": "0"}),
+    ("orders_received_known", "orders", {**OTHER_ORDER, "received": "100"}),
+    ("orders_received_known", "orders", {**OTHER_ORDER, **_UNMOVED, "status": "'failed'", "received": "99"}),
+    ("orders_received_known", "orders", {**OTHER_REFUND, "received": "99"}),
+    ("orders_cancelling_known", "orders", {**OTHER_ORDER, "cancelling": "true"}),
+    ("payment_instructions_pkey", "payment_instructions", {}),
+    ("payment_instructions_order_id_fkey", "payment_instructions", {"order_id": NOWHERE}),
+    ("payment_instructions_revision_counts", "payment_instructions", {"order_id": NOWHERE, "revision": "0"}),
+    (
+        "payment_instructions_fingerprint_form",
+        "payment_instructions",
+        {"order_id": NOWHERE, "fingerprint": SHORT},
+    ),
+    ("gateway_refs_pkey", "gateway_refs", {}),
+    ("gateway_refs_order_id_fkey", "gateway_refs", {"gateway_ref": "'gw-2'", "order_id": NOWHERE}),
     ("orders_asked_counts", "orders", {**OTHER_ORDER, "asked": "-1"}),
     ("orders_status_known", "orders", {**OTHER_REFUND, "status": "'active'"}),
+    ("orders_status_known", "orders", {**OTHER_REFUND, "status": "'cancelled'", "due_at": "NULL"}),
     ("orders_status_known", "orders", {**OTHER_REFUND, "status": "'expired'", "due_at": "NULL"}),
     ("orders_status_known", "orders", {**OTHER_TRANSFER, **_UNMOVED, "status": "'pending'"}),
     ("orders_status_known", "orders", {**OTHER_RELEASE, "status": "'released'"}),
@@ -305,7 +339,13 @@ async def test_a_constraint_refuses_what_its_name_says(
         ("lane", {**OTHER_LANE, "balance": str(1 - 2**63)}),
         ("orders", OTHER_ORDER),
         ("orders", {**OTHER_ORDER, "status": "'expired'", "transacted_at": "NULL", "late": "false"}),
+        ("orders", {**OTHER_ORDER, **_UNMOVED, "status": "'cancelled'"}),
+        ("orders", {**OTHER_ORDER, "received": "99", "metadata": "'{}'", "gateway_ref": "'gw-1'"}),
+        ("orders", {**OTHER_ORDER, **_UNMOVED, "status": "'failed'", "failure_code": "'declined'"}),
         ("orders", OTHER_REFUND),
+        ("orders", {**OTHER_REFUND, "cancelling": "true"}),
+        ("gateway_refs", {"gateway_ref": "'gw-2'"}),
+        ("gateway_refs", {"channel": "'line_pay'"}),
         ("orders", {**OTHER_REFUND, "status": "'failed'", "due_at": "NULL"}),
         ("orders", OTHER_TRANSFER),
         ("orders", OTHER_HOLD),

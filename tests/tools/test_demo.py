@@ -27,11 +27,13 @@ from tests.servers import Origin, Servers, reaper
 from tests.servers.management import Management
 from wallet_schemas.codes import Code
 from wallet_schemas.commands import (
+    AccountResult,
     CloseAccount,
     FreezeAccount,
     NoResult,
     OpenAccount,
     OpenAccountResult,
+    OrderResult,
     Outcome,
     Recharge,
     RechargeResult,
@@ -39,7 +41,7 @@ from wallet_schemas.commands import (
     UnfreezeAccount,
     Withdraw,
 )
-from wallet_schemas.events import ACCOUNT_EXAMPLE, TRANSFER_EXAMPLE, AccountView, EntryView, OrderView
+from wallet_schemas.events import ACCOUNT_EXAMPLE, TRANSFER_EXAMPLE, EntryView
 from wallet_schemas.parse import COMMANDS, Unreadable, parse
 from wallet_schemas.values import Direction, OrderStatus, OrderType, OutcomeStatus
 
@@ -166,7 +168,7 @@ def remember_a_stranger(found: Found) -> None:
 
 
 def answer_otherwise(found: Found) -> None:
-    found.answers["R-000007"] = refused(found.answers["R-000007"].serial_no, Code.ACCOUNT_NOT_FOUND)
+    found.answers["R-000007"] = refused("R-000007", Code.ACCOUNT_NOT_FOUND)
 
 
 def repeat_with_another_number(found: Found) -> None:
@@ -274,6 +276,7 @@ def entry(line_no: int, before: str, amount: str, after: str) -> EntryView:
     return EntryView(
         account_no="2026010200000000000",
         line_no=line_no,
+        serial_no=f"R-{line_no}",
         order_type=OrderType.RECHARGE,
         direction=Direction.CREDIT,
         amount=amount,
@@ -451,7 +454,7 @@ def perfect(plan: Plan) -> Found:
         dead_letters=Counter(
             {(number, code.value): times for (number, code), times in plan.dead_letters.items()}
         ),
-        commands=frozenset(outcome.serial_no for outcome in answers.values()),
+        commands=frozenset(str(outcome.serial_no) for outcome in answers.values()),
         orders={item.label: item.fate.status for item in plan if item.fate},
         late=frozenset(item.label for item in plan if item.fate and item.fate.is_late),
         balances_minor=plan.balances_minor,
@@ -487,7 +490,7 @@ def refused(serial_no: str, code: Code, *different: str) -> Outcome:
     )
 
 
-def applied(command: AnyCommand) -> OpenAccountResult | RechargeResult | OrderView | AccountView:
+def applied(command: AnyCommand) -> OpenAccountResult | RechargeResult | OrderResult | AccountResult:
     match command:
         case OpenAccount():
             return OpenAccountResult(
@@ -507,9 +510,9 @@ def applied(command: AnyCommand) -> OpenAccountResult | RechargeResult | OrderVi
                 order_status=OrderStatus.PENDING,
             )
         case FreezeAccount() | UnfreezeAccount() | CloseAccount():
-            return AccountView.model_validate(ACCOUNT_EXAMPLE)
+            return AccountResult.model_validate(ACCOUNT_EXAMPLE)
         case _:
-            return OrderView.model_validate(TRANSFER_EXAMPLE)
+            return OrderResult.model_validate(TRANSFER_EXAMPLE)
 
 
 @dataclass(slots=True)

@@ -72,7 +72,7 @@ def gift(message: Gift, facts: Facts, context: DecisionContext) -> Accepted | Re
     )
     if refused is not None:
         return refused
-    order = new_order(GIFT, message.serial_no, payer, amount_minor, context, payee=payee)
+    order = new_order(GIFT, message.serial_no, payer, amount_minor, context, message.metadata, payee=payee)
     return move_now(order, payer, payee, facts, context)
 
 

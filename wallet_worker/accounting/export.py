@@ -1,5 +1,6 @@
 """Statements and orders for accountants: read from one moment of the database, row by row, however many there are."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -108,6 +109,7 @@ ORDER_COLUMNS: Final = (
     "order_id", "serial_no", "created_at", "user_id", "account_no", "account_type", "order_type", "amount",
     "currency", "status", "code", "channel", "late", "transacted_at", "updated_at", "expires_at",
     "original_serial_no", "hold_serial_no", "remaining", "to_user_id", "to_account_no",
+    "gateway_ref", "failure_code", "failure_reason", "metadata",
 )  # fmt: skip
 
 
@@ -154,7 +156,7 @@ def _order_rows(rows: Sequence[asyncpg.Record]) -> Iterator[Sequence[Cell]]:
     for (
         order_id, serial_no, created_at, user_id, account_no, account_type, order_type, amount,
         currency, status, code, channel, late, transacted_at, updated_at, expires_at,
-        about_serial_no, remaining, to_user_id, to_account_no,
+        about_serial_no, remaining, to_user_id, to_account_no, gateway_ref, failure_code, failure_reason, metadata,
     ) in rows:  # fmt: skip
         about_hold = ORDER_SPECS[OrderType(order_type)].parent_is_hold
         yield (
@@ -179,4 +181,8 @@ def _order_rows(rows: Sequence[asyncpg.Record]) -> Iterator[Sequence[Cell]]:
             None if remaining is None else to_text(remaining, currency),
             to_user_id,
             to_account_no,
+            gateway_ref,
+            failure_code,
+            failure_reason,
+            None if metadata is None else json.loads(metadata),
         )

@@ -22,7 +22,7 @@ from typing import IO, Final, TypeAlias
 
 from wallet_schemas import times
 
-Cell: TypeAlias = str | int | bool | None
+Cell: TypeAlias = str | int | bool | dict[str, str] | None
 
 # What begins a formula: four characters, the true minus sign, and every form of them that Unicode has.
 _FORMULA: Final = frozenset(
@@ -90,6 +90,8 @@ def escape_formula(cell: Cell) -> Cell:
     """Return the cell so that a spreadsheet takes it for what it is, whatever it separates cells by."""
     if isinstance(cell, bool):
         return "true" if cell else "false"
+    if isinstance(cell, dict):  # a text of JSON, which begins with a brace
+        cell = json.dumps(cell, ensure_ascii=False, separators=(",", ":"))
     if not isinstance(cell, str) or _is_plain(cell):
         return cell
     return "".join(_pieces(cell, lambda apostrophes: _APOSTROPHE + apostrophes))

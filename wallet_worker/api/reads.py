@@ -122,7 +122,7 @@ async def _visible(parts: ApiState, detail: OrderDetail, client: Client) -> Orde
     else:
         try:
             async with parts.database.snapshot() as connection:
-                users = [*await answers.named_users(connection, detail.outcome.serial_no)]
+                users = [*await answers.named_users(connection, str(detail.outcome.serial_no))]
         except (UnavailableError, ConflictError) as exc:
             raise RequestRefused(ApiCode.DATABASE_AWAY, headers=retry_after(1)) from exc
     if not any(client.reaches(user_id) for user_id in users):

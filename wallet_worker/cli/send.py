@@ -417,10 +417,14 @@ def _print_outcome(outcome: Outcome, *, as_json: bool) -> None:
     if as_json:
         terminal.print_json(outcome)
         return
-    pairs = [("outcome", outcome.status.value), ("why", f"{outcome.code}: {outcome.code.meaning}")]
+    pairs = [
+        ("outcome", outcome.status.value),
+        ("why", f"{outcome.code}: {outcome.message or outcome.code.meaning}"),
+    ]
     if outcome.duplicate:
         pairs.append(("duplicate", "yes: this is the stored outcome again"))
     if outcome.different:
         pairs.append(("different", ", ".join(outcome.different)))
     pairs += [(fault.field or "message", fault.message) for fault in outcome.faults or ()]
-    terminal.print_pairs(outcome.serial_no, [*pairs, *rows(outcome.result)])
+    details = rows(outcome.details) if outcome.details else []
+    terminal.print_pairs(outcome.serial_no or "", [*pairs, *details, *rows(outcome.result)])

@@ -288,12 +288,15 @@ def print_order(detail: OrderDetail, *, as_json: bool) -> None:
         terminal.print_json(detail)
         return
     outcome, order = detail.outcome, detail.order
-    pairs = [("outcome", f"{outcome.status}, {outcome.code}: {outcome.code.meaning}")]
+    pairs = [
+        ("outcome", f"{outcome.status}, {outcome.code}: {outcome.message or outcome.code.meaning}"),
+        *(rows(outcome.details) if outcome.details else ()),
+    ]
     if order is None and outcome.status is OutcomeStatus.APPLIED:
         pairs += rows(outcome.result)
     if order is not None:
         pairs += rows(order)
-    terminal.print_pairs(outcome.serial_no, pairs)
+    terminal.print_pairs(outcome.serial_no or "", pairs)
     if detail.entries:
         _print_entries("entries", detail.entries, of_one_account=False)
 
@@ -301,10 +304,19 @@ def print_order(detail: OrderDetail, *, as_json: bool) -> None:
 def rows(part: JsonObject) -> list[tuple[str, str]]:
     """Return the names and values of the fields that apply, as a person reads them."""
     return [
-        (name, _time(value) if isinstance(value, datetime) else str(value))
+        (name, _text(value))
         for name, value in part
-        if value is not None and name != "serial_no"  # which is the title
+        # The serial number is the title, and a person sees what a result is.
+        if value is not None and name not in {"serial_no", "object"}
     ]
+
+
+def _text(value: object) -> str:
+    if isinstance(value, datetime):
+        return _time(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={text}" for name, text in value.items())
+    return str(value)
 
 
 async def _account(
@@ -369,13 +381,23 @@ def _print_page(page: Statement, *, as_json: bool) -> None:
 def _print_entries(title: str, entries: "list[EntryView]", *, of_one_account: bool = True) -> None:
     terminal.print_table(
         title,
-        (*(() if of_one_account else ("account",)), "line", "time", "order", "before", "amount", "after"),
+        (
+            *(() if of_one_account else ("account",)),
+            "line",
+            "time",
+            "order",
+            "serial number",
+            "before",
+            "amount",
+            "after",
+        ),
         (
             (
                 *(() if of_one_account else (entry.account_no,)),
                 str(entry.line_no),
                 _time(entry.created_at),
                 entry.order_type.value,
+                entry.serial_no,
                 entry.balance_before,
                 f"{'+' if entry.direction is Direction.CREDIT else '-'}{entry.amount}",
                 entry.balance_after,

@@ -20,7 +20,8 @@ from wallet_worker.core.orders import Order
 class StoredCommand(NamedTuple):
     """A row of the table `commands`: what was asked under a serial number, and the outcome it has for ever.
 
-    `content` and `result` are JSON texts, repeated as they are. `fingerprint` is of the content.
+    `content` and `result` are JSON texts, repeated as they are; of a refusal, `result` is its message and its details.
+    `fingerprint` is of the content.
     """
 
     serial_no: str

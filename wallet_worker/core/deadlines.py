@@ -9,6 +9,7 @@ from typing import assert_never
 
 from wallet_schemas.values import PaymentKind
 from wallet_worker.core import orders, outbound
+from wallet_worker.core.accounts import Account
 from wallet_worker.core.changes import Decision
 from wallet_worker.core.context import DecisionContext
 from wallet_worker.core.endings import Ending
@@ -31,10 +32,10 @@ def on_due(due: DueOrder, facts: Facts, context: DecisionContext) -> Decision:
     account = facts.accounts[order.account_id]
     match step.effect:
         case Effect.INQUIRE:
-            return _inquire(order, context)
+            return _inquire(order, account, context)
         case Effect.CLOSE:
             expired = replace(orders.advance(order, step, context.now), inquiries=order.inquiries + 1)
-            inquiry = outbound.payment_request(order, PaymentKind.STATUS, context)
+            inquiry = outbound.payment_request(order, account, PaymentKind.STATUS, context)
             return Decision(
                 Ending.APPLIED,
                 orders=(expired,),
@@ -64,12 +65,12 @@ def on_due(due: DueOrder, facts: Facts, context: DecisionContext) -> Decision:
             assert_never(step.effect)
 
 
-def _inquire(order: Order, context: DecisionContext) -> Decision:
+def _inquire(order: Order, account: Account, context: DecisionContext) -> Decision:
     """Return the decision that asks the gateway and sets the next time. No event: the order is as it was."""
     due_at = context.rules.next_inquiry_at(order.channel, order.created_at, order.expires_at, context.now)
     inquired = replace(order, inquiries=order.inquiries + 1, due_at=due_at)
     return Decision(
         Ending.APPLIED,
         orders=(inquired,),
-        outgoing=(outbound.payment_request(order, PaymentKind.STATUS, context),),
+        outgoing=(outbound.payment_request(order, account, PaymentKind.STATUS, context),),
     )

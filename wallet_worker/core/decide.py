@@ -11,6 +11,7 @@ from wallet_schemas.codes import Code
 from wallet_schemas.commands import AnyCommand, Outcome
 from wallet_schemas.events import CommandRefused
 from wallet_schemas.fingerprint import canonical, changed_fields, content, fingerprint
+from wallet_schemas.message import Body
 from wallet_schemas.payments import PaymentResult
 from wallet_schemas.values import OutcomeStatus
 from wallet_worker.core import commands, deadlines, outbound, payment_results, permission
@@ -23,8 +24,10 @@ from wallet_worker.core.endings import Ending
 from wallet_worker.core.facts import Facts
 from wallet_worker.core.inbound import DueOrder, InvalidMessage, Message, Source
 
-NO_RESULT: Final = "{}"
+NO_RESULT: Final = '{"object":"none"}'
 """The result of a refusal, as JSON."""
+
+EXPIRED: Final = Refused(Code.COMMAND_EXPIRED, "the command was decided later than its valid_until")
 
 
 def decide(message: Message | InvalidMessage, facts: Facts, context: DecisionContext) -> Decision:
@@ -48,7 +51,7 @@ def decide(message: Message | InvalidMessage, facts: Facts, context: DecisionCon
 def _invalid(message: InvalidMessage, context: DecisionContext) -> Decision:
     replies: tuple[OutboxMessage, ...] = ()
     match context.incoming.source:
-        case Source.COMMANDS if message.serial_no is not None:
+        case Source.COMMANDS:  # also where no serial number can be read: whoever waits is told
             replies = outbound.reply(
                 outbound.outcome(
                     message.serial_no,
@@ -56,6 +59,7 @@ def _invalid(message: InvalidMessage, context: DecisionContext) -> Decision:
                     message.code,
                     NO_RESULT,
                     duplicate=False,
+                    message=message.detail,
                     faults=[{"field": fault.field, "message": fault.message} for fault in message.faults],
                 ),
                 context,
@@ -63,7 +67,7 @@ def _invalid(message: InvalidMessage, context: DecisionContext) -> Decision:
         case Source.RESULTS if message.payment_order_no is not None:
             replies = payment_results.refused(message.payment_order_no, message.code, context)
         case _:
-            pass  # what it is about cannot be read, so there is no address for a reply
+            pass  # which payment it is about cannot be read
     return Decision(Ending.REJECTED, message.code, message.detail, outgoing=replies)
 
 
@@ -79,7 +83,12 @@ def _command(message: AnyCommand, handler: Handler, facts: Facts, context: Decis
         why = "the serial number was used by another sender"  # and nothing of what for
         return _rejected(message, Ending.CONFLICT, Code.SERIAL_CONFLICT, why, context)
     if stored is None:
-        handled = handler.handle(message, facts, context)
+        valid_until = message.valid_until
+        handled = (
+            handler.handle(message, facts, context)
+            if valid_until is None or valid_until >= context.now
+            else EXPIRED
+        )
         return _conclude(message, handled, text.decode(), mark, context)
     if stored.fingerprint == mark:
         return Decision(Ending.REPEATED, stored.code, outgoing=_reply(stored, context, duplicate=True))
@@ -97,7 +106,9 @@ def _rejected(
     different: list[str] | None = None,
 ) -> Decision:
     """Return the decision that stores nothing and sets the command aside. Its sender is told the code."""
-    further = {} if different is None else {"different": different}
+    further: Body = {"message": why}
+    if different is not None:
+        further["different"] = different
     answer = outbound.outcome(
         message.serial_no, OutcomeStatus.REFUSED, code, NO_RESULT, duplicate=False, **further
     )
@@ -108,8 +119,9 @@ def _conclude(
     message: AnyCommand, handled: Accepted | Refused, text: str, mark: bytes, context: DecisionContext
 ) -> Decision:
     """Return the decision that stores the outcome, publishes the events and replies."""
+    # Of a refusal, why it was refused is stored in the place of the result.
     status, code, result = (
-        (OutcomeStatus.REFUSED, handled.code, NO_RESULT)
+        (OutcomeStatus.REFUSED, handled.code, refusal_text(handled))
         if isinstance(handled, Refused)
         else (OutcomeStatus.APPLIED, Code.OK, outbound.encode(handled.result).decode())
     )
@@ -142,24 +154,44 @@ def _conclude(
     )
 
 
+def refusal_text(refused: Refused) -> str:
+    """Return why a command was refused, as `commands.result` keeps it: members of the outcome."""
+    why: Body = {"message": refused.message}
+    if refused.details is not None:
+        why["details"] = refused.details
+    return json.dumps(why, ensure_ascii=False, separators=(",", ":"))
+
+
 def _reply(stored: StoredCommand, context: DecisionContext, *, duplicate: bool) -> tuple[OutboxMessage, ...]:
     """Return the reply with the outcome of a serial number."""
     if context.incoming.reply_to is None:
         return ()
+    refused = stored.status is OutcomeStatus.REFUSED
     answer = outbound.outcome(
-        stored.serial_no, stored.status, stored.code, stored.result, duplicate=duplicate
+        stored.serial_no,
+        stored.status,
+        stored.code,
+        NO_RESULT if refused else stored.result,
+        duplicate=duplicate,
+        **(json.loads(stored.result) if refused else {}),
     )
     return outbound.reply(answer, context)
 
 
 def outcome(command: StoredCommand, *, duplicate: bool) -> Outcome:
     """Return the stored outcome of a serial number as the contract shows it."""
+    found = json.loads(command.result)
+    further = (
+        {"result": {"object": "none"}, **found}
+        if command.status is OutcomeStatus.REFUSED
+        else {"result": found}
+    )
     return Outcome.model_validate(
         {
             "serial_no": command.serial_no,
             "status": command.status,
             "code": command.code,
             "duplicate": duplicate,
-            "result": json.loads(command.result),
+            **further,
         }
     )

@@ -92,12 +92,13 @@ def _not_a_posting(movements: Sequence[Movement]) -> ValueError:
     return ValueError(f"this is not a posting: {moved or 'nothing moves'}")
 
 
-def body(entry: Entry, account: Account, order_type: OrderType) -> Body:
+def body(entry: Entry, account: Account, order_type: OrderType, serial_no: str) -> Body:
     """Return a line of a user's statement as docs/contract.md, section 7, has it, for JSON."""
     currency = account.currency
     return {
         "account_no": account.account_no,
         "line_no": entry.line_no,
+        "serial_no": serial_no,
         "order_type": order_type,
         "direction": entry.direction,
         "amount": to_text(entry.amount_minor, currency),
@@ -108,15 +109,15 @@ def body(entry: Entry, account: Account, order_type: OrderType) -> Body:
     }
 
 
-def view(entry: Entry, account: Account, order_type: OrderType) -> EntryView:
+def view(entry: Entry, account: Account, order_type: OrderType, serial_no: str) -> EntryView:
     """Return the same line as a model, for whoever reads its fields."""
-    return EntryView.model_validate(body(entry, account, order_type), strict=False)
+    return EntryView.model_validate(body(entry, account, order_type, serial_no), strict=False)
 
 
-def bodies(posting: Posting, order_type: OrderType) -> list[Body]:
+def bodies(posting: Posting, order_type: OrderType, serial_no: str) -> list[Body]:
     """Return the lines of users' statements that a posting made, in its order."""
     return [
-        body(entry, account, order_type)
+        body(entry, account, order_type, serial_no)
         for entry, account in zip(posting.entries, posting.accounts, strict=True)
         if account.account_no
     ]

@@ -8,13 +8,27 @@ money is there.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, tzinfo
+from typing import NamedTuple
 
+from wallet_schemas.commands import LimitName
 from wallet_schemas.money import to_text
 from wallet_schemas.values import OrderType
 from wallet_worker.core.accounts import Account
 
 ANY_TYPE = "*"
 """Stands in the place of an account type for all types that have no limits of their own."""
+
+
+class Broken(NamedTuple):
+    """Which limit an order would break: a sentence for a person, and in minor units the limit and what is left of it.
+
+    `limit` is absent where an account may do nothing because no limits are set for its type.
+    """
+
+    message: str
+    limit: LimitName | None = None
+    allowed_minor: int = 0
+    left_minor: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +115,13 @@ class Limits:
 
     def check_order(
         self, order_type: OrderType, amount_minor: int, account: Account, spent_minor: int
-    ) -> str | None:
-        """Return which limit an order of this account would break, in a sentence; None if it breaks none.
+    ) -> Broken | None:
+        """Return which limit an order of this account would break; None if it breaks none.
 
         `spent_minor` is the sum of the day's orders of this type, without this one.
         """
         if closed := self.not_limited(account):
-            return closed
+            return Broken(closed)
         account_limits = self.of(account)
         limits = account_limits and account_limits.orders.get(order_type)
         if not limits:
@@ -116,25 +130,33 @@ class Limits:
         def text(minor: int) -> str:
             return f"{to_text(minor, account.currency)} {account.currency}"
 
-        if limits.amount_min_minor is not None and amount_minor < limits.amount_min_minor:
-            return f"a {order_type} is at least {text(limits.amount_min_minor)}"
-        if limits.amount_max_minor is not None and amount_minor > limits.amount_max_minor:
-            return f"a {order_type} is at most {text(limits.amount_max_minor)}"
-        if limits.day_max_minor is not None and spent_minor + amount_minor > limits.day_max_minor:
-            return f"the {order_type} orders of a day are at most {text(limits.day_max_minor)}"
+        least, most, daily = limits.amount_min_minor, limits.amount_max_minor, limits.day_max_minor
+        if least is not None and amount_minor < least:
+            return Broken(f"a {order_type} is at least {text(least)}", LimitName.AMOUNT_MIN, least)
+        if most is not None and amount_minor > most:
+            return Broken(f"a {order_type} is at most {text(most)}", LimitName.AMOUNT_MAX, most)
+        if daily is not None and spent_minor + amount_minor > daily:
+            why = f"the {order_type} orders of a day are at most {text(daily)}"
+            return Broken(why, LimitName.DAY_MAX, daily, max(0, daily - spent_minor))
         return None
 
-    def check_balance(self, account: Account, amount_minor: int, expected_minor: int = 0) -> str | None:
-        """Return which limit an account would break by receiving an amount, in a sentence; None if it breaks none.
+    def check_balance(self, account: Account, amount_minor: int, expected_minor: int = 0) -> Broken | None:
+        """Return which limit an account would break by receiving an amount; None if it breaks none.
 
         `expected_minor` is what it may receive besides: its recharges that wait for the gateway.
         """
         if closed := self.not_limited(account):
-            return closed
+            return Broken(closed)
         limits = self.of(account)
         if limits is None or limits.balance_max_minor is None:
             return None
-        if account.balance_minor + expected_minor + amount_minor <= limits.balance_max_minor:
+        most = limits.balance_max_minor
+        held_minor = account.balance_minor + expected_minor
+        if held_minor + amount_minor <= most:
             return None
-        most = to_text(limits.balance_max_minor, account.currency)
-        return f"the account may hold at most {most} {account.currency}"
+        return Broken(
+            f"the account may hold at most {to_text(most, account.currency)} {account.currency}",
+            LimitName.BALANCE_MAX,
+            most,
+            max(0, most - held_minor),
+        )

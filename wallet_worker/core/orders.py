@@ -21,11 +21,19 @@ from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
 from wallet_schemas.codes import Code
-from wallet_schemas.events import OrderView
 from wallet_schemas.message import Body
 from wallet_schemas.money import to_text
+from wallet_schemas.payments import PaymentResult
+from wallet_schemas.queries import OrderAnswered
 from wallet_schemas.times import to_text as time_text
-from wallet_schemas.values import OrderStatus, OrderType, PaymentKind, PaymentStatus, ProcessingStatus
+from wallet_schemas.values import (
+    REASON_LENGTH_MAX,
+    OrderStatus,
+    OrderType,
+    PaymentKind,
+    PaymentStatus,
+    ProcessingStatus,
+)
 from wallet_worker.core.accounts import Account, SystemKey, SystemName
 from wallet_worker.core.ledger import Movement
 
@@ -42,6 +50,10 @@ class Order:
     `transacted_at` is absent until money has moved. `late` says that the money came after the order had failed
     or expired. `due_at` is when the wallet looks at the order by itself, absent when it never has to again, and
     `inquiries` how often the gateway was asked about it.
+
+    `metadata` is that of its command, absent where that has none. `gateway_ref` is the gateway's id of the
+    payment, from the result that the order has; `failure_code` and `failure_reason` are why the payment failed, in the
+    gateway's words.
     """
 
     order_id: UUID
@@ -63,6 +75,10 @@ class Order:
     remaining_minor: int | None = None
     due_at: datetime | None = None
     inquiries: int = 0
+    metadata: dict[str, str] | None = None
+    gateway_ref: str | None = None
+    failure_code: str | None = None
+    failure_reason: str | None = None
 
 
 class HoldAction(StrEnum):
@@ -364,8 +380,22 @@ def check_total() -> None:
 check_total()
 
 
-def advance(order: Order, step: Transition, at: datetime) -> Order:
-    """Return the order after a step that changes it; its times never run backwards, whatever the clock does."""
+PAYMENT_CODES: Mapping[OrderStatus, Code] = MappingProxyType(
+    {_FAILED: Code.PAYMENT_FAILED, _EXPIRED: Code.PAYMENT_EXPIRED}
+)
+"""The code of an order that waited for the gateway, where its payment has come to nothing; else it is OK."""
+
+
+def code_of(order_type: OrderType, status: OrderStatus) -> Code:
+    """Return the code of an order of this type in this status."""
+    return Code.OK if ORDER_SPECS[order_type].payment is None else PAYMENT_CODES.get(status, Code.OK)
+
+
+def advance(order: Order, step: Transition, at: datetime, result: PaymentResult | None = None) -> Order:
+    """Return the order after a step that changes it; its times never run backwards, whatever the clock does.
+
+    `result` is what the gateway has reported, where that is what changes the order.
+    """
     at = max(at, order.updated_at)
     moved = step.credits or (step.effect is Effect.DEBIT and order.order_type is not OrderType.HOLD)
     # Every field by name: `replace` takes twice as long, and this is done for every result.
@@ -377,7 +407,7 @@ def advance(order: Order, step: Transition, at: datetime) -> Order:
         amount_minor=order.amount_minor,
         currency=order.currency,
         status=step.to,
-        code=order.code,
+        code=code_of(order.order_type, step.to),
         channel=order.channel,
         created_at=order.created_at,
         updated_at=at,
@@ -389,6 +419,12 @@ def advance(order: Order, step: Transition, at: datetime) -> Order:
         remaining_minor=order.remaining_minor,
         due_at=order.due_at if step.to in OPEN else None,
         inquiries=order.inquiries,
+        metadata=order.metadata,
+        gateway_ref=order.gateway_ref if result is None else result.gateway_ref,
+        failure_code=result.reason_code if result is not None and step.to is _FAILED else None,
+        failure_reason=result.reason[:REASON_LENGTH_MAX]
+        if result is not None and result.reason and step.to is _FAILED
+        else None,
     )
 
 
@@ -420,7 +456,7 @@ def movements(
     return moved
 
 
-def body(
+def body(  # noqa: C901 -- a line for each field that only some orders have
     order: Order, account: Account, entries: list[Body] | None = None, payee: Account | None = None
 ) -> Body:
     """Return an order as docs/contract.md, section 7, has it, for JSON, with its entries where they are wanted.
@@ -434,6 +470,7 @@ def body(
         "serial_no": order.serial_no,
         "user_id": account.user_id,
         "account_no": account.account_no,
+        "account_type": account.account_type,
         "order_type": order.order_type,
         "amount": to_text(order.amount_minor, currency),
         "currency": currency,
@@ -443,6 +480,8 @@ def body(
         "created_at": time_text(order.created_at),
         "updated_at": time_text(order.updated_at),
     }
+    if order.channel:
+        shown["channel"] = order.channel
     if order.late:
         shown["late"] = True
     if order.parent_serial_no is not None:
@@ -455,14 +494,31 @@ def body(
         shown["to_account_no"] = payee.account_no
     if order.expires_at is not None:
         shown["expires_at"] = time_text(order.expires_at)
+    if order.failure_code is not None:
+        shown["failure_code"] = order.failure_code
+    if order.failure_reason is not None:
+        shown["failure_reason"] = order.failure_reason
+    if order.metadata:
+        shown["metadata"] = order.metadata
     if entries is not None:
         shown["entries"] = entries
     return shown
 
 
-def view(order: Order, account: Account, payee: Account | None = None) -> OrderView:
-    """Return the same order as a model, for whoever reads its fields."""
-    return OrderView.model_validate(body(order, account, payee=payee), strict=False)
+def result_body(order: Order, account: Account, payee: Account | None = None) -> Body:
+    """Return the order as the result of its command: without its metadata, which its sender knows."""
+    shown = body(order, account, payee=payee)
+    shown.pop("metadata", None)
+    shown["object"] = "order"
+    return shown
+
+
+def view(order: Order, account: Account, payee: Account | None = None) -> OrderAnswered:
+    """Return the order as a model, with what only whoever asks is told."""
+    shown = body(order, account, payee=payee)
+    if order.gateway_ref is not None:
+        shown["gateway_ref"] = order.gateway_ref
+    return OrderAnswered.model_validate(shown, strict=False)
 
 
 def diagram(kinds: Iterable[OrderType]) -> str:

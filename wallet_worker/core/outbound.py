@@ -84,9 +84,16 @@ def order_event(
     return event_message(_ORDER_EVENTS[order.status], order.serial_no, data, context, number)
 
 
-def payment_request(order: Order, kind: PaymentKind, context: DecisionContext) -> OutboxMessage:
-    """Return the request to the payment gateway about an order."""
-    request = {
+def payment_request(
+    order: Order,
+    account: Account,
+    kind: PaymentKind,
+    context: DecisionContext,
+    *,
+    original: Order | None = None,
+) -> OutboxMessage:
+    """Return the request to the payment gateway about an order; `original` is the recharge that a refund gives back."""
+    request: Body = {
         "type": PaymentRequest.TYPE,
         "payment_order_no": order.serial_no,
         "kind": kind,
@@ -95,13 +102,27 @@ def payment_request(order: Order, kind: PaymentKind, context: DecisionContext) -
         "channel": order.channel,
         "requested_at": time_text(context.now),
         "expires_at": None if order.expires_at is None else time_text(order.expires_at),
+        "user_id": account.user_id,
+        "account_no": account.account_no,
     }
+    if original is not None:
+        request["original_payment_order_no"] = original.serial_no
+        if original.gateway_ref is not None:
+            request["original_gateway_ref"] = original.gateway_ref
+    if order.metadata:
+        request["metadata"] = order.metadata
     message_id = context.draw.event_id(context.now, 1)
     return _outgoing(PaymentRequest.TYPE, request, message_id, PAYMENT_REQUESTS, context)
 
 
 def outcome(
-    serial_no: str, status: OutcomeStatus, code: Code, result: str, *, duplicate: bool, **further: object
+    serial_no: str | None,
+    status: OutcomeStatus,
+    code: Code,
+    result: str,
+    *,
+    duplicate: bool,
+    **further: object,
 ) -> Body:
     """Return the outcome of a command. `result` is JSON, and goes into the body as it is; `further` are the members
     that stand beside it.

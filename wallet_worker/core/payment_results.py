@@ -129,7 +129,7 @@ def _rejected(result: PaymentResult, refusal: Refused, context: DecisionContext)
 def _close_order(
     result: PaymentResult, order: Order, account: Account, step: Transition, context: DecisionContext
 ) -> Decision:
-    closed = orders.advance(order, step, context.now)
+    closed = orders.advance(order, step, context.now, result)
     gives_back = step.effect is Effect.RELEASE_RESERVE
     return Decision(
         Ending.APPLIED,
@@ -165,7 +165,7 @@ def _post_money(
             result, Refused(Code.AMOUNT_OUT_OF_RANGE, "the balance would leave 64 bits"), context
         )
     # The first leg is that of the order's own account.
-    succeeded = orders.advance(order, step, posting.entries[0].created_at)
+    succeeded = orders.advance(order, step, posting.entries[0].created_at, result)
     return Decision(
         Ending.APPLIED,
         orders=(succeeded,),
@@ -173,7 +173,10 @@ def _post_money(
         receipt=_receipt(result, step.processing, Code.OK, context),
         outgoing=(
             outbound.order_event(
-                succeeded, account, context, entries=ledger.bodies(posting, order.order_type)
+                succeeded,
+                account,
+                context,
+                entries=ledger.bodies(posting, order.order_type, order.serial_no),
             ),
             *_processed(order.serial_no, step.processing, Code.OK, context),
         ),

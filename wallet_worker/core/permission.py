@@ -3,6 +3,7 @@
 from wallet_schemas.commands import AnyCommand, Capture, Refund, Release
 from wallet_schemas.message import Message
 from wallet_schemas.names import routing_key
+from wallet_worker.core.accounts import Account
 from wallet_worker.core.changes import StoredCommand
 from wallet_worker.core.context import DecisionContext
 from wallet_worker.core.facts import Facts
@@ -63,6 +64,21 @@ def may_see(sent_by: str | None, sender: Sender | None, senders: Senders | None)
         return True
     rights = senders.of(sender)
     return sender is not None and rights is not None and (rights.any_order or sender.is_same(sent_by))
+
+
+def may_know_balance(account: Account, context: DecisionContext) -> bool:
+    """Return whether a command's sender may be told what is available on an account: it acts for the account's user.
+
+    That is so where anyone may send; else of a sender that the policy gives users of its own, or lets ask for accounts.
+    """
+    senders = context.rules.senders
+    if senders is None:
+        return True
+    sender = context.incoming.sender
+    rights = senders.of(sender)
+    if sender is None or rights is None or not (rights.users or rights.may_ask("account.get")):
+        return False
+    return _of_account(account.user_id, account.account_type, sender, rights) is None
 
 
 def is_same_sender(stored: StoredCommand, context: DecisionContext) -> bool:

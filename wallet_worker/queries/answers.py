@@ -83,7 +83,10 @@ async def _order(connection: asyncpg.Connection, query: GetOrder) -> OrderDetail
     return OrderDetail(
         outcome=outcome(command, duplicate=False),
         order=core_orders.view(order, parties[order.account_id], payee),
-        entries=[ledger.view(line.entry, parties[line.entry.account_id], line.order_type) for line in lines],
+        entries=[
+            ledger.view(line.entry, parties[line.entry.account_id], line.order_type, line.serial_no)
+            for line in lines
+        ],
     )
 
 
@@ -120,7 +123,7 @@ def _longest_page(
 
     That is one at least: an account and a line together are less than two kilobytes.
     """
-    views = [ledger.view(line.entry, account, line.order_type) for line in lines[:limit]]
+    views = [ledger.view(line.entry, account, line.order_type, line.serial_no) for line in lines[:limit]]
     # What the first lines take in the body, together with the commas between them.
     lengths = list(accumulate(len(encode(view)) + 1 for view in views))
     # What stands around the lines says the last of them, so that its length is known only with their number.

@@ -20,8 +20,8 @@ from wallet_schemas.queries import (
     History,
     HistoryLine,
     HistoryOrder,
+    OrderAnswered,
     OrderList,
-    OrderListed,
     QueryRefused,
 )
 from wallet_schemas.values import INTEGER_MAX, PaymentKind
@@ -57,7 +57,7 @@ async def orders_of(connection: asyncpg.Connection, query: FindOrders) -> OrderL
             connection, query.user_id, query.account_type, query.currency
         )
     }
-    page: list[OrderListed] = []
+    page: list[OrderAnswered] = []
     size, looked_at = _AROUND_BYTES, 0
     while own and looked_at < LOOKED_AT_MAX:
         newest = await orders.newest(
@@ -89,11 +89,11 @@ def _is_sought(order: Order, notes: Mapping[str, str] | None, query: FindOrders)
 
 def _listed(
     order: Order, account: Account, others: Mapping[int, Account], notes: Mapping[str, str] | None
-) -> OrderListed:
+) -> OrderAnswered:
     payee = others[order.counter_account_id] if order.counter_account_id else None
-    view = core_orders.view(order, account, payee)
-    shown = {name: getattr(view, name) for name in OrderListed.model_fields if name != "metadata"}
-    return OrderListed(**shown, metadata=dict(notes) if notes else None)
+    listed = core_orders.view(order, account, payee)
+    # An order from before its metadata was kept beside it has that of its command.
+    return listed.model_copy(update={"metadata": dict(notes)}) if notes else listed
 
 
 async def history_of(connection: asyncpg.Connection, query: GetHistory) -> History | QueryRefused:
@@ -146,7 +146,8 @@ async def history_of(connection: asyncpg.Connection, query: GetHistory) -> Histo
     kept: list[HistoryLine] = []
     for line in lines[: query.limit]:
         history_line = HistoryLine(
-            entry=ledger.view(line.entry, account, line.order_type), order=shown(moved[line.entry.order_id])
+            entry=ledger.view(line.entry, account, line.order_type, line.serial_no),
+            order=shown(moved[line.entry.order_id]),
         )
         left -= _size(history_line)
         if left < 0:

@@ -37,7 +37,7 @@ async def insert(connection: asyncpg.Connection, entries: Sequence[Entry]) -> No
 
 _COLUMNS = """
     e.account_id, e.line_no, e.order_id, e.direction, e.amount, e.balance_before, e.balance_after, e.created_at,
-    o.order_type
+    o.order_type, o.serial_no
 """
 
 _OF_ORDER = f"""
@@ -97,10 +97,11 @@ LIMIT 1
 
 
 class EntryLine(NamedTuple):
-    """A line with the type of the order that made it."""
+    """A line with the type and the serial number of the order that made it."""
 
     entry: Entry
     order_type: OrderType
+    serial_no: str
 
 
 async def of_order(connection: asyncpg.Connection, order_id: UUID) -> list[EntryLine]:
@@ -161,4 +162,4 @@ def _line(row: asyncpg.Record) -> EntryLine:
         balance_after_minor=row["balance_after"],
         created_at=row["created_at"],
     )
-    return EntryLine(entry, OrderType(row["order_type"]))
+    return EntryLine(entry, OrderType(row["order_type"]), row["serial_no"])

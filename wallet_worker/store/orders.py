@@ -1,5 +1,6 @@
 """The table `orders`."""
 
+import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -15,11 +16,12 @@ from wallet_worker.store.sql import literals
 _COLUMNS = """
     order_id, serial_no, order_type, account_id, amount, currency, status, code, channel,
     late, expires_at, transacted_at, created_at, updated_at,
-    counter_account_id, about_serial_no, remaining, due_at, asked
+    counter_account_id, about_serial_no, remaining, due_at, asked, metadata
 """
+_ALL = f"{_COLUMNS}, gateway_ref, failure_code, failure_reason"
 
 _FIND = f"""
-SELECT {_COLUMNS}
+SELECT {_ALL}
 FROM orders
 WHERE serial_no = ANY ($1::text[])
 ORDER BY serial_no
@@ -147,10 +149,10 @@ async def spent(
 
 # Each account's newest by the index (account_id, created_at), and of these the newest.
 _NEWEST = f"""
-SELECT {_COLUMNS}
+SELECT {_ALL}
 FROM unnest($1::bigint[]) AS n (id)
 CROSS JOIN LATERAL (
-    SELECT {_COLUMNS}
+    SELECT {_ALL}
     FROM orders
     WHERE account_id = n.id AND created_at >= $2 AND created_at <= $3 AND (created_at, order_id) < ($3, $4::uuid)
     ORDER BY created_at DESC, order_id DESC
@@ -174,7 +176,7 @@ async def newest(
     return [_order(row) for row in rows]
 
 
-_BY_ID = f"SELECT {_COLUMNS} FROM orders WHERE order_id = ANY ($1::uuid[])"  # noqa: S608 -- static text
+_BY_ID = f"SELECT {_ALL} FROM orders WHERE order_id = ANY ($1::uuid[])"  # noqa: S608 -- static text
 
 
 async def by_id(connection: asyncpg.Connection, order_ids: Iterable[UUID]) -> dict[UUID, Order]:
@@ -184,7 +186,7 @@ async def by_id(connection: asyncpg.Connection, order_ids: Iterable[UUID]) -> di
 
 
 _PENDING = f"""
-SELECT {_COLUMNS}
+SELECT {_ALL}
 FROM orders
 WHERE account_id = $1 AND due_at IS NOT NULL AND status = 'pending'
 ORDER BY created_at DESC, order_id DESC
@@ -205,7 +207,7 @@ async def not_pending(connection: asyncpg.Connection, serial_nos: Iterable[str])
     return {row[0] for row in await connection.fetch(_NOT_PENDING, list(serial_nos))}
 
 
-_BY_SERIAL_NO = f"SELECT {_COLUMNS} FROM orders WHERE serial_no = $1"  # noqa: S608 -- static text
+_BY_SERIAL_NO = f"SELECT {_ALL} FROM orders WHERE serial_no = $1"  # noqa: S608 -- static text
 
 
 async def by_serial_no(connection: asyncpg.Connection, serial_no: str) -> Order | None:
@@ -218,13 +220,14 @@ _INSERT = f"""
 INSERT INTO orders ({_COLUMNS})
 SELECT n.order_id, n.serial_no, n.order_type, n.account_id, n.amount, n.currency, n.status, n.code,
        n.channel, n.late, n.expires_at, n.transacted_at, n.created_at, n.updated_at, n.counter_account_id,
-       n.about_serial_no, n.remaining, n.due_at, n.asked
+       n.about_serial_no, n.remaining, n.due_at, n.asked, n.metadata
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::text[],
             $9::text[], $10::boolean[], $11::timestamptz[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[],
-            $15::bigint[], $16::text[], $17::bigint[], $18::timestamptz[], $19::int[])
+            $15::bigint[], $16::text[], $17::bigint[], $18::timestamptz[], $19::int[],
+            $20::jsonb[])
      AS n (order_id, serial_no, order_type, account_id, amount, currency, status, code, channel, late,
            expires_at, transacted_at, created_at, updated_at, counter_account_id, about_serial_no,
-           remaining, due_at, asked)
+           remaining, due_at, asked, metadata)
 """  # noqa: S608 -- static text
 
 
@@ -251,17 +254,19 @@ async def insert(connection: asyncpg.Connection, orders: Sequence[Order]) -> Non
         [o.remaining_minor for o in orders],
         [o.due_at for o in orders],
         [o.inquiries for o in orders],
+        [None if o.metadata is None else json.dumps(o.metadata) for o in orders],
     )
 
 
 _ADVANCE = """
 UPDATE orders o
 SET status = n.status, code = n.code, late = n.late, transacted_at = n.transacted_at, updated_at = n.updated_at,
-    remaining = n.remaining, due_at = n.due_at, asked = n.asked
+    remaining = n.remaining, due_at = n.due_at, asked = n.asked, gateway_ref = n.gateway_ref,
+    failure_code = n.failure_code, failure_reason = n.failure_reason
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::boolean[], $6::timestamptz[], $7::timestamptz[],
-            $8::bigint[], $9::timestamptz[], $10::int[], $11::bigint[])
+            $8::bigint[], $9::timestamptz[], $10::int[], $11::bigint[], $12::text[], $13::text[], $14::text[])
      AS n (order_id, status_before, status, code, late, transacted_at, updated_at, remaining, due_at, asked,
-           remaining_before)
+           remaining_before, gateway_ref, failure_code, failure_reason)
 WHERE o.order_id = n.order_id
   AND o.status = n.status_before AND o.remaining IS NOT DISTINCT FROM n.remaining_before
 """
@@ -282,6 +287,9 @@ async def advance(connection: asyncpg.Connection, changes: Sequence[tuple[Order,
         [order.due_at for _, order in changes],
         [order.inquiries for _, order in changes],
         [before.remaining_minor for before, _ in changes],
+        [order.gateway_ref for _, order in changes],
+        [order.failure_code for _, order in changes],
+        [order.failure_reason for _, order in changes],
     )
     if status != f"UPDATE {len(changes)}":
         msg = f"{len(changes)} locked orders were to advance, the database says {status}"
@@ -309,4 +317,8 @@ def _order(row: asyncpg.Record) -> Order:
         remaining_minor=row["remaining"],
         due_at=row["due_at"],
         inquiries=row["asked"],
+        metadata=None if row["metadata"] is None else json.loads(row["metadata"]),
+        gateway_ref=row["gateway_ref"],
+        failure_code=row["failure_code"],
+        failure_reason=row["failure_reason"],
     )

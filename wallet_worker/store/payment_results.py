@@ -10,12 +10,12 @@ from wallet_worker.core.changes import StoredResult
 
 _INSERT = """
 INSERT INTO payment_results (payment_order_no, fingerprint, status, amount, currency, gateway_ref, reason,
-                             occurred_at, received_at, processing, code)
+                             reason_code, occurred_at, received_at, processing, code)
 SELECT n.payment_order_no, n.fingerprint, n.status, n.amount, n.currency, n.gateway_ref, n.reason,
-       n.occurred_at, n.received_at, n.processing, n.code
+       n.reason_code, n.occurred_at, n.received_at, n.processing, n.code
 FROM unnest($1::text[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-            $8::timestamptz[], $9::timestamptz[], $10::text[], $11::text[])
-     AS n (payment_order_no, fingerprint, status, amount, currency, gateway_ref, reason, occurred_at,
+            $8::text[], $9::timestamptz[], $10::timestamptz[], $11::text[], $12::text[])
+     AS n (payment_order_no, fingerprint, status, amount, currency, gateway_ref, reason, reason_code, occurred_at,
            received_at, processing, code)
 ON CONFLICT ON CONSTRAINT payment_results_pkey DO NOTHING  -- the first time is the one that is kept
 """
@@ -33,6 +33,7 @@ async def insert(connection: asyncpg.Connection, receipts: Sequence[StoredResult
         [r.currency for r in results],
         [r.gateway_ref for r in results],
         [r.reason for r in results],
+        [r.reason_code for r in results],
         [r.occurred_at for r in results],
         [receipt.received_at for receipt in receipts],
         [receipt.processing.value for receipt in receipts],
@@ -50,6 +51,7 @@ class GatewayResult:
     currency: str
     gateway_ref: str
     reason: str | None
+    reason_code: str | None
     occurred_at: datetime
     received_at: datetime
     processing: str
@@ -58,7 +60,7 @@ class GatewayResult:
 
 
 _OF_ORDER = """
-SELECT status, amount, currency, gateway_ref, reason, occurred_at, received_at, processing, code
+SELECT status, amount, currency, gateway_ref, reason, reason_code, occurred_at, received_at, processing, code
 FROM payment_results
 WHERE payment_order_no = $1
 ORDER BY received_at, gateway_ref

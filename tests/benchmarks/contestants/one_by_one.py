@@ -133,14 +133,14 @@ VALUES ($1, $2, 'recharge', $3, $4, $5, 'pending', 'OK', $6, false, $7, $8::time
 """
 
 _ORDER = """
-SELECT o.*, a.account_no, a.user_id
+SELECT o.*, a.account_no, a.account_type, a.user_id
 FROM orders o
 JOIN accounts a USING (account_id)
 WHERE o.serial_no = $1
 """
 
 _LOCK_ORDER = """
-SELECT o.*, a.account_no, a.user_id, a.balance, a.line_no
+SELECT o.*, a.account_no, a.account_type, a.user_id, a.balance, a.line_no
 FROM orders o
 JOIN accounts a USING (account_id)
 WHERE o.serial_no = $1
@@ -341,6 +341,7 @@ class Ledger:
             message.serial_no,
             message.user_id,
             account["account_no"],
+            message.account_type,
             amount,
             message.currency,
             message.recharge_type,
@@ -369,6 +370,7 @@ class Ledger:
                 serial_no,
                 order["user_id"],
                 order["account_no"],
+                order["account_type"],
                 amount,
                 order["currency"],
                 order["channel"],
@@ -387,6 +389,7 @@ class _Order:
     serial_no: str
     user_id: str
     account_no: str
+    account_type: str
     amount: str
     currency: str
     channel: str
@@ -420,9 +423,11 @@ def _asked(order: _Order) -> list[Out]:
         serial_no=order.serial_no,
         user_id=order.user_id,
         account_no=order.account_no,
+        account_type=order.account_type,
         order_type=OrderType.RECHARGE,
         amount=order.amount,
         currency=order.currency,
+        channel=order.channel,
         status=OrderStatus.PENDING,
         code=Code.OK,
         transacted_at=None,
@@ -460,6 +465,7 @@ def _ended(
             EntryView(
                 account_no=order["account_no"],
                 line_no=line["line_no"],
+                serial_no=order["serial_no"],
                 order_type=OrderType.RECHARGE,
                 direction=Direction.CREDIT,
                 amount=amount,
@@ -474,11 +480,13 @@ def _ended(
         serial_no=order["serial_no"],
         user_id=order["user_id"],
         account_no=order["account_no"],
+        account_type=order["account_type"],
         order_type=OrderType.RECHARGE,
         amount=amount,
         currency=order["currency"],
+        channel=order["channel"],
         status=OrderStatus(status.value),
-        code=Code.OK,
+        code=Code.OK if succeeded else Code.PAYMENT_FAILED,
         transacted_at=at if succeeded else None,
         created_at=order["created_at"],
         updated_at=at,

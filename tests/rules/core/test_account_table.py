@@ -63,7 +63,7 @@ def test_an_account_becomes_what_was_asked_for_unless_it_is_closed(
     if code is Code.OK:
         (notified,) = events(decision)
         (reply,) = replies(decision)
-        assert reply["result"] == notified["data"]
+        assert reply["result"] == {"object": "account", **notified["data"]}
         assert (notified["data"]["status"], notified["data"]["account_no"]) == (becomes, after.account_no)
         assert after.updated_at == NOW
     else:

@@ -97,6 +97,7 @@ def test_opening_an_account_tells_the_account_and_the_outcome() -> None:
                 "code": "OK",
                 "duplicate": False,
                 "result": {
+                    "object": "account_opened",
                     "user_id": "u-1",
                     "account_type": "basic",
                     "currency": "TWD",
@@ -120,9 +121,11 @@ def test_a_recharge_tells_the_order_the_payment_request_and_the_outcome() -> Non
         "serial_no": "R-1",
         "user_id": "u-1",
         "account_no": world.user().account_no,
+        "account_type": "basic",
         "order_type": "recharge",
         "amount": "100.00",
         "currency": "TWD",
+        "channel": "card",
         "status": "pending",
         "code": "OK",
         "transacted_at": None,
@@ -156,6 +159,8 @@ def test_a_recharge_tells_the_order_the_payment_request_and_the_outcome() -> Non
                 "channel": "card",
                 "requested_at": SAID_AT,
                 "expires_at": SAID_NEXT_DAY,
+                "user_id": "u-1",
+                "account_no": world.user().account_no,
             },
         ),
         (
@@ -169,6 +174,7 @@ def test_a_recharge_tells_the_order_the_payment_request_and_the_outcome() -> Non
                 "code": "OK",
                 "duplicate": False,
                 "result": {
+                    "object": "recharge",
                     "user_id": "u-1",
                     "account_type": "basic",
                     "amount": "100.00",
@@ -207,7 +213,8 @@ def test_a_refusal_tells_the_code_and_an_empty_outcome() -> None:
         "status": "refused",
         "code": "ACCOUNT_NOT_FOUND",
         "duplicate": False,
-        "result": {},
+        "result": {"object": "none"},
+        "message": "the user has no account of this type and currency",
     }
     assert decision.ending is Ending.REFUSED
 
@@ -385,7 +392,8 @@ def test_other_content_under_a_used_serial_number_is_a_conflict_that_names_the_f
         "status": "refused",
         "code": "SERIAL_CONFLICT",
         "duplicate": False,
-        "result": {},
+        "result": {"object": "none"},
+        "message": f"the serial number was used before with different {', '.join(different)}",
         "different": different,
     }
     assert (world.orders, world.accounts, world.commands) == before
@@ -521,13 +529,14 @@ def test_a_malformed_command_that_can_be_answered_is_told_its_faults(
     faults = reply.body.pop("faults")
     assert [fault["field"] for fault in faults] == fields
     assert all(set(fault) == {"field", "message"} and fault["message"] for fault in faults)
+    assert reply.body.pop("message") == decision.detail
     assert reply.body == {
         "type": "command.outcome.v1",
         "serial_no": "R-1",
         "status": "refused",
         "code": code,
         "duplicate": False,
-        "result": {},
+        "result": {"object": "none"},
     }
     assert world.commands == commands
 
@@ -535,11 +544,75 @@ def test_a_malformed_command_that_can_be_answered_is_told_its_faults(
 @pytest.mark.parametrize(
     "body", [b"", b"\xff", b"{}", b"[]", b'{"serial_no": "a b"}', b'{"serial_no": "A", "serial_no": "B"}']
 )
-def test_what_has_no_serial_number_cannot_be_answered(body: bytes) -> None:
+def test_what_has_no_serial_number_is_answered_without_one(body: bytes) -> None:
     decision = World().tell_one(command(body, "upstream"))
 
     assert (decision.ending, decision.code) == (Ending.REJECTED, Code.MALFORMED)
-    assert decision.outgoing == ()
+    (reply,) = replies(decision)
+    assert reply.pop("faults")
+    assert reply.pop("message") == decision.detail
+    assert reply == {
+        "type": "command.outcome.v1",
+        "serial_no": None,
+        "status": "refused",
+        "code": "MALFORMED",
+        "duplicate": False,
+        "result": {"object": "none"},
+    }
+
+
+def test_what_cannot_be_read_and_has_no_address_is_not_answered() -> None:
+    assert World().tell_one(command(b"{}")).outgoing == ()
+
+
+def _valid_until(seconds: int) -> str:
+    return f"{NOW + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S.%f}Z"
+
+
+@pytest.mark.parametrize(("seconds", "code"), [(-1, Code.COMMAND_EXPIRED), (0, Code.OK), (3_600, Code.OK)])
+def test_a_command_is_refused_once_its_time_is_over(seconds: int, code: Code) -> None:
+    world = _world()
+
+    decision = world.tell_one(recharge("upstream", valid_until=_valid_until(seconds)))
+
+    assert decision.code is code
+    if code is Code.COMMAND_EXPIRED:
+        assert [event["type"] for event in events(decision)] == ["command.refused.v1"]
+        assert world.orders == {}
+
+
+def test_until_when_a_command_is_valid_is_no_part_of_its_content() -> None:
+    world = _world()
+    world.tell(recharge(valid_until=_valid_until(60)))
+
+    again = [
+        world.tell_one(recharge("upstream", valid_until=_valid_until(-60))),
+        world.tell_one(recharge("upstream")),
+        world.tell_one(recharge("upstream", valid_until=None)),
+    ]
+
+    assert [(decision.ending, decision.code) for decision in again] == [(Ending.REPEATED, Code.OK)] * 3
+    assert all("valid_until" not in command.content for command in world.commands.values())
+
+
+def test_what_came_too_late_stays_refused() -> None:
+    world = _world()
+    world.tell(recharge(valid_until=_valid_until(-1)))
+
+    (reply,) = replies(world.tell_one(recharge("upstream")))
+
+    assert (reply["code"], reply["duplicate"]) == ("COMMAND_EXPIRED", True)
+    assert reply["message"] == "the command was decided later than its valid_until"
+
+
+def test_a_repeated_refusal_says_again_why() -> None:
+    world = _world()
+    first, second = (
+        replies(world.tell_one(transfer("upstream", to_user_id="u-nobody", amount="1"))) for _ in range(2)
+    )
+
+    assert second == [{**first[0], "duplicate": True}]
+    assert first[0]["details"] == {"party": "payee"}
 
 
 def test_a_mended_message_may_carry_the_serial_number_of_the_malformed_one() -> None:

@@ -171,6 +171,8 @@ def test_asking_tells_the_gateway_what_the_order_says_and_the_world_nothing() ->
         "channel": "bank_transfer",
         "requested_at": "2026-01-02T03:05:05.000006Z",
         "expires_at": None,
+        "user_id": "u-1",
+        "account_no": world.user().account_no,
     }
     # An order that is only asked about has not changed, for whoever looks at it.
     assert world.orders["W-1"].updated_at == NOW

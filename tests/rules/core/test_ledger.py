@@ -141,11 +141,12 @@ def test_a_line_is_shown_with_the_digits_of_its_currency() -> None:
     debit, credit = account(1), account(2, balance_minor=5, line_no=3)
     done = post(movements(debit, credit, 10_000), order_id=ORDER_ID, at=AT)
 
-    shown = ledger.view(done.entries[1], done.accounts[1], OrderType.RECHARGE)
+    shown = ledger.view(done.entries[1], done.accounts[1], OrderType.RECHARGE, "R-1")
 
     assert shown.model_dump(mode="json") == {
         "account_no": f"{2:019d}",
         "line_no": 4,
+        "serial_no": "R-1",
         "order_type": "recharge",
         "direction": "credit",
         "amount": "100.00",

@@ -71,9 +71,11 @@ def test_a_credit_tells_the_order_with_its_line_and_answers_the_gateway() -> Non
                     "serial_no": "R-1",
                     "user_id": "u-1",
                     "account_no": number,
+                    "account_type": "basic",
                     "order_type": "recharge",
                     "amount": "100.00",
                     "currency": "TWD",
+                    "channel": "card",
                     "status": "succeeded",
                     "code": "OK",
                     "transacted_at": SAID_LATER,
@@ -84,6 +86,7 @@ def test_a_credit_tells_the_order_with_its_line_and_answers_the_gateway() -> Non
                         {
                             "account_no": number,
                             "line_no": 1,
+                            "serial_no": "R-1",
                             "order_type": "recharge",
                             "direction": "credit",
                             "amount": "100.00",
@@ -122,6 +125,7 @@ def test_a_failure_tells_the_order_without_entries() -> None:
         "serial_no",
         "user_id",
         "account_no",
+        "account_type",
         "order_type",
         "amount",
         "currency",
@@ -130,7 +134,9 @@ def test_a_failure_tells_the_order_without_entries() -> None:
         "transacted_at",
         "created_at",
         "updated_at",
+        "channel",
         "expires_at",
+        "failure_reason",
     }
     assert (event["data"]["status"], event["data"]["transacted_at"]) == ("failed", None)
 
@@ -396,4 +402,7 @@ def test_a_type_of_another_queue_is_not_taken(arrived: InboundMessage) -> None:
     decision = _world().tell_one(arrived)
 
     assert (decision.ending, decision.code) == (Ending.REJECTED, Code.UNSUPPORTED_TYPE)
-    assert decision.outgoing == ()  # its number is of another kind, so nobody can be told what it is about
+    # On the queue of results, its number is of another kind: nobody can be told what it is about.
+    assert [(reply["serial_no"], reply["code"]) for reply in replies(decision)] == (
+        [] if arrived.source is Source.RESULTS else [(None, "UNSUPPORTED_TYPE")]
+    )

@@ -24,6 +24,7 @@ from tests.rules.core.world import (
     recharge,
     refund,
     release,
+    replies,
     result,
     transfer,
     unfreeze,
@@ -115,9 +116,11 @@ EVERYTHING_WRONG: JsonObject = {
     "user_id": "u-nobody",
     "currency": "XYZ",
     "metadata": {"note": NO_TEXT},
+    "valid_until": "2026-01-02T03:04:05Z",  # a little before now
 }
 WRONG_AMOUNT: JsonObject = {**EVERYTHING_WRONG, "amount": TOO_MUCH}
-FRESH: Row = ({"serial_no": "S-fresh"}, Code.CURRENCY_NOT_SUPPORTED)
+FRESH: Row = ({"serial_no": "S-fresh"}, Code.COMMAND_EXPIRED)
+IN_TIME: Row = ({"valid_until": ...}, Code.CURRENCY_NOT_SUPPORTED)
 
 
 def _paying(message_type: str) -> list[Row]:
@@ -125,6 +128,7 @@ def _paying(message_type: str) -> list[Row]:
     return _rows(
         message_type,
         FRESH,
+        IN_TIME,
         ({"currency": "TWD"}, Code.AMOUNT_OUT_OF_RANGE),
         ({"amount": "5000.00"}, Code.ACCOUNT_NOT_FOUND),
         ({"user_id": "u-closed"}, Code.ACCOUNT_CLOSED),
@@ -142,6 +146,7 @@ TABLES: dict[str, Table] = {
         _rows(
             "account.open.v1",
             FRESH,
+            IN_TIME,
             ({"currency": "TWD"}, Code.ACCOUNT_EXISTS),
             ({"user_id": "u-closed"}, Code.OK),  # a closed account makes room for a new one
         ),
@@ -152,6 +157,7 @@ TABLES: dict[str, Table] = {
         _rows(
             "account.freeze.v1",
             FRESH,
+            IN_TIME,
             ({"currency": "TWD"}, Code.ACCOUNT_NOT_FOUND),
             ({"user_id": "u-closed"}, Code.ACCOUNT_CLOSED),
             ({"user_id": "u-active"}, Code.OK),
@@ -163,6 +169,7 @@ TABLES: dict[str, Table] = {
         _rows(
             "account.unfreeze.v1",
             FRESH,
+            IN_TIME,
             ({"currency": "TWD"}, Code.ACCOUNT_NOT_FOUND),
             ({"user_id": "u-closed"}, Code.ACCOUNT_CLOSED),
             ({"user_id": "u-frozen"}, Code.OK),
@@ -174,6 +181,7 @@ TABLES: dict[str, Table] = {
         _rows(
             "account.close.v1",
             FRESH,
+            IN_TIME,
             ({"currency": "TWD"}, Code.ACCOUNT_NOT_FOUND),
             ({"user_id": "u-closed"}, Code.ACCOUNT_CLOSED),
             ({"user_id": "u-active"}, Code.BALANCE_NOT_ZERO),  # and an order waits
@@ -187,6 +195,7 @@ TABLES: dict[str, Table] = {
         _rows(
             "order.recharge.v1",
             FRESH,
+            IN_TIME,
             ({"currency": "TWD"}, Code.AMOUNT_OUT_OF_RANGE),
             ({"amount": "5000.00"}, Code.ACCOUNT_NOT_FOUND),
             ({"user_id": "u-closed"}, Code.ACCOUNT_CLOSED),
@@ -202,6 +211,7 @@ TABLES: dict[str, Table] = {
         _rows(
             "order.transfer.v1",
             FRESH,
+            IN_TIME,
             ({"currency": "TWD"}, Code.AMOUNT_OUT_OF_RANGE),
             ({"amount": "5000.00"}, Code.ACCOUNT_NOT_FOUND),
             ({"user_id": "u-closed"}, Code.ACCOUNT_NOT_FOUND),  # the payee
@@ -221,6 +231,7 @@ TABLES: dict[str, Table] = {
         _rows(
             "order.refund.v1",
             FRESH,
+            IN_TIME,
             ({"currency": "USD"}, Code.AMOUNT_OUT_OF_RANGE),
             ({"amount": "5000.00"}, Code.ACCOUNT_CLOSED),
             ({"original_serial_no": "R-frozen"}, Code.ACCOUNT_FROZEN),
@@ -239,6 +250,7 @@ TABLES: dict[str, Table] = {
         _rows(
             "order.capture.v1",
             FRESH,
+            IN_TIME,
             ({"currency": "USD"}, Code.AMOUNT_OUT_OF_RANGE),
             ({"amount": "5000.00"}, Code.ACCOUNT_NOT_FOUND),
             ({"to_user_id": "u-closed"}, Code.ACCOUNT_CLOSED),  # both
@@ -348,7 +360,11 @@ def test_every_code_is_reached() -> None:
     reached = {code for table in TABLES.values() for _, code in table.rows}
 
     # INTERNAL is for what nobody has foreseen: tests/worker. Senders and keys have tests of their own.
-    elsewhere = {Code.INTERNAL, Code.NOT_ALLOWED, Code.KEY_NOT_ALLOWED, Code.ACCOUNT_TYPE_NOT_SUPPORTED}
+    # Of orders only, and not of what asks for them: PAYMENT_FAILED and PAYMENT_EXPIRED.
+    elsewhere = {
+        *(Code.INTERNAL, Code.NOT_ALLOWED, Code.KEY_NOT_ALLOWED, Code.ACCOUNT_TYPE_NOT_SUPPORTED),
+        *(Code.PAYMENT_FAILED, Code.PAYMENT_EXPIRED),
+    }
     assert reached == set(Code) - elsewhere
 
 
@@ -498,18 +514,22 @@ def test_an_unknown_hold_does_not_hide_that_the_payee_is_closed() -> None:
 @pytest.mark.parametrize(
     ("payer", "payee", "sentence"),
     [
-        ("u-nobody", "u-nobody", "the user has no account"),
+        ("u-nobody", "u-nobody", "the user who is to pay has no account"),
         ("u-active", "u-nobody", "the user who is to be paid has no account"),
-        ("u-closed", "u-active", "the account is closed"),
+        ("u-closed", "u-active", "the account that is to pay is closed"),
+        ("u-frozen", "u-active", "the account that is to pay is frozen"),
         ("u-active", "u-closed", "the account that is to be paid is closed"),
     ],
 )
 def test_a_refused_transfer_says_which_of_the_two_accounts_it_is(
     payer: str, payee: str, sentence: str
 ) -> None:
-    decision = _world().tell_one(transfer(user_id=payer, to_user_id=payee))
+    decision = _world().tell_one(transfer("upstream", user_id=payer, to_user_id=payee))
 
     assert decision.detail.startswith(sentence)
+    (reply,) = replies(decision)
+    assert reply["message"] == decision.detail
+    assert reply["details"] == {"party": "payee" if "is to be paid" in sentence else "payer"}
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ def _order(world: World, serial_no: str, **fields: object) -> JsonObject:
         "serial_no": serial_no,
         "user_id": "u-1",
         "account_no": world.user().account_no,
+        "account_type": "basic",
         "order_type": world.orders[serial_no].order_type,
         "amount": "100.00",
         "currency": "TWD",
@@ -61,10 +62,14 @@ def _order(world: World, serial_no: str, **fields: object) -> JsonObject:
     }
 
 
+SERIAL_NOS = {"withdraw": "W-1", "transfer": "T-1", "capture": "C-1"}
+
+
 def _line(world: World, user_id: str, line_no: int, order_type: str, before: str, after: str) -> JsonObject:
     return {
         "account_no": world.user(user_id).account_no,
         "line_no": line_no,
+        "serial_no": SERIAL_NOS[order_type],
         "order_type": order_type,
         "direction": "credit" if float(after) > float(before) else "debit",
         "amount": "100.00",
@@ -83,7 +88,8 @@ def _told(decision: Decision) -> list[tuple[str, str, object]]:
 def _result(decision: Decision) -> JsonObject:
     (reply,) = replies(decision)
     assert (reply["status"], reply["code"]) == ("applied", "OK")
-    found: JsonObject = reply["result"]
+    found: JsonObject = dict(reply["result"])
+    assert found.pop("object") == "order"
     return found
 
 
@@ -92,7 +98,7 @@ def test_a_withdrawal_tells_the_order_and_asks_the_gateway_to_pay() -> None:
 
     decision = world.tell_one(withdraw("upstream"))
 
-    order = _order(world, "W-1", status="pending")
+    order = _order(world, "W-1", status="pending", channel="bank_transfer")
     assert _told(decision) == [("order.pending.v1", "W-1", order)]
     assert _result(decision) == order
     assert requests(decision) == [
@@ -105,6 +111,8 @@ def test_a_withdrawal_tells_the_order_and_asks_the_gateway_to_pay() -> None:
             "channel": "bank_transfer",
             "requested_at": SAID_AT,
             "expires_at": None,
+            "user_id": "u-1",
+            "account_no": world.user().account_no,
         }
     ]
     assert [item.exchange for item in told(decision)] == [WALLET_EVENTS, PAYMENT_REQUESTS, ""]
@@ -117,7 +125,9 @@ def test_the_end_of_a_withdrawal_tells_its_line_if_money_has_moved(sentence: str
 
     decision = world.tell_one(result(payment_order_no="W-1", status=sentence))
 
-    order = _order(world, "W-1", status=sentence)
+    order = _order(world, "W-1", status=sentence, channel="bank_transfer")
+    if sentence == "failed":
+        order |= {"code": "PAYMENT_FAILED"}
     if sentence == "succeeded":
         line = _line(world, "u-1", 2, "withdraw", "300.00", "200.00")
         order |= {"transacted_at": SAID_AT, "entries": [line]}
@@ -129,12 +139,14 @@ def test_a_refund_names_the_recharge_and_goes_back_the_way_it_came() -> None:
 
     decision = world.tell_one(refund("upstream"))
 
-    order = _order(world, "RF-1", status="pending", original_serial_no="R-1")
+    order = _order(world, "RF-1", status="pending", original_serial_no="R-1", channel="card")
     assert _told(decision) == [("order.pending.v1", "RF-1", order)]
     assert _result(decision) == order
     assert [
         (request["kind"], request["channel"], request["expires_at"]) for request in requests(decision)
     ] == [("refund", "card", None)]
+    (request,) = requests(decision)
+    assert (request["original_payment_order_no"], request["original_gateway_ref"]) == ("R-1", "gw-1")
 
 
 def test_a_transfer_tells_both_users_lines_and_who_was_paid() -> None:
@@ -260,4 +272,69 @@ def test_a_repeat_tells_the_order_as_it_was_when_it_was_asked_for() -> None:
 
     (reply,) = replies(world.tell_one(hold("upstream")))
 
-    assert (reply["duplicate"], reply["result"]) == (True, first)
+    assert (reply["duplicate"], reply["result"]) == (True, {"object": "order", **first})
+
+
+NOTES = {"cart": "C-778", "note": "\u8349\u8393"}
+
+
+def test_metadata_is_echoed_in_events_and_payment_requests_and_not_in_the_outcome() -> None:
+    world = _world()
+
+    decisions = [
+        world.tell_one(withdraw("upstream", metadata=NOTES)),
+        world.tell_one(result(payment_order_no="W-1")),
+        world.tell_one(transfer("upstream", metadata=NOTES, amount="1")),
+        world.tell_one(hold("upstream", metadata=NOTES, amount="1")),
+        world.tell_one(release("upstream", metadata=NOTES)),
+    ]
+
+    told_orders = [event["data"] for decision in decisions for event in events(decision)]
+    assert [order.get("metadata") for order in told_orders] == [NOTES] * 6
+    assert [request["metadata"] for request in requests(decisions[0])] == [NOTES]
+    asked = world.tell_one(recharge("upstream", serial_no="R-2", metadata=NOTES))
+    (reply,) = replies(asked)
+    assert "metadata" not in reply["result"]
+    swept = [
+        request for decision in world.sweep(NOW + timedelta(minutes=1)) for request in requests(decision)
+    ]
+    assert [(request["kind"], request["metadata"]) for request in swept] == [("status", NOTES)]
+
+
+def test_empty_metadata_is_none() -> None:
+    decision = _world().tell_one(withdraw(metadata={}))
+
+    assert all("metadata" not in message for message in (*requests(decision), events(decision)[0]["data"]))
+
+
+def test_a_failed_payment_says_so_with_the_gateway_s_words_until_the_money_comes_after_all() -> None:
+    world = _world()
+    world.tell(recharge(serial_no="R-2"))
+
+    failed = world.tell_one(
+        result(payment_order_no="R-2", status="failed", reason="x" * 600, reason_code="card_declined")
+    )
+    paid = world.tell_one(result(payment_order_no="R-2", gateway_ref="gw-9"))
+
+    (at_first,), (later,) = ([event["data"] for event in events(each)] for each in (failed, paid))
+    assert (at_first["code"], at_first["failure_code"], at_first["failure_reason"]) == (
+        "PAYMENT_FAILED",
+        "card_declined",
+        "x" * 500,
+    )
+    assert (later["code"], later["late"]) == ("OK", True)
+    assert not {"failure_code", "failure_reason"} & later.keys()
+    assert world.orders["R-2"].gateway_ref == "gw-9"
+
+
+def test_an_expired_payment_says_so_and_an_expired_hold_is_no_payment() -> None:
+    world = _world()
+    world.tell(recharge(serial_no="R-2"), hold(amount="1"))
+
+    told_codes = {
+        event["serial_no"]: event["data"]["code"]
+        for decision in world.sweep(NOW + timedelta(days=1))
+        for event in events(decision)
+    }
+
+    assert told_codes == {"R-2": "PAYMENT_EXPIRED", "H-1": "OK"}

@@ -277,6 +277,7 @@ def _results(visit: PageContext, results: Sequence[payment_results.GatewayResult
             (
                 ("amount", f"{result.amount} {result.currency}"),
                 ("gateway's number", result.gateway_ref),
+                *((("reason code", result.reason_code),) if result.reason_code else ()),
                 *(
                     (("reason", masking.masked(result.reason) or "" if visit.is_viewer else result.reason),)
                     if result.reason

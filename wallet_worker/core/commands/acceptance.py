@@ -33,6 +33,7 @@ def new_order(
     account: Account,
     amount_minor: int,
     context: DecisionContext,
+    metadata: dict[str, str] | None,
     *,
     channel: str = "",
     payee: Account | None = None,
@@ -61,6 +62,7 @@ def new_order(
         due_at=context.rules.next_inquiry_at(channel, context.now, expires_at, context.now)
         if spec.payment
         else None,
+        metadata=metadata or None,
     )
 
 
@@ -69,7 +71,7 @@ def reserve(
 ) -> Accepted:
     """Return an order whose amount stays on the account, and is reserved there until the order ends."""
     return Accepted(
-        orders.body(order, account),
+        orders.result_body(order, account),
         orders=(order,),
         changed=(account.reserving(order.amount_minor, context.now),),
         outgoing=outgoing,
@@ -77,14 +79,20 @@ def reserve(
 
 
 def announce_and_request(
-    order: Order, account: Account, context: DecisionContext
+    order: Order, account: Account, context: DecisionContext, original: Order | None = None
 ) -> tuple[OutboxMessage, ...]:
-    """Return the event of an order that waits for the gateway, and the request to the gateway."""
+    """Return the event of an order that waits for the gateway, and the request to the gateway.
+
+    `original` is the recharge that a refund gives back.
+    """
     payment = orders.ORDER_SPECS[order.order_type].payment
     if payment is None:
         msg = f"a {order.order_type} has nothing to do with the gateway"
         raise ValueError(msg)
-    return outbound.order_event(order, account, context), outbound.payment_request(order, payment, context)
+    return (
+        outbound.order_event(order, account, context),
+        outbound.payment_request(order, account, payment, context, original=original),
+    )
 
 
 def move_now(
@@ -111,7 +119,11 @@ def move_now(
     order = replace(order, transacted_at=moved_at, updated_at=moved_at)
     events = [
         outbound.order_event(
-            order, payer, context, entries=ledger.bodies(posting, order.order_type), payee=payee
+            order,
+            payer,
+            context,
+            entries=ledger.bodies(posting, order.order_type, order.serial_no),
+            payee=payee,
         )
     ]
     events += [
@@ -120,7 +132,7 @@ def move_now(
         if hold.status is not OrderStatus.ACTIVE
     ]
     return Accepted(
-        orders.body(order, payer, payee=payee),
+        orders.result_body(order, payer, payee),
         orders=(order, *drawn),
         postings=(posting,),
         outgoing=tuple(events),

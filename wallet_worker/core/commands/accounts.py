@@ -34,6 +34,7 @@ def open_account(message: OpenAccount, facts: Facts, context: DecisionContext) -
     account = accounts.opened(context.draw.account_id, context.draw.account_no(context.now), key, context.now)
     return Accepted(
         {
+            "object": "account_opened",
             "user_id": account.user_id,
             "account_type": account.account_type,
             "currency": account.currency,
@@ -71,7 +72,7 @@ def change_status(
             return Refused(Code.ORDERS_PENDING, "an order of the account still waits for its result")
     body = accounts.body(changed_account)
     return Accepted(
-        body,
+        {**body, "object": "account"},
         changed=(changed_account,),
         outgoing=(outbound.event_message(event, message.serial_no, body, context),),
     )

@@ -32,7 +32,7 @@ def hold(message: Hold, facts: Facts, context: DecisionContext) -> Accepted | Re
         return refused
     expires_at = context.now + timedelta(seconds=message.expires_in_seconds)
     order = replace(
-        new_order(OrderType.HOLD, message.serial_no, account, amount_minor, context),
+        new_order(OrderType.HOLD, message.serial_no, account, amount_minor, context, message.metadata),
         remaining_minor=amount_minor,
         expires_at=expires_at,
         due_at=expires_at,
@@ -73,6 +73,7 @@ def capture(message: Capture, facts: Facts, context: DecisionContext) -> Accepte
         payer,
         amount_minor,
         context,
+        message.metadata,
         payee=payee,
         parent_serial_no=held.serial_no,
     )
@@ -104,11 +105,12 @@ def release(message: Release, facts: Facts, context: DecisionContext) -> Accepte
         account,
         remaining_minor,
         context,
+        message.metadata,
         parent_serial_no=held.serial_no,
     )
     drawn = orders.draw_down(held, step, remaining_minor, context.now)
     return Accepted(
-        orders.body(order, account),
+        orders.result_body(order, account),
         orders=(order, drawn),
         changed=(account.reserving(-remaining_minor, context.now),),
         outgoing=(

@@ -24,10 +24,17 @@ def recharge(message: Recharge, facts: Facts, context: DecisionContext) -> Accep
     if refused is not None:
         return refused
     order = new_order(
-        OrderType.RECHARGE, message.serial_no, account, amount_minor, context, channel=message.recharge_type
+        OrderType.RECHARGE,
+        message.serial_no,
+        account,
+        amount_minor,
+        context,
+        message.metadata,
+        channel=message.recharge_type,
     )
     return Accepted(
         {
+            "object": "recharge",
             "user_id": account.user_id,
             "account_type": account.account_type,
             "amount": money.to_text(amount_minor, order.currency),
@@ -53,7 +60,13 @@ def withdraw(message: Withdraw, facts: Facts, context: DecisionContext) -> Accep
     if refused is not None:
         return refused
     order = new_order(
-        OrderType.WITHDRAW, message.serial_no, account, amount_minor, context, channel=message.payout_type
+        OrderType.WITHDRAW,
+        message.serial_no,
+        account,
+        amount_minor,
+        context,
+        message.metadata,
+        channel=message.payout_type,
     )
     return reserve(order, account, announce_and_request(order, account, context), context)
 
@@ -92,10 +105,11 @@ def refund(message: Refund, facts: Facts, context: DecisionContext) -> Accepted 
         account,
         amount_minor,
         context,
+        message.metadata,
         channel=original.channel,
         parent_serial_no=original.serial_no,
     )
-    return reserve(order, account, announce_and_request(order, account, context), context)
+    return reserve(order, account, announce_and_request(order, account, context, original), context)
 
 
 def refund_lookups(lookups: Lookups, message: Refund) -> None:

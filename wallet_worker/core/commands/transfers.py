@@ -19,7 +19,7 @@ def transfer(message: Transfer, facts: Facts, context: DecisionContext) -> Accep
     payer = facts.account(AccountKey(message.user_id, message.account_type, message.currency))
     payee = facts.account(AccountKey(message.to_user_id, message.to_account_type, message.currency))
     if payer is None:
-        return checks.ACCOUNT_MISSING
+        return checks.PAYER_MISSING
     if payee is None:
         return checks.PAYEE_MISSING
     refused = checks.check_parties(payer, payee) or checks.check_funds(
@@ -27,7 +27,9 @@ def transfer(message: Transfer, facts: Facts, context: DecisionContext) -> Accep
     )
     if refused is not None:
         return refused
-    order = new_order(OrderType.TRANSFER, message.serial_no, payer, amount_minor, context, payee=payee)
+    order = new_order(
+        OrderType.TRANSFER, message.serial_no, payer, amount_minor, context, message.metadata, payee=payee
+    )
     return move_now(order, payer, payee, facts, context)
 
 

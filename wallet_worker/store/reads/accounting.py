@@ -83,6 +83,7 @@ class OrderSelection(NamedTuple):
 _SELECTED = """
 FROM orders o
 JOIN accounts a ON a.account_id = o.account_id
+JOIN commands c ON c.serial_no = o.serial_no
 LEFT JOIN accounts payee ON payee.account_id = o.counter_account_id
 WHERE ($1::timestamptz IS NULL OR o.created_at >= $1)
   AND ($2::timestamptz IS NULL OR o.created_at < $2)
@@ -97,7 +98,8 @@ _ORDERS_COUNT = f"SELECT count(*) {_SELECTED}"
 _ORDERS = f"""
 SELECT o.order_id, o.serial_no, o.created_at, a.user_id, a.account_no, a.account_type, o.order_type, o.amount,
        o.currency, o.status, o.code, o.channel, o.late, o.transacted_at, o.updated_at, o.expires_at,
-       o.about_serial_no, o.remaining, payee.user_id, payee.account_no
+       o.about_serial_no, o.remaining, payee.user_id, payee.account_no, o.gateway_ref, o.failure_code, o.failure_reason,
+       coalesce(o.metadata::text, (c.content -> 'metadata')::text) AS metadata
 {_SELECTED}
 ORDER BY o.order_id
 """
