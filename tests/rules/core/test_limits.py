@@ -1,5 +1,6 @@
 """What a deployment limits: amounts, days and balances, counted within a batch in order."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -17,6 +18,7 @@ from tests.rules.core.world import (
     recharge,
     refund,
     release,
+    replies,
     result,
     transfer,
     withdraw,
@@ -26,6 +28,7 @@ from wallet_schemas.values import AccountStatus, OrderStatus, OrderType
 from wallet_worker.core.context import Policy
 from wallet_worker.core.inbound import InboundMessage
 from wallet_worker.core.limits import ANY_TYPE, AccountLimits, Limits, OrderLimits
+from wallet_worker.core.senders import Rights, Sender, Senders
 
 OK, TOO_MUCH = Code.OK, Code.LIMIT_EXCEEDED
 
@@ -90,6 +93,63 @@ def test_an_order_of_every_type_is_held_to_its_limits_and_told_which(
     if answer:
         assert answer in decision.detail
         assert order_type.value in decision.detail
+
+
+@pytest.mark.parametrize(
+    ("limits", "details"),
+    [
+        (OrderLimits(amount_min_minor=10_001), {"limit": "amount_min", "allowed": "100.01"}),
+        (OrderLimits(amount_max_minor=9_999), {"limit": "amount_max", "allowed": "99.99"}),
+        (OrderLimits(day_max_minor=12_999), {"limit": "day_max", "allowed": "129.99", "left": "29.99"}),
+        (OrderLimits(day_max_minor=9_999), {"limit": "day_max", "allowed": "99.99", "left": "0.00"}),
+    ],
+)
+def test_a_refusal_says_which_limit_and_what_is_left_of_it(
+    limits: OrderLimits, details: dict[str, str]
+) -> None:
+    world = _world()
+    world.tell(withdraw(amount="100"))
+    world.rules = Policy(limits=Limits({("basic", "TWD"): AccountLimits(None, {OrderType.WITHDRAW: limits})}))
+
+    (reply,) = replies(world.tell_one(withdraw("upstream", serial_no="W-2", amount="100")))
+
+    assert (reply["code"], reply["details"]) == ("LIMIT_EXCEEDED", details)
+
+
+@pytest.mark.parametrize(
+    ("senders", "is_told"),
+    [
+        (None, True),
+        (Rights(types=("order.*",)), False),
+        (Rights(types=("order.*",), users="u-"), True),
+        (Rights(types=("order.*",), queries=("account.get",)), True),
+    ],
+)
+def test_what_is_available_is_told_to_whoever_acts_for_the_user(
+    senders: Rights | None, *, is_told: bool
+) -> None:
+    world = World(rules=Policy(senders=None if senders is None else Senders({"shop": senders})))
+    world.with_account(balance_minor=4_000)
+
+    (reply,) = replies(world.tell_one(withdraw("upstream", amount="40.01")._replace(sender=Sender("shop"))))
+
+    assert reply["code"] == "INSUFFICIENT_BALANCE"
+    assert reply.get("details") == ({"available": "40.00"} if is_told else None)
+
+
+def test_what_a_payee_may_still_receive_is_told_only_to_whoever_acts_for_the_payee() -> None:
+    world = _world(balance_max_minor=1_000_000, balance_minor=999_000)
+    (reply,) = replies(world.tell_one(recharge("upstream", amount="100")))
+    assert reply["details"] == {"limit": "balance_max", "allowed": "10000.00", "left": "10.00"}
+
+    shop = Senders({"shop": Rights(types=("order.*",), users="u-2")})
+    world.rules = replace(world.rules, senders=shop)
+    paying = transfer("upstream", user_id="u-2", to_user_id="u-1", amount="100")._replace(
+        sender=Sender("shop")
+    )
+    (reply,) = replies(world.tell_one(paying))
+
+    assert reply["details"] == {"limit": "balance_max", "allowed": "10000.00"}
 
 
 def test_letting_a_hold_go_is_never_too_much() -> None:
