@@ -14,7 +14,7 @@ from wallet_schemas import commands, queries
 from wallet_schemas.codes import Code
 from wallet_schemas.commands import Fault
 from wallet_schemas.events import EVENTS, AccountOpened, Event
-from wallet_schemas.message import JsonObject, Message, SaidMessage, SaidObject
+from wallet_schemas.message import Message, SaidMessage, SaidObject
 from wallet_schemas.parse import COMMANDS, QUERIES
 from wallet_schemas.values import OmittedIfNone, SerialNo, Text, Timestamp, UserId
 
@@ -303,14 +303,14 @@ else:
     AnyEvent = Annotated[Union[EVENTS], Field(discriminator="type")]  # noqa: UP007 -- of a tuple
 
 
-class EventItem(JsonObject):
+class EventItem(SaidObject):
     """An event, and the cursor after it."""
 
     cursor: Cursor
     event: AnyEvent
 
 
-class EventPage(Message):
+class EventPage(SaidMessage):
     """Events, oldest first. An event may come twice, with the same `event_id`."""
 
     model_config = ConfigDict(

@@ -478,18 +478,26 @@ def _replies_are_the_outcome(model: Model, found: Stored, heard: Heard) -> Itera
 
 def _outcome(row: Row | None) -> Row:
     """Return what every reply to a command says."""
-    return (
-        {}
-        if row is None
-        else {name: row[name] for name in ("status", "code")} | {"result": json.loads(row["result"])}
-    )
+    return {} if row is None else {name: row[name] for name in ("status", "code")} | _result(row)
+
+
+def _result(row: Row) -> Row:
+    """Return the result of a reply; of a refusal, what is stored in its place says why."""
+    stored = json.loads(row["result"])
+    return {"result": stored} if row["status"] == "applied" else {"result": {"object": "none"}, **stored}
 
 
 def _conflict(model: Model, note: Note) -> Row:
     """Return what the reply says to other content under a serial number."""
     first, second = model.commands[note.serial_no].fields, json.loads(note.body)
     different = {name for name in first.keys() | second.keys() if first.get(name) != second.get(name)}
-    return {"status": "refused", "code": "SERIAL_CONFLICT", "result": {}, "different": sorted(different)}
+    return {
+        "status": "refused",
+        "code": "SERIAL_CONFLICT",
+        "result": {"object": "none"},
+        "message": f"the serial number was used before with different {', '.join(sorted(different))}",
+        "different": sorted(different),
+    }
 
 
 def _everything_is_quiet(found: Stored, heard: Heard, queues: Mapping[str, int]) -> Iterable[Violation]:

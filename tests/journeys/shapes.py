@@ -27,6 +27,9 @@ def an_event(event: Json, *, type_: str, serial_no: str) -> Json:
     return data
 
 
+CHANNELS = {"recharge": "card", "withdraw": "bank_transfer", "refund": "card"}
+
+
 def an_order(order: Json, **fields: Any) -> None:
     """The order has exactly the fields of the contract: these, and the ones that every order has.
 
@@ -45,6 +48,8 @@ def an_order(order: Json, **fields: Any) -> None:
     assert {name: value for name, value in order.items() if name not in generated} == {
         "currency": "TWD",
         "code": "OK",
+        "account_type": "basic",
+        **({"channel": CHANNELS[order["order_type"]]} if order["order_type"] in CHANNELS else {}),
         **fields,
     }
 
@@ -56,6 +61,7 @@ def a_line(entry: Json, **fields: Any) -> None:
     assert entry.keys() == {
         "account_no",
         "line_no",
+        "serial_no",
         "order_type",
         "direction",
         "amount",

@@ -42,6 +42,7 @@ async def test_the_gateway_is_asked_about_an_order_again_and_again_until_it_says
     ages = [(time - datetime.fromisoformat(order["created_at"])).total_seconds() for time in times]
     assert [age >= due for age, due in zip(ages, (1, 2, 4, 6), strict=True)] == [True] * 4
     for item in (first, second, third, fourth):
+        assert (item.pop("user_id"), item.pop("account_no")) == (user, order["account_no"])
         assert item == {
             "type": "payment.request.v1",
             "payment_order_no": payout["serial_no"],

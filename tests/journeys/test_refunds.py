@@ -47,6 +47,7 @@ async def test_a_refund_is_reserved_at_once_and_debited_when_it_was_given_back(u
     an_order(order, **what, status="pending")
     assert (reserved, moved) == (("100.00", "40.00"), ("40.00", "40.00"))
     a_time(request.pop("requested_at"))
+    assert (request.pop("user_id"), request.pop("account_no")) == (user, order["account_no"])
     assert request == {
         "type": "payment.request.v1",
         "payment_order_no": command["serial_no"],
@@ -55,12 +56,15 @@ async def test_a_refund_is_reserved_at_once_and_debited_when_it_was_given_back(u
         "currency": "TWD",
         "channel": "card",
         "expires_at": None,
+        "original_payment_order_no": original,
+        "original_gateway_ref": request["original_gateway_ref"],
     }
     assert processed["processing_status"] == "processed"
     body = an_event(succeeded.json, type_="order.succeeded.v1", serial_no=command["serial_no"])
     (line,) = body.pop("entries")
     a_line(line, line_no=2, order_type="refund", direction="debit", amount="60.00", balance_after="40.00")
     an_order(body, **what, status="succeeded", transacted_at=True)
+    assert detail["order"].pop("gateway_ref")
     assert (detail["order"], detail["entries"]) == (body, [line])
     assert (await upstream.order(original))["order"]["status"] == "succeeded"
 

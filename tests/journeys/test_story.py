@@ -31,7 +31,7 @@ async def test_an_account_is_opened_recharged_and_stated(upstream: Upstream) -> 
         "status": "applied",
         "code": "OK",
         "duplicate": False,
-        "result": {"user_id": user, "account_type": "basic", "currency": "TWD"},
+        "result": {"object": "account_opened", "user_id": user, "account_type": "basic", "currency": "TWD"},
     }
     assert recharged == {
         "type": "command.outcome.v1",
@@ -40,6 +40,7 @@ async def test_an_account_is_opened_recharged_and_stated(upstream: Upstream) -> 
         "code": "OK",
         "duplicate": False,
         "result": {
+            "object": "recharge",
             "user_id": user,
             "account_type": "basic",
             "amount": "100.50",
@@ -53,6 +54,7 @@ async def test_an_account_is_opened_recharged_and_stated(upstream: Upstream) -> 
     assert a_time(body.pop("requested_at")) + timedelta(days=1) == datetime.fromisoformat(
         body.pop("expires_at")
     )
+    assert (body.pop("user_id"), body.pop("account_no")) == (user, account_no)
     assert body == {
         "type": "payment.request.v1",
         "payment_order_no": order["serial_no"],
@@ -70,6 +72,7 @@ async def test_an_account_is_opened_recharged_and_stated(upstream: Upstream) -> 
     line = {
         "account_no": account_no,
         "line_no": 1,
+        "serial_no": order["serial_no"],
         "order_type": "recharge",
         "direction": "credit",
         "amount": "100.50",
@@ -134,9 +137,11 @@ async def test_events_say_what_happened_with_exactly_the_fields_of_the_contract(
         "serial_no": order["serial_no"],
         "user_id": user,
         "account_no": account["account_no"],
+        "account_type": "basic",
         "order_type": "recharge",
         "amount": "500",
         "currency": "JPY",
+        "channel": "card",
         "status": "pending",
         "code": "OK",
         "transacted_at": None,
@@ -154,6 +159,7 @@ async def test_events_say_what_happened_with_exactly_the_fields_of_the_contract(
     assert entry == {
         "account_no": account["account_no"],
         "line_no": 1,
+        "serial_no": order["serial_no"],
         "order_type": "recharge",
         "direction": "credit",
         "amount": "500",

@@ -314,6 +314,7 @@ class Upstream:
         outcome = await self.outcome(content)
         assert (outcome["status"], outcome["code"]) == ("applied", "OK"), outcome
         found: Json = outcome["result"]
+        assert found.pop("object") in {"account_opened", "account", "recharge", "order"}
         return found
 
     async def code(self, content: Json) -> str:

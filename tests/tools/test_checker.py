@@ -191,13 +191,20 @@ class Run:
         note, _ = self.notes[number - 1]
         so: Json = {"type": "command.outcome.v1", "serial_no": note.serial_no, "duplicate": False}
         if note.kind is Kind.CONFLICT:
-            so |= {"status": "refused", "code": "SERIAL_CONFLICT", "result": {}, "different": ["user_id"]}
+            so |= {"status": "refused", "code": "SERIAL_CONFLICT", "different": ["user_id"]}
+            so |= {"result": {"object": "none"}}
+            so |= {"message": "the serial number was used before with different user_id"}
             self.heard.replies[str(number)].add(encoded(so | fields))
             return
         for command in self.commands:
             if command["serial_no"] == note.serial_no:
                 so |= {name: command[name] for name in ("status", "code")}
-                so |= {"result": json.loads(command["result"])}
+                stored = json.loads(command["result"])
+                so |= (
+                    {"result": stored}
+                    if so["status"] == "applied"
+                    else {"result": {"object": "none"}, **stored}
+                )
                 self.heard.replies[str(number)].add(encoded(so | fields))
 
     def hear(self, event_type: str, serial_no: str, *, event_id: str = "", **data: Any) -> None:
