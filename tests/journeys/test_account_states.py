@@ -62,8 +62,12 @@ async def test_an_account_is_frozen_thawed_and_closed_and_each_is_told(upstream:
         assert a_time(made["created_at"]) < a_time(made["updated_at"])
         assert an_event(notified.json, type_=event, serial_no=command["serial_no"]) == made
         assert notified.routing_key == event.removesuffix(".v1")
-        assert (again["duplicate"], again["result"]) == (True, made)
-        assert (detail["outcome"]["result"], detail["order"], detail["entries"]) == (made, None, [])
+        assert (again["duplicate"], again["result"]) == (True, made | {"object": "account"})
+        assert (detail["outcome"]["result"], detail["order"], detail["entries"]) == (
+            made | {"object": "account"},
+            None,
+            [],
+        )
         assert {name: value for name, value in (await upstream.account(user)).items() if name != "id"} == made
 
 
@@ -194,7 +198,7 @@ async def test_opening_again_makes_another_account_and_lookups_mean_the_newest(u
     await upstream.paid(user, "3.00")
 
     assert first["account_no"] != second["account_no"]
-    assert (repeated["duplicate"], repeated["result"]) == (True, first)
+    assert (repeated["duplicate"], repeated["result"]) == (True, {**first, "object": "account_opened"})
     assert exists == "ACCOUNT_EXISTS"
     assert (statement["account"]["account_no"], statement["entries"]) == (second["account_no"], [])
     account = await upstream.account(user)

@@ -447,6 +447,7 @@ async def test_the_same_number_with_other_content_is_a_conflict_and_a_dead_lette
     repeated = await upstream.outcome(order)
 
     assert sorted(conflict.pop("different")) == different
+    assert conflict.pop("message").startswith("the serial number was used before with different ")
     assert conflict == {
         "type": "command.outcome.v1",
         "serial_no": order["serial_no"],

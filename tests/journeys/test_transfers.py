@@ -48,7 +48,7 @@ async def test_a_transfer_moves_money_at_once_and_both_users_see_it(upstream: Up
     assert (debit["account_no"], credit["account_no"]) == (order["account_no"], payee_account["account_no"])
     body = an_event(event.json, type_="order.succeeded.v1", serial_no=command["serial_no"])
     assert body.pop("entries") == [debit, credit]
-    assert body == order == detail["order"]
+    assert body == {**order, "metadata": {"note": "lunch"}} == detail["order"]
     assert detail["entries"] == [debit, credit]
     assert (sent["closing_balance"], received["closing_balance"]) == ("74.50", "25.50")
 

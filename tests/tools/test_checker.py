@@ -884,7 +884,7 @@ HEARD = (
             ("type", "command.outcome.v2", "command.outcome.v1"),
             ("status", "applied", "refused"),
             ("code", "ACCOUNT_FROZEN", "INSUFFICIENT_BALANCE"),
-            ("result", {"of": "W-not"}, {}),
+            ("result", {"of": "W-not"}, {"object": "none"}),
             ("different", ["amount"], None),
         )
     ),
