@@ -53,11 +53,11 @@ __all__ = [
     "OpenAccountResult",
     "OrderResult",
     "Outcome",
-    "Party",
     "Recharge",
     "RechargeResult",
     "Refund",
     "RefusalDetails",
+    "RefusedParty",
     "Release",
     "Transfer",
     "UnfreezeAccount",
@@ -473,7 +473,7 @@ Result = Annotated[
 ]
 
 
-class Party(StrEnum):
+class RefusedParty(StrEnum):
     """A side of a transfer or a capture."""
 
     PAYER = "payer"
@@ -492,7 +492,7 @@ class LimitName(StrEnum):
 class RefusalDetails(SaidObject):
     """Why a command was refused, for a program: what applies to its code."""
 
-    party: OmittedIfNone[Enumerated[Party]] = Field(
+    party: OmittedIfNone[Enumerated[RefusedParty]] = Field(
         default=None, description="Of a transfer or a capture: whose account it is."
     )
     limit: OmittedIfNone[Enumerated[LimitName]] = Field(

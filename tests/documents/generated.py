@@ -144,7 +144,7 @@ def message_table(messages: Iterable[type[Message]]) -> str:
         fields = [
             name if name in required else f"{name}?"
             for name in schema["properties"]
-            if name not in {"type", "serial_no", "metadata"}
+            if name not in {"type", "serial_no", "metadata", "valid_until"}
             or (name == "serial_no" and message in QUERIES.values())
         ]
         rows.append((f"`{message.TYPE}`", ", ".join(fields), _first_sentence(message)))

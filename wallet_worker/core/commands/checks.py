@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from wallet_schemas import money
 from wallet_schemas.codes import Code
-from wallet_schemas.commands import Hold, LimitName, Party, Recharge, Withdraw
+from wallet_schemas.commands import Hold, LimitName, Recharge, RefusedParty, Withdraw
 from wallet_schemas.message import Body, MoneyFields
 from wallet_schemas.values import AccountStatus, OrderType
 from wallet_worker.core import permission
@@ -27,8 +27,8 @@ class Refused:
     details: Body | None = None
 
 
-_PAYER: Body = {"party": Party.PAYER}
-_PAYEE: Body = {"party": Party.PAYEE}
+_PAYER: Body = {"party": RefusedParty.PAYER}
+_PAYEE: Body = {"party": RefusedParty.PAYEE}
 
 ACCOUNT_MISSING = Refused(Code.ACCOUNT_NOT_FOUND, "the user has no account of this type and currency")
 PAYER_MISSING = Refused(
