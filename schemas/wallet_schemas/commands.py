@@ -456,10 +456,10 @@ _SIGNS: Final = {
 def _kind(result: Any) -> str:
     """Return the tag of a result, in a fraction of the time in which pydantic would try each class."""
     if isinstance(result, dict):
-        said = result.get("object")
-        if isinstance(said, str):
-            return said
-        return next((kind for sign, kind in _SIGNS.items() if sign in result), "none")
+        kind = result.get("object")
+        if isinstance(kind, str):
+            return kind
+        return next((tag for sign, tag in _SIGNS.items() if sign in result), "none")
     return _KINDS.get(type(result), "unknown")
 
 

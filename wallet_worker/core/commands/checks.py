@@ -140,8 +140,8 @@ def _limit_exceeded(broken: Broken, account: Account, context: DecisionContext) 
     if broken.limit is None:
         return Refused(Code.LIMIT_EXCEEDED, broken.message)
     # What is left of what an account may hold says what it holds.
-    told = broken.limit is not LimitName.BALANCE_MAX or permission.may_know_balance(account, context)
-    left_minor = broken.left_minor if told else None
+    may_know = broken.limit is not LimitName.BALANCE_MAX or permission.may_know_balance(account, context)
+    left_minor = broken.left_minor if may_know else None
     details: Body = {
         "limit": broken.limit,
         "allowed": money.to_text(broken.allowed_minor, account.currency),
