@@ -108,7 +108,8 @@ import base64, json, os, pathlib, secrets
 there = {line.partition("=")[0] for line in pathlib.Path(".env").read_text().splitlines()}
 is_demo = os.environ.get("DEMO") == "1" # `make compose-env DEMO=1`
 roles = "SETUP", "WORKER", "KEEPER", "CONSOLE", "MONITOR", "GATEWAY", "UPSTREAM", "API"
-databases = "POSTGRES_PASSWORD", "WORKER_DATABASE_PASSWORD", "CONSOLE_DATABASE_PASSWORD", "API_DATABASE_PASSWORD"
+databases = ["POSTGRES_PASSWORD"] + [f"{name}_DATABASE_PASSWORD" for name in
+             ("OWNER", "WORKER", "KEEPER", "CONSOLE", "API", "AUDIT")]
 for name in *databases, "RABBITMQ_PASSWORD", *(f"{role}_BROKER_PASSWORD" for role in roles):
     if name not in there:
         print(f"{name}={secrets.token_urlsafe(24)}")

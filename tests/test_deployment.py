@@ -10,6 +10,7 @@ import sys
 import tomllib
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -181,21 +182,19 @@ def test_our_containers_have_no_more_rights_than_they_need(compose: dict[str, An
         assert "user" not in service  # the image's own, which is not root
 
 
-def test_the_worker_does_not_log_in_as_the_ledgers_owner(compose: dict[str, Any]) -> None:
+def test_each_process_logs_in_as_itself_and_none_as_a_superuser(compose: dict[str, Any]) -> None:
     services = compose["services"]
 
-    assert services["setup"]["environment"]["WALLET_DATABASE_URL"].startswith("postgresql://postgres:")
-    assert services["worker"]["environment"]["WALLET_DATABASE_URL"].startswith("postgresql://worker:")
-    assert services["console"]["environment"]["WALLET_DATABASE_URL"].startswith("postgresql://console:")
-    assert services["api"]["environment"]["WALLET_DATABASE_URL"].startswith("postgresql://api:")
-    assert "WALLET_DATABASE_URL" not in services["simulator"]["environment"]
-    logins = compose["configs"]["logins"]["content"]
-    assert (
-        "ROLE worker LOGIN PASSWORD :'worker' IN ROLE wallet_worker, wallet_operator, wallet_readonly;"
-        in logins
-    )
-    assert "ROLE api LOGIN PASSWORD :'api' IN ROLE wallet_api;" in logins
-    assert "ROLE console LOGIN PASSWORD :'console' IN ROLE wallet_operator, wallet_readonly;" in logins
+    urls = {
+        name: urlsplit(service["environment"]["WALLET_DATABASE_URL"]).username
+        for name, service in services.items()
+        if "WALLET_DATABASE_URL" in service.get("environment", {})
+    }
+
+    assert urls == {
+        "setup": "owner",
+        **{name: name for name in ("worker", "keeper", "console", "api", "audit")},
+    }
 
 
 def test_whoever_decides_or_predicts_goes_by_the_same_rules(compose: dict[str, Any]) -> None:
@@ -212,7 +211,7 @@ def test_the_audit_that_the_alarm_is_about_is_started_and_stays_after_a_finding(
     assert audit["command"][:3] == ["audit", "--follow", "--metrics-port"]
     assert int(audit["command"][3]) == audit["environment"]["WALLET_HTTP_PORT"]
     assert "--linger" not in audit["command"]
-    assert audit["environment"]["WALLET_DATABASE_URL"].startswith("postgresql://console:")
+    assert audit["environment"]["WALLET_DATABASE_URL"].startswith("postgresql://audit:")
 
 
 def test_a_stopping_worker_has_the_time_to_finish(compose: dict[str, Any]) -> None:

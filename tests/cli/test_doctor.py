@@ -37,7 +37,7 @@ async def test_a_program_reads_what_is_missing(database_url: str, owner: asyncpg
 async def test_the_login_is_looked_at_for_what_it_is_for(
     database_url: str, owner: asyncpg.Connection
 ) -> None:
-    await owner.execute("CREATE ROLE keeping LOGIN PASSWORD 'hush' IN ROLE wallet_operator")
+    await owner.execute("CREATE ROLE keeping LOGIN PASSWORD 'hush' IN ROLE wallet_keeper")
     parts = urlsplit(database_url)
     url = parts._replace(netloc=f"keeping:hush@{parts.netloc.rpartition('@')[2]}").geturl()
     try:

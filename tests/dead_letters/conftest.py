@@ -27,7 +27,7 @@ from wallet_worker.dead_letters.replay.predict import Predictor
 from wallet_worker.settings.operators import ApprovalLimits, Role
 from wallet_worker.store.database import Database
 from wallet_worker.store.dead_letters.arrivals import Arrival
-from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE
+from wallet_worker.store.dead_letters.letters import KEEPER_ROLE, OPERATOR_ROLE
 
 VERA = Actor("vera", Role.VIEWER, "tests")
 OTTO = Actor("otto", Role.OPERATOR, "tests")
@@ -39,9 +39,10 @@ NOWHERE = "amqp://nobody@127.0.0.1:1/"
 
 @dataclass
 class Desk:
-    """What operators sit at: the operations, on one database, under the role that they have."""
+    """What operators sit at, under the role that they have; and the database as a keeper has it."""
 
     database: Database
+    operating: Database
     operations: DeadLetterDesk
     owner: asyncpg.Connection
     everything: Filter = field(default_factory=Filter)
@@ -67,13 +68,16 @@ class Desk:
 @asynccontextmanager
 async def a_desk(database_url: str, limits: ApprovalLimits | None = None) -> AsyncIterator[Desk]:
     """Give a desk on a migrated database."""
-    database = Database(database_url, role=OPERATOR_ROLE, application="wallet tests")
+    database = Database(database_url, role=KEEPER_ROLE, application="wallet tests: keeper")
+    operating = Database(database_url, role=OPERATOR_ROLE, application="wallet tests")
     await database.open()
+    await operating.open()
     owner = await asyncpg.connect(database_url)
     try:
-        yield Desk(database, DeadLetterDesk(database, Policy(), KEYS, limits), owner)
+        yield Desk(database, operating, DeadLetterDesk(operating, Policy(), KEYS, limits), owner)
     finally:
         await owner.close()
+        await operating.close()
         await database.close()
 
 
@@ -199,6 +203,7 @@ async def a_wallet(servers: Servers, migrated_url: str) -> AsyncIterator[Wallet]
         ):
             yield Wallet(
                 desk.database,
+                desk.operating,
                 desk.operations,
                 desk.owner,
                 servers=servers,

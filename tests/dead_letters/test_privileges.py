@@ -15,7 +15,7 @@ async def test_nobody_can_delete_a_letter_under_the_operators_role(desk: Desk) -
     await one_letter(desk)
 
     for table in ("dead_letters", "dead_letter_attempts", "dead_letter_replays", "dead_letter_audit"):
-        async with desk.database.connection() as connection:
+        async with desk.operating.connection() as connection:
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await connection.execute(f"DELETE FROM {table}")  # noqa: S608 -- names of ours
 
@@ -56,7 +56,7 @@ async def test_the_operators_role_can_touch_no_money(desk: Desk) -> None:
         "UPDATE dead_letter_audit SET actor = 'x'",
         "UPDATE dead_letter_plans SET letter_ids = '{}'",
     ):
-        async with desk.database.connection() as connection:
+        async with desk.operating.connection() as connection:
             assert await connection.fetchval("SELECT current_user") == OPERATOR_ROLE
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await connection.execute(attempt)

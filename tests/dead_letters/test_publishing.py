@@ -67,7 +67,9 @@ async def desk(servers: Servers, database_url: str) -> AsyncIterator[Publishing]
         metrics = DeadLetterMetrics(CollectorRegistry())
         replayer = Replayer(made.database, amqp_url, metrics, LINEAGE)
         try:
-            yield Publishing(made.database, made.operations, made.owner, replayer=replayer, metrics=metrics)
+            yield Publishing(
+                made.database, made.operating, made.operations, made.owner, replayer=replayer, metrics=metrics
+            )
         finally:
             await replayer.close()
 

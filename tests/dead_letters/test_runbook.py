@@ -373,7 +373,7 @@ async def fits_now(shift: Shift) -> None:
     assert await shift.advice(unsigned) == "signature-wrong"
 
     keys = KEYS | OTHER_KEY
-    wallet.operations = DeadLetterDesk(wallet.database, Policy(), keys)
+    wallet.operations = DeadLetterDesk(wallet.operating, Policy(), keys)
     assert await shift.advice(unsigned) == "fits-now"
     await worker.stop()
     await wallet.start(WALLET_PAYMENT_KEYS=json.dumps(keys))
@@ -458,7 +458,7 @@ async def not_allowed(shift: Shift) -> None:
     letter_id = await wallet.until_letter(command["serial_no"])
 
     senders = Senders({"somebody": Rights(types=("*",))})
-    wallet.operations = DeadLetterDesk(wallet.database, Policy(senders=senders), KEYS)
+    wallet.operations = DeadLetterDesk(wallet.operating, Policy(senders=senders), KEYS)
     assert await shift.advice(letter_id) == "not-allowed"
     assert await shift.verdict(letter_id) == (
         PredictedOutcome.WOULD_DEAD_LETTER,

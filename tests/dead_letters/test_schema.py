@@ -10,9 +10,11 @@ from tests.dead_letters.conftest import Desk
 from tests.dead_letters.letters import arrived
 from tests.journeys.messages import recharge
 from tests.servers import Servers
+from wallet_worker.dead_letters.model.states import ACTS_ON, LEADS_TO, Action
 from wallet_worker.store.database import READONLY_ROLE, WORKER_ROLE, Database
-from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE
+from wallet_worker.store.dead_letters.letters import KEEPER_ROLE, OPERATOR_ROLE
 from wallet_worker.store.migrate import migrate
+from wallet_worker.store.privileges import FUNCTIONS
 
 _ID = "'00000000-0000-7000-8000-000000000001'"
 _OTHER = "'00000000-0000-7000-8000-000000000002'"
@@ -147,6 +149,9 @@ BREACHES: dict[str, tuple[str, ...]] = {
     "dead_letter_plans_four_eyes": (row("dead_letter_plans", approved_by="'a'"),),
     "dead_letter_plans_approved": (row("dead_letter_plans", operation_id=_ID),),
     "dead_letter_plans_edit_has_body": (row("dead_letter_plans", action="'edit'"),),
+    "dead_letter_plans_edit_needs_two": (
+        row("dead_letter_plans", action="'edit'", edited_body="''", needs_two="false"),
+    ),
     "dead_letter_operations_pkey": (OPERATION, row("dead_letter_operations", token="'u'")),
     "dead_letter_operations_token_key": (OPERATION, row("dead_letter_operations", operation_id=_OTHER)),
     "dead_letter_operations_state_known": (row("dead_letter_operations", state="'lost'"),),
@@ -208,7 +213,7 @@ _WRITTEN = {
     "dead_letter_keepers": {"standing", "depths", "seen_at"},
     "dead_letter_names": set[str](),
     "dead_letter_operations": {"state", "standing", "publish_at", "ended_at"},
-    "dead_letter_plans": {"approved_by", "operation_id"},
+    "dead_letter_plans": set[str](),
     "dead_letter_replays": {
         *("state", "code", "detail", "tries", "copies"),
         *("attempted_at", "published_at", "checked_at", "ended_at"),
@@ -226,39 +231,80 @@ _READ = {
 }
 
 
-async def test_the_operators_role_has_exactly_these_privileges(owner: asyncpg.Connection) -> None:
-    tables = await owner.fetch(
-        """
-        SELECT t.relname, array_agg(p.name ORDER BY p.name) AS may
-        FROM pg_class t,
-             unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS p (name)
-        WHERE t.relnamespace = 'wallet'::regnamespace AND t.relkind = 'r' AND has_table_privilege($1, t.oid, p.name)
-        GROUP BY t.relname
-        """,
-        OPERATOR_ROLE,
-    )
-    columns = await owner.fetch(
-        """
-        SELECT t.relname, array_agg(a.attname::text) AS written
-        FROM pg_class t JOIN pg_attribute a ON a.attrelid = t.oid
-        WHERE t.relnamespace = 'wallet'::regnamespace AND t.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
-          AND has_column_privilege($1, t.oid, a.attnum, 'UPDATE')
-        GROUP BY t.relname
-        """,
-        OPERATOR_ROLE,
-    )
+_TABLES = """
+SELECT t.relname, array_agg(p.name ORDER BY p.name) AS may
+FROM pg_class t,
+     unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS p (name)
+WHERE t.relnamespace = 'wallet'::regnamespace AND t.relkind = 'r' AND has_table_privilege($1, t.oid, p.name)
+GROUP BY t.relname
+"""
+_COLUMNS = """
+SELECT t.relname, array_agg(a.attname::text) AS written
+FROM pg_class t JOIN pg_attribute a ON a.attrelid = t.oid
+WHERE t.relnamespace = 'wallet'::regnamespace AND t.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
+  AND (has_column_privilege($1, t.oid, a.attnum, 'UPDATE') OR has_column_privilege($1, t.oid, a.attnum, 'INSERT'))
+GROUP BY t.relname
+"""
 
-    keepers = {"dead_letter_keepers": ["DELETE", "INSERT", "SELECT"]}
-    wanted = (
-        {table: ["INSERT", "SELECT"] for table in _WRITTEN} | {table: ["SELECT"] for table in _READ} | keepers
-    )
-    assert {item["relname"]: item["may"] for item in tables} == wanted
-    assert {column["relname"]: set(column["written"]) for column in columns} == {
-        table: written for table, written in _WRITTEN.items() if written
+
+async def test_the_operators_role_reads_and_writes_no_row_itself(owner: asyncpg.Connection) -> None:
+    tables = {item["relname"]: item["may"] for item in await owner.fetch(_TABLES, OPERATOR_ROLE)}
+
+    assert {table: tables[table] for table in (*_WRITTEN, *_READ)} == {
+        table: ["SELECT"] for table in (*_WRITTEN, *_READ)
     }
+    assert {tuple(may) for may in tables.values()} == {("SELECT",)}
+    assert await owner.fetch(_COLUMNS, OPERATOR_ROLE) == []
 
 
-async def test_a_login_that_was_the_worker_before_may_be_an_operator_after_migrating(
+async def test_the_keepers_role_orders_nothing_and_writes_no_plan_and_no_log(
+    owner: asyncpg.Connection,
+) -> None:
+    tables = {item["relname"]: item["may"] for item in await owner.fetch(_TABLES, KEEPER_ROLE)}
+    updated = """
+        SELECT table_name, array_agg(column_name::text) AS written FROM information_schema.column_privileges
+        WHERE table_schema = 'wallet' AND grantee = $1 AND privilege_type = 'UPDATE' GROUP BY table_name
+    """
+    columns = {row["table_name"]: set(row["written"]) for row in await owner.fetch(updated, KEEPER_ROLE)}
+
+    taken_in = {"dead_letters", "dead_letter_attempts", "dead_letter_names"}
+    assert {table: tables[table] for table in (*_WRITTEN, *_READ)} == {
+        **{table: ["SELECT"] for table in (*_WRITTEN, *_READ)},
+        **{table: ["INSERT", "SELECT"] for table in taken_in},
+        "dead_letter_keepers": ["DELETE", "INSERT", "SELECT"],
+    }
+    assert columns == {table: written for table, written in _WRITTEN.items() if written}
+
+
+async def test_each_function_of_the_schema_looks_at_the_schema_alone_and_is_not_anybodys(
+    owner: asyncpg.Connection,
+) -> None:
+    query = """
+        SELECT proname, prosecdef, proconfig, has_function_privilege('wallet_readonly', oid, 'EXECUTE') AS is_open
+        FROM pg_proc WHERE pronamespace = 'wallet'::regnamespace
+    """
+    functions = await owner.fetch(query)
+
+    acting = {row["proname"]: row for row in functions if row["prosecdef"]}
+    assert set(acting) >= {name for names in FUNCTIONS.values() for name in names}
+    for name, row in acting.items():
+        assert row["proconfig"] == ["search_path=wallet, pg_temp"], name
+        assert not row["is_open"], name
+
+
+async def test_what_the_functions_take_for_states_is_what_the_model_says(desk: Desk) -> None:
+    """The states that an action acts on and leads to stand in the database too: one of each is tried."""
+    source = await desk.owner.fetchval("SELECT pg_get_functiondef('dead_letter_execute'::regproc)")
+
+    for action, after in LEADS_TO.items():
+        assert f"'{action.value}'" in source
+        assert f"'{after.value}'" in source
+    for action, before in ACTS_ON.items():
+        if action is Action.RESTORE:
+            assert "ARRAY[" + ", ".join(f"'{state.value}'" for state in before) + "]" in source
+
+
+async def test_a_login_that_was_the_worker_before_may_be_a_keeper_after_migrating(
     servers: Servers,
 ) -> None:
     async with servers.database() as url:
@@ -273,7 +319,7 @@ async def test_a_login_that_was_the_worker_before_may_be_an_operator_after_migra
         try:
             await migrate(url)
             login = urlunsplit(parts._replace(netloc=f"{name}:secret@{parts.netloc.rpartition('@')[2]}"))
-            database = Database(login, role=OPERATOR_ROLE, application="wallet tests")
+            database = Database(login, role=KEEPER_ROLE, application="wallet tests")
             await asyncio.wait_for(database.open(), 30)
             await database.close()
         finally:

@@ -7,11 +7,13 @@ import asyncio
 import json
 import sys
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Final, NamedTuple
 
 import aiormq
+import asyncpg
 
 from tests.security.place import Place, fresh, signed
 from wallet_schemas.keys import read_signing_key, read_verifying_keys
@@ -69,6 +71,166 @@ async def not_allowed(
     if letter["reason"] != "NOT_ALLOWED" or letter["seal"] != "sealed":
         raise WorkedError(f"the dead letter is {letter['reason']}, {letter['seal']}")
     return f"the worker: NOT_ALLOWED ({letter['detail']})"
+
+
+# F1: the console's login of the database
+
+
+async def denied(connection: asyncpg.Connection, statement: str, *values: object) -> None:
+    """Return if the database refuses a statement for want of a right; raises WorkedError if it was executed."""
+    try:
+        async with connection.transaction():
+            await connection.execute(statement, *values)
+    except (asyncpg.InsufficientPrivilegeError, asyncpg.RestrictViolationError):
+        return
+    raise WorkedError(f"it was executed: {' '.join(statement.split())[:80]}")
+
+
+STOLEN_REPLAY: Final = (
+    """
+    INSERT INTO dead_letter_operations (operation_id, token, action, state, actor, via, approved_by, reason, filter,
+                                        canary, rate, stop_ratio, total, standing, publish_at, started_at)
+    VALUES (gen_random_uuid(), 'stolen', 'edit', 'running', 'ann', 'console', 'bob', 'fine', '{}', 0, 50, 1, 1, '',
+            now(), now())
+    """,
+    """
+    INSERT INTO dead_letter_replays (replay_id, letter_id, operation_id, position, number, verdict, verdict_code, body,
+                                     body_digest, serial_no, ordered_at)
+    SELECT gen_random_uuid(), letter_id, gen_random_uuid(), 0, 1, 'will apply', 'OK', '{}', sha256('{}'), 'STEAL-1',
+           now()
+    FROM dead_letters LIMIT 1
+    """,
+    """
+    INSERT INTO dead_letter_audit (at, actor, role, via, action, reason, detail)
+    VALUES (now() - interval '2 days', 'bob', 'approver', 'console', 'approve', 'seen the ticket', '{}')
+    """,
+)
+"""What moved money in the review: an operation that nobody planned, its replay, and an approval of two days ago."""
+
+
+@attack("F1", "money moved by three INSERTs, with the console's login of the database")
+async def _(place: Place) -> str:
+    for role in ("wallet_operator", "wallet_readonly", None):
+        async with place.database("console", role) as connection:
+            for statement in STOLEN_REPLAY:
+                await denied(connection, statement)
+    return "the database: permission denied, for each of the three and as each of its roles"
+
+
+@attack("F1", "plans, letters and approvals changed by SQL, with the console's login")
+async def _(place: Place) -> str:
+    async with place.database("console") as connection:
+        for statement in (
+            "UPDATE dead_letter_plans SET approved_by = 'bob'",
+            "UPDATE dead_letter_plans SET letter_ids = '{1}'",
+            "UPDATE dead_letters SET state = 'discarded'",
+            "UPDATE dead_letters SET seal = 'sealed'",
+            "INSERT INTO dead_letters DEFAULT VALUES",
+            "UPDATE dead_letter_operations SET state = 'running'",
+            "UPDATE dead_letter_replays SET state = 'ordered'",
+            "DELETE FROM dead_letter_audit",
+            "UPDATE accounts SET balance = balance + 1",
+            "INSERT INTO outbox DEFAULT VALUES",
+        ):
+            await denied(connection, statement)
+        for role in ("wallet_worker", "wallet_keeper", place.login_name("owner")):
+            await denied(connection, f"SET ROLE {role}")
+    return "the database: permission denied, and it may be neither a worker, a keeper nor the owner"
+
+
+@attack("F1", "an approval written into the audit log through the function for notes")
+async def _(place: Place) -> str:
+    log = "SELECT dead_letter_log($1, '{approver}', '{console}', $2, '{fine}', '{NULL}', '{NULL}', ARRAY['{}'::json])"
+    async with place.database("console") as connection:
+        for actor, action in (("bob", "approve"), ("bob", "execute replay"), ("keeper", "note")):
+            await denied(connection, log, [actor], [action])
+        await connection.execute(log, ["bob"], ["note"])
+    row = await place.owner.fetchrow("SELECT at, login FROM dead_letter_audit ORDER BY audit_id DESC LIMIT 1")
+    if row is None or row["login"] != place.login_name("console"):
+        raise WorkedError(f"the row says that it was written by {row and row['login']}")
+    return "the database: only the deed itself is logged so, and each row has the login that wrote it, and its own time"
+
+
+@attack("F1", "an edit of a letter executed without a second person, through the functions for operators")
+async def _(place: Place) -> str:
+    body = {
+        "type": "order.transfer.v1",
+        "serial_no": fresh("STEAL"),
+        "user_id": "shop:holder",
+        "amount": "1.00",
+    }
+    body |= {"to_user_id": "evil:me", "currency": "TWD"}
+    await place.publish("up-evil", "wallet.commands", "account.open", b"not json")
+    async with asyncio.timeout(15):
+        while not (letter_id := await place.owner.fetchval("SELECT max(letter_id) FROM dead_letters")):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    async with place.database("console") as connection:
+        await connection.execute(
+            """
+            SELECT dead_letter_make_plan('stolen', 'edit', 'ann', 'operator', 'console', '1 hour', 'fine', '{}', 0, 50,
+                                         1, ARRAY[$1::bigint], '{"will apply"}', '{OK}', 0, false, $2, '[]')
+            """,
+            letter_id,
+            json.dumps(body).encode(),
+        )
+        execute = "SELECT dead_letter_execute('stolen', gen_random_uuid(), 'ann', 'operator', 'console', $1)"
+        await denied(connection, execute, [uuid.uuid4()])
+    return "the database: an edit needs a second person, whatever its plan says"
+
+
+# F12: a worker's login of the database
+
+
+@attack("F12", "lines of the ledger rewritten, with the worker's login or the owner's")
+async def _(place: Place) -> str:
+    for login in ("worker", "owner"):
+        async with place.database(login) as connection:
+            for statement in (
+                "UPDATE entries SET amount = amount + 1",
+                "DELETE FROM entries",
+                "TRUNCATE entries CASCADE",
+                "SET session_replication_role = replica",
+            ):
+                await denied(connection, statement)
+    return "the database: no privilege for the worker, a trigger that fires always for the owner, who is no superuser"
+
+
+@attack("F12", "outcomes, orders and dead letters rewritten, with the worker's login")
+async def _(place: Place) -> str:
+    async with place.database("worker") as connection:
+        for statement in (
+            "UPDATE commands SET code = 'OK'",
+            "DELETE FROM commands",
+            "UPDATE orders SET amount = 1",
+            "DELETE FROM orders",
+            "UPDATE accounts SET user_id = 'evil:me'",
+            "UPDATE currencies SET digits = 1",
+            "UPDATE outbox SET body = ''",
+            "INSERT INTO dead_letter_replays DEFAULT VALUES",
+            "UPDATE dead_letters SET state = 'discarded'",
+            "CREATE TABLE wallet.mine ()",
+        ):
+            await denied(connection, statement)
+        for role in ("wallet_operator", "wallet_keeper", "wallet_api", place.login_name("owner")):
+            await denied(connection, f"SET ROLE {role}")
+    return (
+        "the database: permission denied, and a worker without a keeper is neither a keeper nor an operator"
+    )
+
+
+@attack("F12", "a balance raised unseen, with the worker's login")
+async def _(place: Place) -> str:
+    from wallet_worker.audit.report import audit
+
+    await place.paid("up-evil", "evil:rich")
+    raised = "UPDATE accounts SET balance = balance + $1 WHERE user_id = 'evil:rich'"
+    async with place.database("worker") as connection:
+        await connection.execute(raised, 90_000)
+        report = await audit(place.logins["audit"], shown_max=5)
+        await connection.execute(raised, -90_000)
+    if report.clean:
+        raise WorkedError("the audit finds everything in order")
+    return f"the audit: {report.findings[0].invariant.value}"
 
 
 # F2: requests to the gateway

@@ -57,12 +57,18 @@ class Place:
     folder: Path
     passwords: dict[str, str]
     owner: asyncpg.Connection
+    logins: dict[str, str]
+    """The address of the database by the name of a login in compose.yaml."""
     processes: list[asyncio.subprocess.Process] = field(default_factory=list)
     ports: dict[str, int] = field(default_factory=dict)
 
     def login(self, role: str) -> str:
         """Return the name of a role's user: users belong to a broker, which may be somebody's."""
         return f"{role}-{self.run}"
+
+    def login_name(self, login: str) -> str:
+        """Return the name of a login of the database, of which a cluster may have several in tests."""
+        return f"{login}_{self.run}"
 
     def url_of(self, role: str) -> str:
         """Return the address by which a role's user logs in."""
@@ -73,6 +79,16 @@ class Place:
     def client(self, role: str) -> WalletClient:
         """Return a client as a role's user."""
         return WalletClient(self.url_of(role), timeout_seconds=SOON_SECONDS)
+
+    @asynccontextmanager
+    async def database(self, login: str, role: str | None = None) -> AsyncIterator[asyncpg.Connection]:
+        """Give a connection of a login that looks at the wallet's schema, perhaps as one of its roles."""
+        settings = {"search_path": "wallet"} | ({"role": role} if role else {})
+        connection = await asyncpg.connect(self.logins[login], server_settings=settings)
+        try:
+            yield connection
+        finally:
+            await connection.close()
 
     @asynccontextmanager
     async def channel(self, role: str) -> AsyncIterator[Channel]:
@@ -151,7 +167,7 @@ class Place:
         """Return the environment of a process of the deployment, which logs in as a role's user."""
         ours = {
             "WALLET_AMQP_URL": self.url_of(role),
-            "WALLET_DATABASE_URL": self.database_url,
+            "WALLET_DATABASE_URL": self.logins.get(role, self.database_url),
             "WALLET_PAYMENT_KEYS_FILE": str(self.folder / "gateway-keys.json"),
             "WALLET_DEMO": "1",
             "WALLET_LOG_FORMAT": "json",
@@ -255,7 +271,7 @@ async def deployed(servers: Servers) -> AsyncIterator[Place]:
     ]
     passwords = {user.name: secrets.token_urlsafe(16) for user in all_users}
     async with servers.vhost() as amqp_url, servers.database() as database_url:
-        await migrate(database_url)
+        logins = await _made_logins(database_url, run)
         await topology.apply(amqp_url)
         api = management(amqp_url, servers.management_url)
         assert api is not None
@@ -267,16 +283,46 @@ async def deployed(servers: Servers) -> AsyncIterator[Place]:
                 worker_keys.write_keys(folder)
                 (folder / "senders.json").write_text(json.dumps(_policy(run)))
                 (folder / "gateway-keys.json").write_text(json.dumps(_gateway_keys()))
-                place = Place(amqp_url, database_url, api, run, folder, passwords, owner)
+                place = Place(amqp_url, database_url, api, run, folder, passwords, owner, logins)
                 try:
                     await _start_all(place)
                     yield place
                 finally:
                     await _end(place)
         finally:
-            await owner.close()
             for user in all_users:
                 await asyncio.to_thread(api.call, "DELETE", "users", user.name)
+            for url in logins.values():
+                login = urlsplit(url).username
+                await owner.execute(f"DROP OWNED BY {login} CASCADE; DROP ROLE {login}")
+            await owner.close()
+
+
+LOGINS = {
+    "worker": "worker-without-keeper",
+    "keeper": "keeper",
+    "console": "console",
+    "api": "api",
+    "audit": "reader",
+}
+"""What each login of compose.yaml is for; beside them there is the owner."""
+
+
+async def _made_logins(database_url: str, run: str) -> dict[str, str]:
+    """Migrate a database for the logins of compose.yaml; return their addresses by name."""
+    parts = urlsplit(database_url)
+    urls = {}
+    admin = await asyncpg.connect(database_url)
+    for name in (*LOGINS, "owner"):
+        password = secrets.token_hex(16)
+        await admin.execute(f"CREATE ROLE {name}_{run} LOGIN PASSWORD '{password}'")
+        netloc = f"{name}_{run}:{password}@{parts.netloc.rpartition('@')[2]}"
+        urls[name] = urlunsplit(parts._replace(netloc=netloc))
+    await admin.close()
+    await migrate(
+        database_url, owner=f"owner_{run}", logins={f"{name}_{run}": kind for name, kind in LOGINS.items()}
+    )
+    return urls
 
 
 def _renamed(user: users.BrokerUser, run: str) -> users.BrokerUser:

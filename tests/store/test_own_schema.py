@@ -222,7 +222,7 @@ async def test_each_login_has_the_roles_of_its_process_and_no_other(
     await migrate(
         empty_url,
         owner=names["owner"],
-        logins={names["worker"]: "worker without keeper", names["console"]: "console"},
+        logins={names["worker"]: "worker-without-keeper", names["console"]: "console"},
     )
 
     members = """

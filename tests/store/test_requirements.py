@@ -51,7 +51,7 @@ HARMS = {
     "use of the schema": Harm(
         (
             "REVOKE ALL ON SCHEMA wallet FROM PUBLIC",
-            "REVOKE ALL ON SCHEMA wallet FROM wallet_worker, wallet_readonly, wallet_operator",
+            "REVOKE ALL ON SCHEMA wallet FROM wallet_worker, wallet_readonly, wallet_operator, wallet_keeper",
         ),
         "may not use the schema wallet",
     ),
@@ -60,6 +60,14 @@ HARMS = {
     ),
     "privileges of the roles": Harm(
         ("REVOKE INSERT ON commands FROM wallet_worker",), "INSERT on commands to wallet_worker"
+    ),
+    "functions of the roles": Harm(
+        ("ALTER FUNCTION dead_letter_execute SET search_path = public",),
+        "The function dead_letter_execute does not look at the wallet's schema alone",
+    ),
+    "no other privileges": Harm(
+        ("GRANT INSERT ON dead_letter_audit TO wallet_operator",),
+        "INSERT on dead_letter_audit by wallet_operator",
     ),
     "no row security": Harm(
         ("ALTER TABLE entries ENABLE ROW LEVEL SECURITY",), "Row security is on for entries"
@@ -283,7 +291,7 @@ async def test_a_login_that_may_be_nobody_is_told_which_roles_it_lacks(
 
     assert ended.status == Exit.FOUND
     assert 'GRANT wallet_worker TO \\"stranger\\"' in ended.out
-    assert "The login stranger may not be wallet_operator: as the database's owner, GRANT" in refused
+    assert "The login stranger may not be wallet_keeper: as the database's owner, GRANT" in refused
 
 
 # Sessions

@@ -16,6 +16,7 @@ class Process(StrEnum):
     """What the login of WALLET_DATABASE_URL is for."""
 
     worker = "worker"
+    worker_without_keeper = "worker-without-keeper"
     keeper = "keeper"
     console = "console"
     reader = "reader"

@@ -36,7 +36,7 @@ from wallet_worker.store.clock import database_time
 from wallet_worker.store.database import Database
 from wallet_worker.store.dead_letters import keepers
 from wallet_worker.store.dead_letters.arrivals import Arrival
-from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE
+from wallet_worker.store.dead_letters.letters import KEEPER_ROLE
 from wallet_worker.store.errors import (
     ConflictError,
     InvariantBrokenError,
@@ -114,7 +114,7 @@ class Keeper:
         self._process_metrics = metrics
         self._database = Database(
             self._dsn,
-            role=OPERATOR_ROLE,
+            role=KEEPER_ROLE,
             application="wallet keeper",
             size_max=4,
         )

@@ -16,7 +16,7 @@ from sqlalchemy.pool import NullPool
 
 from wallet_worker.store.errors import CommitUnknownError, UnavailableError, UnfitError, translate_errors
 from wallet_worker.store.logins import assign_roles, give_to_owner
-from wallet_worker.store.privileges import all_roles, granted, statements
+from wallet_worker.store.privileges import FUNCTIONS, all_roles, granted, statements
 from wallet_worker.store.requirements import Grade, Stage, UnmetError, check, check_but_revision, unmet
 from wallet_worker.store.schema_version import known_revisions, why_not_current
 from wallet_worker.store.servers import connect
@@ -239,6 +239,20 @@ def _grant(connection: Connection, schema: str) -> None:
     ):
         with suppress(DBAPIError), connection.begin_nested():
             connection.execute(text(statement))  # what is missing in the end is said by the check
+    for role, names in FUNCTIONS.items():
+        found = connection.execute(text(_FUNCTIONS), {"schema": quoted(schema), "names": list(names)})
+        for (function,) in found.all():
+            with suppress(DBAPIError), connection.begin_nested():
+                connection.execute(text(f"ALTER FUNCTION {function} SET search_path = {search_path(schema)}"))
+                connection.execute(text(f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC"))
+                connection.execute(text(f"GRANT EXECUTE ON FUNCTION {function} TO {role}"))
+
+
+_FUNCTIONS = """
+SELECT oid::regprocedure::text
+FROM pg_proc
+WHERE pronamespace = to_regnamespace(:schema) AND proname = ANY (:names)
+"""
 
 
 def _config() -> Config:

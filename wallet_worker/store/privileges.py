@@ -10,9 +10,9 @@ from wallet_worker.store.schema_version import VERSIONS_FOLDER
 
 ROLES_OF: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
-        "worker": ("wallet_worker", "wallet_readonly", "wallet_operator"),
-        "worker without keeper": ("wallet_worker", "wallet_readonly"),
-        "keeper": ("wallet_operator",),
+        "worker": ("wallet_worker", "wallet_readonly", "wallet_keeper"),
+        "worker-without-keeper": ("wallet_worker", "wallet_readonly"),
+        "keeper": ("wallet_keeper",),
         "console": ("wallet_operator", "wallet_readonly"),
         "reader": ("wallet_readonly",),
         "api": ("wallet_api",),
@@ -20,6 +20,22 @@ ROLES_OF: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     }
 )
 """The roles that the login of each kind of process has to be able to be. The owner grants them, and is none of them."""
+
+_LOCKS = ("dead_letter_lock_letters", "dead_letter_lock_operation", "dead_letter_lock_plan")
+FUNCTIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "wallet_operator": (
+            *_LOCKS,
+            "dead_letter_approve",
+            "dead_letter_change_operation",
+            "dead_letter_execute",
+            "dead_letter_log",
+            "dead_letter_make_plan",
+        ),
+        "wallet_keeper": (*_LOCKS, "dead_letter_keeper_log"),
+    }
+)
+"""The functions that each role may call. They do with their owner's rights what the role may not do itself."""
 
 _GRANT = re.compile(
     r"\b(?P<verb>GRANT|REVOKE)\s+(?P<privileges>[A-Z][\w\s,()]*?)\s+ON\s+(?P<sequence>SEQUENCE\s+)?"

@@ -16,7 +16,7 @@ from wallet_worker.backoff import Backoff
 from wallet_worker.store import schema_check
 from wallet_worker.store.database import COMMAND_SECONDS
 from wallet_worker.store.errors import StoreError, UnfitError, waited_for
-from wallet_worker.store.privileges import ROLES_OF, all_roles, granted
+from wallet_worker.store.privileges import FUNCTIONS, ROLES_OF, all_roles, granted
 from wallet_worker.store.schema_version import DatabaseNotReadyError, newest_revision, why_not_current
 from wallet_worker.store.servers import CONNECT_SECONDS, connect
 from wallet_worker.store.session import TABLES_IN, quoted
@@ -510,6 +510,73 @@ async def _privileges(look: Look) -> list[str]:
     ]
 
 
+_FUNCTIONS_OPEN: Final = """
+SELECT g.name, g.role, p.oid IS NULL,
+       has_function_privilege(r.oid, p.oid, 'EXECUTE') IS NOT TRUE,
+       EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS a WHERE a.grantee = 0),
+       p.proconfig IS DISTINCT FROM ARRAY['search_path=' || $4]
+FROM unnest($2::text[], $3::text[]) AS g (role, name)
+JOIN pg_roles r ON r.rolname = g.role
+LEFT JOIN pg_proc p ON p.proname = g.name AND p.pronamespace = to_regnamespace($1) AND p.prosecdef
+ORDER BY g.name, g.role
+"""
+
+
+async def _functions(look: Look) -> list[str]:
+    """Whoever may call a function does what its owner may: it has to be the wallet's own, and look at nothing else."""
+    if look.schema is None or look.revision not in {newest_revision(), UNREADABLE}:
+        return []
+    pairs = [(role, name) for role, names in sorted(FUNCTIONS.items()) for name in names]
+    schema = quoted(look.schema)
+    path = f"{look.schema if look.schema.isidentifier() and look.schema.islower() else schema}, pg_temp"
+    sentences = []
+    for name, role, missing, closed, is_open, unpinned in await look.connection.fetch(
+        _FUNCTIONS_OPEN, schema, [role for role, _ in pairs], [name for _, name in pairs], path
+    ):
+        what = f"The function {name}"
+        if missing:
+            sentences.append(f"{what} does not exist, or not with its owner's rights: restore the schema.")
+        elif closed:
+            sentences.append(
+                f"{what} may not be called by {role}: run `wallet migrate` as the tables' owner."
+            )
+        elif is_open or unpinned:
+            why = "may be called by anybody" if is_open else "does not look at the wallet's schema alone"
+            sentences.append(f"{what} {why}: run `wallet migrate` as the tables' owner.")
+    return sentences
+
+
+_EXCESS: Final = """
+SELECT r.rolname, c.relname, p.privilege
+FROM unnest($2::text[]) AS r (rolname)
+CROSS JOIN unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) AS p (privilege)
+JOIN pg_class c ON c.relnamespace = to_regnamespace($1) AND c.relkind IN ('r', 'p')
+WHERE to_regrole(r.rolname) IS NOT NULL
+  AND CASE WHEN p.privilege IN ('INSERT', 'UPDATE') THEN has_any_column_privilege(r.rolname, c.oid, p.privilege)
+           ELSE has_table_privilege(r.rolname, c.oid, p.privilege) END
+ORDER BY 1, 2, 3
+"""
+
+
+async def _excess(look: Look) -> list[str]:
+    """A role that may write more than a migration has granted can do what nobody has thought of."""
+    if look.schema is None or look.revision not in {newest_revision(), UNREADABLE}:
+        return []
+    rows = await look.connection.fetch(_EXCESS, quoted(look.schema), list(all_roles()))
+    meant = {(grant.role, grant.target, grant.privilege) for grant in granted()}
+    excess = [
+        f"{privilege} on {table} by {role}"
+        for role, table, privilege in rows
+        if (role, table, privilege) not in meant
+    ]
+    if not excess:
+        return []
+    more = f" and {len(excess) - NAMED_MAX} more" if len(excess) > NAMED_MAX else ""
+    return [
+        f"Roles may write what they should not: {'; '.join(excess[:NAMED_MAX])}{more}. REVOKE it, or its source."
+    ]
+
+
 _ROW_SECURITY: Final = """
 SELECT relname
 FROM pg_class
@@ -576,6 +643,8 @@ REQUIREMENTS: Final = (
     Requirement("nobody else's names", Grade.REQUIRED, Stage.SCHEMA, _schema_own),
     Requirement("no superuser", Grade.ADVISED, Stage.SCHEMA, _no_superuser),
     Requirement("privileges of the roles", Grade.REQUIRED, Stage.SCHEMA, _privileges),
+    Requirement("functions of the roles", Grade.REQUIRED, Stage.SCHEMA, _functions),
+    Requirement("no other privileges", Grade.REQUIRED, Stage.SCHEMA, _excess),
     Requirement("no row security", Grade.REQUIRED, Stage.SCHEMA, _row_security),
     Requirement("append-only triggers", Grade.REQUIRED, Stage.SCHEMA, _append_only),
     Requirement("every table", Grade.REQUIRED, Stage.SCHEMA, _of_schema(schema_check.tables_changed)),

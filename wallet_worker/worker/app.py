@@ -221,7 +221,7 @@ class Worker:
     async def _prepare(self) -> None:
         if unmet := await ready_to_start(
             self._settings.database_url.get_secret_value(),
-            "worker" if self._settings.keeper else "worker without keeper",
+            "worker" if self._settings.keeper else "worker-without-keeper",
         ):
             raise CannotStartError(unmet)
         await self._database.open()

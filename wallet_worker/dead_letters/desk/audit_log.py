@@ -1,7 +1,6 @@
 """The audit log: who did what, when and why. An action and its entries are one transaction."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -16,7 +15,6 @@ from wallet_worker.dead_letters.model.audit_log import AuditPage, AuditRow
 from wallet_worker.dead_letters.model.errors import NotPossibleError
 from wallet_worker.dead_letters.model.filters import AuditFilter
 from wallet_worker.settings.operators import Role
-from wallet_worker.store.clock import database_time
 from wallet_worker.store.dead_letters import audit as audit_table
 from wallet_worker.store.dead_letters.audit import AuditEntry, AuditRecord
 
@@ -37,7 +35,7 @@ def entry(
     """Return an entry for an action of this actor."""
     return AuditEntry(
         storable_text(actor.name),
-        actor.role.name.lower() if actor.role_given else "no role given",
+        role_of(actor),
         storable_text(actor.via),
         action,
         reason,
@@ -47,11 +45,14 @@ def entry(
     )
 
 
-async def record(
-    connection: asyncpg.Connection, entries: Sequence[AuditEntry], now: datetime | None = None
-) -> list[AuditRecord]:
+def role_of(actor: Actor) -> str:
+    """Return the role under which an actor is logged."""
+    return actor.role.name.lower() if actor.role_given else "no role given"
+
+
+async def record(connection: asyncpg.Connection, entries: Sequence[AuditEntry]) -> list[AuditRecord]:
     """Write entries, in the transaction that does what they say; return their rows."""
-    return await audit_table.insert(connection, entries, now or await database_time(connection))
+    return await audit_table.insert(connection, entries)
 
 
 async def note(desk: Desk, actor: Actor, letter_id: int, text: str) -> AuditRow:

@@ -152,11 +152,17 @@ async def approve(desk: Desk, actor: Actor, token: str, *, reason: str) -> Plan:
             raise NotPossibleError(msg)
         if row.approved_by is None:
             await verify_unchanged(desk, connection, row, Action(row.action))
-        if not await plans_table.approve(connection, token, actor.name):
+        approved = await plans_table.approve(
+            connection,
+            token,
+            actor=actor.name,
+            role=audit_log.role_of(actor),
+            via=storable_text(actor.via),
+            reason=reason,
+        )
+        if not approved:
             msg = f"{row.approved_by} has approved this plan already"
             raise StaleError(msg)
-        detail = {"token": token, "letters": len(row.letter_ids)}
-        await audit_log.record(connection, [audit_log.entry(actor, "approve", reason, detail=detail)])
         return await _view(connection, row._replace(approved_by=actor.name), actor)
 
 
@@ -182,9 +188,9 @@ async def _store(
         token=token,
         action=action.value,
         made_by=actor.name,
+        role=audit_log.role_of(actor),
         made_via=storable_text(actor.via),
-        made_at=now,
-        expires_at=now + timedelta(seconds=desk.limits.plan_life_seconds),
+        life=timedelta(seconds=desk.limits.plan_life_seconds),
         reason=reason,
         filter=which.to_query(),
         canary=min(pace.canary, len(predictions)),
@@ -198,9 +204,7 @@ async def _store(
         edited_body=edited_body,
         differences=[asdict(change) for change in changes],
     )
-    row = await plans_table.insert(connection, new)
-    detail = {"token": token, "letters": len(predictions), "skipped": skipped, "filter": which.to_query()}
-    await audit_log.record(connection, [audit_log.entry(actor, f"plan {action}", reason, detail=detail)])
+    row = await plans_table.make(connection, new)
     return await _view(connection, row, actor)
 
 

@@ -13,7 +13,7 @@ from wallet_worker.dead_letters.reasons import UNKNOWN
 from wallet_worker.store.dead_letters import arrivals as arrivals_table
 from wallet_worker.store.dead_letters import audit, letters, replays
 from wallet_worker.store.dead_letters.arrivals import Arrival
-from wallet_worker.store.dead_letters.audit import AuditEntry
+from wallet_worker.store.dead_letters.audit import KeeperEntry
 from wallet_worker.store.dead_letters.replays import ReplayEnd
 from wallet_worker.store.errors import ConflictError
 
@@ -154,11 +154,10 @@ async def _fail_replays(
     await _reopen(connection, [letter_id for letter_id in late if letter_id not in first], now)
     await arrivals_table.came_back(connection, list((late | first).items()), now)
     deeds = [
-        AuditEntry(KEEPER, KEEPER, "", "replay failed", row.code, row.letter_id, row.operation_id)
-        for row in ended.values()
+        KeeperEntry("replay failed", row.code, row.letter_id, row.operation_id) for row in ended.values()
     ]
     if deeds:
-        await audit.insert(connection, deeds, now)
+        await audit.insert_of_keeper(connection, deeds, now)
     return len(ended)
 
 
@@ -167,10 +166,8 @@ async def _reopen(connection: asyncpg.Connection, letter_ids: Sequence[int], now
         return
     reopened = await arrivals_table.reopen(connection, set(letter_ids), now)
     if reopened:
-        deeds = [
-            AuditEntry(KEEPER, KEEPER, "", "reopen", "it arrived again", letter_id) for letter_id in reopened
-        ]
-        await audit.insert(connection, deeds, now)
+        deeds = [KeeperEntry("reopen", "it arrived again", letter_id) for letter_id in reopened]
+        await audit.insert_of_keeper(connection, deeds, now)
 
 
 def without_parsed_fields(letter: Arrival) -> Arrival:

@@ -9,7 +9,6 @@ import asyncpg
 from wallet_schemas.names import PAYMENT_REQUESTS
 from wallet_schemas.signature import Keys
 from wallet_worker.core.context import Policy
-from wallet_worker.dead_letters.intake.record import KEEPER
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
 from wallet_worker.dead_letters.model.predictions import PredictedOutcome
 from wallet_worker.dead_letters.model.states import LetterState, ReplayState
@@ -17,7 +16,7 @@ from wallet_worker.dead_letters.replay.predict import Replayable, predict
 from wallet_worker.store.clock import database_time
 from wallet_worker.store.database import Database
 from wallet_worker.store.dead_letters import audit, letters, replays
-from wallet_worker.store.dead_letters.audit import AuditEntry
+from wallet_worker.store.dead_letters.audit import KeeperEntry
 from wallet_worker.store.dead_letters.replays import EndedReplay, PublishedReplay, ReplayEnd
 
 OUTCOMES_MAX = 500
@@ -87,8 +86,5 @@ async def _resolve(connection: asyncpg.Connection, ended: Sequence[EndedReplay],
         after=LetterState.RESOLVED.value,
         now=now,
     )
-    deeds = [
-        AuditEntry(KEEPER, KEEPER, "", "replay resolved", row.code, row.letter_id, row.operation_id)
-        for row in ended
-    ]
-    await audit.insert(connection, deeds, now)
+    deeds = [KeeperEntry("replay resolved", row.code, row.letter_id, row.operation_id) for row in ended]
+    await audit.insert_of_keeper(connection, deeds, now)

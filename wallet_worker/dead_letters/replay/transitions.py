@@ -7,11 +7,10 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from wallet_worker.dead_letters.intake.record import KEEPER
 from wallet_worker.dead_letters.model.states import LetterState, OperationState, ReplayState
 from wallet_worker.store.clock import database_time
 from wallet_worker.store.dead_letters import audit, letters, operations, replays
-from wallet_worker.store.dead_letters.audit import AuditEntry
+from wallet_worker.store.dead_letters.audit import KeeperEntry
 from wallet_worker.store.dead_letters.operations import OperationRow
 from wallet_worker.store.dead_letters.replays import ReplayEnd, ReplayProgress
 
@@ -32,10 +31,9 @@ async def fail(
         now=now,
     )
     deeds = [
-        AuditEntry(KEEPER, KEEPER, "", "replay failed", failed[row.replay_id], row.letter_id, operation_id)
-        for row in ended
+        KeeperEntry("replay failed", failed[row.replay_id], row.letter_id, operation_id) for row in ended
     ]
-    await audit.insert(connection, deeds, now)
+    await audit.insert_of_keeper(connection, deeds, now)
     return len(ended)
 
 
@@ -51,9 +49,7 @@ async def stop(connection: asyncpg.Connection, operation_id: UUID, why: str, now
         now=now,
     )
     await cancel_unpublished(connection, operation_id, standing, now)
-    await audit.insert(
-        connection, [AuditEntry(KEEPER, KEEPER, "", "stop", why, operation_id=operation_id)], now
-    )
+    await audit.insert_of_keeper(connection, [KeeperEntry("stop", why, operation_id=operation_id)], now)
     log.error("replay.stopped", operation=str(operation_id), reason=why)
 
 
@@ -69,9 +65,7 @@ async def hold(connection: asyncpg.Connection, operation_id: UUID, why: str) -> 
         now=now,
     )
     if paused:
-        await audit.insert(
-            connection, [AuditEntry(KEEPER, KEEPER, "", "pause", why, operation_id=operation_id)], now
-        )
+        await audit.insert_of_keeper(connection, [KeeperEntry("pause", why, operation_id=operation_id)], now)
     return paused
 
 

@@ -43,22 +43,16 @@ class AuditRecord(NamedTuple):
 
 _COLUMNS = "audit_id, at, actor, role, via, action, reason, letter_id, operation_id, detail"
 
-_INSERT = f"""
-INSERT INTO dead_letter_audit (at, actor, role, via, action, reason, letter_id, operation_id, detail)
-SELECT $1, n.actor, n.role, n.via, n.action, n.reason, n.letter_id, n.operation_id, n.detail
-FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::uuid[], $9::json[])
-     AS n (actor, role, via, action, reason, letter_id, operation_id, detail)
-RETURNING {_COLUMNS}
-"""  # noqa: S608 -- static text
+_LOG = f"SELECT {_COLUMNS} FROM dead_letter_log($1, $2, $3, $4, $5, $6, $7, $8)"  # noqa: S608 -- static text
 
 
-async def insert(
-    connection: asyncpg.Connection, entries: Sequence[AuditEntry], now: datetime
-) -> list[AuditRecord]:
-    """Write entries in the transaction that does what they say; return their rows."""
+async def insert(connection: asyncpg.Connection, entries: Sequence[AuditEntry]) -> list[AuditRecord]:
+    """Write what operators have noted and read; return the rows.
+
+    The database writes what they do to letters with the deed itself, and refuses an entry here that says so.
+    """
     rows = await connection.fetch(
-        _INSERT,
-        now,
+        _LOG,
         [entry.actor for entry in entries],
         [entry.role for entry in entries],
         [entry.via for entry in entries],
@@ -69,6 +63,32 @@ async def insert(
         [to_json(entry.detail).decode() for entry in entries],
     )
     return [_record(row) for row in rows]
+
+
+_KEEPER_LOG = "SELECT FROM dead_letter_keeper_log($1, $2, $3, $4, $5)"
+
+
+class KeeperEntry(NamedTuple):
+    """Something that a keeper did."""
+
+    action: str
+    reason: str
+    letter_id: int | None = None
+    operation_id: UUID | None = None
+
+
+async def insert_of_keeper(
+    connection: asyncpg.Connection, entries: Sequence[KeeperEntry], now: datetime
+) -> None:
+    """Write entries of a keeper in the transaction that does what they say."""
+    await connection.execute(
+        _KEEPER_LOG,
+        [entry.action for entry in entries],
+        [entry.reason for entry in entries],
+        [entry.letter_id for entry in entries],
+        [entry.operation_id for entry in entries],
+        now,
+    )
 
 
 def _record(row: asyncpg.Record) -> AuditRecord:

@@ -11,16 +11,20 @@ import asyncpg
 from wallet_schemas.names import BODY_BYTES_MAX
 
 OPERATOR_ROLE = "wallet_operator"
-"""The role of keepers and operators: it reads the ledger and writes dead letters, and no more."""
+"""The role of operators: it reads the ledger and dead letters, and writes by functions of the database alone."""
+
+KEEPER_ROLE = "wallet_keeper"
+"""The role of keepers: it reads the ledger, takes letters in, and follows the replays that operators have ordered."""
 
 
-_LOCK = """
+_LOCKED = """
 SELECT letter_id, state, replays
 FROM dead_letters
 WHERE letter_id = ANY ($1::bigint[])
 ORDER BY letter_id
-FOR NO KEY UPDATE
 """
+# A statement of its own, so that the next one reads what the locks have waited for.
+_LOCK_ROWS = "SELECT dead_letter_lock_letters($1)"
 
 
 class LetterStatus(NamedTuple):
@@ -33,7 +37,9 @@ class LetterStatus(NamedTuple):
 
 async def lock(connection: asyncpg.Connection, letter_ids: Iterable[int]) -> list[LetterStatus]:
     """Return the status of letters, ascending by id; their rows are locked in this order."""
-    return [LetterStatus(**row) for row in await connection.fetch(_LOCK, list(letter_ids))]
+    ids = list(letter_ids)
+    await connection.execute(_LOCK_ROWS, ids)
+    return [LetterStatus(**row) for row in await connection.fetch(_LOCKED, ids)]
 
 
 _MOVE = """

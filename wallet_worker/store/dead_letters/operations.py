@@ -1,34 +1,12 @@
 """The table `dead_letter_operations`: what was executed, and how it stands."""
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
-from pydantic_core import to_json
-
-
-@dataclass(frozen=True, slots=True)
-class NewOperation:
-    """An operation that is beginning. `filter` is what the operator asked for, for people; `via` is how he asked."""
-
-    operation_id: UUID
-    token: str
-    action: str
-    state: str
-    actor: str
-    via: str
-    approved_by: str | None
-    reason: str
-    filter: Mapping[str, Any]
-    canary: int
-    rate: float
-    stop_ratio: float
-    total: int
-    standing: str
 
 
 class OperationRow(NamedTuple):
@@ -54,34 +32,46 @@ class OperationRow(NamedTuple):
     ended_at: datetime | None
 
 
-_INSERT = """
-INSERT INTO dead_letter_operations (operation_id, token, action, state, actor, via, approved_by, reason, filter,
-                                    canary, rate, stop_ratio, total, standing, publish_at, started_at, ended_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15,
-        CASE WHEN $4 = 'done' THEN $15::timestamptz END)
-"""
+_EXECUTE = "SELECT dead_letter_execute($1, $2, $3, $4, $5, $6)"
 
 
-async def insert(connection: asyncpg.Connection, operation: NewOperation, now: datetime) -> None:
-    """Write an operation; one that is done at once has ended with it."""
-    await connection.execute(
-        _INSERT,
-        operation.operation_id,
-        operation.token,
-        operation.action,
-        operation.state,
-        operation.actor,
-        operation.via,
-        operation.approved_by,
-        operation.reason,
-        to_json(operation.filter).decode(),
-        operation.canary,
-        operation.rate,
-        operation.stop_ratio,
-        operation.total,
-        operation.standing,
-        now,
-    )
+async def execute(
+    connection: asyncpg.Connection,
+    token: str,
+    operation_id: UUID,
+    *,
+    actor: str,
+    role: str,
+    via: str,
+    replay_ids: Sequence[UUID],
+) -> int:
+    """Execute a plan as an operation, with its entries in the audit log; return how many letters it has moved.
+
+    The database takes what is done from the plan, whose row it locks, and refuses one that is executed, too old, or not
+    approved. A replay has the id at the letter's place in the plan.
+    """
+    return int(await connection.fetchval(_EXECUTE, token, operation_id, actor, role, via, list(replay_ids)))
+
+
+_CHANGE = "SELECT dead_letter_change_operation($1, $2, $3, $4, $5, $6, $7)"
+
+
+async def change(
+    connection: asyncpg.Connection,
+    operation_id: UUID,
+    verb: str,
+    *,
+    actor: str,
+    role: str,
+    via: str,
+    reason: str,
+    standing: str,
+) -> bool:
+    """Pause, resume or stop an operation for a person; return whether it was in a state for that.
+
+    The audit log has its entry. The letters of what a stop has kept from being published wait again.
+    """
+    return bool(await connection.fetchval(_CHANGE, operation_id, verb, actor, role, via, reason, standing))
 
 
 _COLUMNS = """
@@ -90,7 +80,7 @@ _COLUMNS = """
 """
 
 _BY_ID = f"SELECT {_COLUMNS} FROM dead_letter_operations WHERE operation_id = $1"  # noqa: S608 -- static text
-_LOCK = f"{_BY_ID} FOR NO KEY UPDATE"
+_LOCK = "SELECT dead_letter_lock_operation($1)"
 
 
 async def by_id(connection: asyncpg.Connection, operation_id: UUID) -> OperationRow | None:
@@ -101,8 +91,8 @@ async def by_id(connection: asyncpg.Connection, operation_id: UUID) -> Operation
 
 async def lock(connection: asyncpg.Connection, operation_id: UUID) -> OperationRow | None:
     """Return an operation, its row locked until the transaction ends; None if there is none with this id."""
-    row = await connection.fetchrow(_LOCK, operation_id)
-    return None if row is None else _row(row)
+    await connection.execute(_LOCK, operation_id)
+    return await by_id(connection, operation_id)
 
 
 def _row(row: asyncpg.Record) -> OperationRow:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -18,9 +18,9 @@ class NewPlan:
     token: str
     action: str
     made_by: str
+    role: str
     made_via: str
-    made_at: datetime
-    expires_at: datetime
+    life: timedelta
     reason: str
     filter: Mapping[str, Any]
     canary: int
@@ -70,24 +70,24 @@ _COLUMNS = """
     verdicts, codes, skipped, needs_two, edited_body, differences, approved_by, operation_id
 """
 
-_INSERT = f"""
-INSERT INTO dead_letter_plans (token, action, made_by, made_via, made_at, expires_at, reason, filter, canary, rate,
-                               stop_ratio, letter_ids, verdicts, codes, skipped, needs_two, edited_body, differences)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
-RETURNING {_COLUMNS}
-"""  # noqa: S608 -- static text
+_MAKE = """
+SELECT dead_letter_make_plan($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+"""
 
 
-async def insert(connection: asyncpg.Connection, plan: NewPlan) -> PlanRow:
-    """Write a plan; return its row."""
-    row = await connection.fetchrow(
-        _INSERT,
+async def make(connection: asyncpg.Connection, plan: NewPlan) -> PlanRow:
+    """Write a plan, and who made it into the audit log; return its row.
+
+    The database has an edit need two people whatever `needs_two` says.
+    """
+    await connection.execute(
+        _MAKE,
         plan.token,
         plan.action,
         plan.made_by,
+        plan.role,
         plan.made_via,
-        plan.made_at,
-        plan.expires_at,
+        plan.life,
         plan.reason,
         to_json(plan.filter).decode(),
         plan.canary,
@@ -101,14 +101,15 @@ async def insert(connection: asyncpg.Connection, plan: NewPlan) -> PlanRow:
         plan.edited_body,
         to_json(plan.differences).decode(),
     )
+    row = await by_token(connection, plan.token)
     if row is None:
-        msg = "an INSERT has a row"
+        msg = "a plan that was made is there"
         raise AssertionError(msg)
-    return _row(row)
+    return row
 
 
 _BY_TOKEN = f"SELECT {_COLUMNS} FROM dead_letter_plans WHERE token = $1"  # noqa: S608 -- static text
-_LOCK = f"{_BY_TOKEN} FOR NO KEY UPDATE"
+_LOCK = "SELECT dead_letter_lock_plan($1)"
 
 
 async def by_token(connection: asyncpg.Connection, token: str) -> PlanRow | None:
@@ -122,8 +123,8 @@ async def lock(connection: asyncpg.Connection, token: str) -> PlanRow | None:
 
     A second execution of the same plan waits here.
     """
-    row = await connection.fetchrow(_LOCK, token)
-    return None if row is None else _row(row)
+    await connection.execute(_LOCK, token)
+    return await by_token(connection, token)
 
 
 def _row(row: asyncpg.Record) -> PlanRow:
@@ -148,21 +149,11 @@ async def open_plans(
     return [_row(row) for row in await connection.fetch(_OPEN, since, now, awaiting_approval, limit)]
 
 
-_APPROVE = """
-UPDATE dead_letter_plans
-SET approved_by = $2
-WHERE token = $1 AND approved_by IS NULL AND operation_id IS NULL
-"""
+_APPROVE = "SELECT dead_letter_approve($1, $2, $3, $4, $5)"
 
 
-async def approve(connection: asyncpg.Connection, token: str, approver: str) -> bool:
-    """Note a second person's yes; return False if there was one already, or it was executed."""
-    return await connection.execute(_APPROVE, token, approver) == "UPDATE 1"
-
-
-_EXECUTED = "UPDATE dead_letter_plans SET operation_id = $2 WHERE token = $1 AND operation_id IS NULL"
-
-
-async def executed(connection: asyncpg.Connection, token: str, operation_id: UUID) -> bool:
-    """Note what executed a plan; return False if something had before."""
-    return await connection.execute(_EXECUTED, token, operation_id) == "UPDATE 1"
+async def approve(
+    connection: asyncpg.Connection, token: str, *, actor: str, role: str, via: str, reason: str
+) -> bool:
+    """Note a second person's yes, in the audit log too; return False if there was one already, or it was executed."""
+    return bool(await connection.fetchval(_APPROVE, token, actor, role, via, reason))

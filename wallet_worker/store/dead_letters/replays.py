@@ -13,51 +13,6 @@ from wallet_schemas.names import BODY_BYTES_MAX, PAYMENT_REQUESTS
 CHUNK_BYTES_MAX = 16 * 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class NewReplay:
-    """A replay to be made. `body` is there for an edit, whose message is a new one, with a new `serial_no`."""
-
-    replay_id: UUID
-    letter_id: int
-    position: int
-    verdict: str
-    verdict_code: str
-    body: bytes | None = None
-    serial_no: str | None = None
-
-
-# The number is the letter's, which the caller holds locked and has counted up.
-_INSERT = """
-INSERT INTO dead_letter_replays (replay_id, letter_id, operation_id, position, number, verdict, verdict_code,
-                                 body, body_digest, serial_no, ordered_at)
-SELECT n.replay_id, n.letter_id, $1, n.position, l.replays, n.verdict, n.verdict_code,
-       n.body, coalesce(sha256(n.body), l.body_digest), n.serial_no, $2
-FROM unnest($3::uuid[], $4::bigint[], $5::int[], $6::text[], $7::text[], $8::bytea[], $9::text[])
-     AS n (replay_id, letter_id, position, verdict, verdict_code, body, serial_no)
-JOIN dead_letters l USING (letter_id)
-ON CONFLICT (letter_id) WHERE state IN ('ordered', 'published') DO NOTHING
-"""
-
-
-async def insert(
-    connection: asyncpg.Connection, operation_id: UUID, orders: Sequence[NewReplay], now: datetime
-) -> int:
-    """Order replays; return how many: a letter that has one outstanding gets no other."""
-    status = await connection.execute(
-        _INSERT,
-        operation_id,
-        now,
-        [replay.replay_id for replay in orders],
-        [replay.letter_id for replay in orders],
-        [replay.position for replay in orders],
-        [replay.verdict for replay in orders],
-        [replay.verdict_code for replay in orders],
-        [replay.body for replay in orders],
-        [replay.serial_no for replay in orders],
-    )
-    return int(status.rpartition(" ")[2])
-
-
 class OrderedReplay(NamedTuple):
     """A replay that is ordered, with the message that it publishes."""
 
@@ -342,20 +297,6 @@ RETURNING letter_id
 async def cancel(connection: asyncpg.Connection, operation_id: UUID, detail: str, now: datetime) -> list[int]:
     """End the replays of an operation of which no copy can be on its way; return their letters."""
     return [row["letter_id"] for row in await connection.fetch(_CANCEL, operation_id, detail, now)]
-
-
-_GIVE_UP = """
-UPDATE dead_letter_replays
-SET state = 'cancelled', detail = $2, ended_at = $3
-WHERE letter_id = ANY ($1::bigint[]) AND state = 'published'
-"""
-
-
-async def give_up(
-    connection: asyncpg.Connection, letter_ids: Iterable[int], detail: str, now: datetime
-) -> None:
-    """End published replays of which no outcome came."""
-    await connection.execute(_GIVE_UP, list(letter_ids), detail, now)
 
 
 class OutstandingReplay(NamedTuple):
