@@ -408,7 +408,7 @@ async def _(place: Place) -> str:
         first["code"] != "OK"
         or notified["code"] != "SERIAL_CONFLICT"
         or "different" in notified
-        or notified["result"] != {}
+        or notified["result"] != {"object": "none"}
     ):
         raise WorkedError(f"it was told {notified}")
     return "the worker: SERIAL_CONFLICT, which tells nothing of the first command"
