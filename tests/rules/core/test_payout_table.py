@@ -182,5 +182,5 @@ def test_an_order_that_is_due_though_nothing_can_come_of_it_is_a_bug_of_ours() -
     world, before = _world(OrderType.WITHDRAW, PENDING)
     world.orders["W-1"] = replace(before, expires_at=LONG_AGO)
 
-    with pytest.raises(MessageFailedError, match="cannot come to keep"):
+    with pytest.raises(MessageFailedError, match="cannot come to no change"):
         world.tell_one(tick("W-1"))
