@@ -11,7 +11,7 @@ from wallet_schemas.codes import Code
 from wallet_schemas.encode import encode
 from wallet_schemas.message import Message
 from wallet_schemas.money import AMOUNT_MAX_MINOR
-from wallet_schemas.parse import COMMANDS
+from wallet_schemas.parse import COMMANDS, RESULTS
 
 _JsonObject = dict[str, Any]
 
@@ -22,6 +22,7 @@ EXAMPLE_KEYS: Final = {"2026-01": "an-example-secret"}
 _EXAMPLE_UNIX_SECONDS: Final = 1_767_323_045
 
 _COMMANDS: Final = tuple(COMMANDS.values())
+_RESULTS: Final = tuple(RESULTS.values())
 _ANSWERS: Final[dict[type[Message], type[Message]]] = {
     queries.GetAccount: queries.AccountList,
     queries.GetOrder: queries.OrderDetail,
@@ -68,8 +69,8 @@ _EXCHANGES: Final = (
         key="paymentResults",
         name=names.PAYMENT_RESULTS,
         queue="quorum",
-        description="Signed results of the payment gateway.",
-        messages=(payments.PaymentResult,),
+        description="Signed results and reversals of the payment gateway.",
+        messages=_RESULTS,
     ),
     _Exchange(
         key="events",
@@ -341,8 +342,8 @@ def _operations() -> _JsonObject:
         "receivePaymentResult": _operation(
             "receive",
             "paymentResults",
-            "Take what became of a payment, and answer what that changed.",
-            (payments.PaymentResult,),
+            "Take what became of a payment or of a reversal, and answer what that changed.",
+            _RESULTS,
             answers=(payments.PaymentProcessed,),
         ),
         "sendEvent": _operation("send", "events", "Tell what has happened.", events.EVENTS),
@@ -402,7 +403,7 @@ def _operation(
 
 
 def _message(message: type[Message]) -> _JsonObject:
-    signed = message is payments.PaymentResult
+    signed = message in _RESULTS
     about = unwrapped(message.__doc__)
     return {
         "name": message.TYPE,

@@ -23,6 +23,7 @@ class Code(StrEnum):
     ACCOUNT_TYPE_NOT_SUPPORTED = "ACCOUNT_TYPE_NOT_SUPPORTED", "this wallet has no accounts of this type"
     AMOUNT_OUT_OF_RANGE = "AMOUNT_OUT_OF_RANGE", "the amount is larger than a wallet can hold"
     ACCOUNT_EXISTS = "ACCOUNT_EXISTS", "the user has an account of this type and currency already"
+    DEBT_OUTSTANDING = "DEBT_OUTSTANDING", "the closed account of this kind still owes money"
     ACCOUNT_NOT_FOUND = "ACCOUNT_NOT_FOUND", "the user has no account of this type and currency"
     ACCOUNT_CLOSED = "ACCOUNT_CLOSED", "the account is closed"
     ACCOUNT_FROZEN = "ACCOUNT_FROZEN", "the account is frozen: debits are refused"
@@ -33,6 +34,10 @@ class Code(StrEnum):
         "the key that signed it may not speak of this order, or spoke before there was one",
     )
     ORDER_NOT_REFUNDABLE = "ORDER_NOT_REFUNDABLE", "only a recharge that succeeded can be refunded"
+    ORDER_NOT_REVERSIBLE = (
+        "ORDER_NOT_REVERSIBLE",
+        "no money of the order has moved, or reversals of this kind are not of its kind",
+    )
     HOLD_NOT_ACTIVE = "HOLD_NOT_ACTIVE", "the hold was captured, released, or has expired"
     CURRENCY_MISMATCH = "CURRENCY_MISMATCH", "the currency is not that of the order or the account"
     AMOUNT_MISMATCH = "AMOUNT_MISMATCH", "the amount is not that of the order"
@@ -42,7 +47,7 @@ class Code(StrEnum):
     )
     LIMIT_EXCEEDED = "LIMIT_EXCEEDED", "the amount is above a limit of the account"
     INSUFFICIENT_BALANCE = "INSUFFICIENT_BALANCE", "the account has less available than the amount"
-    BALANCE_NOT_ZERO = "BALANCE_NOT_ZERO", "the account still holds or reserves money"
+    BALANCE_NOT_ZERO = "BALANCE_NOT_ZERO", "the account still holds, reserves or owes money"
     ORDERS_PENDING = "ORDERS_PENDING", "an order of the account is still pending"
     CONTRADICTING_RESULT = "CONTRADICTING_RESULT", "the order already has another result"
     INTERNAL = "INTERNAL", "a fault of the wallet itself; nothing was done"

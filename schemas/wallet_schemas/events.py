@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 from wallet_schemas.codes import Code
 from wallet_schemas.message import SaidMessage, SaidObject
 from wallet_schemas.values import (
+    REVERSAL_SEQUENCE_MAX,
     AccountNo,
     AccountStatus,
     AccountType,
@@ -25,6 +26,10 @@ from wallet_schemas.values import (
     OrderId,
     OrderStatus,
     OrderType,
+    ReasonCode,
+    ReversalKind,
+    ReversalRef,
+    ReversalStatus,
     SerialNo,
     Text,
     Timestamp,
@@ -158,6 +163,48 @@ HOLD_EXAMPLE: Final[dict[str, Any]] = {
     "expires_at": "2026-01-09T04:00:00.000000Z",
 }
 
+REVERSAL_EXAMPLE: Final[dict[str, Any]] = {
+    "reversal_id": "019b7d7f-9a80-7a11-8b22-7c6d5e4f3a2b",
+    "serial_no": "R-20260102-000001",
+    "order_type": "recharge",
+    "user_id": "user-1001",
+    "account_no": "2026010204815162347",
+    "reversal_ref": "dp_7",
+    "kind": "dispute",
+    "status": "opened",
+    "sequence": 1,
+    "amount": "100.00",
+    "moved_amount": "0.00",
+    "currency": "TWD",
+    "created_at": _LATER_AT,
+    "updated_at": _LATER_AT,
+    "reason_code": "10.4",
+    "respond_by": "2026-02-01T00:00:00.000000Z",
+}
+
+_CHARGEBACK_EXAMPLE: Final[dict[str, Any]] = {
+    **_LATER_ORDER,
+    "order_id": "019b7d7f-9a80-7b33-9d44-5e6f7a8b9c0d",
+    "serial_no": "019b7d7f-9a80-7c55-8e66-6f7a8b9c0d1e",
+    "order_type": "chargeback",
+    "amount": "100.00",
+    "status": "succeeded",
+    "transacted_at": _LATER_AT,
+    "original_serial_no": "R-20260102-000001",
+    "reversal_ref": "dp_7",
+    "entries": [
+        {
+            **ENTRY_EXAMPLE,
+            "line_no": 2,
+            "order_type": "chargeback",
+            "direction": "debit",
+            "balance_before": "100.00",
+            "balance_after": "0.00",
+            "created_at": _LATER_AT,
+        }
+    ],
+}
+
 _EVENT_ID: Final = "019b7d4c-7001-7d10-8a3b-0f6f5b1c2d3e"
 
 
@@ -188,6 +235,10 @@ class AccountView(SaidObject):
     currency: CurrencyText
     balance: BalanceText
     available: BalanceText = Field(description="The balance less what is reserved.")
+    debt: OmittedIfNone[BalanceText] = Field(
+        default=None,
+        description="What the user owes the wallet, where that is not zero: whatever becomes available pays it.",
+    )
     status: Enumerated[AccountStatus]
     created_at: Timestamp
     updated_at: Timestamp
@@ -220,7 +271,9 @@ class OrderView(SaidObject):
         default=None, description="True where the money came after the order had failed or expired."
     )
     original_serial_no: OmittedIfNone[SerialNo] = Field(
-        default=None, description="Of a refund: the serial number of the recharge that is refunded."
+        default=None,
+        description="Of a refund: the serial number of the recharge that is refunded. Of an order that the wallet "
+        "makes itself: that of the order which it is about.",
     )
     hold_serial_no: OmittedIfNone[SerialNo] = Field(
         default=None, description="Of a capture or release: the serial number of the hold."
@@ -242,6 +295,10 @@ class OrderView(SaidObject):
         default=None, description="With PAYMENT_FAILED: why, in the words of the payment gateway."
     )
     metadata: OmittedIfNone[Notes] = None
+    reversal_ref: OmittedIfNone[ReversalRef] = Field(
+        default=None,
+        description="Of an order that the wallet made because of a dispute, recall or return: which.",
+    )
 
 
 class EntryView(SaidObject):
@@ -263,6 +320,34 @@ class OrderWithEntries(OrderView):
     """An order, with its entries if money moved."""
 
     entries: OmittedIfNone[list[EntryView]] = None
+
+
+class ReversalView(SaidObject):
+    """A dispute, recall or return as it stands."""
+
+    reversal_id: OrderId = Field(description="The wallet's own id of the reversal: a UUID.")
+    serial_no: SerialNo = Field(description="The serial number of the order that it is about.")
+    order_type: Enumerated[OrderType]
+    user_id: UserId
+    account_no: AccountNo
+    reversal_ref: ReversalRef
+    kind: Enumerated[ReversalKind]
+    status: Enumerated[ReversalStatus]
+    sequence: int = Field(ge=1, le=REVERSAL_SEQUENCE_MAX)
+    amount: AmountText = Field(description="What the gateway says is disputed or returned.")
+    moved_amount: BalanceText = Field(description="How much of it stands in the ledger now.")
+    currency: CurrencyText
+    created_at: Timestamp
+    updated_at: Timestamp
+    reason_code: OmittedIfNone[ReasonCode] = None
+    reason: OmittedIfNone[Text] = Field(default=None, description="Why, for a person.")
+    respond_by: OmittedIfNone[Timestamp] = Field(
+        default=None, description="Until when evidence can be given to the gateway."
+    )
+    over_returned: OmittedIfNone[Literal[True]] = Field(
+        default=None,
+        description="True where refunds and reversals together have given back more than the payment brought.",
+    )
 
 
 class Refusal(SaidObject):
@@ -347,6 +432,32 @@ class AccountClosed(Event):
     data: AccountView
 
 
+class AccountDebtChanged(Event):
+    """What an account owes has changed; `debt` is "0.00" once it is paid.
+
+    A debit that cannot be refused found too little, or what became available has paid. `serial_no` is that of the
+    advance or repayment.
+    """
+
+    model_config = _examples(
+        "account.debt_changed.v1",
+        (
+            _LATER_AT,
+            "019b7d7f-9a80-7d01-9c2e-8a7b6c5d4e3f",
+            {
+                **ACCOUNT_EXAMPLE,
+                "balance": "0.00",
+                "available": "0.00",
+                "debt": "70.00",
+                "updated_at": _LATER_AT,
+            },
+        ),
+    )
+
+    type: Literal["account.debt_changed.v1"] = "account.debt_changed.v1"
+    data: AccountView
+
+
 class OrderPending(Event):
     """An order was accepted and waits for the payment gateway. No money has moved.
 
@@ -366,7 +477,8 @@ class OrderPending(Event):
 class OrderSucceeded(Event):
     """An order succeeded. `late` is true if the money came after the order had failed or expired.
 
-    `entries` of a transfer or capture has the payer's line and the payee's; a release has no entries.
+    `entries` of a transfer or capture has the payer's line and the payee's; a release has no entries. Orders that the
+    wallet makes itself (`chargeback`, `advance`, `repayment` and others) have a UUID for their serial number.
     """
 
     model_config = _examples(
@@ -387,6 +499,7 @@ class OrderSucceeded(Event):
                 "hold_serial_no": "H-20260102-000001",
             },
         ),
+        (_LATER_AT, "019b7d7f-9a80-7c55-8e66-6f7a8b9c0d1e", _CHARGEBACK_EXAMPLE),
     )
 
     type: Literal["order.succeeded.v1"] = "order.succeeded.v1"
@@ -491,6 +604,59 @@ class OrderReleased(Event):
     data: OrderView
 
 
+class ReversalOpened(Event):
+    """A dispute, recall or return is open, and none of its money is moved."""
+
+    model_config = _examples("reversal.opened.v1", (_LATER_AT, "R-20260102-000001", REVERSAL_EXAMPLE))
+
+    type: Literal["reversal.opened.v1"] = "reversal.opened.v1"
+    data: ReversalView
+
+
+class ReversalMoved(Event):
+    """The money of a dispute, recall or return has moved; that may change."""
+
+    model_config = _examples(
+        "reversal.moved.v1",
+        (
+            _LATER_AT,
+            "R-20260102-000001",
+            {**REVERSAL_EXAMPLE, "status": "moved", "sequence": 2, "moved_amount": "100.00"},
+        ),
+    )
+
+    type: Literal["reversal.moved.v1"] = "reversal.moved.v1"
+    data: ReversalView
+
+
+class ReversalDropped(Event):
+    """A dispute, recall or return came to nothing: none of its money is moved any more."""
+
+    model_config = _examples(
+        "reversal.dropped.v1",
+        (_LATER_AT, "R-20260102-000001", {**REVERSAL_EXAMPLE, "status": "dropped", "sequence": 3}),
+    )
+
+    type: Literal["reversal.dropped.v1"] = "reversal.dropped.v1"
+    data: ReversalView
+
+
+class ReversalSettled(Event):
+    """A dispute, recall or return stays: its money is moved for good, as far as anybody expects."""
+
+    model_config = _examples(
+        "reversal.settled.v1",
+        (
+            _LATER_AT,
+            "R-20260102-000001",
+            {**REVERSAL_EXAMPLE, "status": "settled", "sequence": 3, "moved_amount": "100.00"},
+        ),
+    )
+
+    type: Literal["reversal.settled.v1"] = "reversal.settled.v1"
+    data: ReversalView
+
+
 class CommandRefused(Event):
     """A command was refused and changed nothing."""
 
@@ -516,6 +682,7 @@ EVENTS: Final[tuple[type[Event], ...]] = (
     AccountFrozen,
     AccountUnfrozen,
     AccountClosed,
+    AccountDebtChanged,
     OrderPending,
     OrderSucceeded,
     OrderFailed,
@@ -523,5 +690,9 @@ EVENTS: Final[tuple[type[Event], ...]] = (
     OrderActive,
     OrderCaptured,
     OrderReleased,
+    ReversalOpened,
+    ReversalMoved,
+    ReversalDropped,
+    ReversalSettled,
     CommandRefused,
 )

@@ -30,6 +30,7 @@ from wallet_schemas.http import (
 )
 from wallet_schemas.json_schema import component_schemas
 from wallet_schemas.message import JsonObject, Message
+from wallet_schemas.parse import RESULTS
 
 _Json = dict[str, Any]
 
@@ -87,7 +88,7 @@ _CLASSES: Final[tuple[type[JsonObject], ...]] = (
     queries.OrderList,
     queries.Statement,
     queries.History,
-    payments.PaymentResult,
+    *RESULTS.values(),
     payments.PaymentProcessed,
     PaymentAccepted,
     ApiClient,
@@ -388,7 +389,7 @@ def _payment_result() -> _Json:
     return {
         "operationId": "reportPaymentResult",
         "tags": ["payments"],
-        "summary": "Say what became of a payment.",
+        "summary": "Say what became of a payment, or of a dispute, recall or return.",
         "description": "The signature is checked over the bytes as they come, before they are parsed. What is "
         "signed and wrong is answered with 200 and `refused`: an operator has it, and repeating it changes nothing. "
         "What comes before its order waits for it, and is answered with 202.",
@@ -399,7 +400,11 @@ def _payment_result() -> _Json:
         ],
         "requestBody": {
             "required": True,
-            "content": {names.CONTENT_TYPE: {"schema": _ref("schemas", "PaymentResult")}},
+            "content": {
+                names.CONTENT_TYPE: {
+                    "schema": {"oneOf": [_ref("schemas", message.__name__) for message in RESULTS.values()]}
+                }
+            },
         },
         "responses": {
             "200": {

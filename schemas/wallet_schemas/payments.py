@@ -1,8 +1,8 @@
 """What the wallet asks of the payment gateway, and what the gateway tells the wallet."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, PrivateAttr
+from pydantic import ConfigDict, Field, PrivateAttr, StringConstraints
 
 from wallet_schemas.codes import Code
 from wallet_schemas.fingerprint import changed_fields, content, fingerprint
@@ -10,6 +10,7 @@ from wallet_schemas.message import Message, MoneyFields, SaidMessage
 from wallet_schemas.signature import Signed
 from wallet_schemas.values import (
     REASON_LENGTH_MAX,
+    REVERSAL_SEQUENCE_MAX,
     AccountNo,
     AmountText,
     ChannelType,
@@ -24,13 +25,25 @@ from wallet_schemas.values import (
     PaymentKind,
     PaymentStatus,
     ProcessingStatus,
+    ReasonCode,
+    ReversalKind,
+    ReversalRef,
+    ReversalStatus,
     SerialNo,
     Text,
     Timestamp,
     UserId,
 )
 
-__all__ = ["PaymentProcessed", "PaymentRequest", "PaymentResult", "changed_fields", "content", "fingerprint"]
+__all__ = [
+    "PaymentProcessed",
+    "PaymentRequest",
+    "PaymentResult",
+    "PaymentReversal",
+    "changed_fields",
+    "content",
+    "fingerprint",
+]
 
 
 class PaymentRequest(Message, MoneyFields):
@@ -129,7 +142,22 @@ class PaymentRequest(Message, MoneyFields):
     metadata: OmittedIfNone[Notes] = None
 
 
-class PaymentResult(Message, MoneyFields):
+class SignedMessage(Message):
+    """What the payment gateway says, signed in the header `x-signature`."""
+
+    _signed: Signed | None = PrivateAttr(default=None)
+
+    @property
+    def signed(self) -> Signed | None:
+        """Who has signed it; absent for a result that no signature was verified of."""
+        return self._signed
+
+    def sign(self, signed: Signed) -> None:
+        """Note whose signature of it was verified."""
+        self._signed = signed
+
+
+class PaymentResult(SignedMessage, MoneyFields):
     """The result of a payment, signed in the header `x-signature`.
 
     Amount and currency must be those of the order. Otherwise nothing moves and the message becomes a dead letter.
@@ -177,20 +205,77 @@ class PaymentResult(Message, MoneyFields):
     )
     occurred_at: IncomingTimestamp
 
-    _signed: Signed | None = PrivateAttr(default=None)
 
-    @property
-    def signed(self) -> Signed | None:
-        """Who has signed it; absent for a result that no signature was verified of."""
-        return self._signed
+class PaymentReversal(SignedMessage, MoneyFields):
+    """What has become of one dispute, recall or return: the whole truth of that moment, signed like a result.
 
-    def sign(self, signed: Signed) -> None:
-        """Note whose signature of it was verified."""
-        self._signed = signed
+    The message with the highest `sequence` counts, in whatever order they arrive; the wallet moves the difference
+    between what stands by it and what stands in the ledger. A status is final for nobody: a dispute that was lost may
+    be won.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "payment.reversal.v1",
+                    "payment_order_no": "R-20260102-000001",
+                    "reversal_ref": "dp_7",
+                    "kind": "dispute",
+                    "sequence": 2,
+                    "status": "moved",
+                    "amount": "100.00",
+                    "currency": "TWD",
+                    "reason_code": "10.4",
+                    "respond_by": "2026-02-01T00:00:00Z",
+                    "occurred_at": "2026-01-20T08:00:00Z",
+                },
+                {
+                    "type": "payment.reversal.v1",
+                    "payment_order_no": "W-20260102-000001",
+                    "reversal_ref": "rt_3",
+                    "kind": "return",
+                    "sequence": 1,
+                    "status": "settled",
+                    "amount": "40.00",
+                    "currency": "TWD",
+                    "reason": "account closed at the bank",
+                    "occurred_at": "2026-01-05T08:00:00Z",
+                },
+            ]
+        }
+    )
+
+    type: Literal["payment.reversal.v1"] = "payment.reversal.v1"
+    payment_order_no: SerialNo = Field(
+        description="The payment_order_no of the recharge, withdrawal or refund."
+    )
+    reversal_ref: ReversalRef
+    kind: Enumerated[ReversalKind] = Field(
+        description="`dispute` or `recall` of a recharge, `return` of a withdrawal or refund."
+    )
+    sequence: int = Field(
+        ge=1, le=REVERSAL_SEQUENCE_MAX, description="Rises with every change of this reversal; gaps are fine."
+    )
+    status: Enumerated[ReversalStatus] = Field(
+        description="`moved` and `settled`: `amount` is moved back now. `opened` and `dropped`: none is moved."
+    )
+    amount: AmountText = Field(
+        description="What is disputed or returned; where money has moved, how much of it stands now."
+    )
+    currency: CurrencyText
+    reason_code: OptionalIn[ReasonCode] = None
+    reason: OptionalIn[Annotated[Text, StringConstraints(max_length=REASON_LENGTH_MAX)]] = Field(
+        default=None, description="Why, for a person."
+    )
+    respond_by: OptionalIn[IncomingTimestamp] = Field(
+        default=None, description="Until when evidence can be given to the gateway."
+    )
+    occurred_at: IncomingTimestamp
 
 
 class PaymentProcessed(SaidMessage):
-    """What became of a payment result, sent to its `reply_to` with its `correlation_id`."""
+    """What became of a payment result or reversal, sent to its `reply_to` with its `correlation_id`."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -207,6 +292,13 @@ class PaymentProcessed(SaidMessage):
                     "processing_status": "refused",
                     "code": "AMOUNT_MISMATCH",
                 },
+                {
+                    "type": "payment.processed.v1",
+                    "payment_order_no": "R-20260102-000001",
+                    "reversal_ref": "dp_7",
+                    "processing_status": "processed",
+                    "code": "OK",
+                },
             ]
         }
     )
@@ -214,6 +306,9 @@ class PaymentProcessed(SaidMessage):
     type: Literal["payment.processed.v1"] = "payment.processed.v1"
     payment_order_no: SerialNo | None = Field(
         description="The payment_order_no of the result; null where it could not be read, which only HTTP answers."
+    )
+    reversal_ref: OmittedIfNone[ReversalRef] = Field(
+        default=None, description="The reversal_ref, where it answers a reversal."
     )
     processing_status: Enumerated[ProcessingStatus]
     code: Enumerated[Code]

@@ -13,6 +13,7 @@ from wallet_schemas.events import (
     AccountView,
     EntryView,
     OrderView,
+    ReversalView,
 )
 from wallet_schemas.message import Message, SaidMessage, SaidObject
 from wallet_schemas.names import DEFAULT_ACCOUNT_TYPE
@@ -36,6 +37,7 @@ from wallet_schemas.values import (
     OptionalIn,
     OrderStatus,
     OrderType,
+    ReversalRef,
     SerialNo,
     Text,
     Timestamp,
@@ -217,6 +219,9 @@ class OrderAnswered(OrderView):
         default=None,
         description="The payment gateway's own id of the payment, once it has reported a result.",
     )
+    reversed_amount: OmittedIfNone[AmountText] = Field(
+        default=None, description="How much of it stands moved back by disputes, recalls and returns."
+    )
 
 
 class OrderDetail(SaidMessage):
@@ -257,6 +262,10 @@ class OrderDetail(SaidMessage):
         description="The order as it stands now; null where the command made none."
     )
     entries: list[EntryView]
+    reversals: OmittedIfNone[list[ReversalView]] = Field(
+        default=None,
+        description="Its disputes, recalls and returns, the first one first, where there are any.",
+    )
 
 
 class OrderList(SaidMessage):
@@ -291,7 +300,11 @@ class HistoryOrder(SaidObject):
     currency: CurrencyText
     created_at: Timestamp
     original_serial_no: OmittedIfNone[SerialNo] = Field(
-        default=None, description="Of a refund: the recharge that is refunded."
+        default=None,
+        description="Of a refund, the recharge; of what the wallet makes itself, the order that it is about.",
+    )
+    reversal_ref: OmittedIfNone[ReversalRef] = Field(
+        default=None, description="The dispute, recall or return because of which the wallet made the order."
     )
     counterparty_user_id: OmittedIfNone[UserId] = Field(
         default=None, description="Of a transfer or a capture: the user on the other side."

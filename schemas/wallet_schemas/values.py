@@ -36,10 +36,11 @@ METADATA_SOUGHT_MAX: Final = 3
 HOLD_SECONDS_MAX: Final = 31_536_000  # 365 days: what is reserved for longer was forgotten
 REASON_LENGTH_MAX: Final = 500
 INTEGER_MAX: Final = 2**63 - 1
+REVERSAL_SEQUENCE_MAX: Final = 1_000_000
 
 
 class OrderType(StrEnum):
-    """What kind of movement an order asks for."""
+    """What kind of movement an order is: one that a command asks for, or one that the wallet makes itself."""
 
     RECHARGE = "recharge"
     WITHDRAW = "withdraw"
@@ -48,6 +49,18 @@ class OrderType(StrEnum):
     HOLD = "hold"
     CAPTURE = "capture"
     RELEASE = "release"
+    # What the wallet makes itself.
+    CHARGEBACK = "chargeback"
+    CHARGEBACK_REVERSAL = "chargeback_reversal"
+    PAYOUT_RETURN = "payout_return"
+    PAYOUT_RETURN_REVERSAL = "payout_return_reversal"
+    ADVANCE = "advance"
+    REPAYMENT = "repayment"
+    WRITE_OFF = "write_off"
+    WRITE_OFF_RECOVERY = "write_off_recovery"
+    LOSS = "loss"
+    ADJUSTMENT_CREDIT = "adjustment_credit"
+    ADJUSTMENT_DEBIT = "adjustment_debit"
 
 
 class OrderStatus(StrEnum):
@@ -101,8 +114,25 @@ class PaymentStatus(StrEnum):
     UNKNOWN = "unknown"
 
 
+class ReversalKind(StrEnum):
+    """Why money comes back: a payer's dispute or a bank's recall of a recharge, or the return of a payout."""
+
+    DISPUTE = "dispute"
+    RECALL = "recall"
+    RETURN = "return"
+
+
+class ReversalStatus(StrEnum):
+    """What has become of a reversal: whether its amount is moved back now, and whether that is expected to change."""
+
+    OPENED = "opened"
+    MOVED = "moved"
+    DROPPED = "dropped"
+    SETTLED = "settled"
+
+
 class ProcessingStatus(StrEnum):
-    """What became of a payment result: it changed the order, changes nothing, or went to the dead letters."""
+    """What became of a gateway's message: it changed something, changes nothing, or went to the dead letters."""
 
     PROCESSED = "processed"
     DUPLICATE = "duplicate"
@@ -242,6 +272,20 @@ FailureReason = Annotated[
     Text,
     StringConstraints(max_length=REASON_LENGTH_MAX),
     Field(description="Why a payment failed, in the words of the payment gateway."),
+]
+
+ReversalRef = Annotated[
+    Text,
+    StringConstraints(min_length=1, max_length=64),
+    Field(
+        description="The payment gateway's own id of a dispute, recall or return: the same in all its messages."
+    ),
+]
+
+ReasonCode = Annotated[
+    Text,
+    StringConstraints(min_length=1, max_length=64),
+    Field(description="Why, by the gateway's or the network's own code."),
 ]
 
 OrderId = Annotated[

@@ -81,6 +81,8 @@ _ROWS = (
     ) last
     WHERE a.account_id = last.account_id
     """,
+    # What a wallet adds to this later has none of the numbers that are given here.
+    "ALTER TABLE accounts ALTER account_id RESTART WITH 1001",
 )
 
 # Carol was paid 900, gave dave 200, withdrew 100, and of 300 that were held for him dave has had 100. 50 of her

@@ -535,6 +535,24 @@ OTHER_DAMAGES = (
         {on(Invariant.REFUNDS, "R-7")},
     ),
     Damage(
+        "somebody owes what was never lent",
+        "UPDATE accounts SET debt = 5 WHERE account_id = 103",
+        {Invariant.DEBT: 2},
+        {on(Invariant.DEBT, "eve"), on(Invariant.DEBT, "")},
+    ),
+    Damage(
+        "a dispute stands and nothing was charged back",
+        """
+        INSERT INTO reversals (order_id, reversal_ref, reversal_id, kind, status, sequence, amount, moved, fingerprint,
+                               created_at, updated_at)
+        SELECT order_id, 'dp-1', order_id, 'dispute', 'moved', 1, 100, 100, sha256('dp-1'), now(), now()
+        FROM orders
+        WHERE serial_no = 'R-1'
+        """,
+        {Invariant.REVERSAL: 1},
+        {on(Invariant.REVERSAL, "R-1")},
+    ),
+    Damage(
         "a hold has more left than it may",
         """
         UPDATE orders SET remaining = 201 WHERE serial_no = 'H-1';

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import cycle
 
 import pytest
 
@@ -93,7 +94,7 @@ def detail(
     return OrderDetail.model_validate({"outcome": outcome, "order": order, "entries": [*entries]})
 
 
-@pytest.mark.parametrize(("order_type", "status"), [*zip(OrderType, OrderStatus, strict=True)])
+@pytest.mark.parametrize(("order_type", "status"), [*zip(OrderType, cycle(OrderStatus), strict=False)])
 async def test_an_order_of_any_type_and_status_is_shown(
     amqp_url: str, order_type: OrderType, status: OrderStatus
 ) -> None:

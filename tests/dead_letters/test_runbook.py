@@ -576,6 +576,39 @@ async def account_closed(shift: Shift) -> None:
 
 
 @follows
+async def reversal(shift: Shift) -> None:
+    wallet = shift.wallet
+    await wallet.start()
+    user = await wallet.upstream.opened()
+    number = await wallet.upstream.paid(user)
+    dispute = {
+        "type": "payment.reversal.v1",
+        "payment_order_no": number,
+        "reversal_ref": "dp-1",
+        "kind": "dispute",
+        "sequence": 1,
+        "status": "moved",
+        "amount": "100.01",
+        "currency": "TWD",
+        "occurred_at": "2026-01-02T03:04:05Z",
+    }
+    await wallet.upstream.result(dispute)
+    letter_id = await wallet.until_letter(number)
+
+    assert await shift.advice(letter_id) == "reversal"
+    assert await shift.replays(letter_id, state="waiting") == "AMOUNT_EXCEEDS_ORIGINAL"
+    await wallet.upstream.result({**dispute, "sequence": 2, "amount": "100.00"})
+    await until(
+        wallet.owner,
+        "SELECT moved FROM reversals JOIN orders USING (order_id) WHERE serial_no = $1",
+        10_000,
+        number,
+    )
+    await shift.discards(letter_id)
+    assert await shift.balances(user) == ("0.00", "0.00")
+
+
+@follows
 async def order_without_payment(shift: Shift) -> None:
     wallet = shift.wallet
     await wallet.start()

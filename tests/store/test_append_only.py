@@ -15,7 +15,7 @@ ATTEMPTS = (
     "DELETE FROM entries WHERE false",
     "TRUNCATE entries",
     "TRUNCATE orders CASCADE",
-    "TRUNCATE accounts, orders, entries, commands, payment_instructions, gateway_refs",
+    "TRUNCATE accounts, orders, entries, commands, payment_instructions, gateway_refs, reversals",
 )
 
 
@@ -50,6 +50,10 @@ async def test_the_roles_have_no_privilege_to_change_the_ledger(
         "UPDATE accounts SET user_id = 'u-2'",
         "UPDATE accounts SET account_no = '1'",
         "UPDATE payment_results SET status = 'failed'",
+        "UPDATE reversals SET kind = 'recall'",
+        "UPDATE reversal_messages SET status = 'dropped'",
+        "DELETE FROM reversals",
+        "DELETE FROM reversal_messages",
         "DELETE FROM payment_results",
         "UPDATE outbox SET body = ''",
         "UPDATE parked_results SET body = ''",
@@ -80,6 +84,8 @@ _READ = {
     "parked_results": {"SELECT"},
     "payment_instructions": {"SELECT"},
     "payment_results": {"SELECT"},
+    "reversal_messages": {"SELECT"},
+    "reversals": {"SELECT"},
     "suspects": {"SELECT"},
 }
 _WORK = {
@@ -94,6 +100,8 @@ _WORK = {
     "parked_results": {"INSERT", "DELETE"},
     "payment_instructions": {"INSERT"},
     "payment_results": {"INSERT"},
+    "reversal_messages": {"INSERT"},
+    "reversals": {"INSERT"},
     "suspects": {"INSERT", "DELETE"},
 }
 PRIVILEGES = {
@@ -102,6 +110,7 @@ PRIVILEGES = {
         for table in (
             *("accounts", "alembic_version", "api_keys", "commands", "entries", "orders"),
             "payment_instructions",
+            *("reversal_messages", "reversals"),
         )
     },
     READONLY_ROLE: _READ,
@@ -111,12 +120,17 @@ CHANGEABLE = {
     API_ROLE: {"api_keys.last_used_at"},
     READONLY_ROLE: set[str](),
     WORKER_ROLE: {
-        *(f"accounts.{column}" for column in ("status", "balance", "reserved", "line_no", "updated_at")),
+        *(
+            f"accounts.{column}"
+            for column in ("status", "balance", "reserved", "debt", "line_no", "updated_at")
+        ),
         *(f"orders.{column}" for column in ("status", "code", "late", "transacted_at", "updated_at")),
         *(f"orders.{column}" for column in ("remaining", "due_at", "asked", "expires_at")),
         *(f"orders.{column}" for column in ("gateway_ref", "failure_code", "failure_reason")),
         *(f"orders.{column}" for column in ("received", "cancelling")),
         *(f"payment_instructions.{column}" for column in ("revision", "fingerprint", "body", "received_at")),
+        *(f"reversals.{column}" for column in ("status", "sequence", "amount", "moved", "fingerprint")),
+        *(f"reversals.{column}" for column in ("reason_code", "reason", "respond_by", "updated_at")),
         *(f"outbox.{column}" for column in ("attempts", "publish_after")),
         *(f"parked_results.{column}" for column in ("attempts", "due_at")),
         *(f"suspects.{column}" for column in ("attempts", "updated_at")),

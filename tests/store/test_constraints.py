@@ -19,6 +19,8 @@ TABLES = (
     "parked_results",
     "payment_instructions",
     "payment_results",
+    "reversal_messages",
+    "reversals",
     "suspects",
 )
 
@@ -98,6 +100,33 @@ ROWS: dict[str, dict[str, str]] = {
         "processing": "'processed'",
         "code": "'OK'",
     },
+    "reversals": {
+        "order_id": "'019b7d4c-6f2e-7c3a-9d41-52c0e4a7b913'",
+        "reversal_ref": "'dp-1'",
+        "reversal_id": "'019b7d4c-6f2e-7c3a-9d41-52c0e4a7b9aa'",
+        "kind": "'dispute'",
+        "status": "'moved'",
+        "sequence": "1",
+        "amount": "100",
+        "moved": "100",
+        "fingerprint": "decode(repeat('ab', 32), 'hex')",
+        "created_at": "now()",
+        "updated_at": "now()",
+    },
+    "reversal_messages": {
+        "payment_order_no": "'R-1'",
+        "fingerprint": "decode(repeat('ab', 32), 'hex')",
+        "reversal_ref": "'dp-1'",
+        "kind": "'dispute'",
+        "sequence": "1",
+        "status": "'moved'",
+        "amount": "'1.00'",
+        "currency": "'TWD'",
+        "occurred_at": "now()",
+        "received_at": "now()",
+        "processing": "'processed'",
+        "code": "'OK'",
+    },
     "parked_results": {
         "payment_order_no": "'R-1'",
         "exchange": "''",
@@ -168,6 +197,14 @@ OTHER_RELEASE = {**OTHER_ORDER, **_UNMOVED, "order_type": "'release'", "about_se
 OTHER_LINE = {"line_no": "2"}
 OTHER_KEY = {"key_id": "'abcdefghijkm'"}
 OTHER_RESULT = {"payment_order_no": "'R-2'"}
+OTHER_REVERSAL = {"reversal_ref": "'dp-2'", "reversal_id": "'019b7d4c-6f2e-7c3a-9d41-52c0e4a7b9ab'"}
+OTHER_CHARGEBACK = {
+    **OTHER_ORDER,
+    "order_type": "'chargeback'",
+    "about_serial_no": "'R-1'",
+    "reversal_ref": "'dp-1'",
+    "channel": "''",
+}
 OTHER_SUSPECT = {"fingerprint": "decode(repeat('cd', 32), 'hex')"}
 
 NOWHERE = "'019b7d4c-6f2e-7c3a-9d41-52c0e4a7b999'"
@@ -200,6 +237,10 @@ BREACHES: list[tuple[str, str, dict[str, str]]] = [
     ("accounts_reserved_in_balance", "user", {**OTHER_USER, "reserved": "101"}),
     ("accounts_reserved_in_balance", "user", {**OTHER_USER, "reserved": "-1"}),
     ("accounts_closed_is_empty", "user", {**OTHER_USER, "status": "'closed'", "reserved": "0"}),
+    ("accounts_debt_known", "user", {**OTHER_USER, "debt": "-1", "balance": "40"}),
+    ("accounts_debt_known", "user", {**OTHER_USER, "debt": "1"}),  # and 60 are available
+    ("accounts_debt_known", "user", {**OTHER_USER, "debt": "80", "balance": "100", "reserved": "80"}),
+    ("accounts_debt_known", "lane", {**OTHER_LANE, "debt": "1", "balance": "0"}),
     ("accounts_line_no_counts", "user", {**OTHER_USER, "line_no": "-1"}),
     ("commands_pkey", "commands", {}),
     ("commands_fingerprint_form", "commands", {**OTHER_COMMAND, "fingerprint": SHORT}),
@@ -218,6 +259,15 @@ BREACHES: list[tuple[str, str, dict[str, str]]] = [
     ("orders_about_another", "orders", {**OTHER_REFUND, "about_serial_no": "'R-2'"}),
     ("orders_about_another", "orders", {**OTHER_REFUND, "about_serial_no": "NULL"}),
     ("orders_about_another", "orders", {**OTHER_ORDER, "about_serial_no": "'R-1'"}),
+    ("orders_about_another", "orders", {**OTHER_CHARGEBACK, "about_serial_no": "NULL"}),
+    (
+        "orders_about_another",
+        "orders",
+        {**OTHER_CHARGEBACK, "order_type": "'write_off'", "reversal_ref": "NULL"},
+    ),
+    ("orders_reversal_ref_known", "orders", {**OTHER_ORDER, "reversal_ref": "'dp-1'"}),
+    ("orders_reversal_ref_known", "orders", {**OTHER_CHARGEBACK, "reversal_ref": "''"}),
+    ("orders_reversal_ref_known", "orders", {**OTHER_CHARGEBACK, "reversal_ref": "repeat('x', 65)"}),
     ("orders_payee_where_paid", "orders", {**OTHER_TRANSFER, "counter_account_id": "NULL"}),
     ("orders_payee_where_paid", "orders", {**OTHER_ORDER, "counter_account_id": "2"}),
     ("orders_payee_is_another", "orders", {**OTHER_TRANSFER, "counter_account_id": "1"}),
@@ -276,6 +326,20 @@ BREACHES: list[tuple[str, str, dict[str, str]]] = [
     ("payment_results_fingerprint_form", "payment_results", {**OTHER_RESULT, "fingerprint": SHORT}),
     ("payment_results_status_known", "payment_results", {**OTHER_RESULT, "status": "'pending'"}),
     ("payment_results_processing_known", "payment_results", {**OTHER_RESULT, "processing": "'done'"}),
+    ("reversals_pkey", "reversals", {**OTHER_REVERSAL, "reversal_ref": "'dp-1'"}),
+    ("reversals_reversal_id_key", "reversals", {"reversal_ref": "'dp-2'"}),
+    ("reversals_order_id_fkey", "reversals", {**OTHER_REVERSAL, "order_id": OTHER_ORDER["order_id"]}),
+    ("reversals_kind_known", "reversals", {**OTHER_REVERSAL, "kind": "'complaint'"}),
+    ("reversals_status_known", "reversals", {**OTHER_REVERSAL, "status": "'won'", "moved": "0"}),
+    ("reversals_moved_as_status", "reversals", {**OTHER_REVERSAL, "status": "'opened'"}),
+    ("reversals_moved_as_status", "reversals", {**OTHER_REVERSAL, "moved": "99"}),
+    ("reversals_amount_positive", "reversals", {**OTHER_REVERSAL, "amount": "0", "moved": "0"}),
+    ("reversals_sequence_counts", "reversals", {**OTHER_REVERSAL, "sequence": "0"}),
+    ("reversals_fingerprint_form", "reversals", {**OTHER_REVERSAL, "fingerprint": SHORT}),
+    ("reversal_messages_pkey", "reversal_messages", {}),
+    ("reversal_messages_fingerprint_form", "reversal_messages", {**OTHER_RESULT, "fingerprint": SHORT}),
+    ("reversal_messages_status_known", "reversal_messages", {**OTHER_RESULT, "status": "'won'"}),
+    ("reversal_messages_processing_known", "reversal_messages", {**OTHER_RESULT, "processing": "'done'"}),
     ("parked_results_pkey", "parked_results", {"parked_id": "(SELECT max(parked_id) FROM parked_results)"}),
     ("parked_results_attempts_count", "parked_results", {"attempts": "0"}),
     ("outbox_pkey", "outbox", {}),
@@ -352,6 +416,23 @@ async def test_a_constraint_refuses_what_its_name_says(
         ("orders", {**OTHER_HOLD, "remaining": "1"}),
         ("orders", {**OTHER_HOLD, "status": "'captured'", "remaining": "0", "due_at": "NULL"}),
         ("orders", OTHER_RELEASE),
+        ("user", {**OTHER_USER, "balance": "80", "reserved": "80", "debt": "80"}),
+        ("user", {**OTHER_USER, "status": "'closed'", "balance": "0", "reserved": "0", "debt": "70"}),
+        ("orders", OTHER_CHARGEBACK),
+        ("orders", {**OTHER_CHARGEBACK, "order_type": "'payout_return_reversal'"}),
+        ("orders", {**OTHER_CHARGEBACK, "order_type": "'repayment'", "reversal_ref": "NULL"}),
+        (
+            "orders",
+            {
+                **OTHER_CHARGEBACK,
+                "order_type": "'write_off'",
+                "reversal_ref": "NULL",
+                "about_serial_no": "NULL",
+            },
+        ),
+        ("orders", {**OTHER_ORDER, "order_type": "'adjustment_credit'"}),
+        ("reversals", OTHER_REVERSAL),
+        ("reversals", {**OTHER_REVERSAL, "status": "'dropped'", "moved": "0"}),
         ("entries", OTHER_LINE),
         ("entries", {**OTHER_LINE, "direction": "'debit'", "balance_after": "-100"}),
         ("payment_results", OTHER_RESULT),
@@ -406,13 +487,14 @@ async def test_money_is_64_bit_integers_of_minor_units(rolled_back: asyncpg.Conn
         SELECT table_name, column_name, data_type
         FROM information_schema.columns
         WHERE table_schema = 'wallet' AND column_name IN
-            ('amount', 'remaining', 'balance', 'reserved', 'balance_before', 'balance_after', 'line_no')
+            ('amount', 'moved', 'remaining', 'balance', 'reserved', 'debt', 'line_no',
+             'balance_before', 'balance_after')
         """
     )
     types: dict[str, set[Any]] = {}
     for row in found:
         # A result's amount is kept as it was sent: the wallet need not be able to hold it.
-        name = "as sent" if row["table_name"] == "payment_results" else "money"
+        name = "as sent" if row["table_name"] in {"payment_results", "reversal_messages"} else "money"
         types.setdefault(name, set()).add(row["data_type"])
 
     assert types == {"money": {"bigint"}, "as sent": {"text"}}

@@ -158,8 +158,11 @@ async def test_the_refunds_of_an_order_that_have_not_failed_are_summed_up(databa
     )
 
     async with database.transaction() as connection:
-        assert await orders.refunded(connection, ["R-1", "R-2", "R-9"]) == {"R-1": 30}
-        assert await orders.refunded(connection, []) == {}
+        assert await orders.given_back(connection, ["R-1", "R-2", "R-9"]) == (
+            {"R-1": 30, "R-2": 0},
+            {"R-1": 0, "R-2": 0},
+        )
+        assert await orders.given_back(connection, []) == ({}, {})
 
 
 async def test_what_is_captured_of_a_hold_is_no_refund_of_it(database: Database) -> None:
@@ -170,7 +173,7 @@ async def test_what_is_captured_of_a_hold_is_no_refund_of_it(database: Database)
     await _write(database, held, captured, users=2)
 
     async with database.transaction() as connection:
-        assert await orders.refunded(connection, ["R-1"]) == {}
+        assert await orders.given_back(connection, ["R-1"]) == ({"R-1": 0}, {"R-1": 0})
 
 
 async def test_orders_that_wait_for_a_result_are_counted_and_none_is_nought(database: Database) -> None:

@@ -36,13 +36,13 @@ async def test_every_system_account_has_all_its_lanes_in_each_currency(
         await accounts.ensure_lanes(connection, ["TWD", "JPY", "KWD"])
 
     found = await sweeper.fetch(
-        "SELECT system_name, currency, array_agg(lane ORDER BY lane) AS lanes FROM accounts GROUP BY 1, 2 ORDER BY 2"
+        "SELECT system_name, currency, array_agg(lane ORDER BY lane) AS lanes FROM accounts GROUP BY 1, 2 ORDER BY 2, 1"
     )
 
     assert [tuple(row) for row in found] == [
         (name.value, currency, list(range(LANES)))
         for currency in ("JPY", "KWD", "TWD")
-        for name in SystemName
+        for name in sorted(SystemName)
     ]
 
 
@@ -55,7 +55,7 @@ async def test_workers_that_start_at_once_make_the_lanes_once(
 
     await asyncio.gather(*(start() for _ in range(4)))
 
-    assert await sweeper.fetchval("SELECT count(*) FROM accounts") == 3 * LANES
+    assert await sweeper.fetchval("SELECT count(*) FROM accounts") == 3 * len(SystemName) * LANES
 
 
 async def test_transactions_at_once_get_different_lanes(lanes: Database) -> None:

@@ -17,10 +17,11 @@ _DRAWN = frozenset({"account_no", "event_id", "order_id", "to_account_no"})
 
 _EMPTY = """
 ALTER TABLE entries DISABLE TRIGGER entries_append_only;
-DELETE FROM entries; DELETE FROM orders; DELETE FROM commands; DELETE FROM payment_results;
+DELETE FROM entries; DELETE FROM reversals; DELETE FROM reversal_messages; DELETE FROM orders;
+DELETE FROM commands; DELETE FROM payment_results;
 DELETE FROM parked_results; DELETE FROM outbox; DELETE FROM suspects;
 DELETE FROM accounts WHERE kind = 'user';
-UPDATE accounts SET balance = 0, reserved = 0, line_no = 0;
+UPDATE accounts SET balance = 0, reserved = 0, debt = 0, line_no = 0;
 ALTER TABLE entries ENABLE TRIGGER entries_append_only;
 """
 
@@ -48,7 +49,7 @@ _QUERIES = {
     # Accounts are named by whose they are; of several, by their order.
     "accounts": """
         SELECT coalesce(user_id, system_name) AS owner, coalesce(account_type, lane::text) AS kind, currency,
-               status, balance, reserved, line_no, account_no IS NULL AS is_system
+               status, balance, reserved, debt, line_no, account_no IS NULL AS is_system
         FROM accounts ORDER BY 1, 2, 3, account_id""",
     "commands": """
         SELECT serial_no, command_type, fingerprint, content::text, status, code, result::text

@@ -52,11 +52,11 @@ async def result(parts: ApiState, request: ApiRequest) -> Response:
         ) from None
     if parts.is_stopping:
         raise RequestRefused(ApiCode.STOPPING, headers=retry_after(1))
-    number, fault = _read(body)
+    number, fault, kind = _read(body)
     request.serial_no = number
     message = OutgoingMessage(
         body,
-        routing_key(PaymentResult.TYPE),
+        routing_key(kind),
         {**headers_of(request, None), SIGNATURE_HEADER: header or ""},
     )
     preferences = request.preferences
@@ -95,13 +95,16 @@ def _check_age(header: str | None, seconds: float) -> None:
         raise BadSignature(f"the signature is more than {seconds:g} s old")
 
 
-def _read(body: bytes) -> tuple[str | None, Code | None]:
-    """Return the order that a body speaks of, if that can be read, and what is wrong with the body, if anything is."""
+def _read(body: bytes) -> tuple[str | None, Code | None, str]:
+    """Return the order that a body speaks of, if that can be read, what is wrong with it, if anything is, and its type.
+
+    What cannot be read is sent as a result: the routing key is never trusted.
+    """
     try:
         message = parse(body, RESULTS)
     except (Malformed, UnsupportedType) as exc:
-        return exc.payment_order_no, exc.code
-    return getattr(message, "payment_order_no", None), None
+        return exc.payment_order_no, exc.code, PaymentResult.TYPE
+    return getattr(message, "payment_order_no", None), None, message.type
 
 
 def _reader(number: str) -> Callable[[bytes], PaymentProcessed]:

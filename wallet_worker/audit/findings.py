@@ -33,7 +33,18 @@ class Invariant(StrEnum):
     RESULT = "result", "what came or left through the gateway did so by a result that says so, of that amount"
     RESERVED = "reserved", "what is reserved is what pending orders and active holds will take"
     HOLD = "hold", "a hold has left what was neither captured nor returned"
-    REFUNDS = "refunds", "only a recharge that succeeded is refunded, and all refunds are at most its amount"
+    REFUNDS = (
+        "refunds",
+        "only a recharge that succeeded is refunded, and all refunds that did not come back are at most its amount",
+    )
+    DEBT = (
+        "debt",
+        "an account owes what was lent and neither paid nor written off, and as much is receivable in all",
+    )
+    REVERSAL = (
+        "reversal",
+        "what stands of an order's disputes, recalls and returns is what the wallet has moved because of them",
+    )
     CURRENCY_SUM = "currency_sum", "all entries of a currency sum to zero"
     ORDER_SUM = "order_sum", "all entries of an order sum to zero"
     ORDER_ENTRIES = "order_entries", "an order that succeeded has exactly its entries, and any other has none"

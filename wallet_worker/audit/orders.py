@@ -72,7 +72,8 @@ def _check_order(order: _Order, entries: list[_Line], report: AuditReport) -> No
 
     if not order.was_asked_for:
         report_finding(
-            Invariant.ORDER_COMMAND, f"no applied order.{order.order_type}.v1 has its serial number"
+            Invariant.ORDER_COMMAND,
+            f"no applied command that makes a {order.order_type} has its serial number",
         )
     wanted = _entries_wanted(order)
     if entries == wanted or entries[::-1] == wanted:

@@ -18,6 +18,8 @@ async def check_tables(connection: asyncpg.Connection, report: AuditReport) -> N
     await _find_wrong_reserves(connection, report)
     await _find_wrong_holds(connection, report)
     await find_too_many_refunds(connection, None, report)
+    await find_wrong_debts(connection, report)
+    await _find_wrong_reversals(connection, report)
 
 
 async def _find_twice(connection: asyncpg.Connection, report: AuditReport) -> None:
@@ -89,3 +91,26 @@ async def find_too_many_refunds(
                 f"with {as_text(amount, currency)}"
             )
             report.add(AuditFinding(invariant=Invariant.REFUNDS, detail=detail, order_id=order_id))
+
+
+async def find_wrong_debts(connection: asyncpg.Connection, report: AuditReport) -> None:
+    """Find the accounts that owe another sum than was lent to them, and currencies whose receivables are another."""
+    async for rows in reads.wrong_debts(connection):
+        for account_id, currency, debt, lent, available in rows:
+            detail = (
+                f"it owes {as_text(debt, currency)} with {as_text(available, currency)} available; "
+                f"{as_text(lent, currency)} were lent and neither paid nor written off"
+            )
+            report.add(AuditFinding(invariant=Invariant.DEBT, detail=detail, account_id=account_id))
+    for currency, owed, receivable in await reads.wrong_receivables(connection):
+        detail = f"users owe {as_text(owed, currency)} {currency}, the receivables say {as_text(receivable, currency)}"
+        report.add(AuditFinding(invariant=Invariant.DEBT, detail=detail))
+
+
+async def _find_wrong_reversals(connection: asyncpg.Connection, report: AuditReport) -> None:
+    async for rows in reads.wrong_reversals(connection):
+        for order_id, currency, standing, moved in rows:
+            detail = (
+                f"{as_text(standing, currency)} stand by its reversals, {as_text(moved, currency)} were moved"
+            )
+            report.add(AuditFinding(invariant=Invariant.REVERSAL, detail=detail, order_id=order_id))

@@ -56,9 +56,15 @@ def account(
         )
     if terminal.wants_json(as_json):
         return
+    # Nearly nobody owes: the column is there where somebody does.
+    owes = any(listed.debt for listed in found.accounts)
     terminal.print_table(
         f"accounts of {user_id}",
-        ("account", "type", "currency", "balance", "available", "status", "opened", "changed"),
+        (
+            *("account", "type", "currency", "balance", "available"),
+            *(("debt",) if owes else ()),
+            *("status", "opened", "changed"),
+        ),
         (
             (
                 listed.account_no,
@@ -66,13 +72,14 @@ def account(
                 listed.currency,
                 listed.balance,
                 listed.available,
+                *((listed.debt or "",) if owes else ()),
                 listed.status.value,
                 _time(listed.created_at),
                 _time(listed.updated_at),
             )
             for listed in found.accounts
         ),
-        right=("balance", "available"),
+        right=("balance", "available", "debt") if owes else ("balance", "available"),
     )
 
 

@@ -27,6 +27,14 @@ class SystemName(StrEnum):
 
     CLEARING = "clearing"
     """What the payment gateway owes the wallet: falls by what users were credited, rises by pay-outs."""
+    RECEIVABLES = "receivables"
+    """What users owe the wallet: below zero by the sum of all debts."""
+    LOSSES = "losses"
+    """What the wallet has written off, below zero."""
+    ADJUSTMENTS = "adjustments"
+    """What operators have given away, below zero, or taken back."""
+    FEES = "fees"
+    """What the wallet has earned."""
 
 
 class SystemKey(NamedTuple):
@@ -39,6 +47,9 @@ class SystemKey(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Account:
     """One account row. Amounts are minor units; `available` = `balance_minor` less `reserved_minor`.
+
+    `debt_minor` is what the wallet has lent a user because a debit that cannot be refused found too little: whoever
+    owes has nothing available. Only `core.debts` changes it.
 
     `line_no` is the number of its last entry, 0 while it has none. A system account has no number and
     no key of a user; each of its rows is one lane, so that workers do not queue behind one lock.
@@ -55,6 +66,7 @@ class Account:
     user_id: str = ""
     account_type: str = ""
     created_at: datetime | None = None
+    debt_minor: int = 0
 
     @property
     def key(self) -> AccountKey:
@@ -95,6 +107,7 @@ class Account:
             user_id=self.user_id,
             account_type=self.account_type,
             created_at=self.created_at,
+            debt_minor=self.debt_minor,
         )
 
     def reserving(self, amount_minor: int, at: datetime) -> "Account":
@@ -167,22 +180,25 @@ def opened(account_id: int, account_no: str, key: AccountKey, at: datetime) -> A
     )
 
 
-def body(account: Account) -> Body:
-    """Return a user's account as docs/contract.md, section 7, has it, for JSON."""
+def body(account: Account, *, with_debt: bool = False) -> Body:
+    """Return a user's account as docs/contract.md, section 7, has it, for JSON; `with_debt`: also where it is zero."""
     if account.created_at is None:
         msg = f"account {account.account_id} is a system account, which nobody outside is shown"
         raise ValueError(msg)
-    return {
+    shown: Body = {
         "user_id": account.user_id,
         "account_no": account.account_no,
         "account_type": account.account_type,
         "currency": account.currency,
         "balance": to_text(account.balance_minor, account.currency),
         "available": to_text(account.available_minor, account.currency),
-        "status": account.status,
-        "created_at": time_text(account.created_at),
-        "updated_at": time_text(account.updated_at),
     }
+    if account.debt_minor or with_debt:
+        shown["debt"] = to_text(account.debt_minor, account.currency)
+    shown["status"] = account.status
+    shown["created_at"] = time_text(account.created_at)
+    shown["updated_at"] = time_text(account.updated_at)
+    return shown
 
 
 def view(account: Account) -> AccountView:

@@ -6,7 +6,7 @@ from typing import NamedTuple, cast
 
 from wallet_schemas.commands import AnyCommand
 from wallet_schemas.message import MoneyFields
-from wallet_schemas.payments import PaymentResult
+from wallet_schemas.payments import PaymentResult, PaymentReversal
 from wallet_worker.core import commands, orders
 from wallet_worker.core.accounts import SystemKey
 from wallet_worker.core.changes import Changes, Decision
@@ -49,6 +49,10 @@ def lookups_for(messages: Sequence[Message | InvalidMessage]) -> Lookups:
                     moving.append((cast("AnyCommand", message), spec))
         elif isinstance(message, PaymentResult):
             lookups.paid.add(message.payment_order_no)
+        elif isinstance(message, PaymentReversal):
+            lookups.orders.add(message.payment_order_no)
+            lookups.reversed.add(message.payment_order_no)
+            lookups.refunded.add(message.payment_order_no)
         elif isinstance(message, DueOrder):
             lookups.orders.add(message.serial_no)
     lookups.orders |= lookups.paid

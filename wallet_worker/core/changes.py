@@ -3,18 +3,20 @@
 What is made for every message and only carried is a tuple: it costs a third of a frozen dataclass.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from wallet_schemas.codes import Code
-from wallet_schemas.payments import PaymentResult
+from wallet_schemas.payments import PaymentResult, PaymentReversal
 from wallet_schemas.values import OutcomeStatus, ProcessingStatus
 from wallet_worker.core.accounts import Account
 from wallet_worker.core.endings import Ending
 from wallet_worker.core.ledger import Entry, Posting
 from wallet_worker.core.orders import Order
+from wallet_worker.core.reversals import Reversal
 
 
 class StoredCommand(NamedTuple):
@@ -45,6 +47,16 @@ class StoredResult(NamedTuple):
     received_at: datetime
 
 
+class StoredReversal(NamedTuple):
+    """A message about a reversal as it was received, and what came of it."""
+
+    reversal: PaymentReversal
+    fingerprint: bytes
+    processing: ProcessingStatus
+    code: Code
+    received_at: datetime
+
+
 class OutboxMessage(NamedTuple):
     """A row of the outbox: a message that is published once this is committed.
 
@@ -62,11 +74,23 @@ class OutboxMessage(NamedTuple):
     attempts: int = 0
 
 
+class MadeByWallet(Protocol):
+    """Orders that the wallet makes itself, with their postings and the commands that stand for them."""
+
+    @property
+    def orders(self) -> Sequence[Order]: ...  # noqa: D102
+    @property
+    def postings(self) -> Sequence[Posting]: ...  # noqa: D102
+    @property
+    def commands(self) -> Sequence[StoredCommand]: ...  # noqa: D102
+
+
 class Decision(NamedTuple):
     """Everything that one message does. What is absent stays as it is.
 
     `code` and `detail` give the reason wherever `ending` is not a plain success. `changed` are accounts whose
     reserve or status changed; accounts whose balance changed are in `postings`. Only a parked message has `due_at`.
+    `own_commands` stand for the orders that the wallet makes itself, which are among `orders`.
     """
 
     ending: Ending
@@ -80,6 +104,17 @@ class Decision(NamedTuple):
     receipt: StoredResult | None = None
     outgoing: tuple[OutboxMessage, ...] = ()
     due_at: datetime | None = None
+    own_commands: tuple[StoredCommand, ...] = ()
+    reversal: Reversal | None = None
+    reversal_receipt: StoredReversal | None = None
+
+    def with_own(self, own: MadeByWallet) -> "Decision":
+        """Return the decision with orders that the wallet makes itself, after its own; their events are told by it."""
+        return self._replace(
+            orders=(*self.orders, *own.orders),
+            postings=(*self.postings, *own.postings),
+            own_commands=(*self.own_commands, *own.commands),
+        )
 
 
 @dataclass(slots=True)
@@ -93,6 +128,8 @@ class Changes:
     orders_moved: dict[str, tuple[Order, Order]] = field(default_factory=dict)
     entries: list[Entry] = field(default_factory=list)
     receipts: list[StoredResult] = field(default_factory=list)
+    reversals: dict[tuple[UUID, str], Reversal] = field(default_factory=dict)
+    reversal_receipts: list[StoredReversal] = field(default_factory=list)
     outgoing: list[OutboxMessage] = field(default_factory=list)
 
     @property
@@ -118,4 +155,6 @@ class Changes:
         self.orders_moved |= others.orders_moved
         self.entries += others.entries
         self.receipts += others.receipts
+        self.reversals |= others.reversals
+        self.reversal_receipts += others.reversal_receipts
         self.outgoing += others.outgoing

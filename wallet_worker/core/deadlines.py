@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from wallet_schemas.values import PaymentKind
-from wallet_worker.core import orders, outbound
+from wallet_worker.core import debts, orders, outbound
 from wallet_worker.core.accounts import Account
 from wallet_worker.core.changes import Decision
 from wallet_worker.core.context import DecisionContext
@@ -44,12 +44,17 @@ def on_due(due: DueOrder, facts: Facts, context: DecisionContext) -> Decision:
         case Effect.RELEASE_RESERVE:
             remaining_minor = order.remaining_minor or 0
             expired = orders.draw_down(order, step, remaining_minor, context.now)
-            return Decision(
+            account = account.reserving(-remaining_minor, context.now)
+            decision = Decision(
                 Ending.APPLIED,
                 orders=(expired,),
-                changed=(account.reserving(-remaining_minor, context.now),),
+                changed=(account,),
                 outgoing=(outbound.order_event(expired, account, context),),
             )
+            if not account.debt_minor:
+                return decision
+            own = debts.recovered(account, order.serial_no, facts, context)
+            return decision.with_own(own)._replace(outgoing=(*decision.outgoing, *own.outgoing))
         case (
             Effect.CREDIT
             | Effect.CREDIT_LATE

@@ -12,9 +12,9 @@ from wallet_schemas.commands import AnyCommand, Outcome
 from wallet_schemas.events import CommandRefused
 from wallet_schemas.fingerprint import canonical, changed_fields, content, fingerprint
 from wallet_schemas.message import Body
-from wallet_schemas.payments import PaymentResult
+from wallet_schemas.payments import PaymentResult, PaymentReversal
 from wallet_schemas.values import OutcomeStatus
-from wallet_worker.core import commands, deadlines, outbound, payment_results, permission
+from wallet_worker.core import commands, deadlines, outbound, payment_results, payment_reversals, permission
 from wallet_worker.core.changes import Decision, OutboxMessage, StoredCommand
 from wallet_worker.core.commands import Handler
 from wallet_worker.core.commands.acceptance import Accepted
@@ -39,6 +39,8 @@ def decide(message: Message | InvalidMessage, facts: Facts, context: DecisionCon
     match message:
         case PaymentResult():
             return payment_results.apply_result(message, facts, context)
+        case PaymentReversal():
+            return payment_reversals.apply_reversal(message, facts, context)
         case DueOrder():
             return deadlines.on_due(message, facts, context)
         case InvalidMessage():
@@ -65,7 +67,9 @@ def _invalid(message: InvalidMessage, context: DecisionContext) -> Decision:
                 context,
             )
         case Source.RESULTS if message.payment_order_no is not None:
-            replies = payment_results.refused(message.payment_order_no, message.code, context)
+            replies = payment_results.refused(
+                message.payment_order_no, message.code, context, message.reversal_ref
+            )
         case _:
             pass  # which payment it is about cannot be read
     return Decision(Ending.REJECTED, message.code, message.detail, outgoing=replies)
@@ -151,6 +155,7 @@ def _conclude(
         changed=handled.changed,
         postings=handled.postings,
         outgoing=handled.outgoing + reply,
+        own_commands=handled.own_commands,
     )
 
 

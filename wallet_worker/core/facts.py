@@ -4,14 +4,24 @@
 did, as if the database had been asked again.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
+from typing import Final
 
 from wallet_schemas.values import OrderStatus, OrderType, PaymentKind
 from wallet_worker.core.accounts import Account, AccountKey, SystemKey
 from wallet_worker.core.changes import Changes, Decision, OutboxMessage, StoredCommand
-from wallet_worker.core.orders import ORDER_SPECS, UNSUCCESSFUL, Order
+from wallet_worker.core.orders import ORDER_SPECS, OWN, UNSUCCESSFUL, Order
+from wallet_worker.core.reversals import Reversal
+
+_RETURNED: Final[Mapping[OrderType, int]] = MappingProxyType(
+    {OrderType.PAYOUT_RETURN: 1, OrderType.PAYOUT_RETURN_REVERSAL: -1}
+)
+_WRITTEN_OFF: Final[Mapping[OrderType, int]] = MappingProxyType(
+    {OrderType.WRITE_OFF: 1, OrderType.WRITE_OFF_RECOVERY: -1}
+)
 
 
 @dataclass(slots=True)
@@ -22,7 +32,10 @@ class Facts:
     and of what is made in it:
 
     - `lanes`: the lane of each system account that this batch may write to;
-    - `refund_totals`: by recharge, the sum of the refunds that have not failed;
+    - `refund_totals`: by recharge, the sum of the refunds that have not failed, less what of them was returned;
+    - `reversals`: by order and the gateway's reference, its disputes, recalls and returns;
+    - `reversed_totals`: by order, what of its reversals stands;
+    - `written_off`: by account, what was written off and is not recovered;
     - `pending_orders`: by account, how many orders wait for a result;
     - `daily_totals`: by account and type, the sum of the orders made since `day_start` that have not come to nothing,
       those of closed accounts of the same key included; without a `day_start` nothing is limited by the day;
@@ -37,6 +50,9 @@ class Facts:
     newest: dict[AccountKey, int] = field(default_factory=dict)
     lanes: dict[SystemKey, int] = field(default_factory=dict)
     refund_totals: dict[str, int] = field(default_factory=dict)
+    reversals: dict[str, dict[str, Reversal]] = field(default_factory=dict)
+    reversed_totals: dict[str, int] = field(default_factory=dict)
+    written_off: dict[int, int] = field(default_factory=dict)
     pending_orders: dict[int, int] = field(default_factory=dict)
     daily_totals: dict[tuple[int, OrderType], int] = field(default_factory=dict)
     pending_recharges: dict[int, int] = field(default_factory=dict)
@@ -105,7 +121,20 @@ class Facts:
             changes.entries += posting.entries
         if decision.receipt is not None:
             changes.receipts.append(decision.receipt)
+        if decision.own_commands or decision.reversal_receipt is not None:
+            self._apply_own(decision, changes)
         self.enqueue(*decision.outgoing)
+
+    def _apply_own(self, decision: Decision, changes: Changes) -> None:
+        """Apply the commands that stand for the wallet's own orders, and what is known of a reversal."""
+        for own in decision.own_commands:
+            self.commands[own.serial_no] = own
+            changes.commands.append(own)
+        if decision.reversal_receipt is not None:
+            changes.reversal_receipts.append(decision.reversal_receipt)
+            if (reversal := decision.reversal) is not None:
+                self._put_reversal(decision.reversal_receipt.reversal.payment_order_no, reversal)
+                changes.reversals[reversal.order_id, reversal.reversal_ref] = reversal
 
     def enqueue(self, *messages: OutboxMessage) -> None:
         """Queue messages to be published once the batch is committed."""
@@ -122,6 +151,9 @@ class Facts:
         if not opened:
             return False
         if receipt is not None and receipt.result.payment_order_no in self.deferred.orders_new:
+            return True
+        reversal = decision.reversal_receipt
+        if reversal is not None and reversal.reversal.payment_order_no in self.deferred.orders_new:
             return True
         return any(
             order.account_id in opened or order.counter_account_id in opened for order in decision.orders
@@ -148,6 +180,30 @@ class Facts:
         self.orders[order.serial_no] = order
         if before is None or before.status is not order.status:
             self._count(before, order)
+        if order.order_type in OWN:
+            self._count_own(order)
+
+    def _put_reversal(self, serial_no: str, reversal: Reversal) -> None:
+        known = self.reversals.setdefault(serial_no, {})
+        before = known.get(reversal.reversal_ref)
+        known[reversal.reversal_ref] = reversal
+        stood_minor = self.reversed_totals.get(serial_no, 0) - (before.moved_minor if before else 0)
+        self.reversed_totals[serial_no] = stood_minor + reversal.moved_minor
+
+    def _count_own(self, order: Order) -> None:
+        """Update the sums that an order of the wallet's own changes."""
+        parent = self.orders.get(order.parent_serial_no or "")
+        if (
+            parent is not None
+            and parent.order_type is OrderType.REFUND
+            and parent.parent_serial_no is not None
+        ):
+            by_minor = _RETURNED.get(order.order_type, 0) * order.amount_minor
+            refunded = self.refund_totals.get(parent.parent_serial_no, 0)
+            self.refund_totals[parent.parent_serial_no] = refunded - by_minor
+        if (sign := _WRITTEN_OFF.get(order.order_type)) is not None:
+            known = self.written_off.get(order.account_id, 0)
+            self.written_off[order.account_id] = known + sign * order.amount_minor
 
     def _count(self, before: Order | None, after: Order) -> None:
         """Update the sums and counts that are known of an order's account and parent."""

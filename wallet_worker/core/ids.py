@@ -3,15 +3,17 @@
 Nothing here draws or reads a clock, so the same draw always gives the same identifiers.
 """
 
+import hashlib
 from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
 ENTROPY_BYTES = 48
-"""What one message may use: an order id, three event ids and an account number."""
+"""What nearly every message needs at most: an order id, three event ids and an account number."""
 
 _UUID_RANDOM_BYTES = 10
+_EVENT_IDS = 3
 _RANDOM_BITS = (1 << 80) - 1 & ~(0xF << 76) & ~(0x3 << 62)
 _ACCOUNT_DIGITS = 10
 
@@ -31,9 +33,17 @@ class FreshIds(NamedTuple):
         return uuid7(at, self.entropy[0:10])
 
     def event_id(self, at: datetime, number: int = 0) -> UUID:
-        """Return the id of this message's outgoing message `number` (0 to 2)."""
+        """Return the id of this message's outgoing message `number`: 0 to 2 for what nearly every message needs."""
+        if number >= _EVENT_IDS:
+            return self.further_id(at, number)
         start = _UUID_RANDOM_BYTES * (1 + number)
         return uuid7(at, self.entropy[start : start + _UUID_RANDOM_BYTES])
+
+    def further_id(self, at: datetime, number: int) -> UUID:
+        """Return another id of this message: of what the wallet makes beside what it was asked for, by a counter."""
+        return uuid7(
+            at, hashlib.sha256(self.entropy + number.to_bytes(4, "big")).digest()[:_UUID_RANDOM_BYTES]
+        )
 
     def account_no(self, at: datetime) -> str:
         """Return the number of the account that this message opens."""

@@ -9,7 +9,7 @@ from wallet_schemas.codes import Code
 from wallet_schemas.commands import AnyCommand, Fault
 from wallet_schemas.names import PAYMENT_RESULTS, WALLET_COMMANDS
 from wallet_schemas.parse import COMMANDS, RESULTS, Malformed, UnsupportedType, parse
-from wallet_schemas.payments import PaymentResult
+from wallet_schemas.payments import PaymentResult, PaymentReversal
 from wallet_schemas.signature import BadSignature, Keys, verify
 from wallet_worker.core.senders import Sender
 
@@ -33,7 +33,7 @@ class DueOrder:
     serial_no: str
 
 
-Message: TypeAlias = AnyCommand | PaymentResult | DueOrder
+Message: TypeAlias = AnyCommand | PaymentResult | PaymentReversal | DueOrder
 
 
 class InboundMessage(NamedTuple):
@@ -59,7 +59,7 @@ class InboundMessage(NamedTuple):
 class InvalidMessage:
     """Why the bytes are not a message.
 
-    `serial_no` and `payment_order_no` are there if they could be read all the same, for the reply.
+    `serial_no`, `payment_order_no` and `reversal_ref` are there if they could be read all the same, for the reply.
     """
 
     code: Code
@@ -67,6 +67,7 @@ class InvalidMessage:
     faults: tuple[Fault, ...] = ()
     serial_no: str | None = None
     payment_order_no: str | None = None
+    reversal_ref: str | None = None
 
 
 def serial_no_of(message: Message | InvalidMessage) -> str:
@@ -74,7 +75,7 @@ def serial_no_of(message: Message | InvalidMessage) -> str:
     match message:
         case InvalidMessage():
             return message.serial_no or message.payment_order_no or ""
-        case PaymentResult():
+        case PaymentResult() | PaymentReversal():
             return message.payment_order_no
         case _:
             return message.serial_no
@@ -83,8 +84,8 @@ def serial_no_of(message: Message | InvalidMessage) -> str:
 def read(incoming: InboundMessage, keys: Keys) -> Message | InvalidMessage:
     """Return the message, or why the bytes are not one: MALFORMED, UNSUPPORTED_TYPE or BAD_SIGNATURE, in this order.
 
-    A payment result is returned only if one of `keys` (key id to secret) signed these very bytes. The body of a due
-    order is its serial number, and only the clock brings such a body.
+    What the gateway says is returned only if one of `keys` (key id to secret) signed these very bytes. The body of a
+    due order is its serial number, and only the clock brings such a body.
     """
     if incoming.source is Source.CLOCK:
         return DueOrder(incoming.body.decode())
@@ -92,11 +93,15 @@ def read(incoming: InboundMessage, keys: Keys) -> Message | InvalidMessage:
         message = parse(incoming.body, ACCEPTED[incoming.source])
     except (Malformed, UnsupportedType) as exc:
         return InvalidMessage(exc.code, str(exc), exc.faults, exc.serial_no, exc.payment_order_no)
-    if isinstance(message, PaymentResult):
+    if isinstance(message, PaymentResult | PaymentReversal):
         try:
             message.sign(verify(incoming.signature, incoming.body, keys))
         except BadSignature as exc:
-            number = message.payment_order_no
-            return InvalidMessage(Code.BAD_SIGNATURE, exc.reason, payment_order_no=number)
+            return InvalidMessage(
+                Code.BAD_SIGNATURE,
+                exc.reason,
+                payment_order_no=message.payment_order_no,
+                reversal_ref=getattr(message, "reversal_ref", None),
+            )
         return message
     return cast("AnyCommand", message)  # no other type is accepted

@@ -46,7 +46,10 @@ class Movement(NamedTuple):
 
 
 class Posting(NamedTuple):
-    """What an order moved: the entries, which sum to zero, and the account of each as it is afterwards."""
+    """What an order moved: the entries, which sum to zero, and the account of each as it is afterwards.
+
+    Without entries it is an account of which only the debt has changed.
+    """
 
     entries: tuple[Entry, ...]
     accounts: tuple[Account, ...]

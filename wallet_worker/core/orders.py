@@ -40,12 +40,15 @@ from wallet_worker.core.ledger import Movement
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A movement of money that a command asked for. `amount_minor` is above zero, in minor units of `currency`.
+    """A movement of money that a command asked for, or that the wallet made itself.
+
+    `amount_minor` is above zero, in minor units of `currency`.
 
     `account_id` is whose money it is about: the account that is recharged, and the one that pays in every other
     order. `counter_account_id` is the payee of a transfer or a capture. `parent_serial_no` is the recharge that
-    is given back, or the hold that is captured or released. `channel` is how it is paid, by the gateway or to it,
-    and empty where no gateway has a part. `remaining_minor` is what a hold still reserves.
+    is given back, the hold that is captured or released, or the order because of which the wallet made this.
+    `channel` is how it is paid, by the gateway or to it, and empty where no gateway has a part. `remaining_minor` is
+    what a hold still reserves.
 
     `transacted_at` is absent until money has moved. `late` says that the money came after the order had failed
     or expired. `due_at` is when the wallet looks at the order by itself, absent when it never has to again, and
@@ -79,6 +82,7 @@ class Order:
     gateway_ref: str | None = None
     failure_code: str | None = None
     failure_reason: str | None = None
+    reversal_ref: str | None = None
 
 
 class HoldAction(StrEnum):
@@ -259,7 +263,7 @@ class OrderSpec:
     `initial_status` is its first status, and `table` what may happen to it after that: empty where the order has ended
     with its command. `payment` is what the gateway is asked for, if it is asked. `legs` are the entries of an order
     that succeeded, that of its own account first: decided, stored, audited and reconciled by. `parent_is_hold`: the
-    order that it is about is a hold.
+    order that it is about is a hold. `is_own`: no command asks for it, the wallet makes it itself.
     """
 
     initial_status: OrderStatus
@@ -267,6 +271,7 @@ class OrderSpec:
     payment: PaymentKind | None = None
     legs: tuple[Leg, ...] = ()
     parent_is_hold: bool = False
+    is_own: bool = False
     system_names: frozenset[SystemName] = field(init=False)
     """The system accounts among its legs."""
 
@@ -305,8 +310,20 @@ class OrderSpec:
         return self.table.get((status, signal))
 
 
-_FROM_GATEWAY = (Leg(Party.ACCOUNT, 1), Leg(SystemName.CLEARING, -1))
-_TO_GATEWAY = (Leg(Party.ACCOUNT, -1), Leg(SystemName.CLEARING, 1))
+def _from(name: SystemName) -> tuple[Leg, ...]:
+    return (Leg(Party.ACCOUNT, 1), Leg(name, -1))
+
+
+def _to(name: SystemName) -> tuple[Leg, ...]:
+    return (Leg(Party.ACCOUNT, -1), Leg(name, 1))
+
+
+def _own(legs: tuple[Leg, ...]) -> OrderSpec:
+    return OrderSpec(_SUCCEEDED, IMMEDIATE, legs=legs, is_own=True)
+
+
+_FROM_GATEWAY = _from(SystemName.CLEARING)
+_TO_GATEWAY = _to(SystemName.CLEARING)
 _TO_COUNTERPARTY = (Leg(Party.ACCOUNT, -1), Leg(Party.COUNTERPARTY, 1))
 
 ORDER_SPECS: Mapping[OrderType, OrderSpec] = MappingProxyType(
@@ -318,6 +335,17 @@ ORDER_SPECS: Mapping[OrderType, OrderSpec] = MappingProxyType(
         OrderType.HOLD: OrderSpec(_ACTIVE, HOLD),
         OrderType.CAPTURE: OrderSpec(_SUCCEEDED, IMMEDIATE, legs=_TO_COUNTERPARTY, parent_is_hold=True),
         OrderType.RELEASE: OrderSpec(_SUCCEEDED, IMMEDIATE, parent_is_hold=True),
+        OrderType.CHARGEBACK: _own(_TO_GATEWAY),
+        OrderType.CHARGEBACK_REVERSAL: _own(_FROM_GATEWAY),
+        OrderType.PAYOUT_RETURN: _own(_FROM_GATEWAY),
+        OrderType.PAYOUT_RETURN_REVERSAL: _own(_TO_GATEWAY),
+        OrderType.ADVANCE: _own(_from(SystemName.RECEIVABLES)),
+        OrderType.REPAYMENT: _own(_to(SystemName.RECEIVABLES)),
+        OrderType.WRITE_OFF: _own((Leg(SystemName.LOSSES, -1), Leg(SystemName.RECEIVABLES, 1))),
+        OrderType.WRITE_OFF_RECOVERY: _own(_to(SystemName.LOSSES)),
+        OrderType.LOSS: _own((Leg(SystemName.LOSSES, -1), Leg(SystemName.CLEARING, 1))),
+        OrderType.ADJUSTMENT_CREDIT: _own(_from(SystemName.ADJUSTMENTS)),
+        OrderType.ADJUSTMENT_DEBIT: _own(_to(SystemName.ADJUSTMENTS)),
     }
 )
 
@@ -334,6 +362,15 @@ REFUNDS = frozenset(
 )
 """The types of orders that give a charge back."""
 
+OWN = frozenset(order_type for order_type, spec in ORDER_SPECS.items() if spec.is_own)
+"""The types of orders that the wallet makes itself."""
+
+
+def is_debit(order_type: OrderType) -> bool:
+    """Return whether an order of this type takes money from the account that it is about."""
+    return any(leg.holder is Party.ACCOUNT and leg.times < 0 for leg in ORDER_SPECS[order_type].legs)
+
+
 OPEN = frozenset({_PENDING, _ACTIVE})
 """The statuses in which an order is looked at again by itself."""
 
@@ -342,12 +379,13 @@ UNSUCCESSFUL = frozenset({_FAILED, _EXPIRED, _RELEASED})
 
 
 def check_legs(order_type: OrderType, spec: OrderSpec) -> None:
-    """Raise AssertionError unless the legs of a type sum to zero and begin with the order's own account."""
+    """Raise AssertionError unless the legs of a type sum to zero, and the order's own account, if any, is the first."""
     holders = [leg.holder for leg in spec.legs]
+    of_users = [holder for holder in holders if isinstance(holder, Party)]
     if (
         sum(leg.times for leg in spec.legs) != 0
         or len(holders) != len(set(holders))
-        or (holders and holders[0] is not Party.ACCOUNT)
+        or (of_users and holders[0] is not Party.ACCOUNT)
     ):
         msg = f"the legs of a {order_type} are not a posting: {spec.legs}"
         raise AssertionError(msg)
@@ -425,6 +463,7 @@ def advance(order: Order, step: Transition, at: datetime, result: PaymentResult 
         failure_reason=result.reason[:REASON_LENGTH_MAX]
         if result is not None and result.reason and step.to is _FAILED
         else None,
+        reversal_ref=order.reversal_ref,
     )
 
 
@@ -500,6 +539,8 @@ def body(  # noqa: C901 -- a line for each field that only some orders have
         shown["failure_reason"] = order.failure_reason
     if order.metadata:
         shown["metadata"] = order.metadata
+    if order.reversal_ref is not None:
+        shown["reversal_ref"] = order.reversal_ref
     if entries is not None:
         shown["entries"] = entries
     return shown

@@ -1,6 +1,7 @@
 """What goes out with a decision: events, payment requests, replies.
 
-The numbers keep a message's ids apart: 0 its first event, 1 its payment request or its second event, 2 its reply.
+The numbers keep a message's ids apart: 0 its first event, 1 its payment request or its second event, 2 its reply,
+3 and 4 what a reversal has, 16 and more the orders that the wallet makes itself.
 """
 
 from typing import Final, TypeAlias
@@ -138,11 +139,15 @@ def outcome(
     }
 
 
-def processed(payment_order_no: str, status: ProcessingStatus, code: Code) -> Body:
-    """Return the answer to the gateway about its result."""
+def processed(
+    payment_order_no: str, status: ProcessingStatus, code: Code, reversal_ref: str | None = None
+) -> Body:
+    """Return the answer to the gateway about its result, or about its reversal."""
+    of_reversal: Body = {} if reversal_ref is None else {"reversal_ref": reversal_ref}
     return {
         "type": PaymentProcessed.TYPE,
         "payment_order_no": payment_order_no,
+        **of_reversal,
         "processing_status": status,
         "code": code,
     }

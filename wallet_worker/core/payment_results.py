@@ -6,9 +6,9 @@ from typing import assert_never
 from wallet_schemas import money
 from wallet_schemas.codes import Code
 from wallet_schemas.fingerprint import content, fingerprint
-from wallet_schemas.payments import PaymentResult
-from wallet_schemas.values import AccountStatus, ProcessingStatus
-from wallet_worker.core import ledger, orders, outbound
+from wallet_schemas.payments import PaymentResult, PaymentReversal, SignedMessage
+from wallet_schemas.values import ProcessingStatus
+from wallet_worker.core import debts, ledger, orders, outbound
 from wallet_worker.core.accounts import Account
 from wallet_worker.core.changes import Decision, OutboxMessage, StoredResult
 from wallet_worker.core.commands.checks import Refused
@@ -30,7 +30,7 @@ def apply_result(result: PaymentResult, facts: Facts, context: DecisionContext) 
     """Return what a result does that the gateway has signed."""
     order = facts.orders.get(result.payment_order_no)
     if order is None:
-        return _order_not_found(result, context)
+        return not_yet(result, Code.ORDER_NOT_FOUND, "no order has this payment_order_no", context)
     account = facts.accounts[order.account_id]
     step = orders.ORDER_SPECS[order.order_type].transition(order.status, result.status)
     if step is None:
@@ -38,7 +38,7 @@ def apply_result(result: PaymentResult, facts: Facts, context: DecisionContext) 
         return _rejected(
             result, Refused(Code.ORDER_NOT_FOUND, f"a {order.order_type} is not paid for"), context
         )
-    refusal = _key_not_allowed(result, order) or _mismatch(result, order, account, step)
+    refusal = key_not_allowed(result, order, RESULT_KIND) or _mismatch(result, order, account, step)
     if refusal is not None:
         return _rejected(result, refusal, context)
     match step.effect:
@@ -46,10 +46,10 @@ def apply_result(result: PaymentResult, facts: Facts, context: DecisionContext) 
             return Decision(
                 Ending.REPEATED,
                 receipt=_receipt(result, step.processing, Code.OK, context),
-                outgoing=_processed(result.payment_order_no, step.processing, Code.OK, context),
+                outgoing=processed(result.payment_order_no, step.processing, Code.OK, context),
             )
         case Effect.CLOSE | Effect.RELEASE_RESERVE:
-            return _close_order(result, order, account, step, context)
+            return _close_order(result, order, account, step, facts, context)
         case Effect.CREDIT | Effect.CREDIT_LATE | Effect.DEBIT:
             return _post_money(result, order, account, step, facts, context)
         case Effect.CONTRADICTION | Effect.INQUIRE | Effect.REFUSE:
@@ -59,32 +59,34 @@ def apply_result(result: PaymentResult, facts: Facts, context: DecisionContext) 
             assert_never(step.effect)
 
 
-def _key_not_allowed(result: PaymentResult, order: Order) -> Refused | None:
-    """Return why the key that signed the result may not speak of the order; absent if it may.
+def key_not_allowed(message: SignedMessage, order: Order, kind: str) -> Refused | None:
+    """Return why the key that signed a message of this kind may not speak of the order; absent if it may.
 
-    A result that was signed before there was the order is not about it: another deployment's, or an old system's.
+    What was signed before there was the order is not about it: another deployment's, or an old system's.
     """
-    signed = result.signed
+    signed = message.signed
     if signed is None:
         return None  # made here, and not read from a queue
     if signed.channels is not None and order.channel not in signed.channels:
         why = f"the key {signed.key_id} does not speak of the channel {order.channel}"
         return Refused(Code.KEY_NOT_ALLOWED, why)
-    if signed.kinds is not None and RESULT_KIND not in signed.kinds:
-        return Refused(Code.KEY_NOT_ALLOWED, f"the key {signed.key_id} does not sign results")
+    if signed.kinds is not None and kind not in signed.kinds:
+        return Refused(Code.KEY_NOT_ALLOWED, f"the key {signed.key_id} does not sign {kind}s")
     if signed.at_unix < (order.created_at - SIGNED_BEFORE_MAX).timestamp():
         return Refused(Code.KEY_NOT_ALLOWED, "it was signed before the order was made")
     return None
 
 
-def refused(number: str, code: Code, context: DecisionContext) -> tuple[OutboxMessage, ...]:
-    """Return the answer to the gateway about a result that went to the dead letters."""
-    return _processed(number, ProcessingStatus.REFUSED, code, context)
+def refused(
+    number: str, code: Code, context: DecisionContext, reversal_ref: str | None = None
+) -> tuple[OutboxMessage, ...]:
+    """Return the answer to the gateway about a message that went to the dead letters."""
+    return processed(number, ProcessingStatus.REFUSED, code, context, reversal_ref)
 
 
 def _mismatch(result: PaymentResult, order: Order, account: Account, step: Transition) -> Refused | None:
     """Return why the result moves nothing and an operator must look; None if it fits its order."""
-    if step.credits and account.status is AccountStatus.CLOSED:
+    if step.credits and not debts.can_take(account, order.order_type, order.amount_minor):
         return Refused(Code.ACCOUNT_CLOSED, "the money arrived after the account was closed")
     if result.currency != order.currency:
         return Refused(
@@ -103,16 +105,19 @@ def _mismatch(result: PaymentResult, order: Order, account: Account, step: Trans
     return None
 
 
-def _order_not_found(result: PaymentResult, context: DecisionContext) -> Decision:
+def not_yet(
+    message: PaymentResult | PaymentReversal, code: Code, why: str, context: DecisionContext
+) -> Decision:
+    """Return the decision to look again later at what came before what it speaks of, and to give up in the end."""
     attempts = context.incoming.attempts
-    why = "no order has this payment_order_no"
     if attempts < len(PARK_DELAYS):
-        return Decision(Ending.PARKED, Code.ORDER_NOT_FOUND, why, due_at=context.now + PARK_DELAYS[attempts])
+        return Decision(Ending.PARKED, code, why, due_at=context.now + PARK_DELAYS[attempts])
+    reversal_ref = message.reversal_ref if isinstance(message, PaymentReversal) else None
     return Decision(
         Ending.REJECTED,
-        Code.ORDER_NOT_FOUND,
+        code,
         f"{why}, looked for {attempts + 1} times",
-        outgoing=refused(result.payment_order_no, Code.ORDER_NOT_FOUND, context),
+        outgoing=refused(message.payment_order_no, code, context, reversal_ref),
     )
 
 
@@ -127,20 +132,35 @@ def _rejected(result: PaymentResult, refusal: Refused, context: DecisionContext)
 
 
 def _close_order(
-    result: PaymentResult, order: Order, account: Account, step: Transition, context: DecisionContext
+    result: PaymentResult,
+    order: Order,
+    account: Account,
+    step: Transition,
+    facts: Facts,
+    context: DecisionContext,
 ) -> Decision:
     closed = orders.advance(order, step, context.now, result)
-    gives_back = step.effect is Effect.RELEASE_RESERVE
-    return Decision(
+    changed: tuple[Account, ...] = ()
+    recovered: tuple[OutboxMessage, ...] = ()
+    own = None
+    if step.effect is Effect.RELEASE_RESERVE:
+        account = account.reserving(-order.amount_minor, context.now)
+        changed = (account,)
+        if account.debt_minor:
+            own = debts.recovered(account, order.serial_no, facts, context)
+            recovered = own.outgoing
+    decision = Decision(
         Ending.APPLIED,
         orders=(closed,),
-        changed=(account.reserving(-order.amount_minor, context.now),) if gives_back else (),
+        changed=changed,
         receipt=_receipt(result, step.processing, Code.OK, context),
         outgoing=(
             outbound.order_event(closed, account, context),
-            *_processed(order.serial_no, step.processing, Code.OK, context),
+            *recovered,
+            *processed(order.serial_no, step.processing, Code.OK, context),
         ),
     )
+    return decision if own is None else decision.with_own(own)
 
 
 def _post_money(
@@ -166,7 +186,12 @@ def _post_money(
         )
     # The first leg is that of the order's own account.
     succeeded = orders.advance(order, step, posting.entries[0].created_at, result)
-    return Decision(
+    own = None
+    recovered: tuple[OutboxMessage, ...] = ()
+    if account.debt_minor and step.credits:
+        own = debts.recovered(posting.accounts[0], order.serial_no, facts, context)
+        recovered = own.outgoing
+    decision = Decision(
         Ending.APPLIED,
         orders=(succeeded,),
         postings=(posting,),
@@ -178,9 +203,11 @@ def _post_money(
                 context,
                 entries=ledger.bodies(posting, order.order_type, order.serial_no),
             ),
-            *_processed(order.serial_no, step.processing, Code.OK, context),
+            *recovered,
+            *processed(order.serial_no, step.processing, Code.OK, context),
         ),
     )
+    return decision if own is None else decision.with_own(own)
 
 
 def _receipt(
@@ -189,9 +216,14 @@ def _receipt(
     return StoredResult(result, fingerprint(content(result)), processing, code, context.now)
 
 
-def _processed(
-    number: str, status: ProcessingStatus, code: Code, context: DecisionContext
+def processed(
+    number: str,
+    status: ProcessingStatus,
+    code: Code,
+    context: DecisionContext,
+    reversal_ref: str | None = None,
 ) -> tuple[OutboxMessage, ...]:
+    """Return the answer to the gateway; empty if it asks for none."""
     if context.incoming.reply_to is None:
         return ()
-    return outbound.reply(outbound.processed(number, status, code), context)
+    return outbound.reply(outbound.processed(number, status, code, reversal_ref), context)

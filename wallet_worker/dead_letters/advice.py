@@ -6,6 +6,7 @@ from typing import Final
 
 from wallet_schemas.codes import Code
 from wallet_schemas.names import PAYMENT_REQUESTS, PAYMENT_RESULTS, WALLET_COMMANDS
+from wallet_schemas.payments import PaymentReversal
 from wallet_schemas.values import OrderStatus, OrderType
 from wallet_worker.core.orders import CHARGED, ORDER_SPECS, PAID_OUT, Effect
 from wallet_worker.dead_letters.meanings import MEANINGS, REFUSALS
@@ -34,6 +35,7 @@ class Situation:
     """Why the verdict is not a plain success."""
     worn: bool = False
     """Whether it was replayed as often as a letter may be."""
+    message_type: str = ""
     order_type: OrderType | None = None
     order_status: OrderStatus | None = None
     account_closed: bool = False
@@ -91,6 +93,7 @@ _LASTING: Final = frozenset(
         *(Code.MALFORMED, Code.UNSUPPORTED_TYPE, Code.BAD_SIGNATURE, Code.SERIAL_CONFLICT),
         *(Code.NOT_ALLOWED, Code.KEY_NOT_ALLOWED),
         *(Code.ACCOUNT_CLOSED, Code.ORDER_NOT_FOUND, Code.CONTRADICTING_RESULT, Code.AMOUNT_OUT_OF_RANGE),
+        *(Code.ORDER_NOT_REVERSIBLE, Code.AMOUNT_EXCEEDS_ORIGINAL),
     }
 )
 """Reasons that lie in the message, or in the ledger as it was: they stay unless something changes."""
@@ -355,6 +358,24 @@ ADVICE: Final[tuple[Advice, ...]] = (
         has_order_sentence=True,
     ),
     Advice(
+        "reversal",
+        _of(
+            Code.ORDER_NOT_REVERSIBLE,
+            Code.AMOUNT_EXCEEDS_ORIGINAL,
+            Code.CONTRADICTING_RESULT,
+            Code.ACCOUNT_CLOSED,
+            Code.CURRENCY_MISMATCH,
+        ),
+        "a dispute, recall or return",
+        lambda situation: situation.message_type == PaymentReversal.TYPE,
+        (
+            "Nothing moved for this message, and what stood before stands. If the result of its payment is missing, "
+            "have the gateway send that, and replay this one after it. If not, have the gateway say how the dispute, "
+            "recall or return stands now: its next message counts, with a higher sequence. Then discard this one."
+        ),
+        _GATEWAY,
+    ),
+    Advice(
         "account-closed",
         _of(Code.ACCOUNT_CLOSED),
         "a payment result",
@@ -531,7 +552,8 @@ ADVICE: Final[tuple[Advice, ...]] = (
         "refusal",
         frozenset(REFUSALS)
         | _MISMATCHES
-        | _of(Code.ACCOUNT_CLOSED, Code.AMOUNT_OUT_OF_RANGE, Code.CONTRADICTING_RESULT),
+        | _of(Code.ACCOUNT_CLOSED, Code.AMOUNT_OUT_OF_RANGE, Code.CONTRADICTING_RESULT)
+        | _of(Code.ORDER_NOT_REVERSIBLE, Code.AMOUNT_EXCEEDS_ORIGINAL),
         "a command, or from another queue",
         _always,
         (

@@ -30,6 +30,10 @@ MEANINGS: Final[Mapping[str, str]] = MappingProxyType(
         ),
         Code.ORDER_NOT_FOUND: "A payment result for an order that the wallet did not know, for more than five minutes.",
         Code.CURRENCY_MISMATCH: "The payment result is in another currency than its order.",
+        Code.ORDER_NOT_REVERSIBLE: (
+            "A dispute, recall or return of an order of which no money has moved, or whose kind does not fit the order."
+        ),
+        Code.AMOUNT_EXCEEDS_ORIGINAL: "More would stand moved back than the order has moved.",
         Code.AMOUNT_MISMATCH: "The payment result has another amount than its order.",
         Code.CONTRADICTING_RESULT: (
             "The gateway reported two different results of one payment. The first result stands, and this one moved "

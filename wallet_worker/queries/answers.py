@@ -11,7 +11,7 @@ import asyncpg
 from wallet_schemas.codes import Code
 from wallet_schemas.commands import Outcome
 from wallet_schemas.encode import encode
-from wallet_schemas.events import EntryView
+from wallet_schemas.events import EntryView, ReversalView
 from wallet_schemas.message import Message
 from wallet_schemas.money import to_text
 from wallet_schemas.names import BODY_BYTES_MAX, DEFAULT_ACCOUNT_TYPE
@@ -30,9 +30,13 @@ from wallet_schemas.queries import (
 from wallet_worker.core import accounts as core_accounts
 from wallet_worker.core import ledger
 from wallet_worker.core import orders as core_orders
+from wallet_worker.core import reversals as core_reversals
+from wallet_worker.core.accounts import Account
 from wallet_worker.core.decide import outcome
+from wallet_worker.core.orders import Order
+from wallet_worker.core.reversals import Reversal
 from wallet_worker.queries import lists
-from wallet_worker.store import accounts, commands, entries, orders
+from wallet_worker.store import accounts, commands, entries, orders, reversals
 
 NOT_KNOWN_YET: Final = (
     "the serial number is not known yet; a command that was sent with it may still wait in its queue"
@@ -79,15 +83,33 @@ async def _order(connection: asyncpg.Connection, query: GetOrder) -> OrderDetail
         connection, [order.account_id, order.counter_account_id or order.account_id]
     )
     lines = await entries.of_order(connection, order.order_id)
+    account = parties[order.account_id]
     payee = parties[order.counter_account_id] if order.counter_account_id else None
+    of_order = list((await reversals.of_orders(connection, [order])).get(order.serial_no, {}).values())
+    shown = core_orders.view(order, account, payee)
+    if standing_minor := sum(reversal.moved_minor for reversal in of_order):
+        shown = shown.model_copy(update={"reversed_amount": to_text(standing_minor, order.currency)})
     return OrderDetail(
         outcome=outcome(command, duplicate=False),
-        order=core_orders.view(order, parties[order.account_id], payee),
+        order=shown,
         entries=[
             ledger.view(line.entry, parties[line.entry.account_id], line.order_type, line.serial_no)
             for line in lines
         ],
+        reversals=_reversals(of_order, order, account) or None,
     )
+
+
+def _reversals(known: Sequence[Reversal], order: Order, account: Account) -> list[ReversalView]:
+    """Return the reversals of an order, the first one first: where a message cannot hold all, those changed last."""
+    size = 0
+    shown: list[Reversal] = []
+    for reversal in sorted(known, key=lambda one: one.updated_at, reverse=True):
+        size += len(encode(core_reversals.view(reversal, order, account))) + 1
+        if size > BODY_BYTES_MAX // 2:
+            break
+        shown.append(reversal)
+    return [core_reversals.view(reversal, order, account) for reversal in known if reversal in shown]
 
 
 async def _statement(connection: asyncpg.Connection, query: GetStatement) -> Statement | QueryRefused:

@@ -24,13 +24,13 @@ from wallet_schemas.queries import (
     OrderList,
     QueryRefused,
 )
-from wallet_schemas.values import INTEGER_MAX, PaymentKind
+from wallet_schemas.values import INTEGER_MAX
 from wallet_worker.core import accounts as core_accounts
 from wallet_worker.core import ledger
 from wallet_worker.core import orders as core_orders
 from wallet_worker.core.accounts import Account
 from wallet_worker.core.orders import ORDER_SPECS, Order
-from wallet_worker.store import accounts, commands, entries, orders
+from wallet_worker.store import accounts, commands, entries, orders, reversals
 
 LOOKED_AT_MAX: Final = 10_000  # orders that one query looks at, however few of them are sought
 CHUNK: Final = 500
@@ -65,9 +65,16 @@ async def orders_of(connection: asyncpg.Connection, query: FindOrders) -> OrderL
         )
         notes = await _metadata(connection, newest)
         payees = await _counterparts(connection, newest)
+        reversed_minor = await reversals.standing(connection, [order.order_id for order in newest])
         for order in newest:
             if _is_sought(order, notes.get(order.serial_no), query):
-                listed = _listed(order, own[order.account_id], payees, notes.get(order.serial_no))
+                listed = _listed(
+                    order,
+                    own[order.account_id],
+                    payees,
+                    notes.get(order.serial_no),
+                    reversed_minor.get(order.order_id, 0),
+                )
                 size += len(encode(listed)) + 1
                 if len(page) == query.limit or size > BODY_BYTES_MAX:
                     return OrderList(orders=page, next_after=_cursor(*cursor))
@@ -88,10 +95,16 @@ def _is_sought(order: Order, notes: Mapping[str, str] | None, query: FindOrders)
 
 
 def _listed(
-    order: Order, account: Account, others: Mapping[int, Account], notes: Mapping[str, str] | None
+    order: Order,
+    account: Account,
+    others: Mapping[int, Account],
+    notes: Mapping[str, str] | None,
+    reversed_minor: int,
 ) -> OrderAnswered:
     payee = others[order.counter_account_id] if order.counter_account_id else None
     listed = core_orders.view(order, account, payee)
+    if reversed_minor:
+        listed = listed.model_copy(update={"reversed_amount": to_text(reversed_minor, order.currency)})
     # An order from before its metadata was kept beside it has that of its command.
     return listed.model_copy(update={"metadata": dict(notes)}) if notes else listed
 
@@ -135,7 +148,8 @@ async def history_of(connection: asyncpg.Connection, query: GetHistory) -> Histo
             amount=to_text(order.amount_minor, order.currency),
             currency=order.currency,
             created_at=order.created_at,
-            original_serial_no=order.parent_serial_no if spec.payment is PaymentKind.REFUND else None,
+            original_serial_no=None if spec.parent_is_hold else order.parent_serial_no,
+            reversal_ref=order.reversal_ref,
             counterparty_user_id=parties[other].user_id if spec.has_payee and other else None,
             metadata=notes.get(order.serial_no) if is_own else None,
         )

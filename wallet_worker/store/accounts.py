@@ -14,7 +14,7 @@ LANES = 16
 
 _COLUMNS = """
     a.account_id, a.account_no, a.user_id, a.account_type, a.currency, a.status,
-    a.balance, a.reserved, a.line_no, a.created_at, a.updated_at
+    a.balance, a.reserved, a.debt, a.line_no, a.created_at, a.updated_at
 """
 
 NEWEST_FIRST = "(a.status <> 'closed') DESC, a.created_at DESC, a.account_id DESC"
@@ -186,10 +186,12 @@ async def insert(connection: asyncpg.Connection, accounts: Sequence[Account]) ->
 # What was read is compared although the row is locked: should a lock ever be missing, nothing is lost.
 _UPDATE = """
 UPDATE accounts a
-SET status = n.status, balance = n.balance, reserved = n.reserved, line_no = n.line_no, updated_at = n.updated_at
+SET status = n.status, balance = n.balance, reserved = n.reserved, debt = n.debt, line_no = n.line_no,
+    updated_at = n.updated_at
 FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[],
-            $8::bigint[], $9::text[])
-     AS n (account_id, line_no_before, status, balance, reserved, line_no, updated_at, reserved_before, status_before)
+            $8::bigint[], $9::text[], $10::bigint[])
+     AS n (account_id, line_no_before, status, balance, reserved, line_no, updated_at, reserved_before, status_before,
+           debt)
 WHERE a.account_id = n.account_id
   AND a.line_no = n.line_no_before AND a.reserved = n.reserved_before AND a.status = n.status_before
 """
@@ -208,6 +210,7 @@ async def update(connection: asyncpg.Connection, changes: Sequence[tuple[Account
         [after.updated_at for _, after in changes],
         [before.reserved_minor for before, _ in changes],
         [before.status.value for before, _ in changes],
+        [after.debt_minor for _, after in changes],
     )
     if status != f"UPDATE {len(changes)}":
         msg = f"{len(changes)} locked accounts were to change, the database says {status}"
@@ -272,4 +275,5 @@ def _user(row: asyncpg.Record) -> Account:
         line_no=row["line_no"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        debt_minor=row["debt"],
     )

@@ -9,12 +9,13 @@ from datetime import datetime
 
 import asyncpg
 
-from wallet_worker.core.accounts import SystemKey
+from wallet_worker.core.accounts import SystemKey, SystemName
 from wallet_worker.core.context import Policy
 from wallet_worker.core.facts import Facts
 from wallet_worker.core.lookups import Lookups
 from wallet_worker.core.orders import ORDER_SPECS
-from wallet_worker.store import accounts, commands, orders
+from wallet_worker.core.reversals import REVERSAL_ACCOUNTS
+from wallet_worker.store import accounts, commands, orders, reversals
 
 
 async def facts(
@@ -41,7 +42,11 @@ async def facts(
         facts.add_accounts(await accounts.find(connection, ids, lookups.keys, lock=lock))
     # Sums of other orders are read after the locks, so that no other transaction adds to them any more.
     if lookups.refunded:
-        facts.refund_totals = await orders.refunded(connection, lookups.refunded)
+        facts.refund_totals, facts.reversed_totals = await orders.given_back(connection, lookups.refunded)
+    if lookups.reversed:
+        turned = [order for number in lookups.reversed if (order := facts.orders.get(number))]
+        facts.reversals = await reversals.of_orders(connection, turned)
+        facts.written_off = await orders.written_off(connection, {order.account_id for order in turned})
     if lookups.closing:
         closing = [account.account_id for key in lookups.closing if (account := facts.account(key))]
         facts.pending_orders = await orders.waiting(connection, closing)
@@ -59,6 +64,17 @@ async def facts(
         for number in lookups.paid
         if (order := facts.orders.get(number))
         for name in ORDER_SPECS[order.order_type].system_names
+    }
+    system_accounts |= {
+        SystemKey(SystemName.RECEIVABLES, account.currency)
+        for account in facts.accounts.values()
+        if account.debt_minor
+    }
+    system_accounts |= {
+        SystemKey(name, order.currency)
+        for number in lookups.reversed
+        if (order := facts.orders.get(number))
+        for name in REVERSAL_ACCOUNTS
     }
     for key, account in await accounts.find_lanes(
         connection, system_accounts, lock=lock, on_wait=on_wait_for_lane

@@ -16,7 +16,7 @@ from wallet_worker.store.sql import literals
 _COLUMNS = """
     order_id, serial_no, order_type, account_id, amount, currency, status, code, channel,
     late, expires_at, transacted_at, created_at, updated_at,
-    counter_account_id, about_serial_no, remaining, due_at, asked, metadata
+    counter_account_id, about_serial_no, remaining, due_at, asked, metadata, reversal_ref
 """
 _ALL = f"{_COLUMNS}, gateway_ref, failure_code, failure_reason"
 
@@ -77,18 +77,46 @@ async def reschedule(connection: asyncpg.Connection, serial_no: str, by: timedel
     await connection.execute(_RESCHEDULE, serial_no, by)
 
 
-_REFUNDED = f"""
-SELECT about_serial_no, sum(amount)::bigint
-FROM orders
-WHERE about_serial_no = ANY ($1::text[]) AND order_type IN ({literals(REFUNDS)}) AND status <> 'failed'
-GROUP BY about_serial_no
+_GIVEN_BACK = f"""
+SELECT o.serial_no,
+       coalesce((
+           SELECT sum(r.amount - coalesce((
+               SELECT sum(CASE x.order_type WHEN 'payout_return' THEN x.amount ELSE -x.amount END)
+               FROM orders x
+               WHERE x.about_serial_no = r.serial_no AND x.order_type IN ('payout_return', 'payout_return_reversal')
+           ), 0))
+           FROM orders r
+           WHERE r.about_serial_no = o.serial_no AND r.order_type IN ({literals(REFUNDS)}) AND r.status <> 'failed'
+       ), 0)::bigint,
+       coalesce((SELECT sum(v.moved) FROM reversals v WHERE v.order_id = o.order_id), 0)::bigint
+FROM orders o
+WHERE o.serial_no = ANY ($1::text[])
 """  # noqa: S608 -- static text
 
 
-async def refunded(connection: asyncpg.Connection, serial_nos: Iterable[str]) -> dict[str, int]:
-    """Return the sum of the refunds, in minor units, of each order that has one which has not failed."""
-    rows = await connection.fetch(_REFUNDED, list(serial_nos))
-    return {row[0]: row[1] for row in rows}
+async def given_back(
+    connection: asyncpg.Connection, serial_nos: Iterable[str]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Return, by serial number and in minor units, what was given back of orders.
+
+    That is the sum of an order's refunds that have not failed, less what of them was returned; and what of its
+    reversals stands.
+    """
+    rows = await connection.fetch(_GIVEN_BACK, list(serial_nos))
+    return {row[0]: row[1] for row in rows}, {row[0]: row[2] for row in rows}
+
+
+_WRITTEN_OFF = """
+SELECT account_id, sum(CASE order_type WHEN 'write_off' THEN amount ELSE -amount END)::bigint
+FROM orders
+WHERE account_id = ANY ($1::bigint[]) AND order_type IN ('write_off', 'write_off_recovery')
+GROUP BY account_id
+"""
+
+
+async def written_off(connection: asyncpg.Connection, account_ids: Iterable[int]) -> dict[int, int]:
+    """Return what of each account's debts was written off and is not recovered, in minor units."""
+    return {row[0]: row[1] for row in await connection.fetch(_WRITTEN_OFF, list(account_ids))}
 
 
 _WAITING = """
@@ -220,14 +248,14 @@ _INSERT = f"""
 INSERT INTO orders ({_COLUMNS})
 SELECT n.order_id, n.serial_no, n.order_type, n.account_id, n.amount, n.currency, n.status, n.code,
        n.channel, n.late, n.expires_at, n.transacted_at, n.created_at, n.updated_at, n.counter_account_id,
-       n.about_serial_no, n.remaining, n.due_at, n.asked, n.metadata
+       n.about_serial_no, n.remaining, n.due_at, n.asked, n.metadata, n.reversal_ref
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::text[],
             $9::text[], $10::boolean[], $11::timestamptz[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[],
             $15::bigint[], $16::text[], $17::bigint[], $18::timestamptz[], $19::int[],
-            $20::jsonb[])
+            $20::jsonb[], $21::text[])
      AS n (order_id, serial_no, order_type, account_id, amount, currency, status, code, channel, late,
            expires_at, transacted_at, created_at, updated_at, counter_account_id, about_serial_no,
-           remaining, due_at, asked, metadata)
+           remaining, due_at, asked, metadata, reversal_ref)
 """  # noqa: S608 -- static text
 
 
@@ -255,6 +283,7 @@ async def insert(connection: asyncpg.Connection, orders: Sequence[Order]) -> Non
         [o.due_at for o in orders],
         [o.inquiries for o in orders],
         [None if o.metadata is None else json.dumps(o.metadata) for o in orders],
+        [o.reversal_ref for o in orders],
     )
 
 
@@ -321,4 +350,5 @@ def _order(row: asyncpg.Record) -> Order:
         gateway_ref=row["gateway_ref"],
         failure_code=row["failure_code"],
         failure_reason=row["failure_reason"],
+        reversal_ref=row["reversal_ref"],
     )

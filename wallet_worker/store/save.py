@@ -7,7 +7,7 @@ from typing import Self
 import asyncpg
 
 from wallet_worker.core.changes import Changes
-from wallet_worker.store import accounts, commands, entries, orders, outbox, payment_results
+from wallet_worker.store import accounts, commands, entries, orders, outbox, payment_results, reversals
 
 
 async def changes(connection: asyncpg.Connection, changes: Changes, now: datetime) -> None:
@@ -31,12 +31,24 @@ async def changes(connection: asyncpg.Connection, changes: Changes, now: datetim
         await orders.insert(connection, [changes.orders_new[number] for number in sorted(changes.orders_new)])
     if changes.orders_moved:
         await orders.advance(connection, list(changes.orders_moved.values()))
+    await _rest(connection, changes)
+    if changes.outgoing:
+        await outbox.insert(connection, changes.outgoing, now)
+
+
+async def _rest(connection: asyncpg.Connection, changes: Changes) -> None:
+    """Write what belongs to orders that are there."""
     if changes.entries:
         await entries.insert(connection, changes.entries)
     if changes.receipts:
         await payment_results.insert(connection, changes.receipts)
-    if changes.outgoing:
-        await outbox.insert(connection, changes.outgoing, now)
+    if changes.reversals:
+        await reversals.put(
+            connection,
+            [reversal for _, reversal in sorted(changes.reversals.items(), key=lambda item: item[0])],
+        )
+    if changes.reversal_receipts:
+        await reversals.insert_messages(connection, changes.reversal_receipts)
 
 
 class PipelinedWriter:

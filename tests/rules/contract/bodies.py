@@ -85,12 +85,23 @@ RESULT: JsonObject = {
     "gateway_ref": "gw-1",
     "occurred_at": "2026-01-02T03:04:05Z",
 }
+REVERSAL: JsonObject = {
+    "type": "payment.reversal.v1",
+    "payment_order_no": "R-1",
+    "reversal_ref": "dp-1",
+    "kind": "dispute",
+    "sequence": 1,
+    "status": "moved",
+    "amount": "100.00",
+    "currency": "TWD",
+    "occurred_at": "2026-01-02T03:04:05Z",
+}
 GET_ACCOUNT: JsonObject = {"type": "account.get.v1", "user_id": "u-1"}
 GET_ORDER: JsonObject = {"type": "order.get.v1", "serial_no": "R-1"}
 GET_STATEMENT: JsonObject = {"type": "statement.get.v1", "user_id": "u-1", "currency": "TWD"}
 
 COMMANDS = (OPEN, FREEZE, UNFREEZE, CLOSE, RECHARGE, WITHDRAW, TRANSFER, REFUND, HOLD, CAPTURE, RELEASE)
-ALL = (*COMMANDS, RESULT, GET_ACCOUNT, GET_ORDER, GET_STATEMENT)
+ALL = (*COMMANDS, RESULT, REVERSAL, GET_ACCOUNT, GET_ORDER, GET_STATEMENT)
 
 
 def body(message: object) -> bytes:

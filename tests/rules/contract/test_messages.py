@@ -486,7 +486,14 @@ def test_values_of_the_wallet_are_checked_too() -> None:
 @pytest.mark.parametrize(
     ("kind", "values"),
     [
-        (OrderType, "recharge withdraw transfer refund hold capture release"),
+        (
+            OrderType,
+            (
+                "recharge withdraw transfer refund hold capture release chargeback chargeback_reversal payout_return "
+                "payout_return_reversal advance repayment write_off write_off_recovery loss adjustment_credit "
+                "adjustment_debit"
+            ),
+        ),
         (OrderStatus, "pending succeeded failed expired active captured released"),
         (AccountStatus, "active frozen closed"),
         (Direction, "credit debit"),

@@ -342,7 +342,7 @@ def test_a_repeat_gets_the_stored_outcome_whatever_has_happened_since() -> None:
     world = _world()
     first = world.tell_one(recharge("upstream"))
     world.tell(result())
-    world.accounts[world.user().account_id] = replace(world.user(), status=AccountStatus.CLOSED)
+    world.accounts[world.user().account_id] = replace(world.user(), status=AccountStatus.FROZEN)
 
     again = world.tell_one(recharge("upstream"))
 

@@ -26,12 +26,14 @@ from tests.rules.core.world import (
     release,
     replies,
     result,
+    reversal,
     transfer,
     unfreeze,
     withdraw,
 )
 from wallet_schemas.codes import Code
 from wallet_schemas.values import AccountStatus, OrderStatus, OrderType
+from wallet_worker.core.accounts import SystemName
 from wallet_worker.core.context import Policy
 from wallet_worker.core.inbound import InboundMessage
 from wallet_worker.core.ledger import BALANCE_MAX_MINOR
@@ -90,6 +92,10 @@ def _world() -> World:
     )
     world.with_order(OrderStatus.EXPIRED, rich, "H-expired", order_type=OrderType.HOLD)
     world.with_order(OrderStatus.ACTIVE, rich, "H-big", "1000.00", OrderType.HOLD)
+    world.with_order(done, closed, "W-closed", order_type=OrderType.WITHDRAW)
+    world.with_order(done, world.with_account(AccountStatus.CLOSED, user_id="u-owing"), "R-owing")
+    world.tell(reversal(payment_order_no="R-owing", status="moved"))
+    world.tell(reversal(payment_order_no="R-done", status="dropped", reversal_ref="dp-known", sequence=2))
     world.tell(open_account(serial_no="S-used", user_id="u-other"))
     return world
 
@@ -148,6 +154,7 @@ TABLES: dict[str, Table] = {
             FRESH,
             IN_TIME,
             ({"currency": "TWD"}, Code.ACCOUNT_EXISTS),
+            ({"user_id": "u-owing"}, Code.DEBT_OUTSTANDING),
             ({"user_id": "u-closed"}, Code.OK),  # a closed account makes room for a new one
         ),
     ),
@@ -314,6 +321,63 @@ def _result_about(done: str) -> Table:
         ],
     )
 
+
+REVERSAL_WITH_EVERYTHING_WRONG: JsonObject = {
+    "type": "payment.reversal.v9",
+    "payment_order_no": "R-nobody",
+    "amount": TOO_MUCH,
+    "currency": "XYZ",
+    "kind": "return",
+    "status": "moved",
+    "reason": NO_TEXT,
+    "keys": {"k-stranger": "guessed"},
+    "attempts": 3,
+}
+REVERSAL_FIRST: list[Row] = [
+    ({}, Code.MALFORMED),
+    ({"reason": "fine"}, Code.UNSUPPORTED_TYPE),
+    ({"type": "payment.reversal.v1"}, Code.BAD_SIGNATURE),
+]
+
+TABLES |= {
+    "reversal of a recharge": Table(
+        reversal,
+        {**REVERSAL_WITH_EVERYTHING_WRONG, "reversal_ref": "dp-known", "sequence": 2},
+        [
+            *REVERSAL_FIRST,
+            ({"keys": ...}, Code.ORDER_NOT_FOUND),
+            ({"payment_order_no": "R-failed"}, Code.ORDER_NOT_REVERSIBLE),  # its kind
+            ({"kind": "recall"}, Code.ORDER_NOT_REVERSIBLE),  # its status
+            ({"payment_order_no": "R-done"}, Code.CURRENCY_MISMATCH),
+            ({"currency": "TWD", "sequence": 3}, Code.AMOUNT_EXCEEDS_ORIGINAL),
+            ({"amount": "100.01"}, Code.AMOUNT_EXCEEDS_ORIGINAL),
+            ({"amount": "100.00"}, Code.CONTRADICTING_RESULT),  # its kind was another
+            ({"kind": "dispute", "sequence": 2}, Code.CONTRADICTING_RESULT),  # its content
+            ({"sequence": 3}, Code.OK),
+        ],
+    ),
+    "reversal of a withdrawal of a closed account": Table(
+        reversal,
+        {**REVERSAL_WITH_EVERYTHING_WRONG, "payment_order_no": "W-closed"},
+        [
+            *REVERSAL_FIRST,
+            ({"keys": ...}, Code.ACCOUNT_CLOSED),
+            ({"payment_order_no": "W-failed"}, Code.ORDER_NOT_REVERSIBLE),
+            ({"payment_order_no": "W-done"}, Code.CURRENCY_MISMATCH),
+            ({"currency": "TWD"}, Code.AMOUNT_EXCEEDS_ORIGINAL),
+            ({"amount": "100.00"}, Code.OK),
+        ],
+    ),
+    "reversal of T-done, which nobody pays": Table(
+        reversal,
+        {**REVERSAL_WITH_EVERYTHING_WRONG, "payment_order_no": "T-done"},
+        [
+            *REVERSAL_FIRST,
+            ({"keys": ..., "attempts": 0}, Code.ORDER_NOT_FOUND),
+            ({"payment_order_no": "W-done", "currency": "TWD", "amount": "100.00"}, Code.OK),
+        ],
+    ),
+}
 
 TABLES |= {
     "result of a recharge": _result_about("R-done"),
@@ -576,7 +640,7 @@ def test_only_a_recharge_that_has_succeeded_is_given_back(number: str, sentence:
 )
 def test_a_balance_that_would_leave_64_bits_is_no_amount_for_this_wallet(message: InboundMessage) -> None:
     world = _world()
-    world.with_account(user_id="u-full", balance_minor=BALANCE_MAX_MINOR - 99)
+    world.with_account(user_id="u-full", balance_minor=BALANCE_MAX_MINOR - 99, source=SystemName.ADJUSTMENTS)
     before = (dict(world.orders), dict(world.accounts), list(world.entries))
 
     decision = world.tell_one(message)

@@ -24,7 +24,14 @@ from wallet_schemas.signature import sign
 from wallet_schemas.values import AccountStatus, Direction, OrderStatus, OrderType
 from wallet_worker.core.accounts import Account, AccountKey, SystemKey, SystemName, opened
 from wallet_worker.core.batch import decide_all, lookups_for
-from wallet_worker.core.changes import Changes, Decision, OutboxMessage, StoredCommand, StoredResult
+from wallet_worker.core.changes import (
+    Changes,
+    Decision,
+    OutboxMessage,
+    StoredCommand,
+    StoredResult,
+    StoredReversal,
+)
 from wallet_worker.core.context import Policy
 from wallet_worker.core.endings import DISPOSITIONS, Disposition
 from wallet_worker.core.facts import Facts
@@ -32,6 +39,7 @@ from wallet_worker.core.ids import ENTROPY_BYTES, FreshIds
 from wallet_worker.core.inbound import InboundMessage, InvalidMessage, Message, Source, read
 from wallet_worker.core.ledger import Entry
 from wallet_worker.core.orders import OPEN, ORDER_SPECS, UNSUCCESSFUL, Order
+from wallet_worker.core.reversals import REVERSAL_ACCOUNTS, Reversal
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -120,6 +128,21 @@ def result(
     )
 
 
+def reversal(
+    reply_to: str | None = None, *, keys: Mapping[str, str] = KEYS, attempts: int = 0, **changes: Any
+) -> InboundMessage:
+    """Return a `payment.reversal.v1` as it arrives, signed with the first of `keys`, or with none."""
+    body = changed(bodies.REVERSAL, changes)
+    return InboundMessage(
+        Source.RESULTS,
+        body,
+        reply_to=reply_to,
+        correlation_id="c-1" if reply_to else None,
+        signature=sign(body, keys, SIGNED_AT_UNIX) if keys else None,
+        attempts=attempts,
+    )
+
+
 def tick(serial_no: str) -> InboundMessage:
     """Return what the clock says when an order is due."""
     return InboundMessage(Source.CLOCK, serial_no.encode())
@@ -170,6 +193,8 @@ class World:
     lanes: dict[SystemKey, int] = field(default_factory=dict)
     entries: list[Entry] = field(default_factory=list)
     receipts: dict[tuple[str, bytes], StoredResult] = field(default_factory=dict)
+    reversals: dict[str, dict[str, Reversal]] = field(default_factory=dict)
+    reversal_receipts: dict[tuple[str, bytes], StoredReversal] = field(default_factory=dict)
     outgoing: list[OutboxMessage] = field(default_factory=list)
     dead: list[tuple[bytes, Code]] = field(default_factory=list)
     parked: list[tuple[InboundMessage, datetime]] = field(default_factory=list)
@@ -180,9 +205,12 @@ class World:
 
     def __post_init__(self) -> None:
         """Give every system account a lane in every currency."""
-        for number, currency in enumerate(sorted(self.rules.currencies), start=1):
-            self.accounts[number] = Account(number, currency, 0, 0, LONG_AGO)
-            self.lanes[SystemKey(SystemName.CLEARING, currency)] = number
+        keys = [
+            SystemKey(name, currency) for name in SystemName for currency in sorted(self.rules.currencies)
+        ]
+        for number, key in enumerate(keys, start=1):
+            self.accounts[number] = Account(number, key.currency, 0, 0, LONG_AGO)
+            self.lanes[key] = number
 
     def tell(self, *arrived: InboundMessage) -> list[Decision]:
         """Decide what has arrived as one batch, and return the decisions."""
@@ -218,6 +246,19 @@ class World:
             case Disposition.ACKNOWLEDGE:
                 pass
 
+    def facts(self, *arrived: InboundMessage) -> Facts:
+        """Return what is loaded for messages."""
+        return self._load([read(message, KEYS) for message in arrived])
+
+    def do(self, decision: Decision) -> None:
+        """Apply a decision that no message has led to, to what an account's dispute loads."""
+        facts = Facts()
+        facts.accounts = dict(self.accounts)
+        facts.orders = dict(self.orders)
+        facts.apply(decision)
+        self._save(facts.take_remaining())
+        self.check()
+
     def tell_one(self, arrived: InboundMessage) -> Decision:
         """Decide one message by itself."""
         (decision,) = self.tell(arrived)
@@ -248,10 +289,17 @@ class World:
         facts.orders = {number: self.orders[number] for number in wanted.orders & self.orders.keys()}
         facts.add_accounts([self.accounts[order.account_id] for order in facts.orders.values()])
         facts.add_accounts([found for key in wanted.keys if (found := self.newest(key))])
-        for order in self.orders.values():
-            about = order.parent_serial_no
-            if about in wanted.refunded and order.status is not OrderStatus.FAILED:
-                facts.refund_totals[about] = facts.refund_totals.get(about, 0) + order.amount_minor
+        for about in wanted.refunded:
+            facts.refund_totals[about] = self.refunded(about)
+            facts.reversed_totals[about] = sum(
+                reversal.moved_minor for reversal in self.reversals.get(about, {}).values()
+            )
+        for number in wanted.reversed & self.orders.keys():
+            facts.reversals[number] = dict(self.reversals.get(number, {}))
+            account_id = self.orders[number].account_id
+            facts.written_off[account_id] = self.sum_of(account_id, OrderType.WRITE_OFF) - self.sum_of(
+                account_id, OrderType.WRITE_OFF_RECOVERY
+            )
         for account in [found for key in wanted.closing if (found := facts.account(key))]:
             facts.pending_orders[account.account_id] = sum(
                 item.account_id == account.account_id and item.status is OrderStatus.PENDING
@@ -281,6 +329,16 @@ class World:
             SystemKey(name, order.currency)
             for order in paid
             for name in ORDER_SPECS[order.order_type].system_names
+        }
+        system_accounts |= {
+            SystemKey(name, self.orders[number].currency)
+            for number in wanted.reversed & self.orders.keys()
+            for name in REVERSAL_ACCOUNTS
+        }
+        system_accounts |= {
+            SystemKey(SystemName.RECEIVABLES, account.currency)
+            for account in facts.accounts.values()
+            if account.debt_minor
         }
         for lane in self.lanes.keys() & (system_accounts | wanted.system_accounts):
             facts.add_lane(lane, self.accounts[self.lanes[lane]])
@@ -322,6 +380,14 @@ class World:
         for receipt in changes.receipts:
             assert receipt.result.payment_order_no in self.orders
             self.receipts.setdefault((receipt.result.payment_order_no, receipt.fingerprint), receipt)
+        numbers = {order.order_id: order.serial_no for order in self.orders.values()}
+        for reversal in changes.reversals.values():
+            known = self.reversals.setdefault(numbers[reversal.order_id], {}).get(reversal.reversal_ref)
+            assert known is None or known.sequence < reversal.sequence
+            self.reversals[numbers[reversal.order_id]][reversal.reversal_ref] = reversal
+        for said in changes.reversal_receipts:
+            assert said.reversal.payment_order_no in self.orders
+            self.reversal_receipts.setdefault((said.reversal.payment_order_no, said.fingerprint), said)
         self.parked = [
             (each, self.now if _number(each) in changes.orders_new else due_at)
             for each, due_at in self.parked
@@ -338,6 +404,30 @@ class World:
             if isinstance(message, OpenAccount)
         ]
         return entropy, iter(opening)
+
+    def refunded(self, serial_no: str) -> int:
+        """Return the sum of an order's refunds that have not failed, less what of them was returned."""
+        refunds = [
+            order
+            for order in self.orders.values()
+            if order.parent_serial_no == serial_no
+            and order.order_type is OrderType.REFUND
+            and order.status is not OrderStatus.FAILED
+        ]
+        returned = {OrderType.PAYOUT_RETURN: -1, OrderType.PAYOUT_RETURN_REVERSAL: 1}
+        return sum(order.amount_minor for order in refunds) + sum(
+            returned.get(order.order_type, 0) * order.amount_minor
+            for order in self.orders.values()
+            if order.parent_serial_no in {refund.serial_no for refund in refunds}
+        )
+
+    def sum_of(self, account_id: int, order_type: OrderType) -> int:
+        """Return the sum of an account's orders of a type, in minor units."""
+        return sum(
+            order.amount_minor
+            for order in self.orders.values()
+            if order.account_id == account_id and order.order_type is order_type
+        )
 
     def newest(self, key: AccountKey) -> Account | None:
         """Return the newest account of a key."""
@@ -357,12 +447,13 @@ class World:
         user_id: str = "u-1",
         currency: str = "TWD",
         balance_minor: int = 0,
+        source: SystemName = SystemName.CLEARING,
     ) -> Account:
-        """Put a user's account there, in any state; its balance has come from the clearing account."""
+        """Put a user's account there, in any state; its balance has come from a system account."""
         number = 100 + len(self.accounts)
         new = opened(number, f"{number:019d}", AccountKey(user_id, "basic", currency), LONG_AGO)
         self.accounts[number] = replace(new, status=status, balance_minor=balance_minor)
-        lane = self.lanes[SystemKey(SystemName.CLEARING, currency)]
+        lane = self.lanes[SystemKey(source, currency)]
         self.accounts[lane] = replace(
             self.accounts[lane], balance_minor=self.accounts[lane].balance_minor - balance_minor
         )
@@ -417,6 +508,7 @@ class World:
     def check(self) -> None:
         """Assert the promises about the ledger, and about what is reserved."""
         self._check_reserves()
+        self._check_debts()
         assert sum(self.signed(entry) for entry in self.entries) == 0
         for currency in self.rules.currencies:
             held = [item for item in self.accounts.values() if item.currency == currency]
@@ -438,7 +530,6 @@ class World:
     def _check_reserves(self) -> None:
         """Assert that exactly that is reserved which pending orders and active holds will take."""
         reserved: Counter[int] = Counter()
-        refunds: Counter[str] = Counter()
         for order in self.orders.values():
             assert (order.status in OPEN) == (order.due_at is not None)
             assert (order.order_type is OrderType.HOLD) == (order.remaining_minor is not None)
@@ -449,14 +540,52 @@ class World:
                 and order.status is OrderStatus.PENDING
             ):
                 reserved[order.account_id] += order.amount_minor
-            if order.order_type is OrderType.REFUND and order.status is not OrderStatus.FAILED:
-                refunds[order.parent_serial_no or ""] += order.amount_minor
         for account in self.accounts.values():
             assert account.reserved_minor == reserved[account.account_id]
             if account.user_id:
                 assert 0 <= account.available_minor <= account.balance_minor
-        for serial_no, refunded_minor in refunds.items():
-            assert refunded_minor <= self.orders[serial_no].amount_minor
+        refunded = {
+            o.parent_serial_no or "" for o in self.orders.values() if o.order_type is OrderType.REFUND
+        }
+        undone = [o for o in self.orders.values() if o.order_type is OrderType.PAYOUT_RETURN_REVERSAL]
+        for serial_no in refunded if not undone else ():
+            assert self.refunded(serial_no) <= self.orders[serial_no].amount_minor
+
+    def _check_debts(self) -> None:
+        """Assert that a debt is what was lent and not paid, and that whoever owes has nothing available."""
+        owed: Counter[str] = Counter()
+        for account in self.accounts.values():
+            if not account.user_id:
+                assert account.debt_minor == 0
+                continue
+            lent, paid, lost = (
+                self.sum_of(account.account_id, kind)
+                for kind in (OrderType.ADVANCE, OrderType.REPAYMENT, OrderType.WRITE_OFF)
+            )
+            assert account.debt_minor == lent - paid - lost >= 0
+            assert not account.debt_minor or account.balance_minor == account.reserved_minor
+            if account.status is AccountStatus.CLOSED:
+                assert account.balance_minor == account.reserved_minor == 0
+            owed[account.currency] += account.debt_minor
+        for (name, currency), account_id in self.lanes.items():
+            if name is SystemName.RECEIVABLES:
+                assert self.accounts[account_id].balance_minor == -owed[currency]
+        for serial_no, by_ref in self.reversals.items():
+            assert sum(one.moved_minor for one in by_ref.values()) == self._moved(serial_no)
+
+    def _moved(self, serial_no: str) -> int:
+        """Return what of an order's reversals stands, by the orders that the wallet has made of them."""
+        sign = {
+            OrderType.CHARGEBACK: 1,
+            OrderType.CHARGEBACK_REVERSAL: -1,
+            OrderType.PAYOUT_RETURN: 1,
+            OrderType.PAYOUT_RETURN_REVERSAL: -1,
+        }
+        return sum(
+            sign.get(order.order_type, 0) * order.amount_minor
+            for order in self.orders.values()
+            if order.parent_serial_no == serial_no
+        )
 
     @staticmethod
     def signed(entry: Entry) -> int:

@@ -6,11 +6,12 @@ from typing import NamedTuple
 from wallet_schemas.codes import Code
 from wallet_schemas.message import Body
 from wallet_schemas.values import OrderStatus, OrderType
-from wallet_worker.core import ledger, orders, outbound
+from wallet_worker.core import debts, ledger, orders, outbound
 from wallet_worker.core.accounts import Account
-from wallet_worker.core.changes import OutboxMessage
+from wallet_worker.core.changes import OutboxMessage, StoredCommand
 from wallet_worker.core.commands.checks import OVERFLOW, Refused
 from wallet_worker.core.context import DecisionContext
+from wallet_worker.core.debts import OwnOrders
 from wallet_worker.core.facts import Facts
 from wallet_worker.core.ledger import Posting
 from wallet_worker.core.orders import Order
@@ -25,6 +26,16 @@ class Accepted(NamedTuple):
     changed: tuple[Account, ...] = ()
     postings: tuple[Posting, ...] = ()
     outgoing: tuple[OutboxMessage, ...] = ()
+    own_commands: tuple[StoredCommand, ...] = ()
+
+    def with_own(self, own: OwnOrders) -> "Accepted":
+        """Return the same with orders that the wallet makes itself, after its own."""
+        return self._replace(
+            orders=(*self.orders, *own.orders),
+            postings=(*self.postings, *own.postings),
+            outgoing=(*self.outgoing, *own.outgoing),
+            own_commands=(*self.own_commands, *own.commands),
+        )
 
 
 def new_order(
@@ -131,9 +142,13 @@ def move_now(
         for hold in drawn
         if hold.status is not OrderStatus.ACTIVE
     ]
-    return Accepted(
+    accepted = Accepted(
         orders.result_body(order, payer, payee),
         orders=(order, *drawn),
         postings=(posting,),
         outgoing=tuple(events),
     )
+    if not payee.debt_minor:
+        return accepted
+    (credited,) = (account for account in posting.accounts if account.account_id == payee.account_id)
+    return accepted.with_own(debts.recovered(credited, order.serial_no, facts, context))

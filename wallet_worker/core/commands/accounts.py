@@ -31,6 +31,10 @@ def open_account(message: OpenAccount, facts: Facts, context: DecisionContext) -
     newest = facts.account(key)
     if newest is not None and newest.status is not AccountStatus.CLOSED:
         return Refused(Code.ACCOUNT_EXISTS, "the user has an account of this type and currency")
+    if newest is not None and newest.debt_minor:
+        return Refused(
+            Code.DEBT_OUTSTANDING, "the user's closed account of this type and currency still owes money"
+        )
     account = accounts.opened(context.draw.account_id, context.draw.account_no(context.now), key, context.now)
     return Accepted(
         {
@@ -66,8 +70,9 @@ def change_status(
     if changed_account is None:
         return checks.CLOSED
     if change is StatusChange.CLOSE:
-        if account.balance_minor or account.reserved_minor:
-            return Refused(Code.BALANCE_NOT_ZERO, "the account is not empty, or something of it is reserved")
+        if account.balance_minor or account.reserved_minor or account.debt_minor:
+            why = "the account is not empty, something of it is reserved, or it owes money"
+            return Refused(Code.BALANCE_NOT_ZERO, why)
         if facts.pending_orders[account.account_id]:
             return Refused(Code.ORDERS_PENDING, "an order of the account still waits for its result")
     body = accounts.body(changed_account)

@@ -6,7 +6,7 @@ from datetime import timedelta
 from wallet_schemas.codes import Code
 from wallet_schemas.commands import Capture, Hold, Release
 from wallet_schemas.values import AccountStatus, OrderStatus, OrderType
-from wallet_worker.core import orders, outbound
+from wallet_worker.core import debts, orders, outbound
 from wallet_worker.core.accounts import AccountKey
 from wallet_worker.core.commands import checks
 from wallet_worker.core.commands.acceptance import Accepted, move_now, new_order, reserve
@@ -109,15 +109,19 @@ def release(message: Release, facts: Facts, context: DecisionContext) -> Accepte
         parent_serial_no=held.serial_no,
     )
     drawn = orders.draw_down(held, step, remaining_minor, context.now)
-    return Accepted(
+    account = account.reserving(-remaining_minor, context.now)
+    accepted = Accepted(
         orders.result_body(order, account),
         orders=(order, drawn),
-        changed=(account.reserving(-remaining_minor, context.now),),
+        changed=(account,),
         outgoing=(
             outbound.order_event(order, account, context),
             outbound.order_event(drawn, account, context, number=1),
         ),
     )
+    if not account.debt_minor:
+        return accepted
+    return accepted.with_own(debts.recovered(account, held.serial_no, facts, context))
 
 
 def release_lookups(lookups: Lookups, message: Release) -> None:

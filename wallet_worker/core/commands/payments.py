@@ -94,8 +94,11 @@ def refund(message: Refund, facts: Facts, context: DecisionContext) -> Accepted 
         )
     if message.currency != original.currency:
         return Refused(Code.CURRENCY_MISMATCH, f"the original is in {original.currency}")
-    if facts.refund_totals.get(original.serial_no, 0) + amount_minor > original.amount_minor:
-        return Refused(Code.AMOUNT_EXCEEDS_ORIGINAL, "all refunds together would be more than the original")
+    given_back_minor = facts.refund_totals.get(original.serial_no, 0)
+    given_back_minor += facts.reversed_totals.get(original.serial_no, 0)
+    if given_back_minor + amount_minor > original.amount_minor:
+        why = "all refunds and reversals together would be more than the original"
+        return Refused(Code.AMOUNT_EXCEEDS_ORIGINAL, why)
     refused = checks.check_funds(OrderType.REFUND, amount_minor, account, facts, context)
     if refused is not None:
         return refused

@@ -66,6 +66,7 @@ async def situation_of(
         verdict=prediction.verdict,
         code=prediction.code,
         worn=row.replays >= replays_max,
+        message_type=row.message_type or "",
         order_type=order.order_type if order else None,
         order_status=order.status if order else None,
         account_closed=truth.account is not None and truth.account.status is AccountStatus.CLOSED,

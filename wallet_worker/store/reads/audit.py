@@ -17,6 +17,14 @@ from wallet_worker.store.snapshot import chunks
 from wallet_worker.store.sql import literals
 
 SUSPECTS_MAX: Final = 100_000  # some 10 MB; where there are more, everything is read
+_MAKES_AN_ORDER: Final = "(c.command_type LIKE 'order.%' OR c.command_type LIKE 'wallet.order.%')"
+
+_OF_ITS_COMMAND: Final = (
+    "starts_with(c.command_type, CASE WHEN o.order_type IN (" + literals(sorted(orders.OWN)) + ") "
+    "THEN 'wallet.order.v' ELSE 'order.' || o.order_type || '.v' END)"
+)
+"""The command `c` is one that makes an order of the type of `o`, of any version."""
+
 
 _COUNTS = """
 SELECT (SELECT count(*) FROM accounts), (SELECT count(*) FROM orders),
@@ -143,12 +151,12 @@ FROM (
 ) AS paid
 FULL JOIN orders AS o USING (order_id)
 FULL JOIN (
-    SELECT serial_no, command_type
-    FROM commands
-    WHERE status = 'applied' AND command_type LIKE 'order.%'
+    SELECT c.serial_no, c.command_type
+    FROM commands c
+    WHERE c.status = 'applied' AND {_MAKES_AN_ORDER}
 ) AS c USING (serial_no)
 WHERE (
-    c.command_type = 'order.' || o.order_type || '.v1'
+    {_OF_ITS_COMMAND}
     AND CASE
         WHEN o.status <> 'succeeded' OR o.order_type IN ({literals(moving_nothing)}) THEN paid.lines IS NULL
         ELSE paid.currency = o.currency AND paid.other_currency = o.currency
@@ -201,9 +209,9 @@ def lines_by_account(
 
 
 # Entries come with the currency of their account and, where that is a system account, its name.
-_BY_ORDER = """
+_BY_ORDER = f"""
 SELECT o.order_id, o.order_type, o.account_id, o.counter_account_id, o.amount, o.currency, o.status,
-       c.status = 'applied' AND c.command_type = 'order.' || o.order_type || '.v1',
+       c.status = 'applied' AND {_OF_ITS_COMMAND},
        e.account_id, e.direction = 'credit', e.amount, a.currency, a.system_name
 FROM orders o
 LEFT JOIN commands c ON c.serial_no = o.serial_no
@@ -211,7 +219,7 @@ LEFT JOIN entries e ON e.order_id = o.order_id
 LEFT JOIN accounts a ON a.account_id = e.account_id
 WHERE $1::uuid[] IS NULL OR o.order_id = ANY ($1)
 ORDER BY o.order_id, e.account_id, e.line_no
-"""
+"""  # noqa: S608 -- static text
 
 
 def entries_by_order(
@@ -240,13 +248,13 @@ def stray_lines(
     return chunks(connection, _STRAY_LINES, order_ids)
 
 
-_COMMANDS_WITHOUT_ORDER = """
+_COMMANDS_WITHOUT_ORDER = f"""
 SELECT c.serial_no, c.command_type
 FROM commands c
 LEFT JOIN orders o ON o.serial_no = c.serial_no
-WHERE c.status = 'applied' AND c.command_type LIKE 'order.%' AND o.serial_no IS NULL
+WHERE c.status = 'applied' AND {_MAKES_AN_ORDER} AND o.serial_no IS NULL
 ORDER BY c.serial_no
-"""
+"""  # noqa: S608 -- static text
 
 
 def commands_without_order(connection: asyncpg.Connection) -> AsyncIterator[list[asyncpg.Record]]:
@@ -412,13 +420,19 @@ WITH refunded AS (
     FROM orders
     WHERE order_type IN ({literals(REFUNDS)}) AND ($1::uuid[] IS NULL OR order_id = ANY ($1))
 )
-SELECT o.order_id, o.order_type, o.status, o.currency, o.amount, sum(r.amount)::bigint
+SELECT o.order_id, o.order_type, o.status, o.currency, o.amount, sum(r.amount - r.returned)::bigint
 FROM refunded
 JOIN orders o ON o.serial_no = refunded.about_serial_no
-JOIN orders r ON r.about_serial_no = o.serial_no
-WHERE r.order_type IN ({literals(REFUNDS)}) AND r.status <> 'failed'
+JOIN LATERAL (
+    -- What came back once may have been refunded again before that was undone: the gateway's word stands.
+    SELECT r.amount, coalesce((
+        SELECT max(x.amount) FROM orders x WHERE x.about_serial_no = r.serial_no AND x.order_type = 'payout_return'
+    ), 0) AS returned
+    FROM orders r
+    WHERE r.about_serial_no = o.serial_no AND r.order_type IN ({literals(REFUNDS)}) AND r.status <> 'failed'
+) AS r ON true
 GROUP BY o.order_id, o.order_type, o.status, o.currency, o.amount
-HAVING sum(r.amount) > o.amount OR o.order_type NOT IN ({literals(CHARGED)}) OR o.status <> 'succeeded'
+HAVING sum(r.amount - r.returned) > o.amount OR o.order_type NOT IN ({literals(CHARGED)}) OR o.status <> 'succeeded'
 ORDER BY o.order_id
 """  # noqa: S608 -- static text
 
@@ -428,6 +442,68 @@ def too_many_refunds(
 ) -> AsyncIterator[list[asyncpg.Record]]:
     """Yield chunks of (order_id, order_type, status, currency, amount, refunded) of orders refunded wrongly."""
     return chunks(connection, _TOO_MANY_REFUNDS, order_ids)
+
+
+_WRONG_DEBTS = """
+WITH lent AS (
+    SELECT account_id, sum(CASE order_type WHEN 'advance' THEN amount ELSE -amount END) AS minor
+    FROM orders
+    WHERE order_type IN ('advance', 'repayment', 'write_off')
+    GROUP BY account_id
+)
+SELECT a.account_id, a.currency, a.debt, coalesce(lent.minor, 0)::bigint, a.balance - a.reserved
+FROM accounts a
+LEFT JOIN lent USING (account_id)
+WHERE a.debt <> coalesce(lent.minor, 0) OR a.debt < 0 OR (a.debt > 0 AND a.balance <> a.reserved)
+ORDER BY a.account_id
+"""
+
+
+def wrong_debts(connection: asyncpg.Connection) -> AsyncIterator[list[asyncpg.Record]]:
+    """Yield chunks of (account_id, currency, debt, lent, available) of accounts whose debt cannot be so."""
+    return chunks(connection, _WRONG_DEBTS)
+
+
+_RECEIVABLES = """
+SELECT currency, sum(debt)::bigint, coalesce(-sum(balance) FILTER (WHERE system_name = 'receivables'), 0)::bigint
+FROM accounts
+WHERE debt <> 0 OR system_name = 'receivables'
+GROUP BY currency
+HAVING sum(debt) <> coalesce(-sum(balance) FILTER (WHERE system_name = 'receivables'), 0)
+ORDER BY currency
+"""
+
+
+async def wrong_receivables(connection: asyncpg.Connection) -> list[asyncpg.Record]:
+    """Return (currency, owed, receivable) of each currency whose debts are not what the receivables say."""
+    return await connection.fetch(_RECEIVABLES)
+
+
+_WRONG_REVERSALS = """
+WITH made AS (
+    SELECT about_serial_no AS serial_no,
+           sum(CASE WHEN order_type IN ('chargeback', 'payout_return') THEN amount ELSE -amount END) AS minor
+    FROM orders
+    WHERE order_type IN ('chargeback', 'chargeback_reversal', 'payout_return', 'payout_return_reversal')
+    GROUP BY about_serial_no
+), standing AS (
+    SELECT o.serial_no, o.order_id, sum(v.moved) AS minor
+    FROM reversals v
+    JOIN orders o USING (order_id)
+    GROUP BY o.serial_no, o.order_id
+)
+SELECT o.order_id, o.currency, coalesce(standing.minor, 0)::bigint, coalesce(made.minor, 0)::bigint
+FROM standing
+FULL JOIN made USING (serial_no)
+JOIN orders o USING (serial_no)
+WHERE coalesce(standing.minor, 0) <> coalesce(made.minor, 0)
+ORDER BY o.order_id
+"""
+
+
+def wrong_reversals(connection: asyncpg.Connection) -> AsyncIterator[list[asyncpg.Record]]:
+    """Yield chunks of (order_id, currency, standing, moved) of orders whose reversals are not what was moved."""
+    return chunks(connection, _WRONG_REVERSALS)
 
 
 _ACCOUNT_NAMES = """
