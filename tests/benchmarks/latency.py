@@ -70,16 +70,16 @@ def _at(site: Site, rate: int, *, seconds: float, prefix: str) -> Waits:
         moment += chance.expovariate(rate)
     answered: dict[str, float] = {}
     complete = threading.Event()
-    with RawChannel(site.amqp_url) as asking, RawChannel(site.amqp_url) as hearing:
+    with RawChannel(site.amqp_url) as query_sent, RawChannel(site.amqp_url) as hearing:
         reply_to = hearing.declare_reply_queue()
         steps = _steps(len(moments), prefix, chance)
-        messages = [framed(parcel(step, reply_to=reply_to), sender=asking.user) for step in steps]
+        messages = [framed(parcel(step, reply_to=reply_to), sender=query_sent.user) for step in steps]
         listening = threading.Thread(
             target=_listen, args=(hearing, reply_to, len(moments), answered, complete), daemon=True
         )
         listening.start()
         begun = time.perf_counter() + 0.05
-        _send(asking, messages, [begun + moment for moment in moments])
+        _send(query_sent, messages, [begun + moment for moment in moments])
         complete.wait(LATE_SECONDS)
         hearing.close()
         listening.join()

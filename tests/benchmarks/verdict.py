@@ -69,15 +69,15 @@ GROUP BY a.user_id
 async def _assert_rows(connection: asyncpg.Connection, load: Load) -> None:
     kinds = load.kinds
     commands = [step.serial_no for step in load.steps if step.kind not in RESULTS]
-    asking = [step.serial_no for step in load.steps if step.kind in ASKING]
+    query_sent = [step.serial_no for step in load.steps if step.kind in ASKING]
     paid = [step.serial_no for step in load.steps if step.kind in RESULTS]
-    found = await connection.fetchrow(_EFFECTS, commands, asking, paid)
+    found = await connection.fetchrow(_EFFECTS, commands, query_sent, paid)
     _same(
         "rows",
         dict(found or {}),
         {
             "applied": len(commands),
-            "pending": len(asking),
+            "pending": len(query_sent),
             "succeeded": kinds[Kind.SUCCEEDED],
             "failed": kinds[Kind.FAILED],
             "results": kinds[Kind.SUCCEEDED] + kinds[Kind.FAILED],

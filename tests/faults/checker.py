@@ -445,18 +445,18 @@ def _replies_are_the_outcome(model: Model, found: Stored, heard: Heard) -> Itera
     answerable = {
         number
         for number in model.asking_confirmed
-        if model.asking[number].kind == "conflict" or model.asking[number].serial_no in commands
+        if model.calls[number].kind == "conflict" or model.calls[number].serial_no in commands
     }
     yield from _unless_empty(
         7,
-        {model.asking[number].serial_no for number in answerable - heard.replies.keys()},
+        {model.calls[number].serial_no for number in answerable - heard.replies.keys()},
         "sendings without a reply",
     )
-    yield from _unless_empty(7, heard.replies.keys() - model.asking.keys(), "replies nobody asked for")
+    yield from _unless_empty(7, heard.replies.keys() - model.calls.keys(), "replies nobody asked for")
     firsts: dict[str, set[str]] = {}
     wrong: set[str] = set()
-    for number in heard.replies.keys() & model.asking.keys():
-        note = model.asking[number]
+    for number in heard.replies.keys() & model.calls.keys():
+        note = model.calls[number]
         is_conflict = note.kind == "conflict"
         so = {"type": "command.outcome.v1", "serial_no": note.serial_no}
         so |= _conflict(model, note) if is_conflict else _outcome(commands.get(note.serial_no))

@@ -75,7 +75,7 @@ class Model:
     perhaps: dict[str, Note] = field(default_factory=dict)
     """By mark: what is a dead letter or says nothing new."""
     sendings: Counter[str] = field(default_factory=Counter)
-    asking: dict[str, Note] = field(default_factory=dict)
+    calls: dict[str, Note] = field(default_factory=dict)
     """By number: the sendings that want a reply."""
     asking_confirmed: set[str] = field(default_factory=set)
     """The numbers of those that were confirmed."""
@@ -84,7 +84,7 @@ class Model:
         """Count a sending, and keep that it wants a reply, if it does."""
         self.sendings[answer] += 1
         if note.wants_reply:
-            self.asking[str(number)] = note
+            self.calls[str(number)] = note
             if answer is Answer.CONFIRMED:
                 self.asking_confirmed.add(str(number))
 

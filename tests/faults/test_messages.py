@@ -36,14 +36,14 @@ CORPUS = Path(__file__).parents[1] / "rules" / "contract" / "corpus"
 async def test_row_14_duplicates_at_once_on_two_workers_have_one_effect(make_world: MakeWorld) -> None:
     async with make_world(workers=2, accounts=3) as world:
         fresh = [*world.load.some(40), *(world.load.probe() for _ in range(10))]
-        asking = [replace(letter, note=replace(letter.note, wants_reply=True)) for letter in fresh]
-        copies = [letter for letter in asking for _ in range(10)]
+        with_reply = [replace(letter, note=replace(letter.note, wants_reply=True)) for letter in fresh]
+        copies = [letter for letter in with_reply for _ in range(10)]
         world.load._random.shuffle(copies)
         await one_batch_of(world, copies)
         await world.until("SELECT count(*) FROM commands", 3 + 50)
 
         assert await world.judge() == []
-        sent = world.model().asking
+        sent = world.model().calls
         replies = Counter(sent[number].serial_no for number in world.heard.replies)
         assert {replies[item.note.serial_no] for item in fresh} == {10}, "each copy has a reply of its own"
         logs = [worker.log() for worker in world.workers.started]

@@ -173,10 +173,10 @@ async def test_strange_properties_change_nothing_for_a_good_command(
     upstream = shared.upstream
     user = await upstream.opened()
     order, mark = recharge(user), fresh("C").encode()
-    asking = {"reply_to": upstream.replies.queue.encode(), "correlation_id": mark} | row.properties
+    query_sent = {"reply_to": upstream.replies.queue.encode(), "correlation_id": mark} | row.properties
 
     await upstream.publish_wire(
-        COMMANDS, order, properties=wire.properties(**asking), routing_key=row.routing_key
+        COMMANDS, order, properties=wire.properties(**query_sent), routing_key=row.routing_key
     )
     await upstream.events.first_about(order["serial_no"], "order.pending.v1")
     then = await upstream.outcome(recharge(user))
@@ -184,7 +184,7 @@ async def test_strange_properties_change_nothing_for_a_good_command(
     assert then["code"] == "OK"
     if "reply_to" not in row.properties:
         reply = await upstream.replies.first_about(order["serial_no"])
-        assert (reply.properties.correlation_id or "").encode("latin-1") == asking["correlation_id"]
+        assert (reply.properties.correlation_id or "").encode("latin-1") == query_sent["correlation_id"]
         assert "headers" not in row.properties or reply.headers == {}
     assert [worker.events(name) for name in COMPLAINTS] == [[]] * len(COMPLAINTS)
 
@@ -254,14 +254,14 @@ async def test_a_sender_cannot_have_the_wallet_write_where_the_sender_may_not(
     queue: str, shared: Wallet
 ) -> None:
     upstream, worker = shared.upstream, shared.workers.started[0]
-    order, asking = recharge(await upstream.opened()), {"type": "order.get.v1", "serial_no": "S-1"}
+    order, query_sent = recharge(await upstream.opened()), {"type": "order.get.v1", "serial_no": "S-1"}
     before = await replies_refused(worker)
 
-    for exchange, message in ((COMMANDS, order), (QUERIES, asking)):
+    for exchange, message in ((COMMANDS, order), (QUERIES, query_sent)):
         properties = wire.properties(reply_to=queue.encode(), correlation_id=b"there")
         await upstream.publish_wire(exchange, message, properties=properties)
     await upstream.outcome(recharge(order["user_id"]))
-    await upstream.query(asking)
+    await upstream.query(query_sent)
     await upstream.settled(shared.owner)
 
     assert await replies_refused(worker) == before + 2
@@ -280,7 +280,7 @@ async def replies_refused(worker: WorkerProcess) -> float:
 
 
 async def test_strange_properties_of_queries_are_answered_too(upstream: Upstream) -> None:
-    asking = {"type": "order.get.v1", "serial_no": "S-1"}
+    query_sent = {"type": "order.get.v1", "serial_no": "S-1"}
     heard: list[bytes] = []
 
     for row in TABLE:
@@ -289,7 +289,7 @@ async def test_strange_properties_of_queries_are_answered_too(upstream: Upstream
             given = {"correlation_id": heard[-1], "reply_to": upstream.replies.queue.encode()}
             await upstream.publish_wire(
                 QUERIES,
-                asking,
+                query_sent,
                 properties=wire.properties(**(given | row.properties)),
                 routing_key=row.routing_key,
             )

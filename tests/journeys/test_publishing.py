@@ -173,12 +173,14 @@ async def test_an_answer_that_ends_the_connection_holds_up_nothing_and_is_given_
 
 async def test_a_query_whose_answer_ends_the_connection_does_not_come_again(wallet: Wallet) -> None:
     worker = await wallet.workers.start()
-    asking = {"type": "order.get.v1", "serial_no": "S-1"}
+    query_sent = {"type": "order.get.v1", "serial_no": "S-1"}
 
-    await wallet.upstream.publish_wire(QUERIES, asking, properties=wire.properties(reply_to=NOBODYS_TOKEN))
+    await wallet.upstream.publish_wire(
+        QUERIES, query_sent, properties=wire.properties(reply_to=NOBODYS_TOKEN)
+    )
     await worker.until_ready(ready=False)
     await worker.until_ready()
-    answer = await wallet.upstream.query(asking)
+    answer = await wallet.upstream.query(query_sent)
 
     assert answer["type"] == "query.refused.v1"
     assert [line["component"] for line in worker.events("consumer.lost")] == ["queries"]

@@ -140,10 +140,10 @@ async def test_a_statement_of_an_account_without_entries_is_empty(user: str, ups
 async def test_the_account_type_of_a_statement_is_basic_where_it_is_left_out(
     user: str, upstream: Upstream
 ) -> None:
-    asking = statement_of(user)
-    del asking["account_type"]
+    query_sent = statement_of(user)
+    del query_sent["account_type"]
 
-    statement = await upstream.query(asking)
+    statement = await upstream.query(query_sent)
 
     assert statement["account"]["account_type"] == "basic"
 
@@ -202,11 +202,11 @@ async def test_an_order_is_shown_as_it_stands_with_the_outcome_of_then(upstream:
     user = await upstream.opened()
     order = recharge(user)
     outcome = await upstream.outcome(order)
-    asking = {"type": "order.get.v1", "serial_no": order["serial_no"]}
+    query_sent = {"type": "order.get.v1", "serial_no": order["serial_no"]}
 
-    pending = await upstream.query(asking)
+    pending = await upstream.query(query_sent)
     await upstream.processed(result(order["serial_no"]))
-    succeeded = await upstream.query(asking)
+    succeeded = await upstream.query(query_sent)
 
     assert pending.keys() == succeeded.keys() == {"type", "outcome", "order", "entries"}
     assert pending["outcome"] == succeeded["outcome"] == outcome
@@ -278,9 +278,9 @@ REFUSED: dict[str, tuple[str, Json | bytes]] = {
 async def test_a_query_that_cannot_be_answered_is_refused_in_a_sentence(
     name: str, upstream: Upstream
 ) -> None:
-    code, asking = REFUSED[name]
+    code, query_sent = REFUSED[name]
 
-    answer = await upstream.query(asking)
+    answer = await upstream.query(query_sent)
 
     assert answer.keys() == {"type", "code", "message"}
     assert (answer["type"], answer["code"]) == ("query.refused.v1", code)
@@ -289,8 +289,8 @@ async def test_a_query_that_cannot_be_answered_is_refused_in_a_sentence(
 
 async def test_a_query_is_never_a_dead_letter(shared: Wallet) -> None:
     upstream = shared.upstream
-    for _, asking in REFUSED.values():
-        await upstream.publish(QUERIES, asking)  # and nobody to answer to
+    for _, query_sent in REFUSED.values():
+        await upstream.publish(QUERIES, query_sent)  # and nobody to answer to
 
     await upstream.query({"type": "order.get.v1", "serial_no": "S-1"})
     await upstream.settled(shared.owner)

@@ -416,8 +416,8 @@ async def _(place: Place) -> str:
 
 @attack("F4", "another service's balances and orders, by queries")
 async def _(place: Place) -> str:
-    asking = {"type": "account.get.v1", "user_id": "shop:holder"}
-    accounts = await place.ask("up-evil", "wallet.queries", "account.get", asking)
+    query_sent = {"type": "account.get.v1", "user_id": "shop:holder"}
+    accounts = await place.ask("up-evil", "wallet.queries", "account.get", query_sent)
     number = await place.owner.fetchval(
         "SELECT serial_no FROM commands WHERE sent_by = $1", place.login("up-shop")
     )

@@ -53,7 +53,7 @@ async def test_in_calm_weather_every_invariant_holds(make_world: MakeWorld) -> N
         assert {note.fields["type"] for note in model.spent.values() if note.expects != "OK"} == SPENDING
         assert model.poison
         assert model.conflicts
-        assert model.asking.keys() == world.heard.replies.keys()
+        assert model.calls.keys() == world.heard.replies.keys()
         assert world.heard.dead_letters.keys() >= model.poison.keys()
 
 
