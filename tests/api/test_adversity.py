@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from tests.api.money import RESULTS, depth, opened, recharge, signed, word
 from tests.api.process import ApiProcess, Apis
-from tests.client.gateway import say
+from tests.client.gateway import send_result
 from tests.faults.proxy import Proxy, Way
 from tests.servers import Servers
 from tests.workers import WorkerProcess, Workers
@@ -369,7 +369,7 @@ async def test_result_posted_five_times_at_once_and_once_by_amqp_is_credited_onc
     answers = await asyncio.gather(
         *(http.post(RESULTS, content=body, headers=signed(body)) for _ in range(5))
     )
-    await say(amqp_url, "R-1")
+    await send_result(amqp_url, "R-1")
 
     assert Counter(answer.json()["processing_status"] for answer in answers) == {
         "processed": 1,

@@ -68,12 +68,12 @@ def main(
     except asyncio.CancelledError:
         raise typer.Exit(128 + signal.SIGTERM) from None
     except (ContestantFailed, WrongResultError, UnsafeServerError, ServersUnavailable, ServerFailed) as exc:
-        _say(f"the benchmark cannot go on: {exc}")
+        _print(f"the benchmark cannot go on: {exc}")
         raise typer.Exit(1) from None
     Console(width=None if sys.stdout.isatty() else 160).print(Markdown(report.page(measured)))
-    _say(f"measured in {(time.monotonic() - begun) / 60:.1f} minutes")
+    _print(f"measured in {(time.monotonic() - begun) / 60:.1f} minutes")
     if keep is not None:
-        _say(f"written to {keep.page}, beside it the picture and the figures, and to {figures}")
+        _print(f"written to {keep.page}, beside it the picture and the figures, and to {figures}")
 
 
 def end_on_sigterm() -> None:
@@ -113,17 +113,17 @@ class Pages:
 
 async def _measure(plan: Plan, parts: Sequence[Part], keep: Pages | None) -> Record:
     end_on_sigterm()
-    async with start_servers(durable=True, say=_say) as servers:
+    async with start_servers(durable=True, say=_print) as servers:
         await place.assert_durable(servers.database_url)
         measured: dict[Part, Record] = {}
         for part in Part:
             if part in parts:
                 record = Record(part.value, await machine(servers))
                 begun = time.monotonic()
-                await Runs(plan, servers, record, _say).run(part)
-                _say(f"{part}: {(time.monotonic() - begun) / 60:.1f} minutes")
+                await Runs(plan, servers, record, _print).run(part)
+                _print(f"{part}: {(time.monotonic() - begun) / 60:.1f} minutes")
                 for note in record.notes:
-                    _say(note)
+                    _print(note)
                 if record.values:
                     measured[part] = record
                     if keep:
@@ -131,7 +131,7 @@ async def _measure(plan: Plan, parts: Sequence[Part], keep: Pages | None) -> Rec
         return keep.whole if keep else together("Benchmark, quick", measured)
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(f"{datetime.now(UTC):%H:%M:%S} {line}", file=sys.stderr, flush=True)
 
 

@@ -239,7 +239,7 @@ async def running(amqp_url: str, database_url: str, workers: Workers, servers: S
             await client.open_account(user, "TWD")
         for number in ("R-20260102-000001", "R-2", "R-3"):
             await client.recharge("alice", "100.00", "TWD", "card", serial_no=number)
-            await gateway.say(amqp_url, number)
+            await gateway.send_result(amqp_url, number)
             await client.wait_until_settled(number)
         await client.hold("alice", "50.00", "TWD", 3_600, serial_no="H-20260102-000001")
     return settings(amqp_url, database_url) | {"WALLET_MANAGEMENT_URL": servers.management_url}

@@ -278,18 +278,18 @@ async def orders_url(worker: Rig, database_url: str) -> str:
     )
     await worker.settle(result(payment_order_no=FORMULA))
     await worker.settle(
-        asked(bodies.WITHDRAW, amount="10.00"),
-        asked(bodies.TRANSFER, amount="10.00"),
-        asked(bodies.REFUND, original_serial_no=FORMULA, amount="10.00"),
-        asked(bodies.HOLD, amount="20.00"),
-        asked(bodies.CAPTURE, amount="5.00"),
-        asked(bodies.HOLD, serial_no="H-2", amount="10.00"),
-        asked(bodies.RELEASE, hold_serial_no="H-2"),
+        command_like(bodies.WITHDRAW, amount="10.00"),
+        command_like(bodies.TRANSFER, amount="10.00"),
+        command_like(bodies.REFUND, original_serial_no=FORMULA, amount="10.00"),
+        command_like(bodies.HOLD, amount="20.00"),
+        command_like(bodies.CAPTURE, amount="5.00"),
+        command_like(bodies.HOLD, serial_no="H-2", amount="10.00"),
+        command_like(bodies.RELEASE, hold_serial_no="H-2"),
     )
     return database_url
 
 
-def asked(good: bodies.JsonObject, **changes: str) -> InboundMessage:
+def command_like(good: bodies.JsonObject, **changes: str) -> InboundMessage:
     """Return a command as it arrives."""
     return command(changed(good, changes))
 

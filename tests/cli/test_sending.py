@@ -310,7 +310,7 @@ async def _recharged(url: str, user: str, serial_no: str, status: PaymentStatus)
         await client.open_account(user, "TWD")
         recharge = ("send", "recharge", user, "100", "TWD", "--serial", serial_no, "--until-settled")
         running = asyncio.create_task(wallet(*recharge, WALLET_AMQP_URL=url))
-        await gateway.say(url, serial_no, status=status)
+        await gateway.send_result(url, serial_no, status=status)
         result = await running
     return result.status, result.out.splitlines()
 

@@ -33,7 +33,7 @@ async def paid(running_url: str, user: str, serial_no: str) -> str:
         for number in (1, 2, 3):
             text = f"{serial_no}-{number}"
             await client.recharge(user, "100.00", "TWD", "card", serial_no=text)
-            await gateway.say(running_url, text)
+            await gateway.send_result(running_url, text)
             await client.wait_until_settled(text)
     return user
 

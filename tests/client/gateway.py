@@ -20,7 +20,7 @@ from wallet_schemas.signature import sign
 from wallet_schemas.values import PaymentStatus
 
 
-async def say(
+async def send_result(
     amqp_url: str,
     serial_no: str,
     *,
@@ -59,7 +59,7 @@ async def everything_is_paid(amqp_url: str) -> AsyncIterator[None]:
     async def pay(taking: Impostor) -> None:
         while True:
             body = PaymentRequest.model_validate_json((await taking.next()).body)
-            await say(amqp_url, body.payment_order_no, amount=body.amount, currency=body.currency)
+            await send_result(amqp_url, body.payment_order_no, amount=body.amount, currency=body.currency)
 
     async with impostor(amqp_url, PAYMENT_REQUESTS) as taking:
         paying = asyncio.create_task(pay(taking))

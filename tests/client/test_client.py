@@ -113,7 +113,7 @@ async def test_a_statement_comes_in_pages_without_a_gap(running_url: str, user: 
         for number in range(5):
             text = f"{serial_no}-{number}"
             await wallet.recharge(user, "100.00", "TWD", "card", serial_no=text)
-            await gateway.say(running_url, text)
+            await gateway.send_result(running_url, text)
             await wallet.wait_until_settled(text)
 
         pages = [page async for page in wallet.statement_pages(user, "TWD", limit=2)]
@@ -153,7 +153,7 @@ async def test_settled_returns_when_the_gateway_has_spoken(
         await wallet.open_account(user, "TWD")
         await wallet.recharge(user, "100.00", "TWD", "card", serial_no=serial_no)
         waiting = asyncio.create_task(wallet.wait_until_settled(serial_no))
-        await gateway.say(running_url, serial_no, status=PaymentStatus.FAILED)
+        await gateway.send_result(running_url, serial_no, status=PaymentStatus.FAILED)
         failed = await waiting
 
     assert failed.order is not None
@@ -183,7 +183,7 @@ async def test_a_command_that_is_still_in_its_queue_is_waited_for(
         with pytest.raises(QueryRefusedError, match="not known yet"):
             await wallet.order(serial_no)
         await wallet.recharge(user, "100.00", "TWD", "card", serial_no=serial_no)
-        await gateway.say(running_url, serial_no)
+        await gateway.send_result(running_url, serial_no)
         found = await waiting
 
     assert found.order is not None

@@ -31,7 +31,7 @@ async def console(**settings: str) -> tuple[int | None, str]:
     return process.returncode, log.decode()
 
 
-async def asked(address: str, path: str, host: str) -> str:
+async def fetched(address: str, path: str, host: str) -> str:
     """Return the answer to a request without any client's help."""
     port = int(address.rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -43,9 +43,9 @@ async def asked(address: str, path: str, host: str) -> str:
 
 async def test_it_serves_without_database_and_broker_and_stops_when_it_is_told(users: Path) -> None:
     async with a_console({**os.environ, **NOWHERE}, users) as address:
-        alive = await asked(address, "/healthz", "anything")
-        page = await asked(address, "/sign-in", address.removeprefix("http://"))
-        elsewhere = await asked(address, "/sign-in", "evil.example")
+        alive = await fetched(address, "/healthz", "anything")
+        page = await fetched(address, "/sign-in", address.removeprefix("http://"))
+        elsewhere = await fetched(address, "/sign-in", "evil.example")
 
     assert alive.startswith("HTTP/1.1 200")
     assert "Sign in to the console" in page

@@ -74,15 +74,15 @@ async def _explain(desk: Desk) -> None:
         "one user": (dead_letters.RowFilter(user_id="user-17"), None),
     }
     for what, (fits, after) in pages.items():
-        await _say(desk.owner, what, dead_letters._LIST, *fits, after, 51)
+        await _print_plan(desk.owner, what, dead_letters._LIST, *fits, after, 51)
     grouped = (*dead_letters.RowFilter(), day, now, 24)
-    await _say(desk.owner, "groups", dead_letters._GROUPS, *grouped)
+    await _print_plan(desk.owner, "groups", dead_letters._GROUPS, *grouped)
     grouped = (*dead_letters.RowFilter(states=["waiting"]), day, now, 24)
-    await _say(desk.owner, "groups of what waits", dead_letters._GROUPS, *grouped)
-    await _say(desk.owner, "count", dead_letters._COUNT, *dead_letters.RowFilter())
+    await _print_plan(desk.owner, "groups of what waits", dead_letters._GROUPS, *grouped)
+    await _print_plan(desk.owner, "count", dead_letters._COUNT, *dead_letters.RowFilter())
 
 
-async def _say(connection: asyncpg.Connection, what: str, query: str, *arguments: Any) -> None:
+async def _print_plan(connection: asyncpg.Connection, what: str, query: str, *arguments: Any) -> None:
     async with connection.transaction():
         await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
         found = json.loads(await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", *arguments))[

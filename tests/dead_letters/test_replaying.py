@@ -159,7 +159,7 @@ async def test_a_request_is_resolved_when_the_gateway_has_answered(wallet: Walle
     await wallet.replayed([letter_id])
     await until_replay(wallet, letter_id, "published")
 
-    await asked(wallet, order)
+    await payment_request_of(wallet, order)
     await wallet.upstream.processed(result(order["serial_no"]))
 
     await wallet.until_state(letter_id, "resolved")
@@ -199,7 +199,7 @@ async def until_request(wallet: Wallet, order: Json) -> int:
 async def test_a_payment_request_that_no_order_says_is_never_handed_on(wallet: Wallet, differs: str) -> None:
     order = recharge(await wallet.upstream.opened())
     await wallet.upstream.outcome(order)
-    own = await asked(wallet, order)
+    own = await payment_request_of(wallet, order)
     lies = {
         "amount": {"amount": "999.00"},
         "kind": {"kind": "payout"},
@@ -247,7 +247,7 @@ async def test_a_payment_request_that_no_order_says_is_never_handed_on(wallet: W
 async def test_what_became_of_an_order_may_be_asked_whatever_became_of_it(wallet: Wallet) -> None:
     order = recharge(await wallet.upstream.opened())
     await wallet.upstream.outcome(order)
-    question = await asked(wallet, order) | {"kind": "status"}
+    question = await payment_request_of(wallet, order) | {"kind": "status"}
     await ended(wallet, order, "failed")
     death: FieldValue = [{"queue": "payment.requests", "reason": "rejected", "exchange": "payment.requests"}]
     await wallet.upstream.publish("wallet.dead-letters", question, properties=properties({"x-death": death}))
@@ -270,7 +270,7 @@ async def ended(wallet: Wallet, order: Json, status: str) -> None:
             pass
 
 
-async def asked(wallet: Wallet, order: Json) -> Json:
+async def payment_request_of(wallet: Wallet, order: Json) -> Json:
     """Return what the gateway is asked about an order, taken from its queue."""
     channel = await wallet.upstream.new_channel()
     try:

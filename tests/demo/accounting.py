@@ -89,13 +89,13 @@ def statement_faults(entries: Sequence[EntryView]) -> list[str]:
 
 
 def _lost(plan: Plan, found: Found) -> Iterable[str]:
-    yield _say("sent, and neither answered nor a dead letter", unaccounted(plan, found))
-    yield _say("answered, and never sent", found.answers.keys() - {item.label for item in plan})
+    yield _sentence("sent, and neither answered nor a dead letter", unaccounted(plan, found))
+    yield _sentence("answered, and never sent", found.answers.keys() - {item.label for item in plan})
 
 
 def _wrong_answers(plan: Plan, found: Found) -> Iterable[str]:
     answered = [(item, found.answers[item.label]) for item in plan if item.label in found.answers]
-    yield _say(
+    yield _sentence(
         "answered otherwise than they must be",
         [
             f"{each.label} with {outcome.code.value}"
@@ -103,7 +103,7 @@ def _wrong_answers(plan: Plan, found: Found) -> Iterable[str]:
             if _answer(outcome) != each.answer
         ],
     )
-    yield _say(
+    yield _sentence(
         "repeated with another outcome than the first time",
         [each.label for each, outcome in answered if not _is_same(each, outcome, found)],
     )
@@ -127,14 +127,14 @@ def _wrong_memory(plan: Plan, found: Found) -> Iterable[str]:
         and item.answer is not None
         and item.answer.code is not Code.SERIAL_CONFLICT
     }
-    yield _say("forgotten by the wallet", wanted - found.commands)
-    yield _say("remembered by the wallet, and never sent", found.commands - wanted)
+    yield _sentence("forgotten by the wallet", wanted - found.commands)
+    yield _sentence("remembered by the wallet, and never sent", found.commands - wanted)
 
 
 def _wrong_letters(plan: Plan, found: Found) -> Iterable[str]:
     wanted, there = _wanted_letters(plan), _letters_found(plan, found)
-    yield _say("missing among the dead letters", _letters(wanted - there))
-    yield _say("among the dead letters for no good reason", _letters(there - wanted))
+    yield _sentence("missing among the dead letters", _letters(wanted - there))
+    yield _sentence("among the dead letters for no good reason", _letters(there - wanted))
 
 
 def _letters_found(plan: Plan, found: Found) -> Counter[tuple[str, str]]:
@@ -158,9 +158,9 @@ def _letters(letters: Counter[tuple[str, str]]) -> list[str]:
 
 def _wrong_orders(plan: Plan, found: Found) -> Iterable[str]:
     wanted = {item.label: item.fate for item in plan if item.fate is not None}
-    yield _say("accepted, and no order", wanted.keys() - found.orders.keys())
-    yield _say("orders that nobody asked for", found.orders.keys() - wanted.keys())
-    yield _say(
+    yield _sentence("accepted, and no order", wanted.keys() - found.orders.keys())
+    yield _sentence("orders that nobody asked for", found.orders.keys() - wanted.keys())
+    yield _sentence(
         "orders that ended otherwise than they must",
         [
             f"{serial_no} ({found.orders[serial_no].value}, not {fate.status.value})"
@@ -168,7 +168,7 @@ def _wrong_orders(plan: Plan, found: Found) -> Iterable[str]:
             if serial_no in found.orders and found.orders[serial_no] not in fate.statuses
         ],
     )
-    yield _say(
+    yield _sentence(
         "paid late, and not marked so",
         {serial_no for serial_no, fate in wanted.items() if fate.is_late and serial_no in found.orders}
         - found.late,
@@ -177,10 +177,14 @@ def _wrong_orders(plan: Plan, found: Found) -> Iterable[str]:
 
 def _wrong_balances(plan: Plan, found: Found) -> Iterable[str]:
     wanted = plan.balances_minor
-    yield _say("accounts that should be there", map(" ".join, wanted.keys() - found.balances_minor.keys()))
-    yield _say("accounts that nobody opened", map(" ".join, found.balances_minor.keys() - wanted.keys()))
-    yield _say("accounts with another balance than they must have", _unequal(wanted, found.balances_minor))
-    yield _say(
+    yield _sentence(
+        "accounts that should be there", map(" ".join, wanted.keys() - found.balances_minor.keys())
+    )
+    yield _sentence("accounts that nobody opened", map(" ".join, found.balances_minor.keys() - wanted.keys()))
+    yield _sentence(
+        "accounts with another balance than they must have", _unequal(wanted, found.balances_minor)
+    )
+    yield _sentence(
         "accounts with another reserve than they must have",
         _unequal(plan.reserved_minor, found.reserved_minor),
     )
@@ -195,17 +199,17 @@ def _unequal(wanted: Mapping[Account, int], found: Mapping[Account, int]) -> lis
 
 
 def _wrong_books(plan: Plan, found: Found) -> Iterable[str]:
-    yield _say(
+    yield _sentence(
         "differences from the gateway's books that nothing explains",
         [f"{number} ({what})" for number, what in found.differences - plan.differences],
     )
-    yield _say(
+    yield _sentence(
         "differences from the gateway's books that were not found",
         [f"{number} ({what})" for number, what in plan.differences - found.differences],
     )
 
 
-def _say(what: str, which: Iterable[str]) -> str:
+def _sentence(what: str, which: Iterable[str]) -> str:
     """Return the complaint as one sentence, empty if there is nothing to complain of."""
     named: Collection[str] = sorted(which)
     if not named:

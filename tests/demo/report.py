@@ -109,7 +109,7 @@ def _facts(plan: Plan, seen: Seen) -> Iterator[tuple[str, str]]:
     phases = [seen.phases[act] for act in Act]
     yield "sent", f"{sent:,} messages: {answered:,} commands, {sent - answered:,} malformed on purpose"
     kinds = sum((phase.counts for phase in phases), Counter[str]())
-    yield "answered", _told(kinds, "applied", "refused", "repeated", "conflicts")
+    yield "answered", _counts(kinds, "applied", "refused", "repeated", "conflicts")
     commands = answered / sum(phase.seconds for phase in phases)
     settled = seen.settled_meanwhile / seen.phases[Act.RECHARGE].seconds
     payments = f", and {settled:,.0f} payments a second meanwhile" if settled else ""
@@ -117,7 +117,7 @@ def _facts(plan: Plan, seen: Seen) -> Iterator[tuple[str, str]]:
     half, nearly_all = (_quantile(seen.latencies_seconds, share) for share in (0.5, 0.99))
     yield "latency", f"median {half}, p99 {nearly_all}, with {IN_FLIGHT} commands at once"
     statuses = Counter(status.value for status in seen.found.orders.values())
-    yield "orders", _told(statuses, *(status.value for status in OrderStatus if statuses[status.value]))
+    yield "orders", _counts(statuses, *(status.value for status in OrderStatus if statuses[status.value]))
     yield "dead letters", f"{seen.found.dead_letters.total():,}, each with its reason"
     money: Counter[str] = Counter()
     for (_, currency), minor in seen.found.balances_minor.items():
@@ -226,7 +226,7 @@ def _dead_letters(seen: Seen) -> Table:
     return made
 
 
-def _told(counts: Mapping[str, int], *names: str) -> str:
+def _counts(counts: Mapping[str, int], *names: str) -> str:
     return ", ".join(f"{counts.get(name, 0):,} {name}" for name in names)
 
 

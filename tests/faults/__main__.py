@@ -40,7 +40,7 @@ def main(
     )  # each lost connection of the harness's own, otherwise
     number = secrets.randbelow(10**6) if seed is None else seed
     of_several = " CLUSTER=1" if cluster else ""
-    _say(f"seed {number}: again with `make chaos MINUTES={minutes:g} SEED={number}{of_several}`")
+    _print(f"seed {number}: again with `make chaos MINUTES={minutes:g} SEED={number}{of_several}`")
     folder = Path(tempfile.mkdtemp(prefix="wallet-chaos-"))
     is_clean = False
     try:
@@ -52,17 +52,17 @@ def main(
         if is_clean or not any(folder.iterdir()):
             shutil.rmtree(folder)
         else:
-            _say(f"the notebook and the workers' logs are in {folder}")
+            _print(f"the notebook and the workers' logs are in {folder}")
     raise typer.Exit(int(not is_clean))
 
 
 async def _run(folder: Path, seed: int, minutes: float, rate: float) -> Report:
     async with (
-        start_servers(controlled=True, durable=False, say=_say) as servers,
+        start_servers(controlled=True, durable=False, say=_print) as servers,
         servers.database() as migrated_url,
     ):
         await migrate(migrated_url)
-        return await run(servers, migrated_url, folder, seed=seed, minutes=minutes, rate=rate, say=_say)
+        return await run(servers, migrated_url, folder, seed=seed, minutes=minutes, rate=rate, say=_print)
 
 
 async def _run_several(folder: Path, seed: int, minutes: float, rate: float) -> Report:
@@ -72,11 +72,11 @@ async def _run_several(folder: Path, seed: int, minutes: float, rate: float) -> 
             await migrate(migrated_url)
             await servers.pair.be_synchronous()
             return await run(
-                servers, migrated_url, folder, seed=seed, minutes=minutes, rate=rate, mix=mix, say=_say
+                servers, migrated_url, folder, seed=seed, minutes=minutes, rate=rate, mix=mix, say=_print
             )
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(line, file=sys.stderr, flush=True)  # noqa: T201 -- to the person at the terminal
 
 

@@ -52,10 +52,10 @@ async def orders_url(database_url: str, owner: asyncpg.Connection) -> str:
         # It repeats what is known, by another payment, and changes nothing either.
         await wallet.settle(_paid("R-3", gateway_ref="gw-another"))
         await wallet.settle(
-            asked(bodies.WITHDRAW, serial_no="W-1", amount="30.00"),
-            asked(bodies.WITHDRAW, serial_no="W-2", amount="30.00"),
-            asked(bodies.REFUND, serial_no="F-1", original_serial_no="R-2", amount="30.00"),
-            asked(bodies.TRANSFER, serial_no="T-1"),
+            command_like(bodies.WITHDRAW, serial_no="W-1", amount="30.00"),
+            command_like(bodies.WITHDRAW, serial_no="W-2", amount="30.00"),
+            command_like(bodies.REFUND, serial_no="F-1", original_serial_no="R-2", amount="30.00"),
+            command_like(bodies.TRANSFER, serial_no="T-1"),
         )
         await wallet.settle(
             _paid("W-1", amount="30.00"),
@@ -66,7 +66,7 @@ async def orders_url(database_url: str, owner: asyncpg.Connection) -> str:
     return database_url
 
 
-def asked(good: bodies.JsonObject, **changes: str) -> InboundMessage:
+def command_like(good: bodies.JsonObject, **changes: str) -> InboundMessage:
     """Return a command as it arrives."""
     return command(changed(good, changes))
 

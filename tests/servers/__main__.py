@@ -24,7 +24,7 @@ def install() -> None:
     Example: python -m tests.servers install
     """
     try:
-        ensure_available(say=_say)
+        ensure_available(say=_print)
     except InstallFailed as why:
         _fail(why)
 
@@ -42,13 +42,13 @@ def run(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     try:
-        with start_servers(durable=durable, say=_say) as servers:
+        with start_servers(durable=durable, say=_print) as servers:
             print(f"export WALLET_AMQP_URL='{servers.amqp_url}'")
             print(f"export WALLET_DATABASE_URL='{servers.database_url}'")
             print(f"export WALLET_MANAGEMENT_URL='{servers.management_url}'", flush=True)
-            _say(f"running ({servers.origin}); Ctrl-C ends them and removes their data")
+            _print(f"running ({servers.origin}); Ctrl-C ends them and removes their data")
             ended.wait()
-            _say("ending")
+            _print("ending")
     except (ServersUnavailable, ServerFailed) as why:
         _fail(why)
 
@@ -64,15 +64,15 @@ def stop(
     if not folder.name.startswith(FOLDER_PREFIX) or not folder.is_dir():
         _fail(f"{folder} is no folder of private servers: its name would begin with {FOLDER_PREFIX}")
     reaper.reap(folder)
-    _say(f"ended; {folder} is removed")
+    _print(f"ended; {folder} is removed")
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
 def _fail(why: object) -> None:
-    _say(str(why))
+    _print(str(why))
     raise typer.Exit(1)
 
 

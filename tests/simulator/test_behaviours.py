@@ -56,7 +56,7 @@ def test_a_behaviour_tells_what_its_row_says(kind: PaymentKind, behaviour: Behav
 
     heard = [
         ((due_at - NOON) / SECOND, result.status, result.amount, result.currency, answer.forged)
-        for answer, due_at, result in _told(payment)
+        for answer, due_at, result in _notifications(payment)
     ]
     assert heard == TOLD[behaviour]
     assert payment.behaviour is behaviour
@@ -156,7 +156,7 @@ def test_reordered_results_are_sent_last_first_and_none_before_it_happened() -> 
 
     payment = plan(request(channel="sandbox_contradiction"), NOON, scenario)
 
-    heard = [(answer.status, answer.occurred_at - NOON) for answer, _, _ in _told(payment)]
+    heard = [(answer.status, answer.occurred_at - NOON) for answer, _, _ in _notifications(payment)]
     assert heard == [("failed", 2 * SECOND), ("succeeded", SECOND)]
 
 
@@ -172,7 +172,7 @@ def test_reordering_works_without_delays_too() -> None:
 
     payment = plan(request(channel="sandbox_unknown_then_succeeded"), NOON, scenario)
 
-    assert [answer.status for answer, _, _ in _told(payment)] == ["succeeded", "unknown"]
+    assert [answer.status for answer, _, _ in _notifications(payment)] == ["succeeded", "unknown"]
 
 
 @settings(deadline=None)  # the machine may be busy with servers
@@ -243,14 +243,14 @@ def test_what_never_expires_is_late_after_a_time_of_its_own(kind: PaymentKind) -
     assert notified.due_at == NOON + 7 * SECOND
 
 
-def _told(payment: Payment) -> list[tuple[Answer, datetime, PaymentResult]]:
+def _notifications(payment: Payment) -> list[tuple[Answer, datetime, PaymentResult]]:
     """Return what the wallet hears without asking, in the order of sending."""
     heard = [(answer, answer.due_at, _result(answer)) for answer in payment.plan if answer.due_at is not None]
     return sorted(heard, key=lambda value: value[1])
 
 
 def _dues(payment: Payment) -> list[datetime]:
-    return [due_at for _, due_at, _ in _told(payment)]
+    return [due_at for _, due_at, _ in _notifications(payment)]
 
 
 def _result(answer: Answer) -> PaymentResult:

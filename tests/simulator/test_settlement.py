@@ -37,7 +37,7 @@ def state(path: Path) -> Iterator[State]:
     state.close()
 
 
-def asked(state: State, *bodies: bytes) -> None:
+def send_requests(state: State, *bodies: bytes) -> None:
     take(state, TICKING, [IncomingRequest(item) for item in bodies], NOON)
 
 
@@ -63,7 +63,7 @@ def spoilt(path: Path, **shares: float) -> tuple[list[str], dict[str, int]]:
 
 
 def test_each_payment_stands_in_it_once_with_the_state_that_it_is_in(state: State, path: Path) -> None:
-    asked(
+    send_requests(
         state,
         *(body(f"C-{behaviour}", channel=behaviour.channel) for behaviour in Behaviour),
         body("P-1", kind="payout", expires_at=None),
@@ -89,7 +89,7 @@ def test_each_payment_stands_in_it_once_with_the_state_that_it_is_in(state: Stat
 
 
 def test_it_follows_a_payment_through_its_states(state: State, path: Path) -> None:
-    asked(state, body("C-1", channel=Behaviour.FAILED_THEN_SUCCEEDED.channel))
+    send_requests(state, body("C-1", channel=Behaviour.FAILED_THEN_SUCCEEDED.channel))
 
     heard = [[status for *_, status in rows(path, seconds * SECOND)] for seconds in (0, 1, 2, 3)]
 
@@ -97,7 +97,7 @@ def test_it_follows_a_payment_through_its_states(state: State, path: Path) -> No
 
 
 def test_a_span_is_that_of_the_time_when_the_state_was_reached(state: State, path: Path) -> None:
-    asked(state, body("C-1"), body("C-2", channel=Behaviour.UNKNOWN_THEN_SUCCEEDED.channel))
+    send_requests(state, body("C-1"), body("C-2", channel=Behaviour.UNKNOWN_THEN_SUCCEEDED.channel))
 
     assert [number for number, *_ in rows(path, HOUR, Span(since=NOON + SECOND * 2))] == ["C-2"]
     assert [number for number, *_ in rows(path, HOUR, Span(before=NOON + SECOND * 2))] == ["C-1"]
@@ -105,7 +105,7 @@ def test_a_span_is_that_of_the_time_when_the_state_was_reached(state: State, pat
 
 
 def test_the_differences_are_those_that_were_asked_for(state: State, path: Path) -> None:
-    asked(state, *(body(f"C-{number}") for number in range(600)))
+    send_requests(state, *(body(f"C-{number}") for number in range(600)))
     good, none = spoilt(path)
     assert (len(good), none) == (600, {})
 
@@ -139,7 +139,7 @@ def test_the_differences_are_those_that_were_asked_for(state: State, path: Path)
 
 
 def test_the_command_writes_it_while_the_gateway_is_at_work(state: State, path: Path, tmp_path: Path) -> None:
-    asked(state, body("C-1"), body("P-1", kind="payout", expires_at=None))
+    send_requests(state, body("C-1"), body("P-1", kind="payout", expires_at=None))
     file = tmp_path / "settlement.csv"
 
     result = CliRunner().invoke(app, ["settlement", "--state", str(path), "-o", str(file)])
@@ -176,7 +176,7 @@ def test_the_command_writes_it_while_the_gateway_is_at_work(state: State, path: 
 def test_what_is_wrong_is_said_in_one_line(
     state: State, path: Path, options: list[str], status: int, sentence: str
 ) -> None:
-    asked(state)
+    send_requests(state)
 
     refused = CliRunner().invoke(app, ["settlement", "--state", str(path), *options])
 

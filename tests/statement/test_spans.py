@@ -39,7 +39,7 @@ async def reader(database_url: str) -> AsyncIterator[Database]:
     await database.close()
 
 
-async def asked(connection: asyncpg.Connection, **fields: object) -> Statement:
+async def statement_of(connection: asyncpg.Connection, **fields: object) -> Statement:
     """Return the answer to a statement.get.v1."""
     query = GetStatement.model_validate({"user_id": "u-1", "currency": "TWD", **fields})
     page = await answer(connection, query)
@@ -50,9 +50,11 @@ async def asked(connection: asyncpg.Connection, **fields: object) -> Statement:
 
 async def whole(connection: asyncpg.Connection, **fields: object) -> list[EntryView]:
     """Return all entries of all pages, each of which begins where the one before it ended."""
-    pages = [await asked(connection, **fields)]
+    pages = [await statement_of(connection, **fields)]
     while pages[-1].next_after_line_no is not None:
-        pages.append(await asked(connection, **fields | {"after_line_no": pages[-1].next_after_line_no}))
+        pages.append(
+            await statement_of(connection, **fields | {"after_line_no": pages[-1].next_after_line_no})
+        )
         assert pages[-1].opening_balance == pages[-2].closing_balance
     return [entry for page in pages for entry in page.entries]
 
@@ -110,7 +112,9 @@ async def test_balances_are_those_of_the_entries_whatever_is_asked_for(
         for moment in (from_moment, to_moment)
     )
 
-    page = await asked(ledger.connection, from_time=since, to_time=before, after_line_no=after, limit=limit)
+    page = await statement_of(
+        ledger.connection, from_time=since, to_time=before, after_line_no=after, limit=limit
+    )
 
     def is_earlier(entry: EntryView) -> bool:
         return entry.line_no <= after or (since is not None and entry.created_at < since)
@@ -132,8 +136,8 @@ async def test_the_balance_at_a_moment_is_that_of_an_empty_span_there(ledger: Le
     moment = ledger.entries[LINES_A_BATCH * 3].created_at
     after = moment + MICROSECOND
 
-    at_once = await asked(ledger.connection, from_time=moment, to_time=moment)
-    just_after = await asked(ledger.connection, from_time=after, to_time=after)
+    at_once = await statement_of(ledger.connection, from_time=moment, to_time=moment)
+    just_after = await statement_of(ledger.connection, from_time=after, to_time=after)
 
     assert (at_once.entries, just_after.entries) == ([], [])
     assert (at_once.opening_balance, at_once.closing_balance) == ("180.00", "180.00")

@@ -23,7 +23,7 @@ MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
 
 
-async def _asked(owner: asyncpg.Connection) -> Counter[str]:
+async def _inquiries(owner: asyncpg.Connection) -> Counter[str]:
     """Return how often the gateway was asked what became of each order."""
     found = await owner.fetch(
         """
@@ -63,7 +63,7 @@ async def test_two_sweepers_ask_about_each_order_once(
     await asyncio.gather(*(wallet.sweeper.sweep_orders(4) for wallet in (rig, other) for _ in range(5)))
     await asyncio.gather(rig.sweep(), other.sweep())
 
-    assert await _asked(owner) == dict.fromkeys(numbers, 1)
+    assert await _inquiries(owner) == dict.fromkeys(numbers, 1)
     assert await owner.fetchval("SELECT count(*) FROM orders WHERE asked = 1 AND due_at > now()") == 60
 
 
@@ -91,7 +91,7 @@ async def test_a_worker_that_was_away_for_long_asks_once(rig: Rig, owner: asyncp
     await rig.sweep()
     await rig.sweep()
 
-    assert await _asked(owner) == {"W-1": 1, "R-2": 1}
+    assert await _inquiries(owner) == {"W-1": 1, "R-2": 1}
     assert await _statuses(owner) == {"succeeded": 1, "pending": 1, "expired": 1}
 
 
@@ -123,10 +123,10 @@ async def test_an_order_that_a_batch_has_in_hand_is_left_to_it_until_the_next_sw
 
     await other.sweep()
     await held.rollback()
-    assert await _asked(owner) == {"R-001": 1}
+    assert await _inquiries(owner) == {"R-001": 1}
     await other.sweep()
 
-    assert await _asked(owner) == {"R-000": 1, "R-001": 1}
+    assert await _inquiries(owner) == {"R-000": 1, "R-001": 1}
 
 
 # An order on which the wallet fails
@@ -148,7 +148,7 @@ async def test_an_order_that_fails_is_put_off_and_its_neighbours_are_looked_at(
     async with asyncio.timeout(30):
         await rig.sweep()
 
-    assert await _asked(owner) == {number: 1 for number in numbers if number not in bad}
+    assert await _inquiries(owner) == {number: 1 for number in numbers if number not in bad}
     off = await owner.fetch(
         "SELECT serial_no, due_at - now() AS by, asked FROM orders WHERE due_at > now() + interval '50 minutes'"
     )
@@ -171,11 +171,11 @@ async def test_an_order_that_was_put_off_is_looked_at_again_when_the_fault_is_me
 
     monkeypatch.undo()
     await rig.sweep()
-    assert await _asked(owner) == {}
+    assert await _inquiries(owner) == {}
     await tables.let_pass(owner, TIMINGS.retry_after)
     await rig.sweep()
 
-    assert await _asked(owner) == {number: 1}
+    assert await _inquiries(owner) == {number: 1}
 
 
 async def test_an_order_that_the_database_refuses_is_put_off_and_its_neighbours_are_looked_at(
@@ -188,7 +188,7 @@ async def test_an_order_that_the_database_refuses_is_put_off_and_its_neighbours_
     async with asyncio.timeout(30):
         await rig.sweep()
 
-    assert await _asked(owner) == {"R-000": 1, "R-001": 1, "R-003": 1, "R-004": 1}
+    assert await _inquiries(owner) == {"R-000": 1, "R-001": 1, "R-003": 1, "R-004": 1}
     assert await owner.fetchval(
         "SELECT due_at > now() + interval '50 minutes' FROM orders WHERE serial_no = 'R-002'"
     )
@@ -236,7 +236,7 @@ async def test_the_sweep_of_orders_waits_for_the_database_and_asks_once(
 
     sweeping = asyncio.create_task(far.sweeper.run(stopping), name="sweep")
     await waiting.begun.wait()
-    assert await _asked(owner) == {}
+    assert await _inquiries(owner) == {}
     assert set(far.health.reasons) == {"sweep database"}
     proxy.heal()
     waiting.over.set()
@@ -244,7 +244,7 @@ async def test_the_sweep_of_orders_waits_for_the_database_and_asks_once(
     async with asyncio.timeout(30):
         await sweeping
 
-    assert await _asked(owner) == dict.fromkeys(numbers, 1)
+    assert await _inquiries(owner) == dict.fromkeys(numbers, 1)
     assert await _statuses(owner) == {"pending": 3}
 
 
@@ -274,6 +274,6 @@ async def test_a_sweep_whose_commit_is_lost_asks_once_all_the_same(
     async with asyncio.timeout(30):
         await sweeping
 
-    assert await _asked(owner) == dict.fromkeys(numbers, 1)
+    assert await _inquiries(owner) == dict.fromkeys(numbers, 1)
     assert await _statuses(owner) == {"expired": 3}
     assert await owner.fetchval("SELECT count(*) FROM outbox WHERE routing_key = 'order.expired'") == 3

@@ -37,7 +37,7 @@ def _world(rules: Policy | None = None) -> World:
     return world
 
 
-def _asked(world: World, until: datetime, step: timedelta = timedelta(seconds=30)) -> list[timedelta]:
+def _inquiry_ages(world: World, until: datetime, step: timedelta = timedelta(seconds=30)) -> list[timedelta]:
     """Let a sweep come by every now and then, and return after how long the gateway was asked."""
     ages = []
     while world.now < until:
@@ -50,7 +50,7 @@ def test_the_gateway_is_asked_at_each_age_and_a_last_time_when_the_recharge_expi
     world = _world()
     world.tell(recharge(serial_no="R-2"))
 
-    ages = _asked(world, NOW + 3 * DAY)
+    ages = _inquiry_ages(world, NOW + 3 * DAY)
 
     assert ages == [*INQUIRY_AGES, DAY]
     order = world.orders["R-2"]
@@ -62,7 +62,7 @@ def test_after_the_last_age_a_payout_is_asked_about_again_and_again(order_type: 
     world = _world()
     world.tell(refund(serial_no="W-1") if order_type is OrderType.REFUND else withdraw())
 
-    ages = _asked(world, NOW + 3 * DAY, 10 * MINUTE)
+    ages = _inquiry_ages(world, NOW + 3 * DAY, 10 * MINUTE)
 
     # The sweep comes by every ten minutes only: it is never early, and what is put off counts from there.
     assert ages[:5] == [10 * MINUTE, 30 * MINUTE, 2 * HOUR, 12 * HOUR, 24 * HOUR]
@@ -131,7 +131,7 @@ def test_an_order_is_looked_at_when_it_expires_even_if_it_would_be_asked_about_l
     world = _world(Policy(recharge_expires_after=7 * MINUTE))
     world.tell(recharge(serial_no="R-2"))
 
-    assert _asked(world, NOW + HOUR) == [MINUTE, 5 * MINUTE, 7 * MINUTE]
+    assert _inquiry_ages(world, NOW + HOUR) == [MINUTE, 5 * MINUTE, 7 * MINUTE]
     assert world.orders["R-2"].status is OrderStatus.EXPIRED
 
 

@@ -202,7 +202,7 @@ SEED = bytes(range(32))
 NOW_KEY = SigningKey("acme-1", Algorithm.ED25519, SEED)
 
 
-def told(world: World, key: VerifyingKey, *, earlier_seconds: int = 0) -> Code:
+def result_code(world: World, key: VerifyingKey, *, earlier_seconds: int = 0) -> Code:
     """Return what becomes of a result that the key has signed now, or so much earlier."""
     at_unix = int(world.now.timestamp()) - earlier_seconds
     arrived = result()
@@ -241,4 +241,4 @@ def test_a_result_is_taken_from_a_key_that_may_speak_of_its_order(
     world.with_account()
     world.tell(recharge(recharge_type="card"))
 
-    assert told(world, replace(NOW_KEY.public, **bounds), earlier_seconds=earlier_seconds) is code
+    assert result_code(world, replace(NOW_KEY.public, **bounds), earlier_seconds=earlier_seconds) is code

@@ -80,7 +80,7 @@ def _line(world: World, user_id: str, line_no: int, order_type: str, before: str
     }
 
 
-def _told(decision: Decision) -> list[tuple[str, str, object]]:
+def _events_of(decision: Decision) -> list[tuple[str, str, object]]:
     """Return the events as type, serial number and data."""
     return [(event["type"], event["serial_no"], event["data"]) for event in events(decision)]
 
@@ -99,7 +99,7 @@ def test_a_withdrawal_tells_the_order_and_asks_the_gateway_to_pay() -> None:
     decision = world.tell_one(withdraw("upstream"))
 
     order = _order(world, "W-1", status="pending", channel="bank_transfer")
-    assert _told(decision) == [("order.pending.v1", "W-1", order)]
+    assert _events_of(decision) == [("order.pending.v1", "W-1", order)]
     assert _result(decision) == order
     assert requests(decision) == [
         {
@@ -131,7 +131,7 @@ def test_the_end_of_a_withdrawal_tells_its_line_if_money_has_moved(sentence: str
     if sentence == "succeeded":
         line = _line(world, "u-1", 2, "withdraw", "300.00", "200.00")
         order |= {"transacted_at": SAID_AT, "entries": [line]}
-    assert _told(decision) == [(f"order.{sentence}.v1", "W-1", order)]
+    assert _events_of(decision) == [(f"order.{sentence}.v1", "W-1", order)]
 
 
 def test_a_refund_names_the_recharge_and_goes_back_the_way_it_came() -> None:
@@ -140,7 +140,7 @@ def test_a_refund_names_the_recharge_and_goes_back_the_way_it_came() -> None:
     decision = world.tell_one(refund("upstream"))
 
     order = _order(world, "RF-1", status="pending", original_serial_no="R-1", channel="card")
-    assert _told(decision) == [("order.pending.v1", "RF-1", order)]
+    assert _events_of(decision) == [("order.pending.v1", "RF-1", order)]
     assert _result(decision) == order
     assert [
         (request["kind"], request["channel"], request["expires_at"]) for request in requests(decision)
@@ -165,7 +165,7 @@ def test_a_transfer_tells_both_users_lines_and_who_was_paid() -> None:
         _line(world, "u-1", 2, "transfer", "300.00", "200.00"),
         _line(world, "u-2", 1, "transfer", "0.00", "100.00"),
     ]
-    assert _told(decision) == [("order.succeeded.v1", "T-1", {**order, "entries": lines})]
+    assert _events_of(decision) == [("order.succeeded.v1", "T-1", {**order, "entries": lines})]
     assert _result(decision) == order
     assert requests(decision) == []
 
@@ -176,7 +176,7 @@ def test_a_hold_tells_what_is_left_of_it_and_until_when() -> None:
     decision = world.tell_one(hold("upstream"))
 
     order = _order(world, "H-1", status="active", remaining="100.00", expires_at=SAID_IN_AN_HOUR)
-    assert _told(decision) == [("order.active.v1", "H-1", order)]
+    assert _events_of(decision) == [("order.active.v1", "H-1", order)]
     assert _result(decision) == order
     assert requests(decision) == []
 
@@ -199,7 +199,7 @@ def test_a_capture_of_a_part_tells_its_own_order_and_not_the_hold() -> None:
         _line(world, "u-1", 2, "capture", "300.00", "200.00"),
         _line(world, "u-2", 1, "capture", "0.00", "100.00"),
     ]
-    assert _told(decision) == [("order.succeeded.v1", "C-1", {**order, "entries": lines})]
+    assert _events_of(decision) == [("order.succeeded.v1", "C-1", {**order, "entries": lines})]
     assert _result(decision) == order
 
 
@@ -210,11 +210,11 @@ def test_a_capture_of_the_rest_tells_the_hold_s_end_too() -> None:
     decision = world.tell_one(capture("upstream"))
 
     held = _order(world, "H-1", status="captured", remaining="0.00", expires_at=SAID_IN_AN_HOUR)
-    assert [item[:2] for item in _told(decision)] == [
+    assert [item[:2] for item in _events_of(decision)] == [
         ("order.succeeded.v1", "C-1"),
         ("order.captured.v1", "H-1"),
     ]
-    assert _told(decision)[1][2] == held
+    assert _events_of(decision)[1][2] == held
     assert len({item.message_id for item in decision.outgoing}) == 3
 
 
@@ -226,7 +226,7 @@ def test_a_release_tells_what_came_back_and_the_hold_s_end() -> None:
 
     order = _order(world, "L-1", amount="60.00", hold_serial_no="H-1")
     held = _order(world, "H-1", status="released", remaining="0.00", expires_at=SAID_IN_AN_HOUR)
-    assert _told(decision) == [("order.succeeded.v1", "L-1", order), ("order.released.v1", "H-1", held)]
+    assert _events_of(decision) == [("order.succeeded.v1", "L-1", order), ("order.released.v1", "H-1", held)]
     assert _result(decision) == order
     assert len({item.message_id for item in decision.outgoing}) == 3
 
@@ -245,7 +245,7 @@ def test_a_hold_that_expires_tells_that_nothing_is_left_of_it() -> None:
         expires_at=SAID_IN_AN_HOUR,
         updated_at=SAID_IN_AN_HOUR,
     )
-    assert _told(decision) == [("order.expired.v1", "H-1", held)]
+    assert _events_of(decision) == [("order.expired.v1", "H-1", held)]
     assert requests(decision) == []
 
 
@@ -256,8 +256,8 @@ def test_a_recharge_that_expires_and_is_paid_after_all_says_late() -> None:
     expired = world.sweep(NOW + timedelta(days=1))
     paid = world.tell_one(result(payment_order_no="R-2"))
 
-    ((_, _, at_first),) = [item for decision in expired for item in _told(decision)]
-    ((_, _, later),) = _told(paid)
+    ((_, _, at_first),) = [item for decision in expired for item in _events_of(decision)]
+    ((_, _, later),) = _events_of(paid)
     assert isinstance(at_first, dict)
     assert isinstance(later, dict)
     assert ("late" in at_first, later["late"]) == (False, True)
