@@ -108,7 +108,7 @@ class Feed:
         self.failure: str | None = None
 
     async def close(self) -> None:
-        """Let the log go."""
+        """Close the log."""
         if self._tail is not None:
             self._tail.cancel()
             await asyncio.gather(self._tail, return_exceptions=True)
@@ -156,7 +156,7 @@ class Feed:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[None]:
-        """Have the end of the log read; raises RequestRefused where the log does not answer in time."""
+        """Read the end of the log; raises RequestRefused where the log does not answer in time."""
         loop = asyncio.get_running_loop()
         self._readers += 1
         try:

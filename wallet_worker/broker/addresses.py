@@ -92,7 +92,7 @@ def in_turn(urls: str) -> Iterator[tuple[str, URL]]:
 
 
 def worked(urls: str, url: str) -> None:
-    """Have `url`, one of the addresses, tried first from now on."""
+    """Put `url`, one of the addresses, first from now on."""
     _worked_last[urls] = split(urls).index(url)
 
 
@@ -102,7 +102,7 @@ def place_of(urls: str) -> int:
 
 
 def move_on(urls: str, place: int) -> None:
-    """Have the next address tried first, unless somebody has moved on already.
+    """Put the next address first, unless somebody has moved on already.
 
     The node at this place takes connections, and does not do what they are for.
     """

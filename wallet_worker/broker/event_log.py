@@ -85,7 +85,7 @@ class Reader:
             self._has_more.set()
 
     def lose(self, reason: str) -> None:
-        """Let whoever reads know that nothing more comes."""
+        """Tell whoever reads that nothing more comes."""
         self._lost = self._lost or reason
         self._has_more.set()
 
@@ -101,7 +101,7 @@ class EventLog:
         self._connecting = asyncio.Lock()
 
     async def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         connection, self._connection = self._connection, None
         if connection is not None:
             await close(connection)

@@ -34,7 +34,7 @@ ORDER BY 1
 
 
 def give_to_owner(connection: Connection, schema: str, owner: str) -> None:
-    """Have a login own the schema with everything in it, and administrate the wallet's roles.
+    """Give a login the schema with everything in it, and the administration of the wallet's roles.
 
     What it may do nobody else has to: it can migrate from then on, except where a new role has to be made, for which
     it needs CREATEROLE. Raises UnmetError if there is no such login, or it is a superuser.
@@ -68,7 +68,7 @@ SELECT EXISTS (
 
 
 def assign_roles(connection: Connection, logins: Mapping[str, str]) -> None:
-    """Have each login be a member of the roles of its kind of process, a key of `ROLES_OF`, and of no other of ours.
+    """Make each login a member of the roles of its kind of process, a key of `ROLES_OF`, and of no other of ours.
 
     Raises UnmetError for a login that is not there, or that keeps a role which somebody else has granted.
     """

@@ -217,7 +217,7 @@ SELECT :schema = ANY (current_schemas(false)), current_database(), current_setti
 
 
 def _show_to_people(connection: Connection, schema: str) -> None:
-    """Have later sessions of this login find the tables by their names: those of psql, for one.
+    """Set the search path of later sessions of this login, such as those of psql, to the tables.
 
     The wallet's own processes do not depend on it.
     """

@@ -22,7 +22,7 @@ _RECORD: Final = "SELECT pg_logical_emit_message(true, 'wallet', '')"
 
 
 async def write_record(connection: asyncpg.Connection) -> None:
-    """Have the commit of a transaction wait for the standby, though nothing was written.
+    """Make the commit of a transaction wait for the standby, though nothing was written.
 
     It then confirms what the transaction has read, too: the log is confirmed in order.
     """

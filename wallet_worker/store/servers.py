@@ -62,7 +62,7 @@ class Servers:
         return await self._newest(options)
 
     def doubt(self) -> None:
-        """Have the next connection look at all servers."""
+        """Forget the server: the next connection looks at all of them."""
         self._primary = None
 
     async def _newest(self, options: dict[str, Any]) -> asyncpg.Connection:

@@ -80,7 +80,7 @@ async def prepare(
 
 
 async def look_at_tables(connection: asyncpg.Connection, schema: str | None = None) -> str | None:
-    """Have a session find the wallet's tables and nothing else; return their schema, or None if there are none.
+    """Set a session to find the wallet's tables and nothing else; return their schema, or None if there are none.
 
     The search path is the schema alone. Temporary tables come last in it, so that none takes the place of a table.
     Raises UnfitError, or what the driver raises.
