@@ -13,7 +13,7 @@ from pamqp.common import FieldTable
 from tests.servers import Servers
 from tests.servers.management import Management
 from wallet_schemas.names import WALLET_COMMANDS, WALLET_QUERIES
-from wallet_worker.broker import topology
+from wallet_worker.broker import cluster, entities, topology
 from wallet_worker.broker.connection import open_connection
 from wallet_worker.broker.management import management
 
@@ -124,7 +124,7 @@ async def test_queues_have_the_arguments_that_lose_nothing(servers: Servers, bar
 def test_a_queue_that_keeps_letters_never_drops_one_after_returns(
     version: tuple[int, ...], limit: int | None
 ) -> None:
-    arguments = {queue.name: queue.arguments(version) for queue in topology.QUEUES}
+    arguments = {queue.name: queue.arguments(version) for queue in entities.QUEUES}
 
     kept = [arguments["wallet.dead-letters"], arguments["wallet.unrouted"]]
     assert [item.get("x-delivery-limit") for item in kept] == [limit, limit]
@@ -208,7 +208,7 @@ async def test_apply_leaves_a_queue_of_queries_that_somebody_waits_for(
 
 
 @pytest.mark.parametrize(
-    ("consumed", "removed", "said"),
+    ("consumed", "removed", "sentences"),
     [
         (WALLET_COMMANDS, "wallet.queries", ()),
         (WALLET_COMMANDS, "wallet.commands", ("The queue wallet.commands does not exist.",)),
@@ -218,7 +218,7 @@ async def test_apply_leaves_a_queue_of_queries_that_somebody_waits_for(
     ],
 )
 async def test_each_part_needs_its_own_queues_and_no_more(
-    consumed: str, removed: str, said: tuple[str, ...], bare_url: str, channel: AbstractChannel
+    consumed: str, removed: str, sentences: tuple[str, ...], bare_url: str, channel: AbstractChannel
 ) -> None:
     await topology.apply(bare_url)
     await channel.queue_delete(removed)
@@ -226,7 +226,7 @@ async def test_each_part_needs_its_own_queues_and_no_more(
     async with open_connection(bare_url, "tests") as connection:
         found = await topology.missing(connection, {consumed})
 
-    assert found == said
+    assert found == sentences
 
 
 def seen(
@@ -235,11 +235,11 @@ def seen(
     *,
     down: tuple[str, ...] = (),
     partitioned: tuple[str, ...] = (),
-) -> topology.Seen:
-    return topology.Seen(
+) -> cluster.Seen:
+    return cluster.Seen(
         bound=frozenset(),
-        members={queue.name: topology.Members(3, 3) for queue in topology.QUEUES}
-        | {"wallet.commands": topology.Members(*members)},
+        members={queue.name: cluster.Members(3, 3) for queue in entities.QUEUES}
+        | {"wallet.commands": cluster.Members(*members)},
         nodes=nodes,
         down=down,
         partitioned=partitioned,
@@ -247,7 +247,7 @@ def seen(
 
 
 @pytest.mark.parametrize(
-    ("state", "said"),
+    ("state", "sentences"),
     [
         (seen(3, (3, 3)), []),
         (seen(5, (3, 3)), []),
@@ -276,16 +276,16 @@ def seen(
         ),
     ],
 )
-def test_a_queue_on_too_few_nodes_is_a_fault(state: topology.Seen, said: list[str]) -> None:
-    assert topology.member_faults(state) == said
+def test_a_queue_on_too_few_nodes_is_a_fault(state: cluster.Seen, sentences: list[str]) -> None:
+    assert cluster.member_faults(state) == sentences
 
 
 async def test_the_members_of_each_queue_and_the_nodes_are_read(servers: Servers, bare_url: str) -> None:
     await topology.apply(bare_url)
 
-    found = await asyncio.to_thread(topology.look, management(bare_url, servers.management_url))
+    found = await asyncio.to_thread(cluster.look, management(bare_url, servers.management_url))
 
-    assert found.members == {name: topology.Members(1, 1) for name in QUEUES}
+    assert found.members == {name: cluster.Members(1, 1) for name in QUEUES}
     assert (found.nodes, found.down, found.partitioned) == (1, (), ())
 
 
@@ -379,7 +379,7 @@ class Wrong:
     """One thing that is wrong, and the beginning of what is said first."""
 
     make: Callable[[AbstractChannel], Awaitable[None]]
-    said: str
+    begins: str
 
 
 NOT_SO = "is not as the wallet needs it: inequivalent arg"
@@ -425,7 +425,7 @@ async def test_check_says_what_is_wrong_in_a_sentence_and_changes_nothing(
 
     first, second = await faults(servers, bare_url), await faults(servers, bare_url)
 
-    assert first[0].startswith(wrong.said)
+    assert first[0].startswith(wrong.begins)
     assert all(sentence.endswith(".") for sentence in first)
     assert first == second
 

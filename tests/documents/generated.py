@@ -37,7 +37,7 @@ from wallet_schemas.parse import COMMANDS, QUERIES
 from wallet_schemas.settlement import SettlementLine
 from wallet_schemas.values import PaymentKind
 from wallet_worker.accounting.reconcile import Comparison
-from wallet_worker.broker.topology import EXCHANGES, QUEUES
+from wallet_worker.broker.entities import EXCHANGES, QUEUES
 from wallet_worker.core import accounts, orders
 from wallet_worker.settings.limits import LimitSettings
 from wallet_worker.settings.settings import Settings

@@ -24,6 +24,7 @@ from tests.servers import Server
 from tests.workers import KEYS
 from wallet_schemas.names import WALLET_COMMANDS
 from wallet_worker.broker import topology
+from wallet_worker.broker.entities import BINDING_KEY
 from wallet_worker.core.context import Policy
 from wallet_worker.dead_letters.model.actors import Actor
 from wallet_worker.dead_letters.model.errors import BusyError, NotPossibleError, StaleError
@@ -201,7 +202,7 @@ async def dead_letters_unbound(world: World, weather: Weather) -> None:
     seconds = weather.draw.uniform(0.5, UNNOTICED_SECONDS)
     async with _topology_spoilt(world):
         async with world.channel() as channel:
-            await channel.queue_unbind(DEAD_LETTERS, DEAD_LETTERS, topology.BINDING_KEY, timeout=10)
+            await channel.queue_unbind(DEAD_LETTERS, DEAD_LETTERS, BINDING_KEY, timeout=10)
         await asyncio.sleep(seconds)
 
 

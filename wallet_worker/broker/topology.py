@@ -1,4 +1,4 @@
-"""Exchanges, queues and bindings as data (docs/contract.md, section 4), and whether a broker has them.
+"""Whether a broker has the exchanges, queues and bindings of `entities.py`, and making them.
 
 `apply` makes what is missing and changes nothing that is there, but for an empty queue of queries that an older release
 has made. `check` only looks. Bindings cannot be seen through AMQP, nor the type and the members of a queue: `check`
@@ -7,24 +7,16 @@ rights are needed.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import aiormq
 from aio_pika.abc import AbstractConnection
 
 from wallet_schemas.names import (
-    EVENT_LOG,
-    PAYMENT_REQUESTS,
-    PAYMENT_RESULTS,
-    QUERY_LIFE_MS,
-    WALLET_COMMANDS,
-    WALLET_DEAD_LETTERS,
-    WALLET_EVENTS,
     WALLET_QUERIES,
-    WALLET_UNROUTED,
 )
+from wallet_worker.broker.cluster import Seen, look, member_faults
 from wallet_worker.broker.connection import (
     CONNECTION_ERRORS,
     RPC_SECONDS,
@@ -34,103 +26,18 @@ from wallet_worker.broker.connection import (
     open_connection,
     server_version,
 )
-from wallet_worker.broker.management import Management, ManagementError, management
+from wallet_worker.broker.entities import (
+    BINDING_KEY,
+    EXCHANGES,
+    QUERIES_ON_ONE_NODE,
+    QUEUES,
+    STREAMS,
+    Exchange,
+    Queue,
+)
+from wallet_worker.broker.management import ManagementError, management
 
 VERSION_MIN = (3, 10)  # quorum queues that dead-letter at least once and let messages expire
-
-DELIVERY_LIMIT = 1_000
-"""A net against crash loops only: far above the wallet's own count of attempts, which decides what is poison."""
-
-EVENT_LOG_AGE = "7D"
-EVENT_LOG_BYTES = 10_000_000_000
-EVENT_LOG_SEGMENT_BYTES = 100_000_000  # what is too old is dropped a segment at a time
-
-Arguments: TypeAlias = dict[str, str | int]
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """A durable exchange."""
-
-    name: str
-    type: str
-    alternate: str | None = None
-
-    @property
-    def arguments(self) -> Arguments:
-        """What it is declared with."""
-        return {"alternate-exchange": self.alternate} if self.alternate else {}
-
-
-@dataclass(frozen=True, slots=True)
-class Queue:
-    """A durable queue and the exchange that it is bound to, by every routing key: that of its name unless `fed_by`."""
-
-    name: str
-    type: str
-    dead_letter_exchange: str | None = None
-    message_ttl_ms: int | None = None
-    fed_by: str | None = None
-
-    @property
-    def source(self) -> str:
-        """The exchange whose messages it gets."""
-        return self.fed_by or self.name
-
-    def arguments(self, version: tuple[int, ...]) -> Arguments:
-        """What it is declared with on a broker of this version."""
-        arguments: Arguments = {"x-queue-type": self.type}
-        if self.message_ttl_ms is not None:
-            arguments["x-message-ttl"] = self.message_ttl_ms
-        if self.type == "stream":
-            return arguments | {
-                "x-max-age": EVENT_LOG_AGE,
-                "x-max-length-bytes": EVENT_LOG_BYTES,
-                "x-stream-max-segment-size-bytes": EVENT_LOG_SEGMENT_BYTES,
-            }
-        if self.type != "quorum":
-            return arguments
-        # drop-head would lose messages, and quietly turn at-least-once dead-lettering into at-most-once.
-        arguments["x-overflow"] = "reject-publish"
-        if self.dead_letter_exchange is not None:
-            arguments["x-dead-letter-exchange"] = self.dead_letter_exchange
-            arguments["x-dead-letter-strategy"] = "at-least-once"
-            arguments["x-delivery-limit"] = DELIVERY_LIMIT
-        elif version >= (4,):
-            # Here a limit would drop messages; from 4.0 the default is 20, before there is none (and -1 means 0).
-            arguments["x-delivery-limit"] = -1
-        return arguments
-
-
-EXCHANGES = (
-    Exchange(WALLET_UNROUTED, "fanout"),
-    Exchange(WALLET_DEAD_LETTERS, "topic"),
-    Exchange(WALLET_COMMANDS, "topic", alternate=WALLET_UNROUTED),
-    Exchange(PAYMENT_REQUESTS, "topic", alternate=WALLET_UNROUTED),
-    Exchange(PAYMENT_RESULTS, "topic", alternate=WALLET_UNROUTED),
-    Exchange(WALLET_EVENTS, "topic"),
-    Exchange(WALLET_QUERIES, "topic"),
-)
-
-QUEUES = (
-    Queue(WALLET_UNROUTED, "quorum"),
-    Queue(WALLET_DEAD_LETTERS, "quorum"),
-    Queue(WALLET_COMMANDS, "quorum", dead_letter_exchange=WALLET_DEAD_LETTERS),
-    Queue(PAYMENT_REQUESTS, "quorum", dead_letter_exchange=WALLET_DEAD_LETTERS),
-    Queue(PAYMENT_RESULTS, "quorum", dead_letter_exchange=WALLET_DEAD_LETTERS),
-    Queue(WALLET_QUERIES, "quorum", message_ttl_ms=QUERY_LIFE_MS),
-)
-
-QUERIES_ON_ONE_NODE = Queue(WALLET_QUERIES, "classic", message_ttl_ms=QUERY_LIFE_MS)
-"""What 0.1 had before: it was down with its node, and every worker ended."""
-
-STREAMS = (Queue(EVENT_LOG, "stream", fed_by=WALLET_EVENTS),)
-"""The log of events: made where events are read by HTTP or posted to webhooks, and needed by no worker."""
-
-BINDING_KEY = "#"
-
-MEMBERS = 3
-"""Members of a queue on a cluster: one may be lost, and two are a majority. The broker's own default."""
 
 SIZE_PROBED = 8 * 2**20
 """A broker should take a mebibyte at most; what takes more than this was never told."""
@@ -411,82 +318,3 @@ def _kind(what: Exchange | Queue) -> str:
 def _reason(exc: BaseException) -> str:
     """Return the broker's own words, without its code in capitals."""
     return str(exc).removeprefix("PRECONDITION_FAILED - ").removeprefix("ACCESS_REFUSED - ")
-
-
-@dataclass(frozen=True, slots=True)
-class Members:
-    """On how many nodes a queue is, and how many of these can be reached."""
-
-    all: int
-    online: int
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What the management API shows. `nodes` are those that run and those that do not, absent if it does not say."""
-
-    bound: frozenset[tuple[str, str]]
-    types: Mapping[str, str] = field(default_factory=dict)
-    members: Mapping[str, Members] = field(default_factory=dict)
-    nodes: int | None = None
-    down: Sequence[str] = ()
-    partitioned: Sequence[str] = ()
-
-
-def look(api: Management | None) -> Seen:
-    """Return the type and the members of every queue, every binding that takes all routing keys, and the nodes.
-
-    Raises what a stranger's answer does.
-    """
-    if api is None:
-        raise ManagementError("with amqps it is asked only where WALLET_MANAGEMENT_URL says that it is")
-    rows = api.get("queues", api.vhost)
-    bound = {
-        (row["source"], row["destination"])
-        for row in api.get("bindings", api.vhost)
-        if row["destination_type"] == "queue"
-        and (row["routing_key"] == BINDING_KEY or row["source"] == WALLET_UNROUTED)
-    }
-    try:
-        nodes = api.get("nodes")
-    except ManagementError as exc:
-        if exc.status not in {401, 403}:
-            raise
-        nodes = None
-    return Seen(
-        bound=frozenset(bound),
-        types={row["name"]: row["type"] for row in rows},
-        members={
-            row["name"]: Members(len(row["members"]), len(row.get("online", ())))
-            for row in rows
-            if row.get("members")
-        },
-        nodes=None if nodes is None else len(nodes),
-        down=tuple(sorted(node["name"] for node in nodes or () if not node["running"])),
-        partitioned=tuple(sorted(node["name"] for node in nodes or () if node.get("partitions"))),
-    )
-
-
-def member_faults(seen: Seen) -> list[str]:
-    """Return, in sentences, which queues would not survive the loss of a node, and which nodes are away."""
-    wanted = min(MEMBERS, seen.nodes or 1)
-    faults = [f"The node {node} does not run." for node in seen.down]
-    faults += [
-        f"The node {node} has seen a network partition and does not talk to the others: restart it."
-        for node in seen.partitioned
-    ]
-    for queue in QUEUES:
-        found = seen.members.get(queue.name)
-        if found is None:
-            continue
-        if found.all < wanted:
-            faults.append(
-                f"The queue {queue.name} is on {found.all} of {seen.nodes} nodes: "
-                "run `rabbitmq-queues grow NODE all` for each node that lacks it."
-            )
-        if found.online < found.all:
-            faults.append(
-                f"The queue {queue.name} has {found.online} of {found.all} members online: "
-                "start the nodes that are away."
-            )
-    return faults

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from wallet_schemas.names import WALLET_COMMANDS
 from wallet_worker.broker.addresses import WrongUrlError
 from wallet_worker.broker.connection import BrokerUnavailableError
+from wallet_worker.broker.entities import QUEUES
 from wallet_worker.broker.queue_depths import QueueDepth, QueueDepths
-from wallet_worker.broker.topology import QUEUES
 
 KEPT_SECONDS = 2.0  # ten browsers that refresh by themselves ask the broker once
 

@@ -18,9 +18,9 @@ from wallet_worker.broker.amqp.deliveries import DeliveryHandler, RawDelivery
 from wallet_worker.broker.amqp.seal import SealKey
 from wallet_worker.broker.connection import BrokerUnavailableError
 from wallet_worker.broker.consumer import Consumer
+from wallet_worker.broker.entities import QUEUES
 from wallet_worker.broker.inbox import Delivery, Inbox, acknowledge
 from wallet_worker.broker.queue_depths import QueueDepths
-from wallet_worker.broker.topology import QUEUES
 from wallet_worker.dead_letters.intake.classify import arrival
 from wallet_worker.dead_letters.intake.record import TakenIn, take_in, without_parsed_fields
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
