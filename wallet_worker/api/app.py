@@ -400,7 +400,7 @@ async def _check_later(dsn: str, stopping: asyncio.Event, *, checks: bool) -> No
 
 
 async def _open_database(parts: ApiState, dsn: str) -> bool:
-    """Have the pool; return whether the database is away, which is then connected to when it is needed.
+    """Open the pool; return whether the database is unavailable, which is then connected to when it is needed.
 
     Raises CannotServeError where it is not what the API needs.
     """
