@@ -194,14 +194,14 @@ async def test_what_the_database_refuses_is_set_aside_and_the_others_apply(
 
 @pytest.mark.parametrize("failing", ["its own code", "the database"])
 async def test_the_technical_text_is_in_the_log_under_the_digest_of_the_message(
-    one: Rig, owner: asyncpg.Connection, fails_on: Fails, logged: list[EventDict], failing: str
+    rig: Rig, owner: asyncpg.Connection, fails_on: Fails, logged: list[EventDict], failing: str
 ) -> None:
     await owner.execute("ALTER TABLE accounts ADD CONSTRAINT no_two CHECK (user_id <> 'u-2')")
     if failing == "its own code":
         fails_on('"u-2"')
     arrived = open_account("upstream", user_id="u-2")
 
-    await one.settle(arrived)
+    await rig.settle(arrived)
 
     (failed,) = [line for line in logged if line["event"] == "message.failed"]
     assert failed["digest"] == sha256(arrived.body).hexdigest()
