@@ -50,6 +50,20 @@ def test_a_wrong_setting_is_named_and_no_secret_is_shown(
     assert "secret" not in str(caught.value).replace("the secret of", "")
 
 
+NUMBERS = [name for name, field in Settings.model_fields.items() if field.annotation in {int, float}]
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e308", "9" * 5_000, "-1"])
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_that_is_none_or_has_no_end_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"WALLET_{name.upper()}", value)
+
+    with pytest.raises(ValidationError, match=name):
+        Settings()
+
+
 def test_currencies_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WALLET_CURRENCIES", "TWD, JPY")
 

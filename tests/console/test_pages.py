@@ -25,7 +25,7 @@ from wallet_worker.dead_letters.model.plans import Difference, PlannedLetter, Re
 from wallet_worker.dead_letters.model.predictions import PredictedOutcome, Prediction
 from wallet_worker.dead_letters.model.states import Action, LetterState, PlanState
 from wallet_worker.settings.operators import Role
-from wallet_worker.store.errors import ConflictError, InvariantBrokenError, UnavailableError
+from wallet_worker.store.errors import ConflictError, InvariantBrokenError, UnavailableError, UnfitError
 from wallet_worker.store.payment_results import GatewayResult
 
 PAGES = (
@@ -433,9 +433,18 @@ async def test_what_was_asked_for_while_the_database_went_away_is_said_to_be_who
 
 async def test_a_database_that_is_not_migrated_is_said_so(stage: Stage) -> None:
     browser = await signed_in(stage)
-    stage.operations.raises = InvariantBrokenError("no such table")
+    stage.operations.raises = UnfitError("no such table")
 
     assert "wallet migrate" in text_of((await browser.get("/letters")).text)
+
+
+async def test_an_invariant_that_is_broken_is_not_told_as_a_database_that_is_away(stage: Stage) -> None:
+    browser = await signed_in(stage)
+    stage.operations.raises = InvariantBrokenError("a row was not as it must be")
+
+    answer = await browser.get("/letters")
+
+    assert (answer.status_code, "The console failed on this page" in answer.text) == (500, True)
 
 
 async def test_without_a_broker_the_first_page_says_so_and_shows_the_rest(stage: Stage) -> None:
@@ -448,8 +457,9 @@ async def test_without_a_broker_the_first_page_says_so_and_shows_the_rest(stage:
 
 async def test_what_is_not_there_is_said(stage: Stage) -> None:
     browser = await signed_in(stage)
+    too_long = f"/letters/{'9' * 5_000}"
 
-    for path in ("/letters/9999", "/letters/99999999999999999999", "/operations/x", "/nothing"):
+    for path in ("/letters/9999", "/letters/99999999999999999999", too_long, "/operations/x", "/nothing"):
         answer = await browser.get(path)
         assert answer.status_code == 404, path
         assert "There is no" in text_of(answer.text)

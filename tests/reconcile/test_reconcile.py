@@ -310,7 +310,7 @@ async def test_a_database_that_is_away_is_said() -> None:
         ),
         (settled_line(1).replace("100.00", "1,300.00"), "it has 8 values, and the first line names 7"),
         ('"' + settled_line(1), "a quotation mark is never closed"),
-        (settled_line(1, currency="twd"), "currency: Should be a code of ISO 4217 in capitals, such as TWD"),
+        (settled_line(1, currency="twd"), "currency: twd should be written TWD"),
         (settled_line(1, occurred_at="yesterday"), "occurred_at: Should be a time in RFC 3339"),
         (settled_line(1, payment_order_no="R-1 "), "payment_order_no: R-1  has a space before or after it"),
         (settled_line(1).rpartition(",")[0], "it has 6 values, and the first line names 7"),

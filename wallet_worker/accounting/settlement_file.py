@@ -11,6 +11,7 @@ as much memory as it is long, so what is longer than any good line is not read a
 
 import csv
 import re
+import unicodedata
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from pydantic import ValidationError
 from wallet_schemas.faults import echo, faults_of
 from wallet_schemas.money import AmountOutOfRange, UnknownCurrency
 from wallet_schemas.settlement import COLUMNS, SettlementLine
-from wallet_schemas.values import is_serial_no
+from wallet_schemas.values import PaymentKind, PaymentStatus, is_serial_no
 from wallet_worker.accounting import foreign_file
 
 LINE_BYTES_MAX: Final = 4_096  # ten times a long line, so that a gateway may add columns of its own
@@ -36,6 +37,8 @@ _is_record: Final = re.compile(f"{_VALUE}(?:,{_VALUE})*").fullmatch
 _grouped: Final = re.compile(
     r"([0-9]{1,3}(?:([,.' _\u00a0\u2009\u202f])[0-9]{3})(?:\2[0-9]{3})*)(?:[.,]([0-9]{1,4}))?"
 ).fullmatch
+_grouped_as_in_india: Final = re.compile(r"([0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3})(?:\.([0-9]{1,4}))?").fullmatch
+_scientific: Final = re.compile(r"[0-9]+(?:[.,][0-9]+)?[eE][+-]?[0-9]+").fullmatch
 _decimal_comma: Final = re.compile(r"([0-9]+),([0-9]{1,4})").fullmatch
 
 
@@ -136,7 +139,7 @@ class SettlementReader:
         if len(values) != self._width:
             return InvalidLine(line_no, self._wrong_width(raw, len(values)), candidates=self._candidates(raw))
         fields = {name: values[place] for name, place in zip(COLUMNS, self._places, strict=True)}
-        number = fields["payment_order_no"].strip()
+        number = _bare(fields["payment_order_no"])
         try:
             line = SettlementLine.model_validate(fields)
             return ParsedLine(line_no, line, line.amount_minor)
@@ -147,6 +150,12 @@ class SettlementReader:
             )
         except (AmountOutOfRange, UnknownCurrency) as exc:
             reason = str(exc)
+            if hint := _hint("currency", fields["currency"]):
+                reason += f"; {hint}"
+        amount = fields["amount"]
+        if "digits after the point" in reason and amount.count(".") == 1 and (match := _grouped(amount)):
+            whole = match[1].replace(".", "")
+            reason += f"; if its point is a grouping mark, {echo(amount)} should be written {whole}"
         return InvalidLine(line_no, reason, number if is_serial_no(number) else None)
 
     def _values(self, raw: bytes, width: int | None) -> list[str]:
@@ -188,7 +197,7 @@ class SettlementReader:
         A separator too many shifts the columns after it, one too few likewise: the number is where it should be,
         counted from the left or from the right.
         """
-        values = [value.strip(' "') for value in raw.decode(errors="replace").strip("\r\n").split(",")]
+        values = [_bare(value) for value in raw.decode(errors="replace").strip("\r\n").split(",")]
         place = self._places[_PLACE_OF_NUMBER]
         from_left = values[place : place + 1]
         from_right = values[place - self._width :][:1] if self._width - place <= len(values) else []
@@ -231,16 +240,87 @@ def _values(raw: bytes) -> list[str]:
     return next(csv.reader([text], strict=True))
 
 
+_MARKS_AROUND: Final = "'\"`\u00b4\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb"
+_INVISIBLE: Final = frozenset({"Cf", "Cc"})
+"""Categories of Unicode: joiners, direction marks, byte order marks, control characters."""
+
+
+def _bare(value: str) -> str:
+    """Return a value without what spreadsheets and web pages put around it: spaces, quotation marks, unseen characters.
+
+    A spreadsheet keeps a number as a text by an apostrophe before it, or as `="123"`.
+    """
+    seen = "".join(letter for letter in value if unicodedata.category(letter) not in _INVISIBLE).strip()
+    return seen.removeprefix("=").strip(_MARKS_AROUND).strip()
+
+
+_ALLOWED: Final = {
+    "kind": frozenset(kind.value for kind in PaymentKind) - {PaymentKind.STATUS.value},
+    "status": frozenset(status.value for status in PaymentStatus),
+}
+_SYMBOLS: Final = {
+    "NT$": "TWD", "NTD": "TWD", "US$": "USD", "HK$": "HKD", "S$": "SGD", "A$": "AUD", "\u20ac": "EUR", "\u00a3": "GBP",
+    "RMB": "CNY", "\u20a9": "KRW", "\u0e3f": "THB",
+}  # fmt: skip
+
+
 def _hint(field: str, value: str) -> str | None:
     """Return what is wrong with a value as spreadsheets and people write it, and how it should be written."""
-    bare, shown = value.strip(), echo(value)
-    if bare and bare != value:
+    stripped, bare, shown = value.strip(), _bare(value), echo(value)
+    if bare and bare != value and field != "amount":
+        if bare == stripped:
+            return f"{shown} has a space before or after it, and should not"
+        if any(unicodedata.category(letter) in _INVISIBLE for letter in stripped):
+            return f"{shown} has characters that cannot be seen; it should be written {echo(bare)}"
+        return (
+            f"{shown} has a mark before or after it, as spreadsheets write; it should be written {echo(bare)}"
+        )
+    if (allowed := _ALLOWED.get(field)) is not None:
+        return f"{shown} should be written {value.lower()}" if value.lower() in allowed else None
+    if field == "currency":
+        code = _SYMBOLS.get(value.upper(), value.upper())
+        known = code != value and re.fullmatch("[A-Z]{3}", code)
+        return f"{shown} should be written {code}" if known else None
+    return _amount_hint(value, shown) if field == "amount" else None
+
+
+_currency_around: Final = re.compile(
+    r"(?:[A-Za-z$\u00a3\u00a5\u20ac\u20a9\u0e3f.]*\s*)([0-9].*?)(?:\s*[A-Za-z$\u20ac\u00a5\u20a9\u5143]*)"
+).fullmatch
+
+
+def _amount_hint(value: str, shown: str) -> str | None:
+    bare = re.sub(
+        "[.,]-$", "", unicodedata.normalize("NFKC", _bare(value)).strip()
+    )  # 100.- is a whole amount
+    if _scientific(bare):
+        return f"{shown} is in scientific notation; it should be written out in digits"
+    if re.fullmatch(r"\([^()]*[0-9][^()]*\)|[-\u2212].*[0-9].*|.*[0-9].*[-\u2212]", bare):
+        return f"{shown} seems to be negative; the kind says which way money goes, and the amount is positive"
+    if bare.startswith("+") and bare[1:2].isdecimal():
+        return f"{shown} has a sign; it should be written {echo(bare[1:])}"
+    if (match := _currency_around(bare)) and match[1] != bare:
+        plain = _plain(match[1]) or match[1]
+        return f"{shown} has a currency in it; it should be written {echo(plain)}, and the currency in its own column"
+    if (plain := _plain(bare)) is not None and plain != value:
+        if _decimal_comma(bare) and not _grouped(bare):
+            return f"{shown} has a decimal comma; it should be written {plain}"
+        if bare == value.strip() == plain:
+            return f"{shown} has a space before or after it, and should not"
+        if bare != value:
+            return f"{shown} should be written {plain}"
+        return f"{shown} has grouping marks; it should be written {plain}"
+    if value.strip() != value:
         return f"{shown} has a space before or after it, and should not"
-    if field != "amount":
-        return None
-    if (match := _grouped(value)) and (match[3] is not None or match[2] != "."):
-        whole = re.sub("[^0-9]", "", match[1])
-        return f"{shown} has grouping marks; it should be written {'.'.join(filter(None, (whole, match[3])))}"
-    if match := _decimal_comma(value):
-        return f"{shown} has a decimal comma; it should be written {match[1]}.{match[2]}"
     return None
+
+
+def _plain(value: str) -> str | None:
+    """Return an amount as the contract has it, if it is one as people write it."""
+    if (match := _grouped(value)) and (match[3] is not None or match[2] != "." or match[1].count(".") > 1):
+        return ".".join(filter(None, (re.sub("[^0-9]", "", match[1]), match[3])))
+    if match := _grouped_as_in_india(value):
+        return ".".join(filter(None, (match[1].replace(",", ""), match[2])))
+    if match := _decimal_comma(value):
+        return f"{match[1]}.{match[2]}"
+    return value if re.fullmatch(r"[0-9]+(?:\.[0-9]{1,4})?", value) else None

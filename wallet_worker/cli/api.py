@@ -4,12 +4,13 @@ import getpass
 import re
 import sys
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from wallet_schemas import times
 from wallet_worker.cli import environment, exits, terminal
 from wallet_worker.cli.exits import Exit, end
 from wallet_worker.cli.options import Json
@@ -332,7 +333,7 @@ def _state(key: "ApiKey") -> str:
 
 
 def _moment(at: datetime | None) -> str:
-    return at.isoformat(timespec="seconds") if at else ""
+    return times.to_text(at.astimezone(UTC)) if at else ""
 
 
 def _shown(key: "ApiKey") -> dict[str, object]:

@@ -2,12 +2,14 @@
 
 import getpass
 import sys
+from datetime import UTC
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wallet_schemas import times
 from wallet_worker.cli import environment, exits, terminal
 from wallet_worker.cli.options import Json
 
@@ -104,7 +106,7 @@ def list_users(*, file: UsersFile = DEFAULT_FILE, as_json: Json = None) -> None:
     except users.UsersError as exc:
         exits.end(exits.Exit.MISUSED, str(exc))
     rows = [
-        (user.name, user.role.name.lower(), user.added_at.isoformat(timespec="seconds")) for user in listed
+        (user.name, user.role.name.lower(), times.to_text(user.added_at.astimezone(UTC))) for user in listed
     ]
     if terminal.wants_json(as_json):
         terminal.print_json(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wallet_schemas import times
 from wallet_worker.cli import exits, terminal
 from wallet_worker.cli.options import Json
 from wallet_worker.text import printable
@@ -183,9 +184,10 @@ def rotate(
         key = _fresh(key_id, is_hmac=former["algorithm"] == Algorithm.HMAC_SHA256.value)
         bounds = {name: former[name] for name in ("channels", "kinds") if name in former}
         now = datetime.now(UTC).replace(microsecond=0)
-        ends = (now + timedelta(days=overlap_days)).isoformat().replace("+00:00", "Z")
+        ends = now + timedelta(days=overlap_days)
+        until = read_verifying_keys(json.dumps({old: former}))[old].not_after
         after = existing | {
-            old: former | {"not_after": min(former.get("not_after", ends), ends)},
+            old: former | {"not_after": times.to_text(min(ends, until or ends).astimezone(UTC))},
             key_id: verifying_entry(key) | bounds,
         }
         read_verifying_keys(json.dumps(after))
@@ -217,8 +219,8 @@ def _row(key_id: str, key: "VerifyingKey") -> dict[str, Any]:
         "algorithm": key.algorithm.value,
         "channels": ", ".join(sorted(key.channels)) if key.channels is not None else "all",
         "kinds": ", ".join(sorted(key.kinds)) if key.kinds is not None else "all",
-        "not_before": key.not_before.isoformat() if key.not_before else "",
-        "not_after": key.not_after.isoformat() if key.not_after else "",
+        "not_before": times.to_text(key.not_before.astimezone(UTC)) if key.not_before else "",
+        "not_after": times.to_text(key.not_after.astimezone(UTC)) if key.not_after else "",
         "state": state,
     }
 

@@ -22,7 +22,7 @@ from wallet_schemas.values import (
 )
 from wallet_worker.cli import environment, exits, terminal
 from wallet_worker.cli.exits import Exit
-from wallet_worker.cli.options import Currency, Json, Since, Timeout, Type, Until, User, read_span, read_time
+from wallet_worker.cli.options import Currency, Json, Since, Timeout, Type, Until, User, read_span
 
 if TYPE_CHECKING:
     from wallet_schemas.events import EntryView
@@ -272,6 +272,7 @@ def statement(
     Example: wallet show statement alice TWD --from 2026-01-01 --to 2026-02-01 --all
     """
     url = environment.amqp_url()
+    begin, end = read_span(since, until)
     _run_query(
         _statement(
             url,
@@ -281,8 +282,8 @@ def statement(
             user_id=user_id,
             currency=currency,
             account_type=account_type,
-            from_time=read_time("--from", since),
-            to_time=read_time("--to", until),
+            from_time=begin,
+            to_time=end,
             after_line_no=after,
             limit=limit,
         )

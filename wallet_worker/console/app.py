@@ -14,11 +14,13 @@ import structlog
 import uvicorn
 import uvloop
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
+from typing_extensions import override
 
 from wallet_worker.console import rendering
 from wallet_worker.console.dependencies import ConsoleState
@@ -32,6 +34,7 @@ from wallet_worker.console.pages import (
     queue_health,
     sign_in,
 )
+from wallet_worker.console.query_params import NUMBER_MAX
 from wallet_worker.console.queues import Queues
 from wallet_worker.console.request import FormHandler, Page, form_endpoint, of_person, page, page_endpoint
 from wallet_worker.console.security.guard import ALIVE, ASSETS, LOOPBACK, Guard, Origin
@@ -57,13 +60,31 @@ _FOR_A_DAY = "public, max-age=86400"  # for whoever asks without the version of 
 log = structlog.get_logger(__name__)
 
 
+class _LetterNumber(Convertor[int]):
+    """A letter's number in an address: of as many digits as the largest has, so that no longer text is read as one."""
+
+    regex = f"[0-9]{{1,{len(str(NUMBER_MAX))}}}"
+
+    @override
+    def convert(self, value: str) -> int:
+        """Return the number."""
+        return int(value)
+
+    @override
+    def to_string(self, value: int) -> str:
+        """Return its digits."""
+        return str(value)
+
+
+register_url_convertor("letter", _LetterNumber())
+
 _PAGES: Mapping[str, Page] = {
     "/": overview.overview,
     "/letters": letters.letters,
     "/letters.jsonl": letters.export,
-    "/letters/{letter_id:int}": letters.letter,
-    "/letters/{letter_id:int}/payload": letters.payload,
-    "/letters/{letter_id:int}/edit": plans.edit,
+    "/letters/{letter_id:letter}": letters.letter,
+    "/letters/{letter_id:letter}/payload": letters.payload,
+    "/letters/{letter_id:letter}/edit": plans.edit,
     "/plans": plans.plans,
     "/plans/new": plans.new,
     "/plans/{token}": plans.plan,
@@ -78,8 +99,8 @@ _PAGES: Mapping[str, Page] = {
 }
 
 FORMS: Mapping[str, FormHandler] = {
-    "/letters/{letter_id:int}/notes": letters.note,
-    "/letters/{letter_id:int}/edit": plans.make_edit,
+    "/letters/{letter_id:letter}/notes": letters.note,
+    "/letters/{letter_id:letter}/edit": plans.make_edit,
     "/plans": plans.make,
     "/plans/{token}/approve": plans.approve,
     "/plans/{token}/execute": plans.execute,

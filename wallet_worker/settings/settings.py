@@ -37,6 +37,8 @@ _ADDRESSES = {
 
 _AGE_MAX_SECONDS = 366 * 86_400  # what an order waits for longer than a year nobody remembers
 
+_DRAIN_MAX_SECONDS = 86_400  # a day: whoever stops a process for longer has forgotten it
+
 _ROLES = {role.name.lower(): role for role in Role}
 
 
@@ -151,10 +153,14 @@ class Settings(FromEnvironment):
     dlq_single_person_max: int = Field(
         default=100,
         ge=0,
+        le=1_000_000_000,
         description="Dead letters that one person may replay or discard per hour without approval.",
     )
     drain_seconds: float = Field(
-        default=25.0, gt=0, description="Seconds that a stopping worker may take to finish its messages."
+        default=25.0,
+        gt=0,
+        le=_DRAIN_MAX_SECONDS,
+        description="Seconds that a stopping worker may take to finish its messages.",
     )
     console_host: str = Field(
         default="127.0.0.1",
@@ -173,10 +179,16 @@ class Settings(FromEnvironment):
         description="File of the console's users, written by `wallet console user`.",
     )
     console_idle_seconds: float = Field(
-        default=1_800.0, gt=0, description="Seconds without a click after which a session ends."
+        default=1_800.0,
+        gt=0,
+        le=_AGE_MAX_SECONDS,
+        description="Seconds without a click after which a session ends.",
     )
     console_session_seconds: float = Field(
-        default=43_200.0, gt=0, description="Seconds after which a session ends in any case."
+        default=43_200.0,
+        gt=0,
+        le=_AGE_MAX_SECONDS,
+        description="Seconds after which a session ends in any case.",
     )
     console_proxies: Annotated[tuple[str, ...] | None, NoDecode] = Field(
         default=None,
@@ -214,20 +226,25 @@ class Settings(FromEnvironment):
         description="Seconds that a POST waits for its outcome, unless the request says otherwise.",
     )
     api_in_flight: int = Field(
-        default=1_000, ge=2, description="Requests that may wait for an outcome in one process."
+        default=1_000, ge=2, le=1_000_000, description="Requests that may wait for an outcome in one process."
     )
     api_queue_max: int = Field(
-        default=100_000, ge=1, description="Commands in the queue above which the API accepts no more."
+        default=100_000,
+        ge=1,
+        le=1_000_000_000,
+        description="Commands in the queue above which the API accepts no more.",
     )
     api_lame_seconds: float = Field(
         default=0.0,
         ge=0,
+        le=_DRAIN_MAX_SECONDS,
         description="Seconds that the API still accepts requests after SIGTERM, while /readyz says 503. "
         "Set what a load balancer needs to notice.",
     )
     api_signature_age_seconds: float = Field(
         default=0.0,
         ge=0,
+        le=_AGE_MAX_SECONDS,
         description="Greatest age in seconds of a payment result's signature over HTTP; 0 is no limit.",
     )
     log_format: str = Field(

@@ -4,12 +4,13 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from urllib.parse import quote, urlencode
 
 from pydantic import ValidationError
 from starlette.responses import Response
 
+from wallet_schemas import times as times_of_the_wire
 from wallet_schemas.events import OrderView
 from wallet_schemas.queries import (
     AccountList,
@@ -283,7 +284,7 @@ def _results(visit: PageContext, results: Sequence[payment_results.GatewayResult
                     if result.reason
                     else ()
                 ),
-                ("happened", result.occurred_at.isoformat().replace("+00:00", "Z")),
+                ("happened", times_of_the_wire.to_text(result.occurred_at.astimezone(UTC))),
             ),
             result.code,
         )
