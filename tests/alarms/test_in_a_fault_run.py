@@ -9,6 +9,7 @@ from pamqp.commands import Basic
 
 from tests.alarms.rules import ALARMS, ringing
 from tests.alarms.scrapes import BEFORE_MINUTES, Scrape, drawn_out, scraped
+from tests.api.process import Apis
 from tests.dead_letters.conftest import OTTO, Wallet, a_wallet
 from tests.dead_letters.letters import arrived, headers, properties
 from tests.faults.proxy import Proxy
@@ -32,12 +33,16 @@ class House:
     def __init__(self, wallet: Wallet) -> None:
         self.wallet = wallet
         self.processes: dict[str, WorkerProcess] = {}
+        self.apis: Apis | None = None
 
     async def start(self, *names: str, **settings: str) -> None:
-        """Start processes: each name begins with worker, keeper or audit."""
+        """Start processes: each name begins with worker, keeper, api or audit."""
         for name in names:
             if name.startswith("worker"):
                 self.processes[name] = await self.wallet.workers.start(**settings)
+            elif name.startswith("api"):
+                self.apis = Apis.beside(self.wallet.workers)
+                self.processes[name] = await self.apis.start()
             elif name.startswith("keeper"):
                 self.processes[name] = await self.wallet.start_keeper()
             else:
@@ -81,7 +86,10 @@ class House:
 async def house(servers: Servers, migrated_url: str) -> AsyncIterator[House]:
     """Give a wallet of the test's own, without a process yet."""
     async with a_wallet(servers, migrated_url) as wallet:
-        yield House(wallet)
+        house = House(wallet)
+        yield house
+        if house.apis is not None:
+            await house.apis.__aexit__(None, None, None)
 
 
 Fault = Callable[[House], Awaitable[tuple[Scrape, Scrape]]]
@@ -111,6 +119,15 @@ async def test_none_rings_while_all_is_well(house: House) -> None:
 
     for minute in (BEFORE_MINUTES - 1, SOON, LATE):
         assert await ringing(drawn_out(before, after), minute) == {}
+
+
+@makes("WalletNoApi")
+async def every_api_is_killed(house: House) -> tuple[Scrape, Scrape]:
+    """A worker goes on, and says that it is ready."""
+    await house.start("worker", "api")
+    before = await house.scrape()
+    await house.processes["api"].kill()
+    return before, await house.scrape()
 
 
 @makes("WalletNoWorker")

@@ -50,6 +50,7 @@ WELL: Mapping[str, str] = {
     # What nobody has measured yet is not a number.
     'wallet_orders_overdue{role="keeper"}': NOT_KNOWN,
     'wallet_payouts_oldest_pending_seconds{role="keeper"}': NOT_KNOWN,
+    'wallet_ready{role="api", instance="d"}': f"1x{LONG}",
     'wallet_api_requests_total{role="api", operation="recharge", status="201"}': f"0+900x{LONG}",
     'wallet_api_requests_total{role="api", operation="recharge", status="503"}': f"0x{LONG}",
     'wallet_api_unknown_total{role="api", reason="accepted"}': f"0+1x{LONG}",
@@ -110,6 +111,10 @@ CASES: dict[str, list[Case]] = {
             }
         )
         for how in ("stopped", "paused")
+    ],
+    "WalletNoApi": [
+        Case({}, gone=('wallet_ready{role="api"',), silent_at=6),
+        Case({'wallet_ready{role="api", instance="d"}': f"0x{LONG}"}, silent_at=4),
     ],
     "WalletApiWithoutOutcomes": [
         Case({'wallet_api_unknown_total{role="api", reason="accepted"}': f"0+20x{LONG}"}, silent_at=4)
