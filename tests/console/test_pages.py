@@ -6,12 +6,13 @@ from dataclasses import replace
 from datetime import datetime
 from html import unescape
 from types import MappingProxyType
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 import pytest
 
 from tests.console import canned
 from tests.console.stage import Browser, Stage
+from wallet_worker.console import query_params
 from wallet_worker.console.rendering import ASSETS_FOLDER
 from wallet_worker.dead_letters.model.errors import (
     ApprovalNeededError,
@@ -453,6 +454,61 @@ async def test_without_a_broker_the_first_page_says_so_and_shows_the_rest(stage:
     assert "The broker cannot be reached" in page
     assert "AMOUNT_MISMATCH" in page
     assert "guest:guest" not in page
+
+
+OF_THE_LEDGER = {"/accounts", "/orders", "/find"}
+HOSTILE_VALUES = (
+    "9" * 5_000,
+    "-1",
+    "nan",
+    "\0",
+    "%",
+    "'",
+    "\u202e\U0001f4a9",
+    "2026-02-30",
+    "1e400",
+    " ",
+    "None",
+)
+
+
+async def assert_answered(stage: Stage, path: str) -> None:
+    """A page answers whatever its address asks: it shows something, or says why not, and does not fail."""
+    browser = await signed_in(stage)
+    for name in sorted({*query_params.KNOWN.get(path, ()), "bytes", "zz"}):
+        for value in HOSTILE_VALUES:
+            answer = await browser.get(f"{path}?{urlencode({name: value})}")
+            assert answer.status_code in {200, 303, 400, 404}, (path, name, value)
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("/letters?state=waiting", "does not know state. Did you mean states?"),
+        ("/letters?user=ann", "does not know user. Did you mean user_id?"),
+        ("/letters?serial_no=A&serial_no=B", "asks for serial_no more than once"),
+        ("/letters.jsonl?reasons=INTERNAL", "Did you mean reason?"),
+        ("/plans/new?action=discard&reason=A&reason=B", "asks for reason more than once"),
+        ("/audit?user=ann", "does not know user. It knows action, actor"),
+        ("/audit.jsonl?letter=17", "Did you mean letter_id?"),
+        ("/accounts?user_id=ann&user_id=bob", "asks for user_id more than once"),
+        ("/orders?serial=A", "Did you mean serial_no?"),
+        ("/find?query=A", "It knows q."),
+    ],
+)
+async def test_what_a_page_cannot_look_for_is_said_and_is_not_an_empty_list(
+    stage: Stage, address: str, says: str
+) -> None:
+    answer = await (await signed_in(stage)).get(address)
+
+    assert (answer.status_code, says in text_of(answer.text)) == (400, True)
+
+
+@pytest.mark.parametrize(
+    "path", [*sorted(query_params.KNOWN.keys() - OF_THE_LEDGER), "/letters/1", "/", "/health", "/plans"]
+)
+async def test_whatever_an_address_asks_is_answered(stage: Stage, path: str) -> None:
+    await assert_answered(stage, path)
 
 
 async def test_what_is_not_there_is_said(stage: Stage) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.console import canned
 from tests.console.stage import Stage
 from tests.console.test_ledger_pages import Ledger, ledger
-from tests.console.test_pages import signed_in, text_of
+from tests.console.test_pages import OF_THE_LEDGER, assert_answered, signed_in, text_of
 from tests.journeys.messages import capture, fresh, hold, recharge, refund, release, transfer
 from wallet_worker.broker.queue_depths import QueueDepth
 from wallet_worker.console import labels
@@ -291,6 +291,11 @@ async def test_an_order_that_has_ended_waits_until_nothing(ledger: Ledger) -> No
     )
     assert "Expired" in await text(waiting["serial_no"])
     assert "Waits until" not in await text(waiting["serial_no"])
+
+
+async def test_whatever_the_address_of_a_page_of_the_ledger_asks_is_answered(ledger: Ledger) -> None:
+    for path in sorted(OF_THE_LEDGER):
+        await assert_answered(ledger.stage, path)
 
 
 async def test_an_order_is_found_by_each_of_its_numbers(ledger: Ledger) -> None:

@@ -1,16 +1,54 @@
 """What an address asks for: filters, times and numbers, each such as the database can hold, or a sentence why not."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 
-from wallet_worker.dead_letters.model.filters import Filter
+from wallet_schemas.faults import echo
+from wallet_worker.dead_letters.model.filters import AuditFilter, Filter
 
 NUMBER_MAX = 2**63 - 1  # of PostgreSQL's bigint
 _YEAR_MIN, _YEAR_MAX = (
     2,
     9_998,
 )  # a year from the ends of what a datetime holds, so that every zone can show it
+
+
+_FILTERS = frozenset(field.name for field in fields(Filter))
+_AUDIT_FILTERS = frozenset(field.name for field in fields(AuditFilter))
+
+KNOWN: Mapping[str, frozenset[str]] = {
+    "/letters": _FILTERS | {"after", "limit"},
+    "/letters.jsonl": _FILTERS,
+    "/plans/new": _FILTERS | {"action", "why", "canary", "rate", "stop_percent"},
+    "/audit": _AUDIT_FILTERS | {"after"},
+    "/audit.jsonl": _AUDIT_FILTERS,
+    "/accounts": frozenset({"user_id", "account_type", "currency", "from", "to", "after"}),
+    "/orders": frozenset({"serial_no"}),
+    "/find": frozenset({"q"}),
+}
+"""What the address of each page that looks for something may ask. Of what it does not know, it would find too much."""
+
+_LISTS = frozenset({"states", "ids"})
+
+
+def why_unreadable(path: str, asked: Iterable[tuple[str, str]]) -> str:
+    """Return why a page does not look for what its address asks, as a sentence; empty if it does."""
+    known = KNOWN.get(path)
+    if known is None:
+        return ""
+    seen: set[str] = set()
+    for name, value in asked:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            meant = f"Did you mean {near[0]}?" if near else f"It knows {', '.join(sorted(known))}."
+            return f"This page does not know {echo(name)}. {meant}"
+        if value.strip() and name in seen and name not in _LISTS:
+            return f"The address asks for {name} more than once. Ask for one."
+        if value.strip():
+            seen.add(name)
+    return ""
 
 
 def letters(params: Mapping[str, str]) -> Filter:

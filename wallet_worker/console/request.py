@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from wallet_worker.console.dependencies import ConsoleState
-from wallet_worker.console.query_params import NUMBER_MAX
+from wallet_worker.console.query_params import NUMBER_MAX, why_unreadable
 from wallet_worker.console.security.sessions import Session
 from wallet_worker.console.security.users import User, UsersError
 from wallet_worker.dead_letters.model.actors import Actor
@@ -225,7 +225,11 @@ def page_endpoint(parts: ConsoleState, read: Page) -> Endpoint:
 
     async def endpoint(request: Request) -> Response:
         visit = _visit(parts, request)
-        return await _answered(visit, read(visit)) if isinstance(visit, PageContext) else visit
+        if not isinstance(visit, PageContext):
+            return visit
+        if why_not := why_unreadable(request.url.path, request.query_params.multi_items()):
+            return visit.refuse(400, "This address cannot be read", why_not)
+        return await _answered(visit, read(visit))
 
     return endpoint
 
