@@ -1,7 +1,9 @@
 """The command `payment-simulator`."""
 
+import difflib
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -13,18 +15,19 @@ from urllib.parse import SplitResult
 
 import typer
 from pydantic import TypeAdapter, ValidationError
+from typer.main import get_command
 
 from payment_simulator import broker, logs, scenario
 from payment_simulator.behaviours import TABLE, Behaviour
 from payment_simulator.scenario import Scenario, ScenarioUnusable, Share
 from payment_simulator.settlement import LineDefect, Span, settled, write
 from payment_simulator.state import StateUnusable, settled_payments
-from wallet_schemas import signature
+from wallet_schemas import signature, times
 from wallet_schemas.keys import DEMO_PREFIX, read_verifying_keys
 from wallet_schemas.values import PaymentKind
 
 KEYS_VARIABLE: Final = "WALLET_PAYMENT_KEYS"
-TIME_FORMATS: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S.%fZ"]
+VARIABLES: Final = "WALLET_SIMULATOR_"
 
 app: Final = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -32,13 +35,49 @@ app: Final = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 class ExitStatus(IntEnum):
     """What the process may end with, beside 0."""
 
-    FAILED = 1  # the broker or the state file
+    FAILED = 1  # the topology or the state file
     MISUSED = 2  # an option or a variable
+    UNAVAILABLE = 3  # the broker
+    UNWRITTEN = 5  # the output
 
 
 def main() -> None:
     """The command has run; the process ends with its exit status."""
-    app(prog_name="payment-simulator")
+    try:
+        try:
+            app(prog_name="payment-simulator")
+        finally:
+            sys.stdout.flush()
+    except OSError as exc:
+        # What waits to be written would fail again at the interpreter's end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(exc, BrokenPipeError):
+            print(f"payment-simulator: standard output cannot be written: {exc.strerror}", file=sys.stderr)  # noqa: T201 -- for a person
+        sys.exit(ExitStatus.UNWRITTEN)
+
+
+def _moment(text: str) -> datetime:
+    """Return the moment that an option names."""
+    try:
+        return times.parse_typed(text)
+    except times.NotATimeError as exc:
+        raise typer.BadParameter(str(exc)) from None
+
+
+def _check_variables() -> None:
+    """End the process where a variable of the simulator's is misspelt: it would be passed over."""
+    known = {str(option.envvar) for option in get_command(app).params if option.envvar}
+    for name in sorted(os.environ):
+        if name.startswith(VARIABLES) and name not in known and not _OF_A_SERVICE.fullmatch(name):
+            near = difflib.get_close_matches(name, known, n=1)
+            _end(
+                ExitStatus.MISUSED,
+                f"{name} is not a setting" + (f": did you mean {near[0]}?" if near else ""),
+            )
+
+
+_OF_A_SERVICE: Final = re.compile(r".*_(?:SERVICE_HOST|SERVICE_PORT.*|PORT(?:_[0-9]+_(?:TCP|UDP).*)?)")
+"""Variables that Kubernetes and Docker make for a service of that name."""
 
 
 @app.callback(invoke_without_command=True)
@@ -153,6 +192,7 @@ def run(
     from payment_simulator.app import run as run_gateway
     from payment_simulator.health import CannotBind
 
+    _check_variables()
     logs.configure(log_level, log_format)
     settings = GatewaySettings(
         urls=_urls(amqp_url),
@@ -176,7 +216,7 @@ def run(
         _end(ExitStatus.FAILED, str(exc))
     except broker.Unavailable as exc:
         shown = broker.shown(settings.urls)
-        _end(ExitStatus.FAILED, f"the broker at {shown} cannot be used: {exc}")
+        _end(ExitStatus.UNAVAILABLE, f"the broker at {shown} cannot be used: {exc}")
     except (StateUnusable, CannotBind) as exc:
         _end(ExitStatus.FAILED, str(exc))
 
@@ -208,12 +248,20 @@ def settlement(
     since: Annotated[
         datetime | None,
         typer.Option(
-            "--from", formats=TIME_FORMATS, metavar="TIME", help="Only payments settled then or later, UTC."
+            "--from",
+            parser=_moment,
+            metavar="TIME",
+            help="Only payments settled then or later. Without an offset: UTC.",
         ),
     ] = None,
     until: Annotated[
         datetime | None,
-        typer.Option("--to", formats=TIME_FORMATS, metavar="TIME", help="Only payments settled before, UTC."),
+        typer.Option(
+            "--to",
+            parser=_moment,
+            metavar="TIME",
+            help="Only payments settled before. Without an offset: UTC.",
+        ),
     ] = None,
     differ: Annotated[
         list[str] | None,
@@ -233,7 +281,9 @@ def settlement(
     Example: payment-simulator settlement -o settlement.csv --differ missing=0.01 --differ amount=0.01
     """
     shares = _shares(differ or [])
-    span = Span(*(None if time is None else time.replace(tzinfo=UTC) for time in (since, until)))
+    if since is not None and until is not None and until < since:
+        _end(ExitStatus.MISUSED, "--to is before --from: nothing could be in between")
+    span = Span(since, until)
     try:
         with (
             settled_payments(state, datetime.now(UTC)) as found,
@@ -245,9 +295,9 @@ def settlement(
     except StateUnusable as exc:
         _end(ExitStatus.FAILED, str(exc))
     except OSError as exc:
-        _end(
-            ExitStatus.FAILED, f"the file {output or 'on standard output'} cannot be written: {exc.strerror}"
-        )
+        if output is None:
+            raise
+        _end(ExitStatus.UNWRITTEN, f"the file {output} cannot be written: {exc.strerror}")
     if output is None:
         return
     counts = {difference.value: differences[difference] for difference in LineDefect}

@@ -13,6 +13,7 @@ from typing import Annotated, Final, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from payment_simulator.behaviours import TABLE, Behaviour
+from wallet_schemas.faults import faults_of, joined
 from wallet_schemas.values import PaymentKind
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -133,7 +134,5 @@ def load(name_or_path: str) -> Scenario:
 
 
 def faults(exc: ValidationError) -> str:
-    """Return what pydantic found wrong, on one line."""
-    return "; ".join(
-        ": ".join(filter(None, (".".join(map(str, error["loc"])), error["msg"]))) for error in exc.errors()
-    )
+    """Return what is wrong, on one line, in the words of the wire."""
+    return joined(faults_of(exc))

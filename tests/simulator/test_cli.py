@@ -1,7 +1,9 @@
 """The command line: what it prints, and the one line in which it says what is wrong."""
 
+import asyncio
 import json
 import socket
+import sys
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -59,8 +61,22 @@ def test_the_help_has_an_example() -> None:
         (NOWHERE, ["--delay-min-seconds", "9"], {}, 2, "delay_min_seconds is greater than delay_max_seconds"),
         (NOWHERE, [], {"WALLET_SIMULATOR_REORDERING_RATE": "1.5"}, 2, "reordering_rate"),
         (NOWHERE, ["--state", "/nowhere/at/all.sqlite3"], {}, 1, "/nowhere/at/all.sqlite3 cannot be written"),
-        (NOWHERE, [], {}, 1, "the broker at amqp://guest@127.0.0.1:1/ cannot be used"),
-        ("amqp://guest:guest@no-such-host.invalid/", [], {}, 1, "cannot be used"),
+        (NOWHERE, [], {}, 3, "the broker at amqp://guest@127.0.0.1:1/ cannot be used"),
+        ("amqp://guest:guest@no-such-host.invalid/", [], {}, 3, "cannot be used"),
+        (
+            NOWHERE,
+            [],
+            {"WALLET_SIMULATOR_SEDE": "7"},
+            2,
+            "is not a setting: did you mean WALLET_SIMULATOR_SEED?",
+        ),
+        (
+            NOWHERE,
+            [],
+            {"WALLET_SIMULATOR_PORT_9400_TCP": "tcp://x", "WALLET_SIMULATOR_SERVICE_HOST": "x"},
+            3,
+            "cannot",
+        ),
     ],
 )
 async def test_what_is_wrong_is_said_in_one_line(
@@ -75,6 +91,36 @@ async def test_what_is_wrong_is_said_in_one_line(
     assert sentence in line
     assert "hush" not in line
     assert "guest:guest" not in line
+
+
+@pytest.mark.parametrize("words", [["behaviours"], ["behaviours", "--json"], ["--help"]])
+async def test_output_that_cannot_be_written_is_a_sentence_and_status_5(words: list[str]) -> None:
+    process = await asyncio.create_subprocess_exec(
+        "sh", "-c", 'exec "$@" >/dev/full', "sh", sys.executable, "-m", "payment_simulator", *words,
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+
+    _, err = await process.communicate()
+
+    assert (process.returncode, err.decode()) == (
+        5,
+        "payment-simulator: standard output cannot be written: No space left on device\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--from", "tomorrow"], "Should be a time such as 2026-01-31"),
+        (["--from", "2026-01-02", "--to", "2026-01-01"], "--to is before --from"),
+    ],
+)
+def test_a_time_that_is_none_is_said_without_a_format(words: list[str], says: str) -> None:
+    ended = CliRunner(env={"COLUMNS": "300"}).invoke(app, ["settlement", *words])
+
+    assert ended.exit_code == 2
+    assert "%Y" not in ended.output
+    assert says in ended.output
 
 
 async def test_a_port_that_is_taken_is_said_in_one_line(tmp_path: Path) -> None:
@@ -114,7 +160,7 @@ async def test_a_wrong_password_is_said_in_one_line(amqp_url: str, tmp_path: Pat
     wrong = urlunsplit(parts._replace(netloc=f"nobody:wrong@{parts.hostname}:{parts.port}"))
 
     async with gateway(wrong, "--state", str(tmp_path / "state.sqlite3")) as refused:
-        assert await refused.ended() == 1
+        assert await refused.ended() == 3
 
     (line,) = refused.lines
     assert "the broker refused the user name or the password" in line
@@ -124,7 +170,7 @@ async def test_a_vhost_that_is_not_there_is_said_in_one_line(amqp_url: str, tmp_
     elsewhere = urlunsplit(urlsplit(amqp_url)._replace(path="/nowhere"))
 
     async with gateway(elsewhere, "--state", str(tmp_path / "state.sqlite3")) as refused:
-        assert await refused.ended() == 1
+        assert await refused.ended() == 3
 
     (line,) = refused.lines
     assert "the broker refused the vhost: it is not there, or this user may not use it" in line

@@ -169,7 +169,7 @@ def test_the_command_writes_it_while_the_gateway_is_at_work(state: State, path: 
         (["--differ", "amount=1.5"], 2, "none of missing"),
         (["--differ", "luck=0.5"], 2, "none of missing"),
         (["--differ", "amount=0.6", "--differ", "missing=0.6"], 2, "add up to more than 1"),
-        (["-o", "/nowhere/at/all.csv"], 1, "/nowhere/at/all.csv cannot be written: No such file"),
+        (["-o", "/nowhere/at/all.csv"], 5, "/nowhere/at/all.csv cannot be written: No such file"),
         (["--state", "/nowhere/at/all.sqlite3"], 1, "/nowhere/at/all.sqlite3 cannot be read: unable to open"),
     ],
 )
