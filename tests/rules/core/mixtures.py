@@ -19,6 +19,7 @@ from tests.rules.core.world import (
     refund,
     release,
     result,
+    reversal,
     tick,
     transfer,
     unfreeze,
@@ -36,6 +37,7 @@ SERIAL_NOS = st.sampled_from(FRESH)
 NUMBERS = st.sampled_from([*FRESH, PAID, HELD, *[SENT, WAITING] * 4])
 RECHARGES = st.sampled_from([PAID, PAID, PAID, PAID, PAID, "S-1", "S-2", SENT])
 HOLDS = st.sampled_from([HELD, HELD, HELD, HELD, HELD, "S-1", "S-2", PAID])
+REVERSED = st.sampled_from([*[PAID] * 4, "P-paid-too", "P-1-paid", "P-1-paid", SENT, "S-1", "S-2", HELD])
 USERS = st.sampled_from(["u-hot", "u-hot", "u-hot", "u-hot", "u-1", "u-1", "u-2"])
 PAYEES = st.sampled_from(["u-1", "u-1", "u-1", "u-hot", "u-2"])
 ACCOUNT_TYPES = st.sampled_from([..., ..., ..., ..., "basic", "bonus"])
@@ -198,6 +200,21 @@ def paid(draw: st.DrawFn) -> InboundMessage:
 
 
 @st.composite
+def turned_back(draw: st.DrawFn) -> InboundMessage:
+    """Give the gateway's word about a dispute, recall or return, in any order of its numbers."""
+    return reversal(
+        draw(REPLY_TO),
+        payment_order_no=draw(REVERSED),
+        kind=draw(st.sampled_from(["dispute", "dispute", "dispute", "return", "return", "recall"])),
+        reversal_ref=draw(st.sampled_from(["dp-1", "dp-1", "dp-2"])),
+        sequence=draw(st.integers(1, 4)),
+        status=draw(st.sampled_from(["moved", "moved", "settled", "dropped", "opened"])),
+        amount=draw(AMOUNTS),
+        currency=draw(CURRENCIES),
+    )
+
+
+@st.composite
 def unreadable(draw: st.DrawFn) -> InboundMessage:
     """Give bytes that are no message."""
     if draw(st.booleans()):
@@ -220,7 +237,7 @@ def ticked(draw: st.DrawFn) -> InboundMessage:
 def mixtures(draw: st.DrawFn, max_size: int = 30, *, with_ticks: bool = False) -> list[InboundMessage]:
     """Give messages of all kinds, in any order, with repeats; the clock's among them only if that is wanted."""
     kinds = [recharged(), paid(), paid(), paid(), spent(), spent(), spent(), refunded(), refunded()]
-    kinds += [used(), used(), turned(), opened(), unreadable()]
+    kinds += [used(), used(), turned(), opened(), unreadable(), turned_back(), turned_back(), turned_back()]
     kinds += [ticked()] * with_ticks
     some = st.lists(st.one_of(kinds), max_size=max_size // 2)  # twice, because most lists are short
     arrived = [*draw(some), *draw(some), draw(st.one_of(kinds))]

@@ -9,10 +9,22 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.rules.core.mixtures import BEFORE, BEFORE_SERIAL_NOS, LIMITED, MOMENTS, RULES, UNHURRIED, mixtures
-from tests.rules.core.world import NOW, World, close, hold, open_account, recharge, release, result
+from tests.rules.core.world import (
+    NOW,
+    World,
+    close,
+    hold,
+    open_account,
+    recharge,
+    release,
+    result,
+    reversal,
+    transfer,
+)
 from tests.workers import KEYS
 from wallet_schemas.values import OrderStatus, OrderType
 from wallet_worker.core.context import DecisionContext, Policy
+from wallet_worker.core.debts import OWN_ORDER
 from wallet_worker.core.decide import decide
 from wallet_worker.core.ids import ENTROPY_BYTES, FreshIds
 from wallet_worker.core.inbound import InboundMessage, InvalidMessage, read
@@ -104,7 +116,8 @@ def test_a_serial_number_has_one_outcome_for_ever(
     for repeats in outcomes.values():
         assert len({body for _, body in repeats}) == 1
         assert [duplicate for duplicate, _ in repeats] == [False] + [True] * (len(repeats) - 1)
-    assert outcomes.keys() == world.commands.keys() - BEFORE_SERIAL_NOS
+    asked_for = {number for number, command in world.commands.items() if command.command_type != OWN_ORDER}
+    assert outcomes.keys() == asked_for - BEFORE_SERIAL_NOS
 
 
 @UNHURRIED
@@ -300,3 +313,60 @@ def test_deciding_changes_nothing_and_always_says_the_same(
 
     assert facts == untouched
     assert decide(message, facts, circumstances) == decided
+
+
+@UNHURRIED
+@given(
+    told=st.lists(
+        st.tuples(
+            st.sampled_from(["dp-1", "dp-2"]),
+            st.integers(1, 9),
+            st.sampled_from(["opened", "moved", "dropped", "settled"]),
+            st.sampled_from(["20", "50"]),
+        ),
+        min_size=1,
+        max_size=8,
+        unique_by=lambda one: one[:2],
+    ),
+    spent=st.sampled_from(["1", "60", "100"]),
+    more=st.sampled_from(["30", "200"]),
+    data=st.data(),
+)
+def test_balance_less_debt_does_not_depend_on_the_order_of_what_happens(
+    told: list[tuple[str, int, str, str]], spent: str, more: str, data: st.DataObject
+) -> None:
+    """Of each dispute the highest number stands; what it took is gone, or owed, whatever came in between."""
+    happened = [
+        *(
+            reversal(payment_order_no="R-1", reversal_ref=ref, sequence=number, status=status, amount=amount)
+            for ref, number, status, amount in told
+        ),
+        *(reversal(payment_order_no="R-1", reversal_ref=told[0][0], sequence=10, status="opened"),),
+        result(payment_order_no="R-2", amount=more),
+    ]
+    worlds = []
+    for arrived in (happened, data.draw(st.permutations(happened * 2))):
+        world = World()
+        world.tell(
+            open_account(serial_no="O-1"),
+            open_account(serial_no="O-2", user_id="u-2"),
+            recharge(serial_no="R-1"),
+            result(payment_order_no="R-1"),
+            recharge(serial_no="R-2", amount=more),
+            transfer(serial_no="T-1", user_id="u-1", to_user_id="u-2", amount=spent),
+        )
+        world.tell_each(*arrived)
+        worlds.append(world)
+
+    standing = [
+        (account.balance_minor - account.debt_minor, account.debt_minor)
+        for account in (world.user("u-1") for world in worlds)
+    ]
+    highest: dict[str, tuple[int, int]] = {}
+    for ref, number, status, amount in told:
+        stands = int(amount) * 100 if status in {"moved", "settled"} else 0
+        highest[ref] = max(highest.get(ref, (0, 0)), (number, stands))
+    highest[told[0][0]] = (10, 0)
+    taken = sum(stands for _, stands in highest.values())
+    left = 10_000 - int(spent) * 100 + int(more) * 100 - taken
+    assert standing == [(left, max(0, -left))] * 2
