@@ -33,13 +33,13 @@ KNOWN: Mapping[str, frozenset[str]] = {
 _LISTS = frozenset({"states", "ids"})
 
 
-def why_unreadable(path: str, asked: Iterable[tuple[str, str]]) -> str:
+def why_unreadable(path: str, pairs: Iterable[tuple[str, str]]) -> str:
     """Return why a page does not look for what its address asks, as a sentence; empty if it does."""
     known = KNOWN.get(path)
     if known is None:
         return ""
     seen: set[str] = set()
-    for name, value in asked:
+    for name, value in pairs:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             meant = f"Did you mean {near[0]}?" if near else f"It knows {', '.join(sorted(known))}."

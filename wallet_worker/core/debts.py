@@ -134,7 +134,7 @@ class OwnOrders:
 
     def _command(self, order: Order, account: Account) -> StoredCommand:
         """Return the row that stands for the command which nobody has sent."""
-        said: Content = {
+        content: Content = {
             "type": OWN_ORDER,
             "serial_no": order.serial_no,
             "order_type": order.order_type.value,
@@ -143,10 +143,10 @@ class OwnOrders:
             "currency": order.currency,
         }
         if order.parent_serial_no is not None:
-            said["original_serial_no"] = order.parent_serial_no
+            content["original_serial_no"] = order.parent_serial_no
         if order.reversal_ref is not None:
-            said["reversal_ref"] = order.reversal_ref
-        text = canonical(said)
+            content["reversal_ref"] = order.reversal_ref
+        text = canonical(content)
         return StoredCommand(
             serial_no=order.serial_no,
             command_type=OWN_ORDER,

@@ -17,7 +17,7 @@ from wallet_worker.core.endings import Ending
 from wallet_worker.core.facts import Facts
 from wallet_worker.core.ledger import BalanceOverflowError
 from wallet_worker.core.orders import Order
-from wallet_worker.core.reversals import Answer, Recency, Reversal
+from wallet_worker.core.reversals import Recency, Reversal, ReversalEffect
 
 REVERSAL_KIND: Final = "reversal"
 
@@ -79,12 +79,12 @@ def _apply(message: PaymentReversal, order: Order, facts: Facts, context: Decisi
     if refusal is not None:
         return _rejected(message, refusal, context)
     match reversals.REVERSAL[known.status if known else None, recency]:
-        case Answer.DUPLICATE:
-            return _told(Decision(Ending.REPEATED), message, mark, ProcessingStatus.DUPLICATE, context)
-        case Answer.CONTRADICTION:
+        case ReversalEffect.DUPLICATE:
+            return _answered(Decision(Ending.REPEATED), message, mark, ProcessingStatus.DUPLICATE, context)
+        case ReversalEffect.CONTRADICTION:
             why = f"the sequence {message.sequence} had other content before"
             return _rejected(message, Refused(Code.CONTRADICTING_RESULT, why), context)
-        case Answer.APPLY:
+        case ReversalEffect.APPLY:
             return _move(message, amount_minor, order, known, mark, facts, context)
         case answer:
             assert_never(answer)
@@ -199,10 +199,10 @@ def _move(
         reversal=reversal,
         outgoing=outgoing,
     )
-    return _told(decision, message, mark, ProcessingStatus.PROCESSED, context)
+    return _answered(decision, message, mark, ProcessingStatus.PROCESSED, context)
 
 
-def _told(
+def _answered(
     decision: Decision,
     message: PaymentReversal,
     mark: bytes,
@@ -223,4 +223,4 @@ def _told(
 
 def _rejected(message: PaymentReversal, refusal: Refused, context: DecisionContext) -> Decision:
     decision = Decision(Ending.REJECTED, refusal.code, refusal.message)
-    return _told(decision, message, fingerprint(content(message)), ProcessingStatus.REFUSED, context)
+    return _answered(decision, message, fingerprint(content(message)), ProcessingStatus.REFUSED, context)

@@ -61,7 +61,7 @@ class Recency(StrEnum):
     LOWER = "lower"
 
 
-class Answer(StrEnum):
+class ReversalEffect(StrEnum):
     """What a message about a reversal comes to."""
 
     APPLY = "recorded; what stands is moved; its status"
@@ -69,14 +69,14 @@ class Answer(StrEnum):
     CONTRADICTION = "dead letter"
 
 
-Table: TypeAlias = Mapping[tuple[ReversalStatus | None, Recency], Answer]
+Table: TypeAlias = Mapping[tuple[ReversalStatus | None, Recency], ReversalEffect]
 
-_OF_RECENCY: Final[Mapping[Recency, Answer]] = MappingProxyType(
+_OF_RECENCY: Final[Mapping[Recency, ReversalEffect]] = MappingProxyType(
     {
-        Recency.HIGHER: Answer.APPLY,
-        Recency.EQUAL: Answer.DUPLICATE,
-        Recency.EQUAL_OTHER: Answer.CONTRADICTION,
-        Recency.LOWER: Answer.DUPLICATE,
+        Recency.HIGHER: ReversalEffect.APPLY,
+        Recency.EQUAL: ReversalEffect.DUPLICATE,
+        Recency.EQUAL_OTHER: ReversalEffect.CONTRADICTION,
+        Recency.LOWER: ReversalEffect.DUPLICATE,
     }
 )
 _KNOWN: Final[tuple[ReversalStatus | None, ...]] = (None, *ReversalStatus)

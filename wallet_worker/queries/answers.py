@@ -104,7 +104,7 @@ def _reversals(known: Sequence[Reversal], order: Order, account: Account) -> lis
     """Return the reversals of an order, the first one first: where a message cannot hold all, those changed last."""
     size = 0
     shown: list[Reversal] = []
-    for reversal in sorted(known, key=lambda one: one.updated_at, reverse=True):
+    for reversal in sorted(known, key=lambda kept: kept.updated_at, reverse=True):
         size += len(encode(core_reversals.view(reversal, order, account))) + 1
         if size > BODY_BYTES_MAX // 2:
             break

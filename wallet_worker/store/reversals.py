@@ -108,21 +108,21 @@ ON CONFLICT ON CONSTRAINT reversal_messages_pkey DO NOTHING  -- the first time i
 
 async def insert_messages(connection: asyncpg.Connection, receipts: Sequence[StoredReversal]) -> None:
     """Write the messages that are not stored yet."""
-    said = [receipt.reversal for receipt in receipts]
+    messages = [receipt.reversal for receipt in receipts]
     await connection.execute(
         _INSERT_MESSAGES,
-        [s.payment_order_no for s in said],
+        [s.payment_order_no for s in messages],
         [receipt.fingerprint for receipt in receipts],
-        [s.reversal_ref for s in said],
-        [s.kind.value for s in said],
-        [s.sequence for s in said],
-        [s.status.value for s in said],
-        [s.amount for s in said],
-        [s.currency for s in said],
-        [s.reason_code for s in said],
-        [s.reason for s in said],
-        [s.respond_by for s in said],
-        [s.occurred_at for s in said],
+        [s.reversal_ref for s in messages],
+        [s.kind.value for s in messages],
+        [s.sequence for s in messages],
+        [s.status.value for s in messages],
+        [s.amount for s in messages],
+        [s.currency for s in messages],
+        [s.reason_code for s in messages],
+        [s.reason for s in messages],
+        [s.respond_by for s in messages],
+        [s.occurred_at for s in messages],
         [receipt.received_at for receipt in receipts],
         [receipt.processing.value for receipt in receipts],
         [receipt.code.value for receipt in receipts],

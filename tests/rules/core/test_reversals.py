@@ -39,7 +39,7 @@ from wallet_worker.core.endings import Ending
 from wallet_worker.core.ids import ENTROPY_BYTES, FreshIds
 from wallet_worker.core.ledger import BALANCE_MAX_MINOR, BalanceOverflowError
 from wallet_worker.core.payment_results import PARK_DELAYS
-from wallet_worker.core.reversals import MADE, REVERSAL, Answer, Recency
+from wallet_worker.core.reversals import MADE, REVERSAL, Recency, ReversalEffect
 
 NUMBERS = (f"S-{number}" for number in range(1, 1_000_000))
 
@@ -298,7 +298,7 @@ def test_a_kind_that_is_another_than_at_first_contradicts() -> None:
 
 def test_the_table_answers_for_every_state() -> None:
     assert {recency for _, recency in REVERSAL} == set(Recency)
-    assert all(REVERSAL[status, Recency.HIGHER] is Answer.APPLY for status in (None, *ReversalStatus))
+    assert all(REVERSAL[status, Recency.HIGHER] is ReversalEffect.APPLY for status in (None, *ReversalStatus))
     assert set(MADE) == {OrderType.RECHARGE, OrderType.WITHDRAW, OrderType.REFUND}
 
 
