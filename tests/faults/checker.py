@@ -350,7 +350,11 @@ def _events_say_what_is_so(found: Stored, heard: Heard) -> Iterable[Violation]:
             continue  # it tells of what did not happen
         match of:
             case "order":
-                so = _order(row) | {"status": event["type"].split(".")[1]}
+                status = event["type"].split(".")[1]
+                so = _order(row) | {"status": status}
+                if status != row["status"] and "code" in so:
+                    # The row has the code of how it stands now; an order that was pending had no failure.
+                    so["code"] = "OK" if status == "pending" else answer.get("code")
             case "account":
                 document = json.loads(row["content"])
                 so = {name: document[name] for name in ("user_id", "currency")}

@@ -25,7 +25,7 @@ from wallet_worker.core import decide, inbound, payment_results
 from wallet_worker.core.changes import Changes
 from wallet_worker.core.facts import Facts
 from wallet_worker.core.inbound import InboundMessage, InvalidMessage
-from wallet_worker.store import database, load, outbox, replication, save, servers
+from wallet_worker.store import database, load, outbox, replication, save, servers, session
 from wallet_worker.store.errors import StatementRejectedError
 from wallet_worker.worker import app, batch
 from wallet_worker.worker import outbox as relay
@@ -97,6 +97,13 @@ def clock_ahead() -> None:
 
     put(time, "time", jumped)
     put(inbox, "datetime", Ahead)
+
+
+@sabotage
+def jumping_clock() -> None:
+    """Have sessions find the functions of the schema `jumping` before those of PostgreSQL, which they never do else."""
+    path = session.search_path
+    put(session, "search_path", lambda schema: f"jumping, pg_catalog, {path(schema)}")
 
 
 # Messages that the worker dies of, or fails on.

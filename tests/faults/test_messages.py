@@ -172,11 +172,9 @@ async def test_row_24_a_clock_that_jumps_an_hour_changes_no_outcome_and_no_order
 
     The machine's own clock cannot be set for one server alone. The worker's is set ahead in its own process.
     """
-    async with make_world(workers=2, accounts=5, program=with_limits("clock-ahead")) as world:
+    async with make_world(workers=2, accounts=5, program=with_limits("clock-ahead,jumping-clock")) as world:
         owner = await asyncpg.connect(world.database_url)
         await owner.execute(JUMPING_CLOCK)
-        name = await owner.fetchval("SELECT current_database()")
-        await owner.execute(f'ALTER DATABASE "{name}" SET search_path = jumping, pg_catalog, public')
         for slot in world.fleet.slots:
             await world.fleet.kill(slot)
 
