@@ -107,7 +107,10 @@ class Response:
 
 def respond(request: PaymentRequest, payment: Payment | None, now: datetime, scenario: Scenario) -> Response:
     """Return what follows from a request that arrives now, when `payment` is what is known of its payment."""
-    if request.kind is PaymentKind.STATUS:
+    if request.kind in {
+        PaymentKind.STATUS,
+        PaymentKind.CANCEL,
+    }:  # nothing that is under way can be stopped here
         return Response(RequestEnding.ASKED, answers=(_status(request, payment, now, scenario),))
     if payment is None:
         return Response(RequestEnding.PLANNED, payment=plan(request, now, scenario))

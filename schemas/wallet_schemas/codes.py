@@ -34,6 +34,10 @@ class Code(StrEnum):
         "the key that signed it may not speak of this order, or spoke before there was one",
     )
     ORDER_NOT_REFUNDABLE = "ORDER_NOT_REFUNDABLE", "only a recharge that succeeded can be refunded"
+    ORDER_NOT_CANCELLABLE = (
+        "ORDER_NOT_CANCELLABLE",
+        "the order is not pending, or is of a type that cannot be cancelled",
+    )
     ORDER_NOT_REVERSIBLE = (
         "ORDER_NOT_REVERSIBLE",
         "no money of the order has moved, or reversals of this kind are not of its kind",
@@ -54,6 +58,7 @@ class Code(StrEnum):
     # Of orders only: no command is answered with them.
     PAYMENT_FAILED = "PAYMENT_FAILED", "the payment gateway reported that the payment failed"
     PAYMENT_EXPIRED = "PAYMENT_EXPIRED", "the money did not arrive in time"
+    PAYMENT_CANCELLED = "PAYMENT_CANCELLED", "the order was cancelled before the money arrived"
 
     def __new__(cls, value: str, meaning: str = "") -> Self:
         """Return the member: a string like any other, that knows what it means."""

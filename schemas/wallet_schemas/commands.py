@@ -26,12 +26,14 @@ from wallet_schemas.values import (
     ChannelType,
     CurrencyText,
     Enumerated,
+    Instrument,
     Metadata,
     OmittedIfNone,
     OptionalIn,
     OrderStatus,
     OutcomeStatus,
     Reason,
+    ReturnUrl,
     SerialNo,
     Text,
     UserId,
@@ -41,6 +43,7 @@ from wallet_schemas.values import (
 __all__ = [
     "AccountResult",
     "AnyCommand",
+    "CancelOrder",
     "Capture",
     "CloseAccount",
     "Command",
@@ -55,6 +58,7 @@ __all__ = [
     "Outcome",
     "Recharge",
     "RechargeResult",
+    "RechargeV2",
     "Refund",
     "RefusalDetails",
     "RefusedParty",
@@ -62,6 +66,7 @@ __all__ = [
     "Transfer",
     "UnfreezeAccount",
     "Withdraw",
+    "WithdrawV2",
     "changed_fields",
     "content",
     "fingerprint",
@@ -377,18 +382,109 @@ class Release(Command):
     valid_until: OptionalIn[ValidUntil] = None
 
 
+class RechargeV2(Command, MoneyFields):
+    """Ask the payment gateway to collect money, and say how; credit the account once it has.
+
+    Like order.recharge.v1, which stays. A number that was used with the other version is a conflict.
+    """
+
+    model_config = _example(
+        {
+            "type": "order.recharge.v2",
+            "serial_no": "R-20260102-000009",
+            "user_id": "user-1001",
+            "account_type": "basic",
+            "amount": "100.00",
+            "currency": "TWD",
+            "recharge_type": "card",
+            "instrument": "pm_7Qd2",
+            "return_url": "https://shop.example/orders/778",
+        }
+    )
+
+    type: Literal["order.recharge.v2"] = "order.recharge.v2"
+    serial_no: SerialNo
+    user_id: UserId
+    account_type: AccountType = DEFAULT_ACCOUNT_TYPE
+    amount: AmountText
+    currency: CurrencyText
+    recharge_type: ChannelType
+    instrument: OptionalIn[Instrument] = None
+    return_url: OptionalIn[ReturnUrl] = None
+    metadata: OptionalIn[Metadata] = None
+    valid_until: OptionalIn[ValidUntil] = None
+
+
+class WithdrawV2(Command, MoneyFields):
+    """Pay money out of an account through the payment gateway, and say where to.
+
+    Like order.withdraw.v1, which stays. A number that was used with the other version is a conflict.
+    """
+
+    model_config = _example(
+        {
+            "type": "order.withdraw.v2",
+            "serial_no": "W-20260102-000009",
+            "user_id": "user-1001",
+            "account_type": "basic",
+            "amount": "40.00",
+            "currency": "TWD",
+            "payout_type": "bank_transfer",
+            "instrument": "ba_51Hx",
+        }
+    )
+
+    type: Literal["order.withdraw.v2"] = "order.withdraw.v2"
+    serial_no: SerialNo
+    user_id: UserId
+    account_type: AccountType = DEFAULT_ACCOUNT_TYPE
+    amount: AmountText
+    currency: CurrencyText
+    payout_type: ChannelType
+    instrument: OptionalIn[Instrument] = None
+    metadata: OptionalIn[Metadata] = None
+    valid_until: OptionalIn[ValidUntil] = None
+
+
+class CancelOrder(Command):
+    """Cancel a pending recharge at once, or ask the payment gateway to stop a pending payout.
+
+    It makes no order: its result is the order as it stands. A recharge that is paid all the same is credited, late. The
+    amount of a payout stays reserved until the gateway has said what became of it.
+    """
+
+    model_config = _example(
+        {
+            "type": "order.cancel.v1",
+            "serial_no": "X-20260102-000001",
+            "target_serial_no": "R-20260102-000001",
+            "reason": "the customer has left",
+        }
+    )
+
+    type: Literal["order.cancel.v1"] = "order.cancel.v1"
+    serial_no: SerialNo
+    target_serial_no: SerialNo = Field(description="The serial number of the recharge, withdrawal or refund.")
+    reason: OptionalIn[Reason] = None
+    metadata: OptionalIn[Metadata] = None
+    valid_until: OptionalIn[ValidUntil] = None
+
+
 AnyCommand: TypeAlias = (
     OpenAccount
     | FreezeAccount
     | UnfreezeAccount
     | CloseAccount
     | Recharge
+    | RechargeV2
     | Withdraw
+    | WithdrawV2
     | Transfer
     | Refund
     | Hold
     | Capture
     | Release
+    | CancelOrder
 )
 """Every command that the wallet knows. What accepts, decides and sends commands takes them from here."""
 

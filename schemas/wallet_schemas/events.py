@@ -257,7 +257,8 @@ class OrderView(SaidObject):
     currency: CurrencyText
     status: Enumerated[OrderStatus]
     code: Enumerated[Code] = Field(
-        description="PAYMENT_FAILED or PAYMENT_EXPIRED where the payment of the order came to nothing, else OK."
+        description="PAYMENT_FAILED, PAYMENT_EXPIRED or PAYMENT_CANCELLED where the payment of the order came to "
+        "nothing, else OK."
     )
     transacted_at: Timestamp | None = Field(description="When money moved, or null.")
     created_at: Timestamp
@@ -293,6 +294,9 @@ class OrderView(SaidObject):
     )
     failure_reason: OmittedIfNone[FailureReason] = Field(
         default=None, description="With PAYMENT_FAILED: why, in the words of the payment gateway."
+    )
+    cancelling: OmittedIfNone[Literal[True]] = Field(
+        default=None, description="True where the payment gateway was asked to stop a payout."
     )
     metadata: OmittedIfNone[Notes] = None
     reversal_ref: OmittedIfNone[ReversalRef] = Field(
@@ -553,6 +557,27 @@ class OrderExpired(Event):
     data: OrderView
 
 
+class OrderCancelled(Event):
+    """A recharge was cancelled. If the money arrives all the same, order.succeeded follows with `late` true."""
+
+    model_config = _examples(
+        "order.cancelled.v1",
+        (
+            _MOVED_AT,
+            "R-20260102-000001",
+            {
+                **PENDING_ORDER_EXAMPLE,
+                "status": "cancelled",
+                "code": "PAYMENT_CANCELLED",
+                "updated_at": _MOVED_AT,
+            },
+        ),
+    )
+
+    type: Literal["order.cancelled.v1"] = "order.cancelled.v1"
+    data: OrderView
+
+
 class OrderActive(Event):
     """A hold was made: `remaining` is reserved until it is captured or released, or expires."""
 
@@ -687,6 +712,7 @@ EVENTS: Final[tuple[type[Event], ...]] = (
     OrderSucceeded,
     OrderFailed,
     OrderExpired,
+    OrderCancelled,
     OrderActive,
     OrderCaptured,
     OrderReleased,

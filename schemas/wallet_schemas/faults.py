@@ -26,6 +26,7 @@ BY_PATTERN: Final[Mapping[str, str]] = MappingProxyType(
         values.NAME: "Should be of letters, digits and . _ : - only",
         values.USER: "Should be of letters, digits and . _ : @ + - only, beginning with a letter or digit",
         values.SMALL_CODE: "Should be of small letters, digits and _ only, beginning with a letter",
+        values.HTTPS_URL: "Should be an https address, such as https://shop.example/done",
         values.WORD: "Should be of small letters, digits and _ only, beginning with a letter",
         values.CURRENCY: "Should be a code of ISO 4217 in capitals, such as TWD",
         values.AMOUNT: "Should be a decimal above zero without sign, exponent or grouping, such as 100.00",
@@ -45,7 +46,7 @@ _AS_IT_IS: Final = frozenset(
         *("int_type", "float_type", "finite_number", "enum", "literal_error", "multiple_of"),
         *("greater_than", "greater_than_equal", "less_than", "less_than_equal"),
         # Those of this package, see `values`, `message` and `settlement`.
-        *("timestamp", "metadata_items", "metadata_bytes", "payment_kind", AMOUNT_DIGITS),
+        *("timestamp", "metadata_items", "metadata_bytes", "payment_kind", "card_number", AMOUNT_DIGITS),
     }
 )
 

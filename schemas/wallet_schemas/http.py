@@ -346,6 +346,7 @@ class Scope(StrEnum):
     TRANSFERS_WRITE = "transfers:write"
     REFUNDS_WRITE = "refunds:write"
     HOLDS_WRITE = "holds:write"
+    ORDERS_CANCEL = "orders:cancel"
     ORDERS_READ = "orders:read"
     STATEMENTS_READ = "statements:read"
     EVENTS_READ = "events:read"
@@ -362,6 +363,7 @@ ROLES: Final = MappingProxyType(
             Scope.TRANSFERS_WRITE,
             Scope.REFUNDS_WRITE,
             Scope.HOLDS_WRITE,
+            Scope.ORDERS_CANCEL,
             *_READS,
             Scope.EVENTS_READ,
         ),
@@ -378,12 +380,15 @@ SCOPE_OF: Final = MappingProxyType(
         commands.UnfreezeAccount: Scope.ACCOUNTS_FREEZE,
         commands.CloseAccount: Scope.ACCOUNTS_CLOSE,
         commands.Recharge: Scope.RECHARGES_WRITE,
+        commands.RechargeV2: Scope.RECHARGES_WRITE,
         commands.Withdraw: Scope.WITHDRAWALS_WRITE,
+        commands.WithdrawV2: Scope.WITHDRAWALS_WRITE,
         commands.Transfer: Scope.TRANSFERS_WRITE,
         commands.Refund: Scope.REFUNDS_WRITE,
         commands.Hold: Scope.HOLDS_WRITE,
         commands.Capture: Scope.HOLDS_WRITE,
         commands.Release: Scope.HOLDS_WRITE,
+        commands.CancelOrder: Scope.ORDERS_CANCEL,
         queries.GetAccount: Scope.ACCOUNTS_READ,
         queries.GetOrder: Scope.ORDERS_READ,
         queries.GetStatement: Scope.STATEMENTS_READ,
@@ -418,15 +423,15 @@ class HttpOperation:
         return frozenset(SCOPE_OF[message] for message in self.takes if message in SCOPE_OF)
 
 
-def _change(path: str, name: str, command: type[Message], *, applied: int = 201) -> HttpOperation:
+def _change(path: str, name: str, *kinds: type[Message], applied: int = 201) -> HttpOperation:
     return HttpOperation(
         name=name,
         method="POST",
         path=path,
-        takes=(command,),
+        takes=kinds,
         answers=(commands.Outcome,),
         applied=applied,
-        summary=(command.__doc__ or "").partition("\n")[0],
+        summary=(kinds[0].__doc__ or "").partition("\n")[0],
     )
 
 
@@ -435,17 +440,20 @@ CHANGES: Final = (
     _change("/v1/accounts/freeze", "freezeAccount", commands.FreezeAccount, applied=200),
     _change("/v1/accounts/unfreeze", "unfreezeAccount", commands.UnfreezeAccount, applied=200),
     _change("/v1/accounts/close", "closeAccount", commands.CloseAccount, applied=200),
-    _change("/v1/recharges", "recharge", commands.Recharge),
-    _change("/v1/withdrawals", "withdraw", commands.Withdraw),
+    _change("/v1/recharges", "recharge", commands.Recharge, commands.RechargeV2),
+    _change("/v1/withdrawals", "withdraw", commands.Withdraw, commands.WithdrawV2),
     _change("/v1/transfers", "transfer", commands.Transfer),
     _change("/v1/refunds", "refund", commands.Refund),
     _change("/v1/holds", "hold", commands.Hold),
     _change("/v1/captures", "capture", commands.Capture),
     _change("/v1/releases", "release", commands.Release),
+    _change("/v1/orders/cancel", "cancelOrder", commands.CancelOrder, applied=200),
 )
 """The operations that are one command each."""
 
-APPLIED: Final = MappingProxyType({operation.takes[0]: operation.applied for operation in CHANGES})
+APPLIED: Final = MappingProxyType(
+    {command: operation.applied for operation in CHANGES for command in operation.takes}
+)
 """The status that says that a command of this class was applied."""
 
 ANY_COMMAND: Final = HttpOperation(

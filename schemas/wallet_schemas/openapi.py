@@ -139,7 +139,7 @@ _OF_EVENTS: Final[dict[int, tuple[AnyCode, ...]]] = {
 }
 _WAITS: Final = frozenset({"/v1/orders", "/v1/outcomes", EVENTS_PATH})
 _PAYS: Final = frozenset(
-    operation.takes[0] for operation in CHANGES if operation.takes[0].TYPE.startswith("order.")
+    command for operation in CHANGES for command in operation.takes if command.TYPE.startswith("order.")
 )
 
 
@@ -147,8 +147,8 @@ def document() -> _Json:
     """Return the whole document."""
     schemas = component_schemas(_CLASSES)
     for operation in CHANGES:
-        command = operation.takes[0]
-        schemas[f"{command.__name__}Request"] = _request(schemas[command.__name__], operation)
+        name = f"{operation.takes[0].__name__}Request"
+        schemas[name] = _request(schemas[operation.takes[-1].__name__], operation)
     paths: _Json = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method.lower()] = (
@@ -198,10 +198,15 @@ def _ref(kind: str, name: str) -> _Json:
 
 
 def _request(schema: _Json, operation: HttpOperation) -> _Json:
-    """Return a command's schema as its path takes it: without `type` and `serial_no`, if they are left out."""
+    """Return a command's schema as its path takes it: without `type` and `serial_no`, if they are left out.
+
+    `schema` is that of its newest version, which has all the fields of those before.
+    """
     found = deepcopy(schema)
     found["title"] = f"{operation.takes[0].__name__}Request"
     found["required"] = [name for name in found["required"] if name not in {"type", "serial_no"}]
+    if len(operation.takes) > 1:
+        found["properties"]["type"] = {"enum": [kind.TYPE for kind in operation.takes], "type": "string"}
     for example in found.get("examples", ()):
         example.pop("type")
     return found
@@ -220,7 +225,7 @@ def _tag(path: str) -> str:
 
 
 def _change(operation: HttpOperation) -> _Json:
-    is_any = len(operation.takes) > 1
+    is_any = operation is ANY_COMMAND
     takes = [command.__name__ for command in operation.takes]
     body: _Json = (
         {

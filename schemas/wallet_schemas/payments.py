@@ -19,6 +19,7 @@ from wallet_schemas.values import (
     FailureCode,
     GatewayRef,
     IncomingTimestamp,
+    Instrument,
     Notes,
     OmittedIfNone,
     OptionalIn,
@@ -26,6 +27,7 @@ from wallet_schemas.values import (
     PaymentStatus,
     ProcessingStatus,
     ReasonCode,
+    ReturnUrl,
     ReversalKind,
     ReversalRef,
     ReversalStatus,
@@ -117,7 +119,9 @@ class PaymentRequest(Message, MoneyFields):
     payment_order_no: SerialNo = Field(description="The order's serial number.")
     kind: Enumerated[PaymentKind] = Field(
         description="`charge`: collect a recharge. `payout`: pay a withdrawal out. `refund`: give money of a "
-        "recharge back. `status`: say how the payment stands."
+        "recharge back. `status`: say how the payment stands. `cancel`: stop the payment if it can be stopped. "
+        "The answer is a result: `failed` if it is stopped or had failed, `succeeded` if it is too late, `unknown` "
+        "if that is not known."
     )
     amount: AmountText
     currency: CurrencyText
@@ -132,6 +136,13 @@ class PaymentRequest(Message, MoneyFields):
     user_id: OmittedIfNone[UserId] = Field(default=None, description="Whose account the order is about.")
     account_no: OmittedIfNone[AccountNo] = Field(
         default=None, description="The account that the order is about."
+    )
+    instrument: OmittedIfNone[Instrument] = Field(
+        default=None,
+        description="Of a `charge` or `payout`: what the command names to pay with, or where to.",
+    )
+    return_url: OmittedIfNone[ReturnUrl] = Field(
+        default=None, description="Of a `charge`: where the payer's browser is to be sent back."
     )
     original_payment_order_no: OmittedIfNone[SerialNo] = Field(
         default=None, description="Of a `refund`: the payment_order_no of the charge to give back."

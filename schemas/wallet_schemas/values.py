@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     PlainSerializer,
@@ -70,6 +71,7 @@ class OrderStatus(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     EXPIRED = "expired"
+    CANCELLED = "cancelled"
     ACTIVE = "active"
     CAPTURED = "captured"
     RELEASED = "released"
@@ -104,6 +106,7 @@ class PaymentKind(StrEnum):
     PAYOUT = "payout"
     REFUND = "refund"
     STATUS = "status"
+    CANCEL = "cancel"
 
 
 class PaymentStatus(StrEnum):
@@ -167,8 +170,19 @@ AMOUNT: Final = r"^(0*[1-9][0-9]*(\.[0-9]+)?|0+\.[0-9]*[1-9][0-9]*)$"
 BALANCE: Final = r"^[0-9]+(\.[0-9]+)?$"
 UUID: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 UUID_7: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
+CARD_NUMBER: Final = r"^[0-9]{12,19}$"
+HTTPS_URL: Final = r"^https://[A-Za-z0-9._~:/?#@!$&'()*+,;=%\[\]-]+$"
 NO_NUL: Final = r"^[^\x00]*$"
 ONE_LINE: Final = r"^[^\x00\r\n]*$"
+
+_is_card_number: Final = re.compile(CARD_NUMBER, re.ASCII).match
+
+
+def _no_card_number(value: str) -> str:
+    if _is_card_number(value):
+        raise PydanticCustomError("card_number", "Should not be a card number: it has no place here")
+    return value
+
 
 Text = Annotated[str, StringConstraints(pattern=NO_NUL)]
 
@@ -286,6 +300,25 @@ ReasonCode = Annotated[
     Text,
     StringConstraints(min_length=1, max_length=64),
     Field(description="Why, by the gateway's or the network's own code."),
+]
+
+Instrument = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=128, pattern=NAME),
+    AfterValidator(_no_card_number),
+    Field(
+        description="The name of a payment method or a bank account in the books of the payment gateway or of a vault; "
+        "handed on to the gateway and shown to nobody. 12 to 19 digits alone are malformed: that is a card number.",
+        json_schema_extra={"not": {"pattern": CARD_NUMBER}},
+    ),
+]
+
+ReturnUrl = Annotated[
+    str,
+    StringConstraints(min_length=9, max_length=512, pattern=HTTPS_URL),
+    Field(
+        description="An https URL, to which the payment gateway sends the payer's browser back; only handed on to it."
+    ),
 ]
 
 OrderId = Annotated[

@@ -65,7 +65,7 @@ AGREEING: Final[Mapping[PaymentStatus, frozenset[OrderStatus]]] = MappingProxyTy
     {
         PaymentStatus.SUCCEEDED: frozenset({OrderStatus.SUCCEEDED}),
         # What the wallet has given up is no money on either side.
-        PaymentStatus.FAILED: frozenset({OrderStatus.FAILED, OrderStatus.EXPIRED}),
+        PaymentStatus.FAILED: frozenset({OrderStatus.FAILED, OrderStatus.EXPIRED, OrderStatus.CANCELLED}),
         PaymentStatus.UNKNOWN: frozenset({OrderStatus.PENDING}),
     }
 )

@@ -7,6 +7,7 @@ no worker and a conflict makes no dead letter; everything else goes to the broke
 import json
 import re
 import time
+from collections.abc import Mapping
 from typing import Any, Final, cast
 from urllib.parse import urlencode
 
@@ -16,6 +17,7 @@ from starlette.responses import Response
 
 from wallet_schemas.codes import Code
 from wallet_schemas.commands import (
+    CancelOrder,
     Capture,
     Command,
     Outcome,
@@ -29,6 +31,7 @@ from wallet_schemas.commands import (
 from wallet_schemas.encode import encode
 from wallet_schemas.fingerprint import canonical
 from wallet_schemas.http import (
+    ANY_COMMAND,
     APPLIED,
     CHANGES,
     SCOPE_OF,
@@ -75,7 +78,7 @@ _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f
 _SERIAL_NO: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _OUTCOME: Final = TypeAdapter(Outcome)
 _ORDERS: Final = frozenset(
-    operation.takes[0] for operation in CHANGES if operation.takes[0].TYPE.startswith("order.")
+    command for operation in CHANGES for command in operation.takes if command.TYPE.startswith("order.")
 )
 
 log = structlog.get_logger(__name__)
@@ -123,13 +126,13 @@ def read_command(body: bytes, request: ApiRequest, operation: HttpOperation) -> 
     try:
         fields = load(body)
         key = _key(header)
-        if len(operation.takes) == 1:
-            accepted = {operation.takes[0].TYPE: operation.takes[0]}
+        if operation is not ANY_COMMAND:
+            accepted = {command.TYPE: command for command in operation.takes}
             named = fields.get("type")
             if named is None:
-                fields["type"] = operation.takes[0].TYPE
+                fields["type"] = _version(operation, fields).TYPE
             elif isinstance(named, str) and named in COMMANDS and named not in accepted:
-                raise RequestRefused(ApiCode.TYPE_DIFFERS, f"this path takes {operation.takes[0].TYPE}")
+                raise RequestRefused(ApiCode.TYPE_DIFFERS, f"this path takes {' or '.join(accepted)}")
         else:
             accepted = dict(COMMANDS)
         if key is not None:
@@ -144,6 +147,12 @@ def read_command(body: bytes, request: ApiRequest, operation: HttpOperation) -> 
         return cast("Command", validate(fields, accepted))
     except (Malformed, UnsupportedType) as exc:
         raise RequestRefused(exc.code, serial_no=exc.serial_no, faults=exc.faults) from None
+
+
+def _version(operation: HttpOperation, fields: Mapping[str, object]) -> type[Message]:
+    """Return the version of a path's command that a body without a type is: the first that has all of its fields."""
+    first = operation.takes[0]
+    return next((kind for kind in operation.takes if fields.keys() <= kind.model_fields.keys()), first)
 
 
 def _key(header: str | None) -> str | None:
@@ -178,6 +187,8 @@ async def _check_reach(parts: ApiState, client: Client, command: Command) -> Non
             named = [await _owner(parts, command.original_serial_no)]
         case Capture():
             named = [command.to_user_id, await _owner(parts, command.hold_serial_no)]
+        case CancelOrder():
+            named = [await _owner(parts, command.target_serial_no)]
         case Release():
             named = [await _owner(parts, command.hold_serial_no)]
         case _:

@@ -316,6 +316,21 @@ def release(hold_serial_no: HoldSerial) -> CommandFields:
     return CommandFields(commands.Release, hold_serial_no=hold_serial_no)
 
 
+@_sends()
+def cancel(
+    target_serial_no: Annotated[
+        str, typer.Argument(metavar="ORDER", help="The serial number of the recharge, withdrawal or refund.")
+    ],
+    *,
+    reason: Annotated[str | None, typer.Option(help="Why, for a person.")] = None,
+) -> CommandFields:
+    """Cancel a pending recharge, or have the payment gateway asked to stop a pending payout.
+
+    Example: wallet send cancel R-20260102-000001
+    """
+    return CommandFields(commands.CancelOrder, target_serial_no=target_serial_no, reason=reason)
+
+
 def _send(
     fields: CommandFields,
     *,

@@ -390,6 +390,16 @@ class WalletClient:
         )
         return await self._apply_new(command, **options)
 
+    async def cancel(
+        self,
+        target_serial_no: str,
+        reason: str | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Outcome:
+        """Cancel a pending recharge, or ask the gateway to stop a pending payout. The result is an OrderView."""
+        command = partial(_build, commands.CancelOrder, target_serial_no=target_serial_no, reason=reason)
+        return await self._apply_new(command, **options)
+
     async def release(
         self,
         hold_serial_no: str,

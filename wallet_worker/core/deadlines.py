@@ -62,6 +62,7 @@ def on_due(due: DueOrder, facts: Facts, context: DecisionContext) -> Decision:
             | Effect.DUPLICATE
             | Effect.NO_CHANGE
             | Effect.CONTRADICTION
+            | Effect.STOP
             | Effect.REFUSE
         ):
             msg = f"the time cannot come to {step.effect}"

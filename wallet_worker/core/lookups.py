@@ -8,9 +8,11 @@ from wallet_schemas.commands import (
     Hold,
     OpenAccount,
     Recharge,
+    RechargeV2,
     Transfer,
     UnfreezeAccount,
     Withdraw,
+    WithdrawV2,
 )
 from wallet_worker.core.accounts import AccountKey, SystemKey
 
@@ -42,7 +44,9 @@ class Lookups:
         | UnfreezeAccount
         | CloseAccount
         | Recharge
+        | RechargeV2
         | Withdraw
+        | WithdrawV2
         | Transfer
         | Hold,
     ) -> None:

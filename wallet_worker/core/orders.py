@@ -83,6 +83,7 @@ class Order:
     failure_code: str | None = None
     failure_reason: str | None = None
     reversal_ref: str | None = None
+    cancelling: bool = False
 
 
 class HoldAction(StrEnum):
@@ -93,6 +94,12 @@ class HoldAction(StrEnum):
     RELEASE = "release"
 
 
+class Request(StrEnum):
+    """What an upstream service asks of an order that waits for the gateway."""
+
+    CANCEL = "order.cancel"
+
+
 class Timer(StrEnum):
     """What the time does to an order."""
 
@@ -100,7 +107,7 @@ class Timer(StrEnum):
     EXPIRE = "expires_at"
 
 
-Signal: TypeAlias = PaymentStatus | HoldAction | Timer
+Signal: TypeAlias = PaymentStatus | HoldAction | Request | Timer
 
 
 class Effect(StrEnum):
@@ -118,6 +125,8 @@ class Effect(StrEnum):
     """The money stays: what was reserved, or is left of it, is available again."""
     INQUIRE = "inquire"
     """Nothing is known yet: the gateway is asked."""
+    STOP = "ask to stop"
+    """The gateway is asked to stop a payout, and nothing changes until it has answered."""
     DUPLICATE = "duplicate"
     """The order says the same already: nothing moves."""
     NO_CHANGE = "no change"
@@ -176,11 +185,12 @@ class Leg(NamedTuple):
 
 Table: TypeAlias = Mapping[tuple[OrderStatus, Signal], Transition]
 
-_PENDING, _SUCCEEDED, _FAILED, _EXPIRED, _ACTIVE, _CAPTURED, _RELEASED = (
+_PENDING, _SUCCEEDED, _FAILED, _EXPIRED, _CANCELLED, _ACTIVE, _CAPTURED, _RELEASED = (
     OrderStatus.PENDING,
     OrderStatus.SUCCEEDED,
     OrderStatus.FAILED,
     OrderStatus.EXPIRED,
+    OrderStatus.CANCELLED,
     OrderStatus.ACTIVE,
     OrderStatus.CAPTURED,
     OrderStatus.RELEASED,
@@ -193,6 +203,7 @@ RECHARGE: Table = MappingProxyType(
         (_PENDING, PaymentStatus.UNKNOWN): Transition(Effect.NO_CHANGE, _PENDING),
         (_PENDING, Timer.ASK): Transition(Effect.INQUIRE, _PENDING),
         (_PENDING, Timer.EXPIRE): Transition(Effect.CLOSE, _EXPIRED),
+        (_PENDING, Request.CANCEL): Transition(Effect.CLOSE, _CANCELLED),
         (_SUCCEEDED, PaymentStatus.SUCCEEDED): Transition(Effect.DUPLICATE, _SUCCEEDED),
         (_SUCCEEDED, PaymentStatus.FAILED): Transition(Effect.CONTRADICTION, _SUCCEEDED),
         (_SUCCEEDED, PaymentStatus.UNKNOWN): Transition(Effect.NO_CHANGE, _SUCCEEDED),
@@ -208,6 +219,15 @@ RECHARGE: Table = MappingProxyType(
         (_EXPIRED, PaymentStatus.UNKNOWN): Transition(Effect.NO_CHANGE, _EXPIRED),
         (_EXPIRED, Timer.ASK): Transition(Effect.NO_CHANGE, _EXPIRED),
         (_EXPIRED, Timer.EXPIRE): Transition(Effect.NO_CHANGE, _EXPIRED),
+        (_CANCELLED, PaymentStatus.SUCCEEDED): Transition(Effect.CREDIT_LATE, _SUCCEEDED),
+        (_CANCELLED, PaymentStatus.FAILED): Transition(Effect.NO_CHANGE, _CANCELLED),
+        (_CANCELLED, PaymentStatus.UNKNOWN): Transition(Effect.NO_CHANGE, _CANCELLED),
+        (_CANCELLED, Timer.ASK): Transition(Effect.NO_CHANGE, _CANCELLED),
+        (_CANCELLED, Timer.EXPIRE): Transition(Effect.NO_CHANGE, _CANCELLED),
+        (_SUCCEEDED, Request.CANCEL): Transition(Effect.REFUSE, _SUCCEEDED),
+        (_FAILED, Request.CANCEL): Transition(Effect.REFUSE, _FAILED),
+        (_EXPIRED, Request.CANCEL): Transition(Effect.REFUSE, _EXPIRED),
+        (_CANCELLED, Request.CANCEL): Transition(Effect.REFUSE, _CANCELLED),
     }
 )
 
@@ -228,6 +248,9 @@ PAYOUT: Table = MappingProxyType(
         (_FAILED, PaymentStatus.UNKNOWN): Transition(Effect.NO_CHANGE, _FAILED),
         (_FAILED, Timer.ASK): Transition(Effect.NO_CHANGE, _FAILED),
         (_FAILED, Timer.EXPIRE): Transition(Effect.NO_CHANGE, _FAILED),
+        (_PENDING, Request.CANCEL): Transition(Effect.STOP, _PENDING),
+        (_SUCCEEDED, Request.CANCEL): Transition(Effect.REFUSE, _SUCCEEDED),
+        (_FAILED, Request.CANCEL): Transition(Effect.REFUSE, _FAILED),
     }
 )
 """A withdrawal, and a refund: both are reserved first, and both leave through the gateway."""
@@ -374,7 +397,7 @@ def is_debit(order_type: OrderType) -> bool:
 OPEN = frozenset({_PENDING, _ACTIVE})
 """The statuses in which an order is looked at again by itself."""
 
-UNSUCCESSFUL = frozenset({_FAILED, _EXPIRED, _RELEASED})
+UNSUCCESSFUL = frozenset({_FAILED, _EXPIRED, _CANCELLED, _RELEASED})
 """The statuses in which an order has come to nothing."""
 
 
@@ -399,8 +422,8 @@ def check_total() -> None:
     for order_type, spec in ORDER_SPECS.items():
         check_legs(order_type, spec)
     for name, table, signals in (
-        ("recharge", RECHARGE, {*PaymentStatus, *Timer}),
-        ("payout", PAYOUT, {*PaymentStatus, *Timer}),
+        ("recharge", RECHARGE, {*PaymentStatus, *Request, *Timer}),
+        ("payout", PAYOUT, {*PaymentStatus, *Request, *Timer}),
         ("hold", HOLD, {*HoldAction, Timer.EXPIRE}),
     ):
         statuses = {status for status, _ in table} | {step.to for step in table.values()}
@@ -419,7 +442,7 @@ check_total()
 
 
 PAYMENT_CODES: Mapping[OrderStatus, Code] = MappingProxyType(
-    {_FAILED: Code.PAYMENT_FAILED, _EXPIRED: Code.PAYMENT_EXPIRED}
+    {_FAILED: Code.PAYMENT_FAILED, _EXPIRED: Code.PAYMENT_EXPIRED, _CANCELLED: Code.PAYMENT_CANCELLED}
 )
 """The code of an order that waited for the gateway, where its payment has come to nothing; else it is OK."""
 
@@ -464,6 +487,7 @@ def advance(order: Order, step: Transition, at: datetime, result: PaymentResult 
         if result is not None and result.reason and step.to is _FAILED
         else None,
         reversal_ref=order.reversal_ref,
+        cancelling=order.cancelling,
     )
 
 
@@ -537,6 +561,8 @@ def body(  # noqa: C901 -- a line for each field that only some orders have
         shown["failure_code"] = order.failure_code
     if order.failure_reason is not None:
         shown["failure_reason"] = order.failure_reason
+    if order.cancelling:
+        shown["cancelling"] = True
     if order.metadata:
         shown["metadata"] = order.metadata
     if order.reversal_ref is not None:

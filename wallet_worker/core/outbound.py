@@ -4,6 +4,8 @@ The numbers keep a message's ids apart: 0 its first event, 1 its payment request
 3 and 4 what a reversal has, 16 and more the orders that the wallet makes itself.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, TypeAlias
 from uuid import UUID
 
@@ -14,6 +16,7 @@ from wallet_schemas.commands import Outcome
 from wallet_schemas.events import (
     Event,
     OrderActive,
+    OrderCancelled,
     OrderCaptured,
     OrderExpired,
     OrderFailed,
@@ -41,6 +44,7 @@ _ORDER_EVENTS: Final[dict[OrderStatus, EventClass]] = {
     OrderStatus.SUCCEEDED: OrderSucceeded,
     OrderStatus.FAILED: OrderFailed,
     OrderStatus.EXPIRED: OrderExpired,
+    OrderStatus.CANCELLED: OrderCancelled,
     OrderStatus.ACTIVE: OrderActive,
     OrderStatus.CAPTURED: OrderCaptured,
     OrderStatus.RELEASED: OrderReleased,
@@ -49,6 +53,9 @@ _ORDER_EVENTS: Final[dict[OrderStatus, EventClass]] = {
 if set(_ORDER_EVENTS) != set(OrderStatus):
     msg = f"no event for an order that is {set(OrderStatus) - set(_ORDER_EVENTS)}"
     raise AssertionError(msg)
+
+
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 def encode(body: Body) -> bytes:
@@ -92,8 +99,13 @@ def payment_request(
     context: DecisionContext,
     *,
     original: Order | None = None,
+    handed_on: Mapping[str, str] = NOTHING,
 ) -> OutboxMessage:
-    """Return the request to the payment gateway about an order; `original` is the recharge that a refund gives back."""
+    """Return the request to the payment gateway about an order.
+
+    `original` is the recharge that a refund gives back; `handed_on` are members of the command that the gateway alone
+    reads.
+    """
     request: Body = {
         "type": PaymentRequest.TYPE,
         "payment_order_no": order.serial_no,
@@ -106,6 +118,7 @@ def payment_request(
         "user_id": account.user_id,
         "account_no": account.account_no,
     }
+    request.update(handed_on)
     if original is not None:
         request["original_payment_order_no"] = original.serial_no
         if original.gateway_ref is not None:

@@ -52,7 +52,7 @@ def apply_result(result: PaymentResult, facts: Facts, context: DecisionContext) 
             return _close_order(result, order, account, step, facts, context)
         case Effect.CREDIT | Effect.CREDIT_LATE | Effect.DEBIT:
             return _post_money(result, order, account, step, facts, context)
-        case Effect.CONTRADICTION | Effect.INQUIRE | Effect.REFUSE:
+        case Effect.CONTRADICTION | Effect.INQUIRE | Effect.STOP | Effect.REFUSE:
             msg = f"a result cannot come to {step.effect} here"
             raise AssertionError(msg)
         case _:

@@ -1,6 +1,6 @@
 """Whether a command's sender may send it, by the deployment's policy (`core.senders`)."""
 
-from wallet_schemas.commands import AnyCommand, Capture, Refund, Release
+from wallet_schemas.commands import AnyCommand, CancelOrder, Capture, Refund, Release
 from wallet_schemas.message import Message
 from wallet_schemas.names import routing_key
 from wallet_worker.core.accounts import Account
@@ -27,7 +27,7 @@ def command_refusal(message: AnyCommand, facts: Facts, context: DecisionContext)
         return f"the routing key is not {name}, as its type says"
     if not message.serial_no.startswith(rights.serial_prefix):
         return f"serial numbers of {sender} begin with {rights.serial_prefix}"
-    if isinstance(message, Capture | Release | Refund):
+    if isinstance(message, Capture | Release | Refund | CancelOrder):
         return _of_order(message, sender, rights, facts)
     return _of_account(message.user_id, message.account_type, sender, rights) or _of_payee(
         message, sender, rights
@@ -93,10 +93,16 @@ def is_same_sender(stored: StoredCommand, context: DecisionContext) -> bool:
 
 
 def _of_order(
-    message: Capture | Release | Refund, sender: Sender, rights: Rights, facts: Facts
+    message: Capture | Release | Refund | CancelOrder, sender: Sender, rights: Rights, facts: Facts
 ) -> str | None:
     """Return why the sender may not use an order: another has sent it, or its account is not among the sender's."""
-    number = message.original_serial_no if isinstance(message, Refund) else message.hold_serial_no
+    match message:
+        case Refund():
+            number = message.original_serial_no
+        case CancelOrder():
+            number = message.target_serial_no
+        case _:
+            number = message.hold_serial_no
     order, command = facts.orders.get(number), facts.commands.get(number)
     if order is None:
         return None  # it is not there, and the decision says so

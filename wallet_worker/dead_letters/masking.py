@@ -39,6 +39,7 @@ _IMPERSONAL: Final = frozenset(
             "payment_order_no",
             "original_serial_no",
             "hold_serial_no",
+            "target_serial_no",
             "order_id",
             "event_id",
             "id",

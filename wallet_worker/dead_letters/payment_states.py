@@ -16,6 +16,7 @@ _STANDS: Final[Mapping[OrderStatus, str]] = MappingProxyType(
         OrderStatus.SUCCEEDED: "has succeeded",
         OrderStatus.FAILED: "has failed",
         OrderStatus.EXPIRED: "has expired, and its user is told so",
+        OrderStatus.CANCELLED: "was cancelled",
     }
 )
 _ON_SUCCESS: Final[Mapping[Effect, str]] = MappingProxyType(

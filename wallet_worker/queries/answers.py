@@ -225,7 +225,7 @@ async def named_users(connection: asyncpg.Connection, serial_no: str) -> list[st
     users = [content[name] for name in ("user_id", "to_user_id") if isinstance(content.get(name), str)]
     about = [
         content[name]
-        for name in ("original_serial_no", "hold_serial_no")
+        for name in ("original_serial_no", "hold_serial_no", "target_serial_no")
         if isinstance(content.get(name), str)
     ]
     owners = [await owner(connection, number) for number in about]

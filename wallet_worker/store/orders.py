@@ -18,7 +18,7 @@ _COLUMNS = """
     late, expires_at, transacted_at, created_at, updated_at,
     counter_account_id, about_serial_no, remaining, due_at, asked, metadata, reversal_ref
 """
-_ALL = f"{_COLUMNS}, gateway_ref, failure_code, failure_reason"
+_ALL = f"{_COLUMNS}, gateway_ref, failure_code, failure_reason, cancelling"
 
 _FIND = f"""
 SELECT {_ALL}
@@ -291,11 +291,12 @@ _ADVANCE = """
 UPDATE orders o
 SET status = n.status, code = n.code, late = n.late, transacted_at = n.transacted_at, updated_at = n.updated_at,
     remaining = n.remaining, due_at = n.due_at, asked = n.asked, gateway_ref = n.gateway_ref,
-    failure_code = n.failure_code, failure_reason = n.failure_reason
+    failure_code = n.failure_code, failure_reason = n.failure_reason, cancelling = n.cancelling
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::boolean[], $6::timestamptz[], $7::timestamptz[],
-            $8::bigint[], $9::timestamptz[], $10::int[], $11::bigint[], $12::text[], $13::text[], $14::text[])
+            $8::bigint[], $9::timestamptz[], $10::int[], $11::bigint[], $12::text[], $13::text[], $14::text[],
+            $15::boolean[])
      AS n (order_id, status_before, status, code, late, transacted_at, updated_at, remaining, due_at, asked,
-           remaining_before, gateway_ref, failure_code, failure_reason)
+           remaining_before, gateway_ref, failure_code, failure_reason, cancelling)
 WHERE o.order_id = n.order_id
   AND o.status = n.status_before AND o.remaining IS NOT DISTINCT FROM n.remaining_before
 """
@@ -319,6 +320,7 @@ async def advance(connection: asyncpg.Connection, changes: Sequence[tuple[Order,
         [order.gateway_ref for _, order in changes],
         [order.failure_code for _, order in changes],
         [order.failure_reason for _, order in changes],
+        [order.cancelling for _, order in changes],
     )
     if status != f"UPDATE {len(changes)}":
         msg = f"{len(changes)} locked orders were to advance, the database says {status}"
@@ -351,4 +353,5 @@ def _order(row: asyncpg.Record) -> Order:
         failure_code=row["failure_code"],
         failure_reason=row["failure_reason"],
         reversal_ref=row["reversal_ref"],
+        cancelling=row["cancelling"],
     )

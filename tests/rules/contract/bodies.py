@@ -21,6 +21,18 @@ RECHARGE: JsonObject = {
     "currency": "TWD",
     "recharge_type": "card",
 }
+RECHARGE_V2: JsonObject = {
+    **RECHARGE,
+    "type": "order.recharge.v2",
+    "instrument": "pm_7Qd2",
+    "return_url": "https://shop.example/orders/778",
+}
+CANCEL: JsonObject = {
+    "type": "order.cancel.v1",
+    "serial_no": "X-1",
+    "target_serial_no": "R-1",
+    "reason": "the customer has left",
+}
 FREEZE: JsonObject = {
     "type": "account.freeze.v1",
     "serial_no": "F-1",
@@ -40,6 +52,7 @@ WITHDRAW: JsonObject = {
     "currency": "TWD",
     "payout_type": "bank_transfer",
 }
+WITHDRAW_V2: JsonObject = {**WITHDRAW, "type": "order.withdraw.v2", "instrument": "ba_51Hx"}
 TRANSFER: JsonObject = {
     "type": "order.transfer.v1",
     "serial_no": "T-1",
@@ -100,7 +113,10 @@ GET_ACCOUNT: JsonObject = {"type": "account.get.v1", "user_id": "u-1"}
 GET_ORDER: JsonObject = {"type": "order.get.v1", "serial_no": "R-1"}
 GET_STATEMENT: JsonObject = {"type": "statement.get.v1", "user_id": "u-1", "currency": "TWD"}
 
-COMMANDS = (OPEN, FREEZE, UNFREEZE, CLOSE, RECHARGE, WITHDRAW, TRANSFER, REFUND, HOLD, CAPTURE, RELEASE)
+COMMANDS = (
+    *(OPEN, FREEZE, UNFREEZE, CLOSE, RECHARGE, RECHARGE_V2, WITHDRAW, WITHDRAW_V2, TRANSFER, REFUND, HOLD),
+    *(CAPTURE, RELEASE, CANCEL),
+)
 ALL = (*COMMANDS, RESULT, REVERSAL, GET_ACCOUNT, GET_ORDER, GET_STATEMENT)
 
 

@@ -1,6 +1,7 @@
 """What each field takes and refuses, by model and by JSON Schema alike."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, TypeVar
 
@@ -84,6 +85,26 @@ BY_FIELD: dict[str, list[object]] = {
     "reason": REASONS_REFUSED,
     "metadata": METADATA_REFUSED,
     "valid_until": TIMES_REFUSED,
+    "target_serial_no": IDENTIFIERS_REFUSED,
+    "instrument": [
+        *("", "a b", "4111111111111111", "123456789012", "1" * 19, "i" * 129, "p/m", 1, True, ["pm"]),
+    ],
+    "return_url": [
+        *(
+            "http://shop.example/",
+            "javascript:alert(1)",
+            "https:/shop.example",
+            "https://",
+            "data:text/html,x",
+        ),
+        *(
+            "https://shop.example/a b",
+            "https://shop.example/\u00e9",
+            "https://shop.example/\n",
+            " https://a.example",
+        ),
+        *("https://" + "a" * 505, 1, True, ["https://shop.example/"]),
+    ],
 }
 
 # Fields that other commands have, and these do not.
@@ -409,7 +430,7 @@ def test_the_entries_of_an_order_are_left_out_of_an_outcome() -> None:
     }
 
 
-@pytest.mark.parametrize("kind", ["charge", "payout", "refund", "status"])
+@pytest.mark.parametrize("kind", ["charge", "payout", "refund", "status", "cancel"])
 def test_a_request_says_when_the_wallet_stops_waiting_or_that_it_never_does(kind: str) -> None:
     request = example(payments.PaymentRequest, kind=kind, expires_at=None)
 
@@ -494,11 +515,11 @@ def test_values_of_the_wallet_are_checked_too() -> None:
                 "adjustment_debit"
             ),
         ),
-        (OrderStatus, "pending succeeded failed expired active captured released"),
+        (OrderStatus, "pending succeeded failed expired cancelled active captured released"),
         (AccountStatus, "active frozen closed"),
         (Direction, "credit debit"),
         (OutcomeStatus, "applied refused"),
-        (PaymentKind, "charge payout refund status"),
+        (PaymentKind, "charge payout refund status cancel"),
         (PaymentStatus, "succeeded failed unknown"),
         (ProcessingStatus, "processed duplicate refused"),
     ],
@@ -509,7 +530,7 @@ def test_the_closed_sets_are_those_of_the_contract(kind: type[OrderType], values
 
 @pytest.mark.parametrize("message", generate.MESSAGES)
 def test_a_routing_key_is_the_type_without_its_version(message: type[Message]) -> None:
-    assert names.routing_key(message.TYPE) + ".v1" == message.TYPE
+    assert re.fullmatch(re.escape(names.routing_key(message.TYPE)) + r"\.v[12]", message.TYPE)
 
 
 def test_the_names_are_those_of_the_contract() -> None:

@@ -512,7 +512,7 @@ def test_nobody_outside_is_shown_a_system_account() -> None:
         ({"amount": "1e3"}, "MALFORMED", ["amount"]),
         ({"amount": "0"}, "MALFORMED", ["amount"]),
         ({"colour": "red", "recharge_type": ...}, "MALFORMED", ["colour", "recharge_type"]),
-        ({"type": "order.recharge.v2"}, "UNSUPPORTED_TYPE", ["type"]),
+        ({"type": "order.recharge.v9"}, "UNSUPPORTED_TYPE", ["type"]),
     ],
 )
 def test_a_malformed_command_that_can_be_answered_is_told_its_faults(
@@ -617,7 +617,7 @@ def test_a_repeated_refusal_says_again_why() -> None:
 
 def test_a_mended_message_may_carry_the_serial_number_of_the_malformed_one() -> None:
     world = _world()
-    world.tell(recharge(amount=100), recharge(type="order.recharge.v2"))
+    world.tell(recharge(amount=100), recharge(type="order.recharge.v9"))
 
     mended = world.tell_one(recharge("upstream"))
 

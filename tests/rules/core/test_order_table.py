@@ -14,11 +14,12 @@ from wallet_worker.core import orders
 from wallet_worker.core.endings import Ending
 from wallet_worker.core.orders import ORDER_SPECS, RECHARGE, Effect, Signal, Transition
 
-PENDING, SUCCEEDED, FAILED, EXPIRED = (
+PENDING, SUCCEEDED, FAILED, EXPIRED, CANCELLED = (
     OrderStatus.PENDING,
     OrderStatus.SUCCEEDED,
     OrderStatus.FAILED,
     OrderStatus.EXPIRED,
+    OrderStatus.CANCELLED,
 )
 
 # order is, result says: order becomes, money arrives, late, the event, the answer to the gateway, its code
@@ -35,6 +36,9 @@ TABLE = [
     (EXPIRED, "succeeded", SUCCEEDED, True, True, "order.succeeded.v1", "processed", Code.OK),
     (EXPIRED, "failed", EXPIRED, False, None, None, "duplicate", Code.OK),
     (EXPIRED, "unknown", EXPIRED, False, None, None, "duplicate", Code.OK),
+    (CANCELLED, "succeeded", SUCCEEDED, True, True, "order.succeeded.v1", "processed", Code.OK),
+    (CANCELLED, "failed", CANCELLED, False, None, None, "duplicate", Code.OK),
+    (CANCELLED, "unknown", CANCELLED, False, None, None, "duplicate", Code.OK),
 ]
 
 

@@ -14,6 +14,7 @@ from tests.rules.contract import bodies
 from tests.rules.contract.bodies import JsonObject
 from tests.rules.core.world import (
     World,
+    cancel,
     capture,
     changed,
     close,
@@ -272,6 +273,21 @@ TABLES: dict[str, Table] = {
             ({"amount": "100.00"}, Code.OK),
         ),
     ),
+    "cancel": Table(
+        cancel,
+        {
+            "type": "order.gift.v9",
+            "serial_no": "S-used",
+            "metadata": {"note": NO_TEXT},
+            "target_serial_no": "R-nobody",
+        },
+        _rows(
+            "order.cancel.v1",
+            ({"serial_no": "S-fresh"}, Code.ORDER_NOT_FOUND),
+            ({"target_serial_no": "R-done"}, Code.ORDER_NOT_CANCELLABLE),
+            ({"target_serial_no": "R-waiting"}, Code.OK),
+        ),
+    ),
     "release": Table(
         release,
         {
@@ -424,10 +440,10 @@ def test_every_code_is_reached() -> None:
     reached = {code for table in TABLES.values() for _, code in table.rows}
 
     # INTERNAL is for what nobody has foreseen: tests/worker. Senders and keys have tests of their own.
-    # Of orders only, and not of what asks for them: PAYMENT_FAILED and PAYMENT_EXPIRED.
+    # Of orders only, and not of what asks for them: PAYMENT_FAILED, PAYMENT_EXPIRED and PAYMENT_CANCELLED.
     elsewhere = {
         *(Code.INTERNAL, Code.NOT_ALLOWED, Code.KEY_NOT_ALLOWED, Code.ACCOUNT_TYPE_NOT_SUPPORTED),
-        *(Code.PAYMENT_FAILED, Code.PAYMENT_EXPIRED),
+        *(Code.PAYMENT_FAILED, Code.PAYMENT_EXPIRED, Code.PAYMENT_CANCELLED),
     }
     assert reached == set(Code) - elsewhere
 

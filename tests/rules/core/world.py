@@ -56,6 +56,21 @@ def open_account(reply_to: str | None = None, **changes: Any) -> InboundMessage:
     return command(changed(bodies.OPEN, changes), reply_to)
 
 
+def recharge_v2(reply_to: str | None = None, **changes: Any) -> InboundMessage:
+    """Return an `order.recharge.v2` as it arrives."""
+    return command(changed(bodies.RECHARGE_V2, changes), reply_to)
+
+
+def withdraw_v2(reply_to: str | None = None, **changes: Any) -> InboundMessage:
+    """Return an `order.withdraw.v2` as it arrives."""
+    return command(changed(bodies.WITHDRAW_V2, changes), reply_to)
+
+
+def cancel(reply_to: str | None = None, **changes: Any) -> InboundMessage:
+    """Return an `order.cancel.v1` as it arrives."""
+    return command(changed(bodies.CANCEL, changes), reply_to)
+
+
 def recharge(reply_to: str | None = None, **changes: Any) -> InboundMessage:
     """Return an `order.recharge.v1` as it arrives."""
     return command(changed(bodies.RECHARGE, changes), reply_to)

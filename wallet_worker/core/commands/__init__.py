@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from wallet_schemas.commands import (
     AnyCommand,
+    CancelOrder,
     Capture,
     CloseAccount,
     Command,
@@ -18,11 +19,13 @@ from wallet_schemas.commands import (
     Hold,
     OpenAccount,
     Recharge,
+    RechargeV2,
     Refund,
     Release,
     Transfer,
     UnfreezeAccount,
     Withdraw,
+    WithdrawV2,
 )
 from wallet_schemas.values import OrderType
 from wallet_worker.core.commands import accounts, holds, payments, transfers
@@ -54,6 +57,9 @@ HANDLERS: Mapping[type[Command], Handler] = MappingProxyType(
         UnfreezeAccount: Handler(Lookups.add_account, accounts.change_status),
         CloseAccount: Handler(accounts.closing_lookups, accounts.change_status),
         Recharge: Handler(Lookups.add_account, payments.recharge, OrderType.RECHARGE),
+        RechargeV2: Handler(Lookups.add_account, payments.recharge, OrderType.RECHARGE),
+        WithdrawV2: Handler(Lookups.add_account, payments.withdraw, OrderType.WITHDRAW),
+        CancelOrder: Handler(payments.cancel_lookups, payments.cancel),
         Withdraw: Handler(Lookups.add_account, payments.withdraw, OrderType.WITHDRAW),
         Refund: Handler(payments.refund_lookups, payments.refund, OrderType.REFUND),
         Transfer: Handler(transfers.transfer_lookups, transfers.transfer, OrderType.TRANSFER),

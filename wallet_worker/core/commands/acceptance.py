@@ -1,5 +1,6 @@
 """What commands do once they are accepted: the order, the money that moves or is reserved, and what is published."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -90,11 +91,16 @@ def reserve(
 
 
 def announce_and_request(
-    order: Order, account: Account, context: DecisionContext, original: Order | None = None
+    order: Order,
+    account: Account,
+    context: DecisionContext,
+    *,
+    original: Order | None = None,
+    handed_on: Mapping[str, str] = outbound.NOTHING,
 ) -> tuple[OutboxMessage, ...]:
     """Return the event of an order that waits for the gateway, and the request to the gateway.
 
-    `original` is the recharge that a refund gives back.
+    `original` is the recharge that a refund gives back; for `handed_on` see `outbound.payment_request`.
     """
     payment = orders.ORDER_SPECS[order.order_type].payment
     if payment is None:
@@ -102,7 +108,7 @@ def announce_and_request(
         raise ValueError(msg)
     return (
         outbound.order_event(order, account, context),
-        outbound.payment_request(order, account, payment, context, original=original),
+        outbound.payment_request(order, account, payment, context, original=original, handed_on=handed_on),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from wallet_schemas import money
 from wallet_schemas.codes import Code
-from wallet_schemas.commands import Hold, LimitName, Recharge, RefusedParty, Withdraw
+from wallet_schemas.commands import Hold, LimitName, Recharge, RechargeV2, RefusedParty, Withdraw, WithdrawV2
 from wallet_schemas.message import Body, MoneyFields
 from wallet_schemas.values import AccountStatus, OrderType
 from wallet_worker.core import permission
@@ -90,7 +90,7 @@ def check_amount(message: MoneyFields, context: DecisionContext) -> int | Refuse
 
 
 def check_amount_and_account(
-    message: Recharge | Withdraw | Hold, facts: Facts, context: DecisionContext
+    message: Recharge | RechargeV2 | Withdraw | WithdrawV2 | Hold, facts: Facts, context: DecisionContext
 ) -> tuple[int, Account] | Refused:
     """Return the amount in minor units and the account that the command names, or the refusal."""
     amount_minor = check_amount(message, context)

@@ -1,18 +1,23 @@
 """Commands that the payment gateway has a part in: recharge, withdraw, refund."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from wallet_schemas import money
 from wallet_schemas.codes import Code
-from wallet_schemas.commands import Recharge, Refund, Withdraw
-from wallet_schemas.values import AccountStatus, OrderStatus, OrderType
+from wallet_schemas.commands import CancelOrder, Recharge, RechargeV2, Refund, Withdraw, WithdrawV2
+from wallet_schemas.values import AccountStatus, OrderStatus, OrderType, PaymentKind
+from wallet_worker.core import orders, outbound
 from wallet_worker.core.commands import checks
 from wallet_worker.core.commands.acceptance import Accepted, announce_and_request, new_order, reserve
 from wallet_worker.core.commands.checks import Refused
 from wallet_worker.core.context import DecisionContext
 from wallet_worker.core.facts import Facts
 from wallet_worker.core.lookups import Lookups
+from wallet_worker.core.orders import Effect, Request
 
 
-def recharge(message: Recharge, facts: Facts, context: DecisionContext) -> Accepted | Refused:
+def recharge(message: Recharge | RechargeV2, facts: Facts, context: DecisionContext) -> Accepted | Refused:
     """Ask the gateway to collect money for an account. A frozen account may be paid into."""
     checked = checks.check_amount_and_account(message, facts, context)
     if isinstance(checked, Refused):
@@ -44,11 +49,11 @@ def recharge(message: Recharge, facts: Facts, context: DecisionContext) -> Accep
             "order_status": order.status,
         },
         orders=(order,),
-        outgoing=announce_and_request(order, account, context),
+        outgoing=announce_and_request(order, account, context, handed_on=_handed_on(message)),
     )
 
 
-def withdraw(message: Withdraw, facts: Facts, context: DecisionContext) -> Accepted | Refused:
+def withdraw(message: Withdraw | WithdrawV2, facts: Facts, context: DecisionContext) -> Accepted | Refused:
     """Reserve money and ask the gateway to pay it out."""
     checked = checks.check_amount_and_account(message, facts, context)
     if isinstance(checked, Refused):
@@ -68,7 +73,52 @@ def withdraw(message: Withdraw, facts: Facts, context: DecisionContext) -> Accep
         message.metadata,
         channel=message.payout_type,
     )
-    return reserve(order, account, announce_and_request(order, account, context), context)
+    outgoing = announce_and_request(order, account, context, handed_on=_handed_on(message))
+    return reserve(order, account, outgoing, context)
+
+
+def _handed_on(message: Recharge | RechargeV2 | Withdraw | WithdrawV2) -> Mapping[str, str]:
+    """Return what of a command the gateway alone reads."""
+    if isinstance(message, Recharge | Withdraw):
+        return outbound.NOTHING
+    members = {
+        "instrument": message.instrument,
+        "return_url": message.return_url if isinstance(message, RechargeV2) else None,
+    }
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def cancel(message: CancelOrder, facts: Facts, context: DecisionContext) -> Accepted | Refused:
+    """End a pending recharge, or ask the gateway to stop a pending payout; also of a frozen account."""
+    order = facts.orders.get(message.target_serial_no)
+    if order is None:
+        return Refused(Code.ORDER_NOT_FOUND, "no order has this target_serial_no")
+    step = orders.ORDER_SPECS[order.order_type].transition(order.status, Request.CANCEL)
+    if step is None or step.effect is Effect.REFUSE:
+        return Refused(
+            Code.ORDER_NOT_CANCELLABLE,
+            f"the order is a {order.order_type} that is {order.status}: only a recharge, a withdrawal or a refund that "
+            "is pending can be cancelled",
+        )
+    account = facts.accounts[order.account_id]
+    if order.cancelling:  # the gateway was asked already
+        return Accepted(orders.result_body(order, account))
+    request = outbound.payment_request(order, account, PaymentKind.CANCEL, context)
+    if step.effect is Effect.STOP:
+        stopping = replace(order, cancelling=True)
+        return Accepted(orders.result_body(stopping, account), orders=(stopping,), outgoing=(request,))
+    cancelled = orders.advance(order, step, context.now)
+    return Accepted(
+        orders.result_body(cancelled, account),
+        orders=(cancelled,),
+        outgoing=(outbound.order_event(cancelled, account, context), request),
+    )
+
+
+def cancel_lookups(lookups: Lookups, message: CancelOrder) -> None:
+    """Add the order, and who sent it."""
+    lookups.serial_nos |= {message.serial_no, message.target_serial_no}
+    lookups.orders.add(message.target_serial_no)
 
 
 def refund(message: Refund, facts: Facts, context: DecisionContext) -> Accepted | Refused:
@@ -112,7 +162,7 @@ def refund(message: Refund, facts: Facts, context: DecisionContext) -> Accepted 
         channel=original.channel,
         parent_serial_no=original.serial_no,
     )
-    return reserve(order, account, announce_and_request(order, account, context, original), context)
+    return reserve(order, account, announce_and_request(order, account, context, original=original), context)
 
 
 def refund_lookups(lookups: Lookups, message: Refund) -> None:

@@ -60,6 +60,7 @@ _ORDERS: Final = (
     "payment_order_no",
     "original_serial_no",
     "hold_serial_no",
+    "target_serial_no",
     "original_payment_order_no",
 )
 _GATEWAY_REFS: Final = ("gateway_ref", "original_gateway_ref")
