@@ -114,6 +114,9 @@ async def test_what_is_malformed_is_one_line_and_not_sent(running_url: str, user
         (("capture", "H 1", "shop", "1", "TWD"), "hold_serial_no: "),
         (("release", "H 1"), "hold_serial_no: "),
         (("release", "H-1", "--until-settled"), "No such option"),
+        (("cancel", "R 1"), "target_serial_no: "),
+        (("recharge", user, "1", "TWD", "--instrument", "4111111111111111"), "instrument: "),
+        (("recharge", user, "1", "TWD", "--return-url", "javascript:alert(1)"), "return_url: "),
     ):
         result = await wallet("send", *arguments, WALLET_AMQP_URL=running_url)
 
@@ -124,6 +127,44 @@ async def test_what_is_malformed_is_one_line_and_not_sent(running_url: str, user
 
 
 SENT: list[tuple[tuple[str, ...], dict[str, object]]] = [
+    (
+        (
+            "recharge",
+            "alice",
+            "1.00",
+            "TWD",
+            "--instrument",
+            "pm_1",
+            "--return-url",
+            "https://shop.example/1",
+        ),
+        {
+            "type": "order.recharge.v2",
+            "user_id": "alice",
+            "account_type": "basic",
+            "amount": "1.00",
+            "currency": "TWD",
+            "recharge_type": "card",
+            "instrument": "pm_1",
+            "return_url": "https://shop.example/1",
+        },
+    ),
+    (
+        ("withdraw", "alice", "1.00", "TWD", "--instrument", "ba_1"),
+        {
+            "type": "order.withdraw.v2",
+            "user_id": "alice",
+            "account_type": "basic",
+            "amount": "1.00",
+            "currency": "TWD",
+            "payout_type": "bank_transfer",
+            "instrument": "ba_1",
+        },
+    ),
+    (
+        ("cancel", "R-1", "--reason", "left"),
+        {"type": "order.cancel.v1", "target_serial_no": "R-1", "reason": "left"},
+    ),
     (
         ("open", "alice", "TWD", "--type", "savings", "--metadata", "a=b=c", "--metadata", "d="),
         {

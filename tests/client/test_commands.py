@@ -3,6 +3,8 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -90,6 +92,47 @@ SENT: list[tuple[Call, dict[str, Any]]] = [
             "currency": "TWD",
             "payout_type": "bank_transfer",
         },
+    ),
+    (
+        lambda wallet: wallet.recharge(
+            "alice",
+            Decimal("1.0E+2"),
+            "TWD",
+            "card",
+            instrument="pm_1",
+            return_url="https://shop.example/1",
+            serial_no="S-1",
+            valid_until=datetime(2026, 1, 2, tzinfo=UTC),
+        ),
+        {
+            "type": "order.recharge.v2",
+            "user_id": "alice",
+            "account_type": "basic",
+            "amount": "100",
+            "currency": "TWD",
+            "recharge_type": "card",
+            "instrument": "pm_1",
+            "return_url": "https://shop.example/1",
+            "valid_until": "2026-01-02T00:00:00.000000Z",
+        },
+    ),
+    (
+        lambda wallet: wallet.withdraw(
+            "alice", Decimal("1.00"), "TWD", "bank_transfer", instrument="ba_1", serial_no="S-1"
+        ),
+        {
+            "type": "order.withdraw.v2",
+            "user_id": "alice",
+            "account_type": "basic",
+            "amount": "1.00",
+            "currency": "TWD",
+            "payout_type": "bank_transfer",
+            "instrument": "ba_1",
+        },
+    ),
+    (
+        lambda wallet: wallet.cancel("R-1", "left", serial_no="S-1"),
+        {"type": "order.cancel.v1", "target_serial_no": "R-1", "reason": "left"},
     ),
     (
         lambda wallet: wallet.transfer(

@@ -20,8 +20,16 @@ WRONG: list[tuple[Call, str]] = [
     ),
     (lambda wallet: wallet.recharge("alice", "1.001", "TWD", "card"), "amount: TWD has 2 digits after the point"),
     (
-        lambda wallet: wallet.recharge("alice", Decimal(1), "TWD", "card"),  # type: ignore[arg-type]  # what people try
+        lambda wallet: wallet.recharge("alice", 1.0, "TWD", "card"),  # type: ignore[arg-type]  # what people try
         "amount: Input should be a valid string",
+    ),
+    (
+        lambda wallet: wallet.recharge("alice", Decimal("NaN"), "TWD", "card"),
+        "amount: Should be a decimal above zero without sign, exponent or grouping, such as 100.00",
+    ),
+    (
+        lambda wallet: wallet.recharge("alice", Decimal(-1), "TWD", "card"),
+        "amount: Should be a decimal above zero without sign, exponent or grouping, such as 100.00",
     ),
     (
         lambda wallet: wallet.transfer("alice", "bob", "1.00", "twd"),

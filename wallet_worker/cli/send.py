@@ -158,6 +158,18 @@ def close_account(
 # Orders that wait for the payment gateway
 
 
+GivenInstrument = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="A payment method or bank account, by its name in the gateway's books."
+    ),
+]
+
+
+def _given(**fields: str | None) -> dict[str, str]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 @_sends(settles=True)
 def recharge(
     user_id: User,
@@ -166,6 +178,10 @@ def recharge(
     *,
     via: Annotated[str, typer.Option(help="The payment channel: card, bank_transfer, …")] = "card",
     account_type: Type = DEFAULT_ACCOUNT_TYPE,
+    instrument: GivenInstrument = None,
+    return_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where the payer's browser is sent back: https://…")
+    ] = None,
 ) -> CommandFields:
     """Recharge an account. The order is pending until the payment gateway reports the payment.
 
@@ -174,13 +190,15 @@ def recharge(
 
     Example: wallet send recharge alice 100.00 TWD --via card --until-settled
     """
+    further = _given(instrument=instrument, return_url=return_url)
     return CommandFields(
-        commands.Recharge,
+        commands.RechargeV2 if further else commands.Recharge,
         user_id=user_id,
         account_type=account_type,
         amount=amount,
         currency=currency,
         recharge_type=via,
+        **further,
     )
 
 
@@ -192,6 +210,7 @@ def withdraw(
     *,
     via: Annotated[str, typer.Option(help="The payment channel: bank_transfer, …")] = "bank_transfer",
     account_type: Type = DEFAULT_ACCOUNT_TYPE,
+    instrument: GivenInstrument = None,
 ) -> CommandFields:
     """Withdraw money. It is reserved at once, and debited when the payment gateway has paid it out.
 
@@ -200,13 +219,15 @@ def withdraw(
 
     Example: wallet send withdraw alice 40.00 TWD --via bank_transfer --until-settled
     """
+    further = _given(instrument=instrument)
     return CommandFields(
-        commands.Withdraw,
+        commands.WithdrawV2 if further else commands.Withdraw,
         user_id=user_id,
         account_type=account_type,
         amount=amount,
         currency=currency,
         payout_type=via,
+        **further,
     )
 
 

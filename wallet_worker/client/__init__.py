@@ -15,9 +15,10 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import partial
 from types import MappingProxyType, TracebackType
-from typing import Annotated, Any, Final, Self, TypedDict, TypeVar, Unpack
+from typing import Annotated, Any, Final, Self, TypeAlias, TypedDict, TypeVar, Unpack
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -89,12 +90,13 @@ class CallOptions(TypedDict, total=False):
     """What every command may be called with.
 
     `serial_no` makes a call safe to repeat: choose it and store it before the first call. Without it the client makes
-    one up, which is lost when the process is. `metadata` is stored with the order and shown with it. The call ends
-    within `timeout_seconds`, by default that of the client.
+    one up, which is lost when the process is. `metadata` is stored with the order and shown with it. Decided later than
+    `valid_until`, the command is refused. The call ends within `timeout_seconds`, by default that of the client.
     """
 
     serial_no: str | None
     metadata: Mapping[str, str] | None
+    valid_until: datetime | None
     timeout_seconds: float | None
 
 
@@ -102,6 +104,9 @@ def new_serial_no() -> str:
     """Return a serial number that nobody else has; later ones sort after earlier ones."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(6)}"
 
+
+AmountGiven: TypeAlias = str | Decimal
+"""An amount in major units: a decimal string, or a Decimal. A float is no amount."""
 
 R = TypeVar("R", bound=JsonObject)
 
@@ -149,6 +154,8 @@ _ON_THE_WIRE: Final = MappingProxyType({"from_time": "from", "to_time": "to"})
 
 def _build(kind: type[M], **fields: Any) -> M:
     """Return a message; raises InvalidRequestError, with the sentences that the wallet would answer."""
+    if isinstance(amount := fields.get("amount"), Decimal):
+        fields["amount"] = format(amount, "f")
     try:
         return kind(**fields)
     except ValidationError as exc:
@@ -260,48 +267,61 @@ class WalletClient:
     async def recharge(
         self,
         user_id: str,
-        amount: str,
+        amount: AmountGiven,
         currency: str,
         recharge_type: str,
         account_type: str = DEFAULT_ACCOUNT_TYPE,
+        *,
+        instrument: str | None = None,
+        return_url: str | None = None,
         **options: Unpack[CallOptions],
     ) -> Outcome:
         """Order a recharge. The result is a RechargeResult; the order is pending.
 
         The money comes later: `wait_until_settled` waits for it, and events tell of it.
+        `instrument` and `return_url` are handed on to the gateway.
         """
+        further = {"instrument": instrument, "return_url": return_url}
+        given = {name: value for name, value in further.items() if value is not None}
         command = partial(
             _build,
-            commands.Recharge,
+            commands.RechargeV2 if given else commands.Recharge,
             user_id=user_id,
             account_type=account_type,
             amount=amount,
             currency=currency,
             recharge_type=recharge_type,
+            **given,
         )
         return await self._apply_new(command, **options)
 
     async def withdraw(
         self,
         user_id: str,
-        amount: str,
+        amount: AmountGiven,
         currency: str,
         payout_type: str,
         account_type: str = DEFAULT_ACCOUNT_TYPE,
+        *,
+        instrument: str | None = None,
         **options: Unpack[CallOptions],
     ) -> Outcome:
         """Order a withdrawal. The result is an OrderView; the order is pending and the amount reserved.
 
         Whether it was paid out is said later: `wait_until_settled` waits for it, and events tell of it.
+        `instrument` is handed on to the gateway.
         """
+        further = {"instrument": instrument}
+        given = {name: value for name, value in further.items() if value is not None}
         command = partial(
             _build,
-            commands.Withdraw,
+            commands.WithdrawV2 if given else commands.Withdraw,
             user_id=user_id,
             account_type=account_type,
             amount=amount,
             currency=currency,
             payout_type=payout_type,
+            **given,
         )
         return await self._apply_new(command, **options)
 
@@ -309,7 +329,7 @@ class WalletClient:
         self,
         user_id: str,
         to_user_id: str,
-        amount: str,
+        amount: AmountGiven,
         currency: str,
         account_type: str = DEFAULT_ACCOUNT_TYPE,
         to_account_type: str = DEFAULT_ACCOUNT_TYPE,
@@ -331,7 +351,7 @@ class WalletClient:
     async def refund(
         self,
         original_serial_no: str,
-        amount: str,
+        amount: AmountGiven,
         currency: str,
         **options: Unpack[CallOptions],
     ) -> Outcome:
@@ -351,7 +371,7 @@ class WalletClient:
     async def hold(
         self,
         user_id: str,
-        amount: str,
+        amount: AmountGiven,
         currency: str,
         expires_in_seconds: int,
         account_type: str = DEFAULT_ACCOUNT_TYPE,
@@ -373,7 +393,7 @@ class WalletClient:
         self,
         hold_serial_no: str,
         to_user_id: str,
-        amount: str,
+        amount: AmountGiven,
         currency: str,
         to_account_type: str = DEFAULT_ACCOUNT_TYPE,
         **options: Unpack[CallOptions],
@@ -419,10 +439,13 @@ class WalletClient:
         *,
         serial_no: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        valid_until: datetime | None = None,
         timeout_seconds: float | None = None,
     ) -> Outcome:
         # No `**` of any kind here: an option that is misspelt has to be a TypeError, above all the serial number.
-        command = build(serial_no=serial_no or new_serial_no(), metadata=_metadata(metadata))
+        command = build(
+            serial_no=serial_no or new_serial_no(), metadata=_metadata(metadata), valid_until=valid_until
+        )
         return await self.apply(command, timeout_seconds=timeout_seconds)
 
     async def apply(self, command: Command, *, timeout_seconds: float | None = None) -> Outcome:
