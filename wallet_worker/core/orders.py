@@ -94,7 +94,7 @@ class HoldAction(StrEnum):
     RELEASE = "release"
 
 
-class Request(StrEnum):
+class UpstreamAction(StrEnum):
     """What an upstream service asks of an order that waits for the gateway."""
 
     CANCEL = "order.cancel"
@@ -107,7 +107,7 @@ class Timer(StrEnum):
     EXPIRE = "expires_at"
 
 
-Signal: TypeAlias = PaymentStatus | HoldAction | Request | Timer
+Signal: TypeAlias = PaymentStatus | HoldAction | UpstreamAction | Timer
 
 
 class Effect(StrEnum):
@@ -203,7 +203,7 @@ RECHARGE: Table = MappingProxyType(
         (_PENDING, PaymentStatus.UNKNOWN): Transition(Effect.NO_CHANGE, _PENDING),
         (_PENDING, Timer.ASK): Transition(Effect.INQUIRE, _PENDING),
         (_PENDING, Timer.EXPIRE): Transition(Effect.CLOSE, _EXPIRED),
-        (_PENDING, Request.CANCEL): Transition(Effect.CLOSE, _CANCELLED),
+        (_PENDING, UpstreamAction.CANCEL): Transition(Effect.CLOSE, _CANCELLED),
         (_SUCCEEDED, PaymentStatus.SUCCEEDED): Transition(Effect.DUPLICATE, _SUCCEEDED),
         (_SUCCEEDED, PaymentStatus.FAILED): Transition(Effect.CONTRADICTION, _SUCCEEDED),
         (_SUCCEEDED, PaymentStatus.UNKNOWN): Transition(Effect.NO_CHANGE, _SUCCEEDED),
@@ -224,10 +224,10 @@ RECHARGE: Table = MappingProxyType(
         (_CANCELLED, PaymentStatus.UNKNOWN): Transition(Effect.NO_CHANGE, _CANCELLED),
         (_CANCELLED, Timer.ASK): Transition(Effect.NO_CHANGE, _CANCELLED),
         (_CANCELLED, Timer.EXPIRE): Transition(Effect.NO_CHANGE, _CANCELLED),
-        (_SUCCEEDED, Request.CANCEL): Transition(Effect.REFUSE, _SUCCEEDED),
-        (_FAILED, Request.CANCEL): Transition(Effect.REFUSE, _FAILED),
-        (_EXPIRED, Request.CANCEL): Transition(Effect.REFUSE, _EXPIRED),
-        (_CANCELLED, Request.CANCEL): Transition(Effect.REFUSE, _CANCELLED),
+        (_SUCCEEDED, UpstreamAction.CANCEL): Transition(Effect.REFUSE, _SUCCEEDED),
+        (_FAILED, UpstreamAction.CANCEL): Transition(Effect.REFUSE, _FAILED),
+        (_EXPIRED, UpstreamAction.CANCEL): Transition(Effect.REFUSE, _EXPIRED),
+        (_CANCELLED, UpstreamAction.CANCEL): Transition(Effect.REFUSE, _CANCELLED),
     }
 )
 
@@ -248,9 +248,9 @@ PAYOUT: Table = MappingProxyType(
         (_FAILED, PaymentStatus.UNKNOWN): Transition(Effect.NO_CHANGE, _FAILED),
         (_FAILED, Timer.ASK): Transition(Effect.NO_CHANGE, _FAILED),
         (_FAILED, Timer.EXPIRE): Transition(Effect.NO_CHANGE, _FAILED),
-        (_PENDING, Request.CANCEL): Transition(Effect.STOP, _PENDING),
-        (_SUCCEEDED, Request.CANCEL): Transition(Effect.REFUSE, _SUCCEEDED),
-        (_FAILED, Request.CANCEL): Transition(Effect.REFUSE, _FAILED),
+        (_PENDING, UpstreamAction.CANCEL): Transition(Effect.STOP, _PENDING),
+        (_SUCCEEDED, UpstreamAction.CANCEL): Transition(Effect.REFUSE, _SUCCEEDED),
+        (_FAILED, UpstreamAction.CANCEL): Transition(Effect.REFUSE, _FAILED),
     }
 )
 """A withdrawal, and a refund: both are reserved first, and both leave through the gateway."""
@@ -422,8 +422,8 @@ def check_total() -> None:
     for order_type, spec in ORDER_SPECS.items():
         check_legs(order_type, spec)
     for name, table, signals in (
-        ("recharge", RECHARGE, {*PaymentStatus, *Request, *Timer}),
-        ("payout", PAYOUT, {*PaymentStatus, *Request, *Timer}),
+        ("recharge", RECHARGE, {*PaymentStatus, *UpstreamAction, *Timer}),
+        ("payout", PAYOUT, {*PaymentStatus, *UpstreamAction, *Timer}),
         ("hold", HOLD, {*HoldAction, Timer.EXPIRE}),
     ):
         statuses = {status for status, _ in table} | {step.to for step in table.values()}

@@ -14,7 +14,7 @@ from wallet_worker.core.commands.checks import Refused
 from wallet_worker.core.context import DecisionContext
 from wallet_worker.core.facts import Facts
 from wallet_worker.core.lookups import Lookups
-from wallet_worker.core.orders import Effect, Request
+from wallet_worker.core.orders import Effect, UpstreamAction
 
 
 def recharge(message: Recharge | RechargeV2, facts: Facts, context: DecisionContext) -> Accepted | Refused:
@@ -93,7 +93,7 @@ def cancel(message: CancelOrder, facts: Facts, context: DecisionContext) -> Acce
     order = facts.orders.get(message.target_serial_no)
     if order is None:
         return Refused(Code.ORDER_NOT_FOUND, "no order has this target_serial_no")
-    step = orders.ORDER_SPECS[order.order_type].transition(order.status, Request.CANCEL)
+    step = orders.ORDER_SPECS[order.order_type].transition(order.status, UpstreamAction.CANCEL)
     if step is None or step.effect is Effect.REFUSE:
         return Refused(
             Code.ORDER_NOT_CANCELLABLE,
