@@ -1,13 +1,16 @@
 """Need 14 (docs/operators-needs.md): the command line can do all of it, with plans by default, and JSON."""
 
+import asyncio
 import json
+import signal
+import sys
 from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.terminal import CommandResult, wallet
+from tests.cli.terminal import CommandResult, environment, wallet
 from tests.dead_letters.conftest import ANNA, Desk
 from tests.dead_letters.letters import arrived, headers
 from tests.journeys.messages import recharge
@@ -194,6 +197,30 @@ async def test_what_is_refused_says_why_and_has_its_status(
 
     assert (found.status, found.out) == (status, "")
     assert sentence in found.err
+
+
+@pytest.mark.need(16)
+async def test_ctrl_c_once_a_plan_was_executed_leaves_the_end_unknown(desk: Desk, url: str) -> None:
+    await desk.take_in(arrived(recharge("user-1")))
+    plan = await json_of(url, "replay", "--why", "mended")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "wallet_worker", "dlq", "replay", "--execute", plan["token"], "--as", "otto"),
+        env=environment(
+            {"WALLET_DATABASE_URL": url, "WALLET_DLQ_ROLES": ROLES, "WALLET_PAYMENT_KEYS": json.dumps(KEYS)}
+        ),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    async with asyncio.timeout(60):
+        while b"nobody goes on with it" not in (await process.stderr.readline()):
+            assert process.returncode is None
+        process.send_signal(signal.SIGINT)
+        rest = await process.stderr.read()
+
+    assert (await process.wait(), b"it goes on without you: wallet dlq progress" in rest) == (
+        Exit.UNKNOWN,
+        True,
+    )
 
 
 @pytest.mark.need(16)

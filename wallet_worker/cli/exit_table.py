@@ -174,7 +174,7 @@ def page(commands: Iterable[str]) -> str:
         "- `wallet worker`, `wallet keeper` and `wallet console` wait for a server that is away. They end with 1 where",
         "  they cannot go on, and their log says why.",
         "- `wallet dlq replay`, `edit` and `progress` end with 1 where replays failed or were given up, and with 4",
-        "  while it goes on without the command.",
+        "  while it goes on without the command, also at Ctrl-C once a plan was executed.",
         "- A command that changes something ends with 4 where the database was lost while it committed: it was done,",
         "  or nothing of it was. The sentence says how to find out.",
         "- `wallet migrate` waits for locks, however long others hold them.",
