@@ -13,7 +13,7 @@ from tests.servers.pair import Pair
 from tests.servers.ports import free_ports
 from tests.servers.private import Folder
 from tests.servers.rabbitmq import Cluster, RabbitMQ
-from tests.servers.start import Origin, Servers
+from tests.servers.start import COPIED_SETTINGS, Origin, Servers
 
 NODES = 3
 
@@ -43,6 +43,8 @@ class SeveralServers(Servers):
         name = f"test_{secrets.token_hex(6)}"
         source = urlsplit(template).path.removeprefix("/") if template else "template0"
         await self.pair.execute(f'CREATE DATABASE "{name}" TEMPLATE "{source}"')
+        if template:
+            await self.pair.execute(COPIED_SETTINGS.format(source=source, name=name))
         yield self.pair.url(name)
 
     @override

@@ -29,7 +29,7 @@ CONNECT_SECONDS = 10
 MANAGEMENT_PORT = 15672
 
 
-_COPIED_SETTINGS = """
+COPIED_SETTINGS = """
 DO $$
 DECLARE
     found text;
@@ -86,7 +86,7 @@ class Servers:
         source = urlsplit(template).path.removeprefix("/") if template else "template0"
         await self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{source}"')
         if template:  # what logins are set to in a database is not copied with it
-            await self._execute(_COPIED_SETTINGS.format(source=source, name=name))
+            await self._execute(COPIED_SETTINGS.format(source=source, name=name))
         try:
             yield urlunsplit(urlsplit(self.database_url)._replace(path=f"/{name}"))
         finally:
