@@ -44,9 +44,16 @@ async def template_url(several: SeveralServers) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-def make_world(several: SeveralServers, template_url: str, tmp_path: Path) -> MakeWorld:
-    """Give what makes a world."""
-    return partial(world, several, template_url, tmp_path, rate=RATE)
+def make_world(
+    several: SeveralServers, template_url: str, tmp_path: Path, cluster: Cluster
+) -> Iterator[MakeWorld]:
+    """Give what makes a world. All nodes are up again afterwards."""
+    yield partial(world, several, template_url, tmp_path, rate=RATE)
+    for node in cluster.nodes:
+        node.thaw()
+        if not node.processes:
+            node.kill()  # what is left of a node that ended by itself
+            node.start()
 
 
 @pytest.fixture
@@ -87,6 +94,7 @@ async def test_row_30_every_node_is_killed_once_the_one_before_is_back(
     async with make_world() as world:
 
         async def kill_each() -> None:
+            await asyncio.sleep(LOADED_SECONDS)
             for node in cluster.nodes:
                 await asyncio.to_thread(node.kill)
                 assert await world.healed() < BACK_SECONDS

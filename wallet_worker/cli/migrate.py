@@ -27,6 +27,13 @@ def migrate(
             metavar="LOGIN=PROCESS",
         ),
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; say whether this program works on the database.")
+    ] = False,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Change nothing; list the revisions to come, and who works meanwhile."),
+    ] = False,
 ) -> None:
     """Create or upgrade the schema and the roles in WALLET_DATABASE_URL. Safe to repeat.
 
@@ -37,6 +44,11 @@ def migrate(
     """
     logins = _logins(login or [])
     url = environment.database_url()
+    if check and plan:
+        exits.end(exits.Exit.MISUSED, "--check and --plan are two questions: ask one")
+    if check or plan:
+        _look(url, plan=plan)
+        return
     from wallet_worker.store.requirements import UnmetError
 
     try:
@@ -49,6 +61,45 @@ def migrate(
         terminal.print_result(f"the database was at revision {after} already")
     else:
         terminal.print_result(f"the database went from revision {before or 'none'} to {after}")
+
+
+def _look(url: str, *, plan: bool) -> None:
+    """Print what is to come, or whether this program works on the database; end with FOUND if it does not."""
+    from wallet_worker.store import schema_version
+
+    revision, works_with = exits.run(_revision(url))
+    coming = [] if schema_version.is_newer(revision) else schema_version.to_come(revision)
+    if plan:
+        for item in coming:
+            others = (
+                "a release that knows only older revisions must be stopped before"
+                if item.works_with == item.revision
+                else f"releases that know {item.works_with} go on"
+            )
+            terminal.print_result(f"{item.revision}  {item.title} ({others})")
+        if not coming:
+            terminal.print_result(f"nothing: the database is at revision {revision}")
+        return
+    if why := schema_version.why_not_current(revision, "program", works_with):
+        terminal.print_status(why)
+        raise typer.Exit(exits.Exit.FOUND)
+    terminal.print_result(f"this program works on the database, which is at revision {revision}")
+
+
+async def _revision(url: str) -> tuple[str | None, str | None]:
+    from wallet_worker.store import schema_version
+    from wallet_worker.store.errors import waited_for
+    from wallet_worker.store.servers import connect
+    from wallet_worker.store.session import look_at_tables
+
+    with waited_for():
+        connection = await connect(url)
+        try:
+            await look_at_tables(connection)
+            revision = await schema_version.current_revision(connection)
+            return revision, await schema_version.works_with(connection)
+        finally:
+            connection.terminate()
 
 
 def _logins(texts: list[str]) -> dict[str, str]:

@@ -18,7 +18,14 @@ from wallet_worker.store.errors import CommitUnknownError, UnavailableError, Unf
 from wallet_worker.store.logins import assign_roles, give_to_owner
 from wallet_worker.store.privileges import FUNCTIONS, all_roles, granted, statements
 from wallet_worker.store.requirements import Grade, Stage, UnmetError, check, check_but_revision, unmet
-from wallet_worker.store.schema_version import known_revisions, why_not_current
+from wallet_worker.store.schema_version import (
+    NOTE,
+    is_newer,
+    known_revisions,
+    oldest_program,
+    why_not_current,
+    works_with_in,
+)
 from wallet_worker.store.servers import connect
 from wallet_worker.store.session import SCHEMA, SETTINGS, TABLES_IN, quoted, search_path
 
@@ -105,9 +112,13 @@ def _upgrade(connection: Connection, owner: str | None, logins: Mapping[str, str
     try:
         schema = _schema(connection)
         before = _revision(connection)
+        if is_newer(before):
+            return Revisions(before, before)
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        note = NOTE.format(oldest_program(known_revisions()))
+        connection.execute(text(f"COMMENT ON TABLE alembic_version IS '{note}'"))
         connection.commit()
         _grant(connection, schema)
         if owner is not None:
@@ -133,7 +144,9 @@ def _revision(connection: Connection) -> str | None:
         raise UnmetError([msg])
     revision = " and ".join(sorted(heads)) or None
     if revision not in {None, *known_revisions()}:
-        raise UnmetError([f"Nothing was done: {why_not_current(revision, 'program')}."])
+        note = connection.execute(text("SELECT obj_description(to_regclass('alembic_version'), 'pg_class')"))
+        if why := why_not_current(revision, "program", works_with_in(note.scalar())):
+            raise UnmetError([f"Nothing was done: {why}."])
     return revision
 
 

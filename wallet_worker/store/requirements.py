@@ -17,7 +17,12 @@ from wallet_worker.store import schema_check
 from wallet_worker.store.database import COMMAND_SECONDS
 from wallet_worker.store.errors import StoreError, UnfitError, waited_for
 from wallet_worker.store.privileges import FUNCTIONS, ROLES_OF, all_roles, granted
-from wallet_worker.store.schema_version import DatabaseNotReadyError, newest_revision, why_not_current
+from wallet_worker.store.schema_version import (
+    DatabaseNotReadyError,
+    newest_revision,
+    why_not_current,
+    works_with_in,
+)
 from wallet_worker.store.servers import CONNECT_SECONDS, connect
 from wallet_worker.store.session import TABLES_IN, quoted
 
@@ -382,7 +387,10 @@ async def _revision_of(connection: asyncpg.Connection, schema: str | None) -> st
 async def _revision(look: Look) -> list[str]:
     if look.revision == UNREADABLE:
         return []
-    why = why_not_current(look.revision, "program")
+    note = look.schema and await look.connection.fetchval(
+        "SELECT obj_description(to_regclass($1), 'pg_class')", f"{quoted(look.schema)}.alembic_version"
+    )
+    why = why_not_current(look.revision, "program", works_with_in(note))
     return [f"{why[0].upper()}{why[1:]}."] if why else []
 
 

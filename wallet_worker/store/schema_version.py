@@ -1,12 +1,20 @@
-"""Which revision of the schema a database has, and which one this program needs.
+"""Which revision of the schema a database has, and from which to which this program works.
+
+A migration may say in its module that programs of the release before go on working on what it leaves (`works_with`): it
+expands, and what nobody uses any more is removed a release later. `wallet migrate` writes that down in the database, so
+that a program which has never heard of the revision knows whether it may work. So releases are mixed while they are
+rolled out, and the program is rolled back without the schema.
 
 Apart from `migrate.py`, because the worker asks it too and has no use for the tools that migrate, which would be a
 third of its memory and most of the time that it takes to start.
 """
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Final
 
 import asyncpg
 
@@ -31,10 +39,58 @@ def newest_revision() -> str:
     return max(known_revisions())
 
 
-def why_not_current(revision: str | None, program: str) -> str:
-    """Return why `program` cannot work on a database of this revision, as a clause with what to do; empty if it can."""
+OLDEST_SCHEMA: Final[str | None] = None
+"""The oldest revision of a database that this program works on; None for the newest alone.
+
+Set it in a release that needs nothing of its own newest migrations, so that they may run after the roll-out.
+"""
+
+_WORKS_WITH: Final = re.compile(r'^works_with = "([0-9]{4})"$', re.MULTILINE)
+_TITLE: Final = re.compile(r'^"""(.*?)(?:"""|$)', re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRevision:
+    """A revision that is to come: what it does, and the newest revision that a program must know to go on after it."""
+
+    revision: str
+    title: str
+    works_with: str
+
+
+@cache
+def planned(revision: str) -> PlannedRevision:
+    """Return what a revision's module says of itself, read as text: the tools that migrate are not loaded."""
+    (path,) = VERSIONS_FOLDER.glob(f"{revision}_*.py")
+    text = path.read_text(encoding="utf-8")
+    works_with, title = _WORKS_WITH.search(text), _TITLE.search(text)
+    return PlannedRevision(
+        revision, title[1] if title else path.stem, works_with[1] if works_with else revision
+    )
+
+
+def to_come(revision: str | None) -> list[PlannedRevision]:
+    """Return the revisions that a database of this revision lacks, in their order."""
+    return [planned(item) for item in sorted(known_revisions()) if revision is None or item > revision]
+
+
+def oldest_program(revisions: Iterable[str]) -> str:
+    """Return the newest revision that a program must know to work on a database with all these revisions."""
+    return max(planned(revision).works_with for revision in revisions)
+
+
+def why_not_current(revision: str | None, program: str, works_with: str | None = None) -> str:
+    """Return why `program` cannot work on a database of this revision, as a clause with what to do; empty if it can.
+
+    `works_with` is what the database says: the newest revision that a program must know.
+    """
     newest = newest_revision()
     if revision == newest:
+        return ""
+    if revision is not None and OLDEST_SCHEMA is not None and revision in known_revisions():
+        if revision >= OLDEST_SCHEMA:
+            return ""
+    elif is_newer(revision) and works_with is not None and works_with <= newest:
         return ""
     if revision is None or revision in known_revisions():
         return f"the database is at revision {revision or 'none'}, this {program} needs {newest}: run `wallet migrate`"
@@ -49,9 +105,30 @@ def why_not_current(revision: str | None, program: str) -> str:
     )
 
 
+def is_newer(revision: str | None) -> bool:
+    """Return whether a revision is one of a release to come."""
+    return (
+        revision is not None
+        and re.fullmatch(r"[0-9]{4}", revision) is not None
+        and revision > newest_revision()
+    )
+
+
 _REVISION = """
 SELECT string_agg(version_num, ' and ' ORDER BY version_num) FROM alembic_version
 """
+
+NOTE: Final = "programs that know revision {} or a newer one work on these tables"
+_NOTE: Final = re.compile(NOTE.format("([0-9]{4})"))
+
+
+_COMMENT: Final = "SELECT obj_description(to_regclass('alembic_version'), 'pg_class')"
+
+
+def works_with_in(note: object) -> str | None:
+    """Return what the comment on the table of revisions says of programs; nothing if it says nothing."""
+    found = _NOTE.fullmatch(note) if isinstance(note, str) else None
+    return found[1] if found else None
 
 
 async def current_revision(connection: asyncpg.Connection) -> str | None:
@@ -63,7 +140,13 @@ async def current_revision(connection: asyncpg.Connection) -> str | None:
     return None if revision is None else str(revision)
 
 
+async def works_with(connection: asyncpg.Connection) -> str | None:
+    """Return what the database says of programs: the newest revision that one must know. Nothing if it says nothing."""
+    return works_with_in(await connection.fetchval(_COMMENT))
+
+
 async def ensure_current(connection: asyncpg.Connection, program: str) -> None:
-    """Raise DatabaseNotReadyError unless the database has the schema that `program` was written for."""
-    if why := why_not_current(await current_revision(connection), program):
+    """Raise DatabaseNotReadyError unless the database has a schema that `program` works on."""
+    revision = await current_revision(connection)
+    if why := why_not_current(revision, program, await works_with(connection)):
         raise DatabaseNotReadyError(why)
