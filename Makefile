@@ -107,9 +107,9 @@ define COMPOSE_ENV
 import base64, json, os, pathlib, secrets
 there = {line.partition("=")[0] for line in pathlib.Path(".env").read_text().splitlines()}
 is_demo = os.environ.get("DEMO") == "1" # `make compose-env DEMO=1`
-roles = "SETUP", "WORKER", "KEEPER", "CONSOLE", "MONITOR", "GATEWAY", "UPSTREAM", "API"
+roles = "SETUP", "WORKER", "KEEPER", "CONSOLE", "MONITOR", "GATEWAY", "UPSTREAM", "API", "WEBHOOKS"
 databases = ["POSTGRES_PASSWORD"] + [f"{name}_DATABASE_PASSWORD" for name in
-             ("OWNER", "WORKER", "KEEPER", "CONSOLE", "API", "AUDIT")]
+             ("OWNER", "WORKER", "KEEPER", "CONSOLE", "API", "AUDIT", "WEBHOOKS")]
 for name in *databases, "RABBITMQ_PASSWORD", *(f"{role}_BROKER_PASSWORD" for role in roles):
     if name not in there:
         print(f"{name}={secrets.token_urlsafe(24)}")

@@ -26,7 +26,7 @@ from wallet_worker.settings.sender_rights import read_senders
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("schemas", "wallet_worker", "payment_simulator")
 LOCKS = ("requirements.lock", "requirements-client.lock", "requirements-dev.lock", "requirements-build.lock")
-OWN_SERVICES = ("setup", "worker", "keeper", "console", "api", "audit", "simulator")
+OWN_SERVICES = ("setup", "worker", "keeper", "console", "api", "webhooks", "audit", "simulator")
 
 
 @pytest.fixture(scope="module")
@@ -280,9 +280,14 @@ def test_each_service_is_a_user_of_the_broker_with_the_rights_of_its_role(compos
     passwords = services["setup"]["environment"]["WALLET_BROKER_PASSWORDS"]
 
     assert logins == {"simulator": "gateway-acme"} | {
-        name: name for name in ("setup", "worker", "keeper", "console", "api")
+        name: name for name in ("setup", "worker", "keeper", "console", "api", "webhooks")
     }
-    made = {user.name for user in users.roles()} | {users.api().name, users.gateway("acme").name, "up-shop"}
+    made = {user.name for user in users.roles()} | {
+        users.api().name,
+        users.webhooks().name,
+        users.gateway("acme").name,
+        "up-shop",
+    }
     assert set(re.findall(r'"([a-z-]+)": ', passwords)) == made
     assert services["rabbitmq"]["environment"]["RABBITMQ_DEFAULT_USER"] not in made
     assert services["simulator"]["profiles"] == ["demo"]

@@ -6,7 +6,7 @@ Routes, scopes, the OpenAPI document and tests are all read from `OPERATIONS`.
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Final, Literal, Self, TypeAlias, Union
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeAlias, Union
 
 from pydantic import ConfigDict, Field, StringConstraints
 
@@ -16,7 +16,16 @@ from wallet_schemas.commands import Fault
 from wallet_schemas.events import EVENTS, AccountOpened, Event
 from wallet_schemas.message import Message, SaidMessage, SaidObject
 from wallet_schemas.parse import COMMANDS, QUERIES
-from wallet_schemas.values import OmittedIfNone, SerialNo, Text, Timestamp, UserId
+from wallet_schemas.values import (
+    Enumerated,
+    IncomingTimestamp,
+    OmittedIfNone,
+    OptionalIn,
+    SerialNo,
+    Text,
+    Timestamp,
+    UserId,
+)
 
 PROBLEM_TYPE: Final = "application/problem+json"
 QUOTA_PROBLEM: Final = "https://iana.org/assignments/http-problem-types#quota-exceeded"
@@ -72,6 +81,18 @@ class ApiCode(StrEnum):
         403,
         Retry.MEND,
         "serial numbers of this API key begin with another prefix",
+    )
+    WEBHOOK_EXISTS = (
+        "WEBHOOK_EXISTS",
+        422,
+        Retry.MEND,
+        "the client has a webhook endpoint of this name already",
+    )
+    WEBHOOK_NOT_FOUND = (
+        "WEBHOOK_NOT_FOUND",
+        404,
+        Retry.MEND,
+        "the client has no webhook endpoint of this name",
     )
     NO_SUCH_PATH = "NO_SUCH_PATH", 404, Retry.MEND, "there is nothing at this address"
     OUTCOME_NOT_KNOWN = (
@@ -334,6 +355,242 @@ class EventPage(SaidMessage):
     more: bool = Field(description="Whether there are more events already, perhaps none that are wanted.")
 
 
+WEBHOOKS_PATH: Final = "/v1/webhook-endpoints"
+DELIVERIES_PATH: Final = "/v1/webhook-deliveries"
+WebhookName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$", max_length=32)]
+WebhookUrl: TypeAlias = Annotated[str, StringConstraints(pattern=r"^https://[!-~]+$", max_length=2000)]
+_NAME: Final = "What the client calls the endpoint: small letters, digits and -."
+_KINDS: Final = "Which events are posted, such as order.*,account.opened."
+
+
+class WebhookState(StrEnum):
+    """Whether events are posted to an endpoint."""
+
+    ENABLED = "enabled"
+    DISABLED = "disabled"
+
+
+class DeliveryState(StrEnum):
+    """What became of an event on its way to an endpoint."""
+
+    WAITING = "waiting"
+    """It is tried, or tried again at `next_at`."""
+    DELIVERED = "delivered"
+    GIVEN_UP = "given_up"
+    """Every attempt has failed. It is kept, and posted again when it is replayed."""
+
+
+def _single(**fields: Any) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [fields]})
+
+
+class CreateWebhook(Message):
+    """Name an address where events are posted, and get the secret that they are signed with, once."""
+
+    model_config = _single(
+        type="webhook.create.v1", name="orders", url="https://shop.example/wallet", types=["order.*"]
+    )
+
+    type: Literal["webhook.create.v1"] = "webhook.create.v1"
+    name: WebhookName = Field(description=_NAME)
+    url: WebhookUrl
+    types: list[KindPattern] = Field(default=["*"], min_length=1, max_length=20, description=_KINDS)
+
+
+class UpdateWebhook(Message):
+    """Change the address of an endpoint, or which events it gets."""
+
+    model_config = _single(type="webhook.update.v1", name="orders", types=["order.*", "account.*"])
+
+    type: Literal["webhook.update.v1"] = "webhook.update.v1"
+    name: WebhookName = Field(description=_NAME)
+    url: OptionalIn[WebhookUrl] = None
+    types: OptionalIn[Annotated[list[KindPattern], Field(min_length=1, max_length=20)]] = Field(
+        default=None, description=_KINDS
+    )
+
+
+class RotateWebhook(Message):
+    """Get a new secret for an endpoint. The one before it signs too, for the overlap."""
+
+    model_config = _single(type="webhook.rotate.v1", name="orders", overlap_seconds=86_400)
+
+    type: Literal["webhook.rotate.v1"] = "webhook.rotate.v1"
+    name: WebhookName = Field(description=_NAME)
+    overlap_seconds: int = Field(default=86_400, ge=0, le=2_592_000)
+
+
+class EnableWebhook(Message):
+    """Post events to an endpoint again, what waits first."""
+
+    model_config = _single(type="webhook.enable.v1", name="orders")
+
+    type: Literal["webhook.enable.v1"] = "webhook.enable.v1"
+    name: WebhookName = Field(description=_NAME)
+
+
+class DisableWebhook(Message):
+    """Post nothing more to an endpoint. What waits goes on waiting."""
+
+    model_config = _single(type="webhook.disable.v1", name="orders")
+
+    type: Literal["webhook.disable.v1"] = "webhook.disable.v1"
+    name: WebhookName = Field(description=_NAME)
+
+
+class TestWebhook(Message):
+    """Post an event of type webhook.test.v1, which says nothing, to an endpoint."""
+
+    __test__ = False  # pytest takes it for tests
+
+    model_config = _single(type="webhook.test-event.v1", name="orders")
+
+    type: Literal["webhook.test-event.v1"] = "webhook.test-event.v1"
+    name: WebhookName = Field(description=_NAME)
+
+
+class ReplayWebhook(Message):
+    """Post an event again; or every event since a time that has not arrived, or all of them."""
+
+    model_config = _single(type="webhook.replay.v1", name="orders", since="2026-01-02T00:00:00Z")
+
+    type: Literal["webhook.replay.v1"] = "webhook.replay.v1"
+    name: WebhookName = Field(description=_NAME)
+    event_id: OptionalIn[Text] = None
+    since: OptionalIn[IncomingTimestamp] = None
+    delivered_too: bool = Field(default=False, description="With `since`: those that have arrived, too.")
+
+
+class FindWebhooks(Message):
+    """The endpoints of the client."""
+
+    model_config = _single(type="webhook.find.v1")
+
+    type: Literal["webhook.find.v1"] = "webhook.find.v1"
+
+
+class FindWebhookDeliveries(Message):
+    """What became of the events for an endpoint, newest first."""
+
+    model_config = _single(type="webhook.deliveries.get.v1", name="orders", state="given_up")
+
+    type: Literal["webhook.deliveries.get.v1"] = "webhook.deliveries.get.v1"
+    name: WebhookName = Field(description=_NAME)
+    state: OptionalIn[Enumerated[DeliveryState]] = None
+    after: OptionalIn[Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,17}$")]] = Field(
+        default=None, description="The next_after of the page before."
+    )
+    limit: int = Field(default=100, ge=1, le=500, description="How many at most.")
+
+
+_ENDPOINT: Final[dict[str, Any]] = {
+    "name": "orders",
+    "url": "https://shop.example/wallet",
+    "types": ["order.*"],
+    "users": None,
+    "state": "enabled",
+    "why": None,
+    "failing_since": None,
+    "older_secret_until": None,
+    "created_at": "2026-01-02T03:04:05.000006Z",
+    "updated_at": "2026-01-02T03:04:05.000006Z",
+}
+
+
+class WebhookEndpointView(SaidObject):
+    """An endpoint as it stands."""
+
+    name: str
+    url: str
+    types: list[str]
+    users: str | None = Field(description="What the user ids of its events begin with; null for any.")
+    state: Enumerated[WebhookState]
+    why: str | None = Field(description="Why it is disabled.")
+    failing_since: Timestamp | None = Field(
+        description="When the first attempt failed after the last success."
+    )
+    older_secret_until: Timestamp | None = Field(
+        description="How long the secret before this one signs, too."
+    )
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class WebhookEndpoint(SaidMessage):
+    """An endpoint, with its secret where the secret is new."""
+
+    model_config = _single(
+        type="webhook.endpoint.v1",
+        endpoint=_ENDPOINT,
+        secret="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",  # noqa: S106 -- the specification's own example
+    )
+
+    type: Literal["webhook.endpoint.v1"] = "webhook.endpoint.v1"
+    endpoint: WebhookEndpointView
+    secret: OmittedIfNone[str] = Field(default=None, description="Shown this once: store it.")
+
+
+class WebhookEndpointList(SaidMessage):
+    """The endpoints of the client, by name."""
+
+    model_config = _single(type="webhook.endpoint.list.v1", endpoints=[_ENDPOINT])
+
+    type: Literal["webhook.endpoint.list.v1"] = "webhook.endpoint.list.v1"
+    endpoints: list[WebhookEndpointView]
+
+
+class WebhookDelivery(SaidObject):
+    """One event for one endpoint, and what came of the last attempt to post it."""
+
+    event_id: str
+    event_type: str
+    state: Enumerated[DeliveryState]
+    attempts: int
+    next_at: Timestamp | None = Field(description="When it is tried next; null where it is not.")
+    attempted_at: Timestamp | None
+    status: int | None = Field(description="The status of the last answer; null where there was none.")
+    answer: str | None = Field(description="The beginning of the last answer, or why there was none.")
+    created_at: Timestamp
+
+
+class WebhookDeliveryList(SaidMessage):
+    """A page of deliveries, newest first."""
+
+    model_config = _single(
+        type="webhook.delivery.list.v1",
+        deliveries=[
+            {
+                "event_id": "019b7d4c-7001-7d10-8a3b-0f6f5b1c2d3e",
+                "event_type": "order.succeeded",
+                "state": "waiting",
+                "attempts": 2,
+                "next_at": "2026-01-02T03:09:12.000000Z",
+                "attempted_at": "2026-01-02T03:04:12.000000Z",
+                "status": 500,
+                "answer": "not now",
+                "created_at": "2026-01-02T03:04:07.250000Z",
+            }
+        ],
+        next_after=None,
+    )
+
+    type: Literal["webhook.delivery.list.v1"] = "webhook.delivery.list.v1"
+    deliveries: list[WebhookDelivery]
+    next_after: str | None = Field(
+        description="The `after` of the next page; null where this one is the last."
+    )
+
+
+class WebhookReplayed(SaidMessage):
+    """How many events are posted again."""
+
+    model_config = _single(type="webhook.replayed.v1", name="orders", replayed=3)
+
+    type: Literal["webhook.replayed.v1"] = "webhook.replayed.v1"
+    name: str
+    replayed: int
+
+
 class Scope(StrEnum):
     """What an API key may do, a word for each family of commands and queries."""
 
@@ -350,6 +607,7 @@ class Scope(StrEnum):
     ORDERS_READ = "orders:read"
     STATEMENTS_READ = "statements:read"
     EVENTS_READ = "events:read"
+    WEBHOOKS_MANAGE = "webhooks:manage"
 
 
 _READS: Final = (Scope.ACCOUNTS_READ, Scope.ORDERS_READ, Scope.STATEMENTS_READ)
@@ -373,6 +631,18 @@ ROLES: Final = MappingProxyType(
 )
 """The scopes that usual callers have, by the name of their role."""
 
+_OF_WEBHOOKS: Final[tuple[type[Message], ...]] = (
+    CreateWebhook,
+    UpdateWebhook,
+    RotateWebhook,
+    EnableWebhook,
+    DisableWebhook,
+    TestWebhook,
+    ReplayWebhook,
+    FindWebhooks,
+    FindWebhookDeliveries,
+)
+
 SCOPE_OF: Final = MappingProxyType(
     {
         commands.OpenAccount: Scope.ACCOUNTS_OPEN,
@@ -395,6 +665,7 @@ SCOPE_OF: Final = MappingProxyType(
         queries.FindOrders: Scope.ORDERS_READ,
         queries.GetHistory: Scope.STATEMENTS_READ,
         GetEvents: Scope.EVENTS_READ,
+        **dict.fromkeys(_OF_WEBHOOKS, Scope.WEBHOOKS_MANAGE),
     }
 )
 """The scope that each command and each query needs."""
@@ -466,6 +737,42 @@ ANY_COMMAND: Final = HttpOperation(
     summary="Send any command, as it is sent over AMQP: `type` says which.",
 )
 
+
+def _webhook(
+    path: str,
+    name: str,
+    takes: type[Message],
+    answers: type[Message],
+    *,
+    method: Literal["GET", "POST"] = "POST",
+    applied: int = 200,
+) -> HttpOperation:
+    return HttpOperation(
+        name=name,
+        method=method,
+        path=path,
+        takes=(takes,),
+        answers=(answers,),
+        applied=applied,
+        summary=(takes.__doc__ or "").partition("\n")[0],
+    )
+
+
+WEBHOOKS: Final = (
+    _webhook(WEBHOOKS_PATH, "createWebhook", CreateWebhook, WebhookEndpoint, applied=201),
+    _webhook(f"{WEBHOOKS_PATH}/update", "updateWebhook", UpdateWebhook, WebhookEndpoint),
+    _webhook(f"{WEBHOOKS_PATH}/rotate", "rotateWebhook", RotateWebhook, WebhookEndpoint),
+    _webhook(f"{WEBHOOKS_PATH}/enable", "enableWebhook", EnableWebhook, WebhookEndpoint),
+    _webhook(f"{WEBHOOKS_PATH}/disable", "disableWebhook", DisableWebhook, WebhookEndpoint),
+    _webhook(f"{WEBHOOKS_PATH}/test", "testWebhook", TestWebhook, WebhookEndpoint),
+    _webhook(WEBHOOKS_PATH, "listWebhooks", FindWebhooks, WebhookEndpointList, method="GET"),
+    _webhook(
+        DELIVERIES_PATH, "listWebhookDeliveries", FindWebhookDeliveries, WebhookDeliveryList, method="GET"
+    ),
+    _webhook(f"{DELIVERIES_PATH}/replay", "replayWebhook", ReplayWebhook, WebhookReplayed),
+)
+"""The operations on a client's webhooks; they change nothing of money, and go to the database."""
+
 PAYMENT_RESULTS_PATH: Final = "/v1/payment-results"
 
 
@@ -520,6 +827,7 @@ OPERATIONS: Final = (
         answers=(EventPage,),
         summary="Read events, oldest first, a page at a time, or as server-sent events.",
     ),
+    *WEBHOOKS,
     HttpOperation(
         name="getClient",
         method="GET",

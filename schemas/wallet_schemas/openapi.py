@@ -11,12 +11,15 @@ from wallet_schemas.http import (
     ANY_COMMAND,
     APPLIED,
     CHANGES,
+    DELIVERIES_PATH,
     EVENT_STREAM_TYPE,
     EVENTS_PATH,
     OPERATIONS,
     PAYMENT_RESULTS_PATH,
     PROBLEM_TYPE,
     WAIT_SECONDS_MAX,
+    WEBHOOKS,
+    WEBHOOKS_PATH,
     AnyCode,
     ApiClient,
     ApiCode,
@@ -75,7 +78,7 @@ _TAGS: Final = {
     "accounts": "Opening, freezing and closing accounts, and looking at them.",
     "orders": "Moving money, and looking at what became of it.",
     "payments": "What the payment gateway says.",
-    "events": "What the wallet did, as it happens.",
+    "events": "What the wallet did, as it happens: read, or posted to webhooks.",
     "api": "The API itself.",
 }
 
@@ -93,6 +96,7 @@ _CLASSES: Final[tuple[type[JsonObject], ...]] = (
     PaymentAccepted,
     ApiClient,
     EventPage,
+    *(message for operation in WEBHOOKS for message in (*operation.takes, *operation.answers)),
     Problem,
     *(message for operation in OPERATIONS if operation.method == "GET" for message in operation.takes),
 )
@@ -127,7 +131,24 @@ _OF_PAYMENTS: Final[dict[int, tuple[AnyCode, ...]]] = {
     503: (ApiCode.NOT_SENT, ApiCode.OVERLOADED, ApiCode.STOPPING),
     504: (ApiCode.OUTCOME_UNKNOWN,),
 }
+_CREATED: Final = 201
+_OF_WEBHOOKS: Final[dict[int, tuple[AnyCode, ...]]] = {
+    400: (Code.MALFORMED,),
+    401: (ApiCode.UNAUTHENTICATED,),
+    403: (ApiCode.FORBIDDEN,),
+    408: (ApiCode.READ_TIMEOUT,),
+    413: (ApiCode.TOO_LARGE,),
+    415: (ApiCode.MEDIA_TYPE,),
+    429: (ApiCode.QUOTA_EXCEEDED,),
+    500: (ApiCode.FAULT,),
+    503: (ApiCode.DATABASE_AWAY,),
+}
+_WEBHOOK_ENDS: Final[dict[int, tuple[AnyCode, ...]]] = {
+    404: (ApiCode.WEBHOOK_NOT_FOUND,),
+    422: (ApiCode.WEBHOOK_EXISTS,),
+}
 _NOT_FOUND: Final[dict[str, AnyCode]] = {
+    DELIVERIES_PATH: ApiCode.WEBHOOK_NOT_FOUND,
     "/v1/orders": Code.ORDER_NOT_FOUND,
     "/v1/outcomes": ApiCode.OUTCOME_NOT_KNOWN,
     "/v1/statements": Code.ACCOUNT_NOT_FOUND,
@@ -149,10 +170,18 @@ def document() -> _Json:
     for operation in CHANGES:
         name = f"{operation.takes[0].__name__}Request"
         schemas[name] = _request(schemas[operation.takes[-1].__name__], operation)
+    for operation in WEBHOOKS:
+        if operation.method == "POST":
+            taken = schemas.pop(operation.takes[0].__name__)
+            schemas[f"{operation.takes[0].__name__}Request"] = _request(taken, operation)
     paths: _Json = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method.lower()] = (
-            _change(operation) if operation.method == "POST" else _look(operation, schemas)
+            _look(operation, schemas)
+            if operation.method == "GET"
+            else _manage(operation)
+            if operation in WEBHOOKS
+            else _change(operation)
         )
     paths[PAYMENT_RESULTS_PATH] = {"post": _payment_result()}
     for message in (
@@ -219,7 +248,7 @@ def _roles(operation: HttpOperation) -> list[str]:
 def _tag(path: str) -> str:
     if path.startswith(("/v1/accounts", "/v1/statements", "/v1/history")):
         return "accounts"
-    if path == EVENTS_PATH:
+    if path == EVENTS_PATH or path.startswith((WEBHOOKS_PATH, DELIVERIES_PATH)):
         return "events"
     return "api" if path == "/v1/client" else "orders"
 
@@ -266,6 +295,37 @@ def _change(operation: HttpOperation) -> _Json:
             **_problems(_OF_CHANGES),
         },
         "security": [{"apiKey": _roles(operation) if not is_any else []}],
+    }
+
+
+def _manage(operation: HttpOperation) -> _Json:
+    """Return an operation on the client's webhooks."""
+    problems = dict(_OF_WEBHOOKS)
+    if operation.applied == _CREATED:
+        problems[422] = (ApiCode.WEBHOOK_EXISTS,)
+    else:
+        problems[404] = (ApiCode.WEBHOOK_NOT_FOUND,)
+    answer = operation.answers[0]
+    return {
+        "operationId": operation.name,
+        "tags": ["events"],
+        "summary": operation.summary,
+        "parameters": [_ref("parameters", "RequestId")],
+        "requestBody": {
+            "required": True,
+            "content": {
+                names.CONTENT_TYPE: {"schema": _ref("schemas", f"{operation.takes[0].__name__}Request")}
+            },
+        },
+        "responses": {
+            str(operation.applied): {
+                "description": "It was done.",
+                "headers": _descriptions("RequestId"),
+                "content": _content(answer, answer.examples()[0]),
+            },
+            **_problems(dict(sorted(problems.items()))),
+        },
+        "security": [{"apiKey": _roles(operation)}],
     }
 
 
@@ -445,7 +505,7 @@ def _named(status: int, codes: tuple[AnyCode, ...]) -> str:
 def _responses() -> _Json:
     """Return every problem that an operation refers to."""
     not_found: list[dict[int, tuple[AnyCode, ...]]] = [{404: (code,)} for code in _NOT_FOUND.values()]
-    every = [_OF_CHANGES, _OF_LOOKS, _OF_PAYMENTS, _OF_EVENTS, *not_found]
+    every = [_OF_CHANGES, _OF_LOOKS, _OF_PAYMENTS, _OF_EVENTS, _OF_WEBHOOKS, _WEBHOOK_ENDS, *not_found]
     return {
         _named(status, codes): _problem(status, codes) for some in every for status, codes in some.items()
     }

@@ -56,6 +56,10 @@ WELL: Mapping[str, str] = {
     'wallet_api_unknown_total{role="api", reason="accepted"}': f"0+1x{LONG}",
     'wallet_api_key_expires_seconds{role="api"}': " ".join(["+Inf"] * LONG),
     'wallet_api_event_log_ready{role="api", instance="d"}': f"1x{LONG}",
+    'wallet_webhook_endpoints_disabled{role="webhooks"}': f"0x{LONG}",
+    'wallet_webhook_oldest_waiting_seconds{role="webhooks", instance="f"}': f"300x{LONG}",
+    'wallet_webhook_oldest_waiting_seconds{role="webhooks", instance="g"}': NOT_KNOWN,
+    'wallet_webhook_missed_total{role="webhooks"}': f"0x{LONG}",
     'wallet_api_event_log_ready{role="api", instance="e"}': NOT_KNOWN,  # nobody asks it for events
     'wallet_api_refused_at_the_door_total{role="api", reason="BAD_SIGNATURE"}': f"0+2x{LONG}",
     'wallet_audit_findings{role="audit"}': f"0x{LONG}",
@@ -126,6 +130,11 @@ CASES: dict[str, list[Case]] = {
     "WalletApiEventsAway": [
         Case({'wallet_api_event_log_ready{role="api", instance="d"}': f"0x{LONG}"}, silent_at=1)
     ],
+    "WalletApiWebhookDisabled": [Case({'wallet_webhook_endpoints_disabled{role="webhooks"}': f"1x{LONG}"})],
+    "WalletApiWebhooksLate": [
+        Case({'wallet_webhook_oldest_waiting_seconds{role="webhooks", instance="f"}': f"90000x{LONG}"})
+    ],
+    "WalletApiWebhooksMissed": [Case({'wallet_webhook_missed_total{role="webhooks"}': f"0+1x{LONG}"})],
     "WalletApiUnsignedResults": [
         Case(
             {

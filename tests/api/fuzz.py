@@ -68,6 +68,7 @@ async def open_key(apis: Apis) -> str:
     """Return a key that may do everything, as often as it likes."""
     return await apis.key(
         "add", "fuzz", "--role", "upstream", "--scope", "accounts:freeze", "--scope", "accounts:close",
+        "--scope", "webhooks:manage",
         "--rate", "100000", "--in-flight", "10000",
     )  # fmt: skip
 

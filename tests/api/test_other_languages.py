@@ -1,15 +1,14 @@
 """Clients that share no code with us: shell, Node alone, and clients generated from the OpenAPI document."""
 
-import asyncio
 import os
 import re
 import shutil
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from tests.api.other_python import CACHE, other_python, run
 from tests.api.process import ApiProcess, Apis
 from tests.documents.pages import ROOT
 from tests.workers import KEYS, WorkerProcess
@@ -17,32 +16,12 @@ from wallet_schemas.generate import HERE as SCHEMAS
 from wallet_worker.broker import topology
 
 NODE = Path(__file__).parent / "node"
-CACHE = ROOT / ".venv" / "api-clients"  # made once, and again when the versions below change
 NODE_PACKAGES = (
     "openapi-typescript@7.13.0",
     "openapi-fetch@0.17.0",
     "typescript@5.9.3",
     "@types/node@24.10.1",
 )
-PYTHON_PACKAGES = ("openapi-python-client==0.29.1", "ruff")
-SECONDS_MAX = 240
-
-
-async def run(command: Sequence[str], folder: Path, **environment: str) -> str:
-    """Return what a program printed; fails with it if the program did."""
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        cwd=folder,
-        env=os.environ | environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    async with asyncio.timeout(SECONDS_MAX):
-        printed, _ = await process.communicate()
-    assert process.returncode == 0, (
-        f"{command[0]} ended with {process.returncode}:\n{printed.decode()[-4_000:]}"
-    )
-    return printed.decode()
 
 
 def executed(page: str, name: str) -> str:
@@ -130,26 +109,23 @@ async def test_python_client_that_is_generated_works(
     worker: WorkerProcess, api: ApiProcess, key: str, tmp_path: Path
 ) -> None:
     del worker
-    folder = CACHE / "python"
-    python = str(folder / "bin" / "python")
-    if not (folder / "made").exists() or (folder / "made").read_text() != " ".join(PYTHON_PACKAGES):
-        await run([sys.executable, "-m", "venv", "--clear", str(folder)], tmp_path)
-        await run([python, "-m", "pip", "install", "--quiet", "--quiet", *PYTHON_PACKAGES], tmp_path)
-        (folder / "made").write_text(" ".join(PYTHON_PACKAGES))
+    programs = await other_python()
     (tmp_path / "config.yaml").write_text(
         "package_name_override: wallet_client\nproject_name_override: wallet-client\n"
     )
 
     await run(
         [
-            str(folder / "bin" / "openapi-python-client"), "generate",
+            str(programs / "openapi-python-client"), "generate",
             "--path", str(SCHEMAS / "openapi.yaml"), "--meta", "none", "--config", "config.yaml",
             "--output-path", str(tmp_path / "wallet_client"),
         ],
         tmp_path,
-        PATH=f"{folder / 'bin'}:{os.environ['PATH']}",
+        PATH=f"{programs}:{os.environ['PATH']}",
     )  # fmt: skip
     (tmp_path / "use.py").write_text(USES_PYTHON_CLIENT)
-    printed = await run([python, "use.py"], tmp_path, WALLET=api.url, KEY=key, PYTHONPATH=str(tmp_path))
+    printed = await run(
+        [str(programs / "python"), "use.py"], tmp_path, WALLET=api.url, KEY=key, PYTHONPATH=str(tmp_path)
+    )
 
     assert "generated client, done" in printed

@@ -32,7 +32,7 @@ from wallet_worker.client import WalletClient, new_serial_no
 
 COMMANDS = exit_table.every_command()
 # They end when they are told to, or with 1, as tests/journeys/test_starting.py and those of the console show.
-SERVICES = ("worker", "keeper", "console", "api")
+SERVICES = ("worker", "keeper", "console", "api", "webhooks")
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -245,9 +245,11 @@ async def running(amqp_url: str, database_url: str, workers: Workers, servers: S
     return settings(amqp_url, database_url) | {"WALLET_MANAGEMENT_URL": servers.management_url}
 
 
-# Whose success is shown where there is what it is about: in tests/dead_letters/test_command_line.py, and in tests/api.
+# Whose success is shown where there is what it is about: in tests/dead_letters/test_command_line.py, tests/api and
+# tests/webhooks.
 SHOWN_ELSEWHERE = {
     "api key revoke",
+    *(f"webhooks {name}" for name in ("add", "rotate", "enable", "disable", "deliveries", "replay")),
     *(f"dlq {verb}" for verb in ("show", "replay", "discard", "restore", "edit", "approve", "note")),
     *(f"dlq {verb}" for verb in ("progress", "pause", "resume", "stop")),
 }

@@ -57,6 +57,7 @@ class Stage:
         origin: str | None = None,
         operations: DeadLetterDesk | None = None,
         reading: Database = NOWHERE,
+        operating: Database = NOWHERE,
         amqp_url: str = "amqp://guest:guest@127.0.0.1:1/",
     ) -> None:
         self.clock = Clock()
@@ -64,7 +65,7 @@ class Stage:
         self.address = origin or ADDRESS
         self.parts = ConsoleState(
             operations=operations or self.operations,
-            operating=NOWHERE,
+            operating=operating,
             reading=reading,
             queues=Queues(amqp_url, self.clock),
             users=UsersFile(users),

@@ -26,6 +26,19 @@ from wallet_worker.dead_letters.model.states import Action
 Scheme = Literal["light", "dark"]
 WIDE, NARROW = (1360, 860), (390, 800)
 TABS_MAX = 120
+WEBHOOK = """
+WITH endpoint AS (
+    INSERT INTO webhook_endpoints (client, name, url, kinds, users, state, why, created_at, created_by, updated_at)
+    VALUES ('shop', 'orders', 'https://shop.example/wallet', '{order.*,account.opened}', 'shop7:', 'disabled',
+            'nothing has arrived there for 5 days', now(), 'ann', now())
+    RETURNING endpoint_id
+)
+INSERT INTO webhook_deliveries (endpoint_id, event_id, kind, body, state, attempts, next_at, attempted_at, status,
+                                answer, created_at)
+SELECT endpoint_id, '019b7d4c-7001-7d10-8a3b-0f6f5b1c2d3e', 'order.pending', '{}', 'waiting', 3,
+       now() + interval '1 hour', now(), 500, 'an answer that is rather long, with no end to it and no sense', now()
+FROM endpoint
+"""
 
 
 @dataclass
@@ -367,6 +380,7 @@ async def test_axe_finds_nothing_on_the_main_pages(
     edited = json.dumps({**orders[1], "amount": "1.00", "serial_no": fresh("mended")}).encode()
     waits = await place.wallet.operations.plan_edit(OTTO, ids[1], edited, reason="a test")
 
+    await place.wallet.owner.execute(WEBHOOK)
     async with place.person("bob", scheme=scheme, size=size, is_checked=True) as page:
         found = await complaints(
             page,
@@ -385,6 +399,10 @@ async def test_axe_finds_nothing_on_the_main_pages(
             "/audit",
             f"/accounts?user_id={user}",
             f"/orders?serial_no={serial_no}",
+            "/orders",
+            f"/orders?user_id={user}",
+            f"/history?user_id={user}&currency=TWD",
+            "/webhooks?client=shop&name=orders",
             "/health",
             "/nothing",
         )

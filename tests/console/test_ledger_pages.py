@@ -1,5 +1,7 @@
 """What the console says of accounts, orders and queues is what the database and the broker hold."""
 
+import html
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ from tests.console.test_pages import signed_in, text_of
 from tests.dead_letters.conftest import Wallet
 from tests.journeys.messages import fresh, hold, recharge, result, transfer, withdraw
 from wallet_worker.store.database import READONLY_ROLE, Database
+from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE
 
 
 @dataclass
@@ -213,3 +216,91 @@ async def test_a_queue_that_is_missing_is_said(ledger: Ledger) -> None:
     text = text_of((await (await signed_in(ledger.stage)).get("/health")).text)
 
     assert "missing: run `wallet topology apply`" in text
+
+
+async def test_a_users_orders_are_listed_newest_first_and_chosen(ledger: Ledger) -> None:
+    up = ledger.wallet.upstream
+    payer, payee = await up.funded("100.00"), await up.opened()
+    await up.at_once(*(transfer(payer, payee, "1.00") for _ in range(50)))
+    held = hold(payer, "7.00") | {"metadata": {"cart": "<b>C-1</b>"}}
+    await up.applied(held)
+    browser = await signed_in(ledger.stage)
+
+    first = (await browser.get(f"/orders?user_id={payer}")).text
+    older = re.search(r'rel="next" href="([^"]+)"', first)
+    assert older is not None
+    last = (await browser.get(html.unescape(older[1]))).text
+    holds = (await browser.get(f"/orders?user_id={payer}&order_type=hold&status=active")).text
+    wrong = await browser.get(f"/orders?user_id={payer}&status=asleep")
+    nobody = (await browser.get("/orders?user_id=nobody")).text
+
+    assert re.findall(r"/orders\?serial_no=([^\"]+)", first)[0] == held["serial_no"]
+    assert first.count("/orders?serial_no=") == 50
+    assert last.count("/orders?serial_no=") == 2
+    assert 'rel="next"' not in last
+    assert holds.count("/orders?serial_no=") == 1
+    assert "&lt;b&gt;C-1&lt;/b&gt;" in holds
+    assert wrong.status_code == 400
+    assert "No order fits" in nobody
+
+
+async def test_a_history_has_lines_with_their_counterparty_and_what_waits(ledger: Ledger) -> None:
+    up = ledger.wallet.upstream
+    payer, payee = await up.funded("100.00"), await up.opened()
+    sent, waiting = transfer(payer, payee, "30.00"), recharge(payer)
+    await up.applied(sent)
+    await up.outcome(waiting)
+    browser, viewer = await signed_in(ledger.stage), await signed_in(ledger.stage, "vera")
+
+    page = (await browser.get(f"/history?user_id={payer}&currency=TWD")).text
+    masked = (await viewer.get(f"/history?user_id={payer}&currency=TWD")).text
+    nobody = await browser.get("/history?user_id=nobody&currency=TWD")
+    wrong = await browser.get("/history?user_id=nobody&currency=X")
+
+    text = text_of(page)
+    assert "balance now 70.00 , available 70.00" in text or "balance now 70.00, available 70.00" in text
+    assert text.index(str(waiting["serial_no"])) < text.index(str(sent["serial_no"]))
+    assert "\N{MINUS SIGN}30.00" in text
+    assert "+100.00" in text
+    assert payee in text
+    assert payee not in text_of(masked)
+    assert (nobody.status_code, wrong.status_code) == (404, 400)
+
+
+async def test_webhooks_are_listed_with_what_became_of_each_event(ledger: Ledger, users: Path) -> None:
+    owner = ledger.wallet.owner
+    await owner.execute(
+        """
+        WITH endpoint AS (
+            INSERT INTO webhook_endpoints (client, name, url, kinds, state, why, created_at, created_by, updated_at)
+            VALUES ('shop', 'orders', 'https://shop.example/wallet', '{order.*}', 'disabled', 'it answered 410, gone',
+                    now(), 'ann', now())
+            RETURNING endpoint_id
+        )
+        INSERT INTO webhook_deliveries (endpoint_id, event_id, kind, body, state, attempts, next_at, attempted_at,
+                                        status, answer, created_at)
+        SELECT endpoint_id, 'e-' || n, 'order.pending', '{}', 'given_up', 10, now(), now(), 500, '<i>no</i>', now()
+        FROM endpoint, generate_series(1, 51) AS n
+        """
+    )
+    operating = Database(
+        ledger.wallet.workers.database_url, role=OPERATOR_ROLE, application="wallet console", size_max=2
+    )
+    await operating.open()
+    stage = Stage(users, operations=ledger.wallet.operations, operating=operating)
+    browser = await signed_in(stage)
+
+    listed = text_of((await browser.get("/webhooks")).text)
+    page = (await browser.get("/webhooks?client=shop&name=orders")).text
+    none = (await browser.get("/webhooks?client=shop&name=orders&state=waiting")).text
+    unknown = await browser.get("/webhooks?client=shop&name=others")
+    wrong = await browser.get("/webhooks?client=shop&name=orders&state=asleep")
+    await operating.close()
+
+    assert "51 events given up" in listed
+    assert "it answered 410, gone" in listed
+    assert "&lt;i&gt;no&lt;/i&gt;" in page
+    assert page.count("order.pending") == 50
+    assert 'rel="next"' in page
+    assert "No event fits" in none
+    assert (unknown.status_code, wrong.status_code) == (404, 400)

@@ -112,12 +112,26 @@ PRIVILEGES = {
             "payment_instructions",
             *("reversal_messages", "reversals"),
         )
+    }
+    | {
+        "webhook_deliveries": {"SELECT", "INSERT"},
+        "webhook_endpoints": {"SELECT", "INSERT"},
+        "webhook_secrets": {"INSERT"},
     },
     READONLY_ROLE: _READ,
     WORKER_ROLE: {table: may | _WORK[table] for table, may in _READ.items()},
 }
 CHANGEABLE = {
-    API_ROLE: {"api_keys.last_used_at"},
+    API_ROLE: {
+        "api_keys.last_used_at",
+        *(f"webhook_deliveries.{column}" for column in ("state", "attempts", "next_at")),
+        *(
+            f"webhook_endpoints.{column}"
+            for column in ("url", "kinds", "users", "state", "why", "updated_at")
+        ),
+        "webhook_endpoints.failing_since",
+        "webhook_secrets.until",
+    },
     READONLY_ROLE: set[str](),
     WORKER_ROLE: {
         *(

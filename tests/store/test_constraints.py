@@ -22,6 +22,10 @@ TABLES = (
     "reversal_messages",
     "reversals",
     "suspects",
+    "webhook_cursor",
+    "webhook_deliveries",
+    "webhook_endpoints",
+    "webhook_secrets",
 )
 
 # One row of each kind, all in order: what the rows below break one thing of.
@@ -167,11 +171,38 @@ ROWS: dict[str, dict[str, str]] = {
         "created_at": "now()",
         "created_by": "'ann'",
     },
+    "webhook_endpoints": {
+        "endpoint_id": "1",
+        "client": "'shop'",
+        "name": "'orders'",
+        "url": "'https://shop.example/'",
+        "kinds": "ARRAY['order.*']",
+        "state": "'enabled'",
+        "created_at": "now()",
+        "created_by": "'ann'",
+        "updated_at": "now()",
+    },
+    "webhook_secrets": {"secret_id": "1", "endpoint_id": "1", "secret": "'whsec_c2VjcmV0'"},
+    "webhook_deliveries": {
+        "delivery_id": "1",
+        "endpoint_id": "1",
+        "event_id": "'e-1'",
+        "kind": "'order.pending'",
+        "body": "'{}'",
+        "state": "'waiting'",
+        "attempts": "0",
+        "next_at": "now()",
+        "created_at": "now()",
+    },
+    "webhook_cursor": {"passed": "0", "reader": "'a'", "lease_until": "now()"},
 }
 TABLE_OF = {"user": "accounts", "lane": "accounts"}
 
 # constraint, the row that is there already, and what another one has that must not be
 OTHER_USER = {"account_id": "11", "account_no": "'2026010204815162358'", "user_id": "'u-2'"}
+OTHER_ENDPOINT = {"endpoint_id": "2", "name": "'accounts'"}
+OTHER_SECRET = {"secret_id": "2", "until": "now()"}
+OTHER_DELIVERY = {"delivery_id": "2", "event_id": "'e-2'"}
 OTHER_LANE = {"account_id": "12", "lane": "1"}
 OTHER_COMMAND = {"serial_no": "'R-2'"}
 OTHER_ORDER = {"order_id": "'019b7d4c-6f2e-7c3a-9d41-52c0e4a7b914'", "serial_no": "'R-2'"}
@@ -359,6 +390,42 @@ BREACHES: list[tuple[str, str, dict[str, str]]] = [
     ("api_keys_limits_positive", "api_keys", {**OTHER_KEY, "in_flight": "0"}),
     ("api_keys_revoked_by_somebody", "api_keys", {**OTHER_KEY, "revoked_at": "now()", "revoked_by": "'ann'"}),
     ("api_keys_revoked_by_somebody", "api_keys", {**OTHER_KEY, "revoked_by": "'ann'", "revoked_why": "'x'"}),
+    ("webhook_endpoints_pkey", "webhook_endpoints", {}),
+    ("webhook_endpoints_name_once", "webhook_endpoints", {"endpoint_id": "2"}),
+    ("webhook_endpoints_client_form", "webhook_endpoints", {**OTHER_ENDPOINT, "client": "'Shop'"}),
+    ("webhook_endpoints_name_form", "webhook_endpoints", {**OTHER_ENDPOINT, "name": "'a b'"}),
+    (
+        "webhook_endpoints_url_is_https",
+        "webhook_endpoints",
+        {**OTHER_ENDPOINT, "url": "'http://shop.example/'"},
+    ),
+    ("webhook_endpoints_has_kinds", "webhook_endpoints", {**OTHER_ENDPOINT, "kinds": "ARRAY[]::text[]"}),
+    ("webhook_endpoints_state_known", "webhook_endpoints", {**OTHER_ENDPOINT, "state": "'asleep'"}),
+    (
+        "webhook_endpoints_disabled_for_a_reason",
+        "webhook_endpoints",
+        {**OTHER_ENDPOINT, "state": "'disabled'"},
+    ),
+    ("webhook_endpoints_disabled_for_a_reason", "webhook_endpoints", {**OTHER_ENDPOINT, "why": "'x'"}),
+    ("webhook_secrets_pkey", "webhook_secrets", {}),
+    ("webhook_secrets_newest", "webhook_secrets", {"secret_id": "2"}),
+    ("webhook_secrets_endpoint_id_fkey", "webhook_secrets", {**OTHER_SECRET, "endpoint_id": "7"}),
+    ("webhook_secrets_secret_form", "webhook_secrets", {**OTHER_SECRET, "secret": "'secret'"}),
+    ("webhook_deliveries_pkey", "webhook_deliveries", {}),
+    ("webhook_deliveries_endpoint_id_fkey", "webhook_deliveries", {**OTHER_DELIVERY, "endpoint_id": "7"}),
+    ("webhook_deliveries_event_once", "webhook_deliveries", {"delivery_id": "2"}),
+    ("webhook_deliveries_event_id_length", "webhook_deliveries", {**OTHER_DELIVERY, "event_id": "''"}),
+    ("webhook_deliveries_state_known", "webhook_deliveries", {**OTHER_DELIVERY, "state": "'lost'"}),
+    ("webhook_deliveries_attempts_counted", "webhook_deliveries", {**OTHER_DELIVERY, "attempts": "1"}),
+    ("webhook_deliveries_status_range", "webhook_deliveries", {**OTHER_DELIVERY, "status": "7"}),
+    (
+        "webhook_deliveries_answer_length",
+        "webhook_deliveries",
+        {**OTHER_DELIVERY, "answer": "repeat('x', 1025)"},
+    ),
+    ("webhook_cursor_pkey", "webhook_cursor", {}),
+    ("webhook_cursor_is_one", "webhook_cursor", {"single": "false"}),
+    ("webhook_cursor_passed_counted", "webhook_cursor", {"passed": "-1"}),
 ]
 
 
@@ -440,6 +507,10 @@ async def test_a_constraint_refuses_what_its_name_says(
         ("parked_results", {}),
         ("suspects", OTHER_SUSPECT),
         ("api_keys", OTHER_KEY),
+        ("webhook_endpoints", OTHER_ENDPOINT),
+        ("webhook_endpoints", {**OTHER_ENDPOINT, "state": "'disabled'", "why": "'it is gone'"}),
+        ("webhook_secrets", OTHER_SECRET),
+        ("webhook_deliveries", OTHER_DELIVERY),
     ],
 )
 async def test_what_is_in_order_is_let_in(

@@ -20,6 +20,7 @@ from wallet_worker.store.dead_letters.letters import KEEPER_ROLE, OPERATOR_ROLE
 from wallet_worker.store.errors import StoreError
 from wallet_worker.store.migrate import Revisions, migrate
 from wallet_worker.store.schema_version import current_revision, newest_revision
+from wallet_worker.store.webhooks import WEBHOOKS_ROLE
 
 HEAD = newest_revision()
 
@@ -170,7 +171,7 @@ async def test_a_database_of_another_revision_says_which(
 
 async def test_the_worker_may_read_the_revision(migrated_url: str, database_url: str) -> None:
     assert migrated_url != database_url
-    for role in (WORKER_ROLE, READONLY_ROLE, OPERATOR_ROLE, KEEPER_ROLE, API_ROLE):
+    for role in (WORKER_ROLE, READONLY_ROLE, OPERATOR_ROLE, KEEPER_ROLE, API_ROLE, WEBHOOKS_ROLE):
         database = Database(database_url, role=role, application="wallet tests")
         await database.open()
         async with database.connection() as found:
@@ -190,7 +191,8 @@ async def test_a_migrator_that_is_no_superuser_can_run_everything_under_its_own_
     url = urlunsplit(parts._replace(netloc=f"{name}:secret@{parts.netloc.rpartition('@')[2]}"))
     await connection.execute(f"CREATE ROLE {name} LOGIN CREATEROLE PASSWORD 'secret'")
     await connection.execute(
-        f"GRANT {WORKER_ROLE}, {READONLY_ROLE}, {OPERATOR_ROLE}, {KEEPER_ROLE}, {API_ROLE} TO {name} {option}"
+        f"GRANT {WORKER_ROLE}, {READONLY_ROLE}, {OPERATOR_ROLE}, {KEEPER_ROLE}, {API_ROLE}, {WEBHOOKS_ROLE} "
+        f"TO {name} {option}"
     )
     await connection.execute(f'GRANT CREATE ON DATABASE "{parts.path.removeprefix("/")}" TO {name}')
     try:

@@ -17,9 +17,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import override
 
-from wallet_schemas.http import ANY_COMMAND, CHANGES, OPERATIONS, PAYMENT_RESULTS_PATH, ApiCode, HttpOperation
+from wallet_schemas.http import (
+    ANY_COMMAND,
+    CHANGES,
+    OPERATIONS,
+    PAYMENT_RESULTS_PATH,
+    WEBHOOKS,
+    ApiCode,
+    HttpOperation,
+)
 from wallet_schemas.names import PAYMENT_RESULTS, WALLET_COMMANDS
-from wallet_worker.api import commands, door, events, pages, payments, reads
+from wallet_worker.api import commands, door, events, pages, payments, reads, webhooks
 from wallet_worker.api.events import Feed
 from wallet_worker.api.load import Load
 from wallet_worker.api.lookups import BatchedLookups, Waiters
@@ -80,6 +88,7 @@ async def _readyz(parts: ApiState, request: ApiRequest) -> Response:
 def _routes() -> dict[str, dict[str, _Route]]:
     """Return who serves what. No path has a parameter in it: what is named stands in the query."""
     handlers: dict[str, _Handler] = {operation.name: commands.change for operation in (*CHANGES, ANY_COMMAND)}
+    handlers |= dict.fromkeys((operation.name for operation in WEBHOOKS), webhooks.manage)
     handlers |= {"getClient": reads.client, "listEvents": events.read}
     routes: dict[str, dict[str, _Route]] = {}
     for operation in OPERATIONS:
@@ -249,6 +258,7 @@ def parts_of(settings: Settings) -> ApiState:
         answered=Waiters(answered),
         feed=feed,
         metrics=metrics,
+        webhooks_networks=settings.webhooks_networks or (),
         payment_keys=settings.keys,
         wait_seconds=settings.api_wait_seconds,
         signature_age_seconds=settings.api_signature_age_seconds,

@@ -1,5 +1,6 @@
 """What an API process is made of, for the handlers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from wallet_worker.api.metrics import ApiMetrics
 from wallet_worker.api.quota import Quota
 from wallet_worker.api.who import Keys
 from wallet_worker.client.rpc import Rpc
+from wallet_worker.core.webhooks import Network
 from wallet_worker.queries.answers import StoredOutcome
 from wallet_worker.store.database import Database
 from wallet_worker.telemetry.health import Health
@@ -35,6 +37,7 @@ class ApiState:
     answered: Waiters
     feed: "Feed"
     metrics: ApiMetrics
+    webhooks_networks: Sequence[Network]
     payment_keys: signature.Keys
     wait_seconds: float
     signature_age_seconds: float

@@ -20,6 +20,7 @@ from wallet_worker.cli import (
     settings,
     show,
     topology,
+    webhooks,
     worker,
 )
 from wallet_worker.cli.dlq import commands
@@ -51,6 +52,7 @@ app.add_typer(export.app, name="export")
 app.command(name="reconcile")(reconcile.reconcile)
 app.add_typer(console.app, name="console")
 app.add_typer(api.app, name="api")
+app.add_typer(webhooks.app, name="webhooks")
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 -- typer calls it with the option's value

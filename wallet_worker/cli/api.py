@@ -169,7 +169,7 @@ def add(
             life=expires,
         )
 
-    _with_database(write, ask_again=_is_it_there(key.key_id))
+    with_database(write, ask_again=_is_it_there(key.key_id))
     terminal.print_status(f"the key {key.key_id} of {client} is shown once; who has it may do what it may")
     terminal.print_result(key.text)
 
@@ -182,7 +182,7 @@ def list_keys(*, as_json: Json = None) -> None:
     """
     from wallet_worker.store import api_keys
 
-    keys = _with_database(api_keys.every)
+    keys = with_database(api_keys.every)
     if terminal.wants_json(as_json):
         terminal.print_json({"keys": [_shown(key) for key in keys]})
         return
@@ -250,7 +250,7 @@ def rotate(
             await api_keys.end_after(connection, api_key.key_id, overlap)
         return True
 
-    if not _with_database(write, ask_again=_is_it_there(key.key_id)):
+    if not with_database(write, ask_again=_is_it_there(key.key_id)):
         end(Exit.FOUND, f"{client} has no key that opens: `wallet api key add {client}`")
     terminal.print_status(
         f"the key {key.key_id} of {client} is shown once; those before it open for {overlap}"
@@ -276,7 +276,7 @@ def revoke(
     async def write(connection: "asyncpg.Connection") -> bool:
         return await api_keys.revoke(connection, key_id, getpass.getuser(), why.strip()[:500])
 
-    if not _with_database(write, ask_again="`wallet api key list` says so"):
+    if not with_database(write, ask_again="`wallet api key list` says so"):
         end(Exit.FOUND, f"there is no key {key_id} that is not revoked")
     terminal.print_result(f"{key_id} is revoked: it opens nothing in five seconds at most")
 
@@ -300,7 +300,7 @@ def _is_it_there(key_id: str) -> str:
     return f"`wallet api key list` says whether there is a key {key_id}, which nobody has: revoke it, and begin again"
 
 
-def _with_database(
+def with_database(
     work: "Callable[[asyncpg.Connection], Awaitable[T]]", *, ask_again: str = exits.LOOK_FIRST
 ) -> T:
     """Return what the work returns, in a transaction of whoever migrates, or end the command."""

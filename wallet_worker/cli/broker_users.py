@@ -30,6 +30,9 @@ def users(
         list[str] | None, typer.Option(metavar="NAME=KEY", help="A subscriber of events: audit=order.*")
     ] = None,
     api: Annotated[bool, typer.Option("--api", help="Include the user of `wallet api`.")] = False,
+    webhooks: Annotated[
+        bool, typer.Option("--webhooks", help="Include the user of `wallet webhooks`.")
+    ] = False,
     reply_queues: Annotated[
         bool,
         typer.Option("--reply-queues", help="Allow upstream services to declare reply queues."),
@@ -55,7 +58,12 @@ def users(
 
     try:
         wanted = _wanted(
-            upstream or [], gateway or [], subscriber or [], with_api=api, reply_queues=reply_queues
+            upstream or [],
+            gateway or [],
+            subscriber or [],
+            with_api=api,
+            with_webhooks=webhooks,
+            reply_queues=reply_queues,
         )
         passwords = _passwords()
         if not apply:
@@ -83,11 +91,18 @@ def users(
 
 
 def _wanted(
-    upstreams: list[str], gateways: list[str], subscribers: list[str], *, with_api: bool, reply_queues: bool
+    upstreams: list[str],
+    gateways: list[str],
+    subscribers: list[str],
+    *,
+    with_api: bool,
+    with_webhooks: bool,
+    reply_queues: bool,
 ) -> "list[BrokerUser]":
     from wallet_worker.broker import users as broker_users
 
     found = [*broker_users.roles(), *([broker_users.api()] if with_api else [])]
+    found += [broker_users.webhooks()] if with_webhooks else []
     for text in upstreams:
         name, types = _pair("--upstream", text)
         names = [type_name.strip() for type_name in types.split(",") if type_name.strip()]

@@ -21,6 +21,7 @@ class Process(StrEnum):
     console = "console"
     reader = "reader"
     api = "api"
+    webhooks = "webhooks"
     owner = "owner"
 
 

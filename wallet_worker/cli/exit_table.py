@@ -93,6 +93,13 @@ TABLE: Final[Mapping[str, Mapping[CommandEvent, Exit]]] = MappingProxyType(
         "api key list": _DATABASE,
         "api key rotate": {**_WRITES, CommandEvent.NOT_FOUND: Exit.FOUND},
         "api key revoke": {**_WRITES, CommandEvent.NOT_FOUND: Exit.FOUND},
+        "webhooks": _SERVICE,
+        "webhooks list": _DATABASE,
+        **{
+            f"webhooks {name}": {**_WRITES, CommandEvent.NOT_FOUND: Exit.FOUND}
+            for name in ("add", "rotate", "enable", "disable", "replay")
+        },
+        "webhooks deliveries": {**_DATABASE, CommandEvent.NOT_FOUND: Exit.FOUND},
         "topology": {**_BROKER, CommandEvent.FOUND: Exit.FOUND},
         "topology users": _SETTINGS,
         "worker": _SERVICE,

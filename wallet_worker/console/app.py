@@ -28,11 +28,13 @@ from wallet_worker.console.pages import (
     audit,
     ledger,
     letters,
+    lists,
     operations,
     overview,
     plans,
     queue_health,
     sign_in,
+    webhooks,
 )
 from wallet_worker.console.query_params import NUMBER_MAX
 from wallet_worker.console.queues import Queues
@@ -94,6 +96,8 @@ _PAGES: Mapping[str, Page] = {
     "/audit.jsonl": audit.export,
     "/accounts": ledger.accounts,
     "/orders": ledger.order,
+    "/history": lists.history,
+    "/webhooks": webhooks.webhooks,
     "/find": ledger.find,
     "/health": queue_health.health,
 }

@@ -24,6 +24,7 @@ from wallet_worker.broker import addresses
 from wallet_worker.broker.amqp.seal import SealKey
 from wallet_worker.core.context import INQUIRY_AGES, Policy
 from wallet_worker.core.senders import Senders
+from wallet_worker.core.webhooks import Network
 from wallet_worker.settings.keys import NONE, PaymentKeys, RequestKey, read_seal, refuse_shared
 from wallet_worker.settings.limits import LimitSettings
 from wallet_worker.settings.operators import ApprovalLimits, Role
@@ -247,6 +248,15 @@ class Settings(FromEnvironment):
         le=_AGE_MAX_SECONDS,
         description="Greatest age in seconds of a payment result's signature over HTTP; 0 is no limit.",
     )
+    webhooks_networks: Annotated[tuple[Network, ...] | None, NoDecode] = Field(
+        default=None,
+        description="Networks that webhooks may be posted to beside public addresses, such as 10.2.0.0/16; "
+        "separated by commas.",
+    )
+    webhooks_ca: Path | None = Field(
+        default=None,
+        description="PEM file of certificates that webhook endpoints may have beside those that the system trusts.",
+    )
     log_format: str = Field(
         default="auto",
         pattern="^(auto|json|console)$",
@@ -262,6 +272,7 @@ class Settings(FromEnvironment):
         "payment_inquiry_seconds",
         "console_proxies",
         "api_proxies",
+        "webhooks_networks",
         mode="before",
     )
     @classmethod

@@ -16,6 +16,7 @@ ROLES_OF: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "console": ("wallet_operator", "wallet_readonly"),
         "reader": ("wallet_readonly",),
         "api": ("wallet_api",),
+        "webhooks": ("wallet_webhooks",),
         "owner": (),
     }
 )

@@ -17,7 +17,7 @@ from typing_extensions import override
 _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 
-ProcessRole: TypeAlias = Literal["worker", "keeper", "audit", "api", "console"]
+ProcessRole: TypeAlias = Literal["worker", "keeper", "audit", "api", "console", "webhooks"]
 """What a process is for: the label `role` of each of its series."""
 
 UNKNOWN: Final = float("nan")

@@ -22,6 +22,7 @@ from wallet_schemas.queries import (
     Statement,
 )
 from wallet_worker.console import query_params as asked_for
+from wallet_worker.console.pages import lists
 from wallet_worker.console.request import PageContext, result_or_error
 from wallet_worker.dead_letters import masking
 from wallet_worker.dead_letters.model.filters import Filter
@@ -158,8 +159,10 @@ class TimelineEvent:
 
 
 async def order(visit: PageContext) -> Response:
-    """Show everything that happened under a serial number, in order."""
+    """Show everything that happened under a serial number, in order; or list the orders of a user."""
     serial_no = visit.params.get("serial_no", "").strip()
+    if not serial_no and visit.params.get("user_id", "").strip():
+        return await lists.orders(visit)
     if not serial_no:
         return visit.show(
             "order.html",
