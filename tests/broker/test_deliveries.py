@@ -134,7 +134,7 @@ async def test_a_delivery_that_is_broken_off_is_not_passed_over() -> None:
     wire = Wire()
     wire.stream.data_received(framed(1, delivery(b"12345678")[:-1]))
 
-    with pytest.raises(AMQPConnectionError, match="InvalidFrameError"):
+    with pytest.raises(AMQPConnectionError, match="cannot be read as a delivery"):
         wire.stream.data_received(framed(1, delivery(b"{}")))
 
 
@@ -219,5 +219,5 @@ async def test_a_delivery_that_cannot_be_taken_ends_the_connection(
     why = await asyncio.to_thread(run, lose())
 
     assert isinstance(why, AMQPConnectionError)
-    assert "LookupError" in str(why)
+    assert "cannot be read as a delivery" in str(why)
     assert (await publishing.basic_get(QUEUE)).redelivered
