@@ -241,6 +241,7 @@ async def running(amqp_url: str, database_url: str, workers: Workers, servers: S
             await client.recharge("alice", "100.00", "TWD", "card", serial_no=number)
             await gateway.send_result(amqp_url, number)
             await client.wait_until_settled(number)
+        await client.recharge("alice", "1.00", "TWD", "card", serial_no="R-PENDING")
         await client.hold("alice", "50.00", "TWD", 3_600, serial_no="H-20260102-000001")
     return settings(amqp_url, database_url) | {"WALLET_MANAGEMENT_URL": servers.management_url}
 
@@ -264,6 +265,8 @@ def succeeding(command: str) -> list[str]:
         arguments = [word.replace("acme.json", "acme-again.json") for word in arguments]
     if command == "migrate":
         arguments = ["migrate"]  # the logins of the example are not there
+    if command == "send cancel":
+        arguments[2] = "R-PENDING"
     if command == "send open":
         arguments[2] = f"user-{new_serial_no()}"
     if command == "send close":

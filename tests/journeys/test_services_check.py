@@ -10,8 +10,10 @@ import pytest
 
 from tests.cli.terminal import environment
 from tests.faults.proxy import Proxy
+from wallet_worker.store.schema_version import NOTE
 
 ENDS_SECONDS = 40.0
+NEWER = f"UPDATE alembic_version SET version_num = '9999'; COMMENT ON TABLE alembic_version IS '{NOTE.format(9999)}'"
 
 
 async def launched(service: str, database_url: str, folder: Path) -> asyncio.subprocess.Process:
@@ -43,7 +45,7 @@ async def until_said(process: asyncio.subprocess.Process, event: str) -> str:
 @pytest.mark.parametrize(
     ("service", "harm", "says"),
     [
-        ("console", "UPDATE alembic_version SET version_num = '9999'", "this program is older and knows"),
+        ("console", NEWER, "this program is older and knows"),
         ("api", "DROP INDEX accounts_open_key", "The index accounts_open_key is missing"),
     ],
 )
