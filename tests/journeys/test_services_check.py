@@ -13,7 +13,7 @@ from tests.faults.proxy import Proxy
 from wallet_worker.store.schema_version import NOTE
 
 ENDS_SECONDS = 40.0
-NEWER = f"UPDATE alembic_version SET version_num = '9999'; COMMENT ON TABLE alembic_version IS '{NOTE.format(9999)}'"
+NEWER = f"UPDATE alembic_version SET version_num = '9999'; COMMENT ON TABLE alembic_version IS '{NOTE.format(9999)}'"  # noqa: S608 -- static text
 
 
 async def launched(service: str, database_url: str, folder: Path) -> asyncio.subprocess.Process:

@@ -17,7 +17,11 @@ from wallet_worker.store.snapshot import chunks
 from wallet_worker.store.sql import literals
 
 SUSPECTS_MAX: Final = 100_000  # some 10 MB; where there are more, everything is read
-_MAKES_AN_ORDER: Final = "(c.command_type LIKE 'order.%' OR c.command_type LIKE 'wallet.order.%')"
+# A cancel changes an order that is there, and makes none.
+_MAKES_AN_ORDER: Final = (
+    "(c.command_type LIKE 'order.%' AND c.command_type NOT LIKE 'order.cancel.%' "
+    "OR c.command_type LIKE 'wallet.order.%')"
+)
 
 _OF_ITS_COMMAND: Final = (
     "starts_with(c.command_type, CASE WHEN o.order_type IN (" + literals(sorted(orders.OWN)) + ") "
