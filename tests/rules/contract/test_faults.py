@@ -46,9 +46,10 @@ def patterns(schema: Any) -> Iterator[str]:
 
 @pytest.mark.parametrize("message", TAKEN)
 def test_every_pattern_of_what_is_sent_to_the_wallet_has_its_sentence(message: type[JsonObject]) -> None:
-    from wallet_schemas import times
+    from wallet_schemas import times, values
 
-    found = set(patterns(message.model_json_schema())) - {times.PATTERN}  # whose sentences are in `times`
+    # The sentences of times are in `times`, and a card number is what an instrument may not be.
+    found = set(patterns(message.model_json_schema())) - {times.PATTERN, values.CARD_NUMBER}
 
     assert found <= faults.BY_PATTERN.keys()
 

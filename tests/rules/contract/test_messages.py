@@ -100,7 +100,7 @@ BY_FIELD: dict[str, list[object]] = {
         *(
             "https://shop.example/a b",
             "https://shop.example/\u00e9",
-            "https://shop.example/\n",
+            "https://shop.example/\n?a=b",
             " https://a.example",
         ),
         *("https://" + "a" * 505, 1, True, ["https://shop.example/"]),
@@ -128,9 +128,11 @@ REFUSED: list[tuple[JsonObject, str, list[object]]] = [
         (command, field, BY_FIELD[field])
         for command in bodies.COMMANDS
         for field in (*command, "metadata")
-        if field != "type"
+        if field != "type" and (command, field) != (bodies.CANCEL, "reason")
     ),
     *FOREIGN,
+    # Of a cancel the reason may be left out, which null is, too.
+    (bodies.CANCEL, "reason", [reason for reason in REASONS_REFUSED if reason is not None]),
     (bodies.RESULT, "payment_order_no", IDENTIFIERS_REFUSED),
     (bodies.RESULT, "amount", AMOUNTS_REFUSED),
     (bodies.RESULT, "currency", CURRENCIES_REFUSED),

@@ -98,7 +98,7 @@ def test_a_message_for_another_queue_is_unsupported(
 
 
 def test_an_unsupported_type_is_said_before_anything_else_that_is_wrong() -> None:
-    refusal(bodies.body({"type": "order.recharge.v2", "amount": 100}), UnsupportedType)
+    refusal(bodies.body({"type": "order.recharge.v9", "amount": 100}), UnsupportedType)
 
 
 def test_the_largest_body_is_read_and_one_byte_more_is_not() -> None:
