@@ -35,12 +35,12 @@ def meet(monkeypatch: pytest.MonkeyPatch) -> Meet:
         step, both = getattr(module, name), asyncio.Barrier(2)
         met = 0
 
-        async def wait_and_step(*arguments: Any) -> Any:
+        async def wait_and_step(*arguments: Any, **options: Any) -> Any:
             nonlocal met
             met += 1
             if met <= 2:
                 await both.wait()
-            return await step(*arguments)
+            return await step(*arguments, **options)
 
         monkeypatch.setattr(module, name, wait_and_step)
 
