@@ -193,7 +193,7 @@ def test_each_process_logs_in_as_itself_and_none_as_a_superuser(compose: dict[st
 
     assert urls == {
         "setup": "owner",
-        **{name: name for name in ("worker", "keeper", "console", "api", "audit")},
+        **{name: name for name in ("worker", "keeper", "console", "api", "webhooks", "audit")},
     }
 
 

@@ -117,19 +117,6 @@ async def test_broker_user_needs_to_write_to_two_exchanges_and_nothing_else(
     assert api.events("broker.waiting") == []
 
 
-async def test_database_without_tables_is_said_and_nothing_is_served(apis: Apis, servers: Servers) -> None:
-    async with servers.database() as empty:
-        api = await apis.launch(WALLET_DATABASE_URL=empty)
-        async with asyncio.timeout(30):
-            while not api.events("database.waiting"):  # noqa: ASYNC110 -- the log of another process
-                await asyncio.sleep(0.1)
-        assert (await api.get("/readyz"))[0] == 503
-        async with api.client() as nobody:
-            assert (await nobody.get("/readyz")).status_code == 503
-            assert (await nobody.get("/healthz")).status_code == 200
-        await api.kill()
-
-
 async def test_keys_are_listed_without_a_secret_and_revoked_with_a_reason(apis: Apis) -> None:
     text = await apis.key("add", "listed", "--role", "upstream", "--users", "s7:", "--expires", "90d")
     listed = await apis.key("list")

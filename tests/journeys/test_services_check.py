@@ -47,6 +47,7 @@ async def until_said(process: asyncio.subprocess.Process, event: str) -> str:
     [
         ("console", NEWER, "this program is older and knows"),
         ("api", "DROP INDEX accounts_open_key", "The index accounts_open_key is missing"),
+        ("api", "DROP SCHEMA wallet CASCADE", "wallet migrate"),
     ],
 )
 async def test_a_service_does_not_start_on_a_database_that_is_not_what_it_needs(
