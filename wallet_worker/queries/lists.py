@@ -97,9 +97,8 @@ def _listed(
     order: Order, account: Account, others: Mapping[int, Account], notes: Mapping[str, str] | None
 ) -> OrderListed:
     payee = others[order.counter_account_id] if order.counter_account_id else None
-    view = core_orders.view(order, account, payee)
-    shown = {name: getattr(view, name) for name in OrderListed.model_fields if name != "metadata"}
-    return OrderListed(**shown, metadata=dict(notes) if notes else None)
+    body = core_orders.body(order, account, payee=payee)
+    return OrderListed.model_validate({**body, "metadata": dict(notes) if notes else None}, strict=False)
 
 
 async def history_of(connection: asyncpg.Connection, query: GetHistory) -> History | QueryRefused:
