@@ -74,6 +74,14 @@ class WorkerProcess:
         found = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return [line for line in found if line.get("event") == name]
 
+    async def until_event(self, name: str, count: int = 1) -> list[dict[str, object]]:
+        """Return the log lines of one event as soon as there are so many: a line may follow what it tells of."""
+        async with asyncio.timeout(READY_SECONDS):
+            # What another process writes to a file sends no signal here.
+            while len(found := self.events(name)) < count:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        return found
+
     async def stop(self) -> int:
         """Send SIGTERM and return the exit status."""
         self.process.send_signal(signal.SIGTERM)

@@ -208,7 +208,7 @@ async def test_row_22_what_is_not_confirmed_stays_in_the_outbox_and_is_sent_agai
         assert set(world.heard.times.values()) == {1, 2}, "some were told twice, under one event_id"
         assert failures > 0
         assert worker.events("publish.unconfirmed")
-        assert worker.events("outbox.relayed")
+        assert await worker.until_event("outbox.relayed")
 
 
 async def test_row_22_a_payment_request_that_comes_back_stays_in_the_outbox_until_there_is_a_way(

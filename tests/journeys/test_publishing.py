@@ -110,6 +110,7 @@ async def test_what_a_dead_worker_left_is_published_by_another(wallet: Wallet) -
         "theirs",
     )
     assert len(replies) == 1
+    assert await worker.stop() == 0
     assert sum(int(str(line["messages"])) for line in worker.events("outbox.relayed")) == 3
 
 
@@ -167,7 +168,7 @@ async def test_an_answer_that_ends_the_connection_holds_up_nothing_and_is_given_
     assert {event.json["serial_no"] for event in events} == {order["serial_no"], neighbour["serial_no"]}
     assert len({event.json["event_id"] for event in events}) == 2
     assert len(upstream.requests.about(order["serial_no"])) >= 1
-    assert worker.events("reply.given_up") != []
+    assert len(await worker.until_event("reply.given_up")) == 1
     assert worker.process.returncode is None
 
 

@@ -65,7 +65,9 @@ async def _account(connection: asyncpg.Connection, query: GetAccount) -> Account
     users_accounts = await accounts.of_user(connection, query.user_id, query.account_type, query.currency)
     return AccountList(
         accounts=[
-            AccountListed(id=account.account_id, **dict(core_accounts.view(account)))
+            AccountListed.model_validate(
+                {**core_accounts.body(account), "id": account.account_id}, strict=False
+            )
             for account in users_accounts
         ]
     )
