@@ -1,7 +1,7 @@
 """What stands in the database, without what is different each time: ids, account numbers and times."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from datetime import timedelta
 from typing import Any
 
@@ -9,11 +9,12 @@ import asyncpg
 
 from wallet_schemas.names import FIRST_SEEN_HEADER, WALLET_DEAD_LETTERS
 from wallet_worker.broker.amqp.properties import unmarshal
+from wallet_worker.core.debts import OWN_ORDER
 
 Tables = dict[str, list[Any]]
 
 MASKED = "…"
-_DRAWN = frozenset({"account_no", "event_id", "order_id", "to_account_no"})
+_DRAWN = frozenset({"account_no", "event_id", "order_id", "reversal_id", "to_account_no"})
 
 _EMPTY = """
 ALTER TABLE entries DISABLE TRIGGER entries_append_only;
@@ -76,6 +77,10 @@ _QUERIES = {
         SELECT payment_order_no, exchange, routing_key, properties, body, attempts,
                due_at <= clock_timestamp() AS is_due
         FROM parked_results ORDER BY 1, 5, 4, 6""",
+    "reversals": """
+        SELECT o.serial_no, r.reversal_ref, r.kind, r.status, r.sequence, r.amount, r.moved, r.fingerprint,
+               r.reason_code, r.reason, r.respond_by
+        FROM reversals r JOIN orders o USING (order_id)""",
     "suspects": "SELECT fingerprint, attempts FROM suspects ORDER BY 1",
 }
 
@@ -85,9 +90,30 @@ async def snapshot(owner: asyncpg.Connection) -> Tables:
     found: Tables = {}
     for table, query in _QUERIES.items():
         found[table] = [tuple(row) for row in await owner.fetch(query)]
-    found["commands"] = [(*row[:-1], _masked(json.loads(row[-1]))) for row in found["commands"]]
-    found["outbox"] = sorted((_promise(row) for row in await owner.fetch("SELECT * FROM outbox")), key=repr)
-    return found
+    found["commands"] = [
+        (number, kind, fingerprint, _masked(json.loads(content)) if kind == OWN_ORDER else content, *rest,
+         _masked(json.loads(result)))
+        for number, kind, fingerprint, content, *rest, result in found["commands"]
+    ]  # fmt: skip
+    found["outbox"] = [_promise(row) for row in await owner.fetch("SELECT * FROM outbox")]
+    own = {row["serial_no"]: row["fingerprint"] for row in await owner.fetch(_OWN, OWN_ORDER)}
+    drawn = {*own, *own.values()}
+    return {table: sorted(_hidden(rows, drawn), key=repr) for table, rows in found.items()}
+
+
+_OWN = "SELECT serial_no, fingerprint FROM commands WHERE command_type = $1"
+"""The orders that the wallet makes itself: their numbers are drawn."""
+
+
+def _hidden(value: Any, drawn: Set[Any]) -> Any:
+    """Return rows without what is drawn, wherever it stands in them."""
+    match value:
+        case Mapping():
+            return {name: _hidden(item, drawn) for name, item in value.items()}
+        case list() | tuple():
+            return type(value)(_hidden(item, drawn) for item in value)
+        case _:
+            return MASKED if isinstance(value, str | bytes) and value in drawn else value
 
 
 _UNBALANCED = """
