@@ -1,7 +1,8 @@
 """What stands in the database, without what is different each time: ids, account numbers and times."""
 
 import json
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from typing import Any
 
@@ -105,7 +106,7 @@ _OWN = "SELECT serial_no, fingerprint FROM commands WHERE command_type = $1"
 """The orders that the wallet makes itself: their numbers are drawn."""
 
 
-def _hidden(value: Any, drawn: Set[Any]) -> Any:
+def _hidden(value: Any, drawn: AbstractSet[Any]) -> Any:
     """Return rows without what is drawn, wherever it stands in them."""
     match value:
         case Mapping():
