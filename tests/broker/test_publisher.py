@@ -134,6 +134,25 @@ async def test_a_queue_that_takes_no_more_is_not_taken_for_one_that_does(
     assert confirmed == {item.message_id for item in rows[:2]}
 
 
+async def test_a_channel_that_is_refused_everything_is_not_used_again_and_not_for_each_refusal(
+    publisher: Publisher, channel: AbstractChannel
+) -> None:
+    arguments: dict[str, aiormq.abc.FieldValue] = {"x-max-length": 0, "x-overflow": "reject-publish"}
+    await channel.queue_declare("full", arguments=arguments)
+    await channel.queue_declare("empty")
+    assert len(await publisher.publish([row("", routing_key="empty")])) == 1
+    first = publisher._channels[""]
+    used = []
+    for _ in range(2):
+        assert await publisher.publish([row("", routing_key="full")]) == set()
+        assert len(await publisher.publish([row("", routing_key="empty")])) == 1
+        used.append(publisher._channels[""])
+
+    assert first.is_closed
+    assert used[0] is used[1] is not first
+    assert not used[0].is_closed
+
+
 async def test_letters_whose_senders_gave_them_one_message_id_are_not_taken_for_each_other(
     publisher: Publisher, channel: AbstractChannel
 ) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import TypeAlias
 from uuid import UUID
 
@@ -31,6 +31,7 @@ from wallet_worker.telemetry.metrics import Metrics
 PUBLISH_SECONDS = (
     8.0  # below outbox.RELAY_AFTER: when another worker may publish a row, this one no longer tries
 )
+REOPEN_SECONDS = 2.0  # a queue that is full refuses as well, and another channel changes nothing
 UNCONFIRMED_MAX = 500  # more buys no speed, and is what is unknown after a lost connection
 
 _MANDATORY = frozenset({PAYMENT_REQUESTS, WALLET_DEAD_LETTERS})
@@ -59,6 +60,7 @@ class Publisher:
         self._metrics = metrics
         self._connection: AbstractConnection | None = None
         self._channels: dict[str, Channel] = {}
+        self._reopened: dict[str, float] = {}
         self._last_reason = ""
         self._opening = asyncio.Lock()
         self._alone = asyncio.Lock()  # dead letters: see _chunks
@@ -138,7 +140,25 @@ class Publisher:
                     confirmed.add(row.message_id)
                 else:
                     failure = why_not
+        if sending.is_refused:
+            await self._reopen(exchange, channel)
         return failure
+
+    async def _reopen(self, exchange: str, channel: Channel) -> None:
+        """Close the channel, so that the next messages go over another, unless that was done just now.
+
+        A channel that first publishes while a cluster chooses a leader anew is refused everything for as long as the
+        node that led before is away, and another channel of the same connection is not (seen on RabbitMQ 3.10).
+        """
+        now = asyncio.get_running_loop().time()
+        if now - self._reopened.get(exchange, -REOPEN_SECONDS) < REOPEN_SECONDS:
+            return
+        self._reopened[exchange] = now
+        if self._channels.get(exchange) is channel:
+            del self._channels[exchange]
+        log.warning("publisher.refused", exchange=exchange)
+        with suppress(BrokerUnavailableError, *CONNECTION_ERRORS), translate_errors():
+            await channel.close()
 
     async def _channel(self, exchange: str) -> Channel:
         async with self._opening:

@@ -16,6 +16,7 @@ from uuid import uuid4
 import pamqp.frame
 from aiormq.abc import ChannelFrame
 from aiormq.channel import Channel
+from aiormq.exceptions import DeliveryError
 from pamqp import constants
 from pamqp.commands import Basic
 
@@ -101,6 +102,11 @@ class PendingConfirms:
             self._tags_of_returned.pop(message_id, None)
         return [answer.error if answer.received else without for answer in self._answers]
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether the broker has refused every message itself, with a nack: none was taken, returned or left open."""
+        return all(answer.refused for answer in self._answers)
+
     def note_answer(self) -> None:
         """Count one message as answered."""
         self._missing -= 1
@@ -111,11 +117,12 @@ class PendingConfirms:
 class _Answer:
     """The broker's answer to one message: to aiormq's reader a future, and cheaper, as nobody waits for it alone."""
 
-    __slots__ = ("_sending", "error", "received")
+    __slots__ = ("_sending", "error", "received", "refused")
 
     def __init__(self, sending: PendingConfirms) -> None:
         self._sending = sending
         self.received = False
+        self.refused = False
         self.error: str | None = None
 
     def done(self) -> bool:
@@ -132,6 +139,7 @@ class _Answer:
 
     def set_exception(self, exc: BaseException) -> None:
         """Note that the message was nacked or returned."""
+        self.refused = isinstance(exc, DeliveryError) and isinstance(exc.frame, Basic.Nack)
         self._note(describe(exc))
 
     def _note(self, why_not: str | None) -> None:
