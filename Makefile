@@ -41,7 +41,7 @@ chaos: servers ## Break everything at random under load, and say what was lost o
 # Of the faults, `make test` has the chaos, the controls, and the rows of dead letters. `make rows` has the other rows of
 # the matrix too, the faults behind the HTTP API, and each alarm's own fault, which together take too long for each change.
 ROWS := $(addprefix tests/faults/test_,broker_faults.py database_faults.py messages.py worker_deaths.py) \
-	tests/api/test_adversity.py tests/alarms/test_in_a_fault_run.py
+	tests/api/test_adversity.py tests/api/test_controls.py tests/alarms/test_in_a_fault_run.py
 ROWS_OF_DEAD_LETTERS := tests/dead_letters/test_faults.py
 # Three brokers and two databases take a machine for themselves: one after another, and only when asked for.
 ROWS_OF_SEVERAL := $(addprefix tests/faults/test_,broker_cluster.py database_failover.py)

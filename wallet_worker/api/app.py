@@ -1,6 +1,7 @@
 """The API put together: its parts, its addresses, and the process that serves them until it is told to stop."""
 
 import asyncio
+import gc
 import resource
 import signal
 import socket
@@ -37,6 +38,7 @@ from wallet_worker.api.problems import RequestRefused
 from wallet_worker.api.quota import Quota
 from wallet_worker.api.request import ApiRequest, GoneError, read_headers, request_id
 from wallet_worker.api.who import USED_SECONDS, Keys
+from wallet_worker.broker.addresses import login_of
 from wallet_worker.broker.event_log import EventLog
 from wallet_worker.client.rpc import Rpc
 from wallet_worker.queries import answers
@@ -53,6 +55,7 @@ from wallet_worker.telemetry.health import Health
 from wallet_worker.telemetry.server import CannotServeError, Server
 
 CONNECTIONS: Final = 8
+COLLECT_AFTER: Final = (20_000, 20, 50)  # requests are in no cycles and go as they came
 KNOWN_SECONDS: Final = 0.25  # a look-up that takes longer is skipped: the worker looks again
 WATCH_SECONDS: Final = 1.0
 DRAIN_SECONDS: Final = 5.0  # those that wait for an outcome go on for so long, then they get their 202
@@ -183,8 +186,7 @@ class Api:
     ) -> None:
         seconds = time.monotonic() - began
         metrics = self._parts.metrics
-        metrics.requests.labels(operation=request.operation, status=status).inc()
-        metrics.seconds.labels(operation=request.operation).observe(seconds)
+        metrics.answered(request.operation, status, seconds)
         if code != "OK" and status in _AT_THE_DOOR:
             metrics.refused_at_the_door.labels(reason=code).inc()
         if request.method == "POST":
@@ -260,6 +262,7 @@ def parts_of(settings: Settings) -> ApiState:
         metrics=metrics,
         webhooks_networks=settings.webhooks_networks or (),
         payment_keys=settings.keys,
+        login=None if settings.sender_policy is None else login_of(settings.amqp_url.get_secret_value()),
         wait_seconds=settings.api_wait_seconds,
         signature_age_seconds=settings.api_signature_age_seconds,
     )
@@ -295,6 +298,9 @@ def run(settings: Settings) -> int:
     try:
         is_secure = check(settings)
         _allow_connections()
+        gc.collect()
+        gc.freeze()  # modules and classes stay until the end and are not looked at again
+        gc.set_threshold(*COLLECT_AFTER)
         return uvloop.run(_serve(settings, is_secure=is_secure))
     except CannotServeError as exc:
         log.error("api.cannot_serve", reason=str(exc))

@@ -64,6 +64,7 @@ from wallet_worker.api.problems import (
 )
 from wallet_worker.api.request import ApiRequest
 from wallet_worker.client.rpc import OutgoingMessage, PublishFailed, ReplyTimeout
+from wallet_worker.core.senders import Sender
 from wallet_worker.queries import answers
 from wallet_worker.queries.answers import StoredOutcome
 from wallet_worker.store.errors import ConflictError, UnavailableError
@@ -96,7 +97,7 @@ async def change(parts: ApiState, request: ApiRequest, operation: HttpOperation)
     earlier = await _earlier(parts, command.serial_no)
     if earlier is not None:
         parts.metrics.repeats.inc()
-        return _repeat(earlier, command, client)
+        return _repeat(parts, earlier, command, client)
     if parts.is_stopping:
         raise RequestRefused(ApiCode.STOPPING, serial_no=command.serial_no, headers=retry_after(1))
     preferences = request.preferences
@@ -219,7 +220,10 @@ async def _earlier(parts: ApiState, serial_no: str) -> StoredOutcome | None:
         return None
 
 
-def _repeat(earlier: StoredOutcome, command: Command, client: Client) -> Response:
+def _repeat(parts: ApiState, earlier: StoredOutcome, command: Command, client: Client) -> Response:
+    if parts.login is not None and not Sender(parts.login, client.sender).is_same(earlier.sent_by):
+        # The worker would say the same, and make a dead letter of it.
+        raise RequestRefused(Code.SERIAL_CONFLICT, serial_no=command.serial_no, duplicate=False)
     repeated = content(command)
     if earlier.fingerprint == fingerprint(canonical(repeated)):
         return answer(earlier.outcome, type(command), client)

@@ -20,11 +20,17 @@ class AwayError(Exception):
 
 
 class _Batch(Generic[T]):
-    """The keys of one query, and its answer: absent where the database gave none."""
+    """The keys of one query, and those who wait for its answer: each with a future of its own, to be given up alone."""
 
     def __init__(self) -> None:
         self.keys: set[str] = set()
-        self.answer: asyncio.Future[Mapping[str, T] | None] = asyncio.get_running_loop().create_future()
+        self.waiting: list[asyncio.Future[Mapping[str, T] | None]] = []
+
+    def end(self, answer: Mapping[str, T] | None) -> None:
+        """Give all who still wait the answer; absent where the database gave none."""
+        for waiter in self.waiting:
+            if not waiter.done():
+                waiter.set_result(answer)
 
 
 class BatchedLookups(Generic[T]):
@@ -41,33 +47,35 @@ class BatchedLookups(Generic[T]):
         self.queries = 0
 
     async def find(self, key: str) -> T | None:
-        """Return what there is under a key, or nothing; raises AwayError."""
+        """Return what there is under a key, or nothing; raises AwayError.
+
+        That is after twice `seconds` at most: for the query under way, and for its own.
+        """
         batch = self._next
         if batch is None:
             batch = self._next = _Batch()
         batch.keys.add(key)
+        answer: asyncio.Future[Mapping[str, T] | None] = asyncio.get_running_loop().create_future()
+        batch.waiting.append(answer)
         if self._running is None:
             self._running = asyncio.create_task(self._run(), name="lookups")
-        try:
-            async with asyncio.timeout(self._seconds):
-                # Shielded: who gives up waiting takes nothing from the others.
-                found = await asyncio.shield(batch.answer)
-        except TimeoutError:
-            raise AwayError from None
+        found = await answer
         if found is None:
             raise AwayError
         return found.get(key)
 
     async def _run(self) -> None:
+        batch: _Batch[T] | None = None
         try:
             while (batch := self._next) is not None:
                 self._next = None
                 self.queries += 1
-                batch.answer.set_result(await self._reply(batch.keys))
+                batch.end(await self._reply(batch.keys))
         finally:
             self._running = None
-            if self._next is not None:
-                self._next.answer.cancel()
+            for left in (batch, self._next):  # only where this task is cancelled
+                if left is not None:
+                    left.end(None)
 
     async def _reply(self, keys: set[str]) -> Mapping[str, T] | None:
         try:

@@ -84,7 +84,21 @@ class ApiMetrics:
             "Time until the next of the keys that were used lately ends; +Inf if none does.",
             registry=self.registry,
         )
+        # To find a series by its labels takes longer than to count; operations and statuses are few.
+        self._series: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self.ready = Gauge("wallet_ready", "1 while the process is ready.", registry=self.registry)
+
+    def answered(self, operation: str, status: int, seconds: float) -> None:
+        """Count a request, and how long it took."""
+        found = self._series.get((operation, status))
+        if found is None:
+            found = self._series[operation, status] = (
+                self.requests.labels(operation=operation, status=status),
+                self.seconds.labels(operation=operation),
+            )
+        count, duration = found
+        count.inc()
+        duration.observe(seconds)
 
     @property
     def exposed(self) -> CollectorRegistry:

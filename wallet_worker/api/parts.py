@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 class ApiState:
     """The parts of one process. `payment_keys` are those of the gateway, key id to secret.
 
+    `login` is the API's own at the broker, there where a policy of senders keeps clients apart.
     `is_lame`: it was told to stop, and still takes requests; `is_stopping`: it takes no more.
     """
 
@@ -39,6 +40,7 @@ class ApiState:
     metrics: ApiMetrics
     webhooks_networks: Sequence[Network]
     payment_keys: signature.Keys
+    login: str | None
     wait_seconds: float
     signature_age_seconds: float
     health: Health

@@ -102,7 +102,9 @@ def _refused(refusal: QueryRefused, serial_no: str | None) -> RequestRefused:
 async def ask(parts: ApiState, query: Message) -> Message:
     """Return the answer to a query, from one snapshot; raises Refused where the database does not answer."""
     try:
-        async with asyncio.timeout(READ_SECONDS), parts.database.snapshot() as connection:
+        is_one = isinstance(query, answers.BY_ONE_STATEMENT)
+        opened = parts.database.connection() if is_one else parts.database.snapshot()
+        async with asyncio.timeout(READ_SECONDS), opened as connection:
             return await answers.answer(connection, query)
     except (UnavailableError, ConflictError, TimeoutError) as exc:
         log.debug("api.unread", type=query.type, reason=str(exc) or "it took too long")

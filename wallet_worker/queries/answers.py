@@ -37,6 +37,10 @@ from wallet_worker.core.orders import Order
 from wallet_worker.core.reversals import Reversal
 from wallet_worker.queries import lists
 from wallet_worker.store import accounts, commands, entries, orders, reversals
+from wallet_worker.store.reads.whole_order import whole_order
+
+BY_ONE_STATEMENT: Final = (GetAccount,)
+"""Queries that need no transaction: a statement sees one state of the database by itself."""
 
 NOT_KNOWN_YET: Final = (
     "the serial number is not known yet; a command that was sent with it may still wait in its queue"
@@ -74,17 +78,12 @@ async def _account(connection: asyncpg.Connection, query: GetAccount) -> Account
 
 
 async def _order(connection: asyncpg.Connection, query: GetOrder) -> OrderDetail | QueryRefused:
-    _, stored = await commands.find(connection, [query.serial_no])
-    command = stored.get(query.serial_no)
-    if command is None:
+    found = await whole_order(connection, query.serial_no)
+    if found is None:
         return QueryRefused(code=Code.ORDER_NOT_FOUND, message=NOT_KNOWN_YET)
-    order = await orders.by_serial_no(connection, query.serial_no)
+    order, parties = found.order, found.accounts
     if order is None:
-        return OrderDetail(outcome=outcome(command, duplicate=False), order=None, entries=[])
-    parties = await accounts.by_id(
-        connection, [order.account_id, order.counter_account_id or order.account_id]
-    )
-    lines = await entries.of_order(connection, order.order_id)
+        return OrderDetail(outcome=outcome(found.command, duplicate=False), order=None, entries=[])
     account = parties[order.account_id]
     payee = parties[order.counter_account_id] if order.counter_account_id else None
     of_order = list((await reversals.of_orders(connection, [order])).get(order.serial_no, {}).values())
@@ -92,11 +91,11 @@ async def _order(connection: asyncpg.Connection, query: GetOrder) -> OrderDetail
     if standing_minor := sum(reversal.moved_minor for reversal in of_order):
         shown = shown.model_copy(update={"reversed_amount": to_text(standing_minor, order.currency)})
     return OrderDetail(
-        outcome=outcome(command, duplicate=False),
+        outcome=outcome(found.command, duplicate=False),
         order=shown,
         entries=[
             ledger.view(line.entry, parties[line.entry.account_id], line.order_type, line.serial_no)
-            for line in lines
+            for line in found.lines
         ],
         reversals=_reversals(of_order, order, account) or None,
     )
@@ -188,6 +187,7 @@ class StoredOutcome(NamedTuple):
     fingerprint: bytes
     content: str
     outcome: Outcome
+    sent_by: str | None
 
 
 async def stored_outcomes(
@@ -196,7 +196,9 @@ async def stored_outcomes(
     """Return what is stored under these serial numbers, each outcome as a repeat of it is answered."""
     _, stored = await commands.find(connection, serial_nos)
     return {
-        number: StoredOutcome(command.fingerprint, command.content, outcome(command, duplicate=True))
+        number: StoredOutcome(
+            command.fingerprint, command.content, outcome(command, duplicate=True), command.sent_by
+        )
         for number, command in stored.items()
     }
 
