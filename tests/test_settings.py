@@ -33,7 +33,6 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("CURRENCIES", "TWD,TWX", "TWX"),
         ("HTTP_PORT", "70000", "65535"),
         ("LOG_LEVEL", "loud", "debug"),
-        ("DLQ_ROLES", '{"anna": "queen"}', "viewer, operator, approver"),
         ("RECHARGE_EXPIRES_SECONDS", "0", "greater"),
     ],
 )

@@ -39,7 +39,7 @@ class CommandResult:
         return self.err.splitlines()
 
 
-async def wallet(*arguments: str, **settings: str) -> CommandResult:
+async def wallet(*arguments: str, typed: str = "", **settings: str) -> CommandResult:
     """Run `wallet` with these settings and no others, as a program does: in this process, which is quick."""
     variables: dict[str, str | None] = {name: None for name in os.environ if name.startswith("WALLET_")}
     # In a thread, because a command has an event loop of its own.
@@ -47,6 +47,7 @@ async def wallet(*arguments: str, **settings: str) -> CommandResult:
         CliRunner(env={"COLUMNS": "120"}).invoke,
         app,
         arguments,
+        input=typed,
         env=variables | settings,
         catch_exceptions=False,
         prog_name="wallet",

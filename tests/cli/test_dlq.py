@@ -5,6 +5,7 @@ What it can do is in `tests/dead_letters/test_command_line.py`.
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from tests.cli.terminal import CommandResult, wallet
 from tests.dead_letters.conftest import Desk, a_desk
 from tests.dead_letters.letters import arrived, headers
+from tests.dead_letters.people import PASSPHRASE, key_file, know
 from tests.journeys.messages import open_account, recharge
 from tests.workers import KEYS
 from wallet_worker.cli.dlq import options
@@ -23,7 +25,6 @@ from wallet_worker.dead_letters.model.plans import Operation, Plan, ReplayPace
 from wallet_worker.dead_letters.model.states import Action, LetterState, OperationState, PlanState
 from wallet_worker.settings.operators import ApprovalLimits, Role
 
-ROLES = json.dumps({"one": "operator", "anna": "approver", "bob": "approver"})
 CONSOLE = Actor("ann", Role.OPERATOR, "console")
 
 
@@ -45,49 +46,59 @@ class Sits:
         self._monkeypatch.setattr("socket.gethostname", lambda: machine)
 
 
-async def dlq(url: str, *arguments: str, **settings: str) -> CommandResult:
+async def dlq(url: str, *arguments: str, typed: str = "", **settings: str) -> CommandResult:
     """Run `wallet dlq` where one letter is more than one person may replay."""
     given = {
         "WALLET_DATABASE_URL": url,
-        "WALLET_DLQ_ROLES": ROLES,
         "WALLET_DLQ_SINGLE_PERSON_MAX": "0",
         "WALLET_PAYMENT_KEYS": json.dumps(KEYS),
     }
-    return await wallet("dlq", *arguments, **given | settings)
+    return await wallet("dlq", *arguments, typed=typed, **given | settings)
 
 
 async def planned(desk: Desk, who: Actor = CONSOLE) -> Plan:
     """Return a plan that needs a second person."""
     await desk.take_in(arrived(open_account("user-1")))
     plan = await desk.operations.plan(who, Action.REPLAY, Filter(), reason="a test")
-    assert plan.state is PlanState.NEEDS_APPROVAL
+    assert plan.state is PlanState.NEEDS_SIGNATURE
     return plan
 
 
-async def test_one_login_is_one_person_on_whatever_machine(database_url: str, sits: Sits) -> None:
+async def test_whoever_has_the_database_and_another_name_is_no_second_person(
+    database_url: str, sits: Sits, tmp_path: Path
+) -> None:
+    """One person, anna, with the password of the database, her own key, and whatever name she likes."""
     async with a_desk(database_url, ApprovalLimits(single_person_max=0)) as desk:
         await desk.take_in(arrived(open_account("user-1")))
-        sits("anna", machine="3c1b5e7f0a92")  # as each `docker compose run` has another
-        made = await dlq(database_url, "replay", "--why", "a test", "--as", "one", "--json")
+        await know(desk.owner)
+        sits("root")
+        made = await dlq(database_url, "replay", "--why", "a test", "--as", "olga", "--json")
+        token = json.loads(made.out)["token"]
 
-        sits("anna", machine="9d41f07c6b18")
-        agreed = await dlq(database_url, "approve", json.loads(made.out)["token"], "--why", "seen")
+        async def signs(verb: str, *more: str) -> CommandResult:
+            key = str(key_file(tmp_path, "anna"))
+            return await dlq(
+                database_url,
+                verb,
+                token,
+                "--key",
+                key,
+                "--why",
+                "seen",
+                "--passphrase-stdin",
+                *more,
+                typed=f"{PASSPHRASE}\n",
+            )
+
+        as_olga = await signs("sign", "--as", "olga")
+        agreed = await signs("approve")
         (plan,) = await desk.operations.plans(CONSOLE)
 
+        assert (as_olga.status, as_olga.out) == (Exit.FOUND, "")
+        assert "is anna's, and not olga's" in as_olga.err
         assert (agreed.status, agreed.out) == (Exit.FOUND, "")
-        assert "this plan was made by the same login, anna" in agreed.err
+        assert "olga has not signed this plan yet" in agreed.err
         assert plan.approved_by is None
-
-
-async def test_an_approver_at_their_own_login_is_a_second_person(database_url: str, sits: Sits) -> None:
-    async with a_desk(database_url, ApprovalLimits(single_person_max=0)) as desk:
-        plan = await planned(desk)
-        sits("anna")
-
-        agreed = await dlq(database_url, "approve", plan.token, "--why", "seen", "--json")
-
-        assert (agreed.status, agreed.err) == (Exit.DONE, "")
-        assert json.loads(agreed.out)["approved_by"] == "anna"
 
 
 async def test_the_audit_has_the_login_beside_the_name(database_url: str, sits: Sits) -> None:

@@ -4,8 +4,9 @@ Each command is run as its help says it is: with the arguments of its example.
 """
 
 import asyncio
-import getpass
 import json
+import os
+import pwd
 import shlex
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.audit import ledger
 from tests.cli.forked import Output, run_all
 from tests.cli.terminal import CommandResult, environment, wallet
 from tests.client import gateway
+from tests.dead_letters.people import key_file, know
 from tests.servers import Servers
 from tests.servers.ports import free_ports
 from tests.workers import KEYS, Workers
@@ -68,6 +70,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give the folder in which commands run, with the files that examples name."""
     (tmp_path / "settlement.csv").write_text(",".join(COLUMNS) + "\n")
     (tmp_path / "mended.json").write_text(json.dumps(OpenAccount.examples()[0]))
+    for name in ("ann", "bob"):
+        key_file(tmp_path, name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -78,7 +82,6 @@ def settings(amqp_url: str, database_url: str) -> dict[str, str]:
         "WALLET_AMQP_URL": amqp_url,
         "WALLET_DATABASE_URL": database_url,
         "WALLET_PAYMENT_KEYS": json.dumps(KEYS),
-        "WALLET_DLQ_ROLES": json.dumps({getpass.getuser(): "approver"}),
         "WALLET_HTTP_PORT": "0",
         "WALLET_CONSOLE_PORT": "0",
         "WALLET_API_PORT": "0",
@@ -251,7 +254,8 @@ async def running(amqp_url: str, database_url: str, workers: Workers, servers: S
 SHOWN_ELSEWHERE = {
     "api key revoke",
     *(f"webhooks {name}" for name in ("add", "rotate", "enable", "disable", "deliveries", "replay")),
-    *(f"dlq {verb}" for verb in ("show", "replay", "discard", "restore", "edit", "approve", "note")),
+    *(f"operators {verb}" for verb in ("add", "role", "revoke", "key make", "key add", "key revoke")),
+    *(f"dlq {verb}" for verb in ("show", "replay", "discard", "restore", "edit", "sign", "approve", "note")),
     *(f"dlq {verb}" for verb in ("progress", "pause", "resume", "stop")),
 }
 
@@ -437,17 +441,20 @@ async def test_something_is_found(
 
 async def test_it_is_refused(running: dict[str, str]) -> None:
     commands = those_with(CommandEvent.REFUSED)
+    login = pwd.getpwuid(os.getuid()).pw_name
     refused = {
         # In a currency that is not allowed, or about what is not there.
         **{command: [word.replace("TWD", "XTS") for word in EXAMPLES[command]] for command in commands},
         "send release": ["send", "release", "H-nobody"],
+        "operators add": ["operators", "add", login, "--role", "viewer", "--why", "there already"],
     }
-    viewer = running | {"WALLET_DLQ_ROLES": json.dumps({getpass.getuser(): "viewer"})}
+    owner = await asyncpg.connect(running["WALLET_DATABASE_URL"])
+    try:
+        await know(owner, {login: "viewer"})
+    finally:
+        await owner.close()
 
-    results = {
-        command: await wallet(*refused[command], **(viewer if command.startswith("dlq") else running))
-        for command in commands
-    }
+    results = {command: await wallet(*refused[command], **running) for command in commands}
 
     assert statuses(results) == wanted(CommandEvent.REFUSED, commands)
     assert_spoken(results)

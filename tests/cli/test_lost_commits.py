@@ -1,6 +1,8 @@
 """A command whose commit is lost says that whether it was done is not known, and how to find out."""
 
 import json
+import os
+import pwd
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,19 +11,18 @@ import pytest
 
 from tests.cli.terminal import CommandResult, wallet
 from tests.dead_letters.conftest import OTTO, Desk, a_desk, one_letter
+from tests.dead_letters.people import PASSPHRASE, key_file, know, public_of
 from tests.faults.proxy import Proxy
 from tests.journeys.messages import encoded, recharge
 from tests.workers import KEYS
 from wallet_worker.cli import exit_table
-from wallet_worker.cli.dlq import options
 from wallet_worker.cli.exit_table import CommandEvent
 from wallet_worker.cli.exits import Exit
+from wallet_worker.core.proofs import public_text
 from wallet_worker.dead_letters.model.filters import Filter
 from wallet_worker.dead_letters.model.states import Action
 from wallet_worker.store import api_keys
 from wallet_worker.store.errors import InvariantBrokenError
-
-ROLES = json.dumps({"anna": "approver"})
 
 
 @pytest.fixture
@@ -32,7 +33,15 @@ async def desk(database_url: str) -> AsyncIterator[Desk]:
 
 
 # Commits of a command that only end its reading.
-READ_BEFORE = {"migrate": 1, "dlq discard": 1, "dlq restore": 1}
+READ_BEFORE = {
+    "migrate": 1,
+    "operators key revoke": 1,  # whose key it is
+    **dict.fromkeys(
+        ("dlq note", "dlq export", "dlq edit", "dlq replay", "dlq pause", "dlq resume", "dlq stop"), 1
+    ),
+    **dict.fromkeys(("dlq discard", "dlq restore"), 2),
+    **dict.fromkeys(("dlq sign", "dlq approve"), 4),
+}
 
 
 async def lost(proxy: Proxy, command: str, words: list[str]) -> CommandResult:
@@ -42,8 +51,8 @@ async def lost(proxy: Proxy, command: str, words: list[str]) -> CommandResult:
     proxy.cut_at = b"COMMIT;"
     said = await wallet(
         *words,
+        typed=f"{PASSPHRASE}\n",
         WALLET_DATABASE_URL=proxy.url,
-        WALLET_DLQ_ROLES=ROLES,
         WALLET_PAYMENT_KEYS=json.dumps(KEYS),
     )
     assert proxy.cut.is_set(), words
@@ -52,9 +61,11 @@ async def lost(proxy: Proxy, command: str, words: list[str]) -> CommandResult:
 
 
 async def test_a_lost_commit_is_told_as_not_known_by_every_command_that_changes_something(
-    desk: Desk, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, database_url: str, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(options, "login_name", lambda: "anna")
+    await know(
+        desk.owner, {"otto": "operator", "anna": "approver", pwd.getpwuid(os.getuid()).pw_name: "operator"}
+    )
     letter, edited, discarded, restored = [await one_letter(desk, recharge(f"user-{n}")) for n in range(4)]
     new = encoded(recharge("user-1", serial_no="R-new"))
     (tmp_path / "new.json").write_bytes(new)
@@ -68,6 +79,10 @@ async def test_a_lost_commit_is_told_as_not_known_by_every_command_that_changes_
     restore = await plan_of(Action.RESTORE, restored)
     replay = await desk.operations.execute(OTTO, await plan_of(Action.REPLAY, letter))
     why = ["--why", "a test"]
+
+    def signing(name: str) -> list[str]:
+        return ["--key", str(key_file(tmp_path, name)), "--passphrase-stdin"]
+
     said: dict[str, CommandResult] = {}
     async with Proxy(database_url) as proxy:
         for command, arguments in {
@@ -75,10 +90,16 @@ async def test_a_lost_commit_is_told_as_not_known_by_every_command_that_changes_
             "api key add": ["shop", "--role", "upstream"],
             "api key rotate": ["shop"],
             "api key revoke": ["", *why],
+            "operators add": ["zoe", "--role", "operator", *why],
+            "operators role": ["zoe", "viewer", *why],
+            "operators key add": ["zoe", public_text(public_of("zoe")), *why],
+            "operators key revoke": [public_of("zoe").key_id, *why],
+            "operators revoke": ["zoe", *why],
             "dlq note": [str(letter), "a note"],
             "dlq export": [],
             "dlq edit": [str(edited), "--body", str(tmp_path / "new.json"), *why],
-            "dlq approve": [by_otto, *why],
+            "dlq sign": [by_otto, *signing("otto")],
+            "dlq approve": [by_otto, *signing("anna"), *why],
             "dlq replay": ["--ids", str(edited), *why],
             "dlq discard": ["--execute", discard],
             "dlq restore": ["--execute", restore],

@@ -52,6 +52,10 @@ async def test_a_mistyped_setting_is_an_error_of_every_command_that_reads_settin
         ("WALLET_HTTP_PROT", "did you mean WALLET_HTTP_PORT?"),
         ("WALLET_ASK_SECONDS", "it is called WALLET_PAYMENT_INQUIRY_SECONDS now"),
         ("WALLET_DLQ_ALONE_MAX", "it is called WALLET_DLQ_SINGLE_PERSON_MAX now"),
+        (
+            "WALLET_DLQ_ROLES",
+            "roles are in the database now: `wallet operators`",
+        ),
         ("WALLET_SHOE_SIZE", "`wallet settings show` lists the settings"),
         ("wallet_limit", "did you mean WALLET_LIMITS?"),
     ],
@@ -134,7 +138,6 @@ async def test_what_is_in_force_is_shown_without_a_secret() -> None:
         "WALLET_PAYMENT_KEYS": '{"2026-01": "a-signing-secret"}',
         "WALLET_MANAGEMENT_URL": "http://shop:management-secret@broker:15672",
         "WALLET_LIMITS": '{"accounts": {"basic": {"TWD": {"balance_max": "10.00"}}}}',
-        "WALLET_DLQ_ROLES": '{"ann": "operator"}',
     }
 
     checked = await wallet("settings", "check", **(settings))
@@ -148,7 +151,6 @@ async def test_what_is_in_force_is_shown_without_a_secret() -> None:
     assert found["WALLET_MANAGEMENT_URL"]["value"] == "http://broker:15672"
     assert found["WALLET_PAYMENT_KEYS"]["value"] == "(hidden; keys 2026-01)"
     assert json.loads(found["WALLET_LIMITS"]["value"])["accounts"]["basic"]["TWD"] == {"balance_max": "10.00"}
-    assert json.loads(found["WALLET_DLQ_ROLES"]["value"]) == {"ann": "operator"}
     assert (found["WALLET_HTTP_PORT"]["value"], found["WALLET_HTTP_PORT"]["is_set"]) == ("9300", False)
     assert "secret" not in shown.out + table.out
     assert {item["variable"] for item in found.values()} >= {

@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from wallet_schemas.events import ACCOUNT_EXAMPLE, PENDING_ORDER_EXAMPLE, AccountView, OrderView
 from wallet_worker.core.context import Policy
+from wallet_worker.core.proofs import OperatorKey, ProofAlgorithm, ProofPurpose, SignedStatement
 from wallet_worker.dead_letters.model.actors import Actor
 from wallet_worker.dead_letters.model.audit_log import AuditPage, AuditRow
 from wallet_worker.dead_letters.model.errors import NotAllowedError, NotFoundError
@@ -28,6 +29,7 @@ from wallet_worker.dead_letters.model.letters import (
 )
 from wallet_worker.dead_letters.model.plans import Difference, Operation, Plan, PlannedLetter, ReplayPace
 from wallet_worker.dead_letters.model.predictions import PredictedOutcome, Prediction
+from wallet_worker.dead_letters.model.signing import Signature, ToSign
 from wallet_worker.dead_letters.model.states import (
     Action,
     LetterState,
@@ -38,6 +40,7 @@ from wallet_worker.dead_letters.model.states import (
 from wallet_worker.dead_letters.operations import DeadLetterDesk
 from wallet_worker.settings.operators import Role
 from wallet_worker.store.database import READONLY_ROLE, Database
+from wallet_worker.store.operators import KeyRow
 
 NOW = datetime.now(UTC)
 OPERATION_ID = UUID(int=7)
@@ -229,6 +232,7 @@ class Canned(DeadLetterDesk):
         self.lines: tuple[LetterSummary, ...] = tuple(line(number) for number in range(1, 4))
         self.detail = detail()
         self.shown_plan = plan()
+        self.origin = "http://localhost:9310"
         self.shown_operation = operation()
         self.rows: tuple[AuditRow, ...] = (
             audit_row(
@@ -342,9 +346,28 @@ class Canned(DeadLetterDesk):
         return [self.shown_plan, EDIT]
 
     @override
-    async def approve(self, actor: Actor, token: str, *, reason: str) -> Plan:
-        self._note("approve", (actor.name, actor.role, token, reason))
+    async def to_sign(self, actor: Actor, token: str) -> ToSign:
+        self._note("to_sign", (actor.name, token))
+        statement = SignedStatement(
+            "plan", "default", ProofPurpose.APPROVAL, token, bytes(32), actor.name, NOW
+        )
+        passkey = OperatorKey(
+            "0" * 16, actor.name, ProofAlgorithm.WEBAUTHN, b"public", b"credential", "localhost", self.origin
+        )
+        return ToSign(statement, (passkey,))
+
+    @override
+    async def sign(self, actor: Actor, token: str, signature: Signature, *, reason: str) -> Plan:
+        self._note("sign", (actor.name, actor.role, token, signature, reason))
         return self.shown_plan
+
+    @override
+    async def keys_of(self, actor: Actor) -> list[KeyRow]:
+        self._note("keys_of", actor.name)
+        return [
+            KeyRow(key, "approver", is_revoked=False, added_at=NOW)
+            for key in (await self.to_sign(actor, TOKEN)).keys
+        ]
 
     @override
     async def execute(self, actor: Actor, token: str) -> Operation:

@@ -10,7 +10,7 @@ DEEDS = [
     "/letters/1/notes",
     "/letters/1/edit",
     "/plans",
-    "/plans/a-plan/approve",
+    "/plans/a-plan/sign",
     "/plans/a-plan/execute",
     "/operations/00000000-0000-0000-0000-000000000007/pause",
     "/operations/00000000-0000-0000-0000-000000000007/resume",

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, async_playwright, expect
 
+from tests.cli.terminal import wallet as run_wallet
 from tests.console import chromium
 from tests.console.process import a_console
 from tests.console.stage import PASSWORDS
@@ -80,6 +82,30 @@ class Place:
         yield page
         await context.close()
 
+    async def with_passkey(self, page: Page, name: str, role: str) -> None:
+        """Give somebody a device with a passkey, and have the database know them and it."""
+        devices = await page.context.new_cdp_session(page)
+        await devices.send("WebAuthn.enable")
+        device = {"protocol": "ctap2", "transport": "internal", "hasResidentKey": True}
+        seen = {"hasUserVerification": True, "isUserVerified": True, "automaticPresenceSimulation": True}
+        await devices.send("WebAuthn.addVirtualAuthenticator", {"options": device | seen})
+        await page.goto("/keys")
+        await expect(page.locator("main")).to_contain_text("None. You can plan and look")
+        await page.get_by_role("button", name="Make a passkey").click()
+        command = shlex.split(
+            await page.get_by_label("Your new passkey is not known yet").locator("pre").inner_text()
+        )
+        url = self.wallet.workers.environment["WALLET_DATABASE_URL"]
+        for words in (
+            ["wallet", "operators", "add", name, "--role", role, "--why", "a test"],
+            command,
+        ):
+            ended = await run_wallet(*words[1:], WALLET_DATABASE_URL=url)
+            assert ended.status == 0, ended.err
+        await page.goto("/keys")
+        await expect(page.get_by_role("row").filter(has_text="Passkey")).to_contain_text("in use")
+        await page.goto("/")
+
     def asked_for(self, status: int) -> None:
         """Forget the one line with which a browser notes an answer that a test wanted, and nothing else."""
         (noted,) = (fault for fault in self.faults if f"responded with a status of {status}" in fault)
@@ -94,6 +120,7 @@ async def place(wallet: Wallet, users: Path) -> AsyncIterator[Place]:
         address = await stack.enter_async_context(
             a_console(wallet.workers.environment, users, WALLET_DLQ_SINGLE_PERSON_MAX="2")
         )
+        address = address.replace("127.0.0.1", "localhost")  # passkeys belong to names
         playwright = await stack.enter_async_context(async_playwright())
         browser = await playwright.chromium.launch(executable_path=chromium.find())
         stack.push_async_callback(browser.close)
@@ -229,11 +256,17 @@ async def test_a_second_person_approves_what_one_may_not_do_alone(place: Place) 
     ids = await place.wallet.set_aside(*(recharge(user) for _ in range(3)))
 
     async with place.person("ann") as ann, place.person("bob") as bob:
+        await place.with_passkey(ann, "ann", "operator")
+        await place.with_passkey(bob, "bob", "approver")
         await ann.goto("/letters?states=waiting")
         await ann.get_by_role("link", name="Plan a replay of all…").click()
         await expect(ann.locator("main")).to_contain_text("need a second person")
         await ann.get_by_label("Why").fill("the fault is mended")
         await ann.get_by_role("button", name="Make the plan for 3 letters").click()
+        await bob.goto(ann.url)
+        await expect(bob.locator("main")).to_contain_text("ann signs it first")
+        await bob.goto("/")
+        await ann.get_by_role("button", name="Sign with your passkey").click()
         await expect(ann.locator("main")).to_contain_text("somebody else has to agree")
         await expect(ann.get_by_role("button", name=re.compile("now$"))).to_have_count(0)
 
@@ -260,6 +293,8 @@ async def test_a_malformed_command_is_sent_anew_once_somebody_else_agrees(place:
     serial_no = fresh("mended")
 
     async with place.person("ann") as ann, place.person("bob") as bob:
+        await place.with_passkey(ann, "ann", "operator")
+        await place.with_passkey(bob, "bob", "approver")
         await ann.goto(f"/letters/{letter_id}")
         await ann.get_by_role("link", name="Edit as a new message…").click()
         text = await ann.get_by_label("The message, as JSON").input_value()
@@ -274,6 +309,9 @@ async def test_a_malformed_command_is_sent_anew_once_somebody_else_agrees(place:
         changed = ann.get_by_role("row").filter(has_text="amount")
         await expect(changed.locator("del")).to_have_text("100.000")
         await expect(changed.locator("ins")).to_have_text("100.00")
+
+        await ann.get_by_role("button", name="Sign with your passkey").click()
+        await expect(ann.get_by_role("status").first).to_contain_text("You have signed it")
 
         await bob.goto(ann.url)
         await bob.get_by_label("What you have checked").fill("asked the sender too")

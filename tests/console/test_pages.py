@@ -1,10 +1,12 @@
 """The pages: what they show, to whom, and what they say where something is away or not as it was."""
 
 import base64
+import json
 import re
 from dataclasses import replace
 from datetime import datetime
 from html import unescape
+from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import parse_qsl, urlencode
 
@@ -24,6 +26,7 @@ from wallet_worker.dead_letters.model.filters import AuditFilter, Filter
 from wallet_worker.dead_letters.model.json import document
 from wallet_worker.dead_letters.model.plans import Difference, PlannedLetter, ReplayPace
 from wallet_worker.dead_letters.model.predictions import PredictedOutcome, Prediction
+from wallet_worker.dead_letters.model.signing import Signature
 from wallet_worker.dead_letters.model.states import Action, LetterState, PlanState
 from wallet_worker.settings.operators import Role
 from wallet_worker.store.errors import ConflictError, InvariantBrokenError, UnavailableError, UnfitError
@@ -40,6 +43,7 @@ PAGES = (
     "/operations",
     "/operations/00000000-0000-0000-0000-000000000007",
     "/audit",
+    "/keys",
 )
 
 LEDGER_PAGES = ("/accounts?user_id=alice", "/orders?serial_no=R-1", "/find?q=R-1", "/health")
@@ -178,7 +182,7 @@ async def test_a_viewer_sees_no_payload_and_no_way_to_act(stage: Stage) -> None:
     [
         ("/plans", {"action": "replay", "why": "x"}),
         ("/plans/a-plan/execute", {}),
-        ("/plans/a-plan/approve", {"why": "x"}),
+        ("/plans/a-plan/sign", {"why": "x"}),
         ("/letters/1/notes", {"text": "x"}),
     ],
 )
@@ -191,7 +195,7 @@ async def test_what_a_viewer_sends_reaches_the_operations_as_a_viewers(
     await browser.post(path, form)
 
     name, what = stage.operations.asked[-1]
-    assert name in {"plan", "execute", "approve", "note", "plans", "count"}
+    assert name in {"plan", "execute", "to_sign", "note", "plans", "count"}
     assert "vera" in str(what)
 
 
@@ -284,7 +288,7 @@ async def test_whoever_planned_it_is_not_offered_to_approve_it(stage: Stage) -> 
 
     page = (await (await signed_in(stage, "bob")).get("/plans/a-plan")).text
 
-    assert "/approve" not in page
+    assert '/sign"' not in page
     assert "somebody else has to agree" in text_of(page)
 
 
@@ -546,8 +550,6 @@ async def test_no_page_loads_anything_from_elsewhere_or_carries_script_or_style(
 
 
 async def test_exports_are_lines_of_json_with_the_bytes_whole(stage: Stage) -> None:
-    import json
-
     browser = await signed_in(stage)
 
     letters = (await browser.get("/letters.jsonl?states=waiting")).text.splitlines()
@@ -562,9 +564,44 @@ async def test_exports_are_lines_of_json_with_the_bytes_whole(stage: Stage) -> N
 async def test_actors_carry_the_role_that_the_file_gives_them_now(stage: Stage) -> None:
     browser = await signed_in(stage, "bob")
 
-    await browser.post("/plans/a-plan/approve", {"why": "checked"})
+    proof = json.dumps({"id": "Y3JlZGVudGlhbA"})
+    await browser.post("/plans/a-plan/sign", {"why": "checked", "at": canned.NOW.isoformat(), "proof": proof})
 
-    assert stage.operations.asked[-1] == ("approve", ("bob", Role.APPROVER, "a-plan", "checked"))
+    signature = Signature("0" * 16, canned.NOW, proof.encode())
+    assert stage.operations.asked[-1] == ("sign", ("bob", Role.APPROVER, "a-plan", signature, "checked"))
+
+
+@pytest.mark.parametrize(
+    ("form", "status"),
+    [
+        ({}, 403),
+        ({"proof": "no JSON", "at": "2026-01-02T03:04:05+00:00"}, 403),
+        ({"proof": "[]", "at": "2026-01-02T03:04:05+00:00"}, 403),
+        ({"proof": '{"id": "c29tZWJvZHkgZWxzZQ"}', "at": "2026-01-02T03:04:05+00:00"}, 403),
+        ({"proof": '{"id": "Y3JlZGVudGlhbA"}', "at": "yesterday"}, 403),
+        ({"proof": '{"id": "Y3JlZGVudGlhbA"}', "at": "2026-01-02T03:04:05"}, 409),
+        ({"proof": '{"id": "' + "A" * 9_000 + '"}', "at": "2026-01-02T03:04:05+00:00"}, 403),
+    ],
+)
+async def test_a_password_alone_signs_nothing(stage: Stage, form: dict[str, str], status: int) -> None:
+    browser = await signed_in(stage, "bob")
+
+    answer = await browser.post("/plans/a-plan/sign", {"why": "checked", **form})
+
+    assert answer.status_code == status
+    assert "sign" not in [name for name, _ in stage.operations.asked]
+
+
+async def test_a_passkey_is_for_the_name_of_the_console_and_no_other(stage: Stage, users: Path) -> None:
+    by_name = (await (await signed_in(stage, "bob")).get("/keys")).text
+    numbers = Stage(users, origin="http://127.0.0.1:9310")
+
+    by_number = (await (await signed_in(numbers, "bob")).get("/keys")).text
+    forged = await (await signed_in(stage, "bob")).post("/keys", {"passkey": "{}"})
+
+    assert "Make a passkey" in by_name
+    assert "Browsers keep no passkey for an address of numbers" in text_of(by_number)
+    assert forged.status_code == 409
 
 
 HUGE = "9" * 19
@@ -640,7 +677,7 @@ async def test_of_a_large_letter_64_kib_of_bytes_are_shown_at_most(stage: Stage)
     assert "934\u202f464 bytes more are not shown; the download has every byte" in every
 
 
-@pytest.mark.parametrize("deed", ["/plans/a-plan/execute", "/plans/a-plan/approve"])
+@pytest.mark.parametrize("deed", ["/plans/a-plan/execute", "/plans/a-plan/sign"])
 async def test_a_lost_race_is_said_to_be_one(stage: Stage, deed: str) -> None:
     browser = await signed_in(stage, "bob")
     csrf = (await browser.get("/plans")).text.partition('name="csrf" value="')[2].partition('"')[0]

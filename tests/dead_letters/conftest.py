@@ -9,7 +9,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from tests.dead_letters.letters import arrived, headers, properties
+from tests.dead_letters.letters import arrived, headers, properties, sealed_by_worker
+from tests.dead_letters.people import agreed
 from tests.journeys.messages import Json, recharge
 from tests.journeys.upstream import Upstream
 from tests.servers import Servers
@@ -20,8 +21,9 @@ from wallet_worker.core.context import Policy
 from wallet_worker.dead_letters.intake.record import TakenIn, take_in
 from wallet_worker.dead_letters.model.actors import Actor
 from wallet_worker.dead_letters.model.filters import Filter
-from wallet_worker.dead_letters.model.states import Action
+from wallet_worker.dead_letters.model.states import Action, PlanState
 from wallet_worker.dead_letters.operations import DeadLetterDesk
+from wallet_worker.dead_letters.replay.authority import Authority
 from wallet_worker.dead_letters.replay.lineage import Lineage
 from wallet_worker.dead_letters.replay.predict import Predictor
 from wallet_worker.settings.operators import ApprovalLimits, Role
@@ -34,6 +36,7 @@ OTTO = Actor("otto", Role.OPERATOR, "tests")
 OLGA = Actor("olga", Role.OPERATOR, "tests")
 ANNA = Actor("anna", Role.APPROVER, "tests")
 LINEAGE = Lineage(Predictor(Policy(), KEYS))
+AUTHORITY = Authority(ApprovalLimits(single_person_max=10_000), "default")
 NOWHERE = "amqp://nobody@127.0.0.1:1/"
 
 
@@ -130,7 +133,7 @@ class Wallet(Desk):
                 "wallet.dead-letters",
                 content,
                 routing_key="order.recharge",
-                properties=properties(headers(**fields)),
+                properties=sealed_by_worker(content, properties(headers(**fields))),
             )
         await self.until_letters(len(before) + len(contents))
         return sorted(set(await self.ids()) - before)
@@ -183,8 +186,10 @@ class Wallet(Desk):
         await until(self.owner, query, True, seen)  # noqa: FBT003 -- what the query says
 
     async def replayed(self, letter_ids: Sequence[int]) -> None:
-        """Plan and execute the replay of letters."""
+        """Plan and execute the replay of letters; two people sign it where a letter is not sealed."""
         plan = await self.operations.plan(OTTO, Action.REPLAY, Filter(ids=tuple(letter_ids)), reason="a test")
+        if plan.state is PlanState.NEEDS_SIGNATURE:
+            await agreed(self.operations, self.owner, plan)
         await self.operations.execute(OTTO, plan.token)
 
 

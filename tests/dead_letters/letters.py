@@ -7,8 +7,11 @@ from datetime import UTC, datetime, timedelta
 from pamqp.commands import Basic
 from pamqp.common import FieldValue
 
+from tests import worker_keys
 from tests.journeys.messages import Json, encoded
+from wallet_schemas.keys import read_seal_key
 from wallet_worker.broker.amqp.codec import RawTable, entries
+from wallet_worker.broker.amqp.seal import SealKey, seal
 from wallet_worker.dead_letters.intake.classify import arrival
 from wallet_worker.store.dead_letters.arrivals import Arrival
 
@@ -41,6 +44,13 @@ def headers(
 def properties(answer: Mapping[str, FieldValue], **more: object) -> Basic.Properties:
     """Return persistent properties with these headers."""
     return Basic.Properties(delivery_mode=2, headers=RawTable(entries(answer)), **more)  # type: ignore[arg-type]
+
+
+def sealed_by_worker(content: Json | bytes, found: Basic.Properties) -> Basic.Properties:
+    """Return the properties of a letter with the seal that this run's workers have."""
+    key = read_seal_key((worker_keys.folder() / "seal.json").read_text())
+    seal(found, encoded(content), SealKey(*key))
+    return found
 
 
 def arrived(

@@ -21,8 +21,9 @@ from typing import Any
 
 import asyncpg
 
-from tests.dead_letters.conftest import ANNA, OTTO, Desk, a_desk
+from tests.dead_letters.conftest import OTTO, Desk, a_desk
 from tests.dead_letters.letters import arrived, headers
+from tests.dead_letters.people import agreed
 from tests.journeys.messages import encoded, recharge
 from tests.servers import start_servers
 from wallet_worker.dead_letters.model.filters import Filter
@@ -112,7 +113,7 @@ async def _act(desk: Desk, count: int) -> None:
         begun = time.monotonic()
         plan = await desk.operations.plan(OTTO, Action.REPLAY, which, reason="measured")
         planned = time.monotonic()
-        await desk.operations.approve(ANNA, plan.token, reason="measured")
+        await agreed(desk.operations, desk.owner, plan)
         approved = time.monotonic()
         await desk.operations.execute(OTTO, plan.token)
         executed = time.monotonic()

@@ -11,8 +11,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 import wallet_worker
-from tests.dead_letters.conftest import ANNA, LINEAGE, NOWHERE, OTTO, Desk, Wallet
+from tests.dead_letters.conftest import AUTHORITY, LINEAGE, NOWHERE, OTTO, Desk, Wallet
 from tests.dead_letters.letters import arrived, headers
+from tests.dead_letters.people import agreed
 from tests.journeys.messages import encoded, open_account, recharge, result
 from tests.workers import WorkerProcess, until
 from wallet_worker.api.metrics import ApiMetrics
@@ -162,7 +163,7 @@ async def test_an_operation_that_stops_by_itself_is_counted_once(desk: Desk) -> 
         WHERE position = 0
         """
     )
-    replayer = Replayer(desk.database, NOWHERE, metrics, LINEAGE)
+    replayer = Replayer(desk.database, NOWHERE, metrics, LINEAGE, AUTHORITY)
 
     await replayer.step()
     await replayer.step()
@@ -202,7 +203,7 @@ async def test_each_replay_that_comes_back_is_counted_once_and_edits_too(desk: D
     await desk.operations.execute(OTTO, replay.token)
     mended = encoded(order | {"amount": "1.00", "serial_no": f"{order['serial_no']}-b"})
     edit = await desk.operations.plan_edit(OTTO, spoilt, mended, reason="a test")
-    await desk.operations.approve(ANNA, edit.token, reason="a test")
+    await agreed(desk.operations, desk.owner, edit)
     await desk.operations.execute(OTTO, edit.token)
     rows = await desk.owner.fetch(
         """

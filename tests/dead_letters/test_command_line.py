@@ -8,19 +8,19 @@ from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from tests.cli.terminal import CommandResult, environment, wallet
-from tests.dead_letters.conftest import ANNA, Desk
+from tests.dead_letters.conftest import Desk
 from tests.dead_letters.letters import arrived, headers
+from tests.dead_letters.people import PASSPHRASE, key_file, know
 from tests.journeys.messages import recharge
 from tests.workers import KEYS
-from wallet_worker.cli.dlq import options, runs
+from wallet_worker.cli.dlq import runs
 from wallet_worker.cli.exits import Exit
 from wallet_worker.dead_letters.model.plans import Operation
 from wallet_worker.store.errors import UnavailableError
-
-ROLES = json.dumps({"vera": "viewer", "otto": "operator", "olga": "operator", "anna": "approver"})
 
 
 @pytest.fixture
@@ -29,14 +29,14 @@ def url(database_url: str) -> str:
     return database_url
 
 
-async def dlq(url: str, *arguments: str, who: str = "otto") -> CommandResult:
+async def dlq(url: str, *arguments: str, who: str = "otto", typed: str = "") -> CommandResult:
     """Run `wallet dlq` as somebody."""
     command = arguments if arguments[0] == "runbook" else (*arguments, "--as", who)
     return await wallet(
         "dlq",
         *command,
+        typed=typed,
         WALLET_DATABASE_URL=url,
-        WALLET_DLQ_ROLES=ROLES,
         WALLET_PAYMENT_KEYS=json.dumps(KEYS),
     )
 
@@ -98,29 +98,53 @@ async def test_discard_and_restore(desk: Desk, url: str) -> None:
 
 
 @pytest.mark.need(14)
-async def test_an_edit_needs_a_second_person_here_too(
-    desk: Desk, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(options, "login_name", lambda: "otto")
+async def test_an_edit_needs_a_second_person_here_too(desk: Desk, url: str, tmp_path: Path) -> None:
     order = recharge("user-1", "1.001")
     await desk.take_in(arrived(order, headers("MALFORMED", "TWD has 2 digits")))
     (letter_id,) = await desk.ids()
     mended = tmp_path / "mended.json"
     mended.write_text(json.dumps(order | {"amount": "1.00", "serial_no": f"{order['serial_no']}-mended"}))
 
+    await know(desk.owner)
+    keys = {name: str(key_file(tmp_path, name)) for name in ("otto", "anna")}
+
+    async def signs(verb: str, name: str, typed: str = PASSPHRASE) -> CommandResult:
+        return await wallet(
+            *(
+                "dlq",
+                verb,
+                plan["token"],
+                "--key",
+                keys[name],
+                "--why",
+                "fine",
+                "--passphrase-stdin",
+                "--json",
+            ),
+            typed=f"{typed}\n",
+            WALLET_DATABASE_URL=url,
+        )
+
     plan = await json_of(url, "edit", str(letter_id), "--body", str(mended), "--why", "three digits")
+    unsigned = await dlq(url, "edit", "--execute", plan["token"])
+    too_early, not_mine = await signs("approve", "anna"), await signs("sign", "anna")
+    wrong = await signs("sign", "otto", typed="not the passphrase")
+    own = await signs("sign", "otto")
     too_soon = await dlq(url, "edit", "--execute", plan["token"])
-    own = await dlq(url, "approve", plan["token"], "--why", "fine", who="otto")
-    other = await dlq(url, "approve", plan["token"], "--why", "fine", who="anna")
-    await desk.operations.approve(ANNA, plan["token"], reason="fine")
+    self_approved = await signs("approve", "otto")
+    other = await signs("approve", "anna")
     begun = await dlq(url, "edit", "--execute", plan["token"], "--no-wait", "--json")
     done = json.loads(begun.out)
 
-    assert (too_soon.status, own.status, other.status) == (Exit.FOUND, Exit.FOUND, Exit.FOUND)
-    assert "this login is otto, and not anna" in other.err
+    assert "otto must sign the plan" in unsigned.err
+    assert "otto has not signed this plan yet" in too_early.err
+    assert "otto has made this plan and signs it; you can approve it" in not_mine.err
+    assert "the passphrase is wrong" in wrong.err
+    assert "the plan is otto's own: another person approves it" in self_approved.err
+    assert (own.status, json.loads(own.out)["state"]) == (Exit.DONE, "needs_approval")
+    assert (other.status, json.loads(other.out)["approved_by"]) == (Exit.DONE, "anna")
     assert begun.status == Exit.UNKNOWN
     assert "second person" in too_soon.err
-    assert "this needs an approver" in own.err
     assert done["approved_by"] == "anna"
     assert await desk.state(letter_id) == "edited"
 
@@ -180,7 +204,7 @@ async def test_pause_resume_stop_and_progress(desk: Desk, url: str) -> None:
         (("replay", "--execute", "beefbeefbeef"), "otto", Exit.FOUND, "there is no plan"),
         (("replay", "--why", "x"), "otto", Exit.FOUND, "no letter fits"),
         (("replay", "--why", "x"), "vera", Exit.FOUND, "vera is a viewer; this needs an operator"),
-        (("status",), "mallory", Exit.FOUND, "mallory has no role"),
+        (("status",), "mallory", Exit.FOUND, "mallory is not in the database's list of operators"),
         (("status",), "bob\udcff", Exit.MISUSED, "is not UTF-8"),
         (("replay", "--why", "x"), "Otto", Exit.MISUSED, "is no name"),
         (("list", "--ids", "one"), "otto", Exit.MISUSED, "ids are numbers"),
@@ -191,8 +215,10 @@ async def test_pause_resume_stop_and_progress(desk: Desk, url: str) -> None:
 )
 @pytest.mark.need(14)
 async def test_what_is_refused_says_why_and_has_its_status(
-    url: str, arguments: tuple[str, ...], who: str, status: Exit, sentence: str
+    url: str, owner: asyncpg.Connection, arguments: tuple[str, ...], who: str, status: Exit, sentence: str
 ) -> None:
+    await know(owner)
+
     found = await dlq(url, *arguments, who=who)
 
     assert (found.status, found.out) == (status, "")
@@ -205,9 +231,7 @@ async def test_ctrl_c_once_a_plan_was_executed_leaves_the_end_unknown(desk: Desk
     plan = await json_of(url, "replay", "--why", "mended")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "wallet_worker", "dlq", "replay", "--execute", plan["token"], "--as", "otto"),
-        env=environment(
-            {"WALLET_DATABASE_URL": url, "WALLET_DLQ_ROLES": ROLES, "WALLET_PAYMENT_KEYS": json.dumps(KEYS)}
-        ),
+        env=environment({"WALLET_DATABASE_URL": url, "WALLET_PAYMENT_KEYS": json.dumps(KEYS)}),
         stderr=asyncio.subprocess.PIPE,
     )
     assert process.stderr is not None

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from tests.dead_letters.conftest import ANNA, OTTO, Desk, one_letter
+from tests.dead_letters.conftest import OTTO, Desk, one_letter
 from tests.dead_letters.letters import arrived, headers
+from tests.dead_letters.people import agreed
 from tests.journeys.messages import encoded, recharge, result
 from wallet_worker.dead_letters.model.errors import InvalidEditError, NotPossibleError
 from wallet_worker.dead_letters.model.filters import Filter
@@ -24,7 +25,7 @@ async def test_an_edit_is_a_new_message_and_closes_the_old_one_in_the_same_step(
     letter_id, body = await an_edit(desk)
 
     plan = await desk.operations.plan_edit(OTTO, letter_id, body, reason="three digits")
-    await desk.operations.approve(ANNA, plan.token, reason="seen")
+    await agreed(desk.operations, desk.owner, plan)
     await desk.operations.execute(OTTO, plan.token)
 
     assert next(
@@ -61,7 +62,7 @@ async def test_two_edits_cannot_take_the_same_new_number(desk: Desk) -> None:
     two, _ = await an_edit(desk)
     plans = [await desk.operations.plan_edit(OTTO, number, body, reason="x") for number in (first, two)]
     for plan in plans:
-        await desk.operations.approve(ANNA, plan.token, reason="x")
+        await agreed(desk.operations, desk.owner, plan)
     await desk.operations.execute(OTTO, plans[0].token)
 
     with pytest.raises(InvalidEditError, match="is used already"):

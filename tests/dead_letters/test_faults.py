@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import asyncpg
 import pytest
 
-from tests.dead_letters.conftest import ANNA, OTTO, Wallet
+from tests.dead_letters.conftest import OTTO, Wallet
 from tests.dead_letters.letters import arrived
+from tests.dead_letters.people import agreed
 from tests.faults.proxy import Proxy
 from tests.journeys.messages import encoded, recharge, result, signed, transfer
 from tests.journeys.upstream import Received
@@ -184,7 +185,7 @@ async def test_many_replays_killed_half_way_go_on_and_every_effect_is_once(walle
     made = await Transfers.set_aside(wallet, LETTERS)
     pace = ReplayPace(canary=3, rate_per_second=10_000)
     plan = await wallet.operations.plan(OTTO, Action.REPLAY, Filter(), reason="mended", pace=pace)
-    await wallet.operations.approve(ANNA, plan.token, reason="seen")
+    await agreed(wallet.operations, wallet.owner, plan)
     operation = await wallet.operations.execute(OTTO, plan.token)
     number = operation.operation_id
 

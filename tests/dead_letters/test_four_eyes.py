@@ -1,18 +1,31 @@
 """A bulk action needs a second person, who must be somebody else."""
 
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
-from tests.cli.terminal import wallet
-from tests.dead_letters.conftest import ANNA, OLGA, OTTO, a_desk, one_letter
+from tests.dead_letters.conftest import ANNA, OLGA, OTTO, Desk, a_desk, one_letter
 from tests.dead_letters.letters import arrived
+from tests.dead_letters.people import USUAL, agreed, key_of, know, signed
 from tests.journeys.messages import recharge
-from wallet_worker.cli.dlq import options
+from wallet_worker.core.proofs import key_id_of
 from wallet_worker.dead_letters.model.actors import Actor
-from wallet_worker.dead_letters.model.errors import ApprovalNeededError, NotAllowedError, StaleError
+from wallet_worker.dead_letters.model.errors import (
+    ApprovalNeededError,
+    NotAllowedError,
+    NotPossibleError,
+    StaleError,
+)
 from wallet_worker.dead_letters.model.filters import Filter
 from wallet_worker.dead_letters.model.plans import Plan
+from wallet_worker.dead_letters.model.signing import Signature
 from wallet_worker.dead_letters.model.states import Action, PlanState
 from wallet_worker.settings.operators import ApprovalLimits, Role
+
+
+def _boss() -> Actor:
+    return Actor("boss", Role.APPROVER, "tests")
 
 
 @pytest.mark.need(13)
@@ -21,26 +34,34 @@ async def test_many_letters_at_once_need_a_second_person_who_is_somebody_else(
 ) -> None:
     async with a_desk(database_url, ApprovalLimits(single_person_max=2)) as desk:
         await desk.take_in(*(arrived(recharge("user-1")) for _ in range(3)))
-        boss = Actor("boss", Role.APPROVER, "tests")
+        await know(desk.owner, {**USUAL, "boss": "approver"})
+        boss = _boss()
         plan = await desk.operations.plan(boss, Action.REPLAY, Filter(), reason="a test")
-        assert plan.state is PlanState.NEEDS_APPROVAL
+        assert plan.state is PlanState.NEEDS_SIGNATURE
+
+        with pytest.raises(ApprovalNeededError, match="boss must sign the plan"):
+            await desk.operations.execute(boss, plan.token)
+        with pytest.raises(NotPossibleError, match="boss has not signed this plan yet"):
+            await signed(desk.operations, ANNA, plan.token)
+        assert (await signed(desk.operations, boss, plan.token)).state is PlanState.NEEDS_APPROVAL
         assert [item.token for item in await desk.operations.plans(ANNA, awaiting_approval=True)] == [
             plan.token
         ]
-
         with pytest.raises(ApprovalNeededError, match="a second person must approve"):
             await desk.operations.execute(boss, plan.token)
-        for same, why in (
-            (boss, "your own"),
-            (Actor(" Boss", Role.APPROVER, "another way"), "is no name"),
-            (Actor("b\u043ess", Role.APPROVER, "another way"), "is no name"),
-            (Actor("bob\udcff", Role.APPROVER, "another way"), "is no name"),
-        ):
-            with pytest.raises(NotAllowedError, match=why):
-                await desk.operations.approve(same, plan.token, reason="x")
-        approved = await desk.operations.approve(ANNA, plan.token, reason="looked at them")
+        with pytest.raises(StaleError, match="your own"):
+            await signed(desk.operations, boss, plan.token)
+        for name in (" Boss", "b\u043ess", "bob\udcff"):
+            with pytest.raises(NotAllowedError, match="is no name"):
+                await desk.operations.sign(
+                    Actor(name, Role.APPROVER, "another way"),
+                    plan.token,
+                    Signature("0" * 16, datetime.now(UTC), bytes(64)),
+                    reason="x",
+                )
+        approved = await signed(desk.operations, ANNA, plan.token, reason="looked at them")
         with pytest.raises(StaleError, match="anna has approved"):
-            await desk.operations.approve(ANNA, plan.token, reason="again")
+            await signed(desk.operations, ANNA, plan.token, reason="again")
         operation = await desk.operations.execute(boss, plan.token)
 
         assert (approved.state, approved.approved_by) == (PlanState.READY, "anna")
@@ -49,70 +70,90 @@ async def test_many_letters_at_once_need_a_second_person_who_is_somebody_else(
 
 
 @pytest.mark.need(13)
-async def test_another_name_at_the_same_login_is_no_second_person(database_url: str) -> None:
+async def test_nobody_signs_with_anybody_elses_key_or_what_was_not_shown(database_url: str) -> None:
     async with a_desk(database_url, ApprovalLimits(single_person_max=0)) as desk:
         await one_letter(desk)
-        first, other = (Actor(name, Role.APPROVER, "cli, root") for name in ("one", "other"))
-        plan = await desk.operations.plan(first, Action.REPLAY, Filter(), reason="a test")
+        await know(desk.owner)
+        plan = await desk.operations.plan(OTTO, Action.REPLAY, Filter(), reason="a test")
+        other = await desk.operations.plan(OTTO, Action.REPLAY, Filter(), reason="another")
+        await signed(desk.operations, OTTO, plan.token)
+        asked = (await desk.operations.to_sign(ANNA, plan.token)).statement
+        of_other = (await desk.operations.to_sign(ANNA, other.token)).statement
+        elsewhere = replace(asked, environment="staging")
+        old = replace(asked, at=asked.at - timedelta(minutes=11))
+        anna, otto = key_of("anna"), key_of("otto")
 
-        with pytest.raises(NotAllowedError, match="made by the same login, root"):
-            await desk.operations.approve(other, plan.token, reason="x")
-        with pytest.raises(NotAllowedError, match="made by the same login, root"):
-            await desk.operations.approve(Actor("root", Role.APPROVER, "console"), plan.token, reason="x")
+        for key, by, said, at, why in (
+            (otto, "anna", asked, asked.at, "is not that of the key"),
+            (otto, "otto", asked, asked.at, "otto is operator now"),
+            (anna, "anna", of_other, asked.at, "is not that of the key"),
+            (anna, "anna", elsewhere, asked.at, "is not that of the key"),
+            (anna, "anna", old, old.at, "older than 10 minutes"),
+        ):
+            signature = Signature(key_id_of(bytes(key_of(by).verify_key)), at, key.sign(said.text).signature)
+            with pytest.raises((NotAllowedError, StaleError), match=why):
+                await desk.operations.sign(ANNA, plan.token, signature, reason="x")
 
-        assert (await desk.operations.plan_of(first, plan.token)).approved_by is None
-
-
-@pytest.mark.parametrize(
-    ("made_via", "approved_via"),
-    [
-        ("cli, root", "cli, anna"),
-        ("cli, root", "console"),
-        ("console", "cli, root"),
-        ("console", "console"),
-    ],
-)
-@pytest.mark.need(13)
-async def test_a_second_person_approves_from_wherever_they_are(
-    database_url: str, made_via: str, approved_via: str
-) -> None:
-    async with a_desk(database_url, ApprovalLimits(single_person_max=0)) as desk:
-        await one_letter(desk)
-        plan = await desk.operations.plan(
-            Actor("one", Role.APPROVER, made_via), Action.REPLAY, Filter(), reason="a test"
-        )
-        with pytest.raises(NotAllowedError, match="this plan is your own"):
-            await desk.operations.approve(Actor("one", Role.APPROVER, approved_via), plan.token, reason="x")
-
-        approved = await desk.operations.approve(
-            Actor("other", Role.APPROVER, approved_via), plan.token, reason="x"
-        )
-
-        assert (approved.state, approved.approved_by) == (PlanState.READY, "other")
+        with pytest.raises(NotAllowedError, match="olga is an operator"):
+            await signed(desk.operations, OLGA, plan.token)
+        assert (await desk.operations.plan_of(OTTO, plan.token)).approved_by is None
 
 
 @pytest.mark.need(13)
-async def test_whoever_planned_in_the_console_cannot_approve_at_a_shell_by_another_name(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(options, "login_name", lambda: "one")
+async def test_the_same_person_under_another_name_has_another_key_and_no_say(database_url: str) -> None:
     async with a_desk(database_url, ApprovalLimits(single_person_max=0)) as desk:
         await one_letter(desk)
-        first = Actor("one", Role.OPERATOR, "console")
-        plan = await desk.operations.plan(first, Action.REPLAY, Filter(), reason="a test")
+        await know(desk.owner)
+        boss = _boss()  # an approver by a users file's word, and in no database
 
-        answers = [
-            await wallet(
-                *("dlq", "approve", plan.token, "--as", "other", "--why", "x"),
-                WALLET_DATABASE_URL=database_url,
-                WALLET_DLQ_ROLES=roles,
+        with pytest.raises(NotAllowedError, match="boss is not in the database's list of operators"):
+            await desk.operations.plan(boss, Action.REPLAY, Filter(), reason="a test")
+        plan = await desk.operations.plan(OLGA, Action.REPLAY, Filter(), reason="as if I were olga")
+        with pytest.raises(NotPossibleError, match="olga has not signed this plan yet"):
+            await signed(desk.operations, ANNA, plan.token)
+
+
+@pytest.mark.need(13)
+async def test_what_was_signed_by_somebody_who_is_revoked_since_is_not_executed(database_url: str) -> None:
+    async with a_desk(database_url, ApprovalLimits(single_person_max=0)) as desk:
+        for revoked, why in (
+            ("UPDATE operators SET revoked_at = now() WHERE name = 'anna'", "of anna is revoked"),
+            ("UPDATE operators SET revoked_at = NULL, role = 'operator'", "anna is operator now"),
+            (
+                "UPDATE operators SET role = 'approver'; UPDATE operator_keys SET revoked_at = now()",
+                "is revoked",
+            ),
+        ):
+            letter_id = await one_letter(desk)
+            plan = await desk.operations.plan(OTTO, Action.REPLAY, Filter(ids=(letter_id,)), reason="a test")
+            await agreed(desk.operations, desk.owner, plan)
+            await desk.owner.execute(revoked)
+
+            with pytest.raises(NotAllowedError, match=why):
+                await desk.operations.execute(OTTO, plan.token)
+            await desk.owner.execute(
+                "UPDATE operators SET revoked_at = NULL WHERE name = 'anna'; "
+                "UPDATE operators SET role = 'approver' WHERE name = 'anna'; "
+                "UPDATE operator_keys SET revoked_at = NULL"
             )
-            for roles in ("{}", '{"one": "operator", "other": "approver"}')
-        ]
 
-        assert "nobody can approve here while WALLET_DLQ_ROLES is empty" in answers[0].err
-        assert "this login is one, and not other" in answers[1].err
-        assert (await desk.operations.plan_of(first, plan.token)).approved_by is None
+
+@pytest.mark.need(13)
+async def test_letters_that_may_be_forged_need_two_people_and_go_one_at_a_time(desk: Desk) -> None:
+    forged = [await one_letter(desk) for _ in range(2)]
+    await desk.owner.execute("UPDATE dead_letters SET seal = 'unsealed'")
+    with pytest.raises(NotPossibleError, match="each is replayed by itself, and by two people"):
+        await desk.operations.plan(OTTO, Action.REPLAY, Filter(), reason="a test")
+    honest = await one_letter(desk)
+
+    one = await desk.operations.plan(OTTO, Action.REPLAY, Filter(ids=(forged[0],)), reason="a test")
+    several = await desk.operations.plan(OTTO, Action.REPLAY, Filter(), reason="a test")
+    discard = await desk.operations.plan(OTTO, Action.DISCARD, Filter(ids=tuple(forged)), reason="a test")
+
+    assert (one.state, one.total) == (PlanState.NEEDS_SIGNATURE, 1)
+    assert (several.state, several.total, several.skipped) == (PlanState.READY, 1, 2)
+    assert [item.letter_id for item in several.sample] == [honest]
+    assert discard.state is PlanState.READY
 
 
 @pytest.mark.need(13)
@@ -131,11 +172,11 @@ async def test_many_letters_in_small_plans_need_a_second_person_too(database_url
         assert (first.state, second.state, third.state) == (
             PlanState.READY,
             PlanState.READY,
-            PlanState.NEEDS_APPROVAL,
+            PlanState.NEEDS_SIGNATURE,
         )
         with pytest.raises(StaleError, match="otto has acted on 2 letters alone within the hour"):
             await desk.operations.execute(OTTO, second.token)
         assert (await planned(OLGA, ids[2], ids[3])).state is PlanState.READY
-        await desk.operations.approve(ANNA, third.token, reason="seen")
+        await agreed(desk.operations, desk.owner, third)
         await desk.operations.execute(OTTO, third.token)
         assert (await planned(OTTO, ids[4])).state is PlanState.READY  # what was approved is not his alone

@@ -7,8 +7,9 @@ from uuid import UUID
 import pytest
 from prometheus_client import CollectorRegistry
 
-from tests.dead_letters.conftest import ANNA, LINEAGE, NOWHERE, OTTO, Desk, Wallet
+from tests.dead_letters.conftest import AUTHORITY, LINEAGE, NOWHERE, OTTO, Desk, Wallet
 from tests.dead_letters.letters import arrived, headers
+from tests.dead_letters.people import agreed
 from tests.journeys.messages import Json, encoded, fresh, open_account, recharge
 from tests.workers import KEYS
 from wallet_worker.core.context import Policy
@@ -39,7 +40,7 @@ async def ordered(desk: Desk, *letter_ids: int) -> Operation:
 async def edited(desk: Desk, letter_id: int, new: Json) -> Operation:
     """Order the edit of a letter; nobody publishes it."""
     plan = await desk.operations.plan_edit(OTTO, letter_id, encoded(new), reason="a test")
-    await desk.operations.approve(ANNA, plan.token, reason="seen")
+    await agreed(desk.operations, desk.owner, plan)
     return await desk.operations.execute(OTTO, plan.token)
 
 
@@ -234,7 +235,7 @@ async def test_an_edit_that_was_planned_before_is_refused_too(desk: Desk) -> Non
     letter_id = await one_letter(desk, open_account("user-1"))
     new = encoded(open_account("user-1", account_type="savings"))
     plan = await desk.operations.plan_edit(OTTO, letter_id, new, reason="x")
-    await desk.operations.approve(ANNA, plan.token, reason="seen")
+    await agreed(desk.operations, desk.owner, plan)
     await ordered(desk, letter_id)
     await published(desk, letter_id)
     await restored(desk, letter_id)
@@ -318,12 +319,12 @@ async def test_what_may_be_on_its_way_goes_on_to_its_outcome_when_it_is_stopped(
     assert [await desk.state(item) for item in (out, kept)] == ["replaying", "waiting"]
     async with desk.database.transaction() as connection:
         assert await replays.begin(connection, [ids[kept]]) == set()
-    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), LINEAGE).step()
+    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), LINEAGE, AUTHORITY).step()
     after = await desk.operations.operation(OTTO, operation.operation_id)
     assert (after.state, after.ordered, after.published, after.cancelled) == (OperationState.STOPPED, 0, 1, 1)
     assert after.ended_at is None
     await resolved(desk, ids[out])
-    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), LINEAGE).step()
+    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), LINEAGE, AUTHORITY).step()
     assert (await desk.operations.operation(OTTO, operation.operation_id)).ended_at is not None
 
 
@@ -353,7 +354,7 @@ async def test_an_operation_says_how_many_were_given_up(desk: Desk) -> None:
     async with desk.database.transaction() as connection:
         await replays.end(connection, [ReplayEnd(ended[1], ReplayState.RESOLVED, "OK")], await now(desk))
 
-    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), LINEAGE).step()
+    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), LINEAGE, AUTHORITY).step()
 
     after = await desk.operations.operation(OTTO, operation.operation_id)
     assert (after.state, after.standing) == ("done", "done; 1 given up without an outcome")
@@ -371,7 +372,7 @@ async def test_a_request_that_was_sent_perhaps_goes_on_to_its_outcome_though_its
             await replays.begin(connection, [(await only_replay(desk, letter_id)).replay_id])
     await desk.owner.execute("UPDATE dead_letters SET source = 'payment.requests'")
 
-    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), LINEAGE).step()
+    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), LINEAGE, AUTHORITY).step()
 
     assert (await only_replay(desk, letter_id)).state == state
 

@@ -6,8 +6,9 @@ import asyncpg
 import pytest
 from pamqp.common import FieldValue
 
-from tests.dead_letters.conftest import ANNA, OLGA, OTTO, Desk, a_desk, one_letter
+from tests.dead_letters.conftest import OLGA, OTTO, Desk, a_desk, one_letter
 from tests.dead_letters.letters import arrived, headers
+from tests.dead_letters.people import agreed
 from tests.journeys.messages import encoded, open_account, recharge, result, signed
 from tests.workers import until
 from wallet_worker.dead_letters.model.errors import BusyError, NotFoundError, NotPossibleError, StaleError
@@ -232,7 +233,7 @@ async def test_an_approval_refuses_when_a_prediction_has_changed(database_url: s
         )
 
         with pytest.raises(StaleError, match="was 'will apply' and now 'conflict"):
-            await desk.operations.approve(ANNA, plan.token, reason="x")
+            await agreed(desk.operations, desk.owner, plan)
 
         assert (await desk.operations.plan_of(OTTO, plan.token)).approved_by is None
 

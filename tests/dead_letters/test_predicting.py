@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.dead_letters.conftest import ANNA, OTTO, Desk, one_letter
+from tests.dead_letters.conftest import OTTO, Desk, one_letter
+from tests.dead_letters.people import agreed
 from tests.journeys.messages import encoded, open_account
 from wallet_worker.core.decide import decide
 from wallet_worker.dead_letters.desk.plan_checks import STUCK_AFTER
@@ -64,7 +65,7 @@ async def given_up_edit(desk: Desk) -> int:
     letter_id = await one_letter(desk, open_account("user-1", serial_no="O-1"))
     new = encoded(open_account("user-1", serial_no="O-1b", account_type="savings"))
     edit = await desk.operations.plan_edit(OTTO, letter_id, new, reason="a test")
-    await desk.operations.approve(ANNA, edit.token, reason="a test")
+    await agreed(desk.operations, desk.owner, edit)
     await desk.operations.execute(OTTO, edit.token)
     replay_id = await desk.owner.fetchval("SELECT replay_id FROM dead_letter_replays")
     async with desk.database.transaction() as connection:

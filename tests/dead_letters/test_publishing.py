@@ -11,8 +11,9 @@ import pytest
 from pamqp.common import FieldValue
 from prometheus_client import CollectorRegistry
 
-from tests.dead_letters.conftest import ANNA, LINEAGE, OTTO, Desk, a_desk
+from tests.dead_letters.conftest import AUTHORITY, LINEAGE, OTTO, Desk, a_desk
 from tests.dead_letters.letters import arrived, headers
+from tests.dead_letters.people import agreed
 from tests.journeys.messages import open_account
 from tests.servers import Servers
 from wallet_worker.broker import topology
@@ -44,7 +45,7 @@ class Publishing(Desk):
             OTTO, Action.REPLAY, Filter(ids=tuple(ids)), reason="a test", pace=pace
         )
         if plan.total > self.operations.limits.single_person_max:
-            await self.operations.approve(ANNA, plan.token, reason="a test")
+            await agreed(self.operations, self.owner, plan)
         return await self.operations.execute(OTTO, plan.token)
 
     async def set_rate(self, operation_id: UUID, rate: float) -> None:
@@ -65,7 +66,7 @@ async def desk(servers: Servers, database_url: str) -> AsyncIterator[Publishing]
     async with servers.vhost() as amqp_url, a_desk(database_url) as made:
         await topology.apply(amqp_url)
         metrics = DeadLetterMetrics(CollectorRegistry())
-        replayer = Replayer(made.database, amqp_url, metrics, LINEAGE)
+        replayer = Replayer(made.database, amqp_url, metrics, LINEAGE, AUTHORITY)
         try:
             yield Publishing(
                 made.database, made.operating, made.operations, made.owner, replayer=replayer, metrics=metrics

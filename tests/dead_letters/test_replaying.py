@@ -13,8 +13,9 @@ from pamqp.common import FieldValue
 
 from tests.cli.terminal import CommandResult
 from tests.cli.terminal import wallet as wallet_command
-from tests.dead_letters.conftest import ANNA, OTTO, VERA, Wallet, a_wallet
+from tests.dead_letters.conftest import OTTO, VERA, Wallet, a_wallet
 from tests.dead_letters.letters import headers, properties
+from tests.dead_letters.people import agreed
 from tests.journeys.messages import Json, encoded, fresh, open_account, recharge, result, signed
 from tests.servers import Servers
 from tests.workers import KEYS, until
@@ -545,7 +546,7 @@ async def test_an_edit_is_applied_under_its_new_number_and_the_old_one_never(wal
     new = old | {"amount": "1.00", "serial_no": fresh("R")}
     (letter_id,) = await wallet.set_aside(old, reason="MALFORMED")
     plan = await wallet.operations.plan_edit(OTTO, letter_id, encoded(new), reason="three digits")
-    await wallet.operations.approve(ANNA, plan.token, reason="seen")
+    await agreed(wallet.operations, wallet.owner, plan)
 
     operation = await wallet.operations.execute(OTTO, plan.token)
 
@@ -565,7 +566,7 @@ async def test_an_edit_that_becomes_a_dead_letter_is_linked_to_the_old_one(walle
     new = recharge(user)
     (letter_id,) = await wallet.set_aside(recharge(user, "1.001"), reason="MALFORMED")
     plan = await wallet.operations.plan_edit(OTTO, letter_id, encoded(new), reason="three digits")
-    await wallet.operations.approve(ANNA, plan.token, reason="seen")
+    await agreed(wallet.operations, wallet.owner, plan)
     # Somebody takes the new number at the last moment.
     operations, (worker,) = wallet.operations, wallet.workers.started
     worker.freeze()

@@ -15,8 +15,9 @@ import pytest
 from pamqp.commands import Basic
 from pamqp.common import FieldValue
 
-from tests.dead_letters.conftest import ANNA, OTTO, VERA, Wallet
+from tests.dead_letters.conftest import OTTO, VERA, Wallet
 from tests.dead_letters.letters import arrived, headers
+from tests.dead_letters.people import agreed
 from tests.journeys.messages import (
     Json,
     account_command,
@@ -114,7 +115,7 @@ class Shift:
     async def edits(self, letter_id: int, message: Json) -> None:
         """Plan the edit of a letter, have a second person approve it, and execute it."""
         plan = await self.wallet.operations.plan_edit(OTTO, letter_id, encoded(message), reason="a test")
-        await self.wallet.operations.approve(ANNA, plan.token, reason="a test")
+        await agreed(self.wallet.operations, self.wallet.owner, plan)
         await self.wallet.operations.execute(OTTO, plan.token)
 
     async def cannot(self, action: Action, letter_id: int) -> str:

@@ -69,6 +69,17 @@ _USUAL = {
         "approved_by": "NULL",
         "operation_id": "NULL",
     },
+    "dead_letter_signatures": {
+        "token": "'t'",
+        "purpose": "'request'",
+        "name": "'ann'",
+        "key_id": "'0123456789abcdef'",
+        "digest": "sha256('')",
+        "signed_at": "now()",
+        "proof": "sha512('')",
+        "reason": "'r'",
+        "via": "'v'",
+    },
     "dead_letter_operations": {
         "operation_id": _ID,
         "token": "'t'",
@@ -132,6 +143,22 @@ def again(table: str, **changes: str) -> str:
 LETTER, ATTEMPT, PLAN = row("dead_letters"), row("dead_letter_attempts"), row("dead_letter_plans")
 OPERATION, REPLAY = row("dead_letter_operations"), row("dead_letter_replays")
 
+SIGNATURE = row("dead_letter_signatures")
+PEOPLE = (
+    PLAN,
+    "INSERT INTO operators (name, role) VALUES ('ann', 'operator'), ('ben', 'approver')",
+    """
+    INSERT INTO operator_keys (key_id, name, algorithm, public_key)
+    VALUES ('0123456789abcdef', 'ann', 'ed25519', sha256('a')), ('fedcba9876543210', 'ben', 'ed25519', sha256('b'))
+    """,
+)
+
+
+def signature(**changes: str) -> tuple[str, ...]:
+    """Return statements of which the last signs a plan of people who are known."""
+    return (*PEOPLE, row("dead_letter_signatures", **changes))
+
+
 # Each constraint, with statements of which the last breaks it, and the others do not.
 BREACHES: dict[str, tuple[str, ...]] = {
     "dead_letters_pkey": (LETTER, LETTER),
@@ -144,6 +171,21 @@ BREACHES: dict[str, tuple[str, ...]] = {
     "dead_letter_attempts_arrival_key": (ATTEMPT, ATTEMPT),
     "dead_letter_attempts_letter_id_fkey": (row("dead_letter_attempts", letter_id="4711"),),
     "dead_letter_attempts_arrival_key_form": (row("dead_letter_attempts", arrival_key="'short'"),),
+    "dead_letter_signatures_pkey": (*signature(), row("dead_letter_signatures", name="'ben'")),
+    "dead_letter_signatures_token_fkey": signature(token="'u'"),
+    "dead_letter_signatures_name_fkey": signature(name="'cora'"),
+    "dead_letter_signatures_key_id_fkey": signature(key_id="'0000000000000000'"),
+    "dead_letter_signatures_two_people": (
+        *signature(),
+        row("dead_letter_signatures", purpose="'approval'", key_id="'fedcba9876543210'"),
+    ),
+    "dead_letter_signatures_two_keys": (
+        *signature(),
+        row("dead_letter_signatures", purpose="'approval'", name="'ben'"),
+    ),
+    "dead_letter_signatures_purpose_known": signature(purpose="'whim'"),
+    "dead_letter_signatures_digest_length": signature(digest="'short'"),
+    "dead_letter_signatures_proof_length": signature(proof="'short'"),
     "dead_letter_plans_pkey": (PLAN, PLAN),
     "dead_letter_plans_action_known": (row("dead_letter_plans", action="'burn'"),),
     "dead_letter_plans_four_eyes": (row("dead_letter_plans", approved_by="'a'"),),
@@ -220,6 +262,10 @@ _WRITTEN = {
     },
 }
 _READ = {
+    "dead_letter_signatures",
+    "operators",
+    "operator_keys",
+    "operator_log",
     "currencies",
     "accounts",
     "alembic_version",

@@ -7,6 +7,7 @@ import pytest
 from tests.cli.terminal import wallet
 from tests.dead_letters.conftest import OTTO, Desk, Wallet
 from tests.dead_letters.letters import arrived
+from tests.dead_letters.people import know
 from tests.journeys.messages import open_account
 from wallet_worker.cli.dlq.tables import ending
 from wallet_worker.cli.exits import Exit
@@ -21,18 +22,19 @@ def url(database_url: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("settings", "role"),
-    [({}, "no role given"), ({"WALLET_DLQ_ROLES": '{"otto": "operator"}'}, "operator")],
-    ids=["no roles are set", "a role is set"],
+    ("people", "role"),
+    [({}, "no role given"), ({"otto": "operator"}, "operator")],
+    ids=["nobody is known", "otto is known"],
 )
 async def test_the_audit_names_no_role_that_nobody_gave(
-    desk: Desk, url: str, settings: dict[str, str], role: str
+    desk: Desk, url: str, people: dict[str, str], role: str
 ) -> None:
     """Whoever reached the database once stood there as an approver, though nobody could approve at a shell."""
     await desk.take_in(arrived(open_account("user-1")))
+    await know(desk.owner, people)
 
     ended = await wallet(
-        "dlq", "note", "1", "looked at it", "--as", "otto", "--json", WALLET_DATABASE_URL=url, **settings
+        "dlq", "note", "1", "looked at it", "--as", "otto", "--json", WALLET_DATABASE_URL=url
     )
 
     assert json.loads(ended.out)["role"] == role

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from tests.dead_letters.conftest import ANNA, LINEAGE, NOWHERE, OTTO, Desk
+from tests.dead_letters.conftest import AUTHORITY, LINEAGE, NOWHERE, OTTO, Desk
 from tests.dead_letters.letters import arrived, headers
+from tests.dead_letters.people import agreed
 from tests.journeys.messages import Json, encoded, open_account
 from tests.workers import until
 from wallet_schemas.fingerprint import canonical, fingerprint
@@ -46,7 +47,7 @@ async def letter_of(desk: Desk, content: Json, **fields: Any) -> int:
 async def approved(desk: Desk, letter_id: int, new: Json) -> Plan:
     """Return an edit that a second person has agreed to."""
     plan = await desk.operations.plan_edit(OTTO, letter_id, encoded(new), reason="a test")
-    return await desk.operations.approve(ANNA, plan.token, reason="seen")
+    return await agreed(desk.operations, desk.owner, plan)
 
 
 async def edited(desk: Desk, letter_id: int, new: Json) -> None:
@@ -90,7 +91,7 @@ async def applied(desk: Desk, content: Json, status: str = "applied", code: str 
 
 async def keeper_step(desk: Desk) -> None:
     """Have a keeper publish what it can, without a broker."""
-    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), LINEAGE).step()
+    await Replayer(desk.database, NOWHERE, DeadLetterMetrics(CollectorRegistry()), LINEAGE, AUTHORITY).step()
 
 
 @pytest.mark.need(11)

@@ -11,15 +11,25 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Final, NamedTuple
+from uuid import UUID, uuid4
 
 import aiormq
 import asyncpg
 
-from tests.security.place import Place, fresh, signed
+from tests.dead_letters.people import agreed, know, signed
+from tests.security.place import Place, at_the_desk, fresh
+from tests.security.place import signed as signed_by_gateway
 from wallet_schemas.keys import read_signing_key, read_verifying_keys
 from wallet_schemas.signature import SigningDirection
 from wallet_worker.broker.management import Management, ManagementError, Node, management
 from wallet_worker.client import NotAcceptedError
+from wallet_worker.dead_letters.model.actors import Actor
+from wallet_worker.dead_letters.model.errors import ApprovalNeededError, NotAllowedError, NotPossibleError
+from wallet_worker.dead_letters.model.filters import Filter
+from wallet_worker.dead_letters.model.plans import Plan
+from wallet_worker.dead_letters.model.states import Action
+from wallet_worker.dead_letters.operations import DeadLetterDesk
+from wallet_worker.settings.operators import Role
 
 REFUSED: Final = (aiormq.exceptions.ChannelAccessRefused, aiormq.exceptions.ChannelPreconditionFailed)
 
@@ -507,6 +517,220 @@ async def _(place: Place) -> str:
     return "the keeper: the letter has no good seal, and is shown so"
 
 
+@attack("F7", "a dead letter that looks as if the broker had set it aside")
+async def _(place: Place) -> str:
+    number = fresh("FORGED")
+    body = {"type": "order.transfer.v1", "serial_no": number, "user_id": "shop:holder", "amount": "1.00"}
+    headers = {"x-death": [{"queue": "wallet.commands", "reason": "delivery_limit", "count": 1}]}
+    await place.publish("setup", "wallet.dead-letters", "order.transfer", body, headers=headers)
+    letter = await place.letter_of(number)
+    if letter["seal"] != "unsealed":
+        raise WorkedError(f"the letter is taken for {letter['seal']}")
+    return "the keeper: nothing proves who set it aside"
+
+
+async def forged(place: Place) -> tuple[str, int]:
+    """Return number and letter of a forged command, which an attacker wants to have applied."""
+    number = fresh("FORGED")
+    body = {"type": "account.open.v1", "serial_no": number, "user_id": "shop:mallory", "currency": "TWD"}
+    headers = {"x-wallet-reason": "INTERNAL", "x-wallet-source": "wallet.commands"}
+    await place.publish("setup", "wallet.dead-letters", "account.open", body, headers=headers)
+    return number, int((await place.letter_of(number))["letter_id"])
+
+
+@attack("F7", "a forged dead letter replayed by one operator alone")
+async def _(place: Place) -> str:
+    _, letter_id = await forged(place)
+    async with at_the_desk(place) as desk:
+        await know(place.owner)
+        ann = Actor("ann", Role.OPERATOR, "attack")
+        plan = await desk.plan(ann, Action.REPLAY, Filter(ids=(letter_id,)), reason="a canary is safe")
+        try:
+            await desk.execute(ann, plan.token)
+        except ApprovalNeededError as exc:
+            return f"the desk: {exc}"
+    raise WorkedError("it was replayed")
+
+
+@attack("F7", "a forged dead letter among many honest ones")
+async def _(place: Place) -> str:
+    numbers = [await forged(place) for _ in range(2)]
+    async with at_the_desk(place) as desk:
+        await know(place.owner)
+        ann = Actor("ann", Role.OPERATOR, "attack")
+        which = Filter(ids=tuple(letter_id for _, letter_id in numbers))
+        try:
+            await desk.plan(ann, Action.REPLAY, which, reason="all of them")
+        except NotPossibleError as exc:
+            return f"the desk: {exc}"
+    raise WorkedError("they were planned together")
+
+
+@attack("F7", "a forged dead letter replayed past the desk, through the functions for operators")
+async def _(place: Place) -> str:
+    number, letter_id = await forged(place)
+    await know(place.owner)
+    token = fresh("plan")
+    async with place.database("console") as connection:
+        await connection.execute(
+            """
+            SELECT dead_letter_make_plan($1, 'replay', 'ann', 'operator', 'console', '1 hour', 'fine', '{}', 0, 50, 1,
+                                         ARRAY[$2::bigint], '{"will_apply"}', '{OK}', 0, false, NULL, '[]')
+            """,
+            *(token, letter_id),
+        )
+    return await until_stopped(place, await executed_by_function(place, token), number)
+
+
+# F8: four eyes with two
+
+
+async def edit_of(place: Place, desk: DeadLetterDesk, by: Actor) -> Plan:
+    """Return the plan of an edit, which needs two people."""
+    number, letter_id = await forged(place)
+    body = {
+        "type": "account.open.v1",
+        "serial_no": f"{number}-e",
+        "user_id": "shop:mallory",
+        "currency": "TWD",
+    }
+    return await desk.plan_edit(by, letter_id, json.dumps(body).encode(), reason="mended")
+
+
+@attack("F8", "to approve one's own plan under a second name that a users file makes an approver")
+async def _(place: Place) -> str:
+    async with at_the_desk(place) as desk:
+        await know(place.owner)
+        plan = await edit_of(place, desk, Actor("ann", Role.OPERATOR, "console"))
+        await signed(desk, Actor("ann", Role.OPERATOR, "console"), plan.token)
+        try:
+            await signed(desk, Actor("ann2", Role.APPROVER, "console"), plan.token)
+        except NotAllowedError as exc:
+            return f"the desk: {exc}"
+    raise WorkedError("ann2 has approved")
+
+
+@attack("F8", "to plan in a colleague's name, and approve with one's own key")
+async def _(place: Place) -> str:
+    async with at_the_desk(place) as desk:
+        await know(place.owner)
+        plan = await edit_of(place, desk, Actor("otto", Role.OPERATOR, "cli, root"))
+        try:
+            await signed(desk, Actor("bob", Role.APPROVER, "cli, root"), plan.token)
+        except NotPossibleError as exc:
+            return f"the desk: {exc}"
+    raise WorkedError("bob has approved what nobody else has asked for")
+
+
+@attack("F8", "a role of one's own from the environment")
+async def _(place: Place) -> str:
+    process = await place.start(
+        "refused", "wallet_worker", "worker", WALLET_DLQ_ROLES='{"nobody": "approver"}'
+    )
+    if await asyncio.wait_for(process.wait(), 60) != 2:
+        raise WorkedError("the setting is taken")
+    return "the wallet: roles are in the database"
+
+
+async def until_stopped(place: Place, operation_id: UUID, number: str) -> str:
+    """Return what a keeper says as it stops an operation; raises WorkedError if its message was published."""
+    query = (
+        "SELECT state, standing FROM dead_letter_operations WHERE operation_id = $1 AND state <> 'running'"
+    )
+    async with asyncio.timeout(30):
+        while (found := await place.owner.fetchrow(query, operation_id)) is None:  # noqa: ASYNC110 -- another process
+            await asyncio.sleep(0.05)
+    if await place.owner.fetchval("SELECT count(*) FROM commands WHERE serial_no = $1", number):
+        raise WorkedError("the command was applied")
+    if found["state"] != "stopped" or "not authorised" not in found["standing"]:
+        raise WorkedError(f"the operation is {found['state']}: {found['standing']}")
+    return f"the keeper: {found['standing']}"
+
+
+@attack("F8", "an approval that is a row written by SQL, with a signature of somebody else's")
+async def _(place: Place) -> str:
+    async with at_the_desk(place) as desk:
+        await know(place.owner)
+        otto = Actor("otto", Role.OPERATOR, "console")
+        other, plan = await edit_of(place, desk, otto), await edit_of(place, desk, otto)
+        await agreed(desk, place.owner, other, by="bob")
+        await signed(desk, otto, plan.token)
+        copied = await place.owner.fetchrow(
+            "SELECT * FROM dead_letter_signatures WHERE token = $1 AND purpose = 'approval'", other.token
+        )
+        assert copied is not None
+        async with place.database("console") as connection:
+            await connection.execute(
+                "SELECT dead_letter_plan_sign($1, 'approval', $2, 'bob', $3, clock_timestamp(), $4, 'x', 'x')",
+                *(plan.token, copied["digest"], copied["key_id"], copied["proof"]),
+            )
+        try:
+            await desk.execute(otto, plan.token)
+        except NotAllowedError:
+            pass
+        else:
+            raise WorkedError("the desk has executed it")
+        operation_id = await executed_by_function(place, plan.token)
+    number = await place.owner.fetchval(
+        "SELECT serial_no FROM dead_letter_replays WHERE operation_id = $1", operation_id
+    )
+    return await until_stopped(place, operation_id, number)
+
+
+@attack("F8", "an execution that the tables' owner writes by SQL, of a plan that nobody has approved")
+async def _(place: Place) -> str:
+    async with at_the_desk(place) as desk:
+        await know(place.owner)
+        plan = await edit_of(place, desk, Actor("otto", Role.OPERATOR, "console"))
+        await place.owner.execute(
+            "UPDATE dead_letter_plans SET approved_by = 'bob' WHERE token = $1", plan.token
+        )
+        operation_id = await executed_by_sql(place, plan)
+    number = await place.owner.fetchval(
+        "SELECT serial_no FROM dead_letter_replays WHERE operation_id = $1", operation_id
+    )
+    return await until_stopped(place, operation_id, number)
+
+
+async def executed_by_function(place: Place, token: str) -> UUID:
+    """Execute a plan of one letter past the desk, with the console's login; return the operation."""
+    operation_id = uuid4()
+    execute = "SELECT dead_letter_execute($1, $2, 'otto', 'operator', 'console', $3)"
+    async with place.database("console") as connection:
+        await connection.execute(execute, token, operation_id, [uuid4()])
+    return operation_id
+
+
+async def executed_by_sql(place: Place, plan: Plan) -> UUID:
+    """Write, as the tables' owner, what executing the edit of a plan writes; return the operation."""
+    operation_id = uuid4()
+    async with place.owner.transaction():
+        await place.owner.execute(
+            """
+            INSERT INTO dead_letter_operations (operation_id, token, action, state, actor, via, approved_by, reason,
+                filter, canary, rate, stop_ratio, total, standing, publish_at, started_at)
+            VALUES ($1, $2, 'edit', 'running', 'otto', 'console', 'bob', 'x', '{}', 0, 50, 0.2, 1, '', now(), now())
+            """,
+            *(operation_id, plan.token),
+        )
+        await place.owner.execute(
+            "UPDATE dead_letter_plans SET operation_id = $2 WHERE token = $1", plan.token, operation_id
+        )
+        await place.owner.execute(
+            """
+            INSERT INTO dead_letter_replays (replay_id, letter_id, operation_id, position, number, verdict,
+                verdict_code, body, body_digest, serial_no, ordered_at)
+            VALUES ($1, $2, $3, 0, 1, 'will_apply', '', $4, sha256($4), $5, now())
+            """,
+            *(uuid4(), plan.sample[0].letter_id, operation_id, plan.edited_body),
+            json.loads(plan.edited_body or b"{}")["serial_no"],
+        )
+        await place.owner.execute(
+            "UPDATE dead_letters SET state = 'edited' WHERE letter_id = $1", plan.sample[0].letter_id
+        )
+    return operation_id
+
+
 # F10, F11: keys and results
 
 
@@ -519,7 +743,7 @@ async def result_is(place: Place, code: str, key_id: str, at_unix: int, **header
     body = {"type": "payment.result.v1", "payment_order_no": number, "amount": "70.00", "currency": "TWD"}
     body |= {"status": "succeeded", "gateway_ref": "forged", "occurred_at": "1999-01-02T03:04:05Z"}
     content = json.dumps(body).encode()
-    header = headers or signed(content, key_id, at_unix)
+    header = headers or signed_by_gateway(content, key_id, at_unix)
     await place.publish("gateway-acme", "payment.results", "payment.result", content, headers=header)
     letter = await place.letter_of(number)
     if letter["reason"] != code or await place.money_of(user):

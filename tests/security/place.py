@@ -33,6 +33,10 @@ from wallet_schemas.signature import sign
 from wallet_worker.broker import topology, users
 from wallet_worker.broker.management import Management, management
 from wallet_worker.client import WalletClient
+from wallet_worker.core.context import Policy
+from wallet_worker.dead_letters.operations import DeadLetterDesk
+from wallet_worker.store.database import Database
+from wallet_worker.store.dead_letters.letters import OPERATOR_ROLE
 from wallet_worker.store.migrate import migrate
 
 READY_SECONDS = 60.0
@@ -225,6 +229,17 @@ class Place:
                 if self.processes[-1].returncode is not None:
                     raise AssertionError(self.log(role))
                 await asyncio.sleep(0.1)
+
+
+@asynccontextmanager
+async def at_the_desk(place: Place) -> AsyncIterator[DeadLetterDesk]:
+    """Give the desk as the console has it, with the console's login of the database."""
+    database = Database(place.logins["console"], role=OPERATOR_ROLE, application="attack")
+    await database.open()
+    try:
+        yield DeadLetterDesk(database, Policy(), {})
+    finally:
+        await database.close()
 
 
 def signed(body: bytes, key_id: str, at_unix: int) -> dict[str, str]:

@@ -15,6 +15,7 @@ from wallet_worker.cli import (
     keeper,
     keys,
     migrate,
+    operators,
     reconcile,
     send,
     settings,
@@ -48,6 +49,7 @@ app.add_typer(send.app, name="send")
 app.add_typer(show.app, name="show")
 app.command(name="audit")(audit.audit)
 app.add_typer(commands.app, name="dlq")
+app.add_typer(operators.app, name="operators")
 app.add_typer(export.app, name="export")
 app.command(name="reconcile")(reconcile.reconcile)
 app.add_typer(console.app, name="console")

@@ -32,6 +32,15 @@ class _Database(FromEnvironment):
     database_url: SecretStr
 
 
+class _Deployment(FromEnvironment):
+    environment: str = Settings.model_fields["environment"].default
+
+
+def deployment_name() -> str:
+    """Return the name of the deployment, as it stands in what people sign, or end the command."""
+    return _read(_Deployment).environment
+
+
 def worker() -> Settings:
     """Return all settings, or end the command with a line for each that is missing or wrong."""
     return _read(Settings)

@@ -100,6 +100,11 @@ TABLE: Final[Mapping[str, Mapping[CommandEvent, Exit]]] = MappingProxyType(
             for name in ("add", "rotate", "enable", "disable", "replay")
         },
         "webhooks deliveries": {**_DATABASE, CommandEvent.NOT_FOUND: Exit.FOUND},
+        "operators": {**_WRITES, CommandEvent.REFUSED: Exit.FOUND, CommandEvent.NOT_FOUND: Exit.FOUND},
+        "operators add": {**_WRITES, CommandEvent.REFUSED: Exit.FOUND},
+        "operators list": _DATABASE,
+        "operators log": _DATABASE,
+        "operators key make": {**_ANY, CommandEvent.DONE: Exit.DONE},
         "topology": {**_BROKER, CommandEvent.FOUND: Exit.FOUND},
         "topology users": _SETTINGS,
         "worker": _SERVICE,
@@ -128,6 +133,7 @@ TABLE: Final[Mapping[str, Mapping[CommandEvent, Exit]]] = MappingProxyType(
         "dlq discard": {**_WRITES, CommandEvent.REFUSED: Exit.FOUND, CommandEvent.NOT_FOUND: Exit.FOUND},
         "dlq restore": {**_WRITES, CommandEvent.REFUSED: Exit.FOUND, CommandEvent.NOT_FOUND: Exit.FOUND},
         "dlq edit": {**_WRITES, CommandEvent.REFUSED: Exit.FOUND, CommandEvent.NOT_FOUND: Exit.FOUND},
+        "dlq sign": {**_WRITES, CommandEvent.REFUSED: Exit.FOUND, CommandEvent.NOT_FOUND: Exit.FOUND},
         "dlq approve": {**_WRITES, CommandEvent.REFUSED: Exit.FOUND, CommandEvent.NOT_FOUND: Exit.FOUND},
         "dlq note": {**_WRITES, CommandEvent.NOT_FOUND: Exit.FOUND},
         # It goes on without the command.

@@ -26,6 +26,7 @@ from wallet_worker.console import rendering
 from wallet_worker.console.dependencies import ConsoleState
 from wallet_worker.console.pages import (
     audit,
+    keys,
     ledger,
     letters,
     lists,
@@ -90,6 +91,7 @@ _PAGES: Mapping[str, Page] = {
     "/plans": plans.plans,
     "/plans/new": plans.new,
     "/plans/{token}": plans.plan,
+    "/keys": keys.keys,
     "/operations": operations.operations,
     "/operations/{operation_id}": operations.operation,
     "/audit": audit.audit,
@@ -106,7 +108,8 @@ FORMS: Mapping[str, FormHandler] = {
     "/letters/{letter_id:letter}/notes": letters.note,
     "/letters/{letter_id:letter}/edit": plans.make_edit,
     "/plans": plans.make,
-    "/plans/{token}/approve": plans.approve,
+    "/plans/{token}/sign": plans.sign,
+    "/keys": keys.show_public,
     "/plans/{token}/execute": plans.execute,
     "/operations/{operation_id}/pause": operations.pause,
     "/operations/{operation_id}/resume": operations.resume,
@@ -212,7 +215,9 @@ def parts_of(settings: Settings) -> ConsoleState:
     )
     reading = Database(dsn, role=READONLY_ROLE, application="wallet console", size_max=READING_CONNECTIONS)
     return ConsoleState(
-        operations=DeadLetterDesk(operating, settings.rules, settings.keys, settings.dead_letter_limits),
+        operations=DeadLetterDesk(
+            operating, settings.rules, settings.keys, settings.dead_letter_limits, settings.environment
+        ),
         operating=operating,
         reading=reading,
         queues=Queues(settings.amqp_url.get_secret_value(), time.monotonic),

@@ -24,6 +24,7 @@ from wallet_worker.broker.queue_depths import QueueDepths
 from wallet_worker.dead_letters.intake.classify import arrival
 from wallet_worker.dead_letters.intake.record import TakenIn, take_in, without_parsed_fields
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
+from wallet_worker.dead_letters.replay.authority import Authority
 from wallet_worker.dead_letters.replay.lineage import Lineage
 from wallet_worker.dead_letters.replay.outcomes import resolve_outcomes
 from wallet_worker.dead_letters.replay.predict import Predictor
@@ -125,6 +126,7 @@ class Keeper:
             amqp,
             self._metrics,
             Lineage(Predictor(self._rules, self._keys)),
+            Authority(settings.dead_letter_limits, settings.environment),
             settings.request_key.sign,
         )
         self._depths = QueueDepths(amqp, "wallet keeper: depths")

@@ -6,7 +6,7 @@ broker: what is to be published is written to the database, and a keeper publish
 
     letters, groups, overview, letter      look
     plan, plan_edit -> token               say what would be done to exactly which letters
-    approve                                a second person agrees
+    to_sign, sign                          whoever made it asks for it, and a second person agrees
     execute(token)                         do it: write it in one transaction; keepers carry it out
     pause, resume, stop                    hold, go on, end
     operation, operations                  show the progress
@@ -16,9 +16,9 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import UUID
 
-from wallet_schemas.signature import Keys
+from wallet_schemas.signature import DEFAULT_ENVIRONMENT, Keys
 from wallet_worker.core.context import Policy
-from wallet_worker.dead_letters.desk import audit_log, browsing, executing, planning
+from wallet_worker.dead_letters.desk import audit_log, browsing, executing, planning, signing
 from wallet_worker.dead_letters.desk.session import Desk
 from wallet_worker.dead_letters.model.actors import Actor
 from wallet_worker.dead_letters.model.audit_log import AuditPage, AuditRow
@@ -32,9 +32,12 @@ from wallet_worker.dead_letters.model.letters import (
     Page,
 )
 from wallet_worker.dead_letters.model.plans import Operation, Plan, ReplayPace
+from wallet_worker.dead_letters.model.signing import Signature, ToSign
 from wallet_worker.dead_letters.model.states import Action
 from wallet_worker.settings.operators import ApprovalLimits
+from wallet_worker.store import operators
 from wallet_worker.store.database import Database
+from wallet_worker.store.operators import KeyRow, KnownRole
 
 
 class DeadLetterDesk:
@@ -44,10 +47,15 @@ class DeadLetterDesk:
     """
 
     def __init__(
-        self, database: Database, rules: Policy, keys: Keys, limits: ApprovalLimits | None = None
+        self,
+        database: Database,
+        rules: Policy,
+        keys: Keys,
+        limits: ApprovalLimits | None = None,
+        environment: str = DEFAULT_ENVIRONMENT,
     ) -> None:
         self.limits = limits or ApprovalLimits()
-        self._desk = Desk(database, rules, keys, self.limits)
+        self._desk = Desk(database, rules, keys, self.limits, environment)
 
     # Looking
 
@@ -122,13 +130,31 @@ class DeadLetterDesk:
         """Return the plans that can still be executed, newest first; perhaps only those that await approval."""
         return await planning.plans(self._desk, actor, awaiting_approval=awaiting_approval)
 
-    async def approve(self, actor: Actor, token: str, *, reason: str) -> Plan:
-        """Record that a second person agrees; return the plan, which is ready now.
+    async def to_sign(self, actor: Actor, token: str) -> ToSign:
+        """Return what this person would sign of a plan now, and the keys that it can be signed with.
 
-        Raises NotAllowedError if the actor is not an approver, made the plan, or sits at the login that made it;
-        StaleError if a letter or a prediction has changed since; NotFoundError.
+        Whoever made the plan signs that he asks for it; everybody else, that he approves. Raises NotFoundError.
         """
-        return await planning.approve(self._desk, actor, token, reason=reason)
+        return await signing.to_sign(self._desk, actor, token)
+
+    async def sign(self, actor: Actor, token: str, signature: Signature, *, reason: str) -> Plan:
+        """Store a person's signature of a plan, and return the plan: after the second one it is ready.
+
+        The signature is verified, and again by whoever executes. Raises NotAllowedError if it is not the actor's own or
+        the actor may not; StaleError if a letter or a prediction has changed since, or it was signed long ago;
+        NotPossibleError if it is not the turn of this signature; NotFoundError.
+        """
+        return await planning.sign(self._desk, actor, token, signature, reason=reason)
+
+    async def keys_of(self, actor: Actor) -> list[KeyRow]:
+        """Return the actor's own keys, revoked ones too, oldest first."""
+        async with self._desk.snapshot() as connection:
+            return await operators.keys_of(connection, actor.name)
+
+    async def role_of(self, name: str) -> KnownRole:
+        """Return what the database knows of a name: its role, and whether there are operators at all."""
+        async with self._desk.snapshot() as connection:
+            return await operators.role_of(connection, name)
 
     # Acting
 

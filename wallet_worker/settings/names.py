@@ -21,6 +21,11 @@ FORMER: Final[Mapping[str, str]] = MappingProxyType(
 )
 """What settings were called before."""
 
+GONE: Final[Mapping[str, str]] = MappingProxyType(
+    {"WALLET_DLQ_ROLES": "roles are in the database now: `wallet operators`"}
+)
+"""Settings that are no more, and what is there instead."""
+
 _BESIDE: Final = frozenset(
     {
         *("WALLET_SENDERS", "WALLET_REQUEST_KEY_FILE", "WALLET_SEAL_KEY_FILE", "WALLET_ACCOUNT_TYPES"),
@@ -54,7 +59,6 @@ _ADDRESS_OF_SERVICE: Final = re.compile(r"WALLET(_\w+)?_PORT")
 _EXAMPLES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "payment_keys": '{"key id": "secret"}',
-        "dlq_roles": '{"ann": "operator"}',
         "limits": '{"accounts": {"basic": {"TWD": {"balance_max": "100000.00"}}}}',
         "payment_inquiry_seconds_by_channel": '{"card": [60, 300]}',
     }
@@ -88,6 +92,8 @@ def _is_of_an_orchestrator(name: str, value: str) -> bool:
 def _meant(name: str, names: Iterable[str]) -> str:
     if name in FORMER:
         return f": it is called {FORMER[name]} now"
+    if name in GONE:
+        return f": {GONE[name]}"
     close = get_close_matches(name, sorted(names), n=1, cutoff=0.75)
     return f": did you mean {close[0]}?" if close else ": `wallet settings show` lists the settings"
 

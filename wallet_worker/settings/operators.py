@@ -1,7 +1,12 @@
 """Who operates the wallet, and what may be done without a second person."""
 
+import re
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
+
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
+"""What somebody is called: in one spelling, so that nobody is two people, and no two look like one."""
 
 
 class Role(IntEnum):
@@ -13,6 +18,8 @@ class Role(IntEnum):
     """Plans, executes, pauses, stops, discards, restores, writes notes; sees payloads whole."""
     APPROVER = 3
     """Approves, as the second person, what somebody else has planned."""
+    CONTROLLER = 4
+    """Approves what is too much for an approver."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from wallet_worker.core.senders import Senders
 from wallet_worker.core.webhooks import Network
 from wallet_worker.settings.keys import NONE, PaymentKeys, RequestKey, read_seal, refuse_shared
 from wallet_worker.settings.limits import LimitSettings
-from wallet_worker.settings.operators import ApprovalLimits, Role
+from wallet_worker.settings.operators import ApprovalLimits
 from wallet_worker.settings.sender_rights import ANYONE, EXAMPLE, read_senders
 from wallet_worker.settings.sources import FromEnvironment
 
@@ -39,8 +39,6 @@ _ADDRESSES = {
 _AGE_MAX_SECONDS = 366 * 86_400  # what an order waits for longer than a year nobody remembers
 
 _DRAIN_MAX_SECONDS = 86_400  # a day: whoever stops a process for longer has forgotten it
-
-_ROLES = {role.name.lower(): role for role in Role}
 
 
 def _ages(seconds: tuple[int, ...]) -> tuple[timedelta, ...]:
@@ -145,11 +143,6 @@ class Settings(FromEnvironment):
     keeper: bool = Field(
         default=True,
         description="Run a keeper of dead letters in each worker. If false, run `wallet keeper`.",
-    )
-    dlq_roles: dict[str, Role] = Field(
-        default_factory=dict,
-        description='Roles in `wallet dlq`: {"name": "viewer"}, or operator, or approver. '
-        "If empty, anyone with database access can do everything except approve.",
     )
     dlq_single_person_max: int = Field(
         default=100,
@@ -282,16 +275,6 @@ class Settings(FromEnvironment):
             if isinstance(value, str)
             else value
         )
-
-    @field_validator("dlq_roles", mode="before")
-    @classmethod
-    def _roles_by_name(cls, value: object) -> object:
-        if not isinstance(value, dict):
-            return value
-        if any(str(role).lower() not in _ROLES for role in value.values()):
-            msg = f"a role is one of {', '.join(_ROLES)}"
-            raise ValueError(msg)
-        return {name: _ROLES[str(role).lower()] for name, role in value.items()}
 
     @field_validator("currencies")
     @classmethod

@@ -27,11 +27,11 @@ FUNCTIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "wallet_operator": (
             *_LOCKS,
-            "dead_letter_approve",
             "dead_letter_change_operation",
             "dead_letter_execute",
             "dead_letter_log",
             "dead_letter_make_plan",
+            "dead_letter_plan_sign",
         ),
         "wallet_keeper": (*_LOCKS, "dead_letter_keeper_log"),
     }

@@ -37,11 +37,11 @@ class Seal(StrEnum):
     SEALED = "sealed"
     """A worker of this deployment set it aside, and nothing in it was changed since."""
     UNSEALED = "unsealed"
-    """It says that a worker set it aside, and nothing proves that."""
+    """Nothing proves who set it aside: it says that a worker did, or looks as if the broker had."""
     UNCHECKED = "unchecked"
     """This deployment has no key for seals: nothing can be said."""
     NOT_BY_WORKER = "not by a worker"
-    """The broker set it aside, or it came without a reason: a worker has no part in it."""
+    """No queue took it, as the broker says; or there is no key for seals, and no worker is named."""
 
 
 def sealed(properties: Basic.Properties, body: bytes, key: SealKey) -> str:

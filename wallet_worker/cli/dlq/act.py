@@ -9,6 +9,7 @@ import typer
 
 from wallet_schemas.values import INTEGER_MAX
 from wallet_worker.cli import exits, terminal
+from wallet_worker.cli import operator_keys as keys
 from wallet_worker.cli.dlq import tables
 from wallet_worker.cli.dlq.options import (
     As,
@@ -26,8 +27,15 @@ from wallet_worker.dead_letters.model.plans import Operation, Plan, ReplayPace
 from wallet_worker.dead_letters.model.states import Action
 
 if TYPE_CHECKING:
+    from wallet_worker.dead_letters.model.signing import ToSign
     from wallet_worker.dead_letters.operations import DeadLetterDesk
 
+KeyFile = Annotated[
+    Path, typer.Option("--key", metavar="FILE", help="Your key, as `wallet operators key make` wrote it.")
+]
+FromStdin = Annotated[
+    bool, typer.Option("--passphrase-stdin", help="Read the key's passphrase from standard input.")
+]
 Token = Annotated[str, typer.Argument(metavar="TOKEN", help="The plan's token.")]
 Execute = Annotated[
     str | None, typer.Option("--execute", metavar="TOKEN", help="Execute the plan with this token.")
@@ -142,7 +150,7 @@ def edit(
 ) -> None:
     """Plan or execute an edit: a new message, with a new serial number, replaces a letter.
 
-    A second person must approve.
+    You sign the plan (`wallet dlq sign`), and a second person must approve it.
 
     Example: wallet dlq edit 17 --body mended.json --why "the sender's amount had three digits"
     """
@@ -163,19 +171,77 @@ def edit(
     _print_plan(planned, as_json=as_json)
 
 
-def approve(token: Token, *, why: Why, who: As = None, as_json: Json = None) -> None:
-    """Approve another person's plan.
+def sign(
+    token: Token,
+    *,
+    key: KeyFile,
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="Reason. Default: the plan's own.")] = "",
+    who: As = None,
+    passphrase_stdin: FromStdin = False,
+    as_json: Json = None,
+) -> None:
+    """Sign your own plan, so that a second person can approve it. Needed for plans that need two people.
 
-    Works under your own login's name only, and WALLET_DLQ_ROLES must make that name an approver. Otherwise use the
-    console.
-
-    Example: wallet dlq approve 18dbc249d246 --why "looked at five of them"
+    Example: wallet dlq sign 18dbc249d246 --key ann.key
     """
+    _sign(token, key, why, who, is_own=True, passphrase_stdin=passphrase_stdin, as_json=as_json)
+
+
+def approve(
+    token: Token,
+    *,
+    key: KeyFile,
+    why: Why,
+    who: As = None,
+    passphrase_stdin: FromStdin = False,
+    as_json: Json = None,
+) -> None:
+    """Approve another person's plan, with your own key.
+
+    Shows the plan, then asks for the passphrase of the key. The database must know the key, and its owner as an
+    approver (`wallet operators list`). Without a key file, approve in the console with a passkey.
+
+    Example: wallet dlq approve 18dbc249d246 --key bob.key --why "looked at five of them"
+    """
+    _sign(token, key, why, who, is_own=False, passphrase_stdin=passphrase_stdin, as_json=as_json)
+
+
+def _sign(
+    token: str,
+    key: Path,
+    why: str,
+    who: str | None,
+    *,
+    is_own: bool,
+    passphrase_stdin: bool,
+    as_json: bool | None,
+) -> None:
+    """Show a plan, and store a person's signature of exactly that; the key says whose."""
+    from wallet_worker.core.proofs import ProofPurpose
+    from wallet_worker.dead_letters.model.signing import Signature
+
+    who = who or keys.owner_of(key)
+
+    async def seen(desk: "DeadLetterDesk", actor: Actor) -> "tuple[Plan, ToSign]":
+        return await desk.plan_of(actor, token), await desk.to_sign(actor, token)
+
+    planned, to_sign = ask(who, seen)
+    if (to_sign.statement.purpose is ProofPurpose.REQUEST) is not is_own:
+        exits.end(
+            Exit.FOUND,
+            f"the plan is {planned.made_by}'s own: another person approves it, and {planned.made_by} signs it"
+            if not is_own
+            else f"{planned.made_by} has made this plan and signs it; you can approve it",
+        )
+    if not terminal.wants_json(as_json):
+        tables.print_plan(planned)
+    opened = keys.opened(key, from_stdin=passphrase_stdin)
+    signature = Signature(opened.key_id, to_sign.statement.at, opened.sign(to_sign.statement.text))
     agreed = ask(
         who,
-        lambda operations, actor: operations.approve(actor, token, reason=why),
+        lambda operations, actor: operations.sign(actor, token, signature, reason=why or planned.reason),
         predicts=True,
-        in_person=True,
+        ask_again=_PLANS,
     )
     _print_plan(agreed, as_json=as_json)
 

@@ -159,16 +159,15 @@ def ask(
     work: "Callable[[DeadLetterDesk, Actor], Awaitable[T]]",
     *,
     predicts: bool = False,
-    in_person: bool = False,
     ask_again: str = "`wallet dlq audit` says so once the database is back",
 ) -> T:
     """Return what the operations answer, or end the command with the sentence that says why not.
 
-    `predicts`: the answer says what a worker would do. `in_person`: nobody may ask under another name than their own.
-    `ask_again` says how to find out what was done where the database was lost during the commit.
+    `predicts`: the answer says what a worker would do. `ask_again` says how to find out what was done where the
+    database was lost during the commit.
     """
     settings = environment.desk()
-    actor = _actor(settings, name, in_person=in_person)
+    name, via = _who(name)
     if predicts and not settings.payment_keys:
         terminal.print_status(
             "WALLET_PAYMENT_KEYS is empty here: payment results are predicted as if all were BAD_SIGNATURE"
@@ -176,7 +175,7 @@ def ask(
 
     async def run() -> T:
         async with _desk(settings) as operations:
-            return await work(operations, actor)
+            return await work(operations, await _actor(operations, name, via))
 
     try:
         return exits.run(run(), ask_again=ask_again)
@@ -204,16 +203,15 @@ async def _desk(settings: "Settings") -> "AsyncIterator[DeadLetterDesk]":
     )
     await database.open()
     try:
-        yield DeadLetterDesk(database, settings.rules, settings.keys, settings.dead_letter_limits)
+        yield DeadLetterDesk(
+            database, settings.rules, settings.keys, settings.dead_letter_limits, settings.environment
+        )
     finally:
         await database.close()
 
 
-def _actor(settings: "Settings", name: str | None, *, in_person: bool) -> Actor:
-    """Return who asks. The command line believes the name: whoever has the database's address can do all of this.
-
-    But a second person is not believed: it must be the login's own name, which has a role.
-    """
+def _who(name: str | None) -> tuple[str, str]:
+    """Return who asks, and by which login. The name is believed and proves nothing: what needs two people is signed."""
     login = login_name()
     name = (name or login).strip()
     if not NAME.fullmatch(name):
@@ -222,29 +220,20 @@ def _actor(settings: "Settings", name: str | None, *, in_person: bool) -> Actor:
             f"{printable(name)[:64]} is no name: --as takes small letters a to z, digits and ._@-, 64 at most, "
             "a letter or digit first",
         )
-    if in_person:
-        _vouch(settings, name, login)
-    role = settings.dlq_roles.get(name) if settings.dlq_roles else Role.OPERATOR
-    if role is None:
-        exits.end(Exit.FOUND, f"{name} has no role in WALLET_DLQ_ROLES")
     # Without the machine: each `docker compose run` is a new one, and whoever sits there the same.
-    return Actor(name, role, f"{COMMAND_LINE}{login}", role_given=bool(settings.dlq_roles))
+    return name, f"{COMMAND_LINE}{login}"
 
 
-def _vouch(settings: "Settings", name: str, login: str) -> None:
-    """End the command unless this machine knows that whoever asks is called so, and somebody has given them a role."""
-    if not settings.dlq_roles:
+async def _actor(operations: "DeadLetterDesk", name: str, via: str) -> Actor:
+    """Return who asks, with the role that the database knows; while it knows nobody, everybody is an operator."""
+    known = await operations.role_of(name)
+    if known.are_there and known.role is None:
         exits.end(
             Exit.FOUND,
-            "nobody can approve here while WALLET_DLQ_ROLES is empty, because everybody would be an approver: set who "
-            "may, or approve in the console",
+            f"{name} is not in the database's list of operators: its owner adds people with `wallet operators add`",
         )
-    if name != login:
-        exits.end(
-            Exit.FOUND,
-            f"nobody approves in another name: this login is {login}, and not {name}. Approve from your own login, or "
-            "in the console",
-        )
+    role = Role[known.role.upper()] if known.role else Role.OPERATOR
+    return Actor(name, role, via, role_given=known.are_there)
 
 
 def login_name() -> str:

@@ -253,20 +253,26 @@ def print_plan(plan: Plan) -> None:
         ),
         right=("letter",),
     )
+    if plan.state is PlanState.NEEDS_SIGNATURE:
+        terminal.print_status(
+            f"it needs two people: sign it, in the console or: wallet dlq sign {plan.token} --key FILE"
+        )
     if plan.state is PlanState.NEEDS_APPROVAL:
         terminal.print_status(
-            f"a second person must approve, in the console or: wallet dlq approve {plan.token} --why …"
+            "a second person must approve, in the console or: "
+            f"wallet dlq approve {plan.token} --key FILE --why …"
         )
-    if plan.state in {PlanState.READY, PlanState.NEEDS_APPROVAL} and plan.is_hopeless:
+    if plan.state in _OPEN and plan.is_hopeless:
         terminal.print_status(
             "every letter of it is predicted to be a dead letter again: mend the cause first, and plan again"
         )
-    if plan.state in {PlanState.READY, PlanState.NEEDS_APPROVAL}:
+    if plan.state in _OPEN:
         terminal.print_status(
             f"nothing is done yet; to do it: wallet dlq {plan.action.value} --execute {plan.token}"
         )
 
 
+_OPEN = {PlanState.READY, PlanState.NEEDS_SIGNATURE, PlanState.NEEDS_APPROVAL}
 _RESOLVED = {Action.DISCARD: "discarded", Action.RESTORE: "wait again"}
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from types import MappingProxyType
 
 from starlette.responses import Response
@@ -9,6 +10,8 @@ from starlette.responses import Response
 from wallet_schemas.names import WALLET_COMMANDS
 from wallet_worker.console import labels, query_params, untrusted_text
 from wallet_worker.console.request import Form, PageContext, letter_id
+from wallet_worker.console.security import passkeys
+from wallet_worker.core.proofs import ProofAlgorithm
 from wallet_worker.dead_letters import masking
 from wallet_worker.dead_letters.model.errors import (
     ApprovalNeededError,
@@ -18,6 +21,7 @@ from wallet_worker.dead_letters.model.errors import (
     StaleError,
 )
 from wallet_worker.dead_letters.model.plans import Operation, Plan, ReplayPace
+from wallet_worker.dead_letters.model.signing import Signature
 from wallet_worker.dead_letters.model.states import Action, LetterState, PlanState
 from wallet_worker.settings.operators import Role
 
@@ -104,10 +108,10 @@ async def make_edit(visit: PageContext, form: Form) -> Response:
 
 async def plan(visit: PageContext) -> Response:
     """Show a plan, with what its reader may do with it."""
-    return _show(visit, await visit.parts.operations.plan_of(visit.actor, _token(visit)))
+    return await _show(visit, await visit.parts.operations.plan_of(visit.actor, _token(visit)))
 
 
-def _show(visit: PageContext, shown: Plan, fault: str | None = None, status: int = 200) -> Response:
+async def _show(visit: PageContext, shown: Plan, fault: str | None = None, status: int = 200) -> Response:
     return visit.show(
         "plan.html",
         status,
@@ -117,6 +121,7 @@ def _show(visit: PageContext, shown: Plan, fault: str | None = None, status: int
         target=labels.target(shown.filter, shown.action),
         is_hopeless=shown.is_hopeless,
         is_mine=shown.made_by == visit.user.name,
+        signing=await _signing(visit, shown),
         fault=fault,
         PlanState=PlanState,
         Action=Action,
@@ -128,10 +133,49 @@ def _show(visit: PageContext, shown: Plan, fault: str | None = None, status: int
     )
 
 
-async def approve(visit: PageContext, form: Form) -> Response:
-    """Agree, as a second person."""
-    shown = await visit.parts.operations.approve(visit.actor, _token(visit), reason=form.get("why"))
+async def _signing(visit: PageContext, shown: Plan) -> Mapping[str, object] | None:
+    """Return what the reader signs a plan with; None where it is not the reader's turn."""
+    is_mine = shown.made_by == visit.user.name
+    turns = {PlanState.NEEDS_SIGNATURE: is_mine, PlanState.NEEDS_APPROVAL: not is_mine}
+    if not turns.get(shown.state, False) or not visit.can(Role.OPERATOR if is_mine else Role.APPROVER):
+        return None
+    to_sign = await visit.parts.operations.to_sign(visit.actor, shown.token)
+    origin = visit.parts.origin.of(visit.request.headers.get("host", ""))
+    usable = [
+        key for key in to_sign.keys if key.algorithm is ProofAlgorithm.WEBAUTHN and key.origin == origin
+    ]
+    return {
+        "at": to_sign.statement.at.isoformat(),
+        "options": passkeys.signing_options(to_sign.statement, usable) if usable else None,
+        "has_file": any(key.algorithm is ProofAlgorithm.ED25519 for key in to_sign.keys),
+        "has_key": bool(to_sign.keys),
+    }
+
+
+async def sign(visit: PageContext, form: Form) -> Response:
+    """Store the reader's signature: of whoever made the plan, or of the second person."""
+    token = _token(visit)
+    to_sign = await visit.parts.operations.to_sign(visit.actor, token)
+    try:
+        credential_id = passkeys.credential_of(form.get("proof"))
+        at = datetime.fromisoformat(form.get("at"))
+        key = next(key for key in to_sign.keys if key.credential_id == credential_id)
+    except (ValueError, StopIteration):
+        msg = "this needs your passkey, and the browser sent no answer of one that the wallet knows as yours"
+        raise NotAllowedError(msg) from None
+    if at.tzinfo is None:
+        msg = "the form has gone stale: open the plan again"
+        raise StaleError(msg)
+    signature = Signature(key.key_id, at, form.get("proof").encode())
+    shown = await visit.parts.operations.sign(
+        visit.actor, token, signature, reason=form.get("why") or _OWN_REASON
+    )
+    if shown.made_by == visit.user.name:
+        return visit.go(f"/plans/{shown.token}", "You have signed it. Another person has to approve it now.")
     return visit.go(f"/plans/{shown.token}", f"You have approved it; {shown.made_by} was waiting for that.")
+
+
+_OWN_REASON = "my own plan"
 
 
 async def execute(visit: PageContext, _: Form) -> Response:
@@ -140,7 +184,7 @@ async def execute(visit: PageContext, _: Form) -> Response:
         operation = await visit.parts.operations.execute(visit.actor, _token(visit))
     except (StaleError, ApprovalNeededError) as exc:
         shown = await visit.parts.operations.plan_of(visit.actor, _token(visit))
-        return _show(visit, shown, str(exc), 409)
+        return await _show(visit, shown, str(exc), 409)
     return visit.go(f"/operations/{operation.operation_id}", _done(operation))
 
 

@@ -8,7 +8,7 @@ import asyncpg
 
 from wallet_worker.dead_letters.desk import views
 from wallet_worker.dead_letters.desk.inputs import audit_query, storable_text, to_audit_row_filter
-from wallet_worker.dead_letters.desk.refusals import require_role
+from wallet_worker.dead_letters.desk.refusals import ensure_operator, require_role
 from wallet_worker.dead_letters.desk.session import Desk, whole_letter
 from wallet_worker.dead_letters.model.actors import Actor
 from wallet_worker.dead_letters.model.audit_log import AuditPage, AuditRow
@@ -63,6 +63,7 @@ async def note(desk: Desk, actor: Actor, letter_id: int, text: str) -> AuditRow:
         msg = f"a note has 1 to {_NOTE_MAX:,} characters"
         raise NotPossibleError(msg)
     async with desk.database.transaction() as connection:
+        await ensure_operator(connection, actor)
         await whole_letter(connection, letter_id)
         (row,) = await record(connection, [entry(actor, "note", text, letter_id=letter_id)])
     return views.audit_row(row, actor)

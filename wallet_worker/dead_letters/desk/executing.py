@@ -8,18 +8,31 @@ from uuid import UUID
 import asyncpg
 
 from wallet_worker.core.ids import uuid7
+from wallet_worker.core.proofs import NotProvenError
 from wallet_worker.dead_letters.desk import audit_log, views
 from wallet_worker.dead_letters.desk.four_eyes import check_four_eyes
 from wallet_worker.dead_letters.desk.inputs import normalise_token, storable_text, validate_reason
 from wallet_worker.dead_letters.desk.plan_checks import lock_usable_plan, verify_unchanged
-from wallet_worker.dead_letters.desk.refusals import explain_stale, no_operation, require_role
+from wallet_worker.dead_letters.desk.refusals import (
+    ensure_operator,
+    explain_stale,
+    no_operation,
+    require_role,
+)
 from wallet_worker.dead_letters.desk.session import Desk, retry_on_conflict
 from wallet_worker.dead_letters.model.actors import Actor
-from wallet_worker.dead_letters.model.errors import ApprovalNeededError, NotPossibleError, StaleError
+from wallet_worker.dead_letters.model.errors import (
+    ApprovalNeededError,
+    NotAllowedError,
+    NotPossibleError,
+    StaleError,
+)
 from wallet_worker.dead_letters.model.plans import Operation, ReplayPace
 from wallet_worker.dead_letters.model.states import Action, OperationState
+from wallet_worker.dead_letters.replay.authority import ensure_signed
 from wallet_worker.settings.operators import Role
 from wallet_worker.store.clock import database_time
+from wallet_worker.store.dead_letters import letters as letters_table
 from wallet_worker.store.dead_letters import operations as operations_table
 from wallet_worker.store.dead_letters import replays as replays_table
 from wallet_worker.store.dead_letters.operations import OperationRow
@@ -32,13 +45,19 @@ async def execute(desk: Desk, actor: Actor, token: str) -> Operation:
     require_role(actor, Role.OPERATOR)
     token = normalise_token(token)
     async with desk.database.transaction() as connection:
+        await ensure_operator(connection, actor)
         plan = await lock_usable_plan(connection, token)
+        if plan.needs_two and not plan.is_requested:
+            msg = f"{plan.made_by} must sign the plan {token} first (`wallet dlq sign {token} --key FILE`)"
+            raise ApprovalNeededError(msg)
         if plan.needs_two and plan.approved_by is None:
-            msg = f"a second person must approve the plan {token} first (`wallet dlq approve {token}`)"
+            msg = f"a second person must approve the plan {token} first (`wallet dlq approve {token} --key FILE`)"
             raise ApprovalNeededError(msg)
         action = Action(plan.action)
         now = await database_time(connection)
-        if not plan.needs_two:
+        if plan.needs_two:
+            await _ensure_signed(desk, connection, plan)
+        else:
             await check_four_eyes(desk, connection, actor, len(plan.letter_ids), now)
         if action in {Action.REPLAY, Action.EDIT}:
             await replays_table.claim(connection, edits=action is Action.EDIT)
@@ -49,6 +68,16 @@ async def execute(desk: Desk, actor: Actor, token: str) -> Operation:
         if row is None:
             raise no_operation(operation_id)
         return await _view(connection, row, actor)
+
+
+async def _ensure_signed(desk: Desk, connection: asyncpg.Connection, plan: PlanRow) -> None:
+    """Raise NotAllowedError unless both signatures of a plan hold now; a keeper verifies them again."""
+    letters = await letters_table.digests(connection, plan.letter_ids)
+    try:
+        await ensure_signed(connection, plan, letters, desk.environment)
+    except NotProvenError as exc:
+        msg = f"{exc}: nothing was done. Plan it again"
+        raise NotAllowedError(msg) from exc
 
 
 async def apply_plan(
@@ -105,6 +134,7 @@ async def _change_state(
     require_role(actor, Role.OPERATOR)
     reason = validate_reason(reason)
     async with desk.database.transaction() as connection:
+        await ensure_operator(connection, actor)
         row = await operations_table.lock(connection, operation_id)
         if row is None:
             raise no_operation(operation_id)

@@ -1,29 +1,31 @@
-"""Four eyes: how many letters one person may act on alone, and who counts as a second person."""
+"""Four eyes: how many letters one person may act on alone."""
 
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import datetime
 
 import asyncpg
 
 from wallet_worker.dead_letters.desk.inputs import storable_text
 from wallet_worker.dead_letters.desk.session import Desk
 from wallet_worker.dead_letters.model.actors import COMMAND_LINE, Actor
-from wallet_worker.dead_letters.model.errors import NotAllowedError, StaleError
+from wallet_worker.dead_letters.model.errors import StaleError
 from wallet_worker.dead_letters.model.states import Action
+from wallet_worker.dead_letters.replay.authority import FOUR_EYES_WINDOW, needs_two
 from wallet_worker.store.dead_letters import operations as operations_table
-from wallet_worker.store.dead_letters.plans import PlanRow
-
-FOUR_EYES_WINDOW: Final = timedelta(hours=1)
-"""What one person does to letters within this time is counted together."""
 
 
 async def needs_second_person(
-    desk: Desk, connection: asyncpg.Connection, actor: Actor, action: Action, letters: int, now: datetime
+    desk: Desk,
+    connection: asyncpg.Connection,
+    actor: Actor,
+    action: Action,
+    letters: int,
+    now: datetime,
+    *,
+    has_unsealed: bool,
 ) -> bool:
-    """Return whether a plan of so many letters needs approval: each edit, and whatever exceeds the limit."""
-    if action is Action.EDIT:
-        return True
-    return letters + await _recent_actions(connection, actor, now) > desk.limits.single_person_max
+    """Return whether a plan of so many letters needs two people."""
+    recent = await _recent_actions(connection, actor, now)
+    return needs_two(action, letters, recent, desk.limits, has_unsealed=has_unsealed)
 
 
 async def check_four_eyes(
@@ -47,18 +49,6 @@ async def check_four_eyes(
         raise StaleError(msg)
 
 
-def ensure_second_person(plan: PlanRow, actor: Actor) -> None:
-    """Raise NotAllowedError if the actor made the plan, or sits at the login that made it."""
-    if _is_same_person(plan.made_by, actor.name):
-        msg = "a second person must approve, and this plan is your own"
-        raise NotAllowedError(msg)
-    login = plan.made_via.removeprefix(COMMAND_LINE)
-    has_its_name = login != plan.made_via and _is_same_person(login, actor.name)  # in the console
-    if has_its_name or plan.made_via == _login(actor):
-        msg = f"a second person must approve, and this plan was made by the same login, {login}"
-        raise NotAllowedError(msg)
-
-
 async def _recent_actions(connection: asyncpg.Connection, actor: Actor, now: datetime) -> int:
     """Count letters acted on within the four-eyes window without approval, by this actor or this login."""
     names = _names(actor)
@@ -76,7 +66,3 @@ def _names(actor: Actor) -> set[str]:
     """Return the actor's name, and the name of the login at the command line if there is one."""
     login = _login(actor)
     return {actor.name} if login is None else {actor.name, login.removeprefix(COMMAND_LINE).lower()}
-
-
-def _is_same_person(name: str, other: str) -> bool:
-    return name.strip().casefold() == other.strip().casefold()

@@ -9,9 +9,10 @@ from typing import Final
 
 import asyncpg
 
-from wallet_worker.dead_letters.desk import audit_log, views
+from wallet_worker.broker.amqp.seal import Seal
+from wallet_worker.dead_letters.desk import audit_log, signing, views
 from wallet_worker.dead_letters.desk.edits import differences, ensure_editable, parse_edit, predict_edit
-from wallet_worker.dead_letters.desk.four_eyes import ensure_second_person, needs_second_person
+from wallet_worker.dead_letters.desk.four_eyes import needs_second_person
 from wallet_worker.dead_letters.desk.inputs import (
     normalise_token,
     storable_text,
@@ -21,17 +22,16 @@ from wallet_worker.dead_letters.desk.inputs import (
 )
 from wallet_worker.dead_letters.desk.plan_checks import (
     eligible,
-    lock_usable_plan,
     predictions_of,
-    verify_unchanged,
 )
-from wallet_worker.dead_letters.desk.refusals import explain_empty, no_plan, require_role
+from wallet_worker.dead_letters.desk.refusals import ensure_operator, explain_empty, no_plan, require_role
 from wallet_worker.dead_letters.desk.session import Desk, custom_plans, retry_on_conflict, whole_letter
 from wallet_worker.dead_letters.model.actors import Actor
-from wallet_worker.dead_letters.model.errors import NotPossibleError, StaleError
+from wallet_worker.dead_letters.model.errors import NotPossibleError
 from wallet_worker.dead_letters.model.filters import Filter
 from wallet_worker.dead_letters.model.plans import Difference, Plan, PlannedLetter, ReplayPace
 from wallet_worker.dead_letters.model.predictions import PredictedOutcome, Prediction
+from wallet_worker.dead_letters.model.signing import Signature
 from wallet_worker.dead_letters.model.states import Action, LetterState, PlanState
 from wallet_worker.settings.operators import Role
 from wallet_worker.store.clock import database_time
@@ -55,11 +55,18 @@ async def plan(
     reason, pace = validate_reason(reason), validate_pace(pace or ReplayPace())
     async with desk.database.transaction() as connection:
         await custom_plans(connection)
+        await ensure_operator(connection, actor)
         fitting = await letters_table.statuses(connection, to_row_filter(which), desk.limits.plan_max + 1)
         if len(fitting) > desk.limits.plan_max:
             msg = f"more than {desk.limits.plan_max:,} letters fit: narrow the filter"
             raise NotPossibleError(msg)
         ids = await eligible(desk, connection, action, fitting)
+        unsealed = {letter.letter_id for letter in fitting if letter.is_unsealed}
+        if action is Action.REPLAY and len(ids) > 1:
+            sealed = [letter_id for letter_id in ids if letter_id not in unsealed]
+            if not sealed:
+                raise NotPossibleError(_ALL_UNSEALED)
+            ids = sealed
         predictions = await predictions_of(desk, connection, ids)
         not_replayable = {
             letter_id: prediction
@@ -77,8 +84,23 @@ async def plan(
             raise NotPossibleError(sentence)
         skipped = len(fitting) - len(predictions)
         return await _store(
-            desk, connection, actor, action, which, reason, pace, predictions, skipped=skipped
+            desk,
+            connection,
+            actor,
+            action,
+            which,
+            reason,
+            pace,
+            predictions,
+            has_unsealed=not unsealed.isdisjoint(predictions),
+            skipped=skipped,
         )
+
+
+_ALL_UNSEALED: Final = (
+    "nothing proves who set these letters aside, so each is replayed by itself, and by two people: "
+    "look at one, and plan its replay"
+)
 
 
 @retry_on_conflict
@@ -88,6 +110,7 @@ async def plan_edit(desk: Desk, actor: Actor, letter_id: int, body: bytes, *, re
     reason = validate_reason(reason)
     message = parse_edit(body)
     async with desk.database.transaction() as connection:
+        await ensure_operator(connection, actor)
         letter = await whole_letter(connection, letter_id)
         await ensure_editable(desk, connection, letter, message)
         prediction = await predict_edit(desk, connection, letter, body)
@@ -103,6 +126,7 @@ async def plan_edit(desk: Desk, actor: Actor, letter_id: int, body: bytes, *, re
             reason,
             ReplayPace(),
             {letter_id: prediction},
+            has_unsealed=letter.seal == Seal.UNSEALED,
             edited_body=body,
             changes=differences(letter.body, message),
         )
@@ -139,31 +163,11 @@ async def _open_plans(
     )
 
 
-@retry_on_conflict
-async def approve(desk: Desk, actor: Actor, token: str, *, reason: str) -> Plan:
-    """Record that a second person agrees to what a plan would do now."""
-    require_role(actor, Role.APPROVER)
-    reason, token = validate_reason(reason), normalise_token(token)
-    async with desk.database.transaction() as connection:
-        row = await lock_usable_plan(connection, token)
-        ensure_second_person(row, actor)
-        if not row.needs_two:
-            msg = "this plan needs nobody's approval"
-            raise NotPossibleError(msg)
-        if row.approved_by is None:
-            await verify_unchanged(desk, connection, row, Action(row.action))
-        approved = await plans_table.approve(
-            connection,
-            token,
-            actor=actor.name,
-            role=audit_log.role_of(actor),
-            via=storable_text(actor.via),
-            reason=reason,
-        )
-        if not approved:
-            msg = f"{row.approved_by} has approved this plan already"
-            raise StaleError(msg)
-        return await _view(connection, row._replace(approved_by=actor.name), actor)
+async def sign(desk: Desk, actor: Actor, token: str, signature: Signature, *, reason: str) -> Plan:
+    """Store a person's signature of a plan; return the plan as the person may see it."""
+    row = await signing.sign(desk, actor, token, signature, reason=reason)
+    async with desk.snapshot() as connection:
+        return await _view(connection, row, actor)
 
 
 async def _store(
@@ -176,6 +180,7 @@ async def _store(
     pace: ReplayPace,
     predictions: Mapping[int, Prediction],
     *,
+    has_unsealed: bool,
     skipped: int = 0,
     edited_body: bytes | None = None,
     changes: Sequence[Difference] = (),
@@ -183,7 +188,9 @@ async def _store(
     """Write a plan, and in the audit log who made it; return the plan."""
     now = await database_time(connection)
     token = secrets.token_hex(6)
-    needs_two = await needs_second_person(desk, connection, actor, action, len(predictions), now)
+    needs_two = await needs_second_person(
+        desk, connection, actor, action, len(predictions), now, has_unsealed=has_unsealed
+    )
     new = plans_table.NewPlan(
         token=token,
         action=action.value,
@@ -256,6 +263,8 @@ def _state(row: PlanRow, now: datetime) -> PlanState:
         return PlanState.EXECUTED
     if row.expires_at <= now:
         return PlanState.EXPIRED
+    if row.needs_two and not row.is_requested:
+        return PlanState.NEEDS_SIGNATURE
     if row.needs_two and row.approved_by is None:
         return PlanState.NEEDS_APPROVAL
     return PlanState.READY

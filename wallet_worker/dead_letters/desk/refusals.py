@@ -14,6 +14,7 @@ from wallet_worker.dead_letters.model.filters import Filter
 from wallet_worker.dead_letters.model.predictions import Prediction
 from wallet_worker.dead_letters.model.states import ACTS_ON, Action, LetterState
 from wallet_worker.settings.operators import Role
+from wallet_worker.store import operators
 from wallet_worker.store.dead_letters import letters as letters_table
 from wallet_worker.store.dead_letters import replays as replays_table
 from wallet_worker.store.dead_letters.letters import LetterStatus
@@ -34,7 +35,24 @@ def require_role(actor: Actor, role: Role) -> None:
         raise NotAllowedError(msg)
 
 
-_A: Final = {Role.VIEWER: "a viewer", Role.OPERATOR: "an operator", Role.APPROVER: "an approver"}
+_A: Final = {
+    Role.VIEWER: "a viewer",
+    Role.OPERATOR: "an operator",
+    Role.APPROVER: "an approver",
+    Role.CONTROLLER: "a controller",
+}
+
+
+async def ensure_operator(connection: asyncpg.Connection, actor: Actor) -> None:
+    """Raise NotAllowedError if the database has operators, and the actor is none of them.
+
+    What a file or the command line says of a role gives nobody what the database's owner has not given.
+    """
+    known = await operators.role_of(connection, actor.name)
+    if known.are_there and (known.role is None or Role[known.role.upper()] < Role.OPERATOR):
+        what = "not in the database's list of operators" if known.role is None else f"a {known.role} there"
+        msg = f"{actor.name} is {what}: its owner adds people with `wallet operators add`"
+        raise NotAllowedError(msg)
 
 
 def no_plan(token: str) -> NotFoundError:

@@ -38,6 +38,8 @@ class Desk:
     rules: Policy
     keys: Keys
     limits: ApprovalLimits
+    environment: str
+    """The deployment, as it stands in what people sign."""
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[asyncpg.Connection]:

@@ -91,7 +91,7 @@ def arrival(
         exchange=why["exchange"],
         routing_key=storable(why["routing_key"], _TEXT_MAX),
         properties=marshal(_with_sender(properties, by_wallet=why["by_wallet"])),
-        seal=_sealed(properties, body, seal_key, by_wallet=why["by_wallet"]),
+        seal=_sealed(queue, properties, body, seal_key, source=why["source"], by_wallet=why["by_wallet"]),
         body=body,
         body_digest=hashlib.sha256(body).digest(),
         message_type=_matching(read.get("type"), _TYPE),
@@ -126,8 +126,19 @@ def _with_sender(properties: Basic.Properties, *, by_wallet: bool) -> Basic.Prop
     return kept
 
 
-def _sealed(properties: Basic.Properties, body: bytes, key: SealKey | None, *, by_wallet: bool) -> Seal:
-    if not by_wallet:
+def _sealed(
+    queue: str,
+    properties: Basic.Properties,
+    body: bytes,
+    key: SealKey | None,
+    *,
+    source: str,
+    by_wallet: bool,
+) -> Seal:
+    # Only the broker writes the queue of what has no route. What it writes to the other, anybody there can imitate; but
+    # a result proves itself, and a request is compared with its order before it is handed on.
+    proven = queue == WALLET_UNROUTED or source in {PAYMENT_REQUESTS, PAYMENT_RESULTS}
+    if not by_wallet and (proven or key is None):
         return Seal.NOT_BY_WORKER
     if key is None:
         return Seal.UNCHECKED

@@ -1,14 +1,11 @@
 """Who acts on dead letters."""
 
-import re
 from dataclasses import dataclass
 from typing import Final
 
-from wallet_worker.settings.operators import Role
+from wallet_worker.settings.operators import NAME, Role
 
-NAME: Final = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
-"""What somebody is called: in one spelling, so that nobody is two people, and no two look like one."""
-
+__all__ = ["COMMAND_LINE", "NAME", "Actor"]
 
 COMMAND_LINE: Final = "cli, "
 """How `via` begins of whoever asks at the command line; the login follows."""

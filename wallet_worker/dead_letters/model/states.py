@@ -39,7 +39,10 @@ class PlanState(StrEnum):
     """Whether a plan can be executed."""
 
     READY = auto()
+    NEEDS_SIGNATURE = auto()
+    """It needs two people, and whoever made it has not signed it."""
     NEEDS_APPROVAL = auto()
+    """A second person has to sign it."""
     EXECUTED = auto()
     EXPIRED = auto()
 

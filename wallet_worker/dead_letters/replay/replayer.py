@@ -35,6 +35,7 @@ from wallet_worker.dead_letters.intake.classify import SOURCES
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
 from wallet_worker.dead_letters.model.states import OperationState
 from wallet_worker.dead_letters.replay import transitions
+from wallet_worker.dead_letters.replay.authority import Authority
 from wallet_worker.dead_letters.replay.lineage import Lineage
 from wallet_worker.dead_letters.replay.payment_requests import invalid_requests
 from wallet_worker.dead_letters.replay.properties import is_too_large, replayed
@@ -73,12 +74,14 @@ class Replayer:
         url: str,
         metrics: DeadLetterMetrics,
         versions: Lineage,
+        authority: Authority,
         sign: Callable[[bytes], str | None] = lambda _: None,
     ) -> None:
         """`sign` returns the header that proves a payment request to the gateway, if the wallet has a key."""
         self._database = database
         self._versions = versions
         self._url = url
+        self._authority = authority
         self._sign = sign
         self._metrics = metrics
         self._failed = 0
@@ -183,6 +186,11 @@ class Replayer:
         if not ordered:
             standing = f"waiting for the outcome of the first {row.canary:,} before the others go"
             await operations.set_status_text(connection, operation_id, standing)
+            return False
+        why_not = await self._authority.why_not(connection, row, ordered)
+        if why_not is not None:
+            await transitions.stop(connection, operation_id, f"it is not authorised: {why_not}", now)
+            self._stopped = 1
             return False
         chosen = await self._allowed(connection, operation_id, ordered, now)
         if not chosen:

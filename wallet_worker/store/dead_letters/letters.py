@@ -18,7 +18,7 @@ KEEPER_ROLE = "wallet_keeper"
 
 
 _LOCKED = """
-SELECT letter_id, state, replays
+SELECT letter_id, state, replays, seal = 'unsealed' AS is_unsealed
 FROM dead_letters
 WHERE letter_id = ANY ($1::bigint[])
 ORDER BY letter_id
@@ -28,11 +28,12 @@ _LOCK_ROWS = "SELECT dead_letter_lock_letters($1)"
 
 
 class LetterStatus(NamedTuple):
-    """The state of a letter, and how often it was replayed."""
+    """The state of a letter, how often it was replayed, and whether anybody may have forged it."""
 
     letter_id: int
     state: str
     replays: int
+    is_unsealed: bool
 
 
 async def lock(connection: asyncpg.Connection, letter_ids: Iterable[int]) -> list[LetterStatus]:
@@ -272,6 +273,27 @@ async def replayable(connection: asyncpg.Connection, letter_ids: Sequence[int]) 
     return [LetterMessage(**row) for row in rows]
 
 
+class LetterDigest(NamedTuple):
+    """What a letter is to whoever approves a plan of it."""
+
+    letter_id: int
+    body_digest: bytes
+    is_unsealed: bool
+
+
+_DIGESTS = """
+SELECT letter_id, body_digest, seal = 'unsealed' AS is_unsealed
+FROM dead_letters
+WHERE letter_id = ANY ($1::bigint[])
+"""
+
+
+async def digests(connection: asyncpg.Connection, letter_ids: Sequence[int]) -> dict[int, LetterDigest]:
+    """Return the SHA-256 of the messages of letters, by id."""
+    rows = [LetterDigest(**row) for row in await connection.fetch(_DIGESTS, letter_ids)]
+    return {row.letter_id: row for row in rows}
+
+
 _COUNT = f"SELECT count(*) FROM dead_letters WHERE {_FITS}"  # noqa: S608 -- static text
 
 
@@ -280,7 +302,13 @@ async def count(connection: asyncpg.Connection, fits: RowFilter) -> int:
     return int(await connection.fetchval(_COUNT, *fits))
 
 
-_IDS = f"SELECT letter_id, state, replays FROM dead_letters WHERE {_FITS} ORDER BY letter_id LIMIT $13"  # noqa: S608
+_IDS = f"""
+SELECT letter_id, state, replays, seal = 'unsealed' AS is_unsealed
+FROM dead_letters
+WHERE {_FITS}
+ORDER BY letter_id
+LIMIT $13
+"""  # noqa: S608 -- static text
 
 
 async def statuses(connection: asyncpg.Connection, fits: RowFilter, limit: int) -> list[LetterStatus]:

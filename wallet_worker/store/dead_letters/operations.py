@@ -111,17 +111,24 @@ _SINGLE_PERSON = """
 SELECT coalesce(sum(total), 0)
 FROM dead_letter_operations
 WHERE (actor = ANY ($1::text[]) OR lower(via) = ANY ($2::text[])) AND started_at > $3 AND approved_by IS NULL
+  AND ($4::timestamptz IS NULL OR started_at < $4)
 """
 
 
 async def single_person_actions(
-    connection: asyncpg.Connection, names: Iterable[str], vias: Iterable[str], since: datetime
+    connection: asyncpg.Connection,
+    names: Iterable[str],
+    vias: Iterable[str],
+    since: datetime,
+    *,
+    before: datetime | None = None,
 ) -> int:
     """Count the letters of operations that one person began after `since` and that nobody approved.
 
-    The person is any of the names, or any of the logins: `vias`, in lower case.
+    Perhaps only of those that began before a time. The person is any of the names, or any of the logins: `vias`, in
+    lower case.
     """
-    return int(await connection.fetchval(_SINGLE_PERSON, list(names), list(vias), since))
+    return int(await connection.fetchval(_SINGLE_PERSON, list(names), list(vias), since, before))
 
 
 _CLAIM_ACTOR = "SELECT pg_advisory_xact_lock(hashtextextended('dead letters of ' || $1::text, 0))"

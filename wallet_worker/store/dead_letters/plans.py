@@ -63,11 +63,15 @@ class PlanRow(NamedTuple):
     approved_by: str | None
     operation_id: UUID | None
     """The operation that executed it."""
+    is_requested: bool
+    """Whether there is a signature of whoever made it; who executes verifies it."""
 
 
 _COLUMNS = """
     token, action, made_by, made_via, made_at, expires_at, reason, filter, canary, rate, stop_ratio, letter_ids,
-    verdicts, codes, skipped, needs_two, edited_body, differences, approved_by, operation_id
+    verdicts, codes, skipped, needs_two, edited_body, differences, approved_by, operation_id,
+    EXISTS (SELECT FROM dead_letter_signatures s WHERE s.token = dead_letter_plans.token AND s.purpose = 'request')
+        AS is_requested
 """
 
 _MAKE = """
@@ -147,13 +151,3 @@ async def open_plans(
 ) -> list[PlanRow]:
     """Return at most `limit` plans made after `since` that can still be executed, newest first."""
     return [_row(row) for row in await connection.fetch(_OPEN, since, now, awaiting_approval, limit)]
-
-
-_APPROVE = "SELECT dead_letter_approve($1, $2, $3, $4, $5)"
-
-
-async def approve(
-    connection: asyncpg.Connection, token: str, *, actor: str, role: str, via: str, reason: str
-) -> bool:
-    """Note a second person's yes, in the audit log too; return False if there was one already, or it was executed."""
-    return bool(await connection.fetchval(_APPROVE, token, actor, role, via, reason))
