@@ -1,6 +1,7 @@
 """Servers for the whole run; a migrated database and a vhost with the topology for each test."""
 
 import logging
+import signal
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -32,6 +33,15 @@ LONG = (
 BETWEEN = 3
 
 patch_pamqp()  # as the wallet's processes do: many tests run parts of them in this one
+
+
+def pytest_configure() -> None:
+    """Let processes that the tests start hear Ctrl-C, also where a shell runs the tests in the background.
+
+    Such a shell has what it starts ignore SIGINT, and who is started inherits that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

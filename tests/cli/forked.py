@@ -17,9 +17,6 @@ from typing import Any
 
 from tests.cli.terminal import CommandResult, environment
 
-ADDRESS = "127.0.0.3"
-"""Of loopback, and nobody else's: whoever still looks for a server of another test, by its port, does not come here."""
-
 
 class Output(StrEnum):
     """Where standard output goes to, or what else happens to a run."""
@@ -82,7 +79,7 @@ class _Run:
     def __init__(self, arguments: list[str], output: Output) -> None:
         self._output = output
         self._files = TemporaryFile(), TemporaryFile()  # noqa: SIM115 -- for as long as the run
-        self._server = socket.create_server((ADDRESS, 0)) if output is Output.INTERRUPTED else None
+        self._server = socket.create_server(("127.0.0.1", 0)) if output is Output.INTERRUPTED else None
         self._pid = os.fork()
         if self._pid == 0:
             self._child(arguments)
@@ -93,7 +90,6 @@ class _Run:
             self._server.settimeout(20)
             try:
                 connection, _ = self._server.accept()
-                connection.settimeout(20)
                 connection.recv(1)
                 os.kill(self._pid, signal.SIGINT)
             except OSError:
@@ -122,8 +118,8 @@ class _Run:
     def _redirect(self) -> None:
         if self._server is not None:
             port = self._server.getsockname()[1]
-            os.environ["WALLET_AMQP_URL"] = f"amqp://u:p@{ADDRESS}:{port}/"
-            os.environ["WALLET_DATABASE_URL"] = f"postgresql://u:p@{ADDRESS}:{port}/d"
+            os.environ["WALLET_AMQP_URL"] = f"amqp://u:p@127.0.0.1:{port}/"
+            os.environ["WALLET_DATABASE_URL"] = f"postgresql://u:p@127.0.0.1:{port}/d"
         out, err = (file.fileno() for file in self._files)
         if self._output is Output.FULL:
             out = os.open("/dev/full", os.O_WRONLY)
