@@ -460,7 +460,7 @@ async def test_without_a_broker_the_first_page_says_so_and_shows_the_rest(stage:
     assert "guest:guest" not in page
 
 
-OF_THE_LEDGER = {"/accounts", "/orders", "/find"}
+OF_THE_LEDGER = {"/accounts", "/orders", "/history", "/webhooks", "/find"}
 HOSTILE_VALUES = (
     "9" * 5_000,
     "-1",

@@ -26,6 +26,7 @@ from wallet_worker.dead_letters.reasons import REASONS
 from wallet_worker.dead_letters.replay.replayer import Replayer
 from wallet_worker.dead_letters.runbook import page
 from wallet_worker.telemetry.metrics import Metrics
+from wallet_worker.webhooks.metrics import WebhooksMetrics
 
 HOME = Path(wallet_worker.__file__).parent
 GROUPS = yaml.safe_load((HOME / "telemetry" / "prometheus-rules.yaml").read_text())["groups"]
@@ -40,7 +41,8 @@ def known() -> dict[str, set[str]]:
     metrics = Metrics()
     DeadLetterMetrics(metrics.registry)
     found: dict[str, set[str]] = {}
-    for registry in (metrics.registry, FollowMetrics().registry, ApiMetrics().registry):
+    for process in (metrics, FollowMetrics(), ApiMetrics(), WebhooksMetrics()):
+        registry = process.registry
         assert isinstance(registry, CollectorRegistry)
         for collector, names in registry._collector_to_names.items():
             labels = {"role", *getattr(collector, "_labelnames", ())}  # the role is added as it is shown

@@ -21,6 +21,7 @@ from tests.dead_letters.people import agreed
 from tests.journeys.messages import (
     Json,
     account_command,
+    cancel,
     encoded,
     fresh,
     open_account,
@@ -938,7 +939,9 @@ async def an_order(shift: Shift, order_type: OrderType, status: OrderStatus) -> 
     else:
         order = recharge(user)
     await shift.applied(order)
-    if status is not OrderStatus.PENDING:
+    if status is OrderStatus.CANCELLED:
+        await shift.applied(cancel(order["serial_no"]))
+    elif status is not OrderStatus.PENDING:
         assert await shift.pays(order["serial_no"], status.value) == ("processed", "OK")
     return order["serial_no"], user
 

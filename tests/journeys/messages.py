@@ -171,6 +171,18 @@ def release(hold_serial_no: str, /, *, serial_no: str | None = None, **fields: A
     )
 
 
+def cancel(target_serial_no: str, /, *, serial_no: str | None = None, **fields: Any) -> Json:
+    """Return a command that cancels an order that waits for a payment."""
+    return _with(
+        {
+            "type": "order.cancel.v1",
+            "serial_no": serial_no or fresh("X"),
+            "target_serial_no": target_serial_no,
+        },
+        fields,
+    )
+
+
 def result(payment_order_no: str, status: str = "succeeded", /, **fields: Any) -> Json:
     """Return what the gateway says of an order in TWD, with fields added or changed; `...` removes one."""
     return _with(

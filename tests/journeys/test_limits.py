@@ -59,7 +59,11 @@ async def limited(servers: Servers, migrated_url: str) -> AsyncIterator[Wallet]:
 async def refused(upstream: Upstream, command: Json) -> str:
     """Return what a command that some limit forbids was told."""
     outcome = await upstream.outcome(command)
-    assert (outcome["status"], outcome["code"], outcome["result"]) == ("refused", "LIMIT_EXCEEDED", {})
+    assert (outcome["status"], outcome["code"], outcome["result"]) == (
+        "refused",
+        "LIMIT_EXCEEDED",
+        {"object": "none"},
+    )
     notified = await upstream.events.first_about(command["serial_no"], "command.refused.v1")
     message: str = notified.json["data"]["message"]
     return message

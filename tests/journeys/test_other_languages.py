@@ -73,6 +73,7 @@ async def test_a_javascript_client_opens_an_account_and_gets_its_outcome(
         "code": "OK",
         "duplicate": False,
         "result": {
+            "object": "account_opened",
             "user_id": "erin",
             "account_type": "basic",
             "currency": "TWD",

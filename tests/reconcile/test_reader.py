@@ -117,7 +117,7 @@ def test_a_quoted_value_may_have_commas_and_quotation_marks() -> None:
         (line(occurred_at="2026-01-02"), "occurred_at: Should be a time in RFC 3339"),
         (
             line(kind="x", status="y"),
-            "kind: Input should be 'charge', 'payout', 'refund' or 'status'; status: ",
+            "kind: Input should be 'charge', 'payout', 'refund', 'status' or 'cancel'; status: ",
         ),
         (line() + ",", "it has 8 values, and the first line names 7"),
         (line().rpartition(",")[0], "it has 6 values, and the first line names 7"),

@@ -90,14 +90,14 @@ async def test_a_fault_of_the_database_is_no_death_however_often_it_comes(
 
 
 async def test_the_same_message_in_the_hands_of_many_workers_is_no_suspect(
-    item: Rig, other: Rig, owner: asyncpg.Connection
+    rig: Rig, other: Rig, owner: asyncpg.Connection
 ) -> None:
     # Each was sent by itself: a message_id of its own.
     copies = [as_letter(GUILTY, deliveries=1) for _ in range(2 * BOUNDS.crashes_max)]
     for number, copy in enumerate(copies):
         copy.properties.message_id = f"m-{number}"
 
-    await asyncio.gather(*(rig.batches.process([copy]) for copy in copies for rig in (item, other)))
+    await asyncio.gather(*(worker.batches.process([copy]) for copy in copies for worker in (rig, other)))
 
     assert await owner.fetchval("SELECT count(*) FROM commands") == 1
     assert await tables.dead_letters(owner) == []

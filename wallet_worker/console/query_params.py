@@ -25,7 +25,9 @@ KNOWN: Mapping[str, frozenset[str]] = {
     "/audit": _AUDIT_FILTERS | {"after"},
     "/audit.jsonl": _AUDIT_FILTERS,
     "/accounts": frozenset({"user_id", "account_type", "currency", "from", "to", "after"}),
-    "/orders": frozenset({"serial_no"}),
+    "/orders": frozenset({"serial_no", "user_id", "order_type", "status", "from", "to", "after"}),
+    "/history": frozenset({"user_id", "account_type", "currency", "before"}),
+    "/webhooks": frozenset({"client", "name", "state", "before"}),
     "/find": frozenset({"q"}),
 }
 """What the address of each page that looks for something may ask. Of what it does not know, it would find too much."""
