@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.console.stage import Stage
-from tests.console.test_pages import signed_in, text_of
+from tests.console.test_pages import assert_answered, signed_in, text_of
 from tests.dead_letters.conftest import Wallet
 from tests.journeys.messages import fresh, hold, recharge, result, transfer, withdraw
 from wallet_worker.store.database import READONLY_ROLE, Database
@@ -295,6 +295,7 @@ async def test_webhooks_are_listed_with_what_became_of_each_event(ledger: Ledger
     none = (await browser.get("/webhooks?client=shop&name=orders&state=waiting")).text
     unknown = await browser.get("/webhooks?client=shop&name=others")
     wrong = await browser.get("/webhooks?client=shop&name=orders&state=asleep")
+    await assert_answered(stage, "/webhooks")
     await operating.close()
 
     assert "51 events given up" in listed

@@ -140,6 +140,7 @@ async def test_a_withdrawal_never_expires_and_a_recharge_does(wallet: Wallet) ->
         order_type="recharge",
         amount="100.00",
         status="expired",
+        code="PAYMENT_EXPIRED",
         expires_at=expired.json["data"]["expires_at"],
     )
     assert still == "pending"

@@ -213,6 +213,7 @@ def test_every_kind_of_payment_and_every_status_is_judged() -> None:
         OrderStatus.SUCCEEDED,
         OrderStatus.FAILED,
         OrderStatus.EXPIRED,
+        OrderStatus.CANCELLED,
         OrderStatus.PENDING,
     }
 

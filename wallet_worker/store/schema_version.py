@@ -114,6 +114,7 @@ def is_newer(revision: str | None) -> bool:
     )
 
 
+_HAS_REVISIONS = "SELECT to_regclass('alembic_version') IS NOT NULL"
 _REVISION = """
 SELECT string_agg(version_num, ' and ' ORDER BY version_num) FROM alembic_version
 """
@@ -133,10 +134,10 @@ def works_with_in(note: object) -> str | None:
 
 async def current_revision(connection: asyncpg.Connection) -> str | None:
     """Return the revision that the database has; nothing if it was never migrated."""
-    try:
-        revision = await connection.fetchval(_REVISION)
-    except asyncpg.UndefinedTableError:
+    # Not by trying: a statement that fails ends the caller's transaction.
+    if not await connection.fetchval(_HAS_REVISIONS):
         return None
+    revision = await connection.fetchval(_REVISION)
     return None if revision is None else str(revision)
 
 
