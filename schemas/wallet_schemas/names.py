@@ -29,11 +29,14 @@ FIRST_SEEN_HEADER: Final = "x-wallet-first-seen"
 WORKER_HEADER: Final = "x-wallet-worker"
 SENDER_HEADER: Final = "x-wallet-sender"
 SEAL_HEADER: Final = "x-wallet-seal"
+BODY_BYTES_HEADER: Final = "x-wallet-body-bytes"
+BODY_SHA256_HEADER: Final = "x-wallet-body-sha256"
 
 REPLAY_ID_HEADER: Final = "x-wallet-replay-id"
 REPLAY_COUNT_HEADER: Final = "x-wallet-replay-count"
 
 BODY_BYTES_MAX: Final = 65_536
+BODY_BYTES_KEPT: Final = 1_024  # of a body that is larger than that: enough to see what it is
 DETAIL_BYTES_MAX: Final = 1_024
 QUERY_LIFE_MS: Final = 30_000  # nobody waits longer for an answer than this
 

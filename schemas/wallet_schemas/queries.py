@@ -251,6 +251,7 @@ class OrderDetail(SaidMessage):
                     },
                     "order": {**SUCCEEDED_ORDER_EXAMPLE, "gateway_ref": "gw-90210"},
                     "entries": [ENTRY_EXAMPLE],
+                    "sent_by": "up-shop",
                 }
             ]
         }
@@ -265,6 +266,11 @@ class OrderDetail(SaidMessage):
     reversals: OmittedIfNone[list[ReversalView]] = Field(
         default=None,
         description="Its disputes, recalls and returns, the first one first, where there are any.",
+    )
+    sent_by: OmittedIfNone[str] = Field(
+        default=None,
+        description="Who sent the command: the broker's user, and behind the HTTP API its client. Absent where senders "
+        "are anyone.",
     )
 
 

@@ -1,6 +1,7 @@
 """Deliveries are taken out of the stream whole, however it arrives, and everything else goes on as it came."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import cast
 
@@ -20,8 +21,9 @@ from pamqp.frame import FrameTypes
 from pamqp.header import ContentHeader, ProtocolHeader
 from pamqp.heartbeat import Heartbeat
 
+from wallet_schemas.names import BODY_BYTES_KEPT, BODY_BYTES_MAX
 from wallet_worker.broker.amqp.deliveries import InterceptingTransport, RawDelivery, _Stream
-from wallet_worker.broker.amqp.properties import marshal
+from wallet_worker.broker.amqp.properties import DroppedBody, marshal
 from wallet_worker.broker.connection import open_channel, open_connection
 
 OURS, THEIRS = "ours", "theirs"
@@ -83,6 +85,32 @@ OTHERS: list[tuple[int, list[FrameTypes]]] = [
 ]
 
 mixtures = st.lists(st.one_of(st.binary(max_size=11), st.sampled_from(OTHERS)), max_size=8)
+
+
+@pytest.mark.parametrize("more", [0, 1, 200_000])
+async def test_of_a_body_that_is_too_large_the_beginning_is_kept_and_what_it_was(more: int) -> None:
+    wire = Wire()
+    body = bytes(range(256)) * (BODY_BYTES_MAX // 256) + b"x" * more
+    first, last = delivery(b"before"), delivery(b"after")
+
+    data = framed(1, [*first, *_large(body), *last])
+    for at in range(0, len(data), 50_000):
+        wire.stream.data_received(data[at : at + 50_000])
+
+    assert [item.body for item in wire.taken] == [
+        b"before",
+        body[: BODY_BYTES_KEPT if more else None],
+        b"after",
+    ]
+    assert [item.dropped for item in wire.taken] == [
+        None,
+        DroppedBody(len(body), hashlib.sha256(body).digest()) if more else None,
+        None,
+    ]
+
+
+def _large(body: bytes) -> list[FrameTypes]:
+    return [Basic.Deliver(OURS, 2, False, "wallet.commands", "k"), *content(body, most=4_096)]  # noqa: FBT003
 
 
 @given(mixtures, st.lists(st.integers(1, 60), max_size=40))
@@ -186,10 +214,18 @@ async def test_it_is_what_aiormq_makes_of_it(bare_url: str, publishing: Abstract
         await channel.basic_consume(QUEUE, given_.put, consumer_tag=THEIRS)
         theirs = [await given_.get() for _ in bodies]
 
-    assert [item.body for item in ours] == bodies
+    assert [item.body for item in ours] == [
+        body if len(body) <= BODY_BYTES_MAX else body[:BODY_BYTES_KEPT] for body in bodies
+    ]
     assert [item.delivery_tag for item in ours] == list(range(1, len(bodies) + 1))
-    assert [(item.exchange, item.routing_key, marshal(item.properties), item.body) for item in ours] == [
-        (item.exchange, item.routing_key, marshal(item.header.properties), item.body) for item in theirs
+    assert [(item.exchange, item.routing_key, marshal(item.properties)) for item in ours] == [
+        (item.exchange, item.routing_key, marshal(item.header.properties)) for item in theirs
+    ]
+    assert [item.dropped for item in ours] == [
+        DroppedBody(len(item.body), hashlib.sha256(item.body).digest())
+        if len(item.body) > BODY_BYTES_MAX
+        else None
+        for item in theirs
     ]
     assert ({item.redelivered for item in ours}, {item.redelivered for item in theirs}) == ({False}, {True})
 

@@ -23,6 +23,8 @@ from wallet_schemas.json_schema import json_schema
 from wallet_schemas.message import Message
 from wallet_schemas.names import (
     ATTEMPTS_HEADER,
+    BODY_BYTES_HEADER,
+    BODY_SHA256_HEADER,
     DETAIL_HEADER,
     EXCHANGE_HEADER,
     FIRST_SEEN_HEADER,
@@ -208,6 +210,8 @@ def dead_letter_headers() -> str:
         WORKER_HEADER: "version and instance of the worker",
         SENDER_HEADER: "who sent it, as far as the broker has verified that",
         SEAL_HEADER: "the worker's proof that it has set the message aside",
+        BODY_BYTES_HEADER: "how many bytes the body had, where only its beginning is kept",
+        BODY_SHA256_HEADER: "the SHA-256 of the whole body then, as hexadecimal digits",
     }
     return table(("header", "value"), [(f"`{name}`", meaning) for name, meaning in meanings.items()])
 

@@ -28,7 +28,13 @@ from tests.journeys.messages import encoded, result, signed
 from tests.journeys.upstream import COMMANDS, DEAD_LETTERS, RESULTS
 from tests.workers import KEYS
 from wallet_schemas import parse
-from wallet_schemas.names import ATTEMPTS_HEADER, REASON_HEADER, SOURCE_HEADER
+from wallet_schemas.names import (
+    ATTEMPTS_HEADER,
+    BODY_BYTES_KEPT,
+    BODY_BYTES_MAX,
+    REASON_HEADER,
+    SOURCE_HEADER,
+)
 
 CORPUS = Path(__file__).parents[1] / "rules" / "contract" / "corpus"
 
@@ -116,11 +122,16 @@ async def test_row_17_every_file_of_the_corpus_is_a_dead_letter_byte_for_byte_an
                 while len(letters) < len(poison):  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
         assert len(bodies) > 150
-        assert letters == {(item.exchange, item.note.body): [(reason(item), 1)] for item in poison}
+        assert letters == {(item.exchange, kept(item.note.body)): [(reason(item), 1)] for item in poison}
         assert worker.process.returncode == 0
 
 
 ACCEPTED = {COMMANDS: parse.COMMANDS, RESULTS: parse.RESULTS}
+
+
+def kept(body: bytes) -> bytes:
+    """Return what a dead letter has of a body: the beginning, where it is larger than a message may be."""
+    return body if len(body) <= BODY_BYTES_MAX else body[:BODY_BYTES_KEPT]
 
 
 def reason(letter: Letter) -> str:

@@ -25,6 +25,7 @@ from tests.faults.wire import LOST, REPLIES, Ears, Sender, connect, let_go
 from tests.journeys.upstream import COMMANDS, DEAD_LETTERS, EVENTS, QUERIES, REQUESTS, RESULTS, UNROUTED
 from tests.servers import Servers
 from tests.workers import Workers
+from wallet_schemas.names import BODY_SHA256_HEADER
 from wallet_worker.audit.report import audit
 from wallet_worker.broker import topology
 from wallet_worker.dead_letters import reasons
@@ -291,7 +292,8 @@ class World:
     async def on_dead_letter(self, message: DeliveredMessage) -> None:
         """Note a dead letter."""
         headers = message.header.properties.headers or {}
-        found = mark(message.body)
+        # Of a body that was too large the letter has the beginning, and the digest of the whole, which is its mark.
+        found = str(headers.get(BODY_SHA256_HEADER) or mark(message.body))
         self.heard.bodies[found] = message.body
         self.heard.dead_letters[found].add(
             str(headers.get("x-wallet-reason", "none: the broker put it there"))
@@ -308,12 +310,12 @@ class World:
         """
         connection = await asyncpg.connect(self.database_url)
         try:
-            for body, reason in await connection.fetch(_LETTERS):
+            for body, digest, reason in await connection.fetch(_LETTERS):
                 if reason == reasons.UNROUTED:
                     self.heard.unrouted.append(body)
                 else:
-                    self.heard.bodies[mark(body)] = body
-                    self.heard.dead_letters[mark(body)].add(reason)
+                    self.heard.bodies[digest.hex()] = body
+                    self.heard.dead_letters[digest.hex()].add(reason)
         finally:
             await connection.close()
 
@@ -325,7 +327,7 @@ WHERE status = 'active' AND expires_at < created_at + interval '1 minute'
 """
 
 _LETTERS: Final = """
-SELECT l.body, a.reason
+SELECT l.body, l.body_digest, a.reason
 FROM dead_letters l
 JOIN dead_letter_attempts a USING (letter_id)
 """

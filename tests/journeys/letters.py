@@ -1,5 +1,6 @@
 """What a dead letter must look like (docs/contract.md, section 10)."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -8,6 +9,7 @@ from importlib.metadata import version
 from pamqp.common import FieldValue
 
 from tests.journeys.upstream import Received
+from wallet_schemas.names import BODY_BYTES_HEADER, BODY_BYTES_KEPT, BODY_BYTES_MAX, BODY_SHA256_HEADER
 
 OURS = (
     "x-wallet-reason",
@@ -33,9 +35,19 @@ def assert_dead_letter(
     attempts: int = 1,
     headers: Mapping[str, FieldValue] | None = None,
 ) -> None:
-    """The letter is the message that was published, untouched, with every header that says why."""
-    theirs = {name: value for name, value in letter.headers.items() if name not in {*OURS, "x-wallet-sender"}}
-    assert letter.body == body
+    """The letter is the message that was published, untouched, with every header that says why.
+
+    Of a body that was too large it has the beginning, and what it was.
+    """
+    theirs = {
+        name: value
+        for name, value in letter.headers.items()
+        if name not in {*OURS, "x-wallet-sender", BODY_BYTES_HEADER, BODY_SHA256_HEADER}
+    }
+    is_cut = len(body) > BODY_BYTES_MAX
+    assert letter.body == (body[:BODY_BYTES_KEPT] if is_cut else body)
+    assert letter.headers.get(BODY_BYTES_HEADER) == (len(body) if is_cut else None)
+    assert letter.headers.get(BODY_SHA256_HEADER) == (hashlib.sha256(body).hexdigest() if is_cut else None)
     assert theirs == dict(headers or {})
     assert letter.headers.keys() >= set(OURS)
     assert letter.exchange == "wallet.dead-letters"

@@ -12,6 +12,7 @@ from pamqp.commands import Basic
 
 from wallet_schemas.names import SIGNATURE_HEADER, TRACEPARENT_HEADER
 from wallet_worker.broker.amqp.deliveries import RawDelivery
+from wallet_worker.broker.amqp.properties import DroppedBody
 from wallet_worker.broker.connection import CONNECTION_ERRORS, BrokerUnavailableError, translate_errors
 from wallet_worker.broker.sender_policy import ANYONE, SenderPolicy
 from wallet_worker.core.inbound import InboundMessage, Source
@@ -38,6 +39,7 @@ class Envelope(NamedTuple):
     deliveries: int = 0
     first_seen: datetime | None = None
     parked_id: int | None = None
+    dropped: DroppedBody | None = None
 
     @property
     def size(self) -> int:
@@ -84,6 +86,7 @@ def delivery(source: Source, taken: RawDelivery, policy: SenderPolicy = ANYONE) 
             exchange=taken.exchange,
             routing_key=taken.routing_key,
             deliveries=_deliveries(taken),
+            dropped=taken.dropped,
         ),
         taken.delivery_tag,
         taken.channel,
@@ -102,6 +105,7 @@ def envelope(
     attempts: int = 0,
     first_seen: datetime | None = None,
     parked_id: int | None = None,
+    dropped: DroppedBody | None = None,
 ) -> Envelope:
     """Return a message with what the core may know of its properties."""
     headers = properties.headers or {}
@@ -116,6 +120,7 @@ def envelope(
             attempts=attempts,
             routing_key=_name(routing_key),
             sender=policy.sender(properties) if source is Source.COMMANDS else None,
+            dropped_bytes=None if dropped is None else dropped.size,
         ),
         exchange,
         _name(routing_key),
@@ -123,6 +128,7 @@ def envelope(
         deliveries,
         first_seen or datetime.now(UTC),
         parked_id,
+        dropped,
     )
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeAlias, cast
 
 from wallet_schemas.codes import Code
 from wallet_schemas.commands import AnyCommand, Fault
-from wallet_schemas.names import PAYMENT_RESULTS, WALLET_COMMANDS
+from wallet_schemas.names import BODY_BYTES_KEPT, BODY_BYTES_MAX, PAYMENT_RESULTS, WALLET_COMMANDS
 from wallet_schemas.parse import COMMANDS, RESULTS, Malformed, UnsupportedType, parse
 from wallet_schemas.payments import PaymentResult, PaymentReversal
 from wallet_schemas.signature import BadSignature, Keys, verify
@@ -41,7 +41,8 @@ class InboundMessage(NamedTuple):
 
     `signature` is the header as it came, of whatever type. `attempts` counts how often the message
     was parked before. `sender` is whom the broker and the policy of
-    senders name, absent where nobody is named; `routing_key` is absent where it says nothing.
+    senders name, absent where nobody is named; `routing_key` is absent where it says nothing. `dropped_bytes` is how
+    large a body was of which only the beginning is here.
     """
 
     source: Source
@@ -53,6 +54,7 @@ class InboundMessage(NamedTuple):
     attempts: int = 0
     routing_key: str | None = None
     sender: Sender | None = None
+    dropped_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,12 @@ def read(incoming: InboundMessage, keys: Keys) -> Message | InvalidMessage:
     """
     if incoming.source is Source.CLOCK:
         return DueOrder(incoming.body.decode())
+    if incoming.dropped_bytes is not None:
+        detail = (
+            f"The body has {incoming.dropped_bytes:,} bytes, and a message at most {BODY_BYTES_MAX:,}. "
+            f"The first {BODY_BYTES_KEPT:,} are kept"
+        )
+        return InvalidMessage(Code.MALFORMED, detail)
     try:
         message = parse(incoming.body, ACCEPTED[incoming.source])
     except (Malformed, UnsupportedType) as exc:

@@ -329,4 +329,5 @@ def _arrival(message: QueuedMessage, seal_key: SealKey | None) -> Arrival:
         redelivered=raw.redelivered,
         now=datetime.now(UTC),
         seal_key=seal_key,
+        dropped=raw.dropped,
     )

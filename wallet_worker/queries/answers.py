@@ -83,7 +83,12 @@ async def _order(connection: asyncpg.Connection, query: GetOrder) -> OrderDetail
         return QueryRefused(code=Code.ORDER_NOT_FOUND, message=NOT_KNOWN_YET)
     order, parties = found.order, found.accounts
     if order is None:
-        return OrderDetail(outcome=outcome(found.command, duplicate=False), order=None, entries=[])
+        return OrderDetail(
+            outcome=outcome(found.command, duplicate=False),
+            order=None,
+            entries=[],
+            sent_by=found.command.sent_by,
+        )
     account = parties[order.account_id]
     payee = parties[order.counter_account_id] if order.counter_account_id else None
     of_order = list((await reversals.of_orders(connection, [order])).get(order.serial_no, {}).values())
@@ -98,6 +103,7 @@ async def _order(connection: asyncpg.Connection, query: GetOrder) -> OrderDetail
             for line in found.lines
         ],
         reversals=_reversals(of_order, order, account) or None,
+        sent_by=found.command.sent_by,
     )
 
 

@@ -51,6 +51,7 @@ class DeadLettering:
             first_seen=envelope.first_seen or now,
             worker=self._worker,
             sender=None if (sender := envelope.incoming.sender) is None else str(sender),
+            dropped=envelope.dropped,
         )
         if self._seal is not None:
             seal(properties, envelope.incoming.body, self._seal)

@@ -9,6 +9,7 @@ protocol under a stream.
 """
 
 import asyncio
+import hashlib
 import struct
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
@@ -21,8 +22,9 @@ from pamqp.commands import Basic
 from typing_extensions import override
 from yarl import URL
 
+from wallet_schemas.names import BODY_BYTES_KEPT, BODY_BYTES_MAX
 from wallet_worker.broker.amqp import codec
-from wallet_worker.broker.amqp.properties import unmarshal
+from wallet_worker.broker.amqp.properties import DroppedBody, unmarshal
 
 _FRAME: Final = struct.Struct(">BHI")  # kind, channel, size of what follows before the end
 _DELIVER: Final = struct.pack(">I", Basic.Deliver.index)
@@ -33,7 +35,7 @@ _HEARTBEAT: Final = struct.pack(">BHIB", constants.FRAME_HEARTBEAT, 0, 0, consta
 
 
 class RawDelivery(NamedTuple):
-    """One delivery, as it came."""
+    """One delivery, as it came. Of a body that was dropped while it arrived, `body` is the first BODY_BYTES_KEPT."""
 
     channel: Channel
     delivery_tag: int
@@ -42,6 +44,7 @@ class RawDelivery(NamedTuple):
     routing_key: str
     properties: Basic.Properties
     body: bytes
+    dropped: DroppedBody | None = None
 
 
 DeliveryHandler = Callable[[RawDelivery], None]
@@ -147,8 +150,10 @@ class _Assembler:
         self._taker: DeliveryHandler | None = None
         self._method = b""
         self._properties = b""
-        self._missing = 0
+        self._size = self._missing = 0
         self._body: list[bytes] = []
+        self._digest = hashlib.sha256()
+        """Of a body that is too large, of which the rest is not kept."""
 
     def consume_frame(self, kind: int, payload: bytes) -> bool:
         """Return whether a frame belongs to a delivery that is taken; with its last one it is handed over."""
@@ -164,15 +169,27 @@ class _Assembler:
         if self._taker is None:
             return False
         if kind == constants.FRAME_HEADER:
-            _, _, self._missing = _HEADER.unpack_from(payload)
+            _, _, self._size = _HEADER.unpack_from(payload)
+            self._missing = self._size
             self._properties, self._body = payload[_HEADER.size :], []
+            if self._size > BODY_BYTES_MAX:
+                self._digest = hashlib.sha256()
         else:
-            self._body.append(payload)
+            self._keep(payload)
             self._missing -= len(payload)
         if not self._missing:
             taker, self._taker = self._taker, None
             taker(self._taken())
         return True
+
+    def _keep(self, payload: bytes) -> None:
+        """Keep a part of the body. A thousand bodies that are too large may come at once: theirs is digested only."""
+        if self._size <= BODY_BYTES_MAX:
+            self._body.append(payload)
+            return
+        self._digest.update(payload)
+        if not self._body:
+            self._body.append(payload[:BODY_BYTES_KEPT])
 
     def drop(self) -> None:
         """Hand nothing over any more."""
@@ -195,6 +212,7 @@ class _Assembler:
             routing_key,
             unmarshal(self._properties),
             b"".join(self._body),
+            DroppedBody(self._size, self._digest.digest()) if self._size > BODY_BYTES_MAX else None,
         )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from copy import copy
 from datetime import datetime
 from functools import lru_cache
+from typing import Final, NamedTuple
 
 from pamqp import decode
 from pamqp.commands import Basic
@@ -12,6 +13,8 @@ from pamqp.common import FieldValue
 from wallet_schemas.codes import Code
 from wallet_schemas.names import (
     ATTEMPTS_HEADER,
+    BODY_BYTES_HEADER,
+    BODY_SHA256_HEADER,
     CONTENT_TYPE,
     DETAIL_BYTES_MAX,
     DETAIL_HEADER,
@@ -39,6 +42,13 @@ HEADERS_BYTES_MAX = 120_000
 
 DEATH_HEADER = b"x-death"
 """What the broker writes, as an array, on each message that it sets aside itself."""
+
+
+class DroppedBody(NamedTuple):
+    """What is known of a body that was larger than a message may be: its bytes, and their SHA-256."""
+
+    size: int
+    digest: bytes
 
 
 def marshal(properties: Basic.Properties) -> bytes:
@@ -99,6 +109,7 @@ def dead_letter(
     first_seen: datetime,
     worker: str,
     sender: str | None = None,
+    dropped: DroppedBody | None = None,
 ) -> Basic.Properties:
     """Return the original properties and headers with the reason beside them (docs/contract.md, section 10).
 
@@ -119,7 +130,9 @@ def dead_letter(
     }
     if sender is not None:
         ours[SENDER_HEADER] = sender
-    names = {*(name.encode() for name in ours), SENDER_HEADER.encode(), SEAL_HEADER.encode()}
+    if dropped is not None:
+        ours |= body_headers(dropped)
+    names = {*(name.encode() for name in ours), *_OURS_ALONE}
     theirs = [
         (name, value)
         for name, value in codec.entries(original.headers or {})
@@ -130,6 +143,23 @@ def dead_letter(
     outgoing.delivery_mode = 2
     outgoing.user_id = outgoing.expiration = None
     return outgoing
+
+
+_OURS_ALONE: Final = frozenset(
+    name.encode() for name in (SENDER_HEADER, SEAL_HEADER, BODY_BYTES_HEADER, BODY_SHA256_HEADER)
+)
+
+
+def body_headers(dropped: DroppedBody) -> dict[str, FieldValue]:
+    """Return the headers that say what a body was of which only the beginning is kept."""
+    return {BODY_BYTES_HEADER: dropped.size, BODY_SHA256_HEADER: dropped.digest.hex()}
+
+
+def is_cut(properties: bytes) -> bool:
+    """Return whether a letter's properties, as bytes of the wire, say that only the beginning of its body is kept."""
+    return BODY_BYTES_HEADER.encode() in properties and BODY_BYTES_HEADER in (
+        unmarshal(properties).headers or {}
+    )
 
 
 def _fitting(entries: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

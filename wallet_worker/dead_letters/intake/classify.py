@@ -20,7 +20,9 @@ from pamqp.common import FieldValue
 from wallet_schemas.codes import Code
 from wallet_schemas.names import (
     ATTEMPTS_HEADER,
+    BODY_BYTES_HEADER,
     BODY_BYTES_MAX,
+    BODY_SHA256_HEADER,
     DETAIL_BYTES_MAX,
     DETAIL_HEADER,
     FIRST_SEEN_HEADER,
@@ -36,7 +38,7 @@ from wallet_schemas.names import (
     WORKER_HEADER,
 )
 from wallet_worker.broker.amqp import codec
-from wallet_worker.broker.amqp.properties import DEATH_HEADER, marshal
+from wallet_worker.broker.amqp.properties import DEATH_HEADER, DroppedBody, body_headers, marshal
 from wallet_worker.broker.amqp.seal import Seal, SealKey, is_sealed
 from wallet_worker.broker.inbox import traceparent
 from wallet_worker.dead_letters.reasons import BROKER, UNKNOWN, UNROUTED
@@ -77,23 +79,36 @@ def arrival(
     redelivered: bool,
     now: datetime,
     seal_key: SealKey | None = None,
+    dropped: DroppedBody | None = None,
 ) -> Arrival:
-    """Return a delivery of `wallet.dead-letters` or `wallet.unrouted` as what is kept. Never raises for its content."""
+    """Return a delivery of `wallet.dead-letters` or `wallet.unrouted` as what is kept. Never raises for its content.
+
+    Of a body that was too large `body` is the beginning: a worker has dropped the rest, or, if `dropped` is there, this
+    keeper. Its digest is that of the whole.
+    """
     headers: Mapping[str, FieldValue] = properties.headers or {}
     why = _why(queue, headers, exchange, routing_key)
-    read = _read(body)
+    digest = _digest_of(body, headers, dropped, by_wallet=why["by_wallet"])
+    read = {} if dropped is not None else _read(body)
     trace = traceparent(headers)
     return Arrival(
-        key=_key(queue, body, properties, exchange, routing_key, by_wallet=why["by_wallet"]),
+        key=_key(
+            queue,
+            body if dropped is None else digest,
+            properties,
+            exchange,
+            routing_key,
+            by_wallet=why["by_wallet"],
+        ),
         reason=why["reason"],
         detail=storable(why["detail"], DETAIL_BYTES_MAX),
         source=why["source"],
         exchange=why["exchange"],
         routing_key=storable(why["routing_key"], _TEXT_MAX),
-        properties=marshal(_with_sender(properties, by_wallet=why["by_wallet"])),
+        properties=marshal(_with_sender(properties, dropped, by_wallet=why["by_wallet"])),
         seal=_sealed(queue, properties, body, seal_key, source=why["source"], by_wallet=why["by_wallet"]),
         body=body,
-        body_digest=hashlib.sha256(body).digest(),
+        body_digest=digest,
         message_type=_matching(read.get("type"), _TYPE),
         serial_no=_matching(read.get("serial_no"), _NUMBER)
         or _matching(read.get("payment_order_no"), _NUMBER),
@@ -110,19 +125,40 @@ def arrival(
     )
 
 
-def _with_sender(properties: Basic.Properties, *, by_wallet: bool) -> Basic.Properties:
-    """Return the properties with a header that names the sender, where that is known, and without a stranger's own.
+def _digest_of(
+    body: bytes, headers: Mapping[str, FieldValue], dropped: DroppedBody | None, *, by_wallet: bool
+) -> bytes:
+    """Return the SHA-256 of a letter's whole body."""
+    if dropped is not None:
+        return dropped.digest
+    whole = headers.get(BODY_SHA256_HEADER) if by_wallet and BODY_BYTES_HEADER in headers else None
+    if isinstance(whole, str) and _SHA256.fullmatch(whole):
+        return bytes.fromhex(whole)
+    return hashlib.sha256(body).digest()
 
-    A worker has put it there. In what the broker set aside the property `user_id` is the sender's, verified.
+
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+
+
+def _with_sender(
+    properties: Basic.Properties, dropped: DroppedBody | None, *, by_wallet: bool
+) -> Basic.Properties:
+    """Return the properties with headers that name the sender and the size of a body that this keeper has dropped.
+
+    A worker has put them there. Else those of strangers are taken away; the property `user_id` is the sender's,
+    verified, in what the broker set aside.
     """
-    if by_wallet:
+    if by_wallet and dropped is None:
         return properties
     kept = copy(properties)
-    theirs = [
-        entry for entry in codec.entries(properties.headers or {}) if entry[0] != SENDER_HEADER.encode()
-    ]
-    ours = codec.entries({SENDER_HEADER: properties.user_id}) if properties.user_id else ()
-    kept.headers = codec.RawTable((*theirs, *ours))
+    ours: dict[str, FieldValue] = {} if dropped is None else body_headers(dropped)
+    if not by_wallet and properties.user_id:
+        ours[SENDER_HEADER] = properties.user_id
+    foreign = {BODY_BYTES_HEADER.encode(), BODY_SHA256_HEADER.encode()}
+    if not by_wallet:
+        foreign.add(SENDER_HEADER.encode())
+    theirs = [entry for entry in codec.entries(properties.headers or {}) if entry[0] not in foreign]
+    kept.headers = codec.RawTable((*theirs, *codec.entries(ours)))
     return kept
 
 

@@ -9,7 +9,7 @@ import asyncpg
 
 from wallet_schemas.names import PAYMENT_REQUESTS, SENDER_HEADER, SIGNATURE_HEADER
 from wallet_schemas.signature import Keys
-from wallet_worker.broker.amqp.properties import unmarshal
+from wallet_worker.broker.amqp.properties import is_cut, unmarshal
 from wallet_worker.core.batch import lookups_for
 from wallet_worker.core.context import DecisionContext, Policy
 from wallet_worker.core.decide import decide
@@ -132,7 +132,11 @@ async def predict(
     foreign = iter(await invalid_requests(connection, requests) if requests else ())
     for number, letter in enumerate(letters):
         parsed = _of_request(next(foreign)) if letter.source == PAYMENT_REQUESTS else _read(letter, keys)
-        if is_too_large(letter.properties):
+        if is_cut(letter.properties):
+            parsed = Prediction(
+                PredictedOutcome.NOT_REPLAYABLE, "", "its body was too large, and only its beginning is kept"
+            )
+        elif is_too_large(letter.properties):
             parsed = Prediction(
                 PredictedOutcome.NOT_REPLAYABLE,
                 "",
