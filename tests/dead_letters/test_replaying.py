@@ -195,6 +195,7 @@ async def until_request(wallet: Wallet, order: Json) -> int:
     "differs",
     [
         *("amount", "kind", "channel", "currency", "expires_at", "order", "more"),
+        *("user_id", "account_no", "metadata", "instrument", "return_url", "original"),
         *("succeeded", "failed", "expired"),
     ],
 )
@@ -202,7 +203,7 @@ async def test_a_payment_request_that_no_order_says_is_never_handed_on(wallet: W
     order = recharge(await wallet.upstream.opened())
     await wallet.upstream.outcome(order)
     own = await payment_request_of(wallet, order)
-    lies = {
+    lies: dict[str, Json] = {
         "amount": {"amount": "999.00"},
         "kind": {"kind": "payout"},
         "channel": {"channel": "bank_transfer"},
@@ -210,6 +211,12 @@ async def test_a_payment_request_that_no_order_says_is_never_handed_on(wallet: W
         "expires_at": {"expires_at": "2099-01-01T00:00:00.000000Z"},
         "order": {"payment_order_no": (no := fresh("R"))},
         "more": {"to": "me"},
+        "user_id": {"user_id": "mallory"},
+        "account_no": {"account_no": "2026010204815162347"},
+        "metadata": {"metadata": {"to": "mallory"}},
+        "instrument": {"instrument": "ba_mallory"},
+        "return_url": {"return_url": "https://mallory.example/"},
+        "original": {"original_gateway_ref": "gw-1"},
     }
     await ended(wallet, order, differs)
     forged = own | lies.get(differs, {})
@@ -246,6 +253,26 @@ async def test_a_payment_request_that_no_order_says_is_never_handed_on(wallet: W
     assert await wallet.state(letter_id) == "waiting"
 
 
+@pytest.mark.parametrize("instrument", ["pm_7Qd2", "pm_mallory"])
+async def test_where_the_money_goes_is_proven_by_the_wallets_own_signature(
+    wallet: Wallet, instrument: str
+) -> None:
+    order = recharge(await wallet.upstream.opened()) | {"type": "order.recharge.v2", "instrument": "pm_7Qd2"}
+    await wallet.upstream.outcome(order)
+    own, signature = await signed_request_of(wallet, order)
+    death: FieldValue = [{"queue": "payment.requests", "reason": "rejected", "exchange": "payment.requests"}]
+    body = own.replace(b"pm_7Qd2", instrument.encode())
+    message_headers = {"x-death": death, "x-signature": signature}
+    await wallet.upstream.publish("wallet.dead-letters", body, properties=properties(message_headers))
+    letter_id = await until_request(wallet, order)
+
+    await wallet.replayed([letter_id])
+
+    await until_replay(wallet, letter_id, "published" if instrument == "pm_7Qd2" else "failed")
+    (replay,) = (await wallet.operations.letter(OTTO, letter_id)).replays
+    assert ("says instrument" in (replay.detail or "")) is (instrument != "pm_7Qd2")
+
+
 async def test_what_became_of_an_order_may_be_asked_whatever_became_of_it(wallet: Wallet) -> None:
     order = recharge(await wallet.upstream.opened())
     await wallet.upstream.outcome(order)
@@ -274,14 +301,20 @@ async def ended(wallet: Wallet, order: Json, status: str) -> None:
 
 async def payment_request_of(wallet: Wallet, order: Json) -> Json:
     """Return what the gateway is asked about an order, taken from its queue."""
+    body, _ = await signed_request_of(wallet, order)
+    request: Json = json.loads(body)
+    return request
+
+
+async def signed_request_of(wallet: Wallet, order: Json) -> tuple[bytes, FieldValue]:
+    """Return the body and the signature of the same."""
     channel = await wallet.upstream.new_channel()
     try:
         while True:
             found = await channel.basic_get("payment.requests", no_ack=True)
             assert isinstance(found.delivery, Basic.GetOk), "it is not there"
-            body: Json = json.loads(found.body)
-            if body["payment_order_no"] == order["serial_no"]:
-                return body
+            if json.loads(found.body)["payment_order_no"] == order["serial_no"]:
+                return found.body, (found.header.properties.headers or {})["x-signature"]
     finally:
         await channel.close()
 
@@ -629,7 +662,8 @@ async def test_letters_larger_than_a_message_are_kept_by_their_beginning_and_nev
 
     ids = await wallet.set_aside(*bodies)
 
-    digests = await wallet.owner.fetch("SELECT body_digest FROM dead_letters ORDER BY letter_id")
+    query = "SELECT body_digest FROM dead_letters WHERE letter_id = ANY ($1) ORDER BY letter_id"
+    digests = await wallet.owner.fetch(query, ids)
     assert [row[0] for row in digests] == [hashlib.sha256(body).digest() for body in bodies]
     for letter_id, body in zip(ids, bodies, strict=True):
         found = await wallet.operations.letter(OTTO, letter_id)

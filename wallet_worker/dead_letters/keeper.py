@@ -128,6 +128,7 @@ class Keeper:
             Lineage(Predictor(self._rules, self._keys)),
             Authority(settings.dead_letter_limits, settings.environment),
             settings.request_key.sign,
+            settings.request_key.has_signed,
         )
         self._depths = QueueDepths(amqp, "wallet keeper: depths")
         self._look_at = 0.0

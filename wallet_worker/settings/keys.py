@@ -16,7 +16,14 @@ from wallet_schemas.keys import (
     read_signing_key,
     read_verifying_keys,
 )
-from wallet_schemas.signature import Algorithm, SigningDirection, SigningKey, VerifyingKey
+from wallet_schemas.signature import (
+    Algorithm,
+    BadSignature,
+    SigningDirection,
+    SigningKey,
+    VerifyingKey,
+    verify,
+)
 from wallet_worker.settings.files import WatchedFile
 
 NONE: Final = "none"
@@ -116,6 +123,17 @@ class RequestKey:
         """Return the header that proves a request to a gateway, as said now; absent without a key."""
         key = self.key
         return None if key is None else key.sign(body, int(time.time()), SigningDirection.REQUESTS)
+
+    def has_signed(self, header: object, body: bytes) -> bool:
+        """Return whether a header is this key's signature of a request, whenever it was made."""
+        key = self.key
+        if key is None:
+            return False
+        try:
+            verify(header, body, {key.key_id: key.public}, direction=SigningDirection.REQUESTS)
+        except BadSignature:
+            return False
+        return True
 
     def reload(self) -> None:
         """Read the file again now."""

@@ -128,7 +128,7 @@ async def predict(
     """Return, for each letter alone, what its replay would do now, from the caller's snapshot or transaction."""
     predictions: list[Prediction | None] = []
     waiting: list[tuple[int, InboundMessage, Message]] = []
-    requests = [letter.body for letter in letters if letter.source == PAYMENT_REQUESTS]
+    requests = [letter for letter in letters if letter.source == PAYMENT_REQUESTS]
     foreign = iter(await invalid_requests(connection, requests) if requests else ())
     for number, letter in enumerate(letters):
         parsed = _of_request(next(foreign)) if letter.source == PAYMENT_REQUESTS else _read(letter, keys)

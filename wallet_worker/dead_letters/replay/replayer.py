@@ -37,7 +37,7 @@ from wallet_worker.dead_letters.model.states import OperationState
 from wallet_worker.dead_letters.replay import transitions
 from wallet_worker.dead_letters.replay.authority import Authority
 from wallet_worker.dead_letters.replay.lineage import Lineage
-from wallet_worker.dead_letters.replay.payment_requests import invalid_requests
+from wallet_worker.dead_letters.replay.payment_requests import IsSigned, invalid_requests
 from wallet_worker.dead_letters.replay.properties import is_too_large, replayed
 from wallet_worker.failpoints import Failpoint, failpoint
 from wallet_worker.store.clock import database_time
@@ -76,13 +76,18 @@ class Replayer:
         versions: Lineage,
         authority: Authority,
         sign: Callable[[bytes], str | None] = lambda _: None,
+        is_signed: IsSigned = lambda *_: False,
     ) -> None:
-        """`sign` returns the header that proves a payment request to the gateway, if the wallet has a key."""
+        """`sign` returns the header that proves a payment request to the gateway, if the wallet has a key.
+
+        `is_signed` says whether a header is such a one.
+        """
         self._database = database
         self._versions = versions
         self._url = url
         self._authority = authority
         self._sign = sign
+        self._is_signed = is_signed
         self._metrics = metrics
         self._failed = 0
         """Replays of the operation in hand that have failed before they were published."""
@@ -221,7 +226,7 @@ class Replayer:
         One that was published perhaps, and must not be again, goes on to its outcome.
         """
         requests = [row for row in ordered if row.source == PAYMENT_REQUESTS]
-        faults = await invalid_requests(connection, [row.body for row in requests]) if requests else []
+        faults = await invalid_requests(connection, requests, self._is_signed) if requests else []
         invalid = {row.replay_id: why for row, why in zip(requests, faults, strict=True)}
         # Ordered long ago perhaps, and the sender may have repeated the old version since.
         applied = await self._versions.already_applied(connection, [row for row in ordered if not row.copies])
