@@ -7,7 +7,7 @@ ARGS ?=
 JOBS ?= 3
 export KEEP
 
-.PHONY: api-fuzz attack help env servers browser prometheus test rules demo chaos rows rows-several faults fuzz bench lint format types imports docs pytest run-servers lock clean compose-env
+.PHONY: api-fuzz attack help env servers browser prometheus test rules demo chaos rows rows-several faults fuzz bench lint format types imports docs pytest run-servers lock sbom clean compose-env
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ imports: env ## Check who imports whom
 
 docs: env ## Write what is generated in the documents
 	@$(BIN)/python -m tests.documents
+
+sbom: env ## List what the image installs, with versions, hashes and licences, in sbom.cdx.json (CycloneDX)
+	@$(BIN)/python -m tests.documents.sbom
 
 lock: env ## Resolve the versions anew, within the bounds of pyproject.toml (ARGS=--upgrade for the newest)
 	@$(BIN)/uv pip compile $(LOCK_OPTIONS) $(ARGS) pyproject.toml --extra server --output-file requirements.lock

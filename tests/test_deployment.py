@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from tests.documents import sbom
 from wallet_schemas.keys import loaded_secrets, read_seal_key, read_signing_key, read_verifying_keys
 from wallet_schemas.signature import SigningDirection, verify
 from wallet_worker.broker import users
@@ -86,6 +87,22 @@ def test_the_lock_files_satisfy_the_project(project: dict[str, Any]) -> None:
         pins = _pins(lock)
         for requirement in map(Requirement, requirements):
             assert pins[canonicalize_name(requirement.name)] in requirement.specifier
+
+
+def test_the_bill_of_materials_is_the_lock_file() -> None:
+    written = json.loads(sbom.FILE.read_text())
+    listed = {component["name"]: Version(component["version"]) for component in written["components"]}
+    for component in written["components"]:
+        component.pop("licenses", None)  # of a package for another platform nothing is known here
+
+    assert listed == _pins("requirements.lock")
+    assert written == sbom.bill(sbom.LOCK.read_text(), {}), "make sbom"
+    references = {component["bom-ref"] for component in written["components"]} | {sbom.PROJECT}
+    assert {edge["ref"] for edge in written["dependencies"]} == references
+    # What nobody needs would be listed beside what runs, and reached by nothing.
+    assert references == {sbom.PROJECT} | {
+        needed for edge in written["dependencies"] for needed in edge["dependsOn"]
+    }
 
 
 # The image
@@ -180,6 +197,28 @@ def test_our_containers_have_no_more_rights_than_they_need(compose: dict[str, An
         assert service["read_only"] is True
         assert "no-new-privileges:true" in service["security_opt"]
         assert "user" not in service  # the image's own, which is not root
+
+
+def test_no_container_takes_all_the_memory_or_processes_of_the_machine(compose: dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        assert re.fullmatch(r"\d+[mg]", service["mem_limit"]), name
+        assert 0 < service["pids_limit"] <= 1_000, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert "no-new-privileges:true" in service["security_opt"], name
+
+
+def test_only_the_wallets_own_processes_reach_the_database(compose: dict[str, Any]) -> None:
+    networks = {name: set(service["networks"]) for name, service in compose["services"].items()}
+
+    assert compose["networks"]["data"] == {"internal": True}
+    assert networks["postgres"] == {"data"}
+    assert networks["simulator"] == {"front"}
+    # A port of the machine, or a way out of it, goes by a network that is not internal.
+    assert {name for name, joined in networks.items() if "front" in joined} == {
+        *(name for name, service in compose["services"].items() if "ports" in service),
+        *("webhooks", "simulator"),
+    }
+    assert all("data" in joined for name, joined in networks.items() if name != "simulator")
 
 
 def test_each_process_logs_in_as_itself_and_none_as_a_superuser(compose: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -13,6 +14,7 @@ from wallet_schemas.values import OrderType
 from wallet_worker.core.context import INQUIRY_AGES
 from wallet_worker.core.limits import ANY_TYPE, AccountLimits, OrderLimits
 from wallet_worker.settings.settings import Settings
+from wallet_worker.settings.sources import SECRETS, SecretFileError
 
 
 @pytest.fixture(autouse=True)
@@ -240,3 +242,55 @@ def test_a_setting_that_is_no_json_is_named_and_not_shown(monkeypatch: pytest.Mo
         Settings()
 
     assert "basic" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "name", "secret"),
+    [
+        ("WALLET_AMQP_URL", "amqp_url", "amqps://wallet:of-a-file@broker/"),
+        ("WALLET_DATABASE_URL", "database_url", "postgresql://wallet:of-a-file@database/wallet"),
+        ("WALLET_MANAGEMENT_URL", "management_url", "https://monitor:of-a-file@broker:15671"),
+    ],
+)
+def test_a_secret_comes_from_a_file_too_and_not_from_two_places(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, name: str, secret: str
+) -> None:
+    file = tmp_path / "secret"
+    file.write_text(f"{secret}\n")
+    monkeypatch.setenv(f"{variable}_FILE", str(file))
+    monkeypatch.delenv(variable, raising=False)
+
+    read = Settings()  # type: ignore[call-arg]
+    monkeypatch.setenv(variable, secret.replace("of-a-file", "of-the-environment"))
+    with pytest.raises(SecretFileError) as both:
+        Settings()  # type: ignore[call-arg]
+
+    assert getattr(read, name).get_secret_value() == secret
+    assert f"{variable} and {variable}_FILE are both set" in str(both.value)
+    assert "of-" not in repr(read) + str(both.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [(None, "cannot be read: No such file or directory"), (b"\xff\xfesecret", "is no text")],
+)
+def test_a_file_of_a_secret_that_cannot_be_used_is_named_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None, sentence: str
+) -> None:
+    file = tmp_path / "database-url"
+    if content is not None:
+        file.write_bytes(content)
+    monkeypatch.delenv("WALLET_DATABASE_URL")
+    monkeypatch.setenv("WALLET_DATABASE_URL_FILE", str(file))
+
+    with pytest.raises(SecretFileError) as raised:
+        Settings()  # type: ignore[call-arg]
+
+    assert str(raised.value) == f"WALLET_DATABASE_URL_FILE: {file} {sentence}"
+
+
+def test_every_secret_of_the_settings_may_be_in_a_file() -> None:
+    secret = {name for name, field in Settings.model_fields.items() if "Secret" in str(field.annotation)}
+
+    assert secret - SECRETS == {"payment_keys"}  # whose file is WALLET_PAYMENT_KEYS_FILE
+    assert "payment_keys_file" in Settings.model_fields

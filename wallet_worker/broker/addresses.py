@@ -11,6 +11,9 @@ EXAMPLE: Final = "amqp://user:password@host:5672/"
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 
+_VERIFY_OFF: Final = "no_verify_ssl"
+"""An option of the client library: whoever stands between would be told the password."""
+
 # A password may have a comma or a blank in it: only one before a scheme that is known ends an address.
 _BETWEEN = re.compile(r"[\s,]+(?=(?:amqps?|https?)://)")
 
@@ -67,6 +70,12 @@ def parse(urls: str) -> tuple[URL, ...]:
         except ValueError:
             msg = f"{redact_url(url)!r} is no address of a broker: it should look like {EXAMPLE}"
             raise WrongUrlError(msg) from None  # what says why has the address in it
+        if address.scheme == "amqps" and _VERIFY_OFF in address.query:
+            msg = (
+                f"{_VERIFY_OFF} in the address of {redact_url(url)} would believe any certificate: "
+                "name the authority's in cafile"
+            )
+            raise WrongUrlError(msg)
         found.append(address)
     for what, values in (
         ("scheme", {address.scheme for address in found}),

@@ -175,6 +175,10 @@ def describe(exc: BaseException) -> str:
     """Return an exception as one clause for a person: what it means, and not what the library calls it."""
     seen: BaseException | None = exc
     while seen is not None:  # the library wraps what the system said
+        if isinstance(seen, ssl.SSLCertVerificationError):
+            return f"its certificate is not believed: {seen.verify_message}"
+        if isinstance(seen, ssl.SSLError):
+            return f"it does not speak TLS as it should: {seen.reason or seen}"
         for kind, words in _IN_WORDS:
             if isinstance(seen, kind):
                 return words

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 from aiormq.channel import Channel
 
-from wallet_schemas.names import PAYMENT_RESULTS, WALLET_COMMANDS, WALLET_QUERIES
+from wallet_schemas.names import BODY_BYTES_MAX, PAYMENT_RESULTS, WALLET_COMMANDS, WALLET_QUERIES
 from wallet_worker.broker.amqp.deliveries import DeliveryHandler, RawDelivery
 from wallet_worker.broker.connection import translate_errors
 from wallet_worker.broker.consumer import Consumer
@@ -43,6 +43,11 @@ from wallet_worker.worker.process import CannotStartError, run_process, serve
 from wallet_worker.worker.sweeper import Sweeper
 
 PREFETCH = 2 * BOUNDS.batch_max  # for each queue: one batch in the database, one waiting
+WAITING_BYTES_MAX = (
+    64 * 2**20
+)  # of bodies, for each queue: what is larger than a message may be is dropped as it comes
+if PREFETCH * BODY_BYTES_MAX > WAITING_BYTES_MAX:
+    raise AssertionError("a prefetch of the largest bodies takes more memory than a worker is given for it")
 
 # Messages, facts and rows are in no cycles and go as they came. The usual 700 would have the collector look at all
 # of a batch a hundred times while it is made, for a third of the worker's time.
