@@ -260,10 +260,10 @@ def test_a_secret_comes_from_a_file_too_and_not_from_two_places(
     monkeypatch.setenv(f"{variable}_FILE", str(file))
     monkeypatch.delenv(variable, raising=False)
 
-    read = Settings()  # type: ignore[call-arg]
+    read = Settings()
     monkeypatch.setenv(variable, secret.replace("of-a-file", "of-the-environment"))
     with pytest.raises(SecretFileError) as both:
-        Settings()  # type: ignore[call-arg]
+        Settings()
 
     assert getattr(read, name).get_secret_value() == secret
     assert f"{variable} and {variable}_FILE are both set" in str(both.value)
@@ -284,7 +284,7 @@ def test_a_file_of_a_secret_that_cannot_be_used_is_named_and_not_shown(
     monkeypatch.setenv("WALLET_DATABASE_URL_FILE", str(file))
 
     with pytest.raises(SecretFileError) as raised:
-        Settings()  # type: ignore[call-arg]
+        Settings()
 
     assert str(raised.value) == f"WALLET_DATABASE_URL_FILE: {file} {sentence}"
 

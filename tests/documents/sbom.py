@@ -6,6 +6,7 @@ A licence is taken from the package's own metadata, as it is installed here.
 import json
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import Any, Final
@@ -75,7 +76,7 @@ def _licence(text: str) -> dict[str, Any]:
     return {"expression": text} if _EXPRESSION.fullmatch(text) else {"license": {"name": text}}
 
 
-def licences(names: list[str]) -> dict[str, str]:
+def licences(names: Sequence[str]) -> dict[str, str]:
     """Return the licence of each package that says one in a line."""
     found: dict[str, str] = {}
     for name in names:

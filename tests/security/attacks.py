@@ -295,6 +295,25 @@ async def _(place: Place) -> str:
     return "the gateway: the direction is part of what is signed"
 
 
+@attack("F12", "a payout past the ledger, by a row of the outbox, with the worker's login of the database")
+async def _(place: Place) -> str:
+    message_id, body = uuid.uuid4(), json.dumps(payout(fresh("STEAL"))).encode()
+    write = (
+        "INSERT INTO outbox (message_id, exchange, routing_key, body, created_at, publish_after)"
+        " VALUES ($1, 'payment.requests', 'payment.request', $2, now(), now())"
+    )
+    tried = "SELECT attempts FROM outbox WHERE message_id = $1"
+    async with place.database("worker") as connection:
+        await connection.execute(write, message_id, body)
+        async with asyncio.timeout(15):
+            while (attempts := await connection.fetchval(tried, message_id)) == 0:  # noqa: ASYNC110 -- another process
+                await asyncio.sleep(0.05)
+        await connection.execute("DELETE FROM outbox WHERE message_id = $1", message_id)
+    if attempts is None:
+        raise WorkedError("a worker has signed and published it")
+    return "the relay: the row has no seal, whose key is in no database"
+
+
 async def unproven(place: Place) -> int:
     """Return how many requests the gateway has refused for want of a proof."""
     _, page = await place.get("gateway-acme", "/healthz")

@@ -61,7 +61,8 @@ class OutboxMessage(NamedTuple):
     """A row of the outbox: a message that is published once this is committed.
 
     `message_id` is the outbox's own; the AMQP message_id is fresh for each attempt. `properties` are marshalled AMQP
-    properties, and there for dead letters only. `attempts` counts how often the relay has tried it.
+    properties, and there for dead letters only. `attempts` counts how often the relay has tried it. `seal` proves that
+    a worker asks for a payment; it is absent of everything else, and without a key for seals.
     """
 
     message_id: UUID
@@ -72,6 +73,7 @@ class OutboxMessage(NamedTuple):
     traceparent: str | None = None
     properties: bytes | None = None
     attempts: int = 0
+    seal: bytes | None = None
 
 
 class MadeByWallet(Protocol):

@@ -79,8 +79,8 @@ class Settings(FromEnvironment):
     )
     seal_key_file: str | None = Field(
         default=None,
-        description="File of the key that seals dead letters, the same for workers and keepers, or `none`. "
-        "Required by workers. See Keys.",
+        description="File of the key that seals dead letters and payment requests in the outbox, the same for workers "
+        "and keepers, or `none`. Required by workers. See Keys.",
     )
     environment: str = Field(
         default="default",

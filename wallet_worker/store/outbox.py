@@ -25,11 +25,11 @@ RELAY_BACKOFF_MAX = timedelta(minutes=1)
 
 _INSERT = """
 INSERT INTO outbox (message_id, exchange, routing_key, correlation_id, traceparent, properties, body,
-                    created_at, publish_after)
+                    created_at, publish_after, seal)
 SELECT n.message_id, n.exchange, n.routing_key, n.correlation_id, n.traceparent, n.properties, n.body,
-       $8::timestamptz, clock_timestamp() + $9::interval
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::bytea[], $7::bytea[])
-     AS n (message_id, exchange, routing_key, correlation_id, traceparent, properties, body)
+       $8::timestamptz, clock_timestamp() + $9::interval, n.seal
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::bytea[], $7::bytea[], $10::bytea[])
+     AS n (message_id, exchange, routing_key, correlation_id, traceparent, properties, body, seal)
 """
 
 
@@ -46,6 +46,7 @@ async def insert(connection: asyncpg.Connection, rows: Sequence[OutboxMessage], 
         [r.body for r in rows],
         now,
         RELAY_AFTER,
+        [r.seal for r in rows],
     )
 
 
@@ -76,7 +77,7 @@ FOR UPDATE SKIP LOCKED
 """
 
 _TAKE = """
-SELECT message_id, exchange, routing_key, body, correlation_id, traceparent, properties, attempts
+SELECT message_id, exchange, routing_key, body, correlation_id, traceparent, properties, attempts, seal
 FROM outbox
 WHERE message_id = ANY ($1::uuid[])
 ORDER BY publish_after

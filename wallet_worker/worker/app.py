@@ -88,7 +88,9 @@ class Worker:
             statement_seconds=STATEMENT_SECONDS_SHORT,
         )
         self._publisher = Publisher(amqp, self.health, self.metrics, settings.request_key.sign)
-        self._outbox = Outbox(self._database, self._publisher, self.health, self.metrics)
+        self._outbox = Outbox(
+            self._database, self._publisher, self.health, self.metrics, seal_key=settings.seal_key
+        )
         self._inbox: Inbox[Envelope] = Inbox()
         policy = SenderPolicy(settings.sender_policy, self.metrics.replies_refused.inc)
         self._batches = BatchProcessor(
@@ -97,6 +99,7 @@ class Worker:
             dead_lettering=DeadLettering(
                 self._database, self._outbox, worker=self.name, seal=settings.seal_key
             ),
+            seal_key=settings.seal_key,
             rules=settings.rules,
             keys=settings.keys,
             health=self.health,

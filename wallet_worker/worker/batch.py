@@ -30,6 +30,7 @@ import asyncpg
 import structlog
 
 from wallet_schemas.signature import Keys
+from wallet_worker.broker.amqp.seal import SealKey
 from wallet_worker.broker.inbox import Envelope, Inbox, acknowledge
 from wallet_worker.core.batch import MessageFailedError, Part, account_ids_wanted, decide_all, lookups_for
 from wallet_worker.core.changes import OutboxMessage
@@ -58,7 +59,7 @@ from wallet_worker.worker import parking
 from wallet_worker.worker.bounds import BOUNDS, TIMINGS, Bounds, Timings
 from wallet_worker.worker.dead_lettering import DeadLettering
 from wallet_worker.worker.intake import Arrived, DueRows
-from wallet_worker.worker.outbox import Outbox
+from wallet_worker.worker.outbox import Outbox, seal_requests
 from wallet_worker.worker.quarantine import Quarantine
 from wallet_worker.worker.reporting import MessageResult, report
 
@@ -84,6 +85,7 @@ class BatchProcessor:
         database: Database,
         outbox: Outbox,
         dead_lettering: DeadLettering,
+        seal_key: SealKey | None = None,
         rules: Policy,
         keys: Keys,
         health: Health,
@@ -94,6 +96,7 @@ class BatchProcessor:
         self._database = database
         self._outbox = outbox
         self._dead_lettering = dead_lettering
+        self._seal_key = seal_key
         self._rules = rules
         self._keys = keys
         self._metrics = metrics
@@ -257,6 +260,8 @@ class BatchProcessor:
             result.results.append(
                 MessageResult(envelope, decision.ending, decision.code, decision.detail, number)
             )
+        if self._seal_key is not None:
+            seal_requests(part.changes.outgoing, self._seal_key)
         result.outgoing += part.changes.outgoing
         result.orders_new += part.changes.orders_new
 

@@ -11,6 +11,8 @@ from uuid import UUID
 
 import structlog
 
+from wallet_schemas.names import PAYMENT_REQUESTS
+from wallet_worker.broker.amqp.seal import SealKey, is_request_sealed, request_seal
 from wallet_worker.broker.publisher import Publisher
 from wallet_worker.core.changes import OutboxMessage
 from wallet_worker.failpoints import Failpoint, failpoint
@@ -35,7 +37,17 @@ log = structlog.get_logger(__name__)
 class Outbox:
     """Publishes what batches committed, and forgets what is confirmed."""
 
-    def __init__(self, database: Database, publisher: Publisher, health: Health, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        database: Database,
+        publisher: Publisher,
+        health: Health,
+        metrics: Metrics,
+        *,
+        seal_key: SealKey | None = None,
+    ) -> None:
+        """With `seal_key`, the relay publishes no payment request that a worker has not sealed."""
+        self._seal_key = seal_key
         self._database = database
         self._publisher = publisher
         self._health = health
@@ -192,16 +204,39 @@ class Outbox:
         Replies that failed before go last and one by one. Their address is a stranger's, and there are
         some over which the broker closes the connection, and with it on everything that is not confirmed yet.
         """
-        doubtful = [row for row in rows if _is_reply(row) and row.attempts]
-        sound = [row for row in rows if not (_is_reply(row) and row.attempts)]
+        unproven = [row for row in rows if self._is_unproven(row)]
+        if unproven:
+            log.error(
+                "outbox.unproven",
+                messages=len(unproven),
+                detail="no worker with this key for seals has asked for these payments; they are not published",
+            )
+        proven = [row for row in rows if not self._is_unproven(row)] if unproven else rows
+        doubtful = [row for row in proven if _is_reply(row) and row.attempts]
+        sound = [row for row in proven if not (_is_reply(row) and row.attempts)]
         confirmed = await self._publisher.publish(sound)
-        failed = [row for row in sound if row.message_id not in confirmed]
+        failed = [*unproven, *(row for row in sound if row.message_id not in confirmed)]
         for row in doubtful:
             if not await self._publisher.publish([row]):
                 failed.append(row)
                 break  # the connection may have gone with it
             confirmed.add(row.message_id)
         return confirmed, failed
+
+    def _is_unproven(self, row: OutboxMessage) -> bool:
+        """Return whether a row asks for a payment, and may be of somebody who has a login of the database alone."""
+        return (
+            row.exchange == PAYMENT_REQUESTS
+            and self._seal_key is not None
+            and not is_request_sealed(row.body, row.seal, self._seal_key)
+        )
+
+
+def seal_requests(rows: list[OutboxMessage], key: SealKey) -> None:
+    """Seal the payment requests among what is about to be written: what is signed for the gateway is a worker's."""
+    for place, row in enumerate(rows):
+        if row.exchange == PAYMENT_REQUESTS:
+            rows[place] = row._replace(seal=request_seal(row.body, key))
 
 
 def _is_reply(row: OutboxMessage) -> bool:

@@ -22,6 +22,7 @@ from wallet_worker.broker.amqp.properties import marshal
 _NOT_SEALED: Final = frozenset({SEAL_HEADER.encode(), b"x-delivery-count", b"x-acquired-count"})
 _FORM: Final = re.compile(r"kid=([A-Za-z0-9._:-]{1,64}),v1=([0-9a-f]{64})")
 _CONTEXT: Final = b"wallet-letter-v1:"
+_REQUEST_CONTEXT: Final = b"wallet-request-v1:"
 
 
 class SealKey(NamedTuple):
@@ -63,6 +64,16 @@ def is_sealed(properties: Basic.Properties, body: bytes, key: SealKey) -> bool:
     if form is None or form[1] != key.key_id:
         return False
     return hmac.compare_digest(form[2], _digest(properties, body, key))
+
+
+def request_seal(body: bytes, key: SealKey) -> bytes:
+    """Return what proves that a worker, and no login of the database, has put a payment request into the outbox."""
+    return hmac.digest(key.secret, _REQUEST_CONTEXT + body, "sha256")
+
+
+def is_request_sealed(body: bytes, found: bytes | None, key: SealKey) -> bool:
+    """Return whether a payment request has the seal of this key."""
+    return found is not None and hmac.compare_digest(found, request_seal(body, key))
 
 
 def _digest(properties: Basic.Properties, body: bytes, key: SealKey) -> str:
