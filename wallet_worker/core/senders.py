@@ -7,6 +7,7 @@ A sender is a login of the broker, which the broker itself verifies (the AMQP pr
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from typing_extensions import override
@@ -109,6 +110,7 @@ class Senders:
         return None if sender is None else self.rights.get(sender.login)
 
 
+@lru_cache(maxsize=1_024)  # names are those of types of messages, and each command asks
 def _is_among(name: str, allowed: tuple[str, ...]) -> bool:
     return any(
         name.startswith(pattern[:-1])
