@@ -44,6 +44,12 @@ WELL: Mapping[str, str] = {
     'wallet_queue_not_empty_seconds{role="worker", queue="payment.results"}': f"0x{LONG}",
     'wallet_messages_total{role="worker", queue="wallet.commands", ending="applied", code="OK"}': f"0+900x{LONG}",
     'wallet_messages_total{role="worker", queue="payment.results", ending="applied", code="OK"}': f"0+9x{LONG}",
+    'wallet_broker_nodes{role="keeper"}': f"3x{LONG}",
+    'wallet_broker_nodes_running{role="keeper"}': f"3x{LONG}",
+    'wallet_queue_members{role="keeper", queue="wallet.commands"}': f"3x{LONG}",
+    'wallet_queue_members{role="keeper", queue="wallet.queries"}': f"3x{LONG}",
+    'wallet_queue_members_online{role="keeper", queue="wallet.commands"}': f"3x{LONG}",
+    'wallet_queue_members_online{role="keeper", queue="wallet.queries"}': f"3x{LONG}",
     'wallet_outbox_oldest_seconds{role="worker"}': f"0x{LONG}",
     'wallet_orders_overdue{role="worker"}': f"0x{LONG}",
     'wallet_payouts_oldest_pending_seconds{role="worker"}': f"844x{LONG}",
@@ -194,6 +200,19 @@ CASES: dict[str, list[Case]] = {
         Case({f'wallet_queue_messages{{role="keeper", queue="{queue}"}}': f"50001x{LONG}"}, silent_at=9)
         for queue in ("wallet.commands", "payment.results")
     ],
+    "WalletBrokerMemberAway": [
+        Case({'wallet_queue_members_online{role="keeper", queue="wallet.queries"}': f"2x{LONG}"}, silent_at=4)
+    ],
+    "WalletBrokerMembersFew": [
+        Case(
+            {
+                'wallet_queue_members{role="keeper", queue="wallet.queries"}': f"1x{LONG}",
+                'wallet_queue_members_online{role="keeper", queue="wallet.queries"}': f"1x{LONG}",
+            },
+            silent_at=14,
+        )
+    ],
+    "WalletBrokerNotSeen": [Case({'wallet_broker_nodes{role="keeper"}': NOT_KNOWN}, silent_at=14)],
     "WalletOutboxOverdue": [
         Case({'wallet_outbox_oldest_seconds{role="worker"}': f"0+60x{LONG}"}, silent_at=9)
     ],

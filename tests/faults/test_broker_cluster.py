@@ -10,9 +10,11 @@ from urllib.parse import quote
 import pytest
 import pytest_asyncio
 
+from tests.alarms.rules import ringing
+from tests.alarms.scrapes import BEFORE_MINUTES, Scrape, drawn_out, scraped
 from tests.faults.conftest import MakeWorld
 from tests.faults.scale import FULL
-from tests.faults.world import World, world
+from tests.faults.world import QUIET_SECONDS, World, world
 from tests.journeys.upstream import COMMANDS
 from tests.servers.management import Management
 from tests.servers.rabbitmq import NET_TICK_SECONDS, Cluster, RabbitMQ
@@ -26,6 +28,7 @@ FROZEN_SECONDS: Final = 60.0 if FULL else 2.5 * NET_TICK_SECONDS
 BACK_SECONDS: Final = 15.0
 """What is promised is 5 s for a node that was killed; a suite's machine has more to do."""
 SILENCE_FOUND_SECONDS: Final = 45.0
+ONLINE: Final = f'wallet_queue_members_online{{queue="{COMMANDS}", role="worker", instance="worker"}}'
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +146,28 @@ async def test_row_32_a_node_is_frozen_and_the_others_go_on(make_world: MakeWorl
         await world.under_load(freeze)
 
         assert await world.judge() == []
+
+
+async def test_a_node_that_is_away_rings_the_alarm(make_world: MakeWorld, cluster: Cluster) -> None:
+    async with make_world(keepers=True) as world:
+        shown = {"worker": world.fleet.running[0]}
+
+        async def until(series: str, value: float) -> Scrape:
+            async with asyncio.timeout(QUIET_SECONDS):
+                while (found := await scraped(shown)).get(series) != value:  # noqa: ASYNC110
+                    await asyncio.sleep(0.5)
+            return found
+
+        before = await until(ONLINE, 3)
+        await asyncio.to_thread(cluster.nodes[-1].kill)
+        after = await until(ONLINE, 2)
+        series = drawn_out(before, after)
+        await asyncio.to_thread(cluster.nodes[-1].start)
+        await world.healed()
+
+        assert "WalletBrokerMemberAway" in await ringing(series, BEFORE_MINUTES + 10)
+        assert "WalletBrokerMemberAway" not in await ringing(series, BEFORE_MINUTES - 1)
+        assert after['wallet_broker_nodes_running{role="worker", instance="worker"}'] == 2
 
 
 async def _thaw_after(node: RabbitMQ, seconds: float) -> None:

@@ -6,7 +6,7 @@ the letters; while the broker is away what is ordered waits in the database.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from wallet_schemas.names import WALLET_DEAD_LETTERS, WALLET_UNROUTED
 from wallet_worker.backoff import Backoff, sleep_unless
 from wallet_worker.broker.amqp.deliveries import DeliveryHandler, RawDelivery
 from wallet_worker.broker.amqp.seal import SealKey
+from wallet_worker.broker.cluster_watch import ClusterWatch
 from wallet_worker.broker.connection import BrokerUnavailableError
 from wallet_worker.broker.consumer import Consumer
 from wallet_worker.broker.entities import QUEUES
@@ -61,6 +62,7 @@ CONFLICTS_MAX = 3  # in a row: an operator may be at it, but a lock that is held
 REPLAY_SECONDS = 0.3
 FOLLOW_SECONDS = 0.7
 BEAT_SECONDS = 5.0
+CLUSTER_SECONDS = 10.0
 LOOK_SHARE = 0.02  # of the time, at most, goes into counting letters for the metrics: there may be millions
 DRAIN_SECONDS = 10.0
 
@@ -131,6 +133,8 @@ class Keeper:
             settings.request_key.has_signed,
         )
         self._depths = QueueDepths(amqp, "wallet keeper: depths")
+        api = settings.management_url
+        self._cluster = ClusterWatch(amqp, api.get_secret_value(), metrics.registry) if api else None
         self._look_at = 0.0
         self._inbox: Inbox[QueuedMessage] = Inbox(BATCH_BYTES_MAX)
         self._consumer = Consumer(
@@ -162,6 +166,7 @@ class Keeper:
                         ("keeper replay", self._replay, REPLAY_SECONDS),
                         ("keeper follow", self._follow, FOLLOW_SECONDS),
                         ("keeper beat", self._heartbeat, BEAT_SECONDS),
+                        *self._watches(),
                     )
                 ]
                 await stopping.wait()
@@ -276,6 +281,11 @@ class Keeper:
             self._look_at = begun + (time.monotonic() - begun) / LOOK_SHARE
         self._metrics.keeper_working.set(int(self._health.is_ready))
         return False
+
+    def _watches(self) -> Iterator[tuple[str, Callable[[], Awaitable[bool]], float]]:
+        """Yield what is done periodically only where an address of the management API is set."""
+        if self._cluster is not None:
+            yield "keeper cluster", self._cluster.look, CLUSTER_SECONDS
 
     async def _run_periodically(
         self, component: str, step: Callable[[], Awaitable[bool]], seconds: float, stopping: asyncio.Event

@@ -55,8 +55,9 @@ class Settings(FromEnvironment):
     database_url: SecretStr = Field(description="The database: postgresql://user:password@host:5432/name")
     management_url: SecretStr | None = Field(
         default=None,
-        description="RabbitMQ's management API, used by `wallet topology`. Default: port 15672 of the broker's host, "
-        "with the broker's user. With amqps, no default: set https://user:password@host:15671.",
+        description="RabbitMQ's management API, used by `wallet topology` and, where it is set, by keepers, which show "
+        "how many nodes and members there are. Of a cluster the address of each node. Default: port 15672 of the "
+        "broker's host, with the broker's user. With amqps, no default: set https://user:password@host:15671.",
     )
     senders: str | None = Field(
         default=None,
