@@ -12,6 +12,7 @@ from pamqp.common import FieldTable
 
 from tests.servers import Servers
 from tests.servers.management import Management
+from tests.servers.ports import free_ports
 from wallet_schemas.names import WALLET_COMMANDS, WALLET_QUERIES
 from wallet_worker.broker import cluster, entities, topology
 from wallet_worker.broker.connection import open_connection
@@ -186,6 +187,43 @@ async def test_apply_replaces_an_empty_queue_of_queries_that_is_on_one_node(
     await topology.apply(bare_url)
 
     assert await faults(servers, bare_url) == ()
+
+
+async def test_a_plan_says_what_is_replaced_and_what_is_in_the_way_and_changes_nothing(
+    servers: Servers, bare_url: str, channel: AbstractChannel
+) -> None:
+    await topology.apply(bare_url)
+    await channel.queue_delete("wallet.queries")
+    await channel.queue_declare("wallet.queries", durable=True, arguments=OF_QUERIES_BEFORE)
+    await channel.queue_bind("wallet.queries", "wallet.queries", "#")
+    await with_a_queue_that_drops(channel)
+
+    empty = await topology.plan(bare_url, servers.management_url)
+    await channel.confirm_delivery()
+    await channel.basic_publish(b"a query", routing_key="wallet.queries")
+    waiting = await topology.plan(bare_url, servers.management_url)
+
+    assert empty.changes == (
+        "The empty classic queue wallet.queries is deleted, and made as a quorum queue.",
+    )
+    (sentence,) = empty.faults
+    assert sentence.startswith("The queue wallet.dead-letters is not as the wallet needs it")
+    assert (waiting.changes, len(waiting.faults)) == ((), 2)
+    assert "queries wait in it" in waiting.faults[1]
+    assert (await channel.basic_get("wallet.queries", no_ack=True)).body == b"a query"
+
+
+async def test_a_plan_without_the_management_api_does_not_speak_of_bindings(
+    bare_url: str, channel: AbstractChannel
+) -> None:
+    await topology.apply(bare_url)
+    await channel.queue_unbind("wallet.commands", "wallet.commands", "#")
+    (port,) = free_ports(1)
+
+    found = await topology.plan(bare_url, f"http://127.0.0.1:{port}")
+
+    assert (found.changes, found.faults) == ((), ())
+    assert "The bindings were not checked" in found.unverified[0]
 
 
 async def test_apply_leaves_a_queue_of_queries_that_somebody_waits_for(

@@ -49,6 +49,26 @@ async def test_topology_is_applied_and_then_in_order(servers: Servers, bare_url:
     assert applied.err + after.err == ""
 
 
+async def test_topology_is_planned_in_sentences_and_nothing_is_made(servers: Servers, bare_url: str) -> None:
+    settings = {"WALLET_AMQP_URL": bare_url, "WALLET_MANAGEMENT_URL": servers.management_url}
+
+    plan = await wallet("topology", "apply", "--plan", **settings)
+    check = await wallet("topology", "check", **settings)
+    await wallet("topology", "apply", WALLET_AMQP_URL=bare_url)
+    nothing = await wallet("topology", "apply", "--plan", **settings)
+
+    assert (plan.status, plan.err, check.status) == (0, "", Exit.FOUND)
+    lines = plan.out.splitlines()
+    assert "The topic exchange wallet.commands is made, with alternate-exchange wallet.unrouted." in lines
+    assert "The queue wallet.commands is bound to the exchange wallet.commands." in lines
+    assert any(
+        line.startswith("The stream queue wallet.api.events is made, with x-max-age 7D") for line in lines
+    )
+    assert "wallet: The queue wallet.commands does not exist." in check.err_lines
+    assert (nothing.status, nothing.err) == (0, "")
+    assert nothing.out == "nothing: the broker has every exchange, queue and binding\n"
+
+
 async def test_what_is_wrong_with_the_topology_is_said_in_sentences(servers: Servers, amqp_url: str) -> None:
     async with aiormq.connect(amqp_url) as connection:
         channel = await connection.channel()
@@ -61,7 +81,7 @@ async def test_what_is_wrong_with_the_topology_is_said_in_sentences(servers: Ser
 
     assert result.status == Exit.FOUND
     assert result.out == ""
-    assert len(result.err_lines) == 2
+    assert len(result.err_lines) == 3  # the log of events, which nobody needs, is not there either
     assert "wallet: The exchange wallet.events does not exist." in result.err_lines
     assert any("wallet.commands is not bound" in line for line in result.err_lines)
 
@@ -86,7 +106,8 @@ async def test_bindings_that_cannot_be_seen_are_no_fault(amqp_url: str) -> None:
     )
 
     assert result.status == 0
-    (line,) = result.err_lines
+    of_log, line = result.err_lines
+    assert "There is no log of events" in of_log
     assert "The bindings were not checked" in line
 
 

@@ -1,9 +1,9 @@
 """Whether a broker has the exchanges, queues and bindings of `entities.py`, and making them.
 
 `apply` makes what is missing and changes nothing that is there, but for an empty queue of queries that an older release
-has made. `check` only looks. Bindings cannot be seen through AMQP, nor the type and the members of a queue: `check`
-reads them from the management plugin's API. A worker asks only whether what it needs is there (`missing`), for which no
-rights are needed.
+has made. `check` and `plan` only look. Bindings cannot be seen through AMQP, nor the type and the members of a queue:
+those are read from the management plugin's API. A worker asks only whether what it needs is there (`missing`), for
+which no rights are needed.
 """
 
 import asyncio
@@ -36,6 +36,7 @@ from wallet_worker.broker.entities import (
     Queue,
 )
 from wallet_worker.broker.management import ManagementError, management
+from wallet_worker.broker.queue_depths import measure
 
 VERSION_MIN = (3, 10)  # quorum queues that dead-letter at least once and let messages expire
 
@@ -44,6 +45,10 @@ SIZE_PROBED = 8 * 2**20
 NO_EXCHANGE = "wallet.no-such-exchange"
 
 _NODE_DOWN = "is down or inaccessible"  # the broker's words; its code is the same as of what does not exist
+_QUERIES_WAIT = (
+    f"The queue {WALLET_QUERIES} is a classic queue, which is down with its node, and queries wait in it: "
+    "run this again when they have been answered. They live 30 s."
+)
 _REPLACED = " `wallet topology apply` replaces it while it is empty."
 
 
@@ -68,6 +73,46 @@ async def apply(url: str, *, events: bool = False) -> None:
             faults = await _declare_all(connection, version, (*QUEUES, *STREAMS) if events else QUEUES)
     if faults:
         raise TopologyError(tuple(faults))
+
+
+@dataclass(frozen=True, slots=True)
+class TopologyPlan:
+    """What `apply` would do, and what is in its way: sentences for people.
+
+    `unverified` is what could not be looked at.
+    """
+
+    changes: tuple[str, ...]
+    faults: tuple[str, ...]
+    unverified: tuple[str, ...] = ()
+
+
+async def plan(url: str, management_url: str | None, *, events: bool = False) -> TopologyPlan:
+    """Return what `apply` would do with the broker; nothing is changed.
+
+    Which bindings are there is seen in the management API alone, as `check` sees it. Raises BrokerUnavailableError.
+    """
+    queues = (*QUEUES, *STREAMS) if events else QUEUES
+    async with open_connection(url, "wallet topology") as connection:
+        version = version_of(connection)
+        if faults := version_faults(version):
+            return TopologyPlan((), tuple(faults))
+        steps = [await _step(connection, what, version) for what in (*EXCHANGES, *queues)]
+    unseen: list[str] = []
+    changes = [step.sentence for step in steps if step and not step.is_in_the_way]
+    try:
+        seen = await asyncio.to_thread(look, management(url, management_url))
+    except _STRANGERS as exc:
+        unseen.append(_bindings_unseen(exc))
+    else:
+        changes += [
+            f"The queue {queue.name} is bound to the exchange {queue.source}."
+            for queue in queues
+            if (queue.source, queue.name) not in seen.bound
+        ]
+    return TopologyPlan(
+        tuple(changes), tuple(step.sentence for step in steps if step and step.is_in_the_way), tuple(unseen)
+    )
 
 
 class TopologyError(Exception):
@@ -121,13 +166,8 @@ async def check(connection: AbstractConnection, url: str, management_url: str | 
     seen = Seen(bound=frozenset((queue.source, queue.name) for queue in queues))
     try:
         seen = await asyncio.to_thread(look, management(url, management_url))
-    except (ManagementError, OSError, ValueError, LookupError, TypeError) as exc:
-        # Whatever listens there need not be RabbitMQ.
-        reason = str(exc) if isinstance(exc, ManagementError) else describe(exc)
-        unseen.append(
-            f"The bindings were not checked: the management API does not answer as it should ({reason}). "
-            "Set WALLET_MANAGEMENT_URL to have them checked."
-        )
+    except _STRANGERS as exc:
+        unseen.append(_bindings_unseen(exc))
     everything: list[Exchange | Queue] = [*EXCHANGES, *queues]
     for what in everything:
         if isinstance(what, Queue) and seen.types.get(what.name, what.type) != what.type:
@@ -157,6 +197,18 @@ async def check(connection: AbstractConnection, url: str, management_url: str | 
         )
     faults += await _size_faults(connection)
     return TopologyReport(tuple(faults), tuple(unseen))
+
+
+_STRANGERS = (ManagementError, OSError, ValueError, LookupError, TypeError)
+"""What a look at the management API raises: whatever listens there need not be RabbitMQ."""
+
+
+def _bindings_unseen(exc: Exception) -> str:
+    reason = str(exc) if isinstance(exc, ManagementError) else describe(exc)
+    return (
+        f"The bindings were not checked: the management API does not answer as it should ({reason}). "
+        "Set WALLET_MANAGEMENT_URL to have them checked."
+    )
 
 
 async def _size_faults(connection: AbstractConnection) -> list[str]:
@@ -197,6 +249,38 @@ def version_faults(version: tuple[int, ...]) -> list[str]:
     return [f"The broker is RabbitMQ {found}; the wallet needs {wanted} or newer."]
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What is to be done about an exchange or a queue, or, if it is in the way, why nothing can be done."""
+
+    sentence: str
+    is_in_the_way: bool = False
+
+
+async def _step(
+    connection: AbstractConnection, what: Exchange | Queue, version: tuple[int, ...]
+) -> _Step | None:
+    """Return what `apply` would do about it; nothing if it is as it should be. Declared only if it is there."""
+    absent = await _declared(connection, what, version, passive=True)
+    if absent is not None:
+        return _Step(absent.sentence, is_in_the_way=True) if absent.is_other else _Step(_made(what, version))
+    fault = await _declared(connection, what, version)
+    if fault is None or (isinstance(what, Queue) and await _declared_by_3x(connection, what, version)):
+        return None
+    if what.name == WALLET_QUERIES and await _declared(connection, QUERIES_ON_ONE_NODE, version) is None:
+        if (await measure(connection, what.name)).messages:
+            return _Step(_QUERIES_WAIT, is_in_the_way=True)
+        return _Step(f"The empty classic queue {what.name} is deleted, and made as a quorum queue.")
+    return _Step(fault.sentence, is_in_the_way=True)
+
+
+def _made(what: Exchange | Queue, version: tuple[int, ...]) -> str:
+    """Return the sentence that says what is made."""
+    arguments = what.arguments if isinstance(what, Exchange) else what.arguments(version)
+    rest = ", ".join(f"{name} {value}" for name, value in arguments.items() if name != "x-queue-type")
+    return f"The {what.type} {_kind(what)} {what.name} is made{f', with {rest}' if rest else ''}."
+
+
 async def _declare_all(
     connection: AbstractConnection, version: tuple[int, ...], queues: Sequence[Queue]
 ) -> list[str]:
@@ -233,10 +317,7 @@ async def _replaced(
         async with asyncio.timeout(RPC_SECONDS):
             await channel.queue_delete(queue.name, if_empty=True)
     except aiormq.exceptions.ChannelPreconditionFailed:
-        return _Fault(
-            f"The queue {queue.name} is a classic queue, which is down with its node, and queries wait in it: "
-            "run this again when they have been answered. They live 30 s."
-        )
+        return _Fault(_QUERIES_WAIT)
     except aiormq.exceptions.ChannelAccessRefused as exc:
         return _Fault(f"The queue {queue.name} may not be replaced by this user: {_reason(exc)}.")
     except CONNECTION_ERRORS as exc:
@@ -248,10 +329,14 @@ async def _replaced(
 
 @dataclass(frozen=True, slots=True)
 class _Fault:
-    """Why an exchange or a queue is not as it should be; `is_away` if only its node is missing."""
+    """Why an exchange or a queue is not as it should be; `is_away` if only its node is missing.
+
+    `is_other` unless it simply does not exist.
+    """
 
     sentence: str
     is_away: bool = False
+    is_other: bool = True
 
 
 async def _declared(
@@ -280,7 +365,7 @@ async def _declared(
     except aiormq.exceptions.ChannelNotFoundEntity as exc:
         if _NODE_DOWN in str(exc):
             return _Fault(f"The node that has the {_kind(what)} {what.name} is down: start it.", is_away=True)
-        return _Fault(f"The {_kind(what)} {what.name} does not exist.")
+        return _Fault(f"The {_kind(what)} {what.name} does not exist.", is_other=False)
     except (aiormq.exceptions.ChannelPreconditionFailed, aiormq.exceptions.ChannelLockedResource) as exc:
         return _Fault(f"The {_kind(what)} {what.name} is not as the wallet needs it: {_reason(exc)}.")
     except aiormq.exceptions.ChannelAccessRefused as exc:

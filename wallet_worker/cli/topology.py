@@ -24,6 +24,9 @@ def apply(
             "It keeps seven days of events, at most 10 GB."
         ),
     ] = True,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Change nothing; list what would be made, a line each.")
+    ] = False,
 ) -> None:
     """Create missing exchanges, queues and bindings. Never alters what exists.
 
@@ -32,11 +35,29 @@ def apply(
     url = environment.amqp_url()
     from wallet_worker.broker import topology
 
+    if plan:
+        _plan(url, events=events)
+        return
     try:
         exits.run(topology.apply(url, events=events))
     except topology.TopologyError as exc:
         _end(exc.faults)
     terminal.print_result("the broker has every exchange, queue and binding")
+
+
+def _plan(url: str, *, events: bool) -> None:
+    """Print what `apply` would do; end with FOUND if something is in its way."""
+    from wallet_worker.broker import topology
+
+    found = exits.run(topology.plan(url, environment.management_url(), events=events))
+    for sentence in found.unverified:
+        terminal.print_status(sentence)
+    for sentence in found.changes:
+        terminal.print_result(sentence)
+    if found.faults:
+        _end(found.faults)
+    if not found.changes:
+        terminal.print_result("nothing: the broker has every exchange, queue and binding")
 
 
 app.command(name="users")(users)
