@@ -7,7 +7,7 @@ ARGS ?=
 JOBS ?= 3
 export KEEP
 
-.PHONY: api-fuzz attack help env servers browser prometheus test rules demo chaos rows rows-several faults fuzz bench lint format types imports docs pytest run-servers lock sbom clean compose-env
+.PHONY: api-fuzz attack help env servers browser prometheus test rules demo chaos rows rows-several upgrade faults fuzz bench lint format types imports docs pytest run-servers lock sbom clean compose-env
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,11 +45,16 @@ ROWS := $(addprefix tests/faults/test_,broker_faults.py database_faults.py messa
 ROWS_OF_DEAD_LETTERS := tests/dead_letters/test_faults.py
 # Three brokers and two databases take a machine for themselves: one after another, and only when asked for.
 ROWS_OF_SEVERAL := $(addprefix tests/faults/test_,broker_cluster.py database_failover.py)
+# Builds wheels of older commits, for which git's history must be there.
+UPGRADE := tests/faults/test_upgrade.py
 rows: servers ## Run every fault of one broker and one database with short limits, and each alarm's own (ARGS="-k row_27")
 	@$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile $(ROWS) $(ROWS_OF_DEAD_LETTERS) $(ARGS)
 
 rows-several: servers ## Run the faults of three brokers and two databases, about eight minutes (ARGS="-k row_36")
 	@$(BIN)/pytest -n0 $(ROWS_OF_SEVERAL) $(ARGS)
+
+upgrade: servers ## Run the release before and this one side by side under load, two minutes (FROM=a tag or commit)
+	@$(if $(FROM),WALLET_UPGRADE_FROM=$(FROM)) $(BIN)/pytest -n0 $(UPGRADE) $(ARGS)
 
 faults: servers ## Run every fault at its full length, over an hour (ARGS="-k row_27")
 	@WALLET_FAULTS=full $(BIN)/pytest --timeout 7200 tests/faults $(ROWS_OF_DEAD_LETTERS) $(ARGS)
@@ -70,7 +75,7 @@ prometheus: env
 	@$(BIN)/python -m tests.alarms.prometheus
 
 pytest: servers browser prometheus ## Run the tests alone, JOBS at a time with servers of their own (JOBS=0 for a few: ARGS="-k name")
-	@$(BIN)/pytest $(ROWS:%=--ignore=%) $(ROWS_OF_SEVERAL:%=--ignore=%) --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/pytest $(ROWS:%=--ignore=%) $(ROWS_OF_SEVERAL:%=--ignore=%) --ignore=$(UPGRADE) --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: env ## Check style
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet . && echo "lint: in order"

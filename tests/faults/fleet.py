@@ -34,6 +34,9 @@ class Fleet:
         self.slots = [Slot() for _ in range(size)]
         self._expected: set[int] = set()
         self._stopping = False
+        self.may_start = asyncio.Event()
+        """Cleared to have none come after one that has ended, until it is set again."""
+        self.may_start.set()
         self.kills = 0
         self.stops = 0
         self.surprises: list[str] = []
@@ -116,6 +119,7 @@ class Fleet:
 
     async def _keep(self, slot: Slot) -> None:
         while not self._stopping:
+            await self.may_start.wait()
             settings, slot.next_settings = slot.next_settings, {}
             slot.worker = await self._workers.launch(**(self._settings | settings))
             status = await slot.worker.process.wait()
