@@ -244,6 +244,36 @@ async def test_a_command_that_the_broker_refuses_was_not_accepted(bare_url: str)
     assert refused.value.serial_no == "O-1"
 
 
+async def test_a_channel_that_is_refused_is_left_and_the_calls_that_wait_on_it_are_answered(
+    amqp_url: str,
+) -> None:
+    """A cluster that chose a leader as a channel was opened may refuse all that it publishes, and no other channel."""
+    command = OpenAccount(serial_no="O-1", user_id="alice", currency="TWD")
+    async with aiormq.connect(amqp_url) as connection:
+        channel = await connection.channel()
+        await channel.queue_delete(WALLET_COMMANDS)
+        full: FieldTable = {"x-max-length": 0, "x-overflow": "reject-publish"}
+        await channel.queue_declare(WALLET_COMMANDS, durable=True, arguments=full)
+        await channel.queue_bind(WALLET_COMMANDS, WALLET_COMMANDS, "#")
+    async with impostor(amqp_url, WALLET_QUERIES) as worker, WalletClient(amqp_url) as wallet:
+        waiting = asyncio.create_task(wallet.account("alice"))
+        query = await worker.next()
+        used = [wallet._rpc._session]
+
+        for _ in range(3):
+            with pytest.raises(NotAcceptedError, match="did not take it"):
+                await wallet.submit(command)
+            used.append(wallet._rpc._session)
+        await worker.reply(query, encode(AccountList(accounts=[])))
+        await waiting
+
+    first, second, third, fourth = (session for session in used if session is not None)
+    assert first is second, "it is left by the next call, which opens another"
+    assert third is fourth is not first, "and not for each refusal"
+    assert first.channel.is_closed
+    assert not wallet._rpc._left
+
+
 async def test_an_exchange_that_is_taken_away_is_found_at_the_next_call(amqp_url: str) -> None:
     async with aiormq.connect(amqp_url) as connection, WalletClient(amqp_url) as wallet:
         channel = await connection.channel()

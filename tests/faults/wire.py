@@ -131,7 +131,8 @@ class Sender:
                 answers.append(Answer.UNKNOWN)
             else:
                 raise result
-        if Answer.UNKNOWN in answers:
+        # A channel may be refused everything, by a cluster that chose a leader just then, where another is not.
+        if Answer.CONFIRMED not in answers or Answer.UNKNOWN in answers:
             await self._forget()
         return answers
 

@@ -35,6 +35,7 @@ from wallet_worker.broker.connection import (
 )
 
 UNCONFIRMED_MAX: Final = 500  # more buys no speed, and is what is unknown after a lost connection
+REOPEN_SECONDS: Final = 2.0  # a queue that is full refuses as well, and another channel changes nothing
 _SLOT_PATIENCE: Final = (
     10  # a broker that is only slow confirms others meanwhile, one that is away does not answer
 )
@@ -49,6 +50,10 @@ Answer = TypeVar("Answer", bound=Message)
 
 class PublishFailed(Exception):  # noqa: N818 -- named after what is known
     """The broker does not have the message, for sure."""
+
+
+class _Refused(PublishFailed):
+    """The broker has refused the message with a nack, and perhaps all that comes by this channel."""
 
 
 class ReplyTimeout(Exception):  # noqa: N818 -- see PublishFailed
@@ -109,6 +114,13 @@ class _Session:
     channel: Channel
     looking: Channel | None = None  # for what closes its channel when it fails
     waiting: dict[str, _Call[Any]] = field(default_factory=dict)
+    publishing: int = 0  # messages that are sent, and neither confirmed nor refused
+    is_refused: bool = False  # nothing more is sent on it
+
+    @property
+    def takes(self) -> bool:
+        """Whether messages may be sent on it, as far as it is known."""
+        return not self.channel.is_closed and not self.is_refused
 
     async def ready(self) -> None:
         """Wait while the broker takes nothing, for want of memory or disk: what is not sent is not unknown."""
@@ -152,6 +164,8 @@ class Rpc:
         self._name = name
         self._exchanges = tuple(exchanges)
         self._session: _Session | None = None
+        self._left: set[_Session] = set()  # no longer sent on, and calls wait on them
+        self._refused_at = -REOPEN_SECONDS
         self._connecting = asyncio.Lock()
         self._unconfirmed = asyncio.Semaphore(UNCONFIRMED_MAX)
         self._closing = asyncio.Event()
@@ -171,11 +185,15 @@ class Rpc:
         if session is not None:
             session.on_lost(None)
             await close(session.connection)
+        for left in list(self._left):
+            left.on_lost(None)
+            await close(left.connection)
 
     def stop_waiting(self) -> None:
         """Calls that wait for a reply fail with what is known about them, at once if the broker has their message."""
-        if self._session is not None:
-            self._session.on_lost(None)
+        for session in (self._session, *self._left):
+            if session is not None:
+                session.on_lost(None)
 
     @property
     def is_connected(self) -> bool:
@@ -255,6 +273,8 @@ class Rpc:
         finally:
             if session is not None:
                 del session.waiting[correlation_id]
+                if session in self._left:
+                    await self._let_go(session)
         answer: Answer | None = call.answer
         if answer is None:
             raise ReplyTimeout("the connection to the broker was lost", confirmed=confirmed)
@@ -295,17 +315,48 @@ class Rpc:
         except TimeoutError:
             raise PublishFailed(f"the broker confirmed nothing within {patience:g} s") from None
         try:
+            session = await self._session_that_takes(seconds)
+            session.publishing += 1
             try:
-                async with asyncio.timeout(seconds):
-                    session = await self._open_session()
-                    await session.ready()
-            except TimeoutError:
-                raise PublishFailed(
-                    self._failure or f"the broker took nothing within {seconds:g} s"
-                ) from None
-            yield session
+                yield session
+            except _Refused:
+                self._note_refusal(session)
+                raise
+            finally:
+                session.publishing -= 1
+                if session in self._left:
+                    await self._let_go(session)
         finally:
             self._unconfirmed.release()
+
+    async def _session_that_takes(self, seconds: float | None) -> _Session:
+        """Return a session that takes a message now; raises PublishFailed after so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                session = await self._open_session()
+                await session.ready()
+                return session
+        except TimeoutError:
+            raise PublishFailed(self._failure or f"the broker took nothing within {seconds:g} s") from None
+
+    def _note_refusal(self, session: _Session) -> None:
+        """Send nothing more on the session, unless another was opened for that just now.
+
+        A channel that first publishes while a cluster chooses a leader anew is refused everything for as long as the
+        node that led before is away, and another channel is not (seen on RabbitMQ 3.10).
+        """
+        now = asyncio.get_running_loop().time()
+        if now - self._refused_at >= REOPEN_SECONDS:
+            self._refused_at = now
+            session.is_refused = True
+
+    async def _let_go(self, session: _Session) -> None:
+        """Close a session. Where calls still wait on it, the last of them closes it."""
+        if session.waiting or session.publishing:
+            self._left.add(session)
+            return
+        self._left.discard(session)
+        await close(session.connection)
 
     def _next_id(self) -> str:
         self._calls += 1
@@ -316,12 +367,12 @@ class Rpc:
     async def _open_session(self) -> _Session:
         """Return the session, a new one if the last was lost; tries until the caller's time is over."""
         session = self._session
-        if session is not None and not session.channel.is_closed:
+        if session is not None and session.takes:
             return session
         async with self._connecting:
             pause = Backoff()
             while not self._closing.is_set():
-                if self._session is not None and not self._session.channel.is_closed:
+                if self._session is not None and self._session.takes:
                     return self._session  # another call was waiting for it too
                 try:
                     return await self._connect()
@@ -334,7 +385,7 @@ class Rpc:
         """Return a new session, ready for replies; raises WrongUrlError or BrokerUnavailableError."""
         last, self._session = self._session, None
         if last is not None:
-            await close(last.connection)
+            await self._let_go(last)
         connection = await connect(self._url, self._name)
         try:
             channel = await open_channel(connection, confirms=True)
@@ -399,7 +450,7 @@ async def _publish(
     except aiormq.exceptions.PublishError as exc:
         raise PublishFailed(f"the broker has no queue for it: {describe(exc)}") from exc
     except aiormq.exceptions.DeliveryError as exc:
-        raise PublishFailed(f"the broker did not take it: {describe(exc)}") from exc
+        raise _Refused(f"the broker did not take it: {describe(exc)}") from exc
     except aiormq.exceptions.ChannelInvalidStateError as exc:
         raise PublishFailed("the connection to the broker was lost") from exc
     except asyncio.CancelledError as exc:

@@ -272,6 +272,8 @@ class Replayer:
                             ends = sending.failures()
                             is_lost = channel.is_closed
                             self._note(going, ends, is_lost=is_lost)
+                        if sending.is_refused:
+                            await channel.close()  # another may be served: see Publisher
                         for (replay_id, _), why_not in zip(going, ends, strict=True):
                             if why_not is None:
                                 confirmed.append(replay_id)
