@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from tests import worker_keys
-from tests.demo import interrupts, place, processes, report
+from tests.demo import cluster, interrupts, place, processes, report
 from tests.demo.accounting import complaints, statement_faults
 from tests.demo.drawing import draw
 from tests.demo.place import Place
@@ -57,6 +57,13 @@ def run(
     keep: Annotated[
         bool, typer.Option("--keep", envvar="KEEP", help="Leave everything running, and print the addresses.")
     ] = False,
+    of_cluster: Annotated[
+        bool,
+        typer.Option(
+            "--cluster",
+            help="Another story: three brokers and two databases, of which some are killed while money moves.",
+        ),
+    ] = False,
 ) -> None:
     """Start servers, a worker and a payment gateway; move money in every way, thousands of times; check everything.
 
@@ -71,7 +78,7 @@ def run(
     screen = Screen()
     interrupts.arm()
     try:
-        status = tell(options, screen)
+        status = cluster.tell(seed, screen) if of_cluster else tell(options, screen)
     except KeyboardInterrupt:
         screen.say("Interrupted. Everything that the demo started is stopped and removed.")
         status = INTERRUPTED

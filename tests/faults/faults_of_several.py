@@ -4,9 +4,12 @@ import asyncio
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
+from urllib.parse import quote
 
 from tests.faults.faults import Fault, Weather, all_workers_killed, worker_dies_at_failpoint, worker_killed
 from tests.faults.world import World
+from tests.journeys.upstream import COMMANDS
+from tests.servers.management import Management
 from tests.servers.rabbitmq import Cluster, RabbitMQ
 from tests.servers.several import SeveralServers
 
@@ -99,6 +102,13 @@ WEIGHTS: Final[Mapping[Fault, int]] = MappingProxyType(
 
 ALONE: Final = (OF_SEVERAL | {worker_dies_at_failpoint},)
 """One at a time: two of them may be more than can be survived, and a worker comes to no place meanwhile."""
+
+
+async def leading_node(world: World) -> RabbitMQ:
+    """Return the node that leads the queue of commands."""
+    vhost = quote(world.amqp_url.split()[0].rpartition("/")[2], safe="")
+    found = await Management(world.servers.management_url).get(f"/api/queues/{vhost}/{COMMANDS}")
+    return next(node for node in _cluster(world).nodes if node.nodename == found["leader"])
 
 
 def _servers(world: World) -> SeveralServers:

@@ -1,11 +1,12 @@
 """Rows 29 to 32 of docs/faults.md: nodes of a broker's cluster die, fall silent and come back, under load."""
 
 import asyncio
+import re
+import sys
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
@@ -13,10 +14,10 @@ import pytest_asyncio
 from tests.alarms.rules import ringing
 from tests.alarms.scrapes import BEFORE_MINUTES, Scrape, drawn_out, scraped
 from tests.faults.conftest import MakeWorld
+from tests.faults.faults_of_several import leading_node
 from tests.faults.scale import FULL
-from tests.faults.world import QUIET_SECONDS, World, world
+from tests.faults.world import QUIET_SECONDS, world
 from tests.journeys.upstream import COMMANDS
-from tests.servers.management import Management
 from tests.servers.rabbitmq import NET_TICK_SECONDS, Cluster, RabbitMQ
 from tests.servers.several import SeveralServers, start_several
 from wallet_worker.store.migrate import migrate
@@ -66,21 +67,12 @@ def cluster(several: SeveralServers) -> Cluster:
     return several.cluster
 
 
-async def leader(world: World, cluster: Cluster) -> RabbitMQ:
-    """Return the node that leads the queue of commands."""
-    vhost = quote(world.amqp_url.split()[0].rpartition("/")[2], safe="")
-    found = await Management(world.servers.management_url).get(f"/api/queues/{vhost}/{COMMANDS}")
-    return next(node for node in cluster.nodes if node.nodename == found["leader"])
-
-
-async def test_row_29_the_node_that_leads_the_queues_is_killed(
-    make_world: MakeWorld, cluster: Cluster
-) -> None:
+async def test_row_29_the_node_that_leads_the_queues_is_killed(make_world: MakeWorld) -> None:
     async with make_world() as world:
 
         async def kill() -> None:
             await asyncio.sleep(LOADED_SECONDS)
-            node = await leader(world, cluster)
+            node = await leading_node(world)
             await asyncio.to_thread(node.kill)
             assert await world.healed() < BACK_SECONDS
             await asyncio.to_thread(node.start)
@@ -131,12 +123,12 @@ async def test_row_31_two_of_three_nodes_are_away_and_no_worker_ends(
         assert world.fleet.surprises == []
 
 
-async def test_row_32_a_node_is_frozen_and_the_others_go_on(make_world: MakeWorld, cluster: Cluster) -> None:
+async def test_row_32_a_node_is_frozen_and_the_others_go_on(make_world: MakeWorld) -> None:
     async with make_world() as world:
 
         async def freeze() -> None:
             await asyncio.sleep(LOADED_SECONDS)
-            node = await leader(world, cluster)
+            node = await leading_node(world)
             await asyncio.to_thread(node.freeze)
             thawed = asyncio.create_task(_thaw_after(node, FROZEN_SECONDS))
             assert await world.healed() < SILENCE_FOUND_SECONDS
@@ -168,6 +160,18 @@ async def test_a_node_that_is_away_rings_the_alarm(make_world: MakeWorld, cluste
         assert "WalletBrokerMemberAway" in await ringing(series, BEFORE_MINUTES + 10)
         assert "WalletBrokerMemberAway" not in await ringing(series, BEFORE_MINUTES - 1)
         assert after['wallet_broker_nodes_running{role="worker", instance="worker"}'] == 2
+
+
+async def test_the_demo_of_a_cluster_shows_how_long_nothing_moved() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.demo", "--cluster"), stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+
+    text = out.decode()
+    assert process.returncode == 0, text
+    assert len(re.findall(r"nothing moved for \d+\.\d s", text)) == 3
+    assert "[ok]" in text
 
 
 async def _thaw_after(node: RabbitMQ, seconds: float) -> None:
