@@ -7,7 +7,7 @@ ARGS ?=
 JOBS ?= 3
 export KEEP
 
-.PHONY: api-fuzz attack help env servers browser prometheus test rules demo chaos rows rows-several upgrade faults fuzz bench lint format types imports docs pytest run-servers lock sbom clean compose-env
+.PHONY: api-fuzz attack help env servers browser prometheus test rules demo chaos rows rows-several failover upgrade faults fuzz bench lint format types imports docs pytest run-servers lock sbom clean compose-env
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ rows: servers ## Run every fault of one broker and one database with short limit
 
 rows-several: servers ## Run the faults of three brokers and two databases, about eight minutes (ARGS="-k row_36")
 	@$(BIN)/pytest -n0 $(ROWS_OF_SEVERAL) $(ARGS)
+
+failover: env ## Fail over under load with Patroni, etcd and PostgreSQL of the system: seconds without service (TIMES=1)
+	@$(BIN)/python -m tests.servers install --failover
+	@$(BIN)/python -m tests.faults.failover $(TIMES:%=--times %) $(ARGS)
 
 upgrade: servers ## Run the release before and this one side by side under load, two minutes (FROM=a tag or commit)
 	@$(if $(FROM),WALLET_UPGRADE_FROM=$(FROM)) $(BIN)/pytest -n0 $(UPGRADE) $(ARGS)
@@ -117,8 +121,9 @@ there = {line.partition("=")[0] for line in pathlib.Path(".env").read_text().spl
 is_demo = os.environ.get("DEMO") == "1" # `make compose-env DEMO=1`
 roles = "SETUP", "WORKER", "KEEPER", "CONSOLE", "MONITOR", "GATEWAY", "UPSTREAM", "API", "WEBHOOKS"
 databases = ["POSTGRES_PASSWORD"] + [f"{name}_DATABASE_PASSWORD" for name in
-             ("OWNER", "WORKER", "KEEPER", "CONSOLE", "API", "AUDIT", "WEBHOOKS")]
-for name in *databases, "RABBITMQ_PASSWORD", *(f"{role}_BROKER_PASSWORD" for role in roles):
+             ("OWNER", "WORKER", "KEEPER", "CONSOLE", "API", "AUDIT", "WEBHOOKS", "REPLICATION")]
+of_several = "PATRONI_PASSWORD", "ERLANG_COOKIE_PASSWORD" # compose.ha.yaml
+for name in *databases, *of_several, "RABBITMQ_PASSWORD", *(f"{role}_BROKER_PASSWORD" for role in roles):
     if name not in there:
         print(f"{name}={secrets.token_urlsafe(24)}")
 if "WALLET_PAYMENT_KEYS" not in there:

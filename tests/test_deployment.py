@@ -19,10 +19,12 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from tests.documents import sbom
+from tests.servers.rabbitmq import CLUSTER_SETTINGS, NET_TICK_SECONDS
 from wallet_schemas.keys import loaded_secrets, read_seal_key, read_signing_key, read_verifying_keys
 from wallet_schemas.signature import SigningDirection, verify
-from wallet_worker.broker import users
+from wallet_worker.broker import addresses, users
 from wallet_worker.settings.sender_rights import read_senders
+from wallet_worker.store import servers
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("schemas", "wallet_worker", "payment_simulator")
@@ -269,7 +271,8 @@ def test_host_ports_are_open_to_this_machine_only(compose: dict[str, Any]) -> No
 
 
 def test_make_compose_env_writes_every_secret_once_and_for_its_owner_only(tmp_path: Path) -> None:
-    demanded = set(re.findall(r"\$\{([A-Z_]+):\?", (ROOT / "compose.yaml").read_text()))
+    texts = ((ROOT / name).read_text() for name in ("compose.yaml", "compose.ha.yaml"))
+    demanded = {name for text in texts for name in re.findall(r"\$\{([A-Z_]+):\?", text)}
 
     written = _make_compose_env(tmp_path)
     again = _make_compose_env(tmp_path)
@@ -333,15 +336,117 @@ def test_each_service_is_a_user_of_the_broker_with_the_rights_of_its_role(compos
     assert "max_message_size = 1048576" in compose["configs"]["rabbitmq"]["content"]
 
 
+# Beside it, the compose file of several brokers and databases
+
+
+@pytest.fixture(scope="module")
+def several() -> dict[str, Any]:
+    """Give compose.ha.yaml as it stands."""
+    content: dict[str, Any] = yaml.safe_load((ROOT / "compose.ha.yaml").read_text())
+    return content
+
+
+BROKERS = {"rabbitmq", "rabbitmq2", "rabbitmq3"}
+DATABASES = {"postgres", "postgres2", "postgres3"}
+
+
+def test_each_process_has_the_addresses_of_all_brokers_and_databases_with_its_own_login(
+    compose: dict[str, Any], several: dict[str, Any]
+) -> None:
+    for name in OWN_SERVICES:
+        alone, ours = (each["services"][name].get("environment", {}) for each in (compose, several))
+        if "WALLET_AMQP_URL" in alone:
+            brokers = [urlsplit(url) for url in addresses.split(ours["WALLET_AMQP_URL"])]
+            login = urlsplit(alone["WALLET_AMQP_URL"].replace(ASKED_FOR, "")).username
+            assert {broker.hostname for broker in brokers} == BROKERS
+            assert {broker.username for broker in brokers} == {login}
+        if "WALLET_DATABASE_URL" in alone:
+            databases = [urlsplit(url) for url in servers.split(ours["WALLET_DATABASE_URL"])]
+            assert {database.hostname for database in databases} == DATABASES
+            assert {database.username for database in databases} == {
+                urlsplit(alone["WALLET_DATABASE_URL"]).username
+            }
+
+
+ASKED_FOR = ":?run `make compose-env`, which writes fresh secrets to .env"
+
+
+def test_each_secret_of_the_second_file_is_demanded_in_one_of_both(several: dict[str, Any]) -> None:
+    texts = [(ROOT / name).read_text() for name in ("compose.yaml", "compose.ha.yaml")]
+    used = set(re.findall(r"\$\{([A-Z_]+)[}:]", texts[1]))
+    with_default = set(re.findall(r"\$\{([A-Z_]+):-", texts[1]))
+
+    assert used - with_default <= set(re.findall(r"\$\{([A-Z_]+):\?", "".join(texts)))
+    for service in several["services"].values():
+        for name, value in service.get("environment", {}).items():
+            if "PASS" in name or "COOKIE" in name or "AMQP" in name:
+                assert "${" in value, f"{name} holds a secret of its own"
+
+
+def test_no_two_servers_share_a_volume_and_none_is_open_to_other_machines(several: dict[str, Any]) -> None:
+    volumes = [volume for each in several["services"].values() for volume in each.get("volumes", [])]
+
+    assert len(volumes) == len(set(volumes)) == len(several["volumes"]) == 9
+    assert {volume.partition(":")[0] for volume in volumes} == set(several["volumes"])
+    assert not any("ports" in service for service in several["services"].values())
+
+
+def test_the_brokers_are_a_cluster_with_the_settings_that_the_faults_were_tried_with(
+    several: dict[str, Any],
+) -> None:
+    shipped = several["configs"]["cluster"]["content"].splitlines()
+
+    assert {line for line in shipped if "nodes" not in line} == set(CLUSTER_SETTINGS)
+    assert {line.partition(" = rabbit@")[2] for line in shipped if "nodes" in line} == BROKERS
+    for name in BROKERS:
+        environment = several["services"][name]["environment"]
+        assert (
+            environment["RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS"] == f"-kernel net_ticktime {NET_TICK_SECONDS}"
+        )
+
+
+def test_the_further_servers_are_bounded_and_reached_as_the_first_ones_are(
+    compose: dict[str, Any], several: dict[str, Any]
+) -> None:
+    alike = {
+        "postgres2": "postgres",
+        "postgres3": "postgres",
+        "rabbitmq2": "rabbitmq",
+        "rabbitmq3": "rabbitmq",
+    }
+    alike |= {f"etcd{number}": "postgres" for number in (1, 2, 3)}
+
+    for name, first in alike.items():
+        service = several["services"][name]
+        for bound in ("networks", "mem_limit", "pids_limit", "cap_drop", "security_opt"):
+            assert service[bound] == compose["services"][first][bound], (name, bound)
+
+
+def test_each_server_is_named_as_the_others_reach_it(several: dict[str, Any]) -> None:
+    for name in DATABASES:
+        environment = several["services"][name]["environment"]
+        assert environment["PATRONI_NAME"] == name
+        assert environment["PATRONI_RESTAPI_CONNECT_ADDRESS"] == f"{name}:8008"
+        assert environment["PATRONI_POSTGRESQL_CONNECT_ADDRESS"] == f"{name}:5432"
+    for name in ("rabbitmq2", "rabbitmq3"):
+        assert several["services"][name]["hostname"] == name
+    hosts = yaml.safe_load(several["configs"]["patroni"]["content"])["etcd3"]["hosts"]
+    assert [host.partition(":")[0] for host in hosts] == ["etcd1", "etcd2", "etcd3"]
+
+
+@pytest.mark.parametrize("files", [("compose.yaml",), ("compose.yaml", "compose.ha.yaml")])
 @pytest.mark.skipif(
     shutil.which("docker") is None
     or subprocess.run(["docker", "compose", "version"], check=False, capture_output=True).returncode != 0,
     reason="docker compose is not on this machine",
 )
-def test_docker_compose_accepts_the_file_with_the_secrets_and_refuses_it_without(tmp_path: Path) -> None:
+def test_docker_compose_accepts_the_file_with_the_secrets_and_refuses_it_without(
+    tmp_path: Path, files: tuple[str, ...]
+) -> None:
     _make_compose_env(tmp_path)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WALLET_")}
-    config = ["docker", "compose", "--file", str(ROOT / "compose.yaml"), "--env-file"]
+    named = [argument for file in files for argument in ("--file", str(ROOT / file))]
+    config = ["docker", "compose", *named, "--env-file"]
 
     accepted = subprocess.run(
         [*config, str(tmp_path / ".env"), "config", "--quiet"],

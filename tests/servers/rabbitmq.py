@@ -35,6 +35,10 @@ PLACES = (
 )
 # Erlang's distribution and its port mapper would listen on every address of the machine.
 NET_TICK_SECONDS = 10  # of a cluster: a silent node is given up after about so long
+CLUSTER_SETTINGS = (
+    "cluster_formation.peer_discovery_backend = classic_config",
+    "cluster_partition_handling = pause_minority",
+)
 ERLANG_ARGUMENTS = "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}"
 
 
@@ -179,12 +183,11 @@ class Cluster:
         cookie.chmod(0o400)
         each = [ports[3 * number : 3 * number + 3] for number in range(size)]
         self.settings = (
-            "cluster_formation.peer_discovery_backend = classic_config",
+            *CLUSTER_SETTINGS,
             *(
                 f"cluster_formation.classic_config.nodes.{number} = {nodename(amqp_port)}"
                 for number, (amqp_port, *_) in enumerate(each, start=1)
             ),
-            "cluster_partition_handling = pause_minority",
         )
         self.nodes = [
             RabbitMQ(folder, ports=[*own, mapper_port], name=f"rabbitmq-{number}", cluster=self)
