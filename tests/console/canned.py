@@ -354,7 +354,7 @@ class Canned(DeadLetterDesk):
         passkey = OperatorKey(
             "0" * 16, actor.name, ProofAlgorithm.WEBAUTHN, b"public", b"credential", "localhost", self.origin
         )
-        return ToSign(statement, (passkey,))
+        return ToSign(statement, (passkey,), Role.OPERATOR)
 
     @override
     async def sign(self, actor: Actor, token: str, signature: Signature, *, reason: str) -> Plan:

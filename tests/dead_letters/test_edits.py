@@ -4,13 +4,16 @@ import json
 
 import pytest
 
-from tests.dead_letters.conftest import OTTO, Desk, one_letter
+from tests.dead_letters.conftest import ANNA, OTTO, Desk, one_letter
 from tests.dead_letters.letters import arrived, headers
-from tests.dead_letters.people import agreed
+from tests.dead_letters.people import agreed, know, signed
 from tests.journeys.messages import encoded, recharge, result
-from wallet_worker.dead_letters.model.errors import InvalidEditError, NotPossibleError
+from wallet_worker.dead_letters.model.actors import Actor
+from wallet_worker.dead_letters.model.errors import InvalidEditError, NotAllowedError, NotPossibleError
 from wallet_worker.dead_letters.model.filters import Filter
 from wallet_worker.dead_letters.model.states import Action, LetterState
+from wallet_worker.dead_letters.replay.authority import changed_parties
+from wallet_worker.settings.operators import Role
 
 
 async def an_edit(desk: Desk, **changes: object) -> tuple[int, bytes]:
@@ -77,3 +80,49 @@ async def test_a_payment_result_cannot_be_edited(desk: Desk) -> None:
 
     with pytest.raises(NotPossibleError, match="nobody else can sign"):
         await desk.operations.plan_edit(OTTO, letter_id, encoded(recharge("user-1")), reason="x")
+
+
+@pytest.mark.need(11)
+async def test_an_edit_that_is_about_somebody_else_needs_a_controller(desk: Desk) -> None:
+    letter_id, body = await an_edit(desk, user_id="user-2", currency="JPY", amount="1")
+    plan = await desk.operations.plan_edit(OTTO, letter_id, body, reason="x")
+    await know(desk.owner)
+    await signed(desk.operations, OTTO, plan.token)
+
+    with pytest.raises(
+        NotAllowedError, match="another currency, user_id than its letter: a controller must approve"
+    ):
+        await signed(desk.operations, ANNA, plan.token)
+    # An approver whom somebody calls a controller has an approver's key.
+    with pytest.raises(NotAllowedError, match="anna is approver now"):
+        await signed(desk.operations, Actor("anna", Role.CONTROLLER, "tests"), plan.token)
+    await signed(desk.operations, Actor("cora", Role.CONTROLLER, "tests"), plan.token)
+
+    assert (await desk.operations.execute(OTTO, plan.token)).approved_by == "cora"
+
+
+@pytest.mark.parametrize(
+    ("before", "changed"),
+    [
+        (b'{"type": "account.open.v1", "serial_no": "A", "user_id": "u"}', ["currency"]),
+        (b'{"type": "account.open.v1", "serial_no": "A", "user_id": "u", "currency": "TWD"}', []),
+        (b'{"type": "account.open.v1", "user_id": "u", "currency": "TWD", "account_type": "basic"}', []),
+        (
+            b'{"type": "account.open.v1", "user_id": "u", "currency": "TWD", "to_user_id": "v"}',
+            ["to_user_id"],
+        ),
+        (
+            b'{"type": "order.recharge.v1", "user_id": "v", "currency": "twd", "account_type": "x"}',
+            ["account_type", "currency", "type", "user_id"],
+        ),
+        (
+            b'{"user_id": "v", "user_id": "u", "type": "account.open.v1", "currency": "TWD"}',
+            ["account_type", "currency", "type", "user_id"],
+        ),
+        (b"not json", ["account_type", "currency", "type", "user_id"]),
+    ],
+)
+def test_what_an_edit_changes_of_whom_it_is_about(before: bytes, changed: list[str]) -> None:
+    after = {"type": "account.open.v1", "serial_no": "B", "user_id": "u", "currency": "TWD"}
+
+    assert changed_parties(before, encoded(after)) == changed

@@ -55,7 +55,7 @@ class RoleName(StrEnum):
     approver = "approver"
     """Approves, as the second person, what somebody else has planned."""
     controller = "controller"
-    """Approves what is too much for an approver."""
+    """Approves also an edit that is about somebody or something else than its letter."""
 
 
 class Change(NamedTuple):

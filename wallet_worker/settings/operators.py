@@ -19,7 +19,7 @@ class Role(IntEnum):
     APPROVER = 3
     """Approves, as the second person, what somebody else has planned."""
     CONTROLLER = 4
-    """Approves what is too much for an approver."""
+    """Approves also what an approver may not: an edit that is about somebody or something else than its letter."""
 
 
 @dataclass(frozen=True, slots=True)

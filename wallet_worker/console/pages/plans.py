@@ -140,6 +140,8 @@ async def _signing(visit: PageContext, shown: Plan) -> Mapping[str, object] | No
     if not turns.get(shown.state, False) or not visit.can(Role.OPERATOR if is_mine else Role.APPROVER):
         return None
     to_sign = await visit.parts.operations.to_sign(visit.actor, shown.token)
+    if not visit.can(to_sign.role):
+        return None
     origin = visit.parts.origin.of(visit.request.headers.get("host", ""))
     usable = [
         key for key in to_sign.keys if key.algorithm is ProofAlgorithm.WEBAUTHN and key.origin == origin

@@ -14,7 +14,13 @@ from wallet_worker.dead_letters.model.actors import Actor
 from wallet_worker.dead_letters.model.errors import NotAllowedError, NotPossibleError, StaleError
 from wallet_worker.dead_letters.model.signing import Signature, ToSign
 from wallet_worker.dead_letters.model.states import Action
-from wallet_worker.dead_letters.replay.authority import SUBJECT, digest_of, ensure_may_sign
+from wallet_worker.dead_letters.replay.authority import (
+    SUBJECT,
+    approver_of,
+    digest_of,
+    ensure_may_sign,
+    parties_changed,
+)
 from wallet_worker.settings.operators import Role
 from wallet_worker.store import operators
 from wallet_worker.store.clock import database_time
@@ -44,7 +50,18 @@ async def to_sign(desk: Desk, actor: Actor, token: str) -> ToSign:
             now,
         )
         keys = [row.key for row in await operators.keys_of(connection, actor.name) if not row.is_revoked]
-    return ToSign(statement, tuple(keys))
+        role = await _least_role(connection, plan, statement.purpose)
+    return ToSign(statement, tuple(keys), role)
+
+
+async def _least_role(connection: asyncpg.Connection, plan: PlanRow, purpose: ProofPurpose) -> Role:
+    """Return the least role of whoever signs a plan; raises NotAllowedError if nobody may."""
+    if purpose is ProofPurpose.REQUEST:
+        return Role.OPERATOR
+    try:
+        return await approver_of(connection, plan)
+    except NotProvenError as exc:
+        raise NotAllowedError(str(exc)) from exc
 
 
 def _purpose(plan: PlanRow, actor: Actor) -> ProofPurpose:
@@ -59,7 +76,12 @@ async def sign(desk: Desk, actor: Actor, token: str, signature: Signature, *, re
     async with desk.database.transaction() as connection:
         plan = await lock_usable_plan(connection, token)
         purpose = _purpose(plan, actor)
-        require_role(actor, Role.OPERATOR if purpose is ProofPurpose.REQUEST else Role.APPROVER)
+        least = await _least_role(connection, plan, purpose)
+        if actor.role < least and least is Role.CONTROLLER:
+            changed = ", ".join(await parties_changed(connection, plan))
+            msg = f"the new message has another {changed} than its letter: a controller must approve that"
+            raise NotAllowedError(msg)
+        require_role(actor, least)
         if not plan.needs_two:
             msg = "this plan needs nobody's approval"
             raise NotPossibleError(msg)
@@ -71,7 +93,7 @@ async def sign(desk: Desk, actor: Actor, token: str, signature: Signature, *, re
             raise StaleError(msg)
         await verify_unchanged(desk, connection, plan, Action(plan.action))
         digest = await digest_of(connection, plan)
-        await _ensure_proven(desk, connection, actor, plan, digest, signature, purpose)
+        await _ensure_proven(desk, connection, actor, plan, digest, signature, purpose, least)
         row = SignatureRow(
             token, purpose, actor.name, signature.key_id, digest, signature.at, signature.proof
         )
@@ -105,9 +127,9 @@ async def _ensure_proven(
     digest: bytes,
     signature: Signature,
     purpose: ProofPurpose,
+    least: Role,
 ) -> None:
     """Raise NotAllowedError unless the signature is the actor's own, over the plan as it is now."""
-    least = Role.OPERATOR if purpose is ProofPurpose.REQUEST else Role.APPROVER
     statement = SignedStatement(
         SUBJECT, desk.environment, purpose, plan.token, digest, actor.name, signature.at
     )

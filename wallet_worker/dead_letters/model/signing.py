@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from wallet_worker.core.proofs import OperatorKey, SignedStatement
+from wallet_worker.settings.operators import Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +13,8 @@ class ToSign:
 
     statement: SignedStatement
     keys: tuple[OperatorKey, ...]
+    role: Role
+    """The least role of whoever signs."""
 
 
 @dataclass(frozen=True, slots=True)

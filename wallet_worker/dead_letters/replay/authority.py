@@ -15,6 +15,9 @@ from uuid import UUID
 
 import asyncpg
 
+from wallet_schemas.fingerprint import content
+from wallet_schemas.names import DEFAULT_ACCOUNT_TYPE
+from wallet_schemas.parse import COMMANDS, Malformed, Unreadable, load, parse
 from wallet_worker.core.proofs import NotProvenError, ProofPurpose, SignedStatement, verify
 from wallet_worker.dead_letters.model.states import Action
 from wallet_worker.settings.operators import ApprovalLimits, Role
@@ -34,6 +37,8 @@ FOUR_EYES_WINDOW: Final = timedelta(hours=1)
 """What one person does to letters within this time is counted together."""
 
 _KEPT_MAX: Final = 100  # operations that run at once are few
+_ACCOUNT_TYPES: Final = ("account_type", "to_account_type")
+_PARTIES: Final = ("account_type", "currency", "to_account_type", "to_user_id", "type", "user_id")
 
 
 def plan_digest(plan: PlanRow, letters: Mapping[int, LetterDigest]) -> bytes:
@@ -74,7 +79,8 @@ async def ensure_signed(
     found = {ProofPurpose(row.purpose): row for row in await signatures.of_plan(connection, plan.token)}
     keys = await operators.keys(connection, [row.key_id for row in found.values()])
     digest = plan_digest(plan, letters)
-    for purpose, least in ((ProofPurpose.REQUEST, Role.OPERATOR), (ProofPurpose.APPROVAL, Role.APPROVER)):
+    approver = await approver_of(connection, plan)
+    for purpose, least in ((ProofPurpose.REQUEST, Role.OPERATOR), (ProofPurpose.APPROVAL, approver)):
         row = found.get(purpose)
         if row is None:
             who = plan.made_by if purpose is ProofPurpose.REQUEST else "a second person"
@@ -105,6 +111,41 @@ def ensure_may_sign(key: KeyRow | None, key_id: str, least: Role) -> KeyRow:
         msg = f"{key.key.name} is {key.role} now, and this needs the signature of an {least.name.lower()}"
         raise NotProvenError(msg)
     return key
+
+
+async def approver_of(connection: asyncpg.Connection, plan: PlanRow) -> Role:
+    """Return the role that approves a plan: a controller where an edit is about others than its letter."""
+    return Role.CONTROLLER if await parties_changed(connection, plan) else Role.APPROVER
+
+
+async def parties_changed(connection: asyncpg.Connection, plan: PlanRow) -> list[str]:
+    """Return which of type, users, accounts and currency the edit of a plan changes, ascending.
+
+    Raises NotProvenError if it is no edit of one letter.
+    """
+    if plan.edited_body is None:
+        return []
+    letters = await letters_table.replayable(connection, plan.letter_ids)
+    try:
+        (letter,) = letters
+        return changed_parties(letter.body, plan.edited_body)
+    except (ValueError, Unreadable) as exc:
+        msg = f"the plan {plan.token} is not the edit of one letter into one command"
+        raise NotProvenError(msg) from exc
+
+
+def changed_parties(before: bytes, after: bytes) -> list[str]:
+    """Return which of type, users, accounts and currency differ in a new message from its letter's, ascending.
+
+    What cannot be read of the letter differs. Raises Unreadable if the new message is no command.
+    """
+    new = content(parse(after, COMMANDS))
+    try:
+        written = load(before)
+    except Malformed:
+        written = {}
+    old = dict.fromkeys(_ACCOUNT_TYPES, DEFAULT_ACCOUNT_TYPE) | written if written else {}
+    return [name for name in _PARTIES if name in {*new, *written} and old.get(name) != new.get(name)]
 
 
 def needs_two(
