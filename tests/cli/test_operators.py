@@ -111,6 +111,11 @@ async def test_a_key_is_made_for_its_owner_alone_and_belongs_to_one_person(url: 
     short = await wallet(
         "operators", "key", "make", "bob", "-o", str(path), "--passphrase-stdin", typed="short\n"
     )
+    common = await wallet(
+        "operators", "key", "make", "bob", "-o", str(path), "--passphrase-stdin", typed="iloveyouiloveyou\n"
+    )
+    assert (common.status, path.exists()) == (Exit.MISUSED, False)
+    assert "would be guessed soon" in common.err
     made = await wallet(
         "operators", "key", "make", "bob", "-o", str(path), "--passphrase-stdin", typed=f"{PASSPHRASE}\n"
     )

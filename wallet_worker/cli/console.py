@@ -36,6 +36,8 @@ class ConsoleRole(StrEnum):
     """Plans and executes, and sees payloads whole."""
     approver = "approver"
     """Approves, as the second person, what somebody else has planned."""
+    controller = "controller"
+    """Approves also an edit that is about somebody or something else than its letter."""
 
 
 UsersFile = Annotated[
@@ -141,7 +143,8 @@ def passwd(name: Name, *, file: UsersFile = DEFAULT_FILE, password_stdin: FromSt
 def role(
     name: Name,
     role: Annotated[
-        ConsoleRole, typer.Argument(metavar="ROLE", help="viewer, operator or approver, from the next click.")
+        ConsoleRole,
+        typer.Argument(metavar="ROLE", help="viewer, operator, approver or controller, from the next click."),
     ],
     *,
     file: UsersFile = DEFAULT_FILE,

@@ -12,6 +12,7 @@ import typer
 
 from wallet_worker.cli import exits
 from wallet_worker.core.proofs import OperatorKey, ProofAlgorithm, key_id_of, public_text
+from wallet_worker.passwords import is_guessable
 from wallet_worker.text import printable
 
 if TYPE_CHECKING:
@@ -47,6 +48,12 @@ def make(path: Path, name: str, *, from_stdin: bool) -> str:
         exits.end(
             exits.Exit.MISUSED,
             f"a passphrase has at least {PASSPHRASE_CHARACTERS_MIN} characters: nothing was made",
+        )
+    if is_guessable(passphrase, [name]):
+        exits.end(
+            exits.Exit.MISUSED,
+            "this passphrase would be guessed soon, and nothing was made: a few words that do not belong together are "
+            "better",
         )
     key, salt = SigningKey.generate(), random(argon2id.SALTBYTES)
     public = bytes(key.verify_key)

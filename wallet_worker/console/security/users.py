@@ -20,6 +20,7 @@ import structlog
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from wallet_worker.passwords import is_guessable
 from wallet_worker.settings.operators import Role
 
 PASSWORD_CHARACTERS_MIN = (
@@ -203,6 +204,9 @@ def _hashed(name: str, password: str) -> str:
         raise UsersError(msg)
     if len(password.encode()) > PASSWORD_BYTES_MAX:
         msg = f"a password has at most {PASSWORD_BYTES_MAX} bytes"
+        raise UsersError(msg)
+    if is_guessable(password, [name]):
+        msg = "this password would be guessed soon: a few words that do not belong together are better"
         raise UsersError(msg)
     return _HASHER.hash(_normalised(password))
 
