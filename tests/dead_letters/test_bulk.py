@@ -48,7 +48,7 @@ async def test_another_name_at_the_same_login_is_no_other_person(database_url: s
 
         with pytest.raises(StaleError, match="other, or the login root, has acted on 2 letters alone within"):
             await desk.operations.execute(OTHER, second.token)
-        assert (await planned(desk, OTHER, ids[2:4])).state is PlanState.NEEDS_APPROVAL
+        assert (await planned(desk, OTHER, ids[2:4])).state is PlanState.NEEDS_SIGNATURE
         for somebody in (ELSEWHERE, CONSOLE):
             assert (await planned(desk, somebody, ids[2:4])).state is PlanState.READY
 
@@ -71,7 +71,7 @@ async def test_whoever_has_signed_in_is_no_other_person_at_their_login(
 
         with pytest.raises(StaleError, match="has acted on 2 letters alone within"):
             await desk.operations.execute(second, plans[1].token)
-        assert (await planned(desk, second, ids[2:])).state is PlanState.NEEDS_APPROVAL
+        assert (await planned(desk, second, ids[2:])).state is PlanState.NEEDS_SIGNATURE
 
 
 @pytest.mark.need(13)
