@@ -1,6 +1,6 @@
 """Operations that answer with what a test put there: for pages, where nothing of the letters' own rules is asked."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -403,6 +403,10 @@ class Canned(DeadLetterDesk):
     async def note(self, actor: Actor, letter_id: int, text: str) -> AuditRow:
         self._note("note", (actor.name, letter_id, text))
         return self.rows[0]
+
+    @override
+    async def looked(self, actor: Actor, what: str, about: Mapping[str, str | int]) -> None:
+        self._note("looked", (actor.name, what, dict(about)))
 
     @override
     async def export(self, actor: Actor, which: Filter) -> AsyncIterator[LetterContent]:

@@ -1,6 +1,7 @@
 """What the console says of accounts, orders and queues is what the database and the broker hold."""
 
 import html
+import json
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -305,3 +306,41 @@ async def test_webhooks_are_listed_with_what_became_of_each_event(ledger: Ledger
     assert 'rel="next"' in page
     assert "No event fits" in none
     assert (unknown.status_code, wrong.status_code) == (404, 400)
+
+
+@pytest.mark.need(14)
+async def test_what_is_read_of_a_person_is_in_the_audit_log(ledger: Ledger) -> None:
+    up = ledger.wallet.upstream
+    user = await up.funded("100.00")
+    (letter_id,) = await ledger.wallet.set_aside(recharge(user))
+    sent = transfer(user, await up.opened(), "1.00")
+    await up.applied(sent)
+    serial_no = sent["serial_no"]
+    browser, viewer = await signed_in(ledger.stage), await signed_in(ledger.stage, "vera")
+
+    for path in (
+        f"/accounts?user_id={user}",
+        f"/orders?user_id={user}",
+        f"/orders?serial_no={serial_no}",
+        f"/history?user_id={user}&currency=TWD",
+        f"/letters/{letter_id}",
+        "/accounts?user_id=nobody",
+        "/orders",
+    ):
+        await browser.get(path)
+    await viewer.get(f"/accounts?user_id={user}")
+    await viewer.get(f"/letters/{letter_id}")
+    masked = (await viewer.get("/audit")).text
+
+    rows = await ledger.wallet.owner.fetch(
+        "SELECT actor, action, detail FROM dead_letter_audit WHERE action LIKE 'read %' ORDER BY audit_id"
+    )
+    assert [(row["actor"], row["action"], json.loads(row["detail"])) for row in rows] == [
+        ("ann", "read statement", {"user_id": user}),
+        ("ann", "read orders", {"user_id": user}),
+        ("ann", "read order", {"serial_no": serial_no}),
+        ("ann", "read history", {"user_id": user}),
+        ("ann", "read payload", {"letter_id": letter_id}),
+        ("vera", "read statement", {"user_id": user}),
+    ]
+    assert user not in masked

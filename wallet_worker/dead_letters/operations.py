@@ -12,7 +12,7 @@ broker: what is to be published is written to the database, and a keeper publish
     operation, operations                  show the progress
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from uuid import UUID
 
@@ -195,6 +195,13 @@ class DeadLetterDesk:
         return await audit_log.note(self._desk, actor, letter_id, text)
 
     # The audit log
+
+    async def looked(self, actor: Actor, what: str, about: Mapping[str, str | int]) -> None:
+        """Write into the audit log, before it is shown, that the actor reads something about a person.
+
+        `what` is a noun, `about` whose or which one it is.
+        """
+        await audit_log.looked(self._desk, actor, what, about)
 
     async def audit(
         self, actor: Actor, which: AuditFilter, *, after: int | None = None, limit: int = 100

@@ -115,6 +115,9 @@ async def accounts(visit: PageContext) -> Response:
                     serial_nos = await reads.serial_nos(
                         connection, statement.account.account_no, min(numbers), max(numbers)
                     )
+    if (shown is not None and shown.accounts) or statement is not None:
+        read = "balances" if statement is None else "statement"
+        await visit.parts.operations.looked(visit.actor, read, {"user_id": user_id})
     return visit.show(
         "accounts.html",
         status,
@@ -203,6 +206,8 @@ async def order(visit: PageContext) -> Response:
     )
     detail = answer if isinstance(answer, OrderDetail) else None
     order_view = detail.order if detail else None
+    if detail is not None or command is not None:
+        await visit.parts.operations.looked(visit.actor, "order", {"serial_no": serial_no})
     if order_view is not None and visit.is_viewer:
         order_view = masking.masked_view(order_view)
     moments = _command(visit, command) + _results(visit, results) + _movements(visit, lines)

@@ -76,6 +76,9 @@ async def letter(visit: PageContext) -> Response:
         visit.actor, AuditFilter(letter_id=detail.whole.line.letter_id), limit=HISTORY_ROWS
     )
     whole = detail.whole
+    if not visit.is_viewer:  # to a viewer, what it says of a person is masked
+        about = {"letter_id": whole.line.letter_id}
+        await visit.parts.operations.looked(visit.actor, "payload", about)
     every = visit.request.query_params.get("bytes") == "all"
     body = whole.body or b""
     hex_bytes = HEX_SHOWN_BYTES_MAX if every else HEX_SHOWN_BYTES

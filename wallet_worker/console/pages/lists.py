@@ -34,6 +34,8 @@ async def orders(visit: PageContext) -> Response:
         if isinstance(answer, QueryRefused):
             fault, status = answer.message, 400
         found = answer if isinstance(answer, OrderList) else None
+        if found is not None:
+            await visit.parts.operations.looked(visit.actor, "orders", {"user_id": user_id})
     return visit.show(
         "orders.html",
         status,
@@ -64,6 +66,8 @@ async def history(visit: PageContext) -> Response:
             if isinstance(answer, QueryRefused):
                 fault, status = f"{answer.message[:1].upper()}{answer.message[1:]}.", 404
             found = answer if isinstance(answer, History) else None
+            if found is not None:
+                await visit.parts.operations.looked(visit.actor, "history", {"user_id": user_id})
     return visit.show(
         "history.html",
         status,

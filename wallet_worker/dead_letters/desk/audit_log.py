@@ -69,6 +69,12 @@ async def note(desk: Desk, actor: Actor, letter_id: int, text: str) -> AuditRow:
     return views.audit_row(row, actor)
 
 
+async def looked(desk: Desk, actor: Actor, what: str, about: Mapping[str, str | int]) -> None:
+    """Write that the actor reads something about a person."""
+    async with desk.database.transaction() as connection:
+        await record(connection, [entry(actor, f"read {what}", "", detail=about)])
+
+
 async def page(desk: Desk, actor: Actor, which: AuditFilter, *, after: int | None, limit: int) -> AuditPage:
     """Return audit rows, newest first."""
     limit = min(max(limit, 1), _PAGE_MAX)

@@ -178,5 +178,7 @@ def _detail(detail: dict[str, Any], actor: Actor) -> dict[str, Any]:
     match detail:
         case {"filter": {"user_id": str(user_id)}} if actor.role < Role.OPERATOR:
             return detail | {"filter": detail["filter"] | {"user_id": masking.masked(user_id)}}
+        case {"user_id": str(user_id)} if actor.role < Role.OPERATOR:
+            return detail | {"user_id": masking.masked(user_id)}
         case _:
             return detail
