@@ -21,7 +21,9 @@ from wallet_worker.dead_letters.model.filters import Filter
 from wallet_worker.dead_letters.model.plans import Plan
 from wallet_worker.dead_letters.model.signing import Signature
 from wallet_worker.dead_letters.model.states import Action, PlanState
+from wallet_worker.dead_letters.replay.authority import Authority
 from wallet_worker.settings.operators import ApprovalLimits, Role
+from wallet_worker.store.dead_letters import operations as operations_table
 
 
 def _boss() -> Actor:
@@ -180,3 +182,37 @@ async def test_many_letters_in_small_plans_need_a_second_person_too(database_url
         await agreed(desk.operations, desk.owner, third)
         await desk.operations.execute(OTTO, third.token)
         assert (await planned(OTTO, ids[4])).state is PlanState.READY  # what was approved is not his alone
+
+
+@pytest.mark.need(13)
+async def test_amounts_count_as_letters_do_and_a_currency_without_a_limit_needs_two(
+    database_url: str,
+) -> None:
+    limits = ApprovalLimits(single_person_minor={"TWD": 10_000})
+    async with a_desk(database_url, limits) as desk:
+        await know(desk.owner)
+        small, other, large = [
+            await one_letter(desk, recharge(f"user-{n}", amount))
+            for n, amount in enumerate(("60.00", "40.01", "100.01"))
+        ]
+        yen = await one_letter(desk, recharge("user-4", "1", currency="JPY"))
+
+        async def state_of(letter_id: int, action: Action = Action.REPLAY) -> PlanState:
+            return (await desk.operations.plan(OTTO, action, Filter(ids=(letter_id,)), reason="a test")).state
+
+        before = await desk.operations.plan(OTTO, Action.REPLAY, Filter(ids=(other,)), reason="a test")
+        assert [await state_of(letter_id) for letter_id in (large, yen)] == [PlanState.NEEDS_SIGNATURE] * 2
+        assert await state_of(large, Action.DISCARD) is PlanState.READY
+        plan = await desk.operations.plan(OTTO, Action.REPLAY, Filter(ids=(small,)), reason="a test")
+        operation = await desk.operations.execute(OTTO, plan.token)
+        with pytest.raises(StaleError, match=r"would have replayed 100\.01 TWD alone within the hour"):
+            await desk.operations.execute(OTTO, before.token)
+        assert await state_of(other) is PlanState.NEEDS_SIGNATURE
+
+        # A keeper counts too, whatever the desk has let pass.
+        async with desk.database.snapshot() as connection:
+            row = await operations_table.by_id(connection, operation.operation_id)
+            assert row is not None
+            strict = Authority(ApprovalLimits(single_person_minor={"TWD": 5_999}), "default")
+            assert "otto has not signed" in str(await strict.why_not(connection, row, []))
+            assert await Authority(limits, "default").why_not(connection, row, []) is None

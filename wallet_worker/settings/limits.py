@@ -110,9 +110,11 @@ class LimitSettings(BaseModel):
 
 
 def _minor(amount: str | None, currency: str) -> int | None:
-    """Return an amount of a setting in minor units; one of 0 allows nothing."""
-    if amount is None:
-        return None
+    return None if amount is None else limit_minor(amount, currency)
+
+
+def limit_minor(amount: str, currency: str) -> int:
+    """Return an amount of a setting in minor units; one of 0 allows nothing. Raises ValueError."""
     digits = _digits(currency)
     if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", amount) or len(amount.partition(".")[2]) > digits:
         raise ValueError(

@@ -60,6 +60,7 @@ _EXAMPLES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "payment_keys": '{"key id": "secret"}',
         "limits": '{"accounts": {"basic": {"TWD": {"balance_max": "100000.00"}}}}',
+        "dlq_single_person_amounts": '{"TWD": "5000.00"}',
         "payment_inquiry_seconds_by_channel": '{"card": [60, 300]}',
     }
 )

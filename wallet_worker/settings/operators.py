@@ -1,7 +1,8 @@
 """Who operates the wallet, and what may be done without a second person."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 
@@ -26,11 +27,14 @@ class Role(IntEnum):
 class ApprovalLimits:
     """What a deployment may choose.
 
-    More than `single_person_max` letters need a second person, and an edit always. A plan can be executed for
+    More than `single_person_max` letters need a second person, as does the replay of more than `single_person_minor`,
+    and an edit always. A plan can be executed for
     `plan_life_seconds`. A letter that was replayed `replays_max` times is not replayed any more.
     """
 
     single_person_max: int = 100
+    single_person_minor: Mapping[str, int] = field(default_factory=dict)
+    """In minor units, by currency. Empty: the amounts of messages do not count."""
     plan_life_seconds: int = 3_600
     replays_max: int = 10
     plan_max: int = 50_000

@@ -4,6 +4,7 @@ from datetime import timedelta
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
@@ -26,7 +27,7 @@ from wallet_worker.core.context import INQUIRY_AGES, Policy
 from wallet_worker.core.senders import Senders
 from wallet_worker.core.webhooks import Network
 from wallet_worker.settings.keys import NONE, PaymentKeys, RequestKey, read_seal, refuse_shared
-from wallet_worker.settings.limits import LimitSettings
+from wallet_worker.settings.limits import LimitSettings, limit_minor
 from wallet_worker.settings.operators import ApprovalLimits
 from wallet_worker.settings.sender_rights import ANYONE, EXAMPLE, read_senders
 from wallet_worker.settings.sources import FromEnvironment
@@ -150,6 +151,11 @@ class Settings(FromEnvironment):
         ge=0,
         le=1_000_000_000,
         description="Dead letters that one person may replay or discard per hour without approval.",
+    )
+    dlq_single_person_amounts: dict[str, str] = Field(
+        default_factory=dict,
+        description='Sum of messages that one person may replay per hour without approval: {"TWD": "5000.00"}. A '
+        "currency that is left out then always needs approval.",
     )
     drain_seconds: float = Field(
         default=25.0,
@@ -329,6 +335,13 @@ class Settings(FromEnvironment):
                 raise ValueError(f"it should be at most {_AGE_MAX_SECONDS} seconds, a year")
         return value
 
+    @field_validator("dlq_single_person_amounts")
+    @classmethod
+    def _amounts_are_of_currencies(cls, value: dict[str, str]) -> dict[str, str]:
+        for currency, amount in value.items():
+            limit_minor(amount, currency)
+        return value
+
     @field_validator("payment_keys", mode="before")
     @classmethod
     def _secrets_are_secret(cls, value: object) -> object:
@@ -403,7 +416,15 @@ class Settings(FromEnvironment):
     @property
     def dead_letter_limits(self) -> ApprovalLimits:
         """What operators may do alone."""
-        return ApprovalLimits(single_person_max=self.dlq_single_person_max)
+        return ApprovalLimits(
+            single_person_max=self.dlq_single_person_max,
+            single_person_minor=MappingProxyType(
+                {
+                    currency: limit_minor(amount, currency)
+                    for currency, amount in self.dlq_single_person_amounts.items()
+                }
+            ),
+        )
 
     @cached_property
     def keys(self) -> PaymentKeys:

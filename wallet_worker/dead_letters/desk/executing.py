@@ -58,7 +58,7 @@ async def execute(desk: Desk, actor: Actor, token: str) -> Operation:
         if plan.needs_two:
             await _ensure_signed(desk, connection, plan)
         else:
-            await check_four_eyes(desk, connection, actor, len(plan.letter_ids), now)
+            await check_four_eyes(desk, connection, actor, action, plan.letter_ids, now)
         if action in {Action.REPLAY, Action.EDIT}:
             await replays_table.claim(connection, edits=action is Action.EDIT)
         await verify_unchanged(desk, connection, plan, action)

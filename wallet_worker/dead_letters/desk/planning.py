@@ -189,7 +189,7 @@ async def _store(
     now = await database_time(connection)
     token = secrets.token_hex(6)
     needs_two = await needs_second_person(
-        desk, connection, actor, action, len(predictions), now, has_unsealed=has_unsealed
+        desk, connection, actor, action, list(predictions), now, has_unsealed=has_unsealed
     )
     new = plans_table.NewPlan(
         token=token,

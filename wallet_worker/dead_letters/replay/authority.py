@@ -7,6 +7,7 @@ database's owner can write. The desk asks this when it executes, and a keeper be
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,9 +16,11 @@ from uuid import UUID
 
 import asyncpg
 
+from wallet_schemas import money
 from wallet_schemas.fingerprint import content
-from wallet_schemas.names import DEFAULT_ACCOUNT_TYPE
-from wallet_schemas.parse import COMMANDS, Malformed, Unreadable, load, parse
+from wallet_schemas.message import JsonObject, MoneyFields
+from wallet_schemas.names import DEFAULT_ACCOUNT_TYPE, WALLET_COMMANDS
+from wallet_schemas.parse import COMMANDS, RESULTS, Malformed, Unreadable, load, parse
 from wallet_worker.core.proofs import NotProvenError, ProofPurpose, SignedStatement, verify
 from wallet_worker.dead_letters.model.states import Action
 from wallet_worker.settings.operators import ApprovalLimits, Role
@@ -26,7 +29,7 @@ from wallet_worker.store.dead_letters import letters as letters_table
 from wallet_worker.store.dead_letters import operations as operations_table
 from wallet_worker.store.dead_letters import plans as plans_table
 from wallet_worker.store.dead_letters import signatures
-from wallet_worker.store.dead_letters.letters import LetterDigest
+from wallet_worker.store.dead_letters.letters import LetterDigest, LetterMessage
 from wallet_worker.store.dead_letters.operations import OperationRow
 from wallet_worker.store.dead_letters.plans import PlanRow
 from wallet_worker.store.dead_letters.replays import OrderedReplay
@@ -148,12 +151,53 @@ def changed_parties(before: bytes, after: bytes) -> list[str]:
     return [name for name in _PARTIES if name in {*new, *written} and old.get(name) != new.get(name)]
 
 
+@dataclass(frozen=True, slots=True)
+class SinglePersonShare:
+    """What one person would have done alone within the window, a plan included. Amounts are in minor units."""
+
+    letters: int
+    minor: Mapping[str, int]
+
+    def exceeds(self, limits: ApprovalLimits) -> bool:
+        """Return whether it is more than one person may do; a currency without a limit is, once another has one."""
+        return self.letters > limits.single_person_max or any(
+            minor > limits.single_person_minor.get(currency, 0) for currency, minor in self.minor.items()
+        )
+
+
+async def share_of(
+    connection: asyncpg.Connection,
+    limits: ApprovalLimits,
+    action: Action,
+    letter_ids: Sequence[int],
+    recent: int,
+    recent_replays: Sequence[int],
+) -> SinglePersonShare:
+    """Return the share of one person with a plan of these letters, after what the person has done alone."""
+    letters = len(letter_ids) + recent
+    if not limits.single_person_minor or action is not Action.REPLAY or letters > limits.single_person_max:
+        return SinglePersonShare(letters, {})
+    minor: Counter[str] = Counter()
+    for message in await letters_table.replayable(connection, [*letter_ids, *recent_replays]):
+        minor.update(_minor_of(message))
+    return SinglePersonShare(letters, minor)
+
+
+def _minor_of(letter: LetterMessage) -> dict[str, int]:
+    """Return the amount of a message in minor units by its currency, if it is one with an amount."""
+    try:
+        message: JsonObject = parse(letter.body, COMMANDS if letter.source == WALLET_COMMANDS else RESULTS)
+        return {message.currency: message.amount_minor} if isinstance(message, MoneyFields) else {}
+    except (Unreadable, money.AmountOutOfRange, money.UnknownCurrency):
+        return {}  # the wallet will not apply it either
+
+
 def needs_two(
-    action: Action, letters: int, recent: int, limits: ApprovalLimits, *, has_unsealed: bool
+    action: Action, share: SinglePersonShare, limits: ApprovalLimits, *, has_unsealed: bool
 ) -> bool:
     """Return whether a plan needs two people: an edit, what may be forged, and what exceeds one person's limit."""
     sends = action in {Action.REPLAY, Action.EDIT}
-    return action is Action.EDIT or (sends and has_unsealed) or letters + recent > limits.single_person_max
+    return action is Action.EDIT or (sends and has_unsealed) or share.exceeds(limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,17 +258,21 @@ class Authority:
         if has_unsealed and len(plan.letter_ids) > 1:
             msg = "a letter of it may be forged, and such a letter is never sent with others"
             raise NotProvenError(msg)
-        recent = await _recent_before(connection, operation)
-        if plan.needs_two or needs_two(
-            action, len(plan.letter_ids), recent, self.limits, has_unsealed=has_unsealed
-        ):
+        share = await self._share(connection, operation, action, plan.letter_ids)
+        if plan.needs_two or needs_two(action, share, self.limits, has_unsealed=has_unsealed):
             await ensure_signed(connection, plan, letters, self.environment)
         return _Allowed(action, frozenset(plan.letter_ids), plan.edited_body)
 
-
-async def _recent_before(connection: asyncpg.Connection, operation: OperationRow) -> int:
-    """Count the letters that the same person acted on alone within the hour before an operation."""
-    began: datetime = operation.started_at
-    return await operations_table.single_person_actions(
-        connection, [operation.actor], [], began - FOUR_EYES_WINDOW, before=began
-    )
+    async def _share(
+        self,
+        connection: asyncpg.Connection,
+        operation: OperationRow,
+        action: Action,
+        letter_ids: Sequence[int],
+    ) -> SinglePersonShare:
+        """Return what the person has done alone within the hour up to an operation, the operation included."""
+        began: datetime = operation.started_at
+        names, since = [operation.actor], began - FOUR_EYES_WINDOW
+        recent = await operations_table.single_person_actions(connection, names, [], since, before=began)
+        replays = await operations_table.single_person_replays(connection, names, [], since, before=began)
+        return await share_of(connection, self.limits, action, letter_ids, recent, replays)

@@ -131,6 +131,28 @@ async def single_person_actions(
     return int(await connection.fetchval(_SINGLE_PERSON, list(names), list(vias), since, before))
 
 
+_SINGLE_PERSON_REPLAYS = """
+SELECT DISTINCT r.letter_id
+FROM dead_letter_operations o
+JOIN dead_letter_replays r USING (operation_id)
+WHERE (o.actor = ANY ($1::text[]) OR lower(o.via) = ANY ($2::text[])) AND o.started_at > $3 AND o.approved_by IS NULL
+  AND ($4::timestamptz IS NULL OR o.started_at < $4) AND o.action = 'replay'
+"""
+
+
+async def single_person_replays(
+    connection: asyncpg.Connection,
+    names: Iterable[str],
+    vias: Iterable[str],
+    since: datetime,
+    *,
+    before: datetime | None = None,
+) -> list[int]:
+    """Return the letters that one person has replayed, as `single_person_actions` counts them."""
+    rows = await connection.fetch(_SINGLE_PERSON_REPLAYS, list(names), list(vias), since, before)
+    return [row["letter_id"] for row in rows]
+
+
 _CLAIM_ACTOR = "SELECT pg_advisory_xact_lock(hashtextextended('dead letters of ' || $1::text, 0))"
 
 
