@@ -150,6 +150,30 @@ def test_ages_of_a_channel_that_are_none_are_said_in_a_sentence(
     assert sentence in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("WALLET_CONSOLE_PROXIES", "*", "it should be addresses"),
+        ("WALLET_API_PROXIES", "10.0.0.5, *", "it should be addresses"),
+        ("WALLET_DLQ_SINGLE_PERSON_AMOUNTS", '{"TWD": "1.001"}', "is no amount in TWD"),
+        ("WALLET_DLQ_SINGLE_PERSON_AMOUNTS", '{"XXQ": "1"}', "XXQ is no currency"),
+    ],
+)
+def test_proxies_and_amounts_of_one_person_are_said_to_be_wrong(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, sentence: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(ValidationError, match=sentence):
+        Settings()
+
+
+def test_amounts_of_one_person_are_in_minor_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WALLET_DLQ_SINGLE_PERSON_AMOUNTS", '{"TWD": "5000.5", "JPY": "100"}')
+
+    assert dict(Settings().dead_letter_limits.single_person_minor) == {"TWD": 500_050, "JPY": 100}
+
+
 # Limits
 
 

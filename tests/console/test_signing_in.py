@@ -9,7 +9,9 @@ import structlog
 from tests.console.stage import PASSWORDS, Stage, csrf_of
 from wallet_worker.cli import environment
 from wallet_worker.console.app import parts_of
+from wallet_worker.console.pages.sign_in import DEVICE_COOKIE
 from wallet_worker.console.security import login_throttle
+from wallet_worker.console.security.devices import device_of
 from wallet_worker.console.security.users import Users, change
 from wallet_worker.settings.operators import Role
 from wallet_worker.store.errors import AccessDeniedError, UnavailableError, translate_errors
@@ -219,6 +221,30 @@ async def test_wrong_passwords_from_elsewhere_do_not_lock_a_colleague_out(stage:
         await stranger.sign_in("ann", "a wrong password")
 
     assert (await stage.browser("203.0.113.7").sign_in("ann")).status_code == 303
+
+
+@pytest.mark.need(13)
+async def test_strangers_lock_nobody_out_of_a_device_that_they_have_signed_in_with(
+    stage: Stage, users: Path
+) -> None:
+    own = stage.browser("203.0.113.7")
+    await own.sign_in("ann")
+    await own.post("/sign-out")
+    for number in range(60):  # more than the bounds of a name, and of a name at this address
+        stage.parts.attempts.failed("ann", f"198.51.100.{number}")
+        stage.parts.attempts.failed("ann", "203.0.113.7")
+
+    assert (await stage.browser("203.0.113.8").sign_in("ann")).status_code == 429
+    assert (await own.sign_in("bob")).status_code == 429  # another's device is none of his
+    assert (await own.sign_in("ann")).status_code == 303
+
+    # It has a bound of its own, and a new password forgets it.
+    await own.post("/sign-out")
+    for _ in range(5):
+        await own.sign_in("ann", "a wrong password")
+    assert (await own.sign_in("ann")).status_code == 429
+    change(users, lambda everybody: everybody.with_password("ann", "another good one"))
+    assert device_of(stage.parts.users.users().get("ann"), own.client.cookies[DEVICE_COOKIE]) is None
 
 
 @pytest.mark.need(13)

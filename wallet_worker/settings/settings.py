@@ -335,6 +335,15 @@ class Settings(FromEnvironment):
                 raise ValueError(f"it should be at most {_AGE_MAX_SECONDS} seconds, a year")
         return value
 
+    @field_validator("console_proxies", "api_proxies")
+    @classmethod
+    def _proxies_are_named(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None and "*" in value:
+            raise ValueError(
+                "it should be addresses: with * everybody chooses the address that they are held by"
+            )
+        return value
+
     @field_validator("dlq_single_person_amounts")
     @classmethod
     def _amounts_are_of_currencies(cls, value: dict[str, str]) -> dict[str, str]:

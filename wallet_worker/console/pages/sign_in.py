@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import hmac
 import secrets
-from contextlib import suppress
 from math import ceil
 from urllib.parse import quote
 
@@ -27,10 +26,13 @@ from wallet_worker.console.request import (
     safe_redirect,
     set_cookie,
 )
+from wallet_worker.console.security.devices import DEVICE_SECONDS, device_of, make_device
 from wallet_worker.console.security.users import DUMMY_USER, PASSWORD_BYTES_MAX, UsersError
 
 FORM_COOKIE = "wallet_console_form"
+DEVICE_COOKIE = "wallet_console_device"
 UNKNOWN = "(nobody of the users file)"
+"""What the log has of a name that nobody has: people type their password where the name belongs."""
 THEME_SECONDS = 365 * 86_400
 
 log = structlog.get_logger(__name__)
@@ -70,9 +72,17 @@ async def sign_in(parts: ConsoleState, request: Request) -> Response:
         )
     name = form.get("name").strip().lower()
     address = request.client.host if request.client else "unknown"
-    wait_seconds = parts.attempts.wait_seconds(name, address)
+    try:
+        user = parts.users.users().get(name)
+    except UsersError as exc:
+        log.error("console.users_unreadable", reason=str(exc))
+        return _form(
+            parts, request, target, "The users file cannot be read; the console's log says why.", 503
+        )
+    device = device_of(user, request.cookies.get(cookie_name(parts, DEVICE_COOKIE), ""))
+    wait_seconds = parts.attempts.wait_seconds(name, address, device)
     if wait_seconds > 0:
-        log.warning("console.sign_in_throttled", user=_known_user(parts, name), address=address)
+        log.warning("console.sign_in_throttled", user=user.name if user else UNKNOWN, address=address)
         minutes = ceil(wait_seconds / 60)
         sentence = (
             f"Too many wrong tries. Wait {minutes} minute{'' if minutes == 1 else 's'}, then try again."
@@ -81,14 +91,7 @@ async def sign_in(parts: ConsoleState, request: Request) -> Response:
         answer.headers["retry-after"] = str(ceil(wait_seconds))
         return answer
     # Counted before it is looked at: a hundred guesses at once are a hundred guesses.
-    parts.attempts.failed(name, address)
-    try:
-        user = parts.users.users().get(name)
-    except UsersError as exc:
-        log.error("console.users_unreadable", reason=str(exc))
-        return _form(
-            parts, request, target, "The users file cannot be read; the console's log says why.", 503
-        )
+    parts.attempts.failed(name, address, device)
     password = form.get("password")
     async with parts.hashing:
         knows = len(password) <= PASSWORD_BYTES_MAX and await asyncio.to_thread(
@@ -97,19 +100,13 @@ async def sign_in(parts: ConsoleState, request: Request) -> Response:
     if user is None or not knows:
         log.warning("console.sign_in_refused", user=user.name if user else UNKNOWN, address=address)
         return _form(parts, request, target, "The name or the password is not right.", 403)
-    parts.attempts.succeeded(name, address)
+    parts.attempts.succeeded(name, address, device)
     log.info("console.signed_in", user=user.name, role=user.role.name.lower(), address=address)
     answer = RedirectResponse(target, 303)
     set_cookie(parts, answer, COOKIE, parts.sessions.begin(user.name, user.hash))
+    if device is None:
+        set_cookie(parts, answer, DEVICE_COOKIE, make_device(user), max_age=DEVICE_SECONDS)
     return answer
-
-
-def _known_user(parts: ConsoleState, name: str) -> str:
-    """Return the name for the log if somebody has it: people type their password where the name belongs."""
-    with suppress(UsersError):
-        user = parts.users.users().get(name)
-        return user.name if user else UNKNOWN
-    return UNKNOWN
 
 
 async def sign_out(visit: PageContext, _: Form) -> Response:

@@ -1,4 +1,7 @@
-"""How often somebody may try to sign in: a bound for each name from each address, for each address, for each name."""
+"""How often somebody may try to sign in: a bound for each name from each address, for each address, for each name.
+
+A device that a name has signed in with before has a bound of its own instead, which no stranger can use up.
+"""
 
 import hashlib
 from collections import deque
@@ -25,6 +28,7 @@ class ThrottleBounds:
     name_at_address: int = 5
     address: int = 30
     name: int = 50
+    device: int = 5
 
 
 class Attempts:
@@ -35,29 +39,31 @@ class Attempts:
         self._bounds = bounds or ThrottleBounds()
         self._failures: dict[bytes, deque[float]] = {}
 
-    def wait_seconds(self, name: str, address: str) -> float:
-        """Return how long nobody of this name and address may try; 0 if one may now."""
-        return max(self._wait(key, bound) for key, bound in self._keys(name, address))
+    def wait_seconds(self, name: str, address: str, device: str | None = None) -> float:
+        """Return how long nobody of this name and address, or with this device, may try; 0 if somebody may now."""
+        return max(self._wait(key, bound) for key, bound in self._keys(name, address, device))
 
-    def failed(self, name: str, address: str) -> None:
+    def failed(self, name: str, address: str, device: str | None = None) -> None:
         """Count a wrong password, or a wrong name; counted before it is looked at, and `succeeded` takes it back."""
-        for key, bound in self._keys(name, address):
+        for key, bound in self._keys(name, address, device):
             failures = self._failures.pop(key, None) or deque(maxlen=bound)
             failures.append(self._clock())
             self._failures[key] = failures  # last in order, so the one forgotten last
         while len(self._failures) > KEYS_MAX:
             self._failures.pop(next(iter(self._failures)))
 
-    def succeeded(self, name: str, address: str) -> None:
-        """Forget the failures of this name at this address, and of the others the one that was none after all."""
-        (both, _), *others = self._keys(name, address)
+    def succeeded(self, name: str, address: str, device: str | None = None) -> None:
+        """Forget the failures of this name at this address or device, and of the others the last, which was none."""
+        (both, _), *others = self._keys(name, address, device)
         self._failures.pop(both, None)
         for key, _ in others:
             failures = self._failures.get(key)
             if failures:
                 failures.pop()
 
-    def _keys(self, name: str, address: str) -> tuple[tuple[bytes, int], ...]:
+    def _keys(self, name: str, address: str, device: str | None) -> tuple[tuple[bytes, int], ...]:
+        if device is not None:
+            return ((_key("device", name, device), self._bounds.device),)
         address = _place(address)
         return (
             (_key("both", name, address), self._bounds.name_at_address),
