@@ -7,12 +7,10 @@ down_revision = "0013"
 branch_labels = None
 depends_on = None
 
+OUTBOX = ("ALTER TABLE outbox ADD COLUMN seal bytea",)
+
 
 def upgrade() -> None:
     """Add the column, empty for what is there and for what an older release writes."""
-    op.execute("ALTER TABLE outbox ADD COLUMN seal bytea")
-
-
-def downgrade() -> None:
-    """Go back."""
-    op.execute("ALTER TABLE outbox DROP COLUMN seal")
+    for statement in OUTBOX:
+        op.execute(statement)
