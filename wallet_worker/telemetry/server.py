@@ -42,3 +42,12 @@ class Server(uvicorn.Server):
         if self._on_listening is not None and self.servers:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             self._on_listening(host, port)
+
+
+async def serve_probes(web: Server) -> None:
+    """Serve until told to exit; raises CannotServeError if the port is taken."""
+    try:
+        await web.serve()
+    except SystemExit as exc:  # uvicorn's way of saying that it could not bind
+        msg = f"the port {web.config.port} for /healthz, /readyz and /metrics cannot be opened"
+        raise CannotServeError(msg) from exc

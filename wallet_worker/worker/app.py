@@ -35,11 +35,12 @@ from wallet_worker.store.waiting import Waiting
 from wallet_worker.telemetry import endpoints
 from wallet_worker.telemetry.health import Health
 from wallet_worker.telemetry.metrics import Metrics
+from wallet_worker.telemetry.server import serve_probes
 from wallet_worker.worker.batch import BatchProcessor
 from wallet_worker.worker.bounds import BOUNDS
 from wallet_worker.worker.dead_lettering import DeadLettering
 from wallet_worker.worker.outbox import Outbox
-from wallet_worker.worker.process import CannotStartError, run_process, serve
+from wallet_worker.worker.process import CannotStartError, run_process
 from wallet_worker.worker.sweeper import Sweeper
 
 PREFETCH = 2 * BOUNDS.batch_max  # for each queue: one batch in the database, one waiting
@@ -168,7 +169,7 @@ class Worker:
                 self._settings.http_host, self._settings.http_port, self.health, self.metrics
             )
             group = await stack.enter_async_context(asyncio.TaskGroup())
-            serving = group.create_task(serve(web), name="http")
+            serving = group.create_task(serve_probes(web), name="http")
             if await self._open(stopping):
                 stack.push_async_callback(self._close)
                 await self._work(stopping)

@@ -13,7 +13,8 @@ from wallet_worker.settings.settings import Settings
 from wallet_worker.telemetry import endpoints
 from wallet_worker.telemetry.health import Health
 from wallet_worker.telemetry.metrics import ProcessMetrics
-from wallet_worker.worker.process import run_process, serve
+from wallet_worker.telemetry.server import serve_probes
+from wallet_worker.worker.process import run_process
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +32,7 @@ async def _keep(settings: Settings, stopping: asyncio.Event) -> None:
     keeper = Keeper(settings, name=name, health=health, metrics=metrics)
     web = endpoints.server(settings.http_host, settings.http_port, health, metrics)
     async with asyncio.TaskGroup() as group:
-        serving = group.create_task(serve(web), name="http")
+        serving = group.create_task(serve_probes(web), name="http")
         await keeper.run(stopping)
         web.should_exit = True
         await serving

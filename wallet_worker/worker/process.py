@@ -13,7 +13,7 @@ from wallet_worker.broker.amqp.codec import patch_pamqp
 from wallet_worker.broker.topology import TopologyError
 from wallet_worker.store.errors import InvariantBrokenError
 from wallet_worker.store.schema_version import DatabaseNotReadyError
-from wallet_worker.telemetry.server import Server
+from wallet_worker.telemetry.server import CannotServeError
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +44,13 @@ async def _main(work: Callable[[asyncio.Event], Awaitable[None]], name: str) -> 
     status = 1
     try:
         await work(stopping)
-    except* (CannotStartError, DatabaseNotReadyError, TopologyError, WrongUrlError) as group:
+    except* (
+        CannotServeError,
+        CannotStartError,
+        DatabaseNotReadyError,
+        TopologyError,
+        WrongUrlError,
+    ) as group:
         failed = group.exceptions
         event = f"{name}.cannot_run"
         for exc in _flatten(group):
@@ -68,12 +74,3 @@ def _flatten(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     for exc in group.exceptions:
         flat += _flatten(exc) if isinstance(exc, BaseExceptionGroup) else [exc]
     return flat
-
-
-async def serve(web: Server) -> None:
-    """Serve until told to exit; raises CannotStartError if the port is taken."""
-    try:
-        await web.serve()
-    except SystemExit as exc:  # uvicorn's way of saying that it could not bind
-        msg = f"the port {web.config.port} for /healthz, /readyz and /metrics cannot be opened"
-        raise CannotStartError(msg) from exc
