@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from tests.cli.terminal import wallet_process
+from tests.servers import Servers
 from tests.servers.ports import free_ports
 from wallet_worker.cli.exits import Exit
 from wallet_worker.store.requirements import REQUIREMENTS
@@ -19,6 +20,17 @@ async def test_a_database_in_order_has_every_requirement_met(database_url: str) 
         assert requirement.name in ended.out
     assert "MISSING" not in ended.out
     assert "fsync is off" in ended.out  # the tests' own server, and a warning only
+
+
+async def test_what_is_not_there_to_be_looked_at_is_neither_met_nor_missing(servers: Servers) -> None:
+    async with servers.database() as empty:
+        ended = await wallet_process("doctor", "--json", WALLET_DATABASE_URL=empty)
+        table = await wallet_process("doctor", "--table", WALLET_DATABASE_URL=empty)
+
+    met = {row["name"]: row["met"] for row in json.loads(ended.out)["requirements"]}
+    assert (ended.status, met["revision"], met["encoding UTF8"]) == (Exit.FOUND, False, True)
+    assert {met[name] for name in ("every table", "every column", "privileges of the roles")} == {None}
+    assert "not looked at" in table.out
 
 
 async def test_a_program_reads_what_is_missing(database_url: str, owner: asyncpg.Connection) -> None:

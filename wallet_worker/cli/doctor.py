@@ -60,13 +60,13 @@ def doctor(
                 for finding in findings
             ],
         )
-    if any(not finding.is_met and finding.requirement.grade is not Grade.ADVISED for finding in findings):
+    if any(finding.sentences and finding.requirement.grade is not Grade.ADVISED for finding in findings):
         raise typer.Exit(exits.Exit.FOUND)
 
 
 def _state(finding: "CheckedRequirement") -> str:
-    if finding.is_met:
-        return "ok"
+    if not finding.sentences:
+        return "ok" if finding.was_seen else "not looked at"
     return {"required": "MISSING", "waited for": "NOT NOW", "advised": "warning"}[
         finding.requirement.grade.value
     ]

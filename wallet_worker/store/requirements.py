@@ -68,11 +68,14 @@ class Look(NamedTuple):
     revision: str | None = None
 
 
-Looks: TypeAlias = Callable[[Look], Awaitable[list[str]]]
+Looks: TypeAlias = Callable[[Look], Awaitable[list[str] | None]]
 
 
 class Requirement(NamedTuple):
-    """One thing that is needed; `look` returns a sentence for each way in which it is not met."""
+    """One thing that is needed; `look` returns a sentence for each way in which it is not met.
+
+    It returns None where nothing is there to look at: no tables, or those of another revision.
+    """
 
     name: str
     grade: Grade
@@ -81,15 +84,21 @@ class Requirement(NamedTuple):
 
 
 class CheckedRequirement(NamedTuple):
-    """A requirement, and the sentences that say why it is not met: none, if it is."""
+    """A requirement, and the sentences that say why it is not met: none, if it is or could not be looked at."""
 
     requirement: Requirement
     sentences: tuple[str, ...]
+    was_seen: bool = True
 
     @property
-    def is_met(self) -> bool:
-        """Whether nothing is missing."""
-        return not self.sentences
+    def is_met(self) -> bool | None:
+        """Whether nothing is missing; None if nothing was there to look at."""
+        return not self.sentences if self.was_seen else None
+
+
+async def _look_for(requirement: Requirement, look: Look) -> CheckedRequirement:
+    sentences = await requirement.look(look)
+    return CheckedRequirement(requirement, tuple(sentences or ()), was_seen=sentences is not None)
 
 
 class UnmetError(Exception):
@@ -108,8 +117,8 @@ async def check(
     `process` is what the login is for: a key of `ROLES_OF`. A lock on `alembic_version` is waited for, or after
     `LOCK_SECONDS` a ConflictError.
 
-    What concerns the tables is met before there are any, but for the revision. Behind a pooler that cannot be worked
-    with, nothing else is looked at: what it answers may be anybody's.
+    What concerns the tables is not looked at before there are any, but for the revision. Behind a pooler that cannot be
+    worked with, nothing else is looked at: what it answers may be anybody's.
     """
     with waited_for():
         # No prepared statements and one transaction, so that a pooler can be asked too.
@@ -131,7 +140,7 @@ async def check(
                 revision = await _revision_of(connection, schema) if is_asked else None
                 look = Look(dsn, connection, ROLES_OF[process], schema, revision)
                 return [
-                    CheckedRequirement(requirement, tuple(await requirement.look(look)))
+                    await _look_for(requirement, look)
                     for requirement in REQUIREMENTS
                     if not stages or requirement.stage in stages
                 ]
@@ -384,9 +393,9 @@ async def _revision_of(connection: asyncpg.Connection, schema: str | None) -> st
         return UNREADABLE
 
 
-async def _revision(look: Look) -> list[str]:
+async def _revision(look: Look) -> list[str] | None:
     if look.revision == UNREADABLE:
-        return []
+        return None
     note = look.schema and await look.connection.fetchval(
         "SELECT obj_description(to_regclass($1), 'pg_class')", f"{quoted(look.schema)}.alembic_version"
     )
@@ -406,9 +415,9 @@ ORDER BY r.name
 """
 
 
-async def _roles(look: Look) -> list[str]:
+async def _roles(look: Look) -> list[str] | None:
     if look.schema is None:
-        return []
+        return None
     login = await look.connection.fetchval("SELECT session_user")
     return [
         f"The login {login} may not be {name}: as the database's owner, GRANT {name} TO {quoted(login)}."
@@ -423,9 +432,9 @@ async def _existing_roles(look: Look) -> list[str]:
     return [name for name, is_there, _ in await look.connection.fetch(_LOGIN, list(all_roles())) if is_there]
 
 
-async def _schema_usage(look: Look) -> list[str]:
+async def _schema_usage(look: Look) -> list[str] | None:
     if look.schema is None:
-        return []
+        return None
     return [
         f"The role {role} may not use the schema {look.schema}, in which the wallet's tables are: run "
         f"`wallet migrate`, or GRANT USAGE ON SCHEMA {quoted(look.schema)} TO {role}."
@@ -447,10 +456,10 @@ ORDER BY 1
 """
 
 
-async def _schema_own(look: Look) -> list[str]:
+async def _schema_own(look: Look) -> list[str] | None:
     """Whoever may create in the schema can plant a function or an operator that the wallet's sessions would take."""
     if look.schema is None:
-        return []
+        return None
     schema = quoted(look.schema)
     return [
         f"{role} may create in the schema {look.schema}, where a name could take the place of one of the wallet's: "
@@ -496,9 +505,9 @@ ORDER BY g.number
 """
 
 
-async def _privileges(look: Look) -> list[str]:
+async def _privileges(look: Look) -> list[str] | None:
     if look.revision not in {newest_revision(), UNREADABLE}:
-        return []  # an older revision has granted less, and the next migration grants the rest
+        return None  # an older revision has granted less, and the next migration grants the rest
     grants = sorted(granted(), key=str)
     rows = await look.connection.fetch(
         _MISSING,
@@ -530,10 +539,10 @@ ORDER BY g.name, g.role
 """
 
 
-async def _functions(look: Look) -> list[str]:
+async def _functions(look: Look) -> list[str] | None:
     """Whoever may call a function does what its owner may: it has to be the wallet's own, and look at nothing else."""
     if look.schema is None or look.revision not in {newest_revision(), UNREADABLE}:
-        return []
+        return None
     pairs = [(role, name) for role, names in sorted(FUNCTIONS.items()) for name in names]
     schema = quoted(look.schema)
     path = f"{look.schema if look.schema.isidentifier() and look.schema.islower() else schema}, pg_temp"
@@ -566,10 +575,10 @@ ORDER BY 1, 2, 3
 """
 
 
-async def _excess(look: Look) -> list[str]:
+async def _excess(look: Look) -> list[str] | None:
     """A role that may write more than a migration has granted can do what nobody has thought of."""
     if look.schema is None or look.revision not in {newest_revision(), UNREADABLE}:
-        return []
+        return None
     rows = await look.connection.fetch(_EXCESS, quoted(look.schema), list(all_roles()))
     meant = {(grant.role, grant.target, grant.privilege) for grant in granted()}
     excess = [
@@ -593,9 +602,9 @@ ORDER BY relname
 """
 
 
-async def _row_security(look: Look) -> list[str]:
+async def _row_security(look: Look) -> list[str] | None:
     if look.schema is None:
-        return []
+        return None
     tables = {grant.target for grant in granted()}
     rows = await look.connection.fetch(_ROW_SECURITY, quoted(look.schema), list(tables))
     return [
@@ -614,9 +623,9 @@ ORDER BY t.tgname
 """
 
 
-async def _append_only(look: Look) -> list[str]:
+async def _append_only(look: Look) -> list[str] | None:
     if look.schema is None or look.revision not in {newest_revision(), UNREADABLE}:
-        return []
+        return None
     return [
         f"The trigger that keeps {table} append-only does not fire in every session: "
         f"ALTER TABLE {quoted(look.schema)}.{quoted(table)} ENABLE ALWAYS TRIGGER {trigger}."
@@ -627,9 +636,9 @@ async def _append_only(look: Look) -> list[str]:
 def _of_schema(changed: Callable[[asyncpg.Connection, str], Awaitable[list[str]]]) -> Looks:
     """Return what looks for changes of the schema that the newest migration left; an older schema has other parts."""
 
-    async def look_at(look: Look) -> list[str]:
+    async def look_at(look: Look) -> list[str] | None:
         if look.schema is None or look.revision not in {newest_revision(), UNREADABLE}:
-            return []
+            return None
         return await changed(look.connection, look.schema)
 
     return look_at
