@@ -84,6 +84,9 @@ _SENTENCES: Final[Mapping[str, str]] = MappingProxyType(
             ("datetime_type", "datetime_parsing", "datetime_object_invalid", "datetime_from_date_parsing"),
             "Should be a time such as 2026-01-31T12:00:00Z",
         ),
+        **dict.fromkeys(
+            ("ip_v4_network", "ip_v6_network", "ip_any_network"), "Should be a network such as 10.2.0.0/16"
+        ),
         "timezone_aware": "Should be a time with an offset, such as 2026-01-31T12:00:00Z",
         "frozen_instance": "Cannot be changed",
         "frozen_field": "Cannot be changed",

@@ -81,9 +81,11 @@ async def test_what_is_wrong_with_the_topology_is_said_in_sentences(servers: Ser
 
     assert result.status == Exit.FOUND
     assert result.out == ""
-    assert len(result.err_lines) == 3  # the log of events, which nobody needs, is not there either
-    assert "wallet: The exchange wallet.events does not exist." in result.err_lines
-    assert any("wallet.commands is not bound" in line for line in result.err_lines)
+    without_log, *lines = result.err_lines
+    assert "There is no log of events" in without_log
+    assert len(lines) == 2
+    assert "wallet: The exchange wallet.events does not exist." in lines
+    assert any("wallet.commands is not bound" in line for line in lines)
 
 
 async def test_a_queue_of_the_wrong_kind_is_in_the_way_of_applying(bare_url: str) -> None:
@@ -106,9 +108,11 @@ async def test_bindings_that_cannot_be_seen_are_no_fault(amqp_url: str) -> None:
     )
 
     assert result.status == 0
-    of_log, line = result.err_lines
-    assert "There is no log of events" in of_log
+    without_log, line = result.err_lines
+    assert "There is no log of events" in without_log
     assert "The bindings were not checked" in line
+    assert "Set WALLET_MANAGEMENT_URL" not in line  # it is set
+    assert result.out.strip() == "nothing else was found wrong"
 
 
 @pytest.mark.parametrize(
@@ -133,6 +137,24 @@ async def test_bindings_that_cannot_be_seen_are_no_fault(amqp_url: str) -> None:
             {"WALLET_DATABASE_URL": "postgresql://[hush-hush"},
             Exit.MISUSED,
             "is no address of a database",
+        ),
+        *(
+            ((command,), {"WALLET_DATABASE_URL": f"postgresql://u:hush-hush@127.0.0.1:{rest}"}, 2, sentence)
+            for command in ("audit", "migrate")
+            for rest, sentence in (
+                ("99999/d", "the port should be a number from 1 to 65535"),
+                ("many/d", "the port should be a number from 1 to 65535"),
+                (
+                    "1/d?sslmode=nonsense",
+                    "sslmode should be one of disable, allow, prefer, require, verify-ca",
+                ),
+                ("1/d?target_session_attrs=x", "target_session_attrs should be one of any, primary,"),
+                ("1/d?sslrootcert=/nowhere&sslmode=verify-ca", "sslrootcert names a file that is not there"),
+                (
+                    "1/d?sslmode=verify-full",
+                    "sslmode=verify-full needs the certificate that signs the server",
+                ),
+            )
         ),
         (
             ("topology", "apply"),
@@ -189,6 +211,29 @@ async def test_a_database_that_is_away_is_one_line(command: tuple[str, ...]) -> 
     (line,) = result.err_lines
     assert "the database cannot be used" in line
     assert SECRET not in line
+
+
+async def test_why_a_database_cannot_be_used_is_said(servers: Servers, database_url: str) -> None:
+    (port,) = free_ports(1)
+    at_broker = urlsplit(servers.amqp_url).netloc.rpartition("@")[2]
+
+    said = [
+        await wallet("audit", WALLET_DATABASE_URL=url)
+        for url in (
+            f"postgresql://u:{SECRET}@127.0.0.1:{port}/d",
+            f"postgresql://u:{SECRET}@{at_broker}/d",
+            f"{database_url}?sslmode=require",
+            f"{database_url}?no_such_setting=1",
+        )
+    ]
+
+    nobody, broker, plain, strange = said
+    assert [answer.status for answer in said] == [3, 3, 3, Exit.MISUSED]
+    assert "nobody listens there" in nobody.err
+    assert "is no PostgreSQL" in broker.err
+    assert "speaks no TLS" in plain.err
+    assert "does not know: unrecognized configuration parameter" in strange.err
+    assert "wallet migrate" not in strange.err
 
 
 @pytest.mark.parametrize("command", [("migrate",), ("audit",)], ids=" ".join)

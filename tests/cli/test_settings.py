@@ -1,14 +1,19 @@
 """A setting that nobody reads is an error that names it, and what is in force is shown, without a secret."""
 
+import contextlib
 import json
+import os
 import re
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 import payment_simulator
 import wallet_worker
 from tests.cli.terminal import environment, wallet
+from tests.words import assert_for_people
 from wallet_worker.cli.exits import Exit
 from wallet_worker.settings import names
 from wallet_worker.settings.settings import Settings
@@ -17,7 +22,7 @@ ADDRESSES = {
     "WALLET_AMQP_URL": "amqp://shop:amqp-secret@broker:5672/vhost",
     "WALLET_DATABASE_URL": "postgresql://wallet:database-secret@database:5432/wallet",
 }
-READ = re.compile(r"WALLET_[A-Z][A-Z_]*[A-Z]")
+READ = re.compile(r"WALLET_[A-Z][A-Z_]*[A-Z](?![A-Z_])")
 
 
 @pytest.mark.parametrize(
@@ -189,3 +194,42 @@ async def test_a_worker_logs_by_what_it_goes_when_it_starts(tmp_path: Path) -> N
     assert first["set"]["WALLET_LIMITS"] == '{"time_zone": "Asia/Taipei"}'
     assert "WALLET_CURRENCIES" in first["default"]
     assert "secret" not in json.dumps(first)
+
+
+NONSENSE = (
+    "",
+    "nonsense",
+    "-1",
+    "1e999",
+    "{}",
+    "[]",
+    '{"a": 1}',
+    '{"a": {"b": 1}}',
+    "[1,2]",
+    "a,b",
+    "9" * 30,
+)
+INTERNAL = re.compile(
+    r"lax|strict|function-|\[key\]|\b_[A-Z]|may not have|Is not valid|Extra inputs|valid dictionary"
+)
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_no_value_of_any_setting_is_answered_in_words_for_programmers(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in [found for found in os.environ if found.startswith("WALLET_")]:
+        monkeypatch.delenv(variable)
+    for variable, value in ADDRESSES.items():
+        monkeypatch.setenv(variable, value)
+
+    for value in NONSENSE:
+        monkeypatch.setenv(f"WALLET_{name}".upper(), value)
+        with contextlib.suppress(SettingsError):  # of what is no JSON the variable alone is named
+            try:
+                Settings()
+            except ValidationError as exc:
+                for error in exc.errors(include_url=False, include_input=False):
+                    sentence = names.fault(error, "Settings")
+                    assert_for_people(sentence)
+                    assert not INTERNAL.search(sentence), sentence

@@ -100,14 +100,24 @@ async def _connect(
                 await connection.connect()
             return connection
     except ssl.SSLError as exc:
-        msg = f"the broker at {redact_url(url)} does not speak TLS as it should: {exc}"
+        msg = f"the broker at {redact_url(url)} does not speak TLS as it should: {_tls_fault(exc)}"
         raise BrokerUnavailableError(msg) from exc
     except aiormq.exceptions.InvalidFrameError as exc:
         msg = f"the broker at {redact_url(url)} does not open the virtual host: is there one of this name?"
         raise BrokerUnavailableError(msg) from exc
+    except (aiormq.exceptions.AuthenticationError, aiormq.exceptions.ProbableAuthenticationError) as exc:
+        msg = f"the broker at {redact_url(url)} does not take the user or the password"
+        raise BrokerUnavailableError(msg) from exc
     except CONNECTION_ERRORS as exc:
         msg = f"the broker at {redact_url(url)} cannot be reached: {describe(exc)}"
         raise BrokerUnavailableError(msg) from exc
+
+
+def _tls_fault(exc: ssl.SSLError) -> str:
+    """Return what is wrong in words, without the place in OpenSSL's sources."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"its certificate is not believed: {exc.verify_message}"
+    return (exc.reason or "no connection came about").replace("_", " ").lower()
 
 
 async def close(connection: AbstractConnection) -> None:

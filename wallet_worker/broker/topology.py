@@ -103,7 +103,7 @@ async def plan(url: str, management_url: str | None, *, events: bool = False) ->
     try:
         seen = await asyncio.to_thread(look, management(url, management_url))
     except _STRANGERS as exc:
-        unseen.append(_bindings_unseen(exc))
+        unseen.append(_bindings_unseen(exc, is_set=management_url is not None))
     else:
         changes += [
             f"The queue {queue.name} is bound to the exchange {queue.source}."
@@ -167,7 +167,7 @@ async def check(connection: AbstractConnection, url: str, management_url: str | 
     try:
         seen = await asyncio.to_thread(look, management(url, management_url))
     except _STRANGERS as exc:
-        unseen.append(_bindings_unseen(exc))
+        unseen.append(_bindings_unseen(exc, is_set=management_url is not None))
     everything: list[Exchange | Queue] = [*EXCHANGES, *queues]
     for what in everything:
         if isinstance(what, Queue) and seen.types.get(what.name, what.type) != what.type:
@@ -203,11 +203,16 @@ _STRANGERS = (ManagementError, OSError, ValueError, LookupError, TypeError)
 """What a look at the management API raises: whatever listens there need not be RabbitMQ."""
 
 
-def _bindings_unseen(exc: Exception) -> str:
+def _bindings_unseen(exc: Exception, *, is_set: bool) -> str:
+    """Return why the bindings were not checked; `is_set`: somebody has named the management API."""
     reason = str(exc) if isinstance(exc, ManagementError) else describe(exc)
     return (
         f"The bindings were not checked: the management API does not answer as it should ({reason}). "
-        "Set WALLET_MANAGEMENT_URL to have them checked."
+        + (
+            "WALLET_MANAGEMENT_URL is to name the API of this broker's management plugin."
+            if is_set
+            else "Set WALLET_MANAGEMENT_URL to have them checked."
+        )
     )
 
 

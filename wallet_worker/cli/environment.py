@@ -3,7 +3,6 @@
 import os
 import re
 from typing import Final, TypeVar
-from urllib.parse import urlsplit
 
 import structlog
 from pydantic import SecretStr, ValidationError
@@ -11,10 +10,9 @@ from pydantic_settings import BaseSettings, SettingsError
 
 from wallet_worker.cli.exits import Exit, end
 from wallet_worker.settings import names
+from wallet_worker.settings.database_address import wrong_database_address
 from wallet_worker.settings.settings import Settings
 from wallet_worker.settings.sources import FromEnvironment, SecretFileError
-
-_DATABASE_SCHEMES = frozenset({"postgresql", "postgres"})
 
 _FIELD: Final = re.compile(r'for field "(\w+)"')
 
@@ -83,16 +81,8 @@ def management_url() -> str | None:
 def database_url() -> str:
     """Return the database's address, or end the command."""
     url = _read(_Database).database_url.get_secret_value()
-    try:
-        scheme = urlsplit(url).scheme
-    except ValueError:
-        scheme = ""
-    if scheme not in _DATABASE_SCHEMES:
-        end(
-            Exit.MISUSED,
-            "WALLET_DATABASE_URL is no address of a database: "
-            "it should look like postgresql://user:password@host:5432/name",
-        )
+    if wrong := wrong_database_address(url):
+        end(Exit.MISUSED, f"WALLET_DATABASE_URL: {wrong}")
     return url
 
 
@@ -116,7 +106,7 @@ def _read(kind: type[S]) -> S:
         return kind()
     except ValidationError as exc:
         wrong = exc.errors(include_url=False, include_input=False)
-        end(Exit.MISUSED, "; ".join(names.fault(error, kind.__name__) for error in wrong))
+        end(Exit.MISUSED, "; ".join(dict.fromkeys(names.fault(error, kind.__name__) for error in wrong)))
     except SecretFileError as exc:
         end(Exit.MISUSED, str(exc))
     except SettingsError as exc:

@@ -129,7 +129,7 @@ def _of_store(exc: "StoreError", ask_again: str) -> tuple[Exit, str]:
         UnavailableError,
         UnfitError,
     )
-    from wallet_worker.store.sentences import explain
+    from wallet_worker.store.sentences import OF_THE_ADDRESS, explain
 
     reason = explain(exc)
     match exc:
@@ -140,6 +140,8 @@ def _of_store(exc: "StoreError", ask_again: str) -> tuple[Exit, str]:
             )
         case InvariantBrokenError():
             return Exit.BROKEN, f"{A_FAULT}: {reason}"
+        case UnfitError() if reason.startswith(OF_THE_ADDRESS):
+            return Exit.MISUSED, f"WALLET_DATABASE_URL: {reason}"
         case UnfitError():
             return (
                 Exit.UNAVAILABLE,

@@ -108,7 +108,8 @@ def fault(error: Mapping[str, Any], kind: str) -> str:
     variable = f"{PREFIX}{name}".upper()
     if error["type"] == "missing" and not inside:
         return f"{variable} is not set"
-    where = ".".join(str(part) for part in inside if part != "[key]")
+    # Of a union each member that did not fit is named, by what it is in this program.
+    where = ".".join(str(part) for part in inside if not (isinstance(part, str) and "[" in part))
     if error["type"] == "extra_forbidden":
         return f"{variable}: {where} is not a name that stands there"
     return (

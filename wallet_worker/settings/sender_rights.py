@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
+from wallet_schemas import faults
 from wallet_schemas.names import routing_key
 from wallet_schemas.parse import COMMANDS, QUERIES
 from wallet_schemas.values import AccountType
@@ -79,7 +80,8 @@ def read_senders(text: str) -> Senders | None:
     except ValidationError as exc:
         fault = exc.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, fault["loc"]))
-        raise ValueError(f"{where}: {fault['msg']}" if where else fault["msg"]) from None
+        sentence = faults.sentence(fault)
+        raise ValueError(f"{where}: {sentence}" if where else sentence) from None
     for login, rights in policy.items():
         if (rights.clients or rights.replays) and "/" in login:
             raise ValueError(f"{login!r} speaks for others, so its name cannot have a / in it")

@@ -1,17 +1,17 @@
 """Settings from the environment, each with the prefix WALLET_; secrets and keys may be in files that it names."""
 
+import re
 from datetime import timedelta
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
     Field,
     SecretStr,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -26,16 +26,12 @@ from wallet_worker.broker.amqp.seal import SealKey
 from wallet_worker.core.context import INQUIRY_AGES, Policy
 from wallet_worker.core.senders import Senders
 from wallet_worker.core.webhooks import Network
+from wallet_worker.settings.database_address import wrong_database_address
 from wallet_worker.settings.keys import NONE, PaymentKeys, RequestKey, read_seal, refuse_shared
 from wallet_worker.settings.limits import LimitSettings, limit_minor
 from wallet_worker.settings.operators import ApprovalLimits
 from wallet_worker.settings.sender_rights import ANYONE, EXAMPLE, read_senders
 from wallet_worker.settings.sources import FromEnvironment
-
-_ADDRESSES = {
-    "amqp_url": ({"amqp", "amqps"}, "amqp://user:password@host:5672/vhost"),
-    "database_url": ({"postgresql", "postgres"}, "postgresql://user:password@host:5432/name"),
-}
 
 _AGE_MAX_SECONDS = 366 * 86_400  # what an order waits for longer than a year nobody remembers
 
@@ -86,7 +82,6 @@ class Settings(FromEnvironment):
     )
     environment: str = Field(
         default="default",
-        pattern="^[a-z0-9-]{1,32}$",
         description="Name of the deployment in signatures, so that a signature of staging is not valid in production.",
     )
     demo: bool = Field(
@@ -257,13 +252,12 @@ class Settings(FromEnvironment):
         default=None,
         description="PEM file of certificates that webhook endpoints may have beside those that the system trusts.",
     )
-    log_format: str = Field(
+    log_format: Literal["auto", "json", "console"] = Field(
         default="auto",
-        pattern="^(auto|json|console)$",
         description="json, console, or auto (console on a terminal, else json).",
     )
-    log_level: str = Field(
-        default="info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="debug, info, warning or error."
     )
 
     @field_validator(
@@ -305,22 +299,27 @@ class Settings(FromEnvironment):
             raise ValueError(msg)
         return f"{parts.scheme}://{parts.netloc}"
 
-    @field_validator("amqp_url", "database_url")
+    @field_validator("environment")
     @classmethod
-    def _is_an_address(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
-        schemes, example = _ADDRESSES[info.field_name or ""]
+    def _is_a_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[a-z0-9-]{1,32}", value):
+            raise ValueError("it should be 1 to 32 small letters, digits and -, such as production")
+        return value
+
+    @field_validator("amqp_url")
+    @classmethod
+    def _is_a_broker(cls, value: SecretStr) -> SecretStr:
         try:
-            scheme = urlsplit(value.get_secret_value()).scheme
-        except ValueError:
-            scheme = ""
-        if scheme not in schemes:
-            msg = f"it should look like {example}"
-            raise ValueError(msg)
-        if info.field_name == "amqp_url":
-            try:
-                addresses.parse(value.get_secret_value())
-            except addresses.WrongUrlError as exc:
-                raise ValueError(str(exc)) from None
+            addresses.parse(value.get_secret_value())
+        except addresses.WrongUrlError as exc:
+            raise ValueError(str(exc)) from None
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_a_database(cls, value: SecretStr) -> SecretStr:
+        if wrong := wrong_database_address(value.get_secret_value()):
+            raise ValueError(wrong)
         return value
 
     @field_validator("payment_inquiry_seconds", "payment_inquiry_seconds_by_channel")

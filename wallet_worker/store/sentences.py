@@ -17,7 +17,10 @@ _FOR_OPERATORS: Final = (
     "53",  # what the server has run out of
     "57P",  # starting, stopping
     "42501",  # privileges
+    "22023",  # roles that are not there
 )
+OF_THE_ADDRESS: Final = "it names a setting"
+_UNKNOWN_SETTING: Final = "unrecognized configuration parameter"
 
 
 def explain(exc: StoreError) -> str:
@@ -28,6 +31,9 @@ def explain(exc: StoreError) -> str:
     rule = None if cause is None else rule_of(cause)
     if rule is None:
         return str(exc)  # a sentence of this program's own
+    if isinstance(cause, asyncpg.UndefinedObjectError) and str(cause).startswith(_UNKNOWN_SETTING):
+        # No statement of this program names a setting that some PostgreSQL does not have.
+        return f"{OF_THE_ADDRESS} that the server does not know: {str(cause).splitlines()[0]}"
     is_for_operators = isinstance(cause, asyncpg.PostgresError) and (cause.sqlstate or "").startswith(
         _FOR_OPERATORS
     )

@@ -10,6 +10,7 @@ is not known to come from a value waits. Waiting moves no money, and a dead lett
 person.
 """
 
+import socket
 import ssl
 from collections.abc import Mapping
 from enum import StrEnum
@@ -186,7 +187,10 @@ CLIENT: Final[Mapping[type[BaseException], Rule]] = MappingProxyType(
         asyncpg.InvalidCachedStatementError: Rule(_AGAIN, "the schema has changed, and plans are made anew"),
         asyncpg.OutdatedSchemaCacheError: Rule(_AGAIN, "the schema has changed, and types are read anew"),
         asyncpg.InterfaceError: Rule(_WAIT, "the connection cannot be used"),
-        asyncpg.ClientConfigurationError: Rule(_STOP, "the address of the database is wrong"),
+        # What is wrong from the beginning is refused as a setting; a certificate may come back.
+        asyncpg.ClientConfigurationError: Rule(
+            _WAIT, "the address of the database cannot be used", Cause.ACCESS
+        ),
         ClientDataError: _VALUE,  # what the driver cannot encode; mostly it says so as SQLSTATE 22000
         asyncpg.UnsupportedClientFeatureError: Rule(_WAIT, "the server asks for what the driver cannot"),
         asyncpg.UnsupportedServerFeatureError: Rule(_WAIT, "the server cannot do what the driver asks for"),
@@ -196,7 +200,20 @@ CLIENT: Final[Mapping[type[BaseException], Rule]] = MappingProxyType(
         TimeoutError: Rule(_WAIT, "the database does not answer in time"),
         ssl.SSLError: Rule(_WAIT, "the encrypted connection to the database failed", Cause.ACCESS),
         EOFError: Rule(_WAIT, "the connection ended in the middle"),
-        OSError: Rule(_WAIT, "the database cannot be reached"),
+        ssl.SSLCertVerificationError: Rule(
+            _WAIT, "the certificate of the database is not one that this machine believes", Cause.ACCESS
+        ),
+        socket.gaierror: Rule(_WAIT, "the database cannot be reached: its host is not known"),
+        ConnectionRefusedError: Rule(_WAIT, "the database cannot be reached: nobody listens there"),
+        # The driver's own: what listens there does not answer as PostgreSQL does when TLS is asked for.
+        ConnectionError: Rule(
+            _WAIT,
+            "the database cannot be reached: what listens there speaks no TLS, or is no PostgreSQL",
+        ),
+        **dict.fromkeys(
+            (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, OSError),
+            Rule(_WAIT, "the database cannot be reached"),
+        ),
     }
 )
 """By type, for what the driver raises by itself; of several that fit, the most specific one."""
