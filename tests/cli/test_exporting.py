@@ -11,20 +11,21 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
 
 from tests.cli.terminal import ROOT, environment, wallet, wallet_on_a_terminal, wallet_process
 from tests.rules.contract import bodies
-from tests.rules.core.world import changed, command, open_account, recharge, result
+from tests.rules.core.world import changed, command, open_account, recharge, result, reversal
 from tests.worker.rig import Rig, open_rig
 from wallet_schemas.events import EntryView
 from wallet_schemas.queries import GetOrder, GetStatement, OrderAnswered, OrderDetail, Statement
-from wallet_schemas.values import OrderType
 from wallet_worker.accounting.table_file import TableWriter, UnwritableError
 from wallet_worker.cli.exits import Exit
 from wallet_worker.core.inbound import InboundMessage
+from wallet_worker.core.orders import ORDER_SPECS
 from wallet_worker.queries.answers import answer
 from wallet_worker.store import snapshot as snapshots
 from wallet_worker.store.database import READONLY_ROLE, Database
@@ -92,12 +93,10 @@ async def test_a_statement_is_the_one_that_a_worker_answers(paid_url: str) -> No
 
     assert (as_csv.status, as_csv.err, as_json.status, as_json.err) == (0, "", 0, "")
     objects = [json.loads(line) for line in as_json.out.splitlines()]
-    serial_nos = [item.pop("serial_no") for item in objects]
     assert [EntryView.model_validate_json(json.dumps(item)) for item in objects] == page.entries
-    assert serial_nos[0] == FORMULA
-    table = rows(as_csv.out)
-    assert [row.pop("serial_no") for row in table] == [f"'{FORMULA}", *serial_nos[1:]]
-    assert table == [{name: str(value) for name, value in item.items()} for item in objects]
+    assert objects[0]["serial_no"] == FORMULA
+    objects[0]["serial_no"] = f"'{FORMULA}"
+    assert rows(as_csv.out) == [{name: str(value) for name, value in item.items()} for item in objects]
 
 
 async def test_a_span_is_told_with_the_balances_around_it(paid_url: str, tmp_path: Path) -> None:
@@ -163,7 +162,11 @@ async def test_a_closed_account_is_exported_by_its_number(
             Exit.FOUND,
             "wallet: ACCOUNT_NOT_FOUND: the user has no such account",
         ),
-        (("u 1", "TWD"), Exit.MISUSED, "wallet: user_id: Should be of letters, digits and . _ : - only"),
+        (
+            ("u 1", "TWD"),
+            Exit.MISUSED,
+            "wallet: user_id: Should be of letters, digits and . _ : @ + - only, beginning with a letter or digit",
+        ),
         (
             ("u-1", "TWD", "--from", "yesterday"),
             Exit.MISUSED,
@@ -294,6 +297,34 @@ def command_like(good: bodies.JsonObject, **changes: str) -> InboundMessage:
     return command(changed(good, changes))
 
 
+async def assert_answered(url: str, objects: list[dict[str, Any]]) -> None:
+    """Assert that each exported order is the one that a worker answers."""
+    async with reading(url) as connection:
+        for item in objects:
+            detail = await answer(connection, GetOrder(serial_no=item["serial_no"]))
+            assert isinstance(detail, OrderDetail)
+            assert OrderAnswered.model_validate_json(json.dumps(item)) == detail.order
+
+
+async def test_orders_that_the_wallet_makes_itself_are_exported_as_a_worker_answers_them(
+    worker: Rig, database_url: str
+) -> None:
+    await worker.settle(
+        open_account(), recharge(), result(), command_like(bodies.WITHDRAW, amount="60.00"), reversal()
+    )
+
+    told = await wallet(*ORDERS, WALLET_DATABASE_URL=database_url)
+
+    objects = {item["order_type"]: item for item in map(json.loads, told.out.splitlines())}
+    assert objects.keys() == {"recharge", "withdraw", "chargeback", "advance"}
+    assert objects["chargeback"]["original_serial_no"] == objects["recharge"]["serial_no"]
+    assert (objects["chargeback"]["reversal_ref"], objects["recharge"]["reversed_amount"]) == (
+        "dp-1",
+        "100.00",
+    )
+    await assert_answered(database_url, list(objects.values()))
+
+
 EVERY = [FORMULA, "R-1", "W-1", "T-1", "RF-1", "H-1", "C-1", "H-2", "L-1"]
 
 
@@ -304,12 +335,10 @@ async def test_orders_are_those_that_a_worker_answers(orders_url: str) -> None:
     assert (as_json.status, as_json.err, as_csv.status, as_csv.err) == (0, "", 0, "")
     objects = [json.loads(line) for line in as_json.out.splitlines()]
     assert sorted(item["serial_no"] for item in objects) == sorted(EVERY)
-    assert {item["order_type"] for item in objects} == set(OrderType)
-    async with reading(orders_url) as connection:
-        for item in objects:
-            detail = await answer(connection, GetOrder(serial_no=item["serial_no"]))
-            assert isinstance(detail, OrderDetail)
-            assert OrderAnswered.model_validate_json(json.dumps(item)) == detail.order
+    assert {item["order_type"] for item in objects} == {
+        order_type for order_type, spec in ORDER_SPECS.items() if not spec.is_own
+    }
+    await assert_answered(orders_url, objects)
     table = {row["serial_no"]: row for row in rows(as_csv.out)}
     assert set(table) == {f"'{FORMULA}", *EVERY[1:]}
     assert table["RF-1"]["original_serial_no"] == f"'{FORMULA}"

@@ -109,7 +109,7 @@ ORDER_COLUMNS: Final = (
     "order_id", "serial_no", "created_at", "user_id", "account_no", "account_type", "order_type", "amount",
     "currency", "status", "code", "channel", "late", "transacted_at", "updated_at", "expires_at",
     "original_serial_no", "hold_serial_no", "remaining", "to_user_id", "to_account_no",
-    "gateway_ref", "failure_code", "failure_reason", "metadata",
+    "gateway_ref", "failure_code", "failure_reason", "cancelling", "reversal_ref", "reversed_amount", "metadata",
 )  # fmt: skip
 
 
@@ -156,7 +156,8 @@ def _order_rows(rows: Sequence[asyncpg.Record]) -> Iterator[Sequence[Cell]]:
     for (
         order_id, serial_no, created_at, user_id, account_no, account_type, order_type, amount,
         currency, status, code, channel, late, transacted_at, updated_at, expires_at,
-        about_serial_no, remaining, to_user_id, to_account_no, gateway_ref, failure_code, failure_reason, metadata,
+        about_serial_no, remaining, to_user_id, to_account_no, gateway_ref, failure_code, failure_reason,
+        cancelling, reversal_ref, reversed_minor, metadata,
     ) in rows:  # fmt: skip
         about_hold = ORDER_SPECS[OrderType(order_type)].parent_is_hold
         yield (
@@ -184,5 +185,8 @@ def _order_rows(rows: Sequence[asyncpg.Record]) -> Iterator[Sequence[Cell]]:
             gateway_ref,
             failure_code,
             failure_reason,
+            cancelling or None,
+            reversal_ref,
+            None if reversed_minor is None else to_text(reversed_minor, currency),
             None if metadata is None else json.loads(metadata),
         )

@@ -99,10 +99,12 @@ _ORDERS = f"""
 SELECT o.order_id, o.serial_no, o.created_at, a.user_id, a.account_no, a.account_type, o.order_type, o.amount,
        o.currency, o.status, o.code, o.channel, o.late, o.transacted_at, o.updated_at, o.expires_at,
        o.about_serial_no, o.remaining, payee.user_id, payee.account_no, o.gateway_ref, o.failure_code, o.failure_reason,
+       o.cancelling, o.reversal_ref,
+       (SELECT sum(r.moved)::bigint FROM reversals r WHERE r.order_id = o.order_id AND r.moved > 0) AS reversed,
        coalesce(o.metadata::text, (c.content -> 'metadata')::text) AS metadata
 {_SELECTED}
 ORDER BY o.order_id
-"""
+"""  # noqa: S608 -- static text
 
 
 async def count_orders(connection: asyncpg.Connection, selection: OrderSelection) -> int:
