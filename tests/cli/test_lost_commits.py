@@ -89,6 +89,11 @@ async def test_a_lost_commit_is_told_as_not_known_by_every_command_that_changes_
             "migrate": [],
             "api key add": ["shop", "--role", "upstream"],
             "api key rotate": ["shop"],
+            "webhooks add": ["shop", "orders", "https://shop.example/wallet"],
+            "webhooks rotate": ["shop", "orders"],
+            "webhooks disable": ["shop", "orders", *why],
+            "webhooks enable": ["shop", "orders"],
+            "webhooks replay": ["shop", "orders", "--since", "2026-01-02T00:00:00.000+00:00"],
             "api key revoke": ["", *why],
             "operators add": ["zoe", "--role", "operator", *why],
             "operators role": ["zoe", "viewer", *why],
@@ -129,6 +134,8 @@ async def test_a_lost_commit_is_told_as_not_known_by_every_command_that_changes_
     # What the sentences advise finds out that all of it was done.
     assert await desk.owner.fetchval("SELECT count(*) FROM api_keys WHERE client = 'shop'") == 2
     assert await desk.owner.fetchval("SELECT count(*) FROM api_keys WHERE revoked_at IS NOT NULL") == 1
+    assert await desk.owner.fetchval("SELECT count(*) FROM webhook_secrets") == 2
+    assert await desk.owner.fetchval("SELECT state FROM webhook_endpoints") == "enabled"
     assert await desk.state(discarded) == "discarded"
     assert await desk.state(restored) == "waiting"
     assert (await desk.operations.operation(OTTO, replay.operation_id)).state == "stopped"

@@ -40,7 +40,8 @@ async def test_operators_add_list_replay_and_disable_endpoints(database_url: str
     finally:
         await connection.close()
     (given_up,) = json.loads(await webhooks("deliveries", "shop", "orders", "--json"))["deliveries"]
-    replayed = await webhooks("replay", "shop", "orders", "--since", "2026-01-02")
+    no_time = await webhooks("replay", "shop", "orders", "--since", "yesterday", status=2)
+    replayed = await webhooks("replay", "shop", "orders", "--since", "2026-01-02T08:00:00.1234567+08:00")
     table = await webhooks("deliveries", "shop", "orders", "--state", "waiting")
     rotated = await webhooks("rotate", "shop", "orders")
     await webhooks("disable", "shop", "orders", "--why", "its certificate has expired")
@@ -57,6 +58,8 @@ async def test_operators_add_list_replay_and_disable_endpoints(database_url: str
     assert "no public address" in inside
     assert "orders.*" in no_event
     assert (given_up["event_id"], given_up["state"], given_up["next_at"]) == (EVENT, "given_up", None)
+    assert "yesterday: " in no_time
+    assert "%" not in no_time
     assert replayed.strip() == "1 event is posted again"
     assert "order.pending" in table
     assert (disabled["state"], disabled["users"], disabled["types"]) == (

@@ -293,7 +293,7 @@ def _check_name(client: str) -> None:
 
 def _check_prefix(option: str, prefix: str | None) -> None:
     if prefix is not None and not re.fullmatch(r"[A-Za-z0-9._:@+-]{1,64}", prefix):
-        end(Exit.MISUSED, f"{option} is of letters, digits and . _ : - only, at most 64")
+        end(Exit.MISUSED, f"{option} is of letters, digits and . _ : @ + - only, at most 64")
 
 
 def _is_it_there(key_id: str) -> str:

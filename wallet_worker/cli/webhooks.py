@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
 
-from wallet_worker.cli import environment, terminal
+from wallet_worker.cli import environment, exits, terminal
 from wallet_worker.cli.exits import Exit, end
-from wallet_worker.cli.options import Json
+from wallet_worker.cli.options import Json, read_time
 from wallet_worker.text import printable
 
 if TYPE_CHECKING:
@@ -121,7 +121,12 @@ def add(
                 created_by=getpass.getuser(),
             )
 
-    if not _with_database(write):
+    is_new = _with_database(
+        write,
+        ask_again=f"`wallet webhooks list {client}` says whether {name} is there, with a secret that nobody has seen: "
+        f"`wallet webhooks rotate {client} {name} --overlap-hours 0` prints another",
+    )
+    if not is_new:
         end(Exit.FOUND, f"{client} has an endpoint {name} already")
     terminal.print_status(f"events for {client} are posted to {url}; the secret is shown once")
     terminal.print_result(secret)
@@ -190,7 +195,7 @@ def rotate(
         async with connection.transaction():
             return await webhooks.rotate(connection, client, name, secret, timedelta(hours=overlap_hours))
 
-    _changed(client, name, write)
+    _changed(client, name, write, ask_again="rotate again, which leaves one secret more that nobody has seen")
     terminal.print_status(f"the secret is shown once; the one before it signs too for {overlap_hours} h")
     terminal.print_result(secret)
 
@@ -203,7 +208,7 @@ def enable(client: ClientName, name: EndpointName) -> None:
     """
     from wallet_worker.store import webhooks
 
-    _changed(client, name, lambda connection: webhooks.enable(connection, client, name))
+    _changed(client, name, lambda connection: webhooks.enable(connection, client, name), ask_again=_LISTED)
     terminal.print_result(f"events are posted to {name} of {client}")
 
 
@@ -222,7 +227,12 @@ def disable(
 
     if not why.strip():
         end(Exit.MISUSED, "--why is empty")
-    _changed(client, name, lambda connection: webhooks.disable(connection, client, name, why.strip()[:500]))
+    _changed(
+        client,
+        name,
+        lambda connection: webhooks.disable(connection, client, name, why.strip()[:500]),
+        ask_again=_LISTED,
+    )
     terminal.print_result(f"nothing more is posted to {name} of {client}")
 
 
@@ -299,10 +309,10 @@ def replay(
     *,
     event: Annotated[str | None, typer.Option(metavar="EVENT_ID", help="This event.")] = None,
     since: Annotated[
-        datetime | None,
+        str | None,
         typer.Option(
-            formats=["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"],
-            help="Events since this time, in UTC, that have not arrived.",
+            metavar="TIME",
+            help="Events since this time that have not arrived. Without an offset: UTC.",
         ),
     ] = None,
     delivered_too: Annotated[
@@ -313,10 +323,9 @@ def replay(
 
     Example: wallet webhooks replay shop orders --since 2026-01-02
     """
-    from datetime import UTC
-
     from wallet_worker.store import webhooks
 
+    begin = read_time("--since", since)
     if (event is None) == (since is None):
         end(Exit.MISUSED, "name --event or --since")
 
@@ -328,11 +337,14 @@ def replay(
             connection,
             endpoint.endpoint_id,
             event_id=event,
-            since=None if since is None else since.replace(tzinfo=UTC),
+            since=begin,
             delivered_too=delivered_too,
         )
 
-    count = _with_database(write)
+    count = _with_database(
+        write,
+        ask_again=f"`wallet webhooks deliveries {client} {name}` says what waits; posting again does no harm",
+    )
     if count is None:
         _no_endpoint(client, name)
     if not count:
@@ -340,8 +352,13 @@ def replay(
     terminal.print_result(f"{count} {'event is' if count == 1 else 'events are'} posted again")
 
 
-def _changed(client: str, name: str, work: "Callable[[asyncpg.Connection], Awaitable[bool]]") -> None:
-    if not _with_database(work):
+_LISTED = "`wallet webhooks list` says how it stands; do it again, which does no harm"
+
+
+def _changed(
+    client: str, name: str, work: "Callable[[asyncpg.Connection], Awaitable[bool]]", *, ask_again: str
+) -> None:
+    if not _with_database(work, ask_again=ask_again):
         _no_endpoint(client, name)
 
 
@@ -349,11 +366,13 @@ def _no_endpoint(client: str, name: str) -> NoReturn:
     end(Exit.FOUND, f"{printable(client)} has no endpoint {printable(name)}: `wallet webhooks list`")
 
 
-def _with_database(work: "Callable[[asyncpg.Connection], Awaitable[T]]") -> T:
+def _with_database(
+    work: "Callable[[asyncpg.Connection], Awaitable[T]]", *, ask_again: str = exits.LOOK_FIRST
+) -> T:
     """Return what the work on a connection of whoever migrates returns, or end the command."""
     from wallet_worker.cli.api import with_database
 
-    return with_database(work)
+    return with_database(work, ask_again=ask_again)
 
 
 def _moment(at: datetime | None) -> str | None:
