@@ -35,16 +35,22 @@ async def test_a_fault_ends_a_task_that_may_not_outlive_it(database: Database, e
     assert work.attempts == 1
 
 
-@pytest.mark.parametrize("exc", FAULTS, ids=lambda exc: type(exc).__name__)
-async def test_a_task_that_outlives_faults_is_unready_until_it_is_done(
-    database: Database, exc: Exception
-) -> None:
-    health, work = Health(), Work(exc)
+async def test_a_task_that_outlives_faults_is_unready_until_it_is_done(database: Database) -> None:
+    health, work = Health(), Work(KeyError("a fault of the task's own code"))
     health.expect("database")
 
     assert await Waiting("database", database, health, outlives_faults=True).done(work)
 
     assert (work.attempts, health.is_ready) == (2, True)
+
+
+async def test_a_broken_invariant_ends_a_task_that_outlives_faults(database: Database) -> None:
+    work = Work(InvariantBrokenError("two balances"))
+
+    with pytest.raises(InvariantBrokenError):
+        await Waiting("database", database, Health(), outlives_faults=True).done(work)
+
+    assert work.attempts == 1
 
 
 async def test_the_last_race_that_may_be_lost_is_raised() -> None:

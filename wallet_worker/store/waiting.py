@@ -23,7 +23,7 @@ class Waiting:
     def __init__(
         self, component: str, database: Database, health: Health, *, outlives_faults: bool = False
     ) -> None:
-        """With `outlives_faults`, every error is waited for, those of the task's own code and broken invariants too."""
+        """With `outlives_faults`, every error of the task's own code is waited for too, but a broken invariant."""
         self._component = component
         self._outlives_faults = outlives_faults
         self._database = database
@@ -43,9 +43,10 @@ class Waiting:
             attempt += 1
             try:
                 await work()
+            except InvariantBrokenError:
+                raise  # our bug: whoever goes on would do more of it
             except Exception as exc:
-                is_fault = isinstance(exc, InvariantBrokenError) or not isinstance(exc, StoreError)
-                if is_fault and not self._outlives_faults:
+                if not (isinstance(exc, StoreError) or self._outlives_faults):
                     raise
                 self._lost(exc, attempt)
                 if not isinstance(exc, ConflictError):
