@@ -90,7 +90,10 @@ FUNCTIONS = (
     CREATE FUNCTION dead_letter_log(
         p_actors text[], p_roles text[], p_vias text[], p_actions text[], p_reasons text[], p_letter_ids bigint[],
         p_operation_ids uuid[], p_details json[]
-    ) RETURNS SETOF dead_letter_audit {definer}
+    ) RETURNS TABLE (
+        audit_id bigint, at timestamptz, actor text, role text, via text, action text, reason text, letter_id bigint,
+        operation_id uuid, detail json
+    ) {definer}
     DECLARE
         forged text;
     BEGIN
@@ -104,11 +107,11 @@ FUNCTIONS = (
                 USING ERRCODE = 'insufficient_privilege';
         END IF;
         RETURN QUERY
-        INSERT INTO dead_letter_audit (at, actor, role, via, action, reason, letter_id, operation_id, detail)
+        INSERT INTO dead_letter_audit AS d (at, actor, role, via, action, reason, letter_id, operation_id, detail)
         SELECT clock_timestamp(), n.actor, n.role, n.via, n.action, n.reason, n.letter_id, n.operation_id, n.detail
         FROM unnest(p_actors, p_roles, p_vias, p_actions, p_reasons, p_letter_ids, p_operation_ids, p_details)
              AS n (actor, role, via, action, reason, letter_id, operation_id, detail)
-        RETURNING *;
+        RETURNING d.audit_id, d.at, d.actor, d.role, d.via, d.action, d.reason, d.letter_id, d.operation_id, d.detail;
     END
     $$
     """,
@@ -116,16 +119,14 @@ FUNCTIONS = (
     """
     CREATE FUNCTION dead_letter_keeper_log(
         p_actions text[], p_reasons text[], p_letter_ids bigint[], p_operation_ids uuid[], p_now timestamptz
-    ) RETURNS SETOF dead_letter_audit {definer}
+    ) RETURNS void {definer}
     BEGIN
         IF NOT p_actions <@ ARRAY['replay resolved', 'replay failed', 'stop', 'pause', 'reopen'] THEN
             RAISE EXCEPTION 'no keeper does that' USING ERRCODE = 'insufficient_privilege';
         END IF;
-        RETURN QUERY
         INSERT INTO dead_letter_audit (at, actor, role, via, action, reason, letter_id, operation_id, detail)
         SELECT p_now, 'keeper', 'keeper', '', n.action, n.reason, n.letter_id, n.operation_id, '{}'
-        FROM unnest(p_actions, p_reasons, p_letter_ids, p_operation_ids) AS n (action, reason, letter_id, operation_id)
-        RETURNING *;
+        FROM unnest(p_actions, p_reasons, p_letter_ids, p_operation_ids) AS n (action, reason, letter_id, operation_id);
     END
     $$
     """,
@@ -156,13 +157,13 @@ FUNCTIONS = (
     CREATE FUNCTION dead_letter_approve(p_token text, p_actor text, p_role text, p_via text, p_reason text)
     RETURNS boolean {definer}
     DECLARE
-        plan dead_letter_plans;
+        plan record;
     BEGIN
         UPDATE dead_letter_plans
         SET approved_by = p_actor
         WHERE token = p_token AND needs_two AND approved_by IS NULL AND operation_id IS NULL
           AND expires_at > clock_timestamp()
-        RETURNING * INTO plan;
+        RETURNING token, letter_ids INTO plan;
         IF plan.token IS NULL THEN
             RETURN false;
         END IF;
@@ -181,11 +182,16 @@ FUNCTIONS = (
     ) RETURNS integer {definer}
     DECLARE
         now     timestamptz := clock_timestamp();
-        plan    dead_letter_plans;
+        plan    record;
         at_once boolean;
         moved   bigint[];
     BEGIN
-        SELECT * INTO plan FROM dead_letter_plans WHERE token = p_token FOR NO KEY UPDATE;
+        SELECT token, action, operation_id, expires_at, needs_two, made_by, approved_by, reason, filter, canary, rate,
+               stop_ratio, letter_ids, verdicts, codes, edited_body
+        INTO plan
+        FROM dead_letter_plans
+        WHERE token = p_token
+        FOR NO KEY UPDATE;
         IF plan.token IS NULL OR plan.operation_id IS NOT NULL OR plan.expires_at <= now
            OR (plan.needs_two AND plan.approved_by IS NULL) THEN
             RAISE EXCEPTION 'the plan % cannot be executed: there is none, or it is executed, too old or not approved',
