@@ -361,8 +361,8 @@ def _keys(text: str | None) -> Mapping[str, str]:
     if not all(key_id.startswith(DEMO_PREFIX) for key_id in keys):
         _end(
             ExitStatus.MISUSED,
-            f"{KEYS_VARIABLE}: the ids of a simulated gateway's keys begin with {DEMO_PREFIX}: "
-            "a wallet with real money does not believe them",
+            f"{KEYS_VARIABLE}: the ids of a simulated gateway's keys begin with {DEMO_PREFIX}, as in "
+            '{"test-demo": "a secret"}. A worker believes them with WALLET_DEMO=1, which none with real money has',
         )
     return keys
 

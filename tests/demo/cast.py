@@ -5,20 +5,24 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from payment_simulator.behaviours import Behaviour
-from tests.demo.fates import OUTGOING
+from tests.demo.fates import OUTGOING, Fate
 from tests.demo.plan import Account, Act, Sending, good, recharge, refused
 from wallet_schemas.codes import Code
 from wallet_schemas.commands import (
+    CancelOrder,
     CloseAccount,
     FreezeAccount,
     OpenAccount,
     Recharge,
+    RechargeV2,
     Refund,
     Transfer,
     UnfreezeAccount,
     Withdraw,
+    WithdrawV2,
 )
 from wallet_schemas.money import to_text
+from wallet_schemas.values import OrderStatus
 
 CURRENCY: Final = "TWD"
 LIMIT_MINOR: Final = 1_000_000  # more than any other recharge of the demo
@@ -82,7 +86,7 @@ def scenes(round_no: int, other: Account) -> Mapping[Act, list[Sending]]:
             ),
         ],
         Act.LAST: [
-            good(_withdrawal(number("THAWED"), cold, "20.00"), succeeded, moved=((cold, -2_000),)),
+            good(_paid_to_bank(number("THAWED"), cold, "20.00"), succeeded, moved=((cold, -2_000),)),
             refused(
                 Recharge(
                     serial_no=number("CLOSED"),
@@ -96,6 +100,24 @@ def scenes(round_no: int, other: Account) -> Mapping[Act, list[Sending]]:
             refused(_transfer(number("CLOSED-TO"), cold, gone, "10.00"), Code.ACCOUNT_CLOSED),
         ],
     }
+
+
+def cancelled(round_no: int) -> tuple[Sending, Sending]:
+    """Return a recharge that nobody pays, and the command that cancels it before it expires, seconds later."""
+    unpaid = RechargeV2(
+        serial_no=f"CAST-UNPAID-{round_no:04}",
+        user_id=f"cold-{round_no:04}",
+        amount="30.00",
+        currency=CURRENCY,
+        recharge_type=Behaviour.LOST.channel,
+        return_url="https://shop.example/orders/778",
+    )
+    cancel = CancelOrder(
+        serial_no=f"CAST-CANCEL-{round_no:04}",
+        target_serial_no=unpaid.serial_no,
+        reason="the customer has left",
+    )
+    return good(unpaid, Fate(OrderStatus.CANCELLED, asked=True)), good(cancel)
 
 
 def _refusals(number: Callable[[str], str], other: Account, cold: Account) -> list[Sending]:
@@ -126,6 +148,18 @@ def _withdrawal(serial_no: str, account: Account, amount: str) -> Withdraw:
     user_id, currency = account
     return Withdraw(
         serial_no=serial_no, user_id=user_id, amount=amount, currency=currency, payout_type="bank_transfer"
+    )
+
+
+def _paid_to_bank(serial_no: str, account: Account, amount: str) -> WithdrawV2:
+    user_id, currency = account
+    return WithdrawV2(
+        serial_no=serial_no,
+        user_id=user_id,
+        amount=amount,
+        currency=currency,
+        payout_type="bank_transfer",
+        instrument="ba_51Hx",
     )
 
 

@@ -31,6 +31,10 @@ def draw(*, accounts: int, recharges: int, seed: int) -> Plan:
             acts[act] += sendings
     for act, sendings in spending.spent(chance, held, recharged).items():
         acts[act] += sendings
+    for round_no in range(1, rounds + 1):
+        unpaid, cancel = cast.cancelled(round_no)
+        acts[Act.END].append(unpaid)
+        acts[Act.LAST].insert(0, cancel)
     acts[Act.LAST] += plan.repeats(chance.sample(acts[Act.SPEND], min(5 * rounds, len(acts[Act.SPEND]))))
     for act in (Act.RECHARGE, Act.SPEND, Act.USE):
         chance.shuffle(acts[act])

@@ -13,17 +13,20 @@ from payment_simulator.behaviours import Behaviour, behaviour_of_channel
 from tests.demo.fates import RECHARGES, Fate
 from wallet_schemas.codes import Code
 from wallet_schemas.commands import (
+    CancelOrder,
     Capture,
     CloseAccount,
     FreezeAccount,
     Hold,
     OpenAccount,
     Recharge,
+    RechargeV2,
     Refund,
     Release,
     Transfer,
     UnfreezeAccount,
     Withdraw,
+    WithdrawV2,
 )
 from wallet_schemas.encode import encode
 from wallet_schemas.money import to_minor, to_text
@@ -47,8 +50,8 @@ Account: TypeAlias = tuple[str, str]
 """A user and a currency."""
 
 AnyCommand: TypeAlias = (
-    OpenAccount | FreezeAccount | UnfreezeAccount | CloseAccount | Recharge | Withdraw | Transfer | Refund
-    | Hold | Capture | Release
+    OpenAccount | FreezeAccount | UnfreezeAccount | CloseAccount | Recharge | RechargeV2 | Withdraw | WithdrawV2
+    | Transfer | Refund | Hold | Capture | Release | CancelOrder
 )  # fmt: skip
 
 

@@ -49,7 +49,7 @@ TITLES: Final = {
     Act.SPEND: "withdrawing, transferring, refunding, holding",
     Act.USE: "capturing holds",
     Act.END: "unfreezing, closing, releasing",
-    Act.LAST: "using closed accounts and ended holds",
+    Act.LAST: "cancelling, using closed accounts and ended holds",
 }
 SETTLING: Final = "results of the gateway"
 

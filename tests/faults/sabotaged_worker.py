@@ -176,8 +176,8 @@ def forgets() -> None:
     """Never know that a serial number was used. (The test takes the constraints away that would still stop it.)"""
     real = load.facts
 
-    async def forgetting(*arguments: Any) -> tuple[datetime, Facts]:
-        now, found = await real(*arguments)
+    async def forgetting(*arguments: Any, **options: Any) -> tuple[datetime, Facts]:
+        now, found = await real(*arguments, **options)
         found.commands = {}
         return now, found
 

@@ -97,6 +97,12 @@ class Change(NamedTuple):
     """Whether nothing can go on before it is undone."""
 
 
+UPDATED_OF_ORDERS = (
+    "status, code, late, transacted_at, updated_at, remaining, due_at, asked, gateway_ref, failure_code, "
+    "failure_reason, received, cancelling, expires_at"
+)
+"""Every column that a worker may change: who may change none may lock none."""
+
 CHANGES = {
     "a column that has to be given": Change(
         "ALTER TABLE outbox ADD COLUMN more text NOT NULL", "ALTER TABLE outbox DROP COLUMN more"
@@ -105,12 +111,8 @@ CHANGES = {
         "REVOKE INSERT ON commands FROM wallet_worker", "GRANT INSERT ON commands TO wallet_worker"
     ),
     "the privilege to lock orders taken": Change(
-        "REVOKE SELECT, UPDATE ON orders FROM wallet_worker; "
-        "REVOKE UPDATE (status, code, late, transacted_at, updated_at, remaining, due_at, asked) "
-        "ON orders FROM wallet_worker",
-        "GRANT SELECT ON orders TO wallet_worker; "
-        "GRANT UPDATE (status, code, late, transacted_at, updated_at, remaining, due_at, asked) "
-        "ON orders TO wallet_worker",
+        "REVOKE SELECT, UPDATE ON orders FROM wallet_worker",
+        f"GRANT SELECT, UPDATE ({UPDATED_OF_ORDERS}) ON orders TO wallet_worker",
     ),
     "a table renamed": Change(
         "ALTER TABLE commands RENAME TO commands_away", "ALTER TABLE commands_away RENAME TO commands"
