@@ -275,6 +275,23 @@ async def test_an_audit_of_a_database_that_was_never_migrated_is_one_line(server
     assert "wallet migrate" in line
 
 
+@pytest.mark.parametrize("command", [("migrate", "--check"), ("migrate", "--plan"), ("api", "key", "list")])
+async def test_a_database_that_may_not_be_looked_at_is_not_said_to_be_empty(
+    command: tuple[str, ...], database_url: str
+) -> None:
+    owner = await asyncpg.connect(database_url)
+    await owner.execute(f"CREATE ROLE stranger LOGIN PASSWORD '{SECRET}'")
+    try:
+        answer = await wallet(*command, WALLET_DATABASE_URL=as_somebody_else(database_url, "stranger"))
+    finally:
+        await owner.execute("DROP ROLE stranger")
+        await owner.close()
+
+    assert (answer.status, answer.out) == (Exit.UNAVAILABLE, "")
+    assert "may not use the schema wallet" in answer.err
+    assert "wallet doctor" in answer.err
+
+
 BROKER_COMMANDS = [
     ("topology", "apply"),
     ("topology", "check"),

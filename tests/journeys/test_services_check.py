@@ -28,6 +28,9 @@ async def launched(
         "WALLET_CONSOLE_USERS": str(folder / "users.json"),
         "WALLET_API_PORT": "0",
         "WALLET_API_HEALTH_PORT": "0",
+        "WALLET_SENDERS": "anyone",
+        "WALLET_REQUEST_KEY_FILE": "none",
+        "WALLET_SEAL_KEY_FILE": "none",
         "WALLET_HTTP_HOST": "127.0.0.1",
         "WALLET_HTTP_PORT": "0",
         **settings,
@@ -48,7 +51,13 @@ async def until_said(process: asyncio.subprocess.Process, event: str) -> str:
     pytest.fail(f"{event} was not logged")
 
 
-ENDS = {"console": "console.cannot_serve", "api": "api.cannot_serve", "webhooks": "webhooks.cannot_run"}
+ENDS = {
+    "console": "console.cannot_serve",
+    "api": "api.cannot_serve",
+    "webhooks": "webhooks.cannot_run",
+    "keeper": "keeper.cannot_run",
+    "worker": "worker.cannot_run",
+}
 WAITS = {"console": "console.ready", "api": "api.ready", "webhooks": "database.waiting"}
 """What a service logs whose database is away: pages and answers say it, where there are some."""
 
@@ -60,6 +69,8 @@ WAITS = {"console": "console.ready", "api": "api.ready", "webhooks": "database.w
         ("api", "DROP INDEX accounts_open_key", "The index accounts_open_key is missing"),
         ("api", "DROP SCHEMA wallet CASCADE", "wallet migrate"),
         ("webhooks", "DROP SCHEMA wallet CASCADE", "wallet migrate"),
+        ("keeper", "DROP SCHEMA wallet CASCADE", "wallet migrate"),
+        ("worker", NEWER, "is older and knows"),
         ("webhooks", "REVOKE ALL ON webhook_cursor FROM wallet_webhooks", "UPDATE on webhook_cursor"),
     ],
 )
@@ -74,7 +85,7 @@ async def test_a_service_does_not_start_on_a_database_that_is_not_what_it_needs(
     assert await asyncio.wait_for(process.wait(), ENDS_SECONDS) == 1
 
 
-@pytest.mark.parametrize("service", ENDS)
+@pytest.mark.parametrize("service", WAITS)
 async def test_a_service_whose_database_was_away_looks_at_it_when_it_is_back(
     database_url: str, owner: asyncpg.Connection, tmp_path: Path, service: str
 ) -> None:

@@ -1,6 +1,7 @@
 """The command `wallet`, one module a noun. What a command needs is imported when it runs, so that help is quick."""
 
 import logging
+import os
 from importlib.metadata import version
 from typing import Annotated
 
@@ -83,4 +84,19 @@ def wallet(
 
 def main() -> None:
     """Run the command and end the process with its exit status."""
+    _open_standard_descriptors()
     app(prog_name="wallet")
+
+
+def _open_standard_descriptors() -> None:
+    """Leave no standard descriptor closed: what is opened next would take its number, a connection for one.
+
+    Whoever writes to standard error by its number, as libraries in C do when they fail, would write to the broker then.
+    What Python knows as closed stays closed: `sys.stdout` is absent, and what is printed is reported as not written.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
+            os.set_inheritable(number, True)  # noqa: FBT003 -- for what this process starts

@@ -143,10 +143,8 @@ def _of_store(exc: "StoreError", ask_again: str) -> tuple[Exit, str]:
         case UnfitError() if reason.startswith(OF_THE_ADDRESS):
             return Exit.MISUSED, f"WALLET_DATABASE_URL: {reason}"
         case UnfitError():
-            return (
-                Exit.UNAVAILABLE,
-                f"the database is not as this program needs it (`wallet migrate`?): {reason}",
-            )
+            advice = "`wallet doctor` says what is missing; after an update, run `wallet migrate`"
+            return Exit.UNAVAILABLE, f"the database is not as this program needs it: {reason}. {advice}"
         case ConflictError():
             return (
                 Exit.UNAVAILABLE,

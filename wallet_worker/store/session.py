@@ -35,20 +35,21 @@ SCHEMA: Final = "wallet"
 """The schema that `wallet migrate` makes for the tables, so that other applications may share the database."""
 
 TABLES_IN: Final = f"""
-SELECT n.nspname
+SELECT n.nspname, has_schema_privilege(n.oid, 'USAGE')
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p')
   AND c.relname IN (
       'alembic_version', 'accounts', 'commands', 'entries', 'orders', 'outbox', 'parked_results', 'suspects'
   )
-GROUP BY n.nspname
+GROUP BY n.oid, n.nspname
 HAVING count(*) >= 5
 ORDER BY n.nspname = '{SCHEMA}' DESC, array_position(current_schemas(false), n.nspname), n.nspname
 """  # noqa: S608 -- static text
-"""The schemas that hold the wallet's tables: its own first, then those of the search path. Anybody may read this.
+"""The schemas that hold the wallet's tables, and whether each may be used: its own first, then by the search path.
 
-Where somebody has dropped a table the others are still the wallet's; another application may have a table of orders.
+Anybody may read this. Where somebody has dropped a table the others are still the wallet's; another application may
+have a table of orders.
 """
 
 # Not weaker than `on`, and what is stronger stays. Before PostgreSQL 17 there is no `transaction_timeout`.
@@ -85,7 +86,8 @@ async def look_at_tables(connection: asyncpg.Connection, schema: str | None = No
     The search path is the schema alone. Temporary tables come last in it, so that none takes the place of a table.
     Raises UnfitError, or what the driver raises.
     """
-    found = [str(row[0]) for row in await connection.fetch(TABLES_IN)]
+    usable = {str(name): may_use for name, may_use in await connection.fetch(TABLES_IN)}
+    found = list(usable)
     if not found:
         return None
     chosen = schema if schema is not None and schema in found else found[0]
@@ -97,6 +99,10 @@ async def look_at_tables(connection: asyncpg.Connection, schema: str | None = No
                 "add ?options=-csearch_path%3Dname to WALLET_DATABASE_URL"
             )
             raise UnfitError(msg)
+    if not usable[chosen]:
+        # Else each table would seem not to exist.
+        msg = f"its login or role may not use the schema {chosen}, in which the wallet's tables are"
+        raise UnfitError(msg)
     await connection.execute(f"SET search_path TO {search_path(chosen)}")
     return chosen
 
