@@ -427,13 +427,17 @@ def _print_tables() -> None:
     from rich.table import Table
 
     console = Console()
-    table = Table(box=box.SIMPLE, title="Behaviours")
+    # In two columns, so that on a narrow terminal no channel and no code is cut.
+    table = Table(box=box.SIMPLE, title="Behaviours", show_header=False)
     table.add_column("channel", no_wrap=True)
-    table.add_column("what the gateway does")
-    table.add_column("what becomes of a recharge")
-    table.add_column("what becomes of a withdrawal or refund")
+    table.add_column("what happens", overflow="fold")
     for behaviour, row in TABLE[PaymentKind.CHARGE].items():
-        table.add_row(behaviour.channel, row.gateway, row.wallet, TABLE[PaymentKind.PAYOUT][behaviour].wallet)
+        outgoing = TABLE[PaymentKind.PAYOUT][behaviour].wallet
+        table.add_row(
+            behaviour.channel,
+            f"The gateway {row.gateway}.\nA recharge: {row.wallet}.\nA withdrawal or refund: {outgoing}.",
+            end_section=True,
+        )
     console.print(table)
     console.print(
         f"A refund has the channel of its recharge. On {Behaviour.DECLINED.refund_channel} and so on "

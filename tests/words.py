@@ -22,6 +22,7 @@ NOT_FOR_PEOPLE: Final = {
     ),
     "a word of Python's": re.compile(
         r"\bValue error, |Input should be a valid (?:dictionary|tuple)|validation errors? for "
+        r"|unable to parse string|found `.` at \d"
     ),
 }  # fmt: skip
 

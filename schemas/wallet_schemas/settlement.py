@@ -6,7 +6,7 @@ values has a line end in it; those of other columns may.
 
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import StringConstraints, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import PydanticCustomError
 
 from wallet_schemas.message import MoneyFields
@@ -22,18 +22,25 @@ from wallet_schemas.values import (
     SerialNo,
 )
 
+SETTLED_KINDS: Final = (PaymentKind.CHARGE, PaymentKind.PAYOUT, PaymentKind.REFUND)
+"""The kinds of requests that are payments: the others ask for the state of one, or to stop it."""
 
-def _is_a_payment(kind: PaymentKind) -> PaymentKind:
-    if kind is PaymentKind.STATUS:
-        raise PydanticCustomError("payment_kind", "A status request is no payment")
-    return kind
+
+def _a_payment(value: object, handler: ValidatorFunctionWrapHandler) -> PaymentKind:
+    try:
+        kind = handler(value)
+    except ValidationError:
+        kind = None
+    if kind not in SETTLED_KINDS:
+        raise PydanticCustomError("payment_kind", "Input should be 'charge', 'payout' or 'refund'")
+    return PaymentKind(kind)
 
 
 class SettlementLine(MoneyFields):
     """One payment as the gateway has it in its books."""
 
     payment_order_no: SerialNo
-    kind: Annotated[Enumerated[PaymentKind], AfterValidator(_is_a_payment)]
+    kind: Annotated[Enumerated[PaymentKind], WrapValidator(_a_payment)]
     amount: AmountText
     currency: CurrencyText
     status: Enumerated[PaymentStatus]

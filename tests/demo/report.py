@@ -182,6 +182,7 @@ _WHY: Final[Mapping[tuple[str, OrderStatus], str]] = {
     ("recharge", OrderStatus.SUCCEEDED): "the gateway collected the money; credited once",
     ("recharge", OrderStatus.FAILED): "the gateway declined the payment",
     ("recharge", OrderStatus.EXPIRED): "no valid result before the order expired",
+    ("recharge", OrderStatus.CANCELLED): "cancelled by its sender before anybody had paid",
     ("withdraw", OrderStatus.SUCCEEDED): "the gateway paid out; debited once",
     ("withdraw", OrderStatus.FAILED): "the gateway did not pay; reserve released",
     (

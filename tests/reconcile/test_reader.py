@@ -85,8 +85,10 @@ def test_a_quoted_value_may_have_commas_and_quotation_marks() -> None:
     ("text", "reason"),
     [
         (line(payment_order_no="R 1"), "payment_order_no: Should be of letters, digits and . _ : - only"),
-        (line(kind="status"), "kind: A status request is no payment"),
-        (line(kind="chargeback"), "kind: Input should be"),
+        *(
+            (line(kind=kind), "kind: Input should be 'charge', 'payout' or 'refund'")
+            for kind in ("status", "cancel", "chargeback")
+        ),
         (line(amount="1e2"), "amount: 1e2 is in scientific notation; it should be written out in digits"),
         (line(amount="-1.00"), "amount: -1.00 seems to be negative; the kind says which way money goes"),
         (line(amount="1.300"), "; if its point is a grouping mark, 1.300 should be written 1300"),
@@ -117,7 +119,7 @@ def test_a_quoted_value_may_have_commas_and_quotation_marks() -> None:
         (line(occurred_at="2026-01-02"), "occurred_at: Should be a time in RFC 3339"),
         (
             line(kind="x", status="y"),
-            "kind: Input should be 'charge', 'payout', 'refund', 'status' or 'cancel'; status: ",
+            "kind: Input should be 'charge', 'payout' or 'refund'; status: ",
         ),
         (line() + ",", "it has 8 values, and the first line names 7"),
         (line().rpartition(",")[0], "it has 6 values, and the first line names 7"),

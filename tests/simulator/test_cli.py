@@ -26,6 +26,18 @@ def test_the_behaviours_are_printed_for_people() -> None:
         assert expected in printed.output
 
 
+def test_on_a_narrow_terminal_no_channel_and_no_code_is_cut() -> None:
+    printed = CliRunner(env={"COLUMNS": "80"}).invoke(app, ["behaviours"])
+
+    assert "…" not in printed.stdout
+    for word in (
+        *(behaviour.channel for behaviour in Behaviour),
+        "CONTRADICTING_RESULT",
+        "CURRENCY_MISMATCH",
+    ):
+        assert word in printed.stdout
+
+
 def test_the_behaviours_are_printed_for_programs() -> None:
     printed = CliRunner().invoke(app, ["behaviours", "--json"])
 

@@ -21,8 +21,8 @@ from pydantic import ValidationError
 
 from wallet_schemas.faults import echo, faults_of
 from wallet_schemas.money import AmountOutOfRange, UnknownCurrency
-from wallet_schemas.settlement import COLUMNS, SettlementLine
-from wallet_schemas.values import PaymentKind, PaymentStatus, is_serial_no
+from wallet_schemas.settlement import COLUMNS, SETTLED_KINDS, SettlementLine
+from wallet_schemas.values import PaymentStatus, is_serial_no
 from wallet_worker.accounting import foreign_file
 
 LINE_BYTES_MAX: Final = 4_096  # ten times a long line, so that a gateway may add columns of its own
@@ -255,7 +255,7 @@ def _bare(value: str) -> str:
 
 
 _ALLOWED: Final = {
-    "kind": frozenset(kind.value for kind in PaymentKind) - {PaymentKind.STATUS.value},
+    "kind": frozenset(kind.value for kind in SETTLED_KINDS),
     "status": frozenset(status.value for status in PaymentStatus),
 }
 _SYMBOLS: Final = {

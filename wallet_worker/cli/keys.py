@@ -136,7 +136,7 @@ def list_keys(
     try:
         keys_by_id = read_verifying_keys(_text(keys))
     except KeyFileInvalid as exc:
-        exits.end(exits.Exit.FOUND, f"{printable(str(keys))}: {exc}")
+        exits.end(exits.Exit.MISUSED, f"{printable(str(keys))}: {exc}")
     rows = [_row(key_id, key) for key_id, key in keys_by_id.items()]
     if terminal.wants_json(as_json):
         for row in rows:

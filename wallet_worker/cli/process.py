@@ -14,16 +14,16 @@ from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
 
 import typer
+from pydantic import ValidationError
 from typer.core import TyperGroup
 from typing_extensions import override
 
+from wallet_schemas.faults import sentence
 from wallet_worker.accounting.table_file import UnwritableError, translate_write_errors
 from wallet_worker.cli.exits import A_FAULT, Exit, end
 from wallet_worker.cli.terminal import print_status
 
 log = logging.getLogger(__name__)
-
-_OF_A_LIBRARY = "Value error, "  # what pydantic puts before a sentence of the option parser
 
 
 class WalletGroup(TyperGroup):
@@ -68,11 +68,16 @@ class WalletGroup(TyperGroup):
 
     @override
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; one that asks a person and is not answered ends as interrupted."""
+        """Run the command; one that asks a person and is not answered ends as interrupted.
+
+        A wrong value is answered in the words that the wire has for it, and not in those of the option parser.
+        """
         try:
             return super().invoke(ctx)
         except typer.BadParameter as exc:
-            exc.message = exc.message.removeprefix(_OF_A_LIBRARY)
+            if isinstance(exc.__cause__, ValidationError):
+                wrong = exc.__cause__.errors(include_url=False, include_input=False)
+                exc.message = "; ".join(dict.fromkeys(map(sentence, wrong)))
             raise
         except (typer.Abort, EOFError):
             end(Exit.INTERRUPTED, "it asked, and was not answered; nothing was done")
