@@ -1,4 +1,4 @@
-"""Within one plan, each message is predicted once."""
+"""Within one plan, each message is predicted once, and what is predicted is said truly."""
 
 from collections import Counter
 from typing import Any
@@ -11,7 +11,7 @@ from tests.journeys.messages import encoded, open_account
 from wallet_worker.core.decide import decide
 from wallet_worker.dead_letters.desk.plan_checks import STUCK_AFTER
 from wallet_worker.dead_letters.model.filters import Filter
-from wallet_worker.dead_letters.model.predictions import PredictedOutcome
+from wallet_worker.dead_letters.model.predictions import PredictedOutcome, Prediction
 from wallet_worker.dead_letters.model.states import Action
 from wallet_worker.dead_letters.replay import predict
 from wallet_worker.store.clock import database_time
@@ -77,3 +77,16 @@ async def given_up_edit(desk: Desk) -> int:
     restore = await desk.operations.plan(OTTO, Action.RESTORE, Filter(), reason="a test")
     await desk.operations.execute(OTTO, restore.token)
     return letter_id
+
+
+@pytest.mark.parametrize(
+    ("code", "label"),
+    [
+        ("MALFORMED", "is still unreadable (MALFORMED)"),
+        ("UNSUPPORTED_TYPE", "is still unreadable (UNSUPPORTED_TYPE)"),
+        ("BAD_SIGNATURE", "is still rejected (BAD_SIGNATURE)"),
+        ("NOT_ALLOWED", "is still rejected (NOT_ALLOWED)"),
+    ],
+)
+def test_only_what_cannot_be_read_is_called_unreadable(code: str, label: str) -> None:
+    assert Prediction(PredictedOutcome.STILL_MALFORMED, code).label == label

@@ -67,7 +67,9 @@ def _look(url: str, *, plan: bool) -> None:
     """Print what is to come, or whether this program works on the database; end with FOUND if it does not."""
     from wallet_worker.store import schema_version
 
-    revision, works_with = exits.run(_revision(url))
+    revision, works_with, has_tables = exits.run(_revision(url))
+    if revision is None and has_tables:
+        exits.end(exits.Exit.FOUND, schema_version.NO_REVISION)
     coming = [] if schema_version.is_newer(revision) else schema_version.to_come(revision)
     if plan:
         for item in coming:
@@ -80,13 +82,22 @@ def _look(url: str, *, plan: bool) -> None:
         if not coming:
             terminal.print_result(f"nothing: the database is at revision {revision}")
         return
-    if why := schema_version.why_not_current(revision, "program", works_with):
-        terminal.print_status(why)
+    why_not = [why] if (why := schema_version.why_not_current(revision, "program", works_with)) else []
+    why_not += exits.run(_unmet(url))
+    for sentence in why_not:
+        terminal.print_status(sentence)
+    if why_not:
         raise typer.Exit(exits.Exit.FOUND)
     terminal.print_result(f"this program works on the database, which is at revision {revision}")
 
 
-async def _revision(url: str) -> tuple[str | None, str | None]:
+async def _unmet(url: str) -> list[str]:
+    from wallet_worker.store.requirements import Grade, check_but_revision, unmet
+
+    return unmet(await check_but_revision(url, "owner"), Grade.REQUIRED)
+
+
+async def _revision(url: str) -> tuple[str | None, str | None, bool]:
     from wallet_worker.store import schema_version
     from wallet_worker.store.errors import waited_for
     from wallet_worker.store.servers import connect
@@ -95,9 +106,9 @@ async def _revision(url: str) -> tuple[str | None, str | None]:
     with waited_for():
         connection = await connect(url)
         try:
-            await look_at_tables(connection)
+            has_tables = await look_at_tables(connection) is not None
             revision = await schema_version.current_revision(connection)
-            return revision, await schema_version.works_with(connection)
+            return revision, await schema_version.works_with(connection), has_tables
         finally:
             connection.terminate()
 

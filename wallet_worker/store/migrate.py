@@ -19,6 +19,7 @@ from wallet_worker.store.logins import assign_roles, give_to_owner
 from wallet_worker.store.privileges import FUNCTIONS, all_roles, granted, statements
 from wallet_worker.store.requirements import Grade, Stage, UnmetError, check, check_but_revision, unmet
 from wallet_worker.store.schema_version import (
+    NO_REVISION,
     NOTE,
     is_newer,
     known_revisions,
@@ -137,11 +138,7 @@ def _revision(connection: Connection) -> str | None:
     """Return the revision to migrate from; raises UnmetError for a database that this program cannot migrate."""
     heads = MigrationContext.configure(connection).get_current_heads()
     if not heads and connection.execute(text(TABLES_IN)).scalar():
-        msg = (
-            "Nothing was done: the wallet's tables are there, and alembic_version says no revision: find out who has "
-            "changed it, or restore the database from a backup."
-        )
-        raise UnmetError([msg])
+        raise UnmetError([f"Nothing was done: {NO_REVISION}."])
     revision = " and ".join(sorted(heads)) or None
     if revision not in {None, *known_revisions()}:
         note = connection.execute(text("SELECT obj_description(to_regclass('alembic_version'), 'pg_class')"))

@@ -399,7 +399,8 @@ async def _revision(look: Look) -> list[str] | None:
     note = look.schema and await look.connection.fetchval(
         "SELECT obj_description(to_regclass($1), 'pg_class')", f"{quoted(look.schema)}.alembic_version"
     )
-    why = why_not_current(look.revision, "program", works_with_in(note))
+    has_tables = look.schema is not None
+    why = why_not_current(look.revision, "program", works_with_in(note), has_tables=has_tables)
     return [f"{why[0].upper()}{why[1:]}."] if why else []
 
 

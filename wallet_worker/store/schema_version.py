@@ -18,6 +18,7 @@ from typing import Final
 
 import asyncpg
 
+from wallet_worker.store.session import TABLES_IN
 from wallet_worker.text import printable
 
 
@@ -79,11 +80,22 @@ def oldest_program(revisions: Iterable[str]) -> str:
     return max(planned(revision).works_with for revision in revisions)
 
 
-def why_not_current(revision: str | None, program: str, works_with: str | None = None) -> str:
+NO_REVISION: Final = (
+    "the wallet's tables are there, and alembic_version says no revision: find out who has changed it, or restore the "
+    "database from a backup"
+)
+
+
+def why_not_current(
+    revision: str | None, program: str, works_with: str | None = None, *, has_tables: bool = False
+) -> str:
     """Return why `program` cannot work on a database of this revision, as a clause with what to do; empty if it can.
 
-    `works_with` is what the database says: the newest revision that a program must know.
+    `works_with` is what the database says: the newest revision that a program must know. `has_tables`: the wallet's
+    tables are there, whatever the revision.
     """
+    if revision is None and has_tables:
+        return NO_REVISION
     newest = newest_revision()
     if revision == newest:
         return ""
@@ -148,6 +160,7 @@ async def works_with(connection: asyncpg.Connection) -> str | None:
 
 async def ensure_current(connection: asyncpg.Connection, program: str) -> None:
     """Raise DatabaseNotReadyError unless the database has a schema that `program` works on."""
+    has_tables = await connection.fetchval(TABLES_IN) is not None
     revision = await current_revision(connection)
-    if why := why_not_current(revision, program, await works_with(connection)):
+    if why := why_not_current(revision, program, await works_with(connection), has_tables=has_tables):
         raise DatabaseNotReadyError(why)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum, auto
 from typing import Final
 
+from wallet_schemas.codes import Code
+
 
 class PredictedOutcome(StrEnum):
     """What a replay would do now."""
@@ -50,7 +52,12 @@ class Prediction:
         """The prediction in a few words, for a person."""
         if self.verdict is PredictedOutcome.NOT_REPLAYABLE and self.detail:
             return f"cannot be replayed: {self.detail}"
+        if self.verdict is PredictedOutcome.STILL_MALFORMED and self.code not in _UNREADABLE:
+            return f"is still rejected ({self.code})"  # it can be read, and nothing shows that its sender may send it
         return _LABELS[self.verdict].format(code=self.code)
+
+
+_UNREADABLE: Final = frozenset({Code.MALFORMED.value, Code.UNSUPPORTED_TYPE.value})
 
 
 _COMES_BACK: Final = frozenset(

@@ -66,12 +66,10 @@ FROM commands c
 LEFT JOIN orders o ON o.serial_no = c.serial_no
 LEFT JOIN accounts a ON a.account_id = o.account_id AND a.kind = 'user'
 LEFT JOIN accounts p ON p.account_id = o.counter_account_id AND p.kind = 'user'
-LEFT JOIN LATERAL (
-    SELECT l.*
-    FROM entries l
-    JOIN accounts u ON u.account_id = l.account_id
-    WHERE l.order_id = o.order_id AND u.kind = 'user'
-) e ON true
+LEFT JOIN (
+    entries e
+    JOIN accounts u ON u.account_id = e.account_id AND u.kind = 'user'
+) ON e.order_id = o.order_id
 WHERE c.serial_no = $1
 ORDER BY e.account_id <> o.account_id, e.line_no
 """  # noqa: S608 -- static text

@@ -114,10 +114,14 @@ SIGN = """
         p_reason text, p_via text
     ) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
     DECLARE
-        plan dead_letter_plans;
+        plan record;
         found_role text;
     BEGIN
-        SELECT * INTO plan FROM dead_letter_plans WHERE token = p_token FOR NO KEY UPDATE;
+        SELECT token, operation_id, expires_at, made_by, letter_ids
+        INTO plan
+        FROM dead_letter_plans
+        WHERE token = p_token
+        FOR NO KEY UPDATE;
         IF plan.token IS NULL OR plan.operation_id IS NOT NULL OR plan.expires_at <= clock_timestamp()
            OR p_at < clock_timestamp() - interval '10 minutes' OR p_at > clock_timestamp() + interval '1 minute' THEN
             RAISE EXCEPTION 'the plan % can not be signed now', p_token
