@@ -178,5 +178,5 @@ def test_a_person_reads_what_happened_and_no_row_and_no_class_name() -> None:
     assert str(translated(full)) == "the server's disk is full: could not extend file (SQLSTATE 53100)"
     assert str(translated(TimeoutError())) == "the database does not answer in time"
     assert str(translated(ConnectionRefusedError(111, "Connection refused"))) == (
-        "the database cannot be reached: Connection refused"
+        "the database cannot be reached: nobody listens there"
     )

@@ -107,6 +107,8 @@ def _sentence(rule: Rule, exc: BaseException) -> str:
     """
     if rule.verdict is Verdict.BEGIN_AGAIN and isinstance(exc, asyncpg.PostgresError) and exc.constraint_name:
         return str(exc.constraint_name)
+    if isinstance(exc, OSError) and ": " in rule.meaning:
+        return rule.meaning  # it says what the system would say
     text = (exc.strerror if isinstance(exc, OSError) else None) or str(exc.args[0] if exc.args else "")
     code = exc.sqlstate if isinstance(exc, asyncpg.PostgresError) else None
     return rule.meaning + (f": {text}" if text else "") + (f" (SQLSTATE {code})" if code else "")
