@@ -18,7 +18,7 @@ from wallet_worker.broker.event_log import EventLog, LoggedEvent, Reader
 from wallet_worker.core.visibility import FeedEvent, Interest
 from wallet_worker.store import webhooks
 from wallet_worker.store.database import Database
-from wallet_worker.store.errors import StoreError
+from wallet_worker.store.errors import InvariantBrokenError, StoreError
 from wallet_worker.store.webhooks import Cursor, Endpoint, NewDelivery
 from wallet_worker.telemetry.health import Health
 from wallet_worker.webhooks.metrics import WebhooksMetrics
@@ -70,6 +70,8 @@ class Dispatcher:
                 await self._read(cursor, stopping, pause)
             except _LostLeaseError:
                 log.info("webhooks.reader_lost_lease")
+            except InvariantBrokenError:
+                raise  # our bug: whoever goes on would do more of it
             except (BrokerUnavailableError, StoreError) as exc:
                 if self._health.unready("event log", str(exc)):
                     log.error("webhooks.log_lost", reason=str(exc))

@@ -16,7 +16,7 @@ from wallet_worker.backoff import sleep_unless
 from wallet_worker.core.webhooks import DISABLED_AFTER, GONE, KEPT, Network, next_wait, signature
 from wallet_worker.store import webhooks
 from wallet_worker.store.database import Database
-from wallet_worker.store.errors import StoreError
+from wallet_worker.store.errors import InvariantBrokenError, StoreError
 from wallet_worker.store.webhooks import DeliveryAttempt
 from wallet_worker.telemetry.health import Health
 from wallet_worker.text import printable
@@ -89,6 +89,8 @@ class WebhookSender:
                         while await webhooks.clean(connection, KEPT, CLEAN_MAX) == CLEAN_MAX:
                             pass
                         cleaned_at = time.monotonic()
+            except InvariantBrokenError:
+                raise  # our bug: whoever goes on would do more of it
             except StoreError as exc:
                 self._metrics.saw(None)
                 log.warning("webhooks.unmeasured", reason=str(exc))
@@ -106,6 +108,8 @@ class WebhookSender:
                     limit=room,
                     lost_after=LOST_AFTER,
                 )
+        except InvariantBrokenError:
+            raise
         except StoreError as exc:
             if self._health.unready("database", str(exc)):
                 log.error("webhooks.database_lost", reason=str(exc))
