@@ -206,13 +206,10 @@ _STRANGERS = (ManagementError, OSError, ValueError, LookupError, TypeError)
 def _bindings_unseen(exc: Exception, *, is_set: bool) -> str:
     """Return why the bindings were not checked; `is_set`: somebody has named the management API."""
     reason = str(exc) if isinstance(exc, ManagementError) else describe(exc)
-    return (
-        f"The bindings were not checked: the management API does not answer as it should ({reason}). "
-        + (
-            "WALLET_MANAGEMENT_URL is to name the API of this broker's management plugin."
-            if is_set
-            else "Set WALLET_MANAGEMENT_URL to have them checked."
-        )
+    return f"The bindings were not checked: the management API does not answer as it should ({reason}). " + (
+        "WALLET_MANAGEMENT_URL is to name the API of this broker's management plugin."
+        if is_set
+        else "Set WALLET_MANAGEMENT_URL to have them checked."
     )
 
 
