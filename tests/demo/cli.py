@@ -12,8 +12,9 @@ from typing import Annotated, Final
 import typer
 
 from tests import worker_keys
-from tests.demo import cluster, interrupts, place, processes, report
+from tests.demo import by_http, cluster, interrupts, place, processes, report
 from tests.demo.accounting import complaints, statement_faults
+from tests.demo.by_http import Api
 from tests.demo.drawing import draw
 from tests.demo.place import Place
 from tests.demo.plan import SANDBOX_CHANNELS, Plan
@@ -140,14 +141,23 @@ def tell(options: Options, screen: Screen) -> int:
         screen.say("")
         screen.show(*report.details(plan, seen, verdict))
         screen.show(*report.summary(plan, seen, verdict))
+        api_port, health_port = free_ports(2)
+        api = Api(folder, environment=environment, port=api_port, health_port=health_port)
+        api.launch()
+        api.wait_until_up()
+        key = by_http.make_key(folder, environment)
+        by_http.play(screen, api, key)
         if options.keep:
             place.note(folder.path, servers, here)
             members, console = _desk(screen, folder, environment)
-            _tell_addresses(screen, here, [*workers, gateway, *members], console, folder, plan.accounts[0])
+            _tell_addresses(
+                screen, here, [*workers, gateway, api, *members], console, folder, plan.accounts[0]
+            )
+            _tell_http(screen, api, key)
         else:
             if verdict.exit_status:
                 screen.say("To look into it, run the same again with --keep.")
-            for member in (*workers, gateway):
+            for member in (*workers, gateway, api):
                 member.stop()
         interrupts.disarm()  # what is left takes two seconds, and must not be cut short
     if not options.keep:
@@ -256,6 +266,14 @@ def _tell_addresses(
     screen.say("")
     screen.say("To stop it all and remove it:", style="bold")
     screen.say(f"  {place.stop_command(folder.path)}")
+
+
+def _tell_http(screen: Screen, api: Api, key: str) -> None:
+    screen.say("")
+    screen.say("The HTTP API, its pages, and a key of it:", style="bold")
+    screen.say(f"  {api.address}  {api.address}/docs")
+    screen.say(f"  KEY={key}")
+    screen.say(f'  curl "{api.address}/v1/client" -H "Authorization: Bearer $KEY"')
 
 
 @contextmanager

@@ -45,6 +45,7 @@ class Place:
             "types": ["*"],
             "queries": ["*"],
             "replays": True,
+            "clients": True,
         }  # one user of the broker plays every part
         proofs = {}
         if self.keys is not None:

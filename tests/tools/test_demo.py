@@ -435,7 +435,7 @@ async def test_what_is_kept_works_and_can_be_stopped(environment: dict[str, str]
 
     assert stopped == 0
     assert place.stop_command(folder) in result
-    assert len(kept) == 5  # worker, gateway, keeper, audit, console
+    assert len(kept) == 6  # worker, gateway, keeper, audit, console, API
     assert not any(is_alive(process) for process in kept)
     assert left_in(scratch) == []
 
