@@ -13,7 +13,15 @@ from tests.api.fuzz import fuzz, open_key
 from tests.api.process import ApiProcess, Apis
 from wallet_schemas import openapi
 from wallet_schemas.codes import Code
-from wallet_schemas.http import OPERATIONS, ApiCode, problem_type
+from wallet_schemas.http import (
+    ANY_COMMAND,
+    CHANGES,
+    OPERATIONS,
+    WEBHOOKS,
+    ApiCode,
+    HttpOperation,
+    problem_type,
+)
 from wallet_worker.broker import topology
 
 DOCUMENT: dict[str, Any] = json.loads(json.dumps(openapi.document()))
@@ -95,15 +103,26 @@ async def test_api_keeps_to_its_document_whatever_it_is_asked(api: ApiProcess, a
 
 
 async def test_valid_requests_are_accepted_where_nobody_works(http: httpx.AsyncClient) -> None:
-    for path, methods in DOCUMENT["paths"].items():
-        if "post" not in methods or path == "/v1/payment-results":
-            continue
-        schema = methods["post"]["requestBody"]["content"]["application/json"]["schema"]
-        name = (schema.get("$ref") or schema["oneOf"][0]["$ref"]).rpartition("/")[2]
-        example = DOCUMENT["components"]["schemas"][name]["examples"][0]
-        body = {**example, "serial_no": f"{example['serial_no']}{path.replace('/', '.')}"}
+    for operation in (*CHANGES, ANY_COMMAND):
+        body = example(operation)
+        body["serial_no"] += operation.path.replace("/", ".")
 
-        answer = await http.post(path, json=body, headers={"Prefer": "wait=0"})
+        answer = await http.post(operation.path, json=body, headers={"Prefer": "wait=0"})
 
-        assert answer.status_code == 202, (path, answer.text)
+        assert answer.status_code == 202, (operation.path, answer.text)
         assert answer.headers["location"].startswith("/v1/outcomes?serial_no=")
+
+
+async def test_valid_requests_about_webhooks_are_done(api: ApiProcess, apis: Apis) -> None:
+    async with api.client(await open_key(apis)) as http:
+        for operation in WEBHOOKS:
+            if operation.method == "POST":
+                answer = await http.post(operation.path, json=example(operation))
+                assert answer.status_code == operation.applied, (operation.path, answer.text)
+
+
+def example(operation: HttpOperation) -> dict[str, Any]:
+    """Return the first example of the body that the document gives an operation."""
+    taken = DOCUMENT["paths"][operation.path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    name = (taken.get("$ref") or taken["oneOf"][0]["$ref"]).rpartition("/")[2]
+    return dict(DOCUMENT["components"]["schemas"][name]["examples"][0])
