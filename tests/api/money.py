@@ -46,6 +46,23 @@ def word(serial_no: str, *, amount: str = "100.00", status: str = "succeeded") -
     ).encode()
 
 
+def reversal(serial_no: str) -> bytes:
+    """Return the gateway's word that the whole payment of a recharge was disputed, and is given back."""
+    return json.dumps(
+        {
+            "type": "payment.reversal.v1",
+            "payment_order_no": serial_no,
+            "reversal_ref": f"dp-{serial_no}",
+            "kind": "dispute",
+            "status": "moved",
+            "sequence": 2,
+            "amount": "100.00",
+            "currency": "TWD",
+            "occurred_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+    ).encode()
+
+
 def signed(body: bytes, keys: dict[str, str] = KEYS) -> dict[str, str]:
     """Return the headers of a signed body."""
     return {"x-signature": sign(body, keys, int(time.time())), "content-type": "application/json"}

@@ -443,7 +443,10 @@ async def test_stop_answers_everything_that_was_taken(worker: WorkerProcess, api
     """Under load, with a long poll, and with a worker that says nothing for a while."""
     api = await apis.start()
     async with api.client(key) as http:
+        await opened(http, "alice")
+        await http.post("/v1/recharges", json=recharge("alice"), headers=numbered("R-1"))
         poll = asyncio.create_task(http.get("/v1/outcomes?serial_no=NEVER", headers={"Prefer": "wait=25"}))
+        look = asyncio.create_task(http.get("/v1/orders?serial_no=R-1", headers={"Prefer": "wait=25"}))
         worker.freeze()
         posts = [
             asyncio.create_task(
@@ -459,6 +462,7 @@ async def test_stop_answers_everything_that_was_taken(worker: WorkerProcess, api
         took = time.monotonic() - began
         answers = await asyncio.gather(*posts)
         polled = await poll
+        looked = await look
 
     worker.thaw()
     assert status == 0
@@ -466,6 +470,8 @@ async def test_stop_answers_everything_that_was_taken(worker: WorkerProcess, api
     assert Counter(answer.status_code for answer in answers) == {ACCEPTED: 30}
     assert {answer.headers.get("connection") for answer in answers} == {"close"}
     assert polled.status_code == 404
+    assert (looked.status_code, looked.headers["connection"]) == (200, "close")
+    assert looked.json()["order"]["status"] == "pending"
     assert api.events("api.stopped")
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
-from tests.api.money import RESULTS, depth, opened, paid, recharge, signed, word
+from tests.api.money import RESULTS, depth, opened, paid, recharge, reversal, signed, word
 from wallet_schemas.http import ApiClient
 from wallet_worker.client import WalletClient
 
@@ -166,16 +166,67 @@ async def test_result_by_http_before_its_order_is_applied_later(http: httpx.Asyn
 async def test_recharge_is_answered_with_the_order_where_that_is_preferred(http: httpx.AsyncClient) -> None:
     await opened(http, "alice")
 
-    answer = await http.post(
-        "/v1/recharges",
-        json=recharge("alice"),
-        headers=numbered("R-1") | {"Prefer": "return=representation, wait=1"},
-    )
+    first, again = [
+        await http.post(
+            "/v1/recharges",
+            json=recharge("alice"),
+            headers=numbered("R-1") | {"Prefer": "return=representation, wait=1"},
+        )
+        for _ in range(2)
+    ]
 
-    assert answer.status_code == 201
-    assert answer.headers["preference-applied"] == "return=representation"
-    assert answer.json()["type"] == "order.detail.v1"
-    assert answer.json()["order"]["status"] == "pending"
+    for answer in (first, again):
+        assert answer.status_code == 201
+        assert answer.headers["preference-applied"] == "return=representation"
+        assert answer.json()["type"] == "order.detail.v1"
+        assert answer.json()["order"]["status"] == "pending"
+    assert again.headers["idempotent-replayed"] == "true"
+
+
+@pytest.mark.usefixtures("worker")
+async def test_order_is_cancelled_and_answered_with_how_it_stands(http: httpx.AsyncClient) -> None:
+    await opened(http, "alice")
+    for number in ("R-1", "R-2"):
+        await http.post("/v1/recharges", json=recharge("alice"), headers=numbered(number))
+
+    cancelled = await http.post(
+        "/v1/orders/cancel", json={"target_serial_no": "R-1", "reason": "left"}, headers=numbered("X-1")
+    )
+    shown = await http.post(
+        "/v1/orders/cancel",
+        json={"target_serial_no": "R-2"},
+        headers=numbered("X-2") | {"Prefer": "return=representation, wait=20"},
+    )
+    again = await http.post("/v1/orders/cancel", json={"target_serial_no": "R-1"}, headers=numbered("X-3"))
+
+    assert cancelled.status_code == 200, cancelled.text
+    assert cancelled.headers["location"] == "/v1/orders?serial_no=R-1"
+    assert cancelled.json()["result"]["status"] == "cancelled"
+    assert (shown.json()["type"], shown.json()["order"]["serial_no"]) == ("order.detail.v1", "R-2")
+    assert shown.json()["order"]["status"] == "cancelled"
+    assert (again.status_code, again.json()["code"]) == (422, "ORDER_NOT_CANCELLABLE")
+
+
+@pytest.mark.usefixtures("worker")
+async def test_dispute_that_the_gateway_posts_is_shown_with_its_order(http: httpx.AsyncClient) -> None:
+    await opened(http, "alice")
+    await paid(http, "alice", "R-1")
+    await http.post(
+        "/v1/withdrawals",
+        json={"user_id": "alice", "amount": "70.00", "currency": "TWD", "payout_type": "bank_transfer"},
+        headers=numbered("W-1"),
+    )
+    body = reversal("R-1")
+
+    answers = [await http.post(RESULTS, content=body, headers=signed(body)) for _ in range(2)]
+    order = (await http.get("/v1/orders?serial_no=R-1")).json()
+    account = (await http.get("/v1/accounts?user_id=alice")).json()["accounts"][0]
+
+    assert [answer.status_code for answer in answers] == [200, 200], answers[0].text
+    assert [answer.json()["processing_status"] for answer in answers] == ["processed", "duplicate"]
+    assert [shown["moved_amount"] for shown in order["reversals"]] == ["100.00"]
+    assert (order["order"]["status"], order["order"]["reversed_amount"]) == ("succeeded", "100.00")
+    assert account["debt"] == "70.00"
 
 
 @pytest.mark.usefixtures("worker")

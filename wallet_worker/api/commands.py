@@ -94,14 +94,18 @@ async def change(parts: ApiState, request: ApiRequest, operation: HttpOperation)
     request.serial_no = command.serial_no
     _check_scope(client, command)
     await _check_reach(parts, client, command)
+    preferences = request.preferences
+    wait_seconds = parts.wait_seconds if preferences.wait is None else preferences.wait
     earlier = await _earlier(parts, command.serial_no)
     if earlier is not None:
         parts.metrics.repeats.inc()
-        return _repeat(parts, earlier, command, client)
+        outcome, body = _repeated(parts, earlier, command, client), None
+        if preferences.representation and outcome.status is OutcomeStatus.APPLIED:
+            with parts.load.one_more():
+                body = await _shown(parts, request, command, arrived + parts.load.patience(wait_seconds))
+        return answer(outcome, type(command), client, body=body)
     if parts.is_stopping:
         raise RequestRefused(ApiCode.STOPPING, serial_no=command.serial_no, headers=retry_after(1))
-    preferences = request.preferences
-    wait_seconds = parts.wait_seconds if preferences.wait is None else preferences.wait
     with parts.load.one_more():
         wait = 0.0 if preferences.respond_async else parts.load.patience(wait_seconds)
         try:
@@ -110,11 +114,7 @@ async def change(parts: ApiState, request: ApiRequest, operation: HttpOperation)
             parts.metrics.unknown.labels(reason="accepted").inc()
             return _accepted(command.serial_no)
         if preferences.representation and outcome.status is OutcomeStatus.APPLIED:
-            left = wait_seconds - (time.monotonic() - arrived)
-            detail = await _representation(parts, client, command, left)
-            if detail is not None:
-                body = encode(detail)
-                request.answer_headers["preference-applied"] = "return=representation"
+            body = await _shown(parts, request, command, arrived + wait_seconds) or body
     return answer(outcome, type(command), client, body=body)
 
 
@@ -220,13 +220,14 @@ async def _earlier(parts: ApiState, serial_no: str) -> StoredOutcome | None:
         return None
 
 
-def _repeat(parts: ApiState, earlier: StoredOutcome, command: Command, client: Client) -> Response:
+def _repeated(parts: ApiState, earlier: StoredOutcome, command: Command, client: Client) -> Outcome:
+    """Return the stored outcome of the same command; raises Refused for another one."""
     if parts.login is not None and not Sender(parts.login, client.sender).is_same(earlier.sent_by):
         # The worker would say the same, and make a dead letter of it.
         raise RequestRefused(Code.SERIAL_CONFLICT, serial_no=command.serial_no, duplicate=False)
     repeated = content(command)
     if earlier.fingerprint == fingerprint(canonical(repeated)):
-        return answer(earlier.outcome, type(command), client)
+        return earlier.outcome
     first = json.loads(earlier.content)
     may_see_content = all(
         client.reaches(first[name]) for name in ("user_id", "to_user_id") if isinstance(first.get(name), str)
@@ -306,15 +307,27 @@ def headers_of(request: ApiRequest, client: Client | None) -> dict[str, str]:
     return headers
 
 
+async def _shown(parts: ApiState, request: ApiRequest, command: Command, until: float) -> bytes | None:
+    """Return the order that a command is about, as bytes; absent where there is none. `until` is a monotonic time."""
+    seconds = until - time.monotonic()
+    detail = await _representation(parts, cast("Client", request.client), command, seconds)
+    if detail is None:
+        return None
+    request.answer_headers["preference-applied"] = "return=representation"
+    return encode(detail)
+
+
 async def _representation(
     parts: ApiState, client: Client, command: Command, seconds: float
 ) -> OrderDetail | None:
     """Return the order once it waits for its payment no longer, or as it stands after so long, if there is one."""
     if type(command) not in _ORDERS:
         return None
-    await parts.settled.wait(command.serial_no, seconds)
+    # A cancel makes no order: it is about another.
+    number = command.target_serial_no if isinstance(command, CancelOrder) else command.serial_no
+    await parts.settled.wait(number, seconds)
     try:
-        detail = await reads.ask(parts, GetOrder(serial_no=command.serial_no))
+        detail = await reads.ask(parts, GetOrder(serial_no=number))
     except RequestRefused:
         return None  # the database is away; the outcome is an answer, too
     return reads.within_reach(detail, client) if isinstance(detail, OrderDetail) else None
@@ -333,9 +346,10 @@ def answer(
 
 
 def _location(outcome: Outcome, command: type[Message]) -> str:
-    if command in _ORDERS:
-        return f"/v1/orders?{urlencode({'serial_no': outcome.serial_no})}"
     result: Any = outcome.result
+    if command in _ORDERS:
+        number = result.serial_no if command is CancelOrder else outcome.serial_no
+        return f"/v1/orders?{urlencode({'serial_no': number})}"
     names = ("user_id", "account_type", "currency")
     return f"/v1/accounts?{urlencode({name: getattr(result, name) for name in names})}"
 
