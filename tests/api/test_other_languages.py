@@ -40,12 +40,14 @@ async def test_lines_of_the_pages_run(apis: Apis, tmp_path: Path) -> None:
 
     life = executed("docs/http-api.md", "life").replace("wait=25", "wait=1")
     curl = executed("README.md", "curl").replace("http://127.0.0.1:9320", api.url)
+    life += executed("docs/http-api.md", "cancel")
     life += executed("docs/http-api.md", "events")
     printed = await run(["/bin/sh", "-ec", life], tmp_path, **environment)
     short = await run(["/bin/sh", "-ec", curl], tmp_path, **environment)
 
-    assert printed.count('"status":"applied"') >= 2, printed
+    assert printed.count('"status":"applied"') >= 3, printed
     assert '"order_status":"pending"' in printed
+    assert '"status":"cancelled"' in printed
     assert '"type":"statement.v1"' in printed
     assert '"type":"order.pending.v1"' in printed.rpartition('"type":"event.page.v1"')[2]
     assert '"user_id":"bob"' in short
