@@ -111,9 +111,9 @@ class Api:
     def __init__(self, parts: ApiState, *, is_secure: bool) -> None:
         self._parts = parts
         self._routes = _routes()
-        self._headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+        self._headers = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
         if is_secure:
-            self._headers["strict-transport-security"] = "max-age=31536000"
+            self._headers.append((b"strict-transport-security", b"max-age=31536000"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -137,17 +137,17 @@ class Api:
             log.error("api.failed", request_id=request.request_id, operation=request.operation, exc_info=exc)
             code = ApiCode.FAULT.value
             response = RequestRefused(ApiCode.FAULT, serial_no=request.serial_no).answer(request.request_id)
-        headers = response.headers
-        for name, value in self._headers.items():
-            headers.setdefault(name, value)
-        headers["x-request-id"] = request.request_id
+        headers = response.raw_headers
+        named = {name for name, _ in headers}
+        headers.extend(header for header in self._headers if header[0] not in named)
+        headers.append((b"x-request-id", request.request_id.encode()))
         for name, value in request.answer_headers.items():
-            headers[name] = value
+            response.headers[name] = value
         try:
             if not request.body_is_read and not await request.discard_body():
-                headers["connection"] = "close"
+                response.headers["connection"] = "close"
         except RequestRefused:
-            headers["connection"] = "close"
+            response.headers["connection"] = "close"
         is_gone = request.is_gone
         await response(scope, receive, send)
         self._note(request, _GONE if is_gone else response.status_code, code, began, response)

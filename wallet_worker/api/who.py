@@ -63,7 +63,7 @@ class Keys:
     async def client(self, authorization: str | None, address: str) -> Client:
         """Return who shows this key; raises Refused, UNAUTHENTICATED or DATABASE_AWAY or QUOTA_EXCEEDED."""
         scheme, _, text = (authorization or "").partition(" ")
-        claim = keys.read(text.strip()) if scheme.lower() == "bearer" else None
+        claim = keys.read(text.strip(), self._to_stored) if scheme.lower() == "bearer" else None
         if claim is None:
             raise self._failed(address)
         client = self._to_stored.get(claim.digest)
