@@ -118,7 +118,12 @@ PRIVILEGES = {
         "webhook_endpoints": {"SELECT", "INSERT"},
         "webhook_secrets": {"INSERT"},
     },
-    READONLY_ROLE: _READ,
+    # Whoever verifies an approval reads whose keys count; keys are public, and only the database's owner writes them.
+    READONLY_ROLE: _READ
+    | {
+        table: {"SELECT"}
+        for table in ("dead_letter_signatures", "operator_keys", "operator_log", "operators")
+    },
     WORKER_ROLE: {table: may | _WORK[table] for table, may in _READ.items()},
 }
 CHANGEABLE = {
