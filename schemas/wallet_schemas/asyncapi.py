@@ -69,7 +69,7 @@ _EXCHANGES: Final = (
         key="paymentResults",
         name=names.PAYMENT_RESULTS,
         queue="quorum",
-        description="Signed results and reversals of the payment gateway.",
+        description="Signed results, instructions and reversals of the payment gateway.",
         messages=_RESULTS,
     ),
     _Exchange(
@@ -342,7 +342,7 @@ def _operations() -> _JsonObject:
         "receivePaymentResult": _operation(
             "receive",
             "paymentResults",
-            "Take what became of a payment or of a reversal, and answer what that changed.",
+            "Take what became of a payment or of a reversal, or how it is paid, and answer what that changed.",
             _RESULTS,
             answers=(payments.PaymentProcessed,),
         ),

@@ -12,7 +12,11 @@ from wallet_schemas.values import (
     AccountStatus,
     AccountType,
     AmountText,
+    AppUrl,
     BalanceText,
+    BankAccountNumber,
+    BankCode,
+    Barcode,
     ChannelType,
     CurrencyText,
     Direction,
@@ -20,19 +24,30 @@ from wallet_schemas.values import (
     EventId,
     FailureCode,
     FailureReason,
+    Form,
+    FormMethod,
     LineNo,
     Notes,
     OmittedIfNone,
     OrderId,
     OrderStatus,
     OrderType,
+    PayerAction,
+    PayerNote,
+    PayerUrl,
+    QrPayload,
     ReasonCode,
     ReversalKind,
     ReversalRef,
     ReversalStatus,
+    Revision,
     SerialNo,
+    ShortPlainText,
+    StoreChain,
+    StoreCode,
     Text,
     Timestamp,
+    TransferReference,
     UserId,
 )
 
@@ -180,6 +195,14 @@ REVERSAL_EXAMPLE: Final[dict[str, Any]] = {
     "updated_at": _LATER_AT,
     "reason_code": "10.4",
     "respond_by": "2026-02-01T00:00:00.000000Z",
+}
+
+INSTRUCTIONS_EXAMPLE: Final[dict[str, Any]] = {
+    "revision": 1,
+    "action": "bank_transfer",
+    "bank_code": "822",
+    "account_number": "9829411019605745",
+    "expires_at": "2026-01-05T15:59:59.000000Z",
 }
 
 _CHARGEBACK_EXAMPLE: Final[dict[str, Any]] = {
@@ -354,6 +377,36 @@ class ReversalView(SaidObject):
     )
 
 
+class InstructionsView(SaidObject):
+    """How the payer of a pending recharge pays, as the payment gateway has said it last."""
+
+    revision: Revision
+    action: Enumerated[PayerAction] = Field(description="What the payer does.")
+    url: OmittedIfNone[PayerUrl] = None
+    method: OmittedIfNone[Enumerated[FormMethod]] = Field(
+        default=None, description="Of a redirect: how the browser goes there; GET where it is left out."
+    )
+    form: OmittedIfNone[Form] = Field(default=None, description="Of a redirect by POST: the fields to post.")
+    app_url: OmittedIfNone[AppUrl] = None
+    bank_code: OmittedIfNone[BankCode] = None
+    account_number: OmittedIfNone[BankAccountNumber] = None
+    bank_name: OmittedIfNone[ShortPlainText] = None
+    account_name: OmittedIfNone[ShortPlainText] = None
+    reference: OmittedIfNone[TransferReference] = None
+    code: OmittedIfNone[StoreCode] = None
+    store: OmittedIfNone[StoreChain] = None
+    barcodes: OmittedIfNone[list[Barcode]] = None
+    qr_payload: OmittedIfNone[QrPayload] = None
+    expires_at: OmittedIfNone[Timestamp] = Field(default=None, description="Until when it can be paid so.")
+    note: OmittedIfNone[PayerNote] = None
+
+
+class OrderWithInstructions(OrderView):
+    """A pending recharge, and how its payer pays."""
+
+    instructions: InstructionsView
+
+
 class Refusal(SaidObject):
     """The refused command and the reason."""
 
@@ -476,6 +529,27 @@ class OrderPending(Event):
 
     type: Literal["order.pending.v1"] = "order.pending.v1"
     data: OrderView
+
+
+class OrderInstructions(Event):
+    """How the payer of a pending recharge pays is known, or has changed: the highest revision counts."""
+
+    model_config = _examples(
+        "order.instructions.v1",
+        (
+            _OPENED_AT,
+            "R-20260102-000001",
+            {
+                **PENDING_ORDER_EXAMPLE,
+                "channel": "bank_transfer",
+                "expires_at": "2026-01-05T15:59:59.000000Z",
+                "instructions": INSTRUCTIONS_EXAMPLE,
+            },
+        ),
+    )
+
+    type: Literal["order.instructions.v1"] = "order.instructions.v1"
+    data: OrderWithInstructions
 
 
 class OrderSucceeded(Event):
@@ -709,6 +783,7 @@ EVENTS: Final[tuple[type[Event], ...]] = (
     AccountClosed,
     AccountDebtChanged,
     OrderPending,
+    OrderInstructions,
     OrderSucceeded,
     OrderFailed,
     OrderExpired,

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from wallet_schemas import values
 from wallet_schemas.commands import Fault
-from wallet_schemas.message import AMOUNT_DIGITS
+from wallet_schemas.message import AMOUNT_DIGITS, FIELD_OF_WHOLE
 
 FAULTS_MAX: Final = 20  # a person who mends a message needs no more at once
 ECHO_LENGTH_MAX: Final = 100  # of what a stranger wrote
@@ -27,6 +27,9 @@ BY_PATTERN: Final[Mapping[str, str]] = MappingProxyType(
         values.USER: "Should be of letters, digits and . _ : @ + - only, beginning with a letter or digit",
         values.SMALL_CODE: "Should be of small letters, digits and _ only, beginning with a letter",
         values.HTTPS_URL: "Should be an https address, such as https://shop.example/done",
+        values.APP_URL: "Should be the address of an app, such as shop://pay/1",
+        values.BANK_CODE: "Should be of capitals and digits only",
+        values.PRINTED_CODE: "Should be of capitals, digits and - only",
         values.WORD: "Should be of small letters, digits and _ only, beginning with a letter",
         values.CURRENCY: "Should be a code of ISO 4217 in capitals, such as TWD",
         values.AMOUNT: "Should be a decimal above zero without sign, exponent or grouping, such as 100.00",
@@ -34,6 +37,7 @@ BY_PATTERN: Final[Mapping[str, str]] = MappingProxyType(
         values.ACCOUNT_NUMBER: "Should be 19 digits",
         values.UUID: "Should be a UUID in small letters",
         values.UUID_7: "Should be a UUID of version 7 in small letters",
+        values.NO_CONTROL: "Should have no control characters but tabs and line ends",
         values.NO_NUL: "Should not have a NUL in it",
         values.ONE_LINE: "Should not have a line end or a NUL in it",
     }
@@ -47,6 +51,7 @@ _AS_IT_IS: Final = frozenset(
         *("greater_than", "greater_than_equal", "less_than", "less_than_equal"),
         # Those of this package, see `values`, `message` and `settlement`.
         *("timestamp", "metadata_items", "metadata_bytes", "payment_kind", "card_number", AMOUNT_DIGITS),
+        *("app_url", "form_items", "form_bytes", FIELD_OF_WHOLE),
     }
 )
 
@@ -126,6 +131,8 @@ def path(error: Mapping[str, Any]) -> str:
     """Return where an error is, such as `metadata.campaign`; empty for the whole."""
     if error["type"] == AMOUNT_DIGITS:  # which only the whole can find
         return "amount"
+    if error["type"] == FIELD_OF_WHOLE:
+        return str(error["ctx"]["field"])
     return ".".join(str(part) for part in error["loc"] if part != "[key]")
 
 

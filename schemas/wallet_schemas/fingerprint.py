@@ -8,7 +8,7 @@ from pydantic_core import to_json
 from wallet_schemas import money
 from wallet_schemas.message import JsonObject, MoneyFields
 
-Content: TypeAlias = dict[str, str | int | dict[str, str]]
+Content: TypeAlias = dict[str, str | int | list[str] | dict[str, str]]
 
 
 def content(message: JsonObject) -> Content:

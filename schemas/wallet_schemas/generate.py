@@ -25,6 +25,7 @@ MESSAGES: Final[tuple[type[Message], ...]] = (
     commands.Outcome,
     payments.PaymentRequest,
     payments.PaymentResult,
+    payments.PaymentInstructions,
     payments.PaymentReversal,
     payments.PaymentProcessed,
     *events.EVENTS,

@@ -14,6 +14,8 @@ from wallet_schemas import money
 
 # The type of an error that only the whole can find, and that belongs to the field `amount`.
 AMOUNT_DIGITS: Final = "amount_digits"
+# The type of an error that only the whole can find, and that belongs to the field which its context names.
+FIELD_OF_WHOLE: Final = "field_of_whole"
 
 
 Body: TypeAlias = dict[str, Any]

@@ -589,7 +589,8 @@ def _parameters() -> _Json:
             "in": "header",
             "description": f"`wait=N`: how many seconds to wait, at most {WAIT_SECONDS_MAX}. Of changes also "
             "`respond-async`: answer as soon as the broker has it; of orders `return=representation`: answer with the "
-            "order, once it waits for no payment or the time is over.",
+            "order, once its payer can be told how to pay, or it waits for no payment, or the time is over. Of "
+            "looking at an order also `until=settled`: do not answer before its payment has ended or the time is over.",
             "schema": {"type": "string"},
             "example": "wait=1",
         },

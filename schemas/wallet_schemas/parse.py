@@ -13,7 +13,7 @@ from wallet_schemas.commands import AnyCommand, Fault
 from wallet_schemas.faults import FAULTS_MAX, UNKNOWN_FIELD, echo, fault, faults_of, joined
 from wallet_schemas.message import Message
 from wallet_schemas.names import BODY_BYTES_MAX
-from wallet_schemas.payments import PaymentResult, PaymentReversal
+from wallet_schemas.payments import PaymentInstructions, PaymentResult, PaymentReversal
 from wallet_schemas.queries import FindOrders, GetAccount, GetHistory, GetOrder, GetStatement
 from wallet_schemas.values import is_serial_no
 
@@ -55,7 +55,7 @@ def _types(*messages: type[Message]) -> Mapping[str, type[Message]]:
 
 
 COMMANDS: Final = _types(*get_args(AnyCommand))
-RESULTS: Final = _types(PaymentResult, PaymentReversal)
+RESULTS: Final = _types(PaymentResult, PaymentInstructions, PaymentReversal)
 QUERIES: Final = _types(GetAccount, GetOrder, GetStatement, FindOrders, GetHistory)
 
 

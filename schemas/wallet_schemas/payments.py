@@ -1,43 +1,62 @@
 """What the wallet asks of the payment gateway, and what the gateway tells the wallet."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal, Self, cast
 
-from pydantic import ConfigDict, Field, PrivateAttr, StringConstraints
+from pydantic import ConfigDict, Field, PrivateAttr, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from wallet_schemas.codes import Code
 from wallet_schemas.fingerprint import changed_fields, content, fingerprint
-from wallet_schemas.message import Message, MoneyFields, SaidMessage
+from wallet_schemas.message import FIELD_OF_WHOLE, Message, MoneyFields, SaidMessage
 from wallet_schemas.signature import Signed
 from wallet_schemas.values import (
     REASON_LENGTH_MAX,
     REVERSAL_SEQUENCE_MAX,
     AccountNo,
     AmountText,
+    AppUrl,
+    BankAccountNumber,
+    BankCode,
+    Barcode,
     ChannelType,
     CurrencyText,
     Enumerated,
     FailureCode,
+    Form,
+    FormMethod,
     GatewayRef,
     IncomingTimestamp,
     Instrument,
     Notes,
     OmittedIfNone,
     OptionalIn,
+    PayerAction,
+    PayerNote,
+    PayerUrl,
     PaymentKind,
     PaymentStatus,
     ProcessingStatus,
+    QrPayload,
     ReasonCode,
     ReturnUrl,
     ReversalKind,
     ReversalRef,
     ReversalStatus,
+    Revision,
     SerialNo,
+    ShortPlainText,
+    StoreChain,
+    StoreCode,
     Text,
     Timestamp,
+    TransferReference,
     UserId,
 )
 
 __all__ = [
+    "PaymentInstructions",
     "PaymentProcessed",
     "PaymentRequest",
     "PaymentResult",
@@ -217,6 +236,133 @@ class PaymentResult(SignedMessage, MoneyFields):
     occurred_at: IncomingTimestamp
 
 
+REQUIRED_OF_ACTION: Final[Mapping[PayerAction, tuple[str, ...]]] = MappingProxyType(
+    {
+        PayerAction.REDIRECT: ("url",),
+        PayerAction.APP: ("app_url",),
+        PayerAction.BANK_TRANSFER: ("bank_code", "account_number"),
+        PayerAction.STORE_CODE: ("code",),
+        PayerAction.BARCODE: ("barcodes",),
+        PayerAction.QR_CODE: ("qr_payload",),
+        PayerAction.WAIT: (),
+    }
+)
+"""The fields without which a payer cannot do what instructions tell him."""
+
+
+def _condition(action: PayerAction, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return as JSON Schema that an action has these fields."""
+    return {
+        "if": {"properties": {"action": {"const": action.value}}},
+        "then": {
+            "required": list(names),
+            "properties": {name: {"type": ["string", "array"]} for name in names},
+        },
+    }
+
+
+_CONDITIONS: Final[list[dict[str, Any]]] = [
+    *(_condition(action, names) for action, names in REQUIRED_OF_ACTION.items() if names),
+    {
+        "if": {"properties": {"action": {"not": {"const": PayerAction.REDIRECT.value}}}},
+        "then": {"properties": {"method": {"type": "null"}, "form": {"type": "null"}}},
+    },
+]
+
+
+def _is_get(value: object) -> bool:
+    return value is None or value == FormMethod.GET
+
+
+class PaymentInstructions(SignedMessage, MoneyFields):
+    """How the payer pays: an address, a code or a bank account, signed like a result. The order stays pending.
+
+    A higher `revision` replaces what was told before. Amount and currency must be those of the order.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "payment.instructions.v1",
+                    "payment_order_no": "R-20260102-000001",
+                    "amount": "100.00",
+                    "currency": "TWD",
+                    "gateway_ref": "2601020304",
+                    "revision": 1,
+                    "action": "bank_transfer",
+                    "bank_code": "822",
+                    "account_number": "9829411019605745",
+                    "expires_at": "2026-01-05T15:59:59Z",
+                    "occurred_at": "2026-01-02T03:04:06Z",
+                },
+                {
+                    "type": "payment.instructions.v1",
+                    "payment_order_no": "R-20260102-000002",
+                    "amount": "5000",
+                    "currency": "JPY",
+                    "gateway_ref": "gw-90211",
+                    "action": "redirect",
+                    "url": "https://pay.example/3ds/90211",
+                    "method": "POST",
+                    "form": {"creq": "eyJ0"},
+                    "occurred_at": "2026-01-02T03:04:06Z",
+                },
+            ],
+            "allOf": cast("Any", _CONDITIONS),
+        }
+    )
+
+    type: Literal["payment.instructions.v1"] = "payment.instructions.v1"
+    payment_order_no: SerialNo = Field(description="The payment_order_no of the request.")
+    amount: AmountText
+    currency: CurrencyText
+    gateway_ref: GatewayRef
+    revision: Revision = 1
+    action: Enumerated[PayerAction] = Field(
+        description="What the payer does. `redirect` needs url; `app` app_url; `bank_transfer` bank_code and "
+        "account_number; `store_code` code; `barcode` barcodes; `qr_code` qr_payload."
+    )
+    url: OptionalIn[PayerUrl] = None
+    method: Annotated[Enumerated[FormMethod] | None, Field(exclude_if=_is_get)] = Field(
+        default=None, description="Of a redirect: how the browser goes there; GET where it is left out."
+    )
+    form: OptionalIn[Form] = Field(default=None, description="Of a redirect by POST: the fields to post.")
+    app_url: OptionalIn[AppUrl] = None
+    bank_code: OptionalIn[BankCode] = None
+    account_number: OptionalIn[BankAccountNumber] = None
+    bank_name: OptionalIn[ShortPlainText] = None
+    account_name: OptionalIn[ShortPlainText] = None
+    reference: OptionalIn[TransferReference] = None
+    code: OptionalIn[StoreCode] = None
+    store: OptionalIn[StoreChain] = None
+    barcodes: OptionalIn[Annotated[list[Barcode], Field(min_length=1, max_length=5)]] = None
+    qr_payload: OptionalIn[QrPayload] = None
+    expires_at: OptionalIn[IncomingTimestamp] = Field(
+        default=None, description="Until when it can be paid so; the order waits at least as long."
+    )
+    note: OptionalIn[PayerNote] = None
+    occurred_at: IncomingTimestamp
+
+    @model_validator(mode="after")
+    def _can_be_followed(self) -> Self:
+        """Refuse an action without its data, and what only a redirect has."""
+        missing = [name for name in REQUIRED_OF_ACTION[self.action] if getattr(self, name) is None]
+        for name in missing:
+            raise PydanticCustomError(
+                FIELD_OF_WHOLE, "{action} needs it", {"field": name, "action": self.action.value}
+            )
+        for name in ("method", "form"):
+            if getattr(self, name) is not None and self.action is not PayerAction.REDIRECT:
+                raise PydanticCustomError(FIELD_OF_WHOLE, "Only a redirect has it", {"field": name})
+        return self
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The addresses that a payer would open."""
+        return tuple(url for url in (self.url, self.app_url) if url is not None)
+
+
 class PaymentReversal(SignedMessage, MoneyFields):
     """What has become of one dispute, recall or return: the whole truth of that moment, signed like a result.
 
@@ -286,7 +432,7 @@ class PaymentReversal(SignedMessage, MoneyFields):
 
 
 class PaymentProcessed(SaidMessage):
-    """What became of a payment result or reversal, sent to its `reply_to` with its `correlation_id`."""
+    """What became of a payment result, instructions or a reversal, sent to its `reply_to` with its `correlation_id`."""
 
     model_config = ConfigDict(
         json_schema_extra={

@@ -12,6 +12,7 @@ from wallet_schemas.events import (
     SUCCEEDED_ORDER_EXAMPLE,
     AccountView,
     EntryView,
+    InstructionsView,
     OrderView,
     ReversalView,
 )
@@ -263,6 +264,10 @@ class OrderDetail(SaidMessage):
         description="The order as it stands now; null where the command made none."
     )
     entries: list[EntryView]
+    instructions: OmittedIfNone[InstructionsView] = Field(
+        default=None,
+        description="How the payer pays, while the order is pending and the payment gateway has said it.",
+    )
     reversals: OmittedIfNone[list[ReversalView]] = Field(
         default=None,
         description="Its disputes, recalls and returns, the first one first, where there are any.",

@@ -38,6 +38,9 @@ HOLD_SECONDS_MAX: Final = 31_536_000  # 365 days: what is reserved for longer wa
 REASON_LENGTH_MAX: Final = 500
 INTEGER_MAX: Final = 2**63 - 1
 REVERSAL_SEQUENCE_MAX: Final = 1_000_000
+REVISION_MAX: Final = 1_000
+FORM_ITEMS_MAX: Final = 30
+FORM_BYTES_MAX: Final = 8_192
 
 
 class OrderType(StrEnum):
@@ -134,6 +137,25 @@ class ReversalStatus(StrEnum):
     SETTLED = "settled"
 
 
+class PayerAction(StrEnum):
+    """What a payer does to pay."""
+
+    REDIRECT = "redirect"
+    APP = "app"
+    BANK_TRANSFER = "bank_transfer"
+    STORE_CODE = "store_code"
+    BARCODE = "barcode"
+    QR_CODE = "qr_code"
+    WAIT = "wait"
+
+
+class FormMethod(StrEnum):
+    """How a browser goes to an address."""
+
+    GET = "GET"
+    POST = "POST"
+
+
 class ProcessingStatus(StrEnum):
     """What became of a gateway's message: it changed something, changes nothing, or went to the dead letters."""
 
@@ -172,8 +194,16 @@ UUID: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 UUID_7: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
 CARD_NUMBER: Final = r"^[0-9]{12,19}$"
 HTTPS_URL: Final = r"^https://[A-Za-z0-9._~:/?#@!$&'()*+,;=%\[\]-]+$"
+# Any scheme but those that would run or read something where the address is opened, or be sent in the clear.
+APP_URL: Final = r"^[A-Za-z][A-Za-z0-9+.-]*:[A-Za-z0-9._~:/?#@!$&'()*+,;=%\[\]-]+$"
+BANK_CODE: Final = r"^[A-Z0-9]+$"
+PRINTED_CODE: Final = r"^[A-Z0-9-]+$"
 NO_NUL: Final = r"^[^\x00]*$"
+# Without control characters but tab and line ends: each would take six bytes in JSON.
+NO_CONTROL: Final = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f]*$"
 ONE_LINE: Final = r"^[^\x00\r\n]*$"
+
+_APP_SCHEMES_FORBIDDEN: Final = frozenset({"javascript", "data", "file", "http", "vbscript", "blob"})
 
 _is_card_number: Final = re.compile(CARD_NUMBER, re.ASCII).match
 
@@ -185,6 +215,8 @@ def _no_card_number(value: str) -> str:
 
 
 Text = Annotated[str, StringConstraints(pattern=NO_NUL)]
+
+PlainText = Annotated[str, StringConstraints(pattern=NO_CONTROL)]
 
 Reason = Annotated[
     Text,
@@ -319,6 +351,115 @@ ReturnUrl = Annotated[
     Field(
         description="An https URL, to which the payment gateway sends the payer's browser back; only handed on to it."
     ),
+]
+
+
+def _app_scheme(value: str) -> str:
+    if value.partition(":")[0].lower() in _APP_SCHEMES_FORBIDDEN:
+        raise PydanticCustomError("app_url", "Should be the address of an app: its scheme may not be used")
+    return value
+
+
+def _forbidden_schemes() -> str:
+    """Return the pattern of the forbidden schemes, in any case, as JSON Schema has it."""
+    names = (
+        "".join(f"[{letter.upper()}{letter}]" for letter in name) for name in sorted(_APP_SCHEMES_FORBIDDEN)
+    )
+    return f"^({'|'.join(names)}):"
+
+
+PayerUrl = Annotated[
+    str,
+    StringConstraints(min_length=9, max_length=2_048, pattern=HTTPS_URL),
+    Field(description="An https URL for the payer's browser. The wallet never opens it."),
+]
+
+AppUrl = Annotated[
+    str,
+    StringConstraints(min_length=3, max_length=2_048, pattern=APP_URL),
+    AfterValidator(_app_scheme),
+    Field(
+        description="The address of an app on the payer's device. Its scheme is not javascript, data, file, http, "
+        "vbscript or blob.",
+        json_schema_extra={"not": {"pattern": _forbidden_schemes()}},
+    ),
+]
+
+BankCode = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=11, pattern=BANK_CODE),
+    Field(description="The bank to transfer to, by its code."),
+]
+
+BankAccountNumber = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=34, pattern=PRINTED_CODE),
+    Field(description="The bank account to transfer to."),
+]
+
+StoreCode = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=40, pattern=PRINTED_CODE),
+    Field(description="The code that the payer gives at a store."),
+]
+
+StoreChain = Annotated[
+    str,
+    StringConstraints(max_length=32, pattern=WORD),
+    Field(description="The chain of stores, where it matters."),
+]
+
+Barcode = Annotated[PlainText, StringConstraints(min_length=1, max_length=64)]
+
+
+def _bounded_form(value: Any, read: Callable[[Any], dict[str, str]]) -> dict[str, str]:
+    """Return the form if it is within its bounds; too many fields are not even looked at."""
+    if isinstance(value, dict) and len(value) > FORM_ITEMS_MAX:
+        raise PydanticCustomError(
+            "form_items", "A form should have at most {max} fields", {"max": FORM_ITEMS_MAX}
+        )
+    form = read(value)
+    if sum(len(name.encode()) + len(text.encode()) for name, text in form.items()) > FORM_BYTES_MAX:
+        raise PydanticCustomError(
+            "form_bytes", "A form should have at most {max} bytes", {"max": FORM_BYTES_MAX}
+        )
+    return form
+
+
+Form = Annotated[
+    dict[PlainText, PlainText],
+    WrapValidator(_bounded_form),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "description": f"The fields to post: at most {FORM_ITEMS_MAX} strings, names and values together at most "
+            f"{FORM_BYTES_MAX} bytes of UTF-8.",
+            "maxProperties": FORM_ITEMS_MAX,
+            "propertyNames": {"pattern": NO_CONTROL},
+            "additionalProperties": {"type": "string", "pattern": NO_CONTROL},
+        }
+    ),
+]
+
+ShortPlainText = Annotated[PlainText, StringConstraints(max_length=100)]
+
+TransferReference = Annotated[
+    PlainText,
+    StringConstraints(max_length=64),
+    Field(description="What the payer writes on a bank transfer."),
+]
+
+QrPayload = Annotated[
+    PlainText,
+    StringConstraints(min_length=1, max_length=2_048),
+    Field(description="The text of a QR code, to be drawn by whoever shows it."),
+]
+
+PayerNote = Annotated[PlainText, StringConstraints(max_length=500), Field(description="For the payer.")]
+
+Revision = Annotated[
+    int,
+    Field(ge=1, le=REVISION_MAX, description="A higher one replaces a lower one, such as a fresh QR code."),
 ]
 
 OrderId = Annotated[

@@ -63,6 +63,24 @@ def reversal(serial_no: str) -> bytes:
     ).encode()
 
 
+def how_to_pay(serial_no: str, *, revision: int = 1, amount: str = "100.00") -> bytes:
+    """Return what the gateway says about how the payer of an order pays."""
+    return json.dumps(
+        {
+            "type": "payment.instructions.v1",
+            "payment_order_no": serial_no,
+            "amount": amount,
+            "currency": "TWD",
+            "gateway_ref": f"gw-{serial_no}",
+            "revision": revision,
+            "action": "store_code",
+            "code": f"LLL{revision}",
+            "expires_at": "2099-01-01T00:00:00Z",
+            "occurred_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+    ).encode()
+
+
 def signed(body: bytes, keys: dict[str, str] = KEYS) -> dict[str, str]:
     """Return the headers of a signed body."""
     return {"x-signature": sign(body, keys, int(time.time())), "content-type": "application/json"}

@@ -1,11 +1,12 @@
 """A life by HTTP alone: every command, every look, and what a repeat and a conflict are answered."""
 
+import asyncio
 from typing import Any
 
 import httpx2 as httpx
 import pytest
 
-from tests.api.money import RESULTS, depth, opened, paid, recharge, reversal, signed, word
+from tests.api.money import RESULTS, depth, how_to_pay, opened, paid, recharge, reversal, signed, word
 from wallet_schemas.http import ApiClient
 from wallet_worker.client import WalletClient
 
@@ -227,6 +228,51 @@ async def test_dispute_that_the_gateway_posts_is_shown_with_its_order(http: http
     assert [shown["moved_amount"] for shown in order["reversals"]] == ["100.00"]
     assert (order["order"]["status"], order["order"]["reversed_amount"]) == ("succeeded", "100.00")
     assert account["debt"] == "70.00"
+
+
+@pytest.mark.usefixtures("worker")
+async def test_recharge_is_answered_with_how_to_pay_as_soon_as_the_gateway_has_said_it(
+    http: httpx.AsyncClient, amqp_url: str
+) -> None:
+    await opened(http, "alice")
+    recharging = asyncio.create_task(
+        http.post(
+            "/v1/recharges",
+            json=recharge("alice"),
+            headers=numbered("R-1") | {"Prefer": "return=representation, wait=20"},
+        )
+    )
+    first, second = how_to_pay("R-1"), how_to_pay("R-1", revision=2)
+
+    notified = await http.post(RESULTS, content=first, headers=signed(first) | {"Prefer": "wait=20"})
+    answer = await recharging
+
+    assert notified.status_code in {200, 202}, notified.text  # before its order it waits
+    assert answer.json()["instructions"] == {
+        "revision": 1,
+        "action": "store_code",
+        "code": "LLL1",
+        "expires_at": "2099-01-01T00:00:00.000000Z",
+    }
+    assert answer.json()["order"]["status"] == "pending"
+    renewed = await http.post(RESULTS, content=second, headers=signed(second))
+    assert renewed.json()["processing_status"] == "processed"
+    found = await http.get("/v1/orders", params={"serial_no": "R-1"}, headers={"Prefer": "wait=20"})
+    assert found.json()["instructions"]["code"] == "LLL2"
+    async with WalletClient(amqp_url) as wallet:
+        payable = await wallet.wait_until_payable("R-1")
+    assert payable.instructions is not None
+    assert payable.instructions.code == "LLL2"
+
+    settling = asyncio.create_task(
+        http.get("/v1/orders", params={"serial_no": "R-1"}, headers={"Prefer": "wait=20, until=settled"})
+    )
+    paying = word("R-1")
+    await http.post(RESULTS, content=paying, headers=signed(paying))
+    settled = await settling
+    assert settled.headers["preference-applied"] == "wait=20, until=settled"
+    assert settled.json()["order"]["status"] == "succeeded"
+    assert "instructions" not in settled.json()
 
 
 @pytest.mark.usefixtures("worker")

@@ -240,6 +240,10 @@ def parts_of(settings: Settings) -> ApiState:
         async with database.connection() as connection:
             return await answers.settled(connection, numbers)
 
+    async def payable(numbers: Iterable[str]) -> set[str]:
+        async with database.connection() as connection:
+            return await answers.payable(connection, numbers)
+
     async def answered(numbers: Iterable[str]) -> set[str]:
         async with database.connection() as connection:
             return await answers.answered(connection, numbers)
@@ -257,6 +261,7 @@ def parts_of(settings: Settings) -> ApiState:
         load=Load(rpc, in_flight_max=settings.api_in_flight, queue_max=settings.api_queue_max),
         known=BatchedLookups(look_up, KNOWN_SECONDS),
         settled=Waiters(settled),
+        payable=Waiters(payable),
         answered=Waiters(answered),
         feed=feed,
         metrics=metrics,
@@ -373,6 +378,7 @@ async def _stop(parts: ApiState, server: Server, stopping: asyncio.Event, lame_s
     def give_up() -> None:
         parts.rpc.stop_waiting()
         parts.settled.stop()
+        parts.payable.stop()
         parts.answered.stop()
 
     asyncio.get_running_loop().call_later(DRAIN_SECONDS, give_up)

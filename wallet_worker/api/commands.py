@@ -320,12 +320,12 @@ async def _shown(parts: ApiState, request: ApiRequest, command: Command, until: 
 async def _representation(
     parts: ApiState, client: Client, command: Command, seconds: float
 ) -> OrderDetail | None:
-    """Return the order once it waits for its payment no longer, or as it stands after so long, if there is one."""
+    """Return the order once its payer can be told how to pay or it waits no longer, or as it stands after so long."""
     if type(command) not in _ORDERS:
         return None
     # A cancel makes no order: it is about another.
     number = command.target_serial_no if isinstance(command, CancelOrder) else command.serial_no
-    await parts.settled.wait(number, seconds)
+    await parts.payable.wait(number, seconds)
     try:
         detail = await reads.ask(parts, GetOrder(serial_no=number))
     except RequestRefused:

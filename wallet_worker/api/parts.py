@@ -35,6 +35,7 @@ class ApiState:
     load: Load
     known: BatchedLookups[StoredOutcome]
     settled: Waiters
+    payable: Waiters
     answered: Waiters
     feed: "Feed"
     metrics: ApiMetrics

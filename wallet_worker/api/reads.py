@@ -46,8 +46,10 @@ async def look(parts: ApiState, request: ApiRequest, operation: HttpOperation) -
         return await _outcome(parts, request, client, cast("GetOrder", query))
     wait = request.preferences.wait
     if isinstance(query, GetOrder) and wait:
-        await parts.settled.wait(query.serial_no, wait)
-        request.answer_headers["preference-applied"] = f"wait={wait:g}"
+        waiters = parts.settled if request.preferences.settled else parts.payable
+        await waiters.wait(query.serial_no, wait)
+        applied = f"wait={wait:g}, until=settled" if request.preferences.settled else f"wait={wait:g}"
+        request.answer_headers["preference-applied"] = applied
     reply = await ask(parts, query)
     if isinstance(reply, QueryRefused):
         raise _refused(reply, request.serial_no)

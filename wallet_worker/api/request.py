@@ -44,11 +44,15 @@ class GoneError(Exception):
 
 
 class Preferences(NamedTuple):
-    """What a client would like (RFC 7240): how long to wait, absent where it says nothing, and what to answer."""
+    """What a client would like (RFC 7240): how long to wait, absent where it says nothing, and what to answer.
+
+    `settled`: wait for the end of an order's payment, and not for how the payer pays.
+    """
 
     wait: float | None = None
     respond_async: bool = False
     representation: bool = False
+    settled: bool = False
 
 
 @dataclass(slots=True)
@@ -99,6 +103,7 @@ class ApiRequest:
             min(float(wait), WAIT_SECONDS_MAX) if re.fullmatch("[0-9]{1,9}", wait) else None,
             "respond-async" in found,
             found.get("return") == "representation",
+            found.get("until") == "settled",
         )
 
     def header(self, name: bytes) -> str | None:

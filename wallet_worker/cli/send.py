@@ -82,9 +82,28 @@ def _settling(
     """The options of the commands whose orders wait for the payment gateway."""
 
 
-def _sends(*, settles: bool = False) -> Callable[[Callable[P, CommandFields]], Callable[P, CommandFields]]:
+def _paying(
+    *,
+    until_instructions: Annotated[
+        bool,
+        typer.Option(
+            "--until-instructions",
+            help="Also wait for how to pay, which the payment gateway says, or for the end.",
+        ),
+    ] = False,
+) -> None:
+    """The option of the command whose order has a payer."""
+
+
+def _sends(
+    *, settles: bool = False, has_payer: bool = False
+) -> Callable[[Callable[P, CommandFields]], Callable[P, CommandFields]]:
     """Take the function's arguments and the common options from the command line, and send the command it returns."""
-    shared: list[Callable[..., None]] = [_common, _settling] if settles else [_common]
+    shared: list[Callable[..., None]] = [
+        _common,
+        *([_settling] if settles else []),
+        *([_paying] if has_payer else []),
+    ]
     options = [parameter for each in shared for parameter in inspect.signature(each).parameters.values()]
 
     def register(fields_of: Callable[P, CommandFields]) -> Callable[P, CommandFields]:
@@ -170,7 +189,7 @@ def _given(**fields: str | None) -> dict[str, str]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-@_sends(settles=True)
+@_sends(settles=True, has_payer=True)
 def recharge(
     user_id: User,
     amount: Amount,
@@ -186,7 +205,7 @@ def recharge(
     """Recharge an account. The order is pending until the payment gateway reports the payment.
 
     --until-settled polls until the order is no longer pending, and prints it too. The exit status is 1 if the order did
-    not succeed.
+    not succeed. --until-instructions polls until the payer can be told how to pay, and prints that too.
 
     Example: wallet send recharge alice 100.00 TWD --via card --until-settled
     """
@@ -361,11 +380,14 @@ def _send(
     timeout: float,
     as_json: bool | None,
     until_settled: bool = False,
+    until_instructions: bool = False,
     settle_timeout: float = 0,
 ) -> None:
     """Send the command and print what becomes of it, or end with a line that says why not."""
     if until_settled and not wait:
         raise typer.BadParameter("--until-settled waits, and --no-wait does not")
+    if until_instructions and not wait:
+        raise typer.BadParameter("--until-instructions waits, and --no-wait does not")
     command = _build_command(fields, serial, metadata)
     url = environment.amqp_url()
     if serial is None:
@@ -381,7 +403,8 @@ def _send(
                 url,
                 command,
                 timeout_seconds=timeout,
-                settle_seconds=settle_timeout if until_settled else None,
+                settle_seconds=settle_timeout if until_settled or until_instructions else None,
+                is_payable_enough=until_instructions and not until_settled,
                 as_json=terminal.wants_json(as_json),
             )
         )
@@ -428,9 +451,15 @@ async def _submit(url: str, command: Command, timeout_seconds: float) -> None:
 
 
 async def _apply(
-    url: str, command: Command, *, timeout_seconds: float, settle_seconds: float | None, as_json: bool
+    url: str,
+    command: Command,
+    *,
+    timeout_seconds: float,
+    settle_seconds: float | None,
+    is_payable_enough: bool,
+    as_json: bool,
 ) -> bool:
-    """Print the outcome, and the order once it is settled; return whether both are what was wanted."""
+    """Print the outcome, and the order once it is settled or payable; return whether both are what was wanted."""
     from wallet_worker.client import WalletClient
 
     async with WalletClient(url, timeout_seconds=timeout_seconds, name="wallet send") as wallet:
@@ -440,9 +469,10 @@ async def _apply(
             return False
         if settle_seconds is None:
             return True
-        detail = await wallet.wait_until_settled(command.serial_no, timeout_seconds=settle_seconds)
+        wait = wallet.wait_until_payable if is_payable_enough else wallet.wait_until_settled
+        detail = await wait(command.serial_no, timeout_seconds=settle_seconds)
     print_order(detail, as_json=as_json)
-    return _succeeded(detail)
+    return _succeeded(detail) or (is_payable_enough and detail.instructions is not None)
 
 
 def _succeeded(detail: "OrderDetail") -> bool:

@@ -25,7 +25,7 @@ from wallet_worker.cli.exits import Exit
 from wallet_worker.cli.options import Currency, Json, Since, Timeout, Type, Until, User, read_span
 
 if TYPE_CHECKING:
-    from wallet_schemas.events import EntryView
+    from wallet_schemas.events import EntryView, ReversalView
 
 app = typer.Typer(no_args_is_help=True, help="Show accounts, orders and statements. Needs a running worker.")
 
@@ -305,8 +305,18 @@ def print_order(detail: OrderDetail, *, as_json: bool) -> None:
     if order is not None:
         pairs += rows(order)
     terminal.print_pairs(outcome.serial_no or "", pairs)
+    if detail.instructions is not None:
+        terminal.print_pairs("how to pay", rows(detail.instructions))
+    for reversal in detail.reversals or ():
+        terminal.print_pairs(f"{reversal.kind} {reversal.reversal_ref}", _of_reversal(reversal))
     if detail.entries:
         _print_entries("entries", detail.entries, of_one_account=False)
+
+
+def _of_reversal(reversal: "ReversalView") -> list[tuple[str, str]]:
+    """Return what a person who sees the order has not seen yet of its reversal."""
+    known = {"order_type", "user_id", "account_no", "currency", "kind", "reversal_ref"}
+    return [(name, value) for name, value in rows(reversal) if name not in known]
 
 
 def rows(part: JsonObject) -> list[tuple[str, str]]:
@@ -324,6 +334,8 @@ def _text(value: object) -> str:
         return _time(value)
     if isinstance(value, dict):
         return ", ".join(f"{name}={text}" for name, text in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     return str(value)
 
 

@@ -278,7 +278,8 @@ class WalletClient:
     ) -> Outcome:
         """Order a recharge. The result is a RechargeResult; the order is pending.
 
-        The money comes later: `wait_until_settled` waits for it, and events tell of it.
+        How the payer pays and the money come later: `wait_until_payable` and `wait_until_settled` wait for them, and
+        events tell of them.
         `instrument` and `return_url` are handed on to the gateway.
         """
         further = {"instrument": instrument, "return_url": return_url}
@@ -624,13 +625,26 @@ class WalletClient:
         Raises NotSettledError, or NotKnownYetError, when the time is over (and the query that was under way then is
         answered), and what `order` raises for any other reason.
         """
+        return await self._wait_until(_is_settled, serial_no, timeout_seconds)
+
+    async def wait_until_payable(
+        self, serial_no: str, *, timeout_seconds: float | None = None
+    ) -> OrderDetail:
+        """Return the order when it has `instructions` for its payer, or when it no longer waits for the gateway.
+
+        It asks again and again, and raises, as `wait_until_settled` does. A payment that needs nobody's instructions
+        is returned when it has ended.
+        """
+        return await self._wait_until(_is_payable, serial_no, timeout_seconds)
+
+    async def _wait_until(
+        self, is_enough: Callable[[OrderDetail], bool], serial_no: str, timeout_seconds: float | None
+    ) -> OrderDetail:
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + self._seconds(timeout_seconds), SETTLED_POLL_SECONDS
         while True:
             detail = await self._order_if_known(serial_no)
-            if detail is not None and (
-                detail.order is None or detail.order.status is not OrderStatus.PENDING
-            ):
+            if detail is not None and is_enough(detail):
                 return detail
             left = deadline - loop.time()
             if left <= 0:
@@ -664,6 +678,14 @@ class WalletClient:
 
     def _seconds(self, timeout_seconds: float | None) -> float:
         return self._timeout_seconds if timeout_seconds is None else timeout_seconds
+
+
+def _is_settled(detail: OrderDetail) -> bool:
+    return detail.order is None or detail.order.status is not OrderStatus.PENDING
+
+
+def _is_payable(detail: OrderDetail) -> bool:
+    return detail.instructions is not None or _is_settled(detail)
 
 
 def _metadata(metadata: Mapping[str, str] | None) -> dict[str, str] | None:

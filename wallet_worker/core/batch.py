@@ -6,7 +6,7 @@ from typing import NamedTuple, cast
 
 from wallet_schemas.commands import AnyCommand
 from wallet_schemas.message import MoneyFields
-from wallet_schemas.payments import PaymentResult, PaymentReversal
+from wallet_schemas.payments import PaymentInstructions, PaymentResult, PaymentReversal
 from wallet_worker.core import commands, orders
 from wallet_worker.core.accounts import SystemKey
 from wallet_worker.core.changes import Changes, Decision
@@ -53,6 +53,9 @@ def lookups_for(messages: Sequence[Message | InvalidMessage]) -> Lookups:
             lookups.orders.add(message.payment_order_no)
             lookups.reversed.add(message.payment_order_no)
             lookups.refunded.add(message.payment_order_no)
+        elif isinstance(message, PaymentInstructions):
+            lookups.orders.add(message.payment_order_no)
+            lookups.instructed.add(message.payment_order_no)
         elif isinstance(message, DueOrder):
             lookups.orders.add(message.serial_no)
     lookups.orders |= lookups.paid

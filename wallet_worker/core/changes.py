@@ -57,6 +57,20 @@ class StoredReversal(NamedTuple):
     received_at: datetime
 
 
+class StoredInstructions(NamedTuple):
+    """A row of the table `payment_instructions`: how the payer of an order pays, by what the gateway has said last.
+
+    `body` is JSON, as an order's answer shows it. `fingerprint` is of the whole message.
+    """
+
+    serial_no: str
+    order_id: UUID
+    revision: int
+    fingerprint: bytes
+    body: str
+    received_at: datetime
+
+
 class OutboxMessage(NamedTuple):
     """A row of the outbox: a message that is published once this is committed.
 
@@ -109,6 +123,7 @@ class Decision(NamedTuple):
     own_commands: tuple[StoredCommand, ...] = ()
     reversal: Reversal | None = None
     reversal_receipt: StoredReversal | None = None
+    instructions: StoredInstructions | None = None
 
     def with_own(self, own: MadeByWallet) -> "Decision":
         """Return the decision with orders that the wallet makes itself, after its own; their events are told by it."""
@@ -132,6 +147,7 @@ class Changes:
     receipts: list[StoredResult] = field(default_factory=list)
     reversals: dict[tuple[UUID, str], Reversal] = field(default_factory=dict)
     reversal_receipts: list[StoredReversal] = field(default_factory=list)
+    instructions: dict[UUID, StoredInstructions] = field(default_factory=dict)
     outgoing: list[OutboxMessage] = field(default_factory=list)
 
     @property
@@ -159,4 +175,5 @@ class Changes:
         self.receipts += others.receipts
         self.reversals |= others.reversals
         self.reversal_receipts += others.reversal_receipts
+        self.instructions |= others.instructions
         self.outgoing += others.outgoing

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from wallet_schemas.names import DEFAULT_CURRENCIES
+from wallet_worker.core.channels import Channel, channel_of
 from wallet_worker.core.ids import FreshIds
 from wallet_worker.core.inbound import InboundMessage
 from wallet_worker.core.limits import Limits
@@ -24,9 +25,9 @@ INQUIRY_AGES = (
 class Policy:
     """What a deployment may choose.
 
-    `currencies` are those that an order may be in. A recharge is waited for `recharge_expires_after` long. The
-    gateway is asked about an order when it is as old as each of `inquiry_ages`, or of those of its channel; once the
-    last is past, again and again with that much time between.
+    `currencies` are those that an order may be in. A recharge is waited for `recharge_expires_after` long, or as its
+    channel says. The gateway is asked about an order when it is as old as each of `inquiry_ages`, or of those of its
+    channel; once the last is past, again and again with that much time between.
     """
 
     currencies: frozenset[str] = frozenset(DEFAULT_CURRENCIES)
@@ -36,6 +37,16 @@ class Policy:
     limits: Limits = field(default_factory=Limits)
     senders: Senders | None = None
     account_types: frozenset[str] | None = None
+    channels: Mapping[str, Channel] = field(default_factory=dict)
+
+    def channel(self, name: str) -> Channel:
+        """Return the rules of a channel."""
+        return channel_of(self.channels, name)
+
+    def recharge_expires_at(self, channel: str, created_at: datetime) -> datetime:
+        """Return until when a recharge is waited for, if the gateway says nothing else."""
+        after = self.channel(channel).expires_after if self.channels else None
+        return created_at + (self.recharge_expires_after if after is None else after)
 
     def next_inquiry_at(
         self, channel: str, created_at: datetime, expires_at: datetime | None, now: datetime

@@ -12,9 +12,17 @@ from wallet_schemas.commands import AnyCommand, Outcome
 from wallet_schemas.events import CommandRefused
 from wallet_schemas.fingerprint import canonical, changed_fields, content, fingerprint
 from wallet_schemas.message import Body
-from wallet_schemas.payments import PaymentResult, PaymentReversal
+from wallet_schemas.payments import PaymentInstructions, PaymentResult, PaymentReversal
 from wallet_schemas.values import OutcomeStatus
-from wallet_worker.core import commands, deadlines, outbound, payment_results, payment_reversals, permission
+from wallet_worker.core import (
+    commands,
+    deadlines,
+    outbound,
+    payment_instructions,
+    payment_results,
+    payment_reversals,
+    permission,
+)
 from wallet_worker.core.changes import Decision, OutboxMessage, StoredCommand
 from wallet_worker.core.commands import Handler
 from wallet_worker.core.commands.acceptance import Accepted
@@ -39,6 +47,8 @@ def decide(message: Message | InvalidMessage, facts: Facts, context: DecisionCon
     match message:
         case PaymentResult():
             return payment_results.apply_result(message, facts, context)
+        case PaymentInstructions():
+            return payment_instructions.apply_instructions(message, facts, context)
         case PaymentReversal():
             return payment_reversals.apply_reversal(message, facts, context)
         case DueOrder():

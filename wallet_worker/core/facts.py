@@ -12,7 +12,7 @@ from typing import Final
 
 from wallet_schemas.values import OrderStatus, OrderType, PaymentKind
 from wallet_worker.core.accounts import Account, AccountKey, SystemKey
-from wallet_worker.core.changes import Changes, Decision, OutboxMessage, StoredCommand
+from wallet_worker.core.changes import Changes, Decision, OutboxMessage, StoredCommand, StoredInstructions
 from wallet_worker.core.orders import ORDER_SPECS, OWN, UNSUCCESSFUL, Order
 from wallet_worker.core.reversals import Reversal
 
@@ -36,6 +36,7 @@ class Facts:
     - `reversals`: by order and the gateway's reference, its disputes, recalls and returns;
     - `reversed_totals`: by order, what of its reversals stands;
     - `written_off`: by account, what was written off and is not recovered;
+    - `instructions`: by order, how its payer pays;
     - `pending_orders`: by account, how many orders wait for a result;
     - `daily_totals`: by account and type, the sum of the orders made since `day_start` that have not come to nothing,
       those of closed accounts of the same key included; without a `day_start` nothing is limited by the day;
@@ -53,6 +54,7 @@ class Facts:
     reversals: dict[str, dict[str, Reversal]] = field(default_factory=dict)
     reversed_totals: dict[str, int] = field(default_factory=dict)
     written_off: dict[int, int] = field(default_factory=dict)
+    instructions: dict[str, StoredInstructions] = field(default_factory=dict)
     pending_orders: dict[int, int] = field(default_factory=dict)
     daily_totals: dict[tuple[int, OrderType], int] = field(default_factory=dict)
     pending_recharges: dict[int, int] = field(default_factory=dict)
@@ -123,6 +125,9 @@ class Facts:
             changes.receipts.append(decision.receipt)
         if decision.own_commands or decision.reversal_receipt is not None:
             self._apply_own(decision, changes)
+        if (instructions := decision.instructions) is not None:
+            self.instructions[instructions.serial_no] = instructions
+            changes.instructions[instructions.order_id] = instructions
         self.enqueue(*decision.outgoing)
 
     def _apply_own(self, decision: Decision, changes: Changes) -> None:

@@ -9,7 +9,7 @@ from wallet_schemas.codes import Code
 from wallet_schemas.commands import AnyCommand, Fault
 from wallet_schemas.names import BODY_BYTES_KEPT, BODY_BYTES_MAX, PAYMENT_RESULTS, WALLET_COMMANDS
 from wallet_schemas.parse import COMMANDS, RESULTS, Malformed, UnsupportedType, parse
-from wallet_schemas.payments import PaymentResult, PaymentReversal
+from wallet_schemas.payments import PaymentInstructions, PaymentResult, PaymentReversal
 from wallet_schemas.signature import BadSignature, Keys, verify
 from wallet_worker.core.senders import Sender
 
@@ -33,7 +33,7 @@ class DueOrder:
     serial_no: str
 
 
-Message: TypeAlias = AnyCommand | PaymentResult | PaymentReversal | DueOrder
+Message: TypeAlias = AnyCommand | PaymentResult | PaymentInstructions | PaymentReversal | DueOrder
 
 
 class InboundMessage(NamedTuple):
@@ -77,7 +77,7 @@ def serial_no_of(message: Message | InvalidMessage) -> str:
     match message:
         case InvalidMessage():
             return message.serial_no or message.payment_order_no or ""
-        case PaymentResult() | PaymentReversal():
+        case PaymentResult() | PaymentInstructions() | PaymentReversal():
             return message.payment_order_no
         case _:
             return message.serial_no
@@ -101,7 +101,7 @@ def read(incoming: InboundMessage, keys: Keys) -> Message | InvalidMessage:
         message = parse(incoming.body, ACCEPTED[incoming.source])
     except (Malformed, UnsupportedType) as exc:
         return InvalidMessage(exc.code, str(exc), exc.faults, exc.serial_no, exc.payment_order_no)
-    if isinstance(message, PaymentResult | PaymentReversal):
+    if isinstance(message, PaymentResult | PaymentInstructions | PaymentReversal):
         try:
             message.sign(verify(incoming.signature, incoming.body, keys))
         except BadSignature as exc:

@@ -23,7 +23,8 @@ class Lookups:
 
     - `serial_nos`: numbers whose stored outcome is looked up;
     - `orders`: serial numbers of orders that are there already; `paid` those that a payment result names, `refunded`
-      those whose refunds and reversals are summed up, `reversed` those whose reversals are read;
+      those whose refunds and reversals are summed up, `reversed` those whose reversals are read,
+      `instructed` those whose instructions are;
     - `keys`: users' accounts; `closing` those whose pending orders are counted;
     - `system_accounts`: of the orders that may be made, and move money, in this batch.
     """
@@ -34,6 +35,7 @@ class Lookups:
     paid: set[str] = field(default_factory=set)
     refunded: set[str] = field(default_factory=set)
     reversed: set[str] = field(default_factory=set)
+    instructed: set[str] = field(default_factory=set)
     closing: set[AccountKey] = field(default_factory=set)
     system_accounts: set[SystemKey] = field(default_factory=set)
 

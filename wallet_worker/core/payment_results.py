@@ -6,7 +6,7 @@ from typing import assert_never
 from wallet_schemas import money
 from wallet_schemas.codes import Code
 from wallet_schemas.fingerprint import content, fingerprint
-from wallet_schemas.payments import PaymentResult, PaymentReversal, SignedMessage
+from wallet_schemas.payments import PaymentInstructions, PaymentResult, PaymentReversal, SignedMessage
 from wallet_schemas.values import ProcessingStatus
 from wallet_worker.core import debts, ledger, orders, outbound
 from wallet_worker.core.accounts import Account
@@ -106,7 +106,10 @@ def _mismatch(result: PaymentResult, order: Order, account: Account, step: Trans
 
 
 def not_yet(
-    message: PaymentResult | PaymentReversal, code: Code, why: str, context: DecisionContext
+    message: PaymentResult | PaymentInstructions | PaymentReversal,
+    code: Code,
+    why: str,
+    context: DecisionContext,
 ) -> Decision:
     """Return the decision to look again later at what came before what it speaks of, and to give up in the end."""
     attempts = context.incoming.attempts

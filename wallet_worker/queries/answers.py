@@ -11,7 +11,7 @@ import asyncpg
 from wallet_schemas.codes import Code
 from wallet_schemas.commands import Outcome
 from wallet_schemas.encode import encode
-from wallet_schemas.events import EntryView, ReversalView
+from wallet_schemas.events import EntryView, InstructionsView, ReversalView
 from wallet_schemas.message import Message
 from wallet_schemas.money import to_text
 from wallet_schemas.names import BODY_BYTES_MAX, DEFAULT_ACCOUNT_TYPE
@@ -27,6 +27,7 @@ from wallet_schemas.queries import (
     QueryRefused,
     Statement,
 )
+from wallet_schemas.values import OrderStatus, OrderType
 from wallet_worker.core import accounts as core_accounts
 from wallet_worker.core import ledger
 from wallet_worker.core import orders as core_orders
@@ -36,7 +37,7 @@ from wallet_worker.core.decide import outcome
 from wallet_worker.core.orders import Order
 from wallet_worker.core.reversals import Reversal
 from wallet_worker.queries import lists
-from wallet_worker.store import accounts, commands, entries, orders, reversals
+from wallet_worker.store import accounts, commands, entries, orders, payment_instructions, reversals
 from wallet_worker.store.reads.whole_order import whole_order
 
 BY_ONE_STATEMENT: Final = (GetAccount,)
@@ -102,9 +103,18 @@ async def _order(connection: asyncpg.Connection, query: GetOrder) -> OrderDetail
             ledger.view(line.entry, parties[line.entry.account_id], line.order_type, line.serial_no)
             for line in found.lines
         ],
+        instructions=await _instructions(connection, order),
         reversals=_reversals(of_order, order, account) or None,
         sent_by=found.command.sent_by,
     )
+
+
+async def _instructions(connection: asyncpg.Connection, order: Order) -> InstructionsView | None:
+    """Return how the payer of a pending recharge pays; absent once it has ended, or while nothing is known."""
+    if order.order_type is not OrderType.RECHARGE or order.status is not OrderStatus.PENDING:
+        return None
+    kept = (await payment_instructions.of_orders(connection, [order])).get(order.serial_no)
+    return None if kept is None else InstructionsView.model_validate_json(kept.body, strict=False)
 
 
 def _reversals(known: Sequence[Reversal], order: Order, account: Account) -> list[ReversalView]:
@@ -221,6 +231,11 @@ async def owner(connection: asyncpg.Connection, serial_no: str) -> str | None:
 async def settled(connection: asyncpg.Connection, serial_nos: Iterable[str]) -> set[str]:
     """Return those of the serial numbers whose order waits for no payment any more."""
     return await orders.not_pending(connection, serial_nos)
+
+
+async def payable(connection: asyncpg.Connection, serial_nos: Iterable[str]) -> set[str]:
+    """Return those of the serial numbers whose payer can be told how to pay, or whose order waits no more."""
+    return await orders.not_pending(connection, serial_nos, or_payable=True)
 
 
 async def answered(connection: asyncpg.Connection, serial_nos: Iterable[str]) -> set[str]:

@@ -3,7 +3,6 @@
 import re
 from datetime import timedelta
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal, Self
@@ -23,9 +22,11 @@ from wallet_schemas.names import DEFAULT_ACCOUNT_TYPE, DEFAULT_CURRENCIES
 from wallet_schemas.values import AccountType, ChannelType
 from wallet_worker.broker import addresses
 from wallet_worker.broker.amqp.seal import SealKey
+from wallet_worker.core.channels import ANY_CHANNEL
 from wallet_worker.core.context import INQUIRY_AGES, Policy
 from wallet_worker.core.senders import Senders
 from wallet_worker.core.webhooks import Network
+from wallet_worker.settings.channels import AGE_MAX_SECONDS, ChannelSettings, check_ages, checked_names
 from wallet_worker.settings.database_address import wrong_database_address
 from wallet_worker.settings.keys import NONE, PaymentKeys, RequestKey, read_seal, refuse_shared
 from wallet_worker.settings.limits import LimitSettings, limit_minor
@@ -33,7 +34,6 @@ from wallet_worker.settings.operators import ApprovalLimits
 from wallet_worker.settings.sender_rights import ANYONE, EXAMPLE, read_senders
 from wallet_worker.settings.sources import FromEnvironment
 
-_AGE_MAX_SECONDS = 366 * 86_400  # what an order waits for longer than a year nobody remembers
 
 _DRAIN_MAX_SECONDS = 86_400  # a day: whoever stops a process for longer has forgotten it
 
@@ -121,7 +121,7 @@ class Settings(FromEnvironment):
     recharge_expires_seconds: int = Field(
         default=86_400,
         ge=1,
-        le=_AGE_MAX_SECONDS,
+        le=AGE_MAX_SECONDS,
         description="Seconds after which a pending recharge expires.",
     )
     payment_inquiry_seconds: Annotated[tuple[int, ...], NoDecode] = Field(
@@ -132,6 +132,10 @@ class Settings(FromEnvironment):
     payment_inquiry_seconds_by_channel: dict[ChannelType, tuple[int, ...]] = Field(
         default_factory=dict,
         description='WALLET_PAYMENT_INQUIRY_SECONDS of single channels: {"card": [60, 300]}.',
+    )
+    channels: dict[str, ChannelSettings] = Field(
+        default_factory=dict,
+        description="Rules of payment channels, as JSON by recharge_type or payout_type: see Channels.",
     )
     limits: LimitSettings = Field(
         default_factory=LimitSettings,
@@ -177,13 +181,13 @@ class Settings(FromEnvironment):
     console_idle_seconds: float = Field(
         default=1_800.0,
         gt=0,
-        le=_AGE_MAX_SECONDS,
+        le=AGE_MAX_SECONDS,
         description="Seconds without a click after which a session ends.",
     )
     console_session_seconds: float = Field(
         default=43_200.0,
         gt=0,
-        le=_AGE_MAX_SECONDS,
+        le=AGE_MAX_SECONDS,
         description="Seconds after which a session ends in any case.",
     )
     console_proxies: Annotated[tuple[str, ...] | None, NoDecode] = Field(
@@ -240,7 +244,7 @@ class Settings(FromEnvironment):
     api_signature_age_seconds: float = Field(
         default=0.0,
         ge=0,
-        le=_AGE_MAX_SECONDS,
+        le=AGE_MAX_SECONDS,
         description="Greatest age in seconds of a payment result's signature over HTTP; 0 is no limit.",
     )
     webhooks_networks: Annotated[tuple[Network, ...] | None, NoDecode] = Field(
@@ -328,10 +332,7 @@ class Settings(FromEnvironment):
         cls, value: tuple[int, ...] | dict[str, tuple[int, ...]]
     ) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
         for ages in value.values() if isinstance(value, dict) else [value]:
-            if not ages or ages[0] < 1 or any(earlier >= other for earlier, other in pairwise(ages)):
-                raise ValueError("it should be seconds, each more than the one before, such as [60, 300]")
-            if ages[-1] > _AGE_MAX_SECONDS:
-                raise ValueError(f"it should be at most {_AGE_MAX_SECONDS} seconds, a year")
+            check_ages(ages)
         return value
 
     @field_validator("console_proxies", "api_proxies")
@@ -349,6 +350,11 @@ class Settings(FromEnvironment):
         for currency, amount in value.items():
             limit_minor(amount, currency)
         return value
+
+    @field_validator("channels")
+    @classmethod
+    def _are_channels(cls, value: dict[str, ChannelSettings]) -> dict[str, ChannelSettings]:
+        return checked_names(value)
 
     @field_validator("payment_keys", mode="before")
     @classmethod
@@ -403,14 +409,17 @@ class Settings(FromEnvironment):
     @property
     def rules(self) -> Policy:
         """What the core may know of the settings."""
+        ages_of_channels = self.payment_inquiry_seconds_by_channel | {
+            name: channel.inquiry_seconds
+            for name, channel in self.channels.items()
+            if channel.inquiry_seconds is not None
+        }
         return Policy(
             currencies=frozenset(self.currencies),
             recharge_expires_after=timedelta(seconds=self.recharge_expires_seconds),
-            inquiry_ages=_ages(self.payment_inquiry_seconds),
-            ask_after_by_channel={
-                channel: _ages(seconds)
-                for channel, seconds in self.payment_inquiry_seconds_by_channel.items()
-            },
+            inquiry_ages=_ages(ages_of_channels.pop(ANY_CHANNEL, self.payment_inquiry_seconds)),
+            ask_after_by_channel={channel: _ages(seconds) for channel, seconds in ages_of_channels.items()},
+            channels={name: channel.channel for name, channel in self.channels.items()},
             limits=self.limits.limits,
             senders=self.sender_policy,
             account_types=frozenset(self.account_types),

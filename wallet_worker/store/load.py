@@ -15,7 +15,7 @@ from wallet_worker.core.facts import Facts
 from wallet_worker.core.lookups import Lookups
 from wallet_worker.core.orders import ORDER_SPECS
 from wallet_worker.core.reversals import REVERSAL_ACCOUNTS
-from wallet_worker.store import accounts, commands, orders, reversals
+from wallet_worker.store import accounts, commands, orders, payment_instructions, reversals
 
 
 async def facts(
@@ -43,10 +43,8 @@ async def facts(
     # Sums of other orders are read after the locks, so that no other transaction adds to them any more.
     if lookups.refunded:
         facts.refund_totals, facts.reversed_totals = await orders.given_back(connection, lookups.refunded)
-    if lookups.reversed:
-        turned = [order for number in lookups.reversed if (order := facts.orders.get(number))]
-        facts.reversals = await reversals.of_orders(connection, turned)
-        facts.written_off = await orders.written_off(connection, {order.account_id for order in turned})
+    if lookups.reversed or lookups.instructed:
+        await _of_payments(connection, lookups, facts)
     if lookups.closing:
         closing = [account.account_id for key in lookups.closing if (account := facts.account(key))]
         facts.pending_orders = await orders.waiting(connection, closing)
@@ -81,3 +79,14 @@ async def facts(
     ):
         facts.add_lane(key, account)
     return now, facts
+
+
+async def _of_payments(connection: asyncpg.Connection, lookups: Lookups, facts: Facts) -> None:
+    """Load what the gateway has said of payments beside their results."""
+    if lookups.reversed:
+        turned = [order for number in lookups.reversed if (order := facts.orders.get(number))]
+        facts.reversals = await reversals.of_orders(connection, turned)
+        facts.written_off = await orders.written_off(connection, {order.account_id for order in turned})
+    if lookups.instructed:
+        told = [order for number in lookups.instructed if (order := facts.orders.get(number))]
+        facts.instructions = await payment_instructions.of_orders(connection, told)

@@ -228,11 +228,20 @@ async def pending(connection: asyncpg.Connection, account_id: int, limit: int) -
 
 
 _NOT_PENDING = "SELECT serial_no FROM orders WHERE serial_no = ANY ($1::text[]) AND status <> 'pending'"
+_NOT_PENDING_OR_PAYABLE = """
+SELECT serial_no
+FROM orders o
+WHERE serial_no = ANY ($1::text[])
+  AND (status <> 'pending' OR EXISTS (SELECT FROM payment_instructions i WHERE i.order_id = o.order_id))
+"""
 
 
-async def not_pending(connection: asyncpg.Connection, serial_nos: Iterable[str]) -> set[str]:
-    """Return those of the serial numbers whose order waits for no payment."""
-    return {row[0] for row in await connection.fetch(_NOT_PENDING, list(serial_nos))}
+async def not_pending(
+    connection: asyncpg.Connection, serial_nos: Iterable[str], *, or_payable: bool = False
+) -> set[str]:
+    """Return those of the serial numbers whose order waits for no payment, or whose payer is told how to pay."""
+    query = _NOT_PENDING_OR_PAYABLE if or_payable else _NOT_PENDING
+    return {row[0] for row in await connection.fetch(query, list(serial_nos))}
 
 
 _BY_SERIAL_NO = f"SELECT {_ALL} FROM orders WHERE serial_no = $1"  # noqa: S608 -- static text
@@ -325,6 +334,25 @@ async def advance(connection: asyncpg.Connection, changes: Sequence[tuple[Order,
     if status != f"UPDATE {len(changes)}":
         msg = f"{len(changes)} locked orders were to advance, the database says {status}"
         raise InvariantBrokenError(msg)
+    await _advance_rarely(connection, changes)
+
+
+# Written apart, because few orders ever change these.
+_ADVANCE_RARELY = """
+UPDATE orders o
+SET expires_at = n.expires_at
+FROM unnest($1::uuid[], $2::timestamptz[]) AS n (order_id, expires_at)
+WHERE o.order_id = n.order_id
+"""
+
+
+async def _advance_rarely(connection: asyncpg.Connection, changes: Sequence[tuple[Order, Order]]) -> None:
+    """Write what few orders ever change: until when a recharge is waited for."""
+    moved = [order for before, order in changes if order.expires_at is not before.expires_at]
+    if moved:
+        await connection.execute(
+            _ADVANCE_RARELY, [order.order_id for order in moved], [order.expires_at for order in moved]
+        )
 
 
 def _order(row: asyncpg.Record) -> Order:

@@ -7,7 +7,16 @@ from typing import Self
 import asyncpg
 
 from wallet_worker.core.changes import Changes
-from wallet_worker.store import accounts, commands, entries, orders, outbox, payment_results, reversals
+from wallet_worker.store import (
+    accounts,
+    commands,
+    entries,
+    orders,
+    outbox,
+    payment_instructions,
+    payment_results,
+    reversals,
+)
 
 
 async def changes(connection: asyncpg.Connection, changes: Changes, now: datetime) -> None:
@@ -42,6 +51,10 @@ async def _rest(connection: asyncpg.Connection, changes: Changes) -> None:
         await entries.insert(connection, changes.entries)
     if changes.receipts:
         await payment_results.insert(connection, changes.receipts)
+    if changes.instructions:
+        await payment_instructions.put(
+            connection, sorted(changes.instructions.values(), key=lambda kept: kept.order_id)
+        )
     if changes.reversals:
         await reversals.put(
             connection,

@@ -98,6 +98,17 @@ RESULT: JsonObject = {
     "gateway_ref": "gw-1",
     "occurred_at": "2026-01-02T03:04:05Z",
 }
+INSTRUCTIONS: JsonObject = {
+    "type": "payment.instructions.v1",
+    "payment_order_no": "R-1",
+    "amount": "100.00",
+    "currency": "TWD",
+    "gateway_ref": "gw-1",
+    "action": "bank_transfer",
+    "bank_code": "822",
+    "account_number": "9829411019605745",
+    "occurred_at": "2026-01-02T03:04:05Z",
+}
 REVERSAL: JsonObject = {
     "type": "payment.reversal.v1",
     "payment_order_no": "R-1",
@@ -117,7 +128,7 @@ COMMANDS = (
     *(OPEN, FREEZE, UNFREEZE, CLOSE, RECHARGE, RECHARGE_V2, WITHDRAW, WITHDRAW_V2, TRANSFER, REFUND, HOLD),
     *(CAPTURE, RELEASE, CANCEL),
 )
-ALL = (*COMMANDS, RESULT, REVERSAL, GET_ACCOUNT, GET_ORDER, GET_STATEMENT)
+ALL = (*COMMANDS, RESULT, INSTRUCTIONS, REVERSAL, GET_ACCOUNT, GET_ORDER, GET_STATEMENT)
 
 
 def body(message: object) -> bytes:

@@ -29,6 +29,7 @@ from wallet_worker.core.changes import (
     Decision,
     OutboxMessage,
     StoredCommand,
+    StoredInstructions,
     StoredResult,
     StoredReversal,
 )
@@ -143,6 +144,21 @@ def result(
     )
 
 
+def instructions(
+    reply_to: str | None = None, *, keys: Mapping[str, str] = KEYS, attempts: int = 0, **changes: Any
+) -> InboundMessage:
+    """Return a `payment.instructions.v1` as it arrives, signed with the first of `keys`, or with none."""
+    body = changed(bodies.INSTRUCTIONS, changes)
+    return InboundMessage(
+        Source.RESULTS,
+        body,
+        reply_to=reply_to,
+        correlation_id="c-1" if reply_to else None,
+        signature=sign(body, keys, SIGNED_AT_UNIX) if keys else None,
+        attempts=attempts,
+    )
+
+
 def reversal(
     reply_to: str | None = None, *, keys: Mapping[str, str] = KEYS, attempts: int = 0, **changes: Any
 ) -> InboundMessage:
@@ -210,6 +226,7 @@ class World:
     receipts: dict[tuple[str, bytes], StoredResult] = field(default_factory=dict)
     reversals: dict[str, dict[str, Reversal]] = field(default_factory=dict)
     reversal_receipts: dict[tuple[str, bytes], StoredReversal] = field(default_factory=dict)
+    instructions: dict[str, StoredInstructions] = field(default_factory=dict)
     outgoing: list[OutboxMessage] = field(default_factory=list)
     dead: list[tuple[bytes, Code]] = field(default_factory=list)
     parked: list[tuple[InboundMessage, datetime]] = field(default_factory=list)
@@ -315,6 +332,9 @@ class World:
             facts.written_off[account_id] = self.sum_of(account_id, OrderType.WRITE_OFF) - self.sum_of(
                 account_id, OrderType.WRITE_OFF_RECOVERY
             )
+        facts.instructions = {
+            number: self.instructions[number] for number in wanted.instructed & self.instructions.keys()
+        }
         for account in [found for key in wanted.closing if (found := facts.account(key))]:
             facts.pending_orders[account.account_id] = sum(
                 item.account_id == account.account_id and item.status is OrderStatus.PENDING
@@ -400,6 +420,11 @@ class World:
             known = self.reversals.setdefault(numbers[reversal.order_id], {}).get(reversal.reversal_ref)
             assert known is None or known.sequence < reversal.sequence
             self.reversals[numbers[reversal.order_id]][reversal.reversal_ref] = reversal
+        for order_id, kept in changes.instructions.items():
+            assert numbers[order_id] == kept.serial_no
+            latest = self.instructions.get(kept.serial_no)
+            assert latest is None or latest.revision < kept.revision
+            self.instructions[kept.serial_no] = kept
         for said in changes.reversal_receipts:
             assert said.reversal.payment_order_no in self.orders
             self.reversal_receipts.setdefault((said.reversal.payment_order_no, said.fingerprint), said)

@@ -54,7 +54,7 @@ def new_order(
     """Return a new order in its first status; if it waits for the gateway, with the time to look at it again."""
     spec = orders.ORDER_SPECS[order_type]
     expires_at = (
-        context.now + context.rules.recharge_expires_after if order_type is OrderType.RECHARGE else None
+        context.rules.recharge_expires_at(channel, context.now) if order_type is OrderType.RECHARGE else None
     )
     return Order(
         order_id=context.draw.order_id(context.now),
