@@ -53,6 +53,9 @@ class Code(StrEnum):
     INSUFFICIENT_BALANCE = "INSUFFICIENT_BALANCE", "the account has less available than the amount"
     BALANCE_NOT_ZERO = "BALANCE_NOT_ZERO", "the account still holds, reserves or owes money"
     ORDERS_PENDING = "ORDERS_PENDING", "an order of the account is still pending"
+    GATEWAY_REF_USED = "GATEWAY_REF_USED", "the gateway's id of the payment belongs to another payment"
+    PAID_TWICE = "PAID_TWICE", "the order was paid already, by another payment"
+    RESULT_TOO_LATE = "RESULT_TOO_LATE", "the money came long after the order had ended"
     CONTRADICTING_RESULT = "CONTRADICTING_RESULT", "the order already has another result"
     INTERNAL = "INTERNAL", "a fault of the wallet itself; nothing was done"
     # Of orders only: no command is answered with them.

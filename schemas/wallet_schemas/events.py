@@ -318,6 +318,9 @@ class OrderView(SaidObject):
     failure_reason: OmittedIfNone[FailureReason] = Field(
         default=None, description="With PAYMENT_FAILED: why, in the words of the payment gateway."
     )
+    received_amount: OmittedIfNone[AmountText] = Field(
+        default=None, description="What came of a recharge, where that is another amount than was ordered."
+    )
     cancelling: OmittedIfNone[Literal[True]] = Field(
         default=None, description="True where the payment gateway was asked to stop a payout."
     )

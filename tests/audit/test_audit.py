@@ -553,6 +553,18 @@ OTHER_DAMAGES = (
         {on(Invariant.REVERSAL, "R-1")},
     ),
     Damage(
+        "a payment is said to be of an order that has another",
+        "INSERT INTO gateway_refs SELECT 'card', 'gw-elsewhere', order_id FROM orders WHERE serial_no = 'R-1'",
+        {Invariant.GATEWAY_REF: 1},
+        {on(Invariant.GATEWAY_REF, "R-1")},
+    ),
+    Damage(
+        "more came than was credited",
+        "UPDATE orders SET received = amount + 1 WHERE serial_no = 'R-1'",
+        {Invariant.ORDER_ENTRIES: 1, Invariant.RESULT: 1},
+        {on(Invariant.ORDER_ENTRIES, "R-1"), on(Invariant.RESULT, "R-1")},
+    ),
+    Damage(
         "a hold has more left than it may",
         """
         UPDATE orders SET remaining = 201 WHERE serial_no = 'H-1';

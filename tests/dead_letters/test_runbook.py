@@ -578,6 +578,54 @@ async def account_closed(shift: Shift) -> None:
 
 
 @follows
+async def instructions(shift: Shift) -> None:
+    wallet = shift.wallet
+    await wallet.start()
+    user = await wallet.upstream.opened()
+    charge = recharge(user)
+    await shift.applied(charge)
+    number = charge["serial_no"]
+    told = {
+        "type": "payment.instructions.v1",
+        "payment_order_no": number,
+        "gateway_ref": f"gw-{number}",
+        "amount": "99.00",
+        "currency": "TWD",
+        "action": "store_code",
+        "code": "LLL1",
+        "occurred_at": "2026-01-02T03:04:05Z",
+    }
+    await wallet.upstream.result(told)
+    letter_id = await wallet.until_letter(number)
+
+    assert await shift.advice(letter_id) == "instructions"
+    assert await shift.replays(letter_id, state="waiting") == "AMOUNT_MISMATCH"
+    await wallet.upstream.result({**told, "amount": "100.00", "revision": 2})
+    await until(
+        wallet.owner,
+        "SELECT revision FROM payment_instructions JOIN orders USING (order_id) WHERE serial_no = $1",
+        2,
+        number,
+    )
+    await shift.discards(letter_id)
+
+
+@follows
+async def unexpected_payment(shift: Shift) -> None:
+    wallet = shift.wallet
+    await wallet.start(WALLET_CHANNELS='{"card": {"gateway_refs": "unique"}}')
+    company, user = await house(shift), await wallet.upstream.opened()
+    number = await wallet.upstream.paid(user)
+    await wallet.upstream.result(result(number, gateway_ref="gw-again"))
+    letter_id = await wallet.until_letter(number)
+
+    assert await shift.advice(letter_id) == "unexpected-payment"
+    await shift.applied(transfer(company, user))
+    await shift.discards(letter_id)
+    assert await shift.balances(user) == ("200.00", "200.00")
+
+
+@follows
 async def reversal(shift: Shift) -> None:
     wallet = shift.wallet
     await wallet.start()

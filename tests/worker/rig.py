@@ -114,9 +114,9 @@ def as_letter(message: InboundMessage, deliveries: int = 0) -> Envelope:
 
 
 @asynccontextmanager
-async def open_rig(database_url: str) -> AsyncIterator[Rig]:
+async def open_rig(database_url: str, rules: Policy | None = None) -> AsyncIterator[Rig]:
     """Give a worker without a broker, on a database that has the system accounts of the default rules."""
-    health, metrics, rules = Health(), Metrics(), Policy()
+    health, metrics, rules = Health(), Metrics(), rules or Policy()
     database = Database(database_url, role=WORKER_ROLE, application="wallet tests")
     await database.open()
     async with database.connection() as connection:

@@ -19,7 +19,8 @@ _DRAWN = frozenset({"account_no", "event_id", "order_id", "reversal_id", "to_acc
 
 _EMPTY = """
 ALTER TABLE entries DISABLE TRIGGER entries_append_only;
-DELETE FROM entries; DELETE FROM reversals; DELETE FROM reversal_messages; DELETE FROM orders;
+DELETE FROM entries; DELETE FROM reversals; DELETE FROM reversal_messages;
+DELETE FROM payment_instructions; DELETE FROM gateway_refs; DELETE FROM orders;
 DELETE FROM commands; DELETE FROM payment_results;
 DELETE FROM parked_results; DELETE FROM outbox; DELETE FROM suspects;
 DELETE FROM accounts WHERE kind = 'user';
@@ -60,6 +61,7 @@ _QUERIES = {
         SELECT o.serial_no, o.order_type, a.user_id, a.account_type, o.amount, o.currency, o.status, o.code,
                o.channel, o.late, o.expires_at - o.created_at AS expires, o.transacted_at IS NULL AS unmoved,
                p.user_id AS payee, p.account_type AS payee_type, o.about_serial_no, o.remaining,
+               o.received,
                o.due_at IS NULL AS over, CASE o.asked WHEN 0 THEN o.due_at - o.created_at END AS due, o.asked
         FROM orders o
         JOIN accounts a USING (account_id)
@@ -82,6 +84,11 @@ _QUERIES = {
         SELECT o.serial_no, r.reversal_ref, r.kind, r.status, r.sequence, r.amount, r.moved, r.fingerprint,
                r.reason_code, r.reason, r.respond_by
         FROM reversals r JOIN orders o USING (order_id)""",
+    "payment_instructions": """
+        SELECT o.serial_no, i.revision, i.fingerprint, i.body::text
+        FROM payment_instructions i JOIN orders o USING (order_id)""",
+    "gateway_refs": """
+        SELECT g.channel, g.gateway_ref, o.serial_no FROM gateway_refs g JOIN orders o USING (order_id)""",
     "suspects": "SELECT fingerprint, attempts FROM suspects ORDER BY 1",
 }
 

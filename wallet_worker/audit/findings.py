@@ -45,6 +45,10 @@ class Invariant(StrEnum):
         "reversal",
         "what stands of an order's disputes, recalls and returns is what the wallet has moved because of them",
     )
+    GATEWAY_REF = (
+        "gateway_ref",
+        "where one id of the gateway's is one payment, it is that of the recharge that succeeded with it",
+    )
     CURRENCY_SUM = "currency_sum", "all entries of a currency sum to zero"
     ORDER_SUM = "order_sum", "all entries of an order sum to zero"
     ORDER_ENTRIES = "order_entries", "an order that succeeded has exactly its entries, and any other has none"

@@ -20,6 +20,7 @@ async def check_tables(connection: asyncpg.Connection, report: AuditReport) -> N
     await find_too_many_refunds(connection, None, report)
     await find_wrong_debts(connection, report)
     await _find_wrong_reversals(connection, report)
+    await _find_wrong_refs(connection, report)
 
 
 async def _find_twice(connection: asyncpg.Connection, report: AuditReport) -> None:
@@ -114,3 +115,13 @@ async def _find_wrong_reversals(connection: asyncpg.Connection, report: AuditRep
                 f"{as_text(standing, currency)} stand by its reversals, {as_text(moved, currency)} were moved"
             )
             report.add(AuditFinding(invariant=Invariant.REVERSAL, detail=detail, order_id=order_id))
+
+
+async def _find_wrong_refs(connection: asyncpg.Connection, report: AuditReport) -> None:
+    async for rows in reads.wrong_refs(connection):
+        for order_id, channel, gateway_ref, of_order, ref_of_order, status in rows:
+            detail = (
+                f"it has taken the payment {gateway_ref} of the channel {channel}; it is {status}, of the channel "
+                f"{of_order}, with the payment {ref_of_order or 'of no name'}"
+            )
+            report.add(AuditFinding(invariant=Invariant.GATEWAY_REF, detail=detail, order_id=order_id))

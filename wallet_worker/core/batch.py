@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple, cast
 
-from wallet_schemas.commands import AnyCommand
+from wallet_schemas.commands import AnyCommand, Recharge, RechargeV2
 from wallet_schemas.message import MoneyFields
 from wallet_schemas.payments import PaymentInstructions, PaymentResult, PaymentReversal
+from wallet_schemas.values import PaymentStatus
 from wallet_worker.core import commands, orders
 from wallet_worker.core.accounts import SystemKey
 from wallet_worker.core.changes import Changes, Decision
@@ -49,6 +50,8 @@ def lookups_for(messages: Sequence[Message | InvalidMessage]) -> Lookups:
                     moving.append((cast("AnyCommand", message), spec))
         elif isinstance(message, PaymentResult):
             lookups.paid.add(message.payment_order_no)
+            if message.status is PaymentStatus.SUCCEEDED:
+                lookups.gateway_refs.append((message.payment_order_no, message.gateway_ref))
         elif isinstance(message, PaymentReversal):
             lookups.orders.add(message.payment_order_no)
             lookups.reversed.add(message.payment_order_no)
@@ -65,6 +68,11 @@ def lookups_for(messages: Sequence[Message | InvalidMessage]) -> Lookups:
         for message, spec in moving
         if isinstance(message, MoneyFields) and (spec.payment is None or message.serial_no in lookups.paid)
         for name in spec.system_names
+    }
+    lookups.channels = {
+        message.serial_no: message.recharge_type
+        for message, _ in moving
+        if isinstance(message, Recharge | RechargeV2) and message.serial_no in lookups.paid
     }
     return lookups
 

@@ -71,6 +71,14 @@ class StoredInstructions(NamedTuple):
     received_at: datetime
 
 
+class TakenRef(NamedTuple):
+    """A row of the table `gateway_refs`: the gateway's id of the payment that an order of a channel succeeded with."""
+
+    channel: str
+    gateway_ref: str
+    order_id: UUID
+
+
 class OutboxMessage(NamedTuple):
     """A row of the outbox: a message that is published once this is committed.
 
@@ -124,6 +132,7 @@ class Decision(NamedTuple):
     reversal: Reversal | None = None
     reversal_receipt: StoredReversal | None = None
     instructions: StoredInstructions | None = None
+    taken_ref: TakenRef | None = None
 
     def with_own(self, own: MadeByWallet) -> "Decision":
         """Return the decision with orders that the wallet makes itself, after its own; their events are told by it."""
@@ -148,6 +157,7 @@ class Changes:
     reversals: dict[tuple[UUID, str], Reversal] = field(default_factory=dict)
     reversal_receipts: list[StoredReversal] = field(default_factory=list)
     instructions: dict[UUID, StoredInstructions] = field(default_factory=dict)
+    taken_refs: list[TakenRef] = field(default_factory=list)
     outgoing: list[OutboxMessage] = field(default_factory=list)
 
     @property
@@ -176,4 +186,5 @@ class Changes:
         self.reversals |= others.reversals
         self.reversal_receipts += others.reversal_receipts
         self.instructions |= others.instructions
+        self.taken_refs += others.taken_refs
         self.outgoing += others.outgoing

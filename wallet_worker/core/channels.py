@@ -16,12 +16,17 @@ class Channel:
     A recharge is waited for `expires_after`, and the gateway may move that to `expires_max_after` its making. Of the
     addresses in instructions, those of https have one of these `hosts`, and of any other scheme its name and a colon
     stands there; absent, any may stand in them.
+
+    `any_amount`: a success with another amount credits what came. `refs_unique`: one gateway_ref is one payment. A
+    success later than `late_credit_max` after the order has ended is for an operator; absent, none is too late.
     """
 
     expires_after: timedelta | None = None
     expires_max_after: timedelta = timedelta(days=60)
-    inquiry_ages: tuple[timedelta, ...] | None = None
     hosts: frozenset[str] | None = None
+    any_amount: bool = False
+    refs_unique: bool = False
+    late_credit_max: timedelta | None = timedelta(days=30)
 
     def foreign(self, urls: Iterable[str]) -> str | None:
         """Return the host, or the scheme, of the first address that may not be shown to a payer."""

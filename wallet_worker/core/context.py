@@ -39,6 +39,11 @@ class Policy:
     account_types: frozenset[str] | None = None
     channels: Mapping[str, Channel] = field(default_factory=dict)
 
+    @property
+    def has_unique_refs(self) -> bool:
+        """Whether one id of the gateway's is one payment on any channel."""
+        return any(channel.refs_unique for channel in self.channels.values())
+
     def channel(self, name: str) -> Channel:
         """Return the rules of a channel."""
         return channel_of(self.channels, name)

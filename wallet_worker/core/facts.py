@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 from typing import Final
+from uuid import UUID
 
 from wallet_schemas.values import OrderStatus, OrderType, PaymentKind
 from wallet_worker.core.accounts import Account, AccountKey, SystemKey
@@ -37,6 +38,7 @@ class Facts:
     - `reversed_totals`: by order, what of its reversals stands;
     - `written_off`: by account, what was written off and is not recovered;
     - `instructions`: by order, how its payer pays;
+    - `gateway_refs`: by channel and the gateway's id of a payment, which order has it, where one id is one payment;
     - `pending_orders`: by account, how many orders wait for a result;
     - `daily_totals`: by account and type, the sum of the orders made since `day_start` that have not come to nothing,
       those of closed accounts of the same key included; without a `day_start` nothing is limited by the day;
@@ -55,6 +57,7 @@ class Facts:
     reversed_totals: dict[str, int] = field(default_factory=dict)
     written_off: dict[int, int] = field(default_factory=dict)
     instructions: dict[str, StoredInstructions] = field(default_factory=dict)
+    gateway_refs: dict[tuple[str, str], UUID] = field(default_factory=dict)
     pending_orders: dict[int, int] = field(default_factory=dict)
     daily_totals: dict[tuple[int, OrderType], int] = field(default_factory=dict)
     pending_recharges: dict[int, int] = field(default_factory=dict)
@@ -125,9 +128,8 @@ class Facts:
             changes.receipts.append(decision.receipt)
         if decision.own_commands or decision.reversal_receipt is not None:
             self._apply_own(decision, changes)
-        if (instructions := decision.instructions) is not None:
-            self.instructions[instructions.serial_no] = instructions
-            changes.instructions[instructions.order_id] = instructions
+        if decision.instructions is not None or decision.taken_ref is not None:
+            self._apply_payment(decision, changes)
         self.enqueue(*decision.outgoing)
 
     def _apply_own(self, decision: Decision, changes: Changes) -> None:
@@ -140,6 +142,15 @@ class Facts:
             if (reversal := decision.reversal) is not None:
                 self._put_reversal(decision.reversal_receipt.reversal.payment_order_no, reversal)
                 changes.reversals[reversal.order_id, reversal.reversal_ref] = reversal
+
+    def _apply_payment(self, decision: Decision, changes: Changes) -> None:
+        """Apply what is kept of a payment beside its order."""
+        if (instructions := decision.instructions) is not None:
+            self.instructions[instructions.serial_no] = instructions
+            changes.instructions[instructions.order_id] = instructions
+        if (taken := decision.taken_ref) is not None:
+            self.gateway_refs[taken.channel, taken.gateway_ref] = taken.order_id
+            changes.taken_refs.append(taken)
 
     def enqueue(self, *messages: OutboxMessage) -> None:
         """Queue messages to be published once the batch is committed."""

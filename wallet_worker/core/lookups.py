@@ -25,6 +25,8 @@ class Lookups:
     - `orders`: serial numbers of orders that are there already; `paid` those that a payment result names, `refunded`
       those whose refunds and reversals are summed up, `reversed` those whose reversals are read,
       `instructed` those whose instructions are;
+    - `gateway_refs`: the gateway's id of each payment that has succeeded, by the serial number of its order;
+      `channels` that of the orders among them that may be made in this batch;
     - `keys`: users' accounts; `closing` those whose pending orders are counted;
     - `system_accounts`: of the orders that may be made, and move money, in this batch.
     """
@@ -36,6 +38,8 @@ class Lookups:
     refunded: set[str] = field(default_factory=set)
     reversed: set[str] = field(default_factory=set)
     instructed: set[str] = field(default_factory=set)
+    gateway_refs: list[tuple[str, str]] = field(default_factory=list)
+    channels: dict[str, str] = field(default_factory=dict)
     closing: set[AccountKey] = field(default_factory=set)
     system_accounts: set[SystemKey] = field(default_factory=set)
 

@@ -54,6 +54,8 @@ class Order:
     or expired. `due_at` is when the wallet looks at the order by itself, absent when it never has to again, and
     `inquiries` how often the gateway was asked about it.
 
+    `received_minor` is what came of a recharge where that is not `amount_minor`.
+
     `metadata` is that of its command, absent where that has none. `gateway_ref` is the gateway's id of the
     payment, from the result that the order has; `failure_code` and `failure_reason` are why the payment failed, in the
     gateway's words.
@@ -84,6 +86,12 @@ class Order:
     failure_reason: str | None = None
     reversal_ref: str | None = None
     cancelling: bool = False
+    received_minor: int | None = None
+
+    @property
+    def moved_minor(self) -> int:
+        """What the order moves, or has moved: what came, where that is another amount than was ordered."""
+        return self.amount_minor if self.received_minor is None else self.received_minor
 
 
 class HoldAction(StrEnum):
@@ -488,6 +496,7 @@ def advance(order: Order, step: Transition, at: datetime, result: PaymentResult 
         else None,
         reversal_ref=order.reversal_ref,
         cancelling=order.cancelling,
+        received_minor=order.received_minor,
     )
 
 
@@ -515,11 +524,11 @@ def movements(
             changed = counterparty
         else:
             changed = lane(SystemKey(holder, order.currency))
-        moved.append(Movement(changed, times * order.amount_minor))
+        moved.append(Movement(changed, times * order.moved_minor))
     return moved
 
 
-def body(  # noqa: C901 -- a line for each field that only some orders have
+def body(  # noqa: C901, PLR0912 -- a line for each field that only some orders have
     order: Order, account: Account, entries: list[Body] | None = None, payee: Account | None = None
 ) -> Body:
     """Return an order as docs/contract.md, section 7, has it, for JSON, with its entries where they are wanted.
@@ -561,6 +570,8 @@ def body(  # noqa: C901 -- a line for each field that only some orders have
         shown["failure_code"] = order.failure_code
     if order.failure_reason is not None:
         shown["failure_reason"] = order.failure_reason
+    if order.received_minor is not None:
+        shown["received_amount"] = to_text(order.received_minor, currency)
     if order.cancelling:
         shown["cancelling"] = True
     if order.metadata:

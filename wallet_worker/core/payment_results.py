@@ -1,5 +1,6 @@
 """What a payment result does to its order."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import assert_never
 
@@ -7,10 +8,11 @@ from wallet_schemas import money
 from wallet_schemas.codes import Code
 from wallet_schemas.fingerprint import content, fingerprint
 from wallet_schemas.payments import PaymentInstructions, PaymentResult, PaymentReversal, SignedMessage
-from wallet_schemas.values import ProcessingStatus
+from wallet_schemas.values import OrderStatus, OrderType, PaymentStatus, ProcessingStatus
 from wallet_worker.core import debts, ledger, orders, outbound
 from wallet_worker.core.accounts import Account
-from wallet_worker.core.changes import Decision, OutboxMessage, StoredResult
+from wallet_worker.core.changes import Decision, OutboxMessage, StoredResult, TakenRef
+from wallet_worker.core.channels import Channel
 from wallet_worker.core.commands.checks import Refused
 from wallet_worker.core.context import DecisionContext
 from wallet_worker.core.endings import Ending
@@ -38,9 +40,18 @@ def apply_result(result: PaymentResult, facts: Facts, context: DecisionContext) 
         return _rejected(
             result, Refused(Code.ORDER_NOT_FOUND, f"a {order.order_type} is not paid for"), context
         )
-    refusal = key_not_allowed(result, order, RESULT_KIND) or _mismatch(result, order, account, step)
+    channel = context.rules.channel(order.channel)
+    came_minor = _came_minor(result, order)
+    refusal = (
+        key_not_allowed(result, order, RESULT_KIND)
+        or _mismatch(result, order, account, step, channel, came_minor)
+        or _not_this_payment(result, order, step, channel, facts, context)
+        or _contradiction(result, order, step)
+    )
     if refusal is not None:
         return _rejected(result, refusal, context)
+    if came_minor != order.moved_minor and step.credits:
+        order = replace(order, received_minor=came_minor)
     match step.effect:
         case Effect.DUPLICATE | Effect.NO_CHANGE:
             return Decision(
@@ -84,25 +95,90 @@ def refused(
     return processed(number, ProcessingStatus.REFUSED, code, context, reversal_ref)
 
 
-def _mismatch(result: PaymentResult, order: Order, account: Account, step: Transition) -> Refused | None:
+def _came_minor(result: PaymentResult, order: Order) -> int | None:
+    """Return the amount of a result in minor units; absent where no order of its currency could have it."""
+    if result.currency != order.currency:
+        return None
+    try:
+        return result.amount_minor
+    except money.AmountOutOfRange:
+        return None
+
+
+def _mismatch(
+    result: PaymentResult,
+    order: Order,
+    account: Account,
+    step: Transition,
+    channel: Channel,
+    came_minor: int | None,
+) -> Refused | None:
     """Return why the result moves nothing and an operator must look; None if it fits its order."""
-    if step.credits and not debts.can_take(account, order.order_type, order.amount_minor):
+    takes_any = channel.any_amount and order.order_type is OrderType.RECHARGE
+    credited_minor = came_minor if takes_any and came_minor is not None else order.amount_minor
+    if step.credits and not debts.can_take(account, order.order_type, credited_minor):
         return Refused(Code.ACCOUNT_CLOSED, "the money arrived after the account was closed")
     if result.currency != order.currency:
         return Refused(
             Code.CURRENCY_MISMATCH, f"the order is in {order.currency}, the result in {result.currency}"
         )
-    try:
-        fits = result.amount_minor == order.amount_minor
-    except money.AmountOutOfRange:
-        fits = False
-    if not fits:
-        return Refused(Code.AMOUNT_MISMATCH, "the amount is not that of the order")
-    if step.effect is Effect.CONTRADICTION:
-        return Refused(
-            Code.CONTRADICTING_RESULT, f"the order is {order.status}, the result says {result.status}"
-        )
+    if came_minor == order.moved_minor:
+        return None
+    if takes_any and (
+        # What failed brought nothing, and a second payment is one whatever it brought.
+        result.status is not PaymentStatus.SUCCEEDED
+        or (step.credits and came_minor is not None)
+        or _is_second(result, order)
+    ):
+        return None
+    return Refused(Code.AMOUNT_MISMATCH, "the amount is not that of the order")
+
+
+def _is_second(result: PaymentResult, order: Order) -> bool:
+    """Return whether a success is another payment than the one that the order has succeeded with."""
+    return (
+        order.status is OrderStatus.SUCCEEDED
+        and result.status is PaymentStatus.SUCCEEDED
+        and order.gateway_ref is not None
+        and result.gateway_ref != order.gateway_ref
+    )
+
+
+def _not_this_payment(
+    result: PaymentResult,
+    order: Order,
+    step: Transition,
+    channel: Channel,
+    facts: Facts,
+    context: DecisionContext,
+) -> Refused | None:
+    """Return why a success is not the payment that the recharge waits for; absent if it is, or if it is none."""
+    if order.order_type is not OrderType.RECHARGE or result.status is not PaymentStatus.SUCCEEDED:
+        return None
+    if channel.refs_unique:
+        if step.credits and facts.gateway_refs.get((order.channel, result.gateway_ref), order.order_id) != (
+            order.order_id
+        ):
+            return Refused(Code.GATEWAY_REF_USED, "the gateway_ref is that of another order's payment")
+        if _is_second(result, order):
+            return Refused(
+                Code.PAID_TWICE, f"the order was paid with the gateway_ref {order.gateway_ref} already"
+            )
+    late_max = channel.late_credit_max
+    if (
+        step.effect is Effect.CREDIT_LATE
+        and late_max is not None
+        and context.now > order.updated_at + late_max
+    ):
+        why = f"the money arrived more than {late_max.days} days after the order was {order.status}"
+        return Refused(Code.RESULT_TOO_LATE, why)
     return None
+
+
+def _contradiction(result: PaymentResult, order: Order, step: Transition) -> Refused | None:
+    if step.effect is not Effect.CONTRADICTION:
+        return None
+    return Refused(Code.CONTRADICTING_RESULT, f"the order is {order.status}, the result says {result.status}")
 
 
 def not_yet(
@@ -194,10 +270,12 @@ def _post_money(
     if account.debt_minor and step.credits:
         own = debts.recovered(posting.accounts[0], order.serial_no, facts, context)
         recovered = own.outgoing
+    taken = step.credits and context.rules.channel(order.channel).refs_unique
     decision = Decision(
         Ending.APPLIED,
         orders=(succeeded,),
         postings=(posting,),
+        taken_ref=TakenRef(order.channel, result.gateway_ref, order.order_id) if taken else None,
         receipt=_receipt(result, step.processing, Code.OK, context),
         outgoing=(
             outbound.order_event(

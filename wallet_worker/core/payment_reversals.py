@@ -119,7 +119,7 @@ def _refusal(
         why = f"the order is in {order.currency}, the reversal in {message.currency}"
         return Refused(Code.CURRENCY_MISMATCH, why)
     others_minor = sum(reversal.moved_minor for reversal in refs.values()) - moved_minor
-    if amount_minor == _BEYOND or (is_news and others_minor + stands_minor > order.amount_minor):
+    if amount_minor == _BEYOND or (is_news and others_minor + stands_minor > order.moved_minor):
         return _EXCEEDS
     if known is not None and message.kind is not known.kind:
         return Refused(
@@ -187,7 +187,7 @@ def _move(
             own.account(account.account_id),
             over_returned=order.order_type is OrderType.RECHARGE
             and returned_minor > 0
-            and refunded_minor + returned_minor > order.amount_minor,
+            and refunded_minor + returned_minor > order.moved_minor,
         )
         event = outbound.event_message(_EVENTS[reversal.status], order.serial_no, shown, context, _EVENT)
         outgoing = (*outgoing, event)

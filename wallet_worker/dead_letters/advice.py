@@ -6,7 +6,7 @@ from typing import Final
 
 from wallet_schemas.codes import Code
 from wallet_schemas.names import PAYMENT_REQUESTS, PAYMENT_RESULTS, WALLET_COMMANDS
-from wallet_schemas.payments import PaymentReversal
+from wallet_schemas.payments import PaymentInstructions, PaymentReversal
 from wallet_schemas.values import OrderStatus, OrderType
 from wallet_worker.core.orders import CHARGED, ORDER_SPECS, PAID_OUT, Effect
 from wallet_worker.dead_letters.meanings import MEANINGS, REFUSALS
@@ -94,6 +94,7 @@ _LASTING: Final = frozenset(
         *(Code.NOT_ALLOWED, Code.KEY_NOT_ALLOWED),
         *(Code.ACCOUNT_CLOSED, Code.ORDER_NOT_FOUND, Code.CONTRADICTING_RESULT, Code.AMOUNT_OUT_OF_RANGE),
         *(Code.ORDER_NOT_REVERSIBLE, Code.AMOUNT_EXCEEDS_ORIGINAL),
+        *(Code.GATEWAY_REF_USED, Code.PAID_TWICE, Code.RESULT_TOO_LATE),
     }
 )
 """Reasons that lie in the message, or in the ledger as it was: they stay unless something changes."""
@@ -358,6 +359,29 @@ ADVICE: Final[tuple[Advice, ...]] = (
         has_order_sentence=True,
     ),
     Advice(
+        "instructions",
+        _of(*_MISMATCHES, Code.ORDER_NOT_FOUND, Code.CONTRADICTING_RESULT),
+        "how a payer pays",
+        lambda situation: situation.message_type == PaymentInstructions.TYPE,
+        (
+            "Nothing moved, and the payer was not told this. Replaying fails again. Have the gateway send instructions "
+            "with the order's number, amount and currency, and a higher revision than before. Then discard this one."
+        ),
+        _GATEWAY,
+        has_order_sentence=True,
+    ),
+    Advice(
+        "unexpected-payment",
+        _of(Code.GATEWAY_REF_USED, Code.PAID_TWICE, Code.RESULT_TOO_LATE),
+        "a payment result",
+        _is(PAYMENT_RESULTS),
+        (
+            "Nothing moved. Replaying fails again. Have the gateway confirm in writing whether this is a payment of "
+            f"its own. If it is, have it give the money back, or {_GIVE} If it is none, discard it."
+        ),
+        _GATEWAY,
+    ),
+    Advice(
         "reversal",
         _of(
             Code.ORDER_NOT_REVERSIBLE,
@@ -553,7 +577,8 @@ ADVICE: Final[tuple[Advice, ...]] = (
         frozenset(REFUSALS)
         | _MISMATCHES
         | _of(Code.ACCOUNT_CLOSED, Code.AMOUNT_OUT_OF_RANGE, Code.CONTRADICTING_RESULT)
-        | _of(Code.ORDER_NOT_REVERSIBLE, Code.AMOUNT_EXCEEDS_ORIGINAL),
+        | _of(Code.ORDER_NOT_REVERSIBLE, Code.AMOUNT_EXCEEDS_ORIGINAL)
+        | _of(Code.GATEWAY_REF_USED, Code.PAID_TWICE, Code.RESULT_TOO_LATE),
         "a command, or from another queue",
         _always,
         (

@@ -20,8 +20,8 @@ MEANINGS: Final[Mapping[str, str]] = MappingProxyType(
             "key, or without saying who it is."
         ),
         Code.KEY_NOT_ALLOWED: (
-            "A payment result with a valid signature, by a key that does not speak of the order's channel, or signed "
-            "before the order was made."
+            "What the gateway says with a valid signature, by a key that does not speak of the order's channel, or "
+            "signed before the order was made; or instructions with an address elsewhere than the channel allows."
         ),
         Code.SERIAL_CONFLICT: "The serial number was used before, with other content. The first outcome stands.",
         Code.AMOUNT_OUT_OF_RANGE: "The balance would be more than the wallet can hold.",
@@ -35,6 +35,12 @@ MEANINGS: Final[Mapping[str, str]] = MappingProxyType(
         ),
         Code.AMOUNT_EXCEEDS_ORIGINAL: "More would stand moved back than the order has moved.",
         Code.AMOUNT_MISMATCH: "The payment result has another amount than its order.",
+        Code.GATEWAY_REF_USED: (
+            "The gateway reported a payment under the id of another order's payment. One id is one payment on this "
+            "channel."
+        ),
+        Code.PAID_TWICE: "The gateway reported a second payment of an order that was paid already.",
+        Code.RESULT_TOO_LATE: "The money came so long after the order had ended that nobody may expect it any more.",
         Code.CONTRADICTING_RESULT: (
             "The gateway reported two different results of one payment. The first result stands, and this one moved "
             "nothing."

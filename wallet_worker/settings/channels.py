@@ -3,9 +3,17 @@
 import re
 from datetime import timedelta
 from itertools import pairwise
-from typing import Final
+from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from wallet_schemas.values import ChannelType
 from wallet_worker.core.channels import ANY_CHANNEL, Channel
@@ -25,6 +33,9 @@ class ChannelSettings(BaseModel):
     expires_max_seconds: int = Field(default=5_184_000, ge=1, le=AGE_MAX_SECONDS)
     inquiry_seconds: tuple[int, ...] | None = None
     hosts: tuple[str, ...] | None = None
+    amounts: Literal["exact", "any"] = "exact"
+    gateway_refs: Literal["free", "unique"] = "free"
+    late_credit_days: int = Field(default=30, ge=0, le=36_600)
 
     @field_validator("inquiry_seconds")
     @classmethod
@@ -45,6 +56,14 @@ class ChannelSettings(BaseModel):
                 raise ValueError(msg)
         return value
 
+    @model_validator(mode="after")
+    def _is_safe(self) -> Self:
+        if self.amounts == "any" and self.gateway_refs != "unique":
+            raise ValueError(
+                'amounts "any" needs gateway_refs "unique": only by its id are two payments of one order told apart'
+            )
+        return self
+
     @property
     def channel(self) -> Channel:
         """The rules as the core knows them."""
@@ -52,6 +71,9 @@ class ChannelSettings(BaseModel):
             expires_after=None if self.expires_seconds is None else timedelta(seconds=self.expires_seconds),
             expires_max_after=timedelta(seconds=self.expires_max_seconds),
             hosts=None if self.hosts is None else frozenset(self.hosts),
+            any_amount=self.amounts == "any",
+            refs_unique=self.gateway_refs == "unique",
+            late_credit_max=timedelta(days=self.late_credit_days) if self.late_credit_days else None,
         )
 
 

@@ -15,7 +15,7 @@ from wallet_worker.core.facts import Facts
 from wallet_worker.core.lookups import Lookups
 from wallet_worker.core.orders import ORDER_SPECS
 from wallet_worker.core.reversals import REVERSAL_ACCOUNTS
-from wallet_worker.store import accounts, commands, orders, payment_instructions, reversals
+from wallet_worker.store import accounts, commands, gateway_refs, orders, payment_instructions, reversals
 
 
 async def facts(
@@ -43,8 +43,8 @@ async def facts(
     # Sums of other orders are read after the locks, so that no other transaction adds to them any more.
     if lookups.refunded:
         facts.refund_totals, facts.reversed_totals = await orders.given_back(connection, lookups.refunded)
-    if lookups.reversed or lookups.instructed:
-        await _of_payments(connection, lookups, facts)
+    if lookups.reversed or lookups.instructed or lookups.gateway_refs:
+        await _of_payments(connection, lookups, facts, rules)
     if lookups.closing:
         closing = [account.account_id for key in lookups.closing if (account := facts.account(key))]
         facts.pending_orders = await orders.waiting(connection, closing)
@@ -81,7 +81,17 @@ async def facts(
     return now, facts
 
 
-async def _of_payments(connection: asyncpg.Connection, lookups: Lookups, facts: Facts) -> None:
+def wanted_refs(lookups: Lookups, facts: Facts, rules: Policy) -> list[tuple[str, str]]:
+    """Return the channel and the gateway's id of each payment of which no other order may have it."""
+    channels = lookups.channels | {order.serial_no: order.channel for order in facts.orders.values()}
+    return [
+        (channels[number], ref)
+        for number, ref in lookups.gateway_refs
+        if number in channels and rules.channel(channels[number]).refs_unique
+    ]
+
+
+async def _of_payments(connection: asyncpg.Connection, lookups: Lookups, facts: Facts, rules: Policy) -> None:
     """Load what the gateway has said of payments beside their results."""
     if lookups.reversed:
         turned = [order for number in lookups.reversed if (order := facts.orders.get(number))]
@@ -90,3 +100,5 @@ async def _of_payments(connection: asyncpg.Connection, lookups: Lookups, facts: 
     if lookups.instructed:
         told = [order for number in lookups.instructed if (order := facts.orders.get(number))]
         facts.instructions = await payment_instructions.of_orders(connection, told)
+    if rules.has_unique_refs and (wanted := wanted_refs(lookups, facts, rules)):
+        facts.gateway_refs = await gateway_refs.find(connection, wanted)

@@ -18,7 +18,7 @@ _COLUMNS = """
     late, expires_at, transacted_at, created_at, updated_at,
     counter_account_id, about_serial_no, remaining, due_at, asked, metadata, reversal_ref
 """
-_ALL = f"{_COLUMNS}, gateway_ref, failure_code, failure_reason, cancelling"
+_ALL = f"{_COLUMNS}, gateway_ref, failure_code, failure_reason, cancelling, received"
 
 _FIND = f"""
 SELECT {_ALL}
@@ -340,18 +340,25 @@ async def advance(connection: asyncpg.Connection, changes: Sequence[tuple[Order,
 # Written apart, because few orders ever change these.
 _ADVANCE_RARELY = """
 UPDATE orders o
-SET expires_at = n.expires_at
-FROM unnest($1::uuid[], $2::timestamptz[]) AS n (order_id, expires_at)
+SET expires_at = n.expires_at, received = n.received
+FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[]) AS n (order_id, expires_at, received)
 WHERE o.order_id = n.order_id
 """
 
 
 async def _advance_rarely(connection: asyncpg.Connection, changes: Sequence[tuple[Order, Order]]) -> None:
-    """Write what few orders ever change: until when a recharge is waited for."""
-    moved = [order for before, order in changes if order.expires_at is not before.expires_at]
+    """Write what few orders ever change: until when a recharge is waited for, and another sum that came."""
+    moved = [
+        order
+        for before, order in changes
+        if order.expires_at is not before.expires_at or order.received_minor is not None
+    ]
     if moved:
         await connection.execute(
-            _ADVANCE_RARELY, [order.order_id for order in moved], [order.expires_at for order in moved]
+            _ADVANCE_RARELY,
+            [order.order_id for order in moved],
+            [order.expires_at for order in moved],
+            [order.received_minor for order in moved],
         )
 
 
@@ -382,4 +389,5 @@ def _order(row: asyncpg.Record) -> Order:
         failure_reason=row["failure_reason"],
         reversal_ref=row["reversal_ref"],
         cancelling=row["cancelling"],
+        received_minor=row["received"],
     )

@@ -11,6 +11,7 @@ from wallet_worker.store import (
     accounts,
     commands,
     entries,
+    gateway_refs,
     orders,
     outbox,
     payment_instructions,
@@ -51,6 +52,8 @@ async def _rest(connection: asyncpg.Connection, changes: Changes) -> None:
         await entries.insert(connection, changes.entries)
     if changes.receipts:
         await payment_results.insert(connection, changes.receipts)
+    if changes.taken_refs:
+        await gateway_refs.insert(connection, sorted(changes.taken_refs))
     if changes.instructions:
         await payment_instructions.put(
             connection, sorted(changes.instructions.values(), key=lambda kept: kept.order_id)

@@ -222,7 +222,10 @@ CONSTRAINTS: Final[Mapping[str, Rule]] = MappingProxyType(
     {
         # Two workers may meet at these without either being wrong: the loser reads again.
         **dict.fromkeys(
-            ("commands_pkey", "accounts_open_key", "accounts_account_no_key", "orders_serial_no_key"),
+            (
+                *("commands_pkey", "accounts_open_key", "accounts_account_no_key", "orders_serial_no_key"),
+                "gateway_refs_pkey",
+            ),
             Rule(_AGAIN, "another worker was first"),
         ),
         # Locked and guarded rows cannot meet at it: the ledger is not what it was read as.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
+from uuid import UUID
 
 from tests.rules.contract import bodies
 from tests.rules.contract.bodies import JsonObject
@@ -41,6 +42,7 @@ from wallet_worker.core.inbound import InboundMessage, InvalidMessage, Message, 
 from wallet_worker.core.ledger import Entry
 from wallet_worker.core.orders import OPEN, ORDER_SPECS, UNSUCCESSFUL, Order
 from wallet_worker.core.reversals import REVERSAL_ACCOUNTS, Reversal
+from wallet_worker.store.load import wanted_refs
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -227,6 +229,7 @@ class World:
     reversals: dict[str, dict[str, Reversal]] = field(default_factory=dict)
     reversal_receipts: dict[tuple[str, bytes], StoredReversal] = field(default_factory=dict)
     instructions: dict[str, StoredInstructions] = field(default_factory=dict)
+    gateway_refs: dict[tuple[str, str], UUID] = field(default_factory=dict)
     outgoing: list[OutboxMessage] = field(default_factory=list)
     dead: list[tuple[bytes, Code]] = field(default_factory=list)
     parked: list[tuple[InboundMessage, datetime]] = field(default_factory=list)
@@ -321,6 +324,11 @@ class World:
         facts.orders = {number: self.orders[number] for number in wanted.orders & self.orders.keys()}
         facts.add_accounts([self.accounts[order.account_id] for order in facts.orders.values()])
         facts.add_accounts([found for key in wanted.keys if (found := self.newest(key))])
+        facts.gateway_refs = {
+            pair: self.gateway_refs[pair]
+            for pair in wanted_refs(wanted, facts, self.rules)
+            if pair in self.gateway_refs
+        }
         for about in wanted.refunded:
             facts.refund_totals[about] = self.refunded(about)
             facts.reversed_totals[about] = sum(
@@ -379,7 +387,7 @@ class World:
             facts.add_lane(lane, self.accounts[self.lanes[lane]])
         return facts
 
-    def _save(self, changes: Changes) -> None:
+    def _save(self, changes: Changes) -> None:  # noqa: C901 -- a loop for each table
         self.written.append(changes)
         for new in changes.commands:
             assert new.serial_no not in self.commands
@@ -420,6 +428,10 @@ class World:
             known = self.reversals.setdefault(numbers[reversal.order_id], {}).get(reversal.reversal_ref)
             assert known is None or known.sequence < reversal.sequence
             self.reversals[numbers[reversal.order_id]][reversal.reversal_ref] = reversal
+        for taken in changes.taken_refs:
+            assert (taken.channel, taken.gateway_ref) not in self.gateway_refs
+            assert taken.order_id in made
+            self.gateway_refs[taken.channel, taken.gateway_ref] = taken.order_id
         for order_id, kept in changes.instructions.items():
             assert numbers[order_id] == kept.serial_no
             latest = self.instructions.get(kept.serial_no)

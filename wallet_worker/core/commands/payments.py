@@ -146,7 +146,7 @@ def refund(message: Refund, facts: Facts, context: DecisionContext) -> Accepted 
         return Refused(Code.CURRENCY_MISMATCH, f"the original is in {original.currency}")
     given_back_minor = facts.refund_totals.get(original.serial_no, 0)
     given_back_minor += facts.reversed_totals.get(original.serial_no, 0)
-    if given_back_minor + amount_minor > original.amount_minor:
+    if given_back_minor + amount_minor > original.moved_minor:
         why = "all refunds and reversals together would be more than the original"
         return Refused(Code.AMOUNT_EXCEEDS_ORIGINAL, why)
     refused = checks.check_funds(OrderType.REFUND, amount_minor, account, facts, context)

@@ -17,6 +17,9 @@ from wallet_worker.store.snapshot import chunks
 from wallet_worker.store.sql import literals
 
 SUSPECTS_MAX: Final = 100_000  # some 10 MB; where there are more, everything is read
+MOVED: Final = "coalesce(o.received, o.amount)"
+"""What an order o moves, in SQL: what came, where that is another amount than was ordered."""
+
 # A cancel changes an order that is there, and makes none.
 _MAKES_AN_ORDER: Final = (
     "(c.command_type LIKE 'order.%' AND c.command_type NOT LIKE 'order.cancel.%' "
@@ -177,7 +180,7 @@ def _moved(legs: Sequence[Leg]) -> str:
     """Return the condition that an order has an entry for each leg, and no other."""
     conditions = [f"paid.lines = {len(legs)}"]
     for leg in legs:
-        amount = "o.amount" if abs(leg.times) == 1 else f"{abs(leg.times)} * o.amount"
+        amount = MOVED if abs(leg.times) == 1 else f"{abs(leg.times)} * {MOVED}"
         if isinstance(leg.holder, Party):
             side = "payer" if leg.times < 0 else "payee"
             conditions += [f"paid.{side} = o.{leg.holder}", f"paid.{side}_amount = {amount}"]
@@ -214,7 +217,7 @@ def lines_by_account(
 
 # Entries come with the currency of their account and, where that is a system account, its name.
 _BY_ORDER = f"""
-SELECT o.order_id, o.order_type, o.account_id, o.counter_account_id, o.amount, o.currency, o.status,
+SELECT o.order_id, o.order_type, o.account_id, o.counter_account_id, {MOVED}, o.currency, o.status,
        c.status = 'applied' AND {_OF_ITS_COMMAND},
        e.account_id, e.direction = 'credit', e.amount, a.currency, a.system_name
 FROM orders o
@@ -331,8 +334,8 @@ def wrong_rows(connection: asyncpg.Connection) -> AsyncIterator[list[asyncpg.Rec
 
 # A result that fits its order, however its amount is spelled: "100", "100.0" and "100.00" are one. What has more digits
 # than any amount of the wallet's is not read as a number.
-_UNPAID = """
-SELECT o.order_id, o.order_type, o.amount, o.currency
+_UNPAID = f"""
+SELECT o.order_id, o.order_type, {MOVED}, o.currency
 FROM orders o
 WHERE o.status = 'succeeded' AND o.order_type = ANY ($4::text[])
   AND ($3::uuid[] IS NULL OR o.order_id = ANY ($3))
@@ -342,11 +345,11 @@ WHERE o.status = 'succeeded' AND o.order_type = ANY ($4::text[])
       JOIN unnest($1::text[], $2::bigint[]) AS known (currency, units) USING (currency)
       WHERE r.payment_order_no = o.serial_no AND r.status = 'succeeded' AND r.currency = o.currency
         AND CASE
-            WHEN r.amount ~ '^0*[0-9]{1,16}([.][0-9]{1,8})?$' THEN r.amount::numeric * known.units = o.amount
+            WHEN r.amount ~ '^0*[0-9]{{1,16}}([.][0-9]{{1,8}})?$' THEN r.amount::numeric * known.units = {MOVED}
         END
   )
 ORDER BY o.order_id
-"""
+"""  # noqa: S608 -- static text
 
 
 def unpaid(
@@ -424,7 +427,7 @@ WITH refunded AS (
     FROM orders
     WHERE order_type IN ({literals(REFUNDS)}) AND ($1::uuid[] IS NULL OR order_id = ANY ($1))
 )
-SELECT o.order_id, o.order_type, o.status, o.currency, o.amount, sum(r.amount - r.returned)::bigint
+SELECT o.order_id, o.order_type, o.status, o.currency, {MOVED}, sum(r.amount - r.returned)::bigint
 FROM refunded
 JOIN orders o ON o.serial_no = refunded.about_serial_no
 JOIN LATERAL (
@@ -435,8 +438,8 @@ JOIN LATERAL (
     FROM orders r
     WHERE r.about_serial_no = o.serial_no AND r.order_type IN ({literals(REFUNDS)}) AND r.status <> 'failed'
 ) AS r ON true
-GROUP BY o.order_id, o.order_type, o.status, o.currency, o.amount
-HAVING sum(r.amount - r.returned) > o.amount OR o.order_type NOT IN ({literals(CHARGED)}) OR o.status <> 'succeeded'
+GROUP BY o.order_id, o.order_type, o.status, o.currency, o.received, o.amount
+HAVING sum(r.amount - r.returned) > {MOVED} OR o.order_type NOT IN ({literals(CHARGED)}) OR o.status <> 'succeeded'
 ORDER BY o.order_id
 """  # noqa: S608 -- static text
 
@@ -508,6 +511,23 @@ ORDER BY o.order_id
 def wrong_reversals(connection: asyncpg.Connection) -> AsyncIterator[list[asyncpg.Record]]:
     """Yield chunks of (order_id, currency, standing, moved) of orders whose reversals are not what was moved."""
     return chunks(connection, _WRONG_REVERSALS)
+
+
+_WRONG_REFS = """
+SELECT o.order_id, g.channel, g.gateway_ref, o.channel, o.gateway_ref, o.status
+FROM gateway_refs g
+JOIN orders o USING (order_id)
+WHERE o.order_type <> 'recharge' OR o.status <> 'succeeded' OR g.channel <> o.channel
+   OR g.gateway_ref IS DISTINCT FROM o.gateway_ref
+ORDER BY o.order_id
+"""
+
+
+def wrong_refs(connection: asyncpg.Connection) -> AsyncIterator[list[asyncpg.Record]]:
+    """Yield chunks of (order_id, channel, gateway_ref as taken; channel, gateway_ref, status of the order) of orders
+    that have taken a payment of another order, or none.
+    """
+    return chunks(connection, _WRONG_REFS)
 
 
 _ACCOUNT_NAMES = """
