@@ -250,24 +250,16 @@ REQUIRED_OF_ACTION: Final[Mapping[PayerAction, tuple[str, ...]]] = MappingProxyT
 """The fields without which a payer cannot do what instructions tell him."""
 
 
-def _condition(action: PayerAction, names: tuple[str, ...]) -> dict[str, Any]:
-    """Return as JSON Schema that an action has these fields."""
-    return {
-        "if": {"properties": {"action": {"const": action.value}}},
-        "then": {
-            "required": list(names),
-            "properties": {name: {"type": ["string", "array"]} for name in names},
-        },
-    }
+def _variant(action: PayerAction, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return as JSON Schema what instructions of an action have, and what only a redirect has."""
+    fields: dict[str, Any] = {"action": {"const": action.value}}
+    fields |= {name: {"type": ["string", "array"]} for name in names}
+    if action is not PayerAction.REDIRECT:
+        fields |= {"method": {"type": "null"}, "form": {"type": "null"}}
+    return {"properties": fields, "required": ["action", *names]}
 
 
-_CONDITIONS: Final[list[dict[str, Any]]] = [
-    *(_condition(action, names) for action, names in REQUIRED_OF_ACTION.items() if names),
-    {
-        "if": {"properties": {"action": {"not": {"const": PayerAction.REDIRECT.value}}}},
-        "then": {"properties": {"method": {"type": "null"}, "form": {"type": "null"}}},
-    },
-]
+_VARIANTS: Final = [_variant(action, names) for action, names in REQUIRED_OF_ACTION.items()]
 
 
 def _is_get(value: object) -> bool:
@@ -309,7 +301,7 @@ class PaymentInstructions(SignedMessage, MoneyFields):
                     "occurred_at": "2026-01-02T03:04:06Z",
                 },
             ],
-            "allOf": cast("Any", _CONDITIONS),
+            "anyOf": cast("Any", _VARIANTS),
         }
     )
 

@@ -368,6 +368,8 @@ def _forbidden_schemes() -> str:
     return f"^({'|'.join(names)}):"
 
 
+APP_SCHEMES_FORBIDDEN: Final = _forbidden_schemes()
+
 PayerUrl = Annotated[
     str,
     StringConstraints(min_length=9, max_length=2_048, pattern=HTTPS_URL),
@@ -381,7 +383,7 @@ AppUrl = Annotated[
     Field(
         description="The address of an app on the payer's device. Its scheme is not javascript, data, file, http, "
         "vbscript or blob.",
-        json_schema_extra={"not": {"pattern": _forbidden_schemes()}},
+        json_schema_extra={"not": {"pattern": APP_SCHEMES_FORBIDDEN}},
     ),
 ]
 

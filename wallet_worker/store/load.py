@@ -98,7 +98,7 @@ async def _of_payments(connection: asyncpg.Connection, lookups: Lookups, facts: 
         facts.reversals = await reversals.of_orders(connection, turned)
         facts.written_off = await orders.written_off(connection, {order.account_id for order in turned})
     if lookups.instructed:
-        told = [order for number in lookups.instructed if (order := facts.orders.get(number))]
-        facts.instructions = await payment_instructions.of_orders(connection, told)
+        instructed = [order for number in lookups.instructed if (order := facts.orders.get(number))]
+        facts.instructions = await payment_instructions.of_orders(connection, instructed)
     if rules.has_unique_refs and (wanted := wanted_refs(lookups, facts, rules)):
         facts.gateway_refs = await gateway_refs.find(connection, wanted)

@@ -121,7 +121,7 @@ def test_a_field_less_is_refused_and_a_field_more_only_where_it_is_sent(
 ) -> None:
     check = validator(message)
     required = set(json_schema.json_schema(message)["required"])
-    more = {**example, "note": "hello"}
+    more = {**example, "greeting": "hello"}
     spoilt = [{name: value for name, value in example.items() if name != missing} for missing in required]
     if is_sent(message):
         spoilt.append(more)
