@@ -5,7 +5,9 @@ Laws:
 - A state is *told* to the wallet as often as its step says, perhaps never; a status request gets the state
   that the payment is in, whatever the behaviour.
 - All that is told of one payment has one gateway_ref: also the two sides of a contradiction, for it is one
-  payment of which the gateway says two things.
+  payment of which the gateway says two things. Only `paid_twice` is two payments of one order.
+- How a payer pays is told before the first state, and what becomes of a dispute or return after the last.
+- A request to cancel is answered like one for the status, but where a behaviour says what it does.
 - What was decided about a payment once is never decided again. Repeats get the same answers.
 """
 
@@ -15,9 +17,10 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from wallet_schemas.values import PaymentKind, PaymentStatus
+from wallet_schemas.values import PaymentKind, PaymentStatus, ReversalStatus
 
 CHANNEL_PREFIX: Final = "sandbox_"
+QR_SUFFIX: Final = "_qr"
 REFUND_CHANNEL_PREFIX: Final = "sandbox_refund_"
 LATE_SECONDS: Final = (
     120  # for what never expires: later than a wallet's first question, sooner than its next
@@ -44,6 +47,23 @@ class Behaviour(StrEnum):
     # Only ever added to at the end: the place of a behaviour here decides which payments of a seed meet it.
     FAILED_THEN_SUCCEEDED = "failed_then_succeeded"
     LOST = "lost"
+    INSTRUCTED = "instructed"
+    INSTRUCTED_LONG = "instructed_long"
+    INSTRUCTED_UNPAID = "instructed_unpaid"
+    UNDERPAID = "underpaid"
+    OVERPAID = "overpaid"
+    CHARGEBACK = "chargeback"
+    DISPUTE_WON = "dispute_won"
+    SECOND_CHARGEBACK = "second_chargeback"
+    PART_CHARGEBACK = "part_chargeback"
+    LOST_THEN_WON = "lost_then_won"
+    SHUFFLED_DISPUTE = "shuffled_dispute"
+    RETURNED = "returned"
+    RETURN_UNDONE = "return_undone"
+    STOPPABLE = "stoppable"
+    UNSTOPPABLE = "unstoppable"
+    PAID_TWICE = "paid_twice"
+    REF_REUSED = "ref_reused"
 
     @property
     def channel(self) -> str:
@@ -71,6 +91,24 @@ class Flaw(StrEnum):
     NONE = "none"
     AMOUNT = "amount"  # one minor unit more than was asked for
     CURRENCY = "currency"  # the same number of minor units of another currency
+    LESS = "less"  # a hundredth less, and at least one minor unit
+    MORE = "more"  # a tenth more
+
+
+class Ref(StrEnum):
+    """Which id of a payment a result carries."""
+
+    OWN = "own"  # the payment's own
+    SECOND = "second"  # that of a second payment of the same order
+    SHARED = "shared"  # one that all payments of the behaviour have
+
+
+class Validity(StrEnum):
+    """How long instructions say that it can be paid by them."""
+
+    USUAL = "usual"  # until the request's expires_at
+    LONG = "long"  # a day longer than the order is waited for
+    UNSAID = "unsaid"  # not said: the payment fails when nobody pays it
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +126,15 @@ class Step:
     wait: Wait = Wait.DELAY
     flaw: Flaw = Flaw.NONE
     forged: bool = False
+    ref: Ref = Ref.OWN
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a dispute or return comes to next: its status, and how much of the payment it is about, in per cent."""
+
+    status: ReversalStatus
+    percent: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +144,25 @@ class Row:
     steps: tuple[Step, ...]
     gateway: str  # what the gateway does
     wallet: str  # what should become of the order, in a wallet that keeps the contract
+    validity: Validity | None = None
+    """That of the instructions, where the gateway says how to pay."""
+    turns: tuple[Turn, ...] = ()
+    """Those of the payment's dispute or return."""
+    is_shuffled: bool = False
+    """Whether the turns are told last first, and each twice."""
+    on_cancel: Step | None = None
+    """What a request to cancel brings about."""
 
 
 _SUCCEEDED: Final = Step(PaymentStatus.SUCCEEDED)
+_WAITING: Final = Step(PaymentStatus.UNKNOWN, reason="waits for the payer", notify_after=())
+_STOPPED: Final = Step(PaymentStatus.FAILED, reason="stopped")
+_OPENED, _MOVED, _DROPPED, _SETTLED = (
+    Turn(ReversalStatus.OPENED),
+    Turn(ReversalStatus.MOVED),
+    Turn(ReversalStatus.DROPPED),
+    Turn(ReversalStatus.SETTLED),
+)
 
 _CHARGES: Final[Mapping[Behaviour, Row]] = {
     Behaviour.SUCCEEDED: Row(
@@ -163,6 +226,97 @@ _CHARGES: Final[Mapping[Behaviour, Row]] = {
         gateway="never knows what became of it: says nothing, and unknown whenever it is asked",
         wallet="pending until it expires",
     ),
+    Behaviour.INSTRUCTED: Row(
+        (_SUCCEEDED,),
+        gateway="says how to pay (a bank transfer; a QR code on the channel with _qr), and succeeds after a delay",
+        wallet="pending with instructions, succeeded",
+        validity=Validity.USUAL,
+    ),
+    Behaviour.INSTRUCTED_LONG: Row(
+        (Step(PaymentStatus.SUCCEEDED, wait=Wait.EXPIRY),),
+        gateway="says how to pay for longer than the order is waited for, and succeeds after its expires_at",
+        wallet="succeeded, not late: it waits as long as the instructions say",
+        validity=Validity.LONG,
+    ),
+    Behaviour.INSTRUCTED_UNPAID: Row(
+        (Step(PaymentStatus.FAILED, reason="nobody has paid in time"),),
+        gateway="says how to pay, and fails when that is over",
+        wallet="failed",
+        validity=Validity.UNSAID,
+    ),
+    Behaviour.UNDERPAID: Row(
+        (Step(PaymentStatus.SUCCEEDED, flaw=Flaw.LESS),),
+        gateway="succeeds with a hundredth less",
+        wallet="credited where the channel takes any amount; else pending, dead letters AMOUNT_MISMATCH",
+    ),
+    Behaviour.OVERPAID: Row(
+        (Step(PaymentStatus.SUCCEEDED, flaw=Flaw.MORE),),
+        gateway="succeeds with a tenth more",
+        wallet="credited where the channel takes any amount; else pending, dead letters AMOUNT_MISMATCH",
+    ),
+    Behaviour.CHARGEBACK: Row(
+        (_SUCCEEDED,),
+        gateway="succeeds; its payer disputes it, takes the money back and keeps it",
+        wallet="succeeded; debited, perhaps with a debt",
+        turns=(_OPENED, _MOVED, _SETTLED),
+    ),
+    Behaviour.DISPUTE_WON: Row(
+        (_SUCCEEDED,),
+        gateway="succeeds; its payer disputes it, takes the money back and loses",
+        wallet="succeeded; debited and credited",
+        turns=(_OPENED, _MOVED, _DROPPED),
+    ),
+    Behaviour.SECOND_CHARGEBACK: Row(
+        (_SUCCEEDED,),
+        gateway="succeeds; a dispute takes the money, gives it back, and takes it for good",
+        wallet="succeeded; debited, credited, debited",
+        turns=(_MOVED, _OPENED, _SETTLED),
+    ),
+    Behaviour.PART_CHARGEBACK: Row(
+        (_SUCCEEDED,),
+        gateway="succeeds; a dispute takes two fifths of the money",
+        wallet="succeeded; two fifths debited",
+        turns=(Turn(ReversalStatus.MOVED, 40), Turn(ReversalStatus.SETTLED, 40)),
+    ),
+    Behaviour.LOST_THEN_WON: Row(
+        (_SUCCEEDED,),
+        gateway="succeeds; a dispute is lost, and won after another delay",
+        wallet="succeeded; debited and credited",
+        turns=(_SETTLED, _DROPPED),
+    ),
+    Behaviour.SHUFFLED_DISPUTE: Row(
+        (_SUCCEEDED,),
+        gateway="as dispute_won, but told last first, and each twice",
+        wallet="succeeded; nothing moves",
+        turns=(_OPENED, _MOVED, _DROPPED),
+        is_shuffled=True,
+    ),
+    Behaviour.RETURNED: Row((_SUCCEEDED,), gateway="succeeds; a payout comes back", wallet="succeeded"),
+    Behaviour.RETURN_UNDONE: Row(
+        (_SUCCEEDED,), gateway="succeeds; a payout comes back, and then does not", wallet="succeeded"
+    ),
+    Behaviour.STOPPABLE: Row(
+        (_WAITING,),
+        gateway="waits until it is asked to cancel, and fails then",
+        wallet="pending until it expires or is cancelled",
+        on_cancel=_STOPPED,
+    ),
+    Behaviour.UNSTOPPABLE: Row(
+        (_WAITING,),
+        gateway="waits until it is asked to cancel, and succeeds then",
+        wallet="pending until it expires; cancelled, then succeeded and marked late",
+        on_cancel=_SUCCEEDED,
+    ),
+    Behaviour.PAID_TWICE: Row(
+        (_SUCCEEDED, Step(PaymentStatus.SUCCEEDED, ref=Ref.SECOND)),
+        gateway="succeeds, and after another delay succeeds with another gateway_ref",
+        wallet="succeeded; a dead letter PAID_TWICE where gateway_refs are unique",
+    ),
+    Behaviour.REF_REUSED: Row(
+        (Step(PaymentStatus.SUCCEEDED, ref=Ref.SHARED),),
+        gateway="succeeds with one gateway_ref for all its payments",
+        wallet="succeeded; from the second on dead letters GATEWAY_REF_USED where gateway_refs are unique",
+    ),
 }
 
 # A payout or a refund has the same behaviours. What is different is the wallet: the amount is reserved until the
@@ -182,7 +336,31 @@ _OUTGOING: Final[Mapping[Behaviour, Row]] = {
         Behaviour.LATE: "succeeded; reserved until then",
         Behaviour.FAILED_THEN_SUCCEEDED: "failed; a dead letter CONTRADICTING_RESULT",
         Behaviour.LOST: "pending and reserved until an operator decides",
+        Behaviour.UNDERPAID: "pending and reserved; dead letters AMOUNT_MISMATCH",
+        Behaviour.OVERPAID: "pending and reserved; dead letters AMOUNT_MISMATCH",
+        Behaviour.STOPPABLE: "pending and reserved; failed once it is cancelled",
+        Behaviour.UNSTOPPABLE: "pending and reserved; succeeded once it is cancelled",
+        Behaviour.PAID_TWICE: "succeeded, debited once",
+        Behaviour.REF_REUSED: "succeeded, debited",
     }.items()
+} | {
+    # Nobody pays a payout, and nobody disputes it.
+    **{
+        behaviour: Row((_SUCCEEDED,), gateway=_CHARGES[behaviour].gateway, wallet="succeeded, debited")
+        for behaviour in (
+            *(Behaviour.INSTRUCTED, Behaviour.INSTRUCTED_LONG, Behaviour.INSTRUCTED_UNPAID),
+            *(Behaviour.CHARGEBACK, Behaviour.DISPUTE_WON, Behaviour.SECOND_CHARGEBACK),
+            *(Behaviour.PART_CHARGEBACK, Behaviour.LOST_THEN_WON, Behaviour.SHUFFLED_DISPUTE),
+        )
+    },
+    Behaviour.RETURNED: replace(
+        _CHARGES[Behaviour.RETURNED], wallet="succeeded; debited, credited back", turns=(_SETTLED,)
+    ),
+    Behaviour.RETURN_UNDONE: replace(
+        _CHARGES[Behaviour.RETURN_UNDONE],
+        wallet="succeeded; debited, credited back, debited again, perhaps with a debt",
+        turns=(_SETTLED, _DROPPED),
+    ),
 }
 
 TABLE: Final[Mapping[PaymentKind, Mapping[Behaviour, Row]]] = MappingProxyType(
@@ -201,7 +379,13 @@ for _kind, _rows in TABLE.items():
         raise AssertionError(f"a behaviour is missing in the table of behaviours, or has no step: {_kind}")
 
 
-_BY_CHANNEL: Final = MappingProxyType({behaviour.channel: behaviour for behaviour in Behaviour})
+_BY_CHANNEL: Final = MappingProxyType(
+    {behaviour.channel: behaviour for behaviour in Behaviour}
+    | {
+        behaviour.channel + QR_SUFFIX: behaviour
+        for behaviour in (Behaviour.INSTRUCTED, Behaviour.INSTRUCTED_LONG, Behaviour.INSTRUCTED_UNPAID)
+    }
+)
 _BY_REFUND_CHANNEL: Final = MappingProxyType({behaviour.refund_channel: behaviour for behaviour in Behaviour})
 
 

@@ -24,7 +24,6 @@ from yarl import URL
 from payment_simulator.intake import IncomingRequest
 from payment_simulator.state import DueAnswer
 from wallet_schemas import names, signature
-from wallet_schemas.payments import PaymentResult
 
 HEARTBEAT_SECONDS: Final = (
     10  # a dead peer is found after about 33 s; aiormq's own default makes it three minutes
@@ -38,7 +37,6 @@ PREFETCH: Final = 1_500  # three batches: one being committed, one waiting, one 
 PERSISTENT: Final = 2  # AMQP's delivery mode
 _TRACEPARENT_LENGTH_MAX: Final = 128  # version 00 has 55 characters, and later ones may append
 
-ROUTING_KEY: Final = names.routing_key(PaymentResult.TYPE)
 
 T = TypeVar("T")
 
@@ -172,7 +170,7 @@ class BrokerLink:
         return await self._results.basic_publish(
             answer.body,
             exchange=names.PAYMENT_RESULTS,
-            routing_key=ROUTING_KEY,
+            routing_key=names.routing_key(answer.type),
             properties=Basic.Properties(
                 content_type=names.CONTENT_TYPE,
                 delivery_mode=PERSISTENT,

@@ -9,28 +9,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from payment_simulator.behaviours import (
     CHANNEL_PREFIX,
     LATE_SECONDS,
+    QR_SUFFIX,
     TABLE,
     Behaviour,
     Flaw,
+    Ref,
+    Row,
     Step,
+    Validity,
     Wait,
     behaviour_of_channel,
 )
 from payment_simulator.scenario import Scenario
 from wallet_schemas import encode, money
-from wallet_schemas.payments import PaymentRequest, PaymentResult
-from wallet_schemas.values import PaymentKind, PaymentStatus
+from wallet_schemas.payments import PaymentInstructions, PaymentRequest, PaymentResult, PaymentReversal
+from wallet_schemas.values import PayerAction, PaymentKind, PaymentStatus, ReversalKind
 
 EXPIRY_MAX: Final = timedelta(
     days=366
 )  # nobody waits longer for `late`, and the calendar ends in the year 9999
 REORDERING_GAP: Final = timedelta(milliseconds=1)  # keeps an order among the reordered, where delays are zero
 NO_STATE: Final = -1  # the position of an answer about a payment that is in no state
+NOT_A_STATE: Final = (
+    -2
+)  # that of what is told beside the states of a payment: how to pay, and what comes back
+CODE_SECONDS: Final = 86_400  # how much longer than the order is waited for a long code can be paid
+SHARED_REF: Final = "sim_shared"
 
 
 class AnswerCause(StrEnum):
@@ -96,21 +105,25 @@ class RequestEnding(StrEnum):
 class Response:
     """What a request leads to: its ending, perhaps a payment with its plan, perhaps answers outside a plan.
 
-    `different` names the fields in which a conflicting request differs from the payment.
+    `different` names the fields in which a conflicting request differs from the payment. `changed` is the payment that
+    the answers have brought to another state.
     """
 
     ending: RequestEnding
     payment: Payment | None = None
     answers: tuple[Answer, ...] = ()
     different: tuple[str, ...] = ()
+    changed: Payment | None = None
 
 
 def respond(request: PaymentRequest, payment: Payment | None, now: datetime, scenario: Scenario) -> Response:
     """Return what follows from a request that arrives now, when `payment` is what is known of its payment."""
-    if request.kind in {
-        PaymentKind.STATUS,
-        PaymentKind.CANCEL,
-    }:  # nothing that is under way can be stopped here
+    if request.kind is PaymentKind.CANCEL and payment is not None:
+        answer = _on_cancel(payment, now)
+        if answer is not None:
+            changed = replace(payment, plan=(*payment.plan, answer))
+            return Response(RequestEnding.ASKED, answers=(answer,), changed=changed)
+    if request.kind in {PaymentKind.STATUS, PaymentKind.CANCEL}:
         return Response(RequestEnding.ASKED, answers=(_status(request, payment, now, scenario),))
     if payment is None:
         return Response(RequestEnding.PLANNED, payment=plan(request, now, scenario))
@@ -131,14 +144,17 @@ def plan(request: PaymentRequest, received_at: datetime, scenario: Scenario) -> 
     refusal = _refusal(request)
     if refusal is None:
         behaviour = behaviour_of_channel(request.channel, request.kind) or _behaviour(scenario, draws)
-        steps = TABLE[request.kind][behaviour].steps
+        row = TABLE[request.kind][behaviour]
     else:
         behaviour = Behaviour.DECLINED
-        steps = (Step(PaymentStatus.FAILED, reason=refusal),)
+        row = Row((Step(PaymentStatus.FAILED, reason=refusal),), "", "")
     gateway_ref = draws.reference("sim")
     answers: list[Answer] = []
     occurred_at = received_at
-    for position, step in enumerate(steps):
+    if row.validity is not None:
+        occurred_at += draws.delay(scenario, "instructions")
+        answers.append(_instructions(request, row.validity, gateway_ref, occurred_at, draws))
+    for position, step in enumerate(row.steps):
         occurred_at = _occurrence(
             step, request, occurred_at, draws.delay(scenario, f"state {position}"), scenario
         )
@@ -146,11 +162,12 @@ def plan(request: PaymentRequest, received_at: datetime, scenario: Scenario) -> 
             occurred_at + times * draws.delay(scenario, f"told {position} {number}")
             for number, times in enumerate(step.notify_after)
         )
-        result = _result(request, step, gateway_ref, occurred_at)
+        result = _result(request, step, _ref(step, gateway_ref, draws), occurred_at)
         answers += [
             _answer(result, AnswerCause.PLAN, position, due_at, forged=step.forged)
             for due_at in notifications or (None,)
         ]
+    answers += _turns(request, row, occurred_at, draws, scenario)
     if draws.fraction("reordering") < scenario.reordering_rate:
         answers = _last_first(answers, draws.delay(scenario, "held back"))
     return Payment(
@@ -164,6 +181,102 @@ def plan(request: PaymentRequest, received_at: datetime, scenario: Scenario) -> 
         received_at=received_at,
         plan=tuple(answers),
     )
+
+
+def _ref(step: Step, own: str, draws: "Draws") -> str:
+    match step.ref:
+        case Ref.OWN:
+            return own
+        case Ref.SECOND:
+            return draws.reference("second")
+        case Ref.SHARED:
+            return SHARED_REF
+
+
+def _instructions(
+    request: PaymentRequest, validity: Validity, gateway_ref: str, occurred_at: datetime, draws: "Draws"
+) -> Answer:
+    """Return how to pay, as it is told when that is known."""
+    expires_at = request.expires_at
+    if validity is Validity.LONG and expires_at is not None:
+        # In no calendar is there a year 10000.
+        expires_at = min(expires_at, occurred_at + EXPIRY_MAX) + timedelta(seconds=CODE_SECONDS)
+    way: dict[str, Any] = (
+        {"action": PayerAction.QR_CODE, "qr_payload": f"https://pay.example/{gateway_ref}"}
+        if request.channel.endswith(QR_SUFFIX)
+        else {
+            "action": PayerAction.BANK_TRANSFER,
+            "bank_code": "822",
+            "account_number": f"98294{int(draws.fraction('account') * 10**11):011}",
+        }
+    )
+    message = PaymentInstructions(
+        payment_order_no=request.payment_order_no,
+        amount=request.amount,
+        currency=request.currency,
+        gateway_ref=gateway_ref,
+        expires_at=None if validity is Validity.UNSAID else expires_at,
+        occurred_at=occurred_at,
+        **way,
+    )
+    return _beside(message, occurred_at, occurred_at)
+
+
+def _turns(
+    request: PaymentRequest, row: Row, since: datetime, draws: "Draws", scenario: Scenario
+) -> list[Answer]:
+    """Return what becomes of the payment's dispute or return, each turn after a delay of its own."""
+    answers: list[Answer] = []
+    occurred_at = since
+    for sequence, turn in enumerate(row.turns, start=1):
+        occurred_at += draws.delay(scenario, f"turn {sequence}")
+        minor = max(1, money.to_minor(request.amount, request.currency) * turn.percent // 100)
+        reversal = PaymentReversal(
+            payment_order_no=request.payment_order_no,
+            reversal_ref=draws.reference("rev"),
+            kind=ReversalKind.DISPUTE if request.kind is PaymentKind.CHARGE else ReversalKind.RETURN,
+            sequence=sequence,
+            status=turn.status,
+            amount=money.to_text(minor, request.currency),
+            currency=request.currency,
+            occurred_at=occurred_at,
+        )
+        answers.append(_beside(reversal, occurred_at, occurred_at))
+    if not row.is_shuffled:
+        return answers
+    return _last_first([answer for each in answers for answer in (each, each)], timedelta(0))
+
+
+def _beside(
+    message: PaymentInstructions | PaymentReversal, occurred_at: datetime, due_at: datetime
+) -> Answer:
+    return Answer(
+        payment_order_no=message.payment_order_no,
+        cause=AnswerCause.PLAN,
+        position=NOT_A_STATE,
+        status=PaymentStatus.UNKNOWN,
+        occurred_at=occurred_at,
+        body=encode.encode(message),
+        due_at=due_at,
+    )
+
+
+def _on_cancel(payment: Payment, now: datetime) -> Answer | None:
+    """Return the state that a request to cancel brings a payment into; absent if it brings about none."""
+    row = TABLE[payment.kind][payment.behaviour]
+    if row.on_cancel is None or any(answer.position >= len(row.steps) for answer in payment.plan):
+        return None
+    step = row.on_cancel
+    result = PaymentResult(
+        payment_order_no=payment.payment_order_no,
+        amount=payment.amount,
+        currency=payment.currency,
+        status=step.status,
+        gateway_ref=payment.gateway_ref,
+        reason=step.reason,
+        occurred_at=now,
+    )
+    return _answer(result, AnswerCause.PLAN, len(row.steps), now)
 
 
 class Draws:
@@ -246,6 +359,14 @@ def _result(request: PaymentRequest, step: Step, gateway_ref: str, occurred_at: 
             minor = money.to_minor(amount, currency)
             currency = "EUR" if currency == "USD" else "USD"
             amount = money.to_text(minor, currency)
+        case Flaw.LESS:
+            minor = money.to_minor(amount, currency)
+            # A payment of one unit cannot be underpaid: then one more comes.
+            amount = money.to_text(minor - max(1, minor // 100) or 2, currency)
+        case Flaw.MORE:
+            minor = money.to_minor(amount, currency)
+            more = minor + max(1, minor // 10)
+            amount = money.to_text(more if more <= money.AMOUNT_MAX_MINOR else minor - 1, currency)
     return PaymentResult(
         payment_order_no=request.payment_order_no,
         amount=amount,
@@ -307,7 +428,7 @@ def _status(request: PaymentRequest, payment: Payment | None, now: datetime, sce
         return _answer(
             _unknown(request, gateway_ref, "no such payment", now), AnswerCause.STATUS, NO_STATE, now
         )
-    reached = [answer for answer in payment.plan if answer.occurred_at <= now]
+    reached = [answer for answer in payment.plan if answer.occurred_at <= now and answer.position >= 0]
     if not reached:
         return _answer(
             _unknown(payment, payment.gateway_ref, "in progress", now), AnswerCause.STATUS, NO_STATE, now

@@ -68,6 +68,8 @@ def take(
                 known_payments[number] = response.payment
                 payments.append(response.payment)
                 answers += [(answer, arrival.traceparent) for answer in response.payment.plan]
+            if response.changed is not None:
+                known_payments[number] = response.changed
             answers += [(answer, arrival.traceparent) for answer in response.answers]
             detail = (
                 f"differs from the payment in: {', '.join(response.different)}" if response.different else ""

@@ -76,6 +76,11 @@ class DueAnswer:
     forged: bool
     traceparent: str | None
 
+    @property
+    def type(self) -> str:
+        """The type of the message: the first of its members, as this gateway writes it."""
+        return self.body[: self.body.index(b",")].decode().split('"')[3]
+
 
 class State:
     """The open file. It belongs to one process at a time, and to one thread at a time."""
@@ -248,7 +253,7 @@ _BOOKS: Final = """
 SELECT payments.kind, answers.body, max(answers.position)
 FROM payments
 JOIN answers ON answers.payment_order_no = payments.payment_order_no AND answers.cause = 'plan'
-WHERE answers.occurred_at_us <= ?
+WHERE answers.occurred_at_us <= ? AND answers.position >= 0 -- what is told beside the states is none
 GROUP BY payments.payment_order_no
 """
 _PAYMENTS: Final = """

@@ -10,7 +10,7 @@ from itertools import accumulate, count, cycle, islice
 from typing import Any, Final, TypeAlias
 
 from payment_simulator.behaviours import Behaviour, behaviour_of_channel
-from tests.demo.fates import RECHARGES, Fate
+from tests.demo.fates import PLAYED, RECHARGES, Fate
 from wallet_schemas.codes import Code
 from wallet_schemas.commands import (
     CancelOrder,
@@ -36,8 +36,8 @@ from wallet_schemas.values import OrderStatus, PaymentKind
 CURRENCIES: Final = {"TWD": 40, "USD": 25, "EUR": 15, "JPY": 12, "KWD": 8}  # and their shares, in per cent
 ORDINARY_CHANNELS: Final = ("card", "bank_transfer", "convenience_store")
 SANDBOX_CHANNELS: Final = (
-    *(behaviour.channel for behaviour in Behaviour),
-    *(behaviour.refund_channel for behaviour in Behaviour),
+    *(behaviour.channel for behaviour in PLAYED),
+    *(behaviour.refund_channel for behaviour in PLAYED),
 )
 SANDBOX_SHARE: Final = 0.1  # of all recharges; the channels take turns, so that each is met
 AMOUNT_MINOR_MAX: Final = 500_000

@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, cycle
 from typing import Final
 
-from payment_simulator.behaviours import Behaviour
-from tests.demo.fates import OUTGOING, Fate
+from tests.demo.fates import OUTGOING, PLAYED, Fate
 from tests.demo.plan import (
     MINOR_MIN,
     ORDINARY_CHANNELS,
@@ -42,7 +41,7 @@ def spent(
     purse = _Purse(chance, held, recharged)
     acts: dict[Act, list[Sending]] = defaultdict(list)
     acts[Act.SPEND] += _refunds(chance, purse, recharged)
-    acts[Act.SPEND] += _withdrawals(chance, purse, max(len(Behaviour), len(recharged) // 10))
+    acts[Act.SPEND] += _withdrawals(chance, purse, max(len(PLAYED), len(recharged) // 10))
     acts[Act.SPEND] += _transfers(purse, max(5, len(recharged) // 5))
     for number in range(1, max(len(_HOLDS), len(recharged) // 20) + 1):
         taken = purse.take()
@@ -110,7 +109,7 @@ def _outgoing(fate: Fate, account: Account, minor: int) -> dict[str, tuple[tuple
 def _refunds(chance: random.Random, purse: _Purse, recharged: Sequence[Sending]) -> Iterator[Sending]:
     """Yield a refund of each recharge whose channel asks for one, of some others, in two parts, and refusals."""
     numbers = count(1)
-    refund_channels = {behaviour.refund_channel for behaviour in Behaviour}
+    refund_channels = {behaviour.refund_channel for behaviour in PLAYED}
     wrong = 0
     for item in recharged:
         if not isinstance(item.command, Recharge):
@@ -142,13 +141,13 @@ def _refund(number: int, original: Recharge, minor: int) -> Refund:
 
 
 def _withdrawals(chance: random.Random, purse: _Purse, wanted: int) -> Iterator[Sending]:
-    behaviours = cycle(Behaviour)
+    behaviours = cycle(PLAYED)
     for number in range(1, wanted + 1):
         taken = purse.take()
         if taken is None:
             return
         account, minor = taken
-        sandbox = number <= len(Behaviour) or chance.random() < SANDBOX_SHARE
+        sandbox = number <= len(PLAYED) or chance.random() < SANDBOX_SHARE
         channel = next(behaviours).channel if sandbox else chance.choice(ORDINARY_CHANNELS)
         fate = OUTGOING[behaviour_of(channel, PaymentKind.PAYOUT)]
         command = Withdraw(

@@ -1,19 +1,22 @@
 """What each behaviour tells of a payment, and when."""
 
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from payment_simulator.behaviours import LATE_SECONDS, TABLE, Behaviour, behaviour_of_channel
-from payment_simulator.decide import Answer, Payment, plan
+from payment_simulator.behaviours import LATE_SECONDS, QR_SUFFIX, TABLE, Behaviour, behaviour_of_channel
+from payment_simulator.decide import Answer, Payment, plan, respond
 from payment_simulator.scenario import NAMED, Scenario
 from tests.simulator.requests import HALF_PAST, NOON, request
 from wallet_schemas import money
 from wallet_schemas.parse import RESULTS, parse
-from wallet_schemas.payments import PaymentResult
+from wallet_schemas.payments import PaymentInstructions, PaymentResult, PaymentReversal
 from wallet_schemas.values import PaymentKind
+
+M = TypeVar("M", PaymentInstructions, PaymentReversal)
 
 SECOND = timedelta(seconds=1)
 # Every delay is exactly a second, so that times can be written down.
@@ -46,11 +49,53 @@ TOLD = {
         (2, "succeeded", "100.00", "TWD", False),
     ],
     Behaviour.LOST: [],
+    Behaviour.UNDERPAID: [(1, "succeeded", "99.00", "TWD", False)],
+    Behaviour.OVERPAID: [(1, "succeeded", "110.00", "TWD", False)],
+    Behaviour.STOPPABLE: [],
+    Behaviour.UNSTOPPABLE: [],
+    Behaviour.PAID_TWICE: [
+        (1, "succeeded", "100.00", "TWD", False),
+        (2, "succeeded", "100.00", "TWD", False),
+    ],
+    Behaviour.REF_REUSED: [(1, "succeeded", "100.00", "TWD", False)],
+}
+
+# Of charges and of what is paid out, what is told in seconds after the request: instructions, a status of the payment,
+# or what stands of a dispute or return by which sequence.
+BESIDE_CHARGES = {
+    Behaviour.INSTRUCTED: [(1, "bank_transfer"), (2, "succeeded")],
+    Behaviour.INSTRUCTED_LONG: [(1, "bank_transfer"), (1801, "succeeded")],
+    Behaviour.INSTRUCTED_UNPAID: [(1, "bank_transfer"), (2, "failed")],
+    Behaviour.CHARGEBACK: [(1, "succeeded"), (2, "opened 1"), (3, "moved 2"), (4, "settled 3")],
+    Behaviour.DISPUTE_WON: [(1, "succeeded"), (2, "opened 1"), (3, "moved 2"), (4, "dropped 3")],
+    Behaviour.SECOND_CHARGEBACK: [(1, "succeeded"), (2, "moved 1"), (3, "opened 2"), (4, "settled 3")],
+    Behaviour.PART_CHARGEBACK: [(1, "succeeded"), (2, "moved 1, 40.00"), (3, "settled 2, 40.00")],
+    Behaviour.LOST_THEN_WON: [(1, "succeeded"), (2, "settled 1"), (3, "dropped 2")],
+    Behaviour.SHUFFLED_DISPUTE: [
+        (1, "succeeded"),
+        *(
+            (4, told)
+            for number, word in ((3, "dropped"), (2, "moved"), (1, "opened"))
+            for told in [f"{word} {number}"] * 2
+        ),
+    ],
+    Behaviour.RETURNED: [(1, "succeeded")],
+    Behaviour.RETURN_UNDONE: [(1, "succeeded")],
+}
+BESIDE_PAYOUTS = {
+    **{behaviour: [(1, "succeeded")] for behaviour in BESIDE_CHARGES},
+    Behaviour.RETURNED: [(1, "succeeded"), (2, "settled 1")],
+    Behaviour.RETURN_UNDONE: [(1, "succeeded"), (2, "settled 1"), (3, "dropped 2")],
 }
 
 
+def test_each_behaviour_has_a_row_in_a_table_above() -> None:
+    assert {*TOLD, *BESIDE_CHARGES} == set(Behaviour)
+    assert not TOLD.keys() & BESIDE_CHARGES.keys()
+
+
 @pytest.mark.parametrize("kind", list(TABLE))
-@pytest.mark.parametrize("behaviour", list(Behaviour))
+@pytest.mark.parametrize("behaviour", list(TOLD))
 def test_a_behaviour_tells_what_its_row_says(kind: PaymentKind, behaviour: Behaviour) -> None:
     payment = plan(request(kind=kind, channel=behaviour.channel), NOON, TICKING)
 
@@ -62,13 +107,113 @@ def test_a_behaviour_tells_what_its_row_says(kind: PaymentKind, behaviour: Behav
     assert payment.behaviour is behaviour
 
 
-@pytest.mark.parametrize("behaviour", list(Behaviour))
+@pytest.mark.parametrize("kind", list(TABLE))
+@pytest.mark.parametrize("behaviour", list(BESIDE_CHARGES))
+def test_a_behaviour_tells_how_to_pay_before_and_what_comes_back_after(
+    kind: PaymentKind, behaviour: Behaviour
+) -> None:
+    payment = plan(request(kind=kind, channel=behaviour.channel), NOON, TICKING)
+
+    heard = [
+        (round((due_at - NOON) / SECOND), _words(answer))
+        for due_at, answer in sorted(
+            ((answer.due_at, answer) for answer in payment.plan if answer.due_at is not None),
+            key=lambda pair: pair[0],
+        )
+    ]
+    assert heard == (BESIDE_CHARGES if kind is PaymentKind.CHARGE else BESIDE_PAYOUTS)[behaviour]
+
+
+def _words(answer: Answer) -> str:
+    match parse(answer.body, RESULTS):
+        case PaymentInstructions() as message:
+            return str(message.action)
+        case PaymentReversal() as message:
+            part = "" if message.amount == "100.00" else f", {message.amount}"
+            return f"{message.status} {message.sequence}{part}"
+        case _:
+            return _result(answer).status
+
+
+def test_instructions_say_how_long_it_can_be_paid_by_them() -> None:
+    long, usual, unsaid = (
+        _read(plan(request(channel=behaviour.channel), NOON, TICKING).plan[0], PaymentInstructions)
+        for behaviour in (Behaviour.INSTRUCTED_LONG, Behaviour.INSTRUCTED, Behaviour.INSTRUCTED_UNPAID)
+    )
+
+    assert (long.expires_at, usual.expires_at, unsaid.expires_at) == (
+        HALF_PAST + timedelta(days=1),
+        HALF_PAST,
+        None,
+    )
+
+
+def test_on_a_channel_with_qr_the_instructions_have_a_code() -> None:
+    payment = plan(request(channel=Behaviour.INSTRUCTED.channel + QR_SUFFIX), NOON, TICKING)
+
+    message = _read(payment.plan[0], PaymentInstructions)
+    assert (payment.behaviour, message.action) == (Behaviour.INSTRUCTED, "qr_code")
+    assert message.qr_payload == f"https://pay.example/{payment.gateway_ref}"
+
+
+@pytest.mark.parametrize("kind", list(TABLE))
+@pytest.mark.parametrize(
+    ("behaviour", "status"), [(Behaviour.STOPPABLE, "failed"), (Behaviour.UNSTOPPABLE, "succeeded")]
+)
+def test_what_waits_to_be_cancelled_is_decided_by_the_first_request_to_cancel(
+    kind: PaymentKind, behaviour: Behaviour, status: str
+) -> None:
+    payment = plan(request(kind=kind, channel=behaviour.channel), NOON, TICKING)
+    cancelling = request(kind=PaymentKind.CANCEL, channel=behaviour.channel)
+
+    first = respond(cancelling, payment, NOON + 5 * SECOND, TICKING)
+    again = respond(cancelling, first.changed, NOON + 9 * SECOND, TICKING)
+    asked = respond(request(kind=PaymentKind.STATUS), first.changed, NOON + 9 * SECOND, TICKING)
+
+    (answer,) = first.answers
+    assert (answer.status, answer.due_at) == (status, NOON + 5 * SECOND)
+    assert _result(answer).gateway_ref == payment.gateway_ref
+    assert again.changed is None
+    assert again.answers[0].body == asked.answers[0].body == answer.body
+    assert respond(request(kind=PaymentKind.STATUS), payment, NOON + SECOND * 5, TICKING).answers[
+        0
+    ].status == ("unknown")
+
+
+@pytest.mark.parametrize("behaviour", [Behaviour.SUCCEEDED, Behaviour.DECLINED, Behaviour.LOST])
+def test_what_is_under_way_is_not_stopped(behaviour: Behaviour) -> None:
+    payment = plan(request(channel=behaviour.channel), NOON, TICKING)
+
+    cancelled = respond(request(kind=PaymentKind.CANCEL), payment, NOON + 2 * SECOND, TICKING)
+    asked = respond(request(kind=PaymentKind.STATUS), payment, NOON + 2 * SECOND, TICKING)
+
+    assert cancelled == asked
+
+
+def test_two_payments_of_one_order_have_two_refs_and_one_ref_may_be_of_all_orders() -> None:
+    twice = [_result(answer) for answer in plan(request(channel="sandbox_paid_twice"), NOON, TICKING).plan]
+    reused = [
+        _result(plan(request(number, channel="sandbox_ref_reused"), NOON, TICKING).plan[0])
+        for number in ("R-1", "R-2")
+    ]
+
+    assert len({result.gateway_ref for result in twice}) == 2
+    assert len({result.gateway_ref for result in reused}) == 1
+
+
+def test_all_turns_of_a_dispute_have_one_ref() -> None:
+    payment = plan(request(channel="sandbox_chargeback"), NOON, TICKING)
+
+    assert len({_read(answer, PaymentReversal).reversal_ref for answer in payment.plan[1:]}) == 1
+
+
+@pytest.mark.parametrize("behaviour", list(set(Behaviour) - {Behaviour.PAID_TWICE, Behaviour.REF_REUSED}))
 def test_everything_that_is_told_of_a_payment_has_its_number_and_one_gateway_ref(
     behaviour: Behaviour,
 ) -> None:
     payment = plan(request("R-7", channel=behaviour.channel), NOON, TICKING)
 
-    results = [_result(answer) for answer in payment.plan]
+    results = [_result(answer) for answer in payment.plan if answer.position >= 0]
     assert {(result.payment_order_no, result.gateway_ref) for result in results} == {
         ("R-7", payment.gateway_ref)
     }
@@ -200,7 +345,8 @@ def test_whatever_is_told_is_well_formed_and_has_happened(
     payment = plan(charge, NOON, scenario)
 
     for answer in payment.plan:
-        result = _result(answer)  # the wallet's own parser takes it
+        result = parse(answer.body, RESULTS)  # the wallet's own parser takes it
+        assert isinstance(result, PaymentResult | PaymentInstructions | PaymentReversal)
         assert result.occurred_at == answer.occurred_at
         assert answer.occurred_at >= NOON
         assert answer.due_at is None or answer.due_at >= answer.occurred_at
@@ -257,3 +403,9 @@ def _result(answer: Answer) -> PaymentResult:
     result = parse(answer.body, RESULTS)
     assert isinstance(result, PaymentResult)
     return result
+
+
+def _read(answer: Answer, kind: type[M]) -> M:
+    message = parse(answer.body, RESULTS)
+    assert isinstance(message, kind)
+    return message

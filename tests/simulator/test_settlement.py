@@ -65,7 +65,10 @@ def spoilt(path: Path, **shares: float) -> tuple[list[str], dict[str, int]]:
 def test_each_payment_stands_in_it_once_with_the_state_that_it_is_in(state: State, path: Path) -> None:
     send_requests(
         state,
-        *(body(f"C-{behaviour}", channel=behaviour.channel) for behaviour in Behaviour),
+        *(body(f"C-{behaviour}", channel=behaviour.channel) for behaviour in list(Behaviour)[:12]),
+        body("C-dispute_won", channel=Behaviour.DISPUTE_WON.channel),
+        body("C-instructed", channel=Behaviour.INSTRUCTED.channel),
+        body("C-stoppable", channel=Behaviour.STOPPABLE.channel),
         body("P-1", kind="payout", expires_at=None),
         body("R-1", kind="refund", channel=Behaviour.DECLINED.channel, expires_at=None),
     )
@@ -75,8 +78,10 @@ def test_each_payment_stands_in_it_once_with_the_state_that_it_is_in(state: Stat
         ("C-bad_signature", "charge", "100.00", "TWD", "succeeded"),
         ("C-contradiction", "charge", "100.00", "TWD", "failed"),
         ("C-declined", "charge", "100.00", "TWD", "failed"),
+        ("C-dispute_won", "charge", "100.00", "TWD", "succeeded"),
         ("C-duplicate", "charge", "100.00", "TWD", "succeeded"),
         ("C-failed_then_succeeded", "charge", "100.00", "TWD", "succeeded"),
+        ("C-instructed", "charge", "100.00", "TWD", "succeeded"),
         ("C-late", "charge", "100.00", "TWD", "succeeded"),
         ("C-silent", "charge", "100.00", "TWD", "succeeded"),
         ("C-succeeded", "charge", "100.00", "TWD", "succeeded"),

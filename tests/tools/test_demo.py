@@ -17,10 +17,10 @@ import asyncpg
 import psutil
 import pytest
 
-from payment_simulator.behaviours import Behaviour
 from tests.demo import place
 from tests.demo.accounting import Found, complaints, statement_faults, unaccounted
 from tests.demo.drawing import draw
+from tests.demo.fates import PLAYED
 from tests.demo.plan import SANDBOX_CHANNELS, AnyCommand, Plan, Sending
 from tests.demo.report import Verdict
 from tests.servers import Origin, Servers, reaper
@@ -71,10 +71,10 @@ def test_a_small_plan_meets_every_behaviour_and_every_currency_with_other_digits
 
     assert set(SANDBOX_CHANNELS) <= set(channels.values())
     assert {"JPY", "KWD", "TWD"} <= {command.currency for command in recharges}
-    assert {behaviour.channel for behaviour in Behaviour} <= {
+    assert {behaviour.channel for behaviour in PLAYED} <= {
         command.payout_type for command in commands if isinstance(command, Withdraw)
     }
-    assert {behaviour.refund_channel for behaviour in Behaviour} <= {
+    assert {behaviour.refund_channel for behaviour in PLAYED} <= {
         channels[command.original_serial_no] for command in commands if isinstance(command, Refund)
     }
 
