@@ -26,6 +26,7 @@ from wallet_schemas.values import (
     ChannelType,
     CurrencyText,
     Enumerated,
+    GrowingEnum,
     Instrument,
     Metadata,
     OmittedIfNone,
@@ -517,7 +518,7 @@ class RechargeResult(MoneyFields):
     currency: CurrencyText
     recharge_type: ChannelType
     serial_no: SerialNo
-    order_status: Enumerated[OrderStatus]
+    order_status: GrowingEnum[OrderStatus]
 
 
 class OrderResult(OrderView):
@@ -588,10 +589,10 @@ class LimitName(StrEnum):
 class RefusalDetails(SaidObject):
     """Why a command was refused, for a program: what applies to its code."""
 
-    party: OmittedIfNone[Enumerated[RefusedParty]] = Field(
+    party: OmittedIfNone[GrowingEnum[RefusedParty]] = Field(
         default=None, description="Of a transfer or a capture: whose account it is."
     )
-    limit: OmittedIfNone[Enumerated[LimitName]] = Field(
+    limit: OmittedIfNone[GrowingEnum[LimitName]] = Field(
         default=None, description="With LIMIT_EXCEEDED: which limit."
     )
     allowed: OmittedIfNone[BalanceText] = Field(
@@ -722,7 +723,7 @@ class Outcome(SaidMessage):
         description="The serial number of the command; null where the message had none that could be read."
     )
     status: Enumerated[OutcomeStatus]
-    code: Enumerated[Code]
+    code: GrowingEnum[Code]
     duplicate: bool = Field(description="True when a stored outcome is being repeated.")
     result: Result = Field(
         description="What the command made, if it was applied; `object` says what it is. `account_opened` of "

@@ -20,12 +20,12 @@ from wallet_schemas.values import (
     ChannelType,
     CurrencyText,
     Direction,
-    Enumerated,
     EventId,
     FailureCode,
     FailureReason,
     Form,
     FormMethod,
+    GrowingEnum,
     LineNo,
     Notes,
     OmittedIfNone,
@@ -262,7 +262,7 @@ class AccountView(SaidObject):
         default=None,
         description="What the user owes the wallet, where that is not zero: whatever becomes available pays it.",
     )
-    status: Enumerated[AccountStatus]
+    status: GrowingEnum[AccountStatus]
     created_at: Timestamp
     updated_at: Timestamp
 
@@ -275,11 +275,11 @@ class OrderView(SaidObject):
     user_id: UserId
     account_no: AccountNo
     account_type: AccountType
-    order_type: Enumerated[OrderType]
+    order_type: GrowingEnum[OrderType]
     amount: AmountText
     currency: CurrencyText
-    status: Enumerated[OrderStatus]
-    code: Enumerated[Code] = Field(
+    status: GrowingEnum[OrderStatus]
+    code: GrowingEnum[Code] = Field(
         description="PAYMENT_FAILED, PAYMENT_EXPIRED or PAYMENT_CANCELLED where the payment of the order came to "
         "nothing, else OK."
     )
@@ -337,8 +337,8 @@ class EntryView(SaidObject):
     account_no: AccountNo
     line_no: LineNo
     serial_no: SerialNo = Field(description="The serial number of the order that the line is of.")
-    order_type: Enumerated[OrderType]
-    direction: Enumerated[Direction]
+    order_type: GrowingEnum[OrderType]
+    direction: GrowingEnum[Direction]
     amount: AmountText
     currency: CurrencyText
     balance_before: BalanceText
@@ -357,12 +357,12 @@ class ReversalView(SaidObject):
 
     reversal_id: OrderId = Field(description="The wallet's own id of the reversal: a UUID.")
     serial_no: SerialNo = Field(description="The serial number of the order that it is about.")
-    order_type: Enumerated[OrderType]
+    order_type: GrowingEnum[OrderType]
     user_id: UserId
     account_no: AccountNo
     reversal_ref: ReversalRef
-    kind: Enumerated[ReversalKind]
-    status: Enumerated[ReversalStatus]
+    kind: GrowingEnum[ReversalKind]
+    status: GrowingEnum[ReversalStatus]
     sequence: int = Field(ge=1, le=REVERSAL_SEQUENCE_MAX)
     amount: AmountText = Field(description="What the gateway says is disputed or returned.")
     moved_amount: BalanceText = Field(description="How much of it stands in the ledger now.")
@@ -384,9 +384,9 @@ class InstructionsView(SaidObject):
     """How the payer of a pending recharge pays, as the payment gateway has said it last."""
 
     revision: Revision
-    action: Enumerated[PayerAction] = Field(description="What the payer does.")
+    action: GrowingEnum[PayerAction] = Field(description="What the payer does.")
     url: OmittedIfNone[PayerUrl] = None
-    method: OmittedIfNone[Enumerated[FormMethod]] = Field(
+    method: OmittedIfNone[GrowingEnum[FormMethod]] = Field(
         default=None, description="Of a redirect: how the browser goes there; GET where it is left out."
     )
     form: OmittedIfNone[Form] = Field(default=None, description="Of a redirect by POST: the fields to post.")
@@ -414,7 +414,7 @@ class Refusal(SaidObject):
     """The refused command and the reason."""
 
     command_type: Text = Field(description="The type of the command, such as `order.recharge.v1`.")
-    code: Enumerated[Code]
+    code: GrowingEnum[Code]
     message: Text = Field(description="Why, for a person.")
 
 

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from wallet_schemas import commands, queries
 from wallet_schemas.codes import Code
-from wallet_schemas.commands import Fault
+from wallet_schemas.commands import Fault, RefusalDetails
 from wallet_schemas.events import EVENTS, AccountOpened, Event
 from wallet_schemas.message import Message, SaidMessage, SaidObject
 from wallet_schemas.parse import COMMANDS, QUERIES
@@ -187,6 +187,7 @@ class Problem(SaidObject):
                     "serial_no": "T-20260102-000001",
                     "duplicate": False,
                     "instance": "/v1/outcomes?serial_no=T-20260102-000001",
+                    "details": {"available": "12.50"},
                     "request_id": "019b7d4c-7001-7d10-8a3b-0f6f5b1c2d3e",
                 }
             ]
@@ -213,6 +214,10 @@ class Problem(SaidObject):
     )
     faults: OmittedIfNone[list[Fault]] = Field(
         default=None, description="With MALFORMED: what is wrong with the request, at most 20."
+    )
+    details: OmittedIfNone[RefusalDetails] = Field(
+        default=None,
+        description="Of a refusal: why, for a program, where there is more to say than its code.",
     )
     violated_policies: OmittedIfNone[list[str]] = Field(
         default=None, alias="violated-policies", description="With QUOTA_EXCEEDED: which quota."

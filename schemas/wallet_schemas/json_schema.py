@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 from typing_extensions import override
@@ -10,12 +11,14 @@ from typing_extensions import override
 from wallet_schemas.asyncapi import unwrapped
 from wallet_schemas.codes import Code
 from wallet_schemas.message import JsonObject, Message
+from wallet_schemas.values import GROWING, NAME_OF_GROWING
 
 
 def json_schema(message: type[Message]) -> dict[str, Any]:
     """Return the JSON Schema of a message: draft 2020-12, complete in itself, with its examples."""
     schema = message.model_json_schema(schema_generator=_Generator)
     definitions = schema.pop("$defs", {})
+    _define_enumerations((schema, definitions), definitions, "#/$defs/")
     examples = schema.pop("examples")
     found = {
         "$schema": GenerateJsonSchema.schema_dialect,
@@ -25,7 +28,7 @@ def json_schema(message: type[Message]) -> dict[str, Any]:
     }
     _explain_codes(definitions)
     if definitions:
-        found["$defs"] = {name: _tidy(definition) for name, definition in definitions.items()}
+        found["$defs"] = {name: _tidy(definitions[name]) for name in sorted(definitions)}
     return found
 
 
@@ -37,8 +40,25 @@ def component_schemas(classes: Iterable[type[JsonObject]]) -> dict[str, Any]:
         ref_template="#/components/schemas/{model}",
     )
     definitions = found["$defs"]
+    _define_enumerations((definitions,), definitions, "#/components/schemas/")
     _explain_codes(definitions)
     return {name: _tidy(definitions[name]) for name in sorted(definitions)}
+
+
+def _define_enumerations(parts: Iterable[Any], definitions: dict[str, Any], place: str) -> None:
+    """Define each enumeration that the parts name, once, and refer to it; a schema names the values that are known."""
+    waiting = list(parts)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            name = node.pop(NAME_OF_GROWING, None)
+            if name is not None:
+                node["$ref"] = place + name
+                if name not in definitions:
+                    definitions[name] = TypeAdapter(GROWING[name]).json_schema(schema_generator=_Generator)
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node
 
 
 def _explain_codes(definitions: dict[str, Any]) -> None:

@@ -27,6 +27,7 @@ from wallet_schemas.values import (
     Form,
     FormMethod,
     GatewayRef,
+    GrowingEnum,
     IncomingTimestamp,
     Instrument,
     Notes,
@@ -459,5 +460,5 @@ class PaymentProcessed(SaidMessage):
     reversal_ref: OmittedIfNone[ReversalRef] = Field(
         default=None, description="The reversal_ref, where it answers a reversal."
     )
-    processing_status: Enumerated[ProcessingStatus]
-    code: Enumerated[Code]
+    processing_status: GrowingEnum[ProcessingStatus]
+    code: GrowingEnum[Code]

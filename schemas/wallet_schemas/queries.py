@@ -32,6 +32,7 @@ from wallet_schemas.values import (
     CurrencyText,
     Enumerated,
     GatewayRef,
+    GrowingEnum,
     IncomingTimestamp,
     LineNo,
     OmittedIfNone,
@@ -305,8 +306,8 @@ class HistoryOrder(SaidObject):
     """The order that a line is of, in short."""
 
     serial_no: SerialNo
-    order_type: Enumerated[OrderType]
-    status: Enumerated[OrderStatus]
+    order_type: GrowingEnum[OrderType]
+    status: GrowingEnum[OrderStatus]
     amount: AmountText
     currency: CurrencyText
     created_at: Timestamp
@@ -424,5 +425,5 @@ class QueryRefused(SaidMessage):
     )
 
     type: Literal["query.refused.v1"] = "query.refused.v1"
-    code: Enumerated[Code]
+    code: GrowingEnum[Code]
     message: Text = Field(description="Why, for a person.")

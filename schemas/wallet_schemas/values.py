@@ -9,12 +9,14 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    GetCoreSchemaHandler,
     PlainSerializer,
     Strict,
     StringConstraints,
@@ -22,7 +24,7 @@ from pydantic import (
     WrapValidator,
 )
 from pydantic.json_schema import SkipJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, core_schema
 
 from wallet_schemas import times
 
@@ -39,6 +41,7 @@ REASON_LENGTH_MAX: Final = 500
 INTEGER_MAX: Final = 2**63 - 1
 REVERSAL_SEQUENCE_MAX: Final = 1_000_000
 REVISION_MAX: Final = 1_000
+UNKNOWN_LENGTH_MAX: Final = 64
 FORM_ITEMS_MAX: Final = 30
 FORM_BYTES_MAX: Final = 8_192
 
@@ -173,6 +176,49 @@ def _is_none(value: object) -> bool:
 
 # JSON has an enum's value, and strictness would insist on the member.
 Enumerated = Annotated[_T, Strict(strict=False)]
+
+
+GROWING: Final[dict[str, type[StrEnum]]] = {}
+"""The enumerations of what the wallet says, by name; `json_schema` defines each once."""
+
+NAME_OF_GROWING: Final = "x-growing"
+"""The member of a schema, while it is being made, that stands for one of them."""
+
+
+class _Growing:
+    """Lets an enumeration of what the wallet says have values that this version of the package does not know.
+
+    Such a value becomes a member that is none of the known ones: it compares and prints as its text.
+    """
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        GROWING[source.__name__] = source
+        known = handler(source)
+        unknown = core_schema.no_info_after_validator_function(
+            partial(_unknown_member, source),
+            core_schema.str_schema(min_length=1, max_length=UNKNOWN_LENGTH_MAX),
+            metadata={"pydantic_js_functions": [lambda *_: {NAME_OF_GROWING: source.__name__}]},
+        )
+        # The known values first, which are all that costs anything on most days.
+        return core_schema.union_schema(
+            [known, unknown],
+            mode="left_to_right",
+            metadata={"pydantic_js_functions": [lambda *_: {NAME_OF_GROWING: source.__name__}]},
+        )
+
+
+def _unknown_member(kind: type[StrEnum], text: str) -> StrEnum:
+    """Return a member of the enumeration that stands for a value which it does not have."""
+    member = str.__new__(kind, text)
+    member._name_ = member._value_ = text
+    member.__dict__.setdefault("meaning", f"{text}, which this version does not know")
+    return member
+
+
+# An enumeration of what the wallet says, which may gain values.
+GrowingEnum = Annotated[_T, Strict(strict=False), _Growing()]
 
 # A field of what the wallet says that is left out, not null, where it does not apply.
 OmittedIfNone = Annotated[_T | SkipJsonSchema[None], Field(exclude_if=_is_none)]

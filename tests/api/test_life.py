@@ -124,6 +124,8 @@ async def test_refusal_is_final_and_repeated(http: httpx.AsyncClient) -> None:
     assert first.json()["code"] == again.json()["code"] == "INSUFFICIENT_BALANCE"
     assert (first.json()["duplicate"], again.json()["duplicate"]) == (False, True)
     assert first.json()["instance"] == "/v1/outcomes?serial_no=W-1"
+    assert first.json()["details"] == again.json()["details"] == {"available": "0.00"}
+    assert first.json()["detail"] == again.json()["detail"]
 
 
 @pytest.mark.usefixtures("worker")

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from starlette.responses import Response
 
 from wallet_schemas.codes import Code
-from wallet_schemas.commands import Fault, Outcome
+from wallet_schemas.commands import Fault, Outcome, RefusalDetails
 from wallet_schemas.encode import encode
 from wallet_schemas.http import (
     PROBLEM_TYPE,
@@ -41,6 +41,7 @@ class RequestRefused(Exception):  # noqa: N818 -- named after what happened to t
         faults: Sequence[Fault] = (),
         different: Sequence[str] = (),
         duplicate: bool | None = None,
+        details: RefusalDetails | None = None,
         policy: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
@@ -52,6 +53,7 @@ class RequestRefused(Exception):  # noqa: N818 -- named after what happened to t
         self.faults = faults
         self.different = different
         self.duplicate = duplicate
+        self.details = details
         self.policy = policy
         self.headers = dict(headers or {})
 
@@ -70,6 +72,7 @@ class RequestRefused(Exception):  # noqa: N818 -- named after what happened to t
             instance=outcome_path(number) if number is not None else None,
             different=list(self.different) or None,
             faults=list(self.faults) or None,
+            details=self.details,
             violated_policies=[self.policy] if self.policy else None,
             request_id=request_id,
         )
@@ -80,10 +83,13 @@ def refused_outcome(outcome: Outcome, *, tell_different: bool) -> RequestRefused
     """Return a refusal of the wallet as a problem; where `tell_different` is not set, nothing of the first command."""
     return RequestRefused(
         outcome.code,
+        # Of a conflict, the sentence names the fields that differ.
+        outcome.message if tell_different or outcome.code is not Code.SERIAL_CONFLICT else None,
         serial_no=outcome.serial_no,
         duplicate=outcome.duplicate,
         different=(outcome.different or []) if tell_different else (),
         faults=outcome.faults or (),
+        details=outcome.details,
         headers={"idempotent-replayed": "true"} if outcome.duplicate else None,
     )
 
