@@ -1,7 +1,7 @@
 """A wallet on one page, of plain dicts: what the contract says, without any of the wallet's own code.
 
 It has no serial numbers, no events and no entries; only what each command and each result does to balances,
-reserves and statuses, and the code that it gets. It is slow and simple on purpose.
+reserves, debts and statuses, and the code that it gets. It is slow and simple on purpose.
 """
 
 from datetime import datetime, timedelta
@@ -11,6 +11,7 @@ Row = dict[str, Any]
 
 CURRENCIES = {"TWD", "JPY"}
 OVER_AFTER = timedelta(hours=24)
+LATE_MAX = timedelta(days=30)
 WAITS = [timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=5)]
 
 
@@ -48,7 +49,9 @@ class Model:
         newest = self.newest(*key)
         if newest and newest["status"] != "closed":
             return "ACCOUNT_EXISTS"
-        self.accounts.setdefault(key, []).append({"status": "active", "balance": 0, "reserved": 0})
+        if newest and newest["debt"]:
+            return "DEBT_OUTSTANDING"
+        self.accounts.setdefault(key, []).append({"status": "active", "balance": 0, "reserved": 0, "debt": 0})
         return "OK"
 
     def freeze(self, row: Row) -> str:
@@ -71,7 +74,7 @@ class Model:
             return "ACCOUNT_NOT_FOUND"
         if account["status"] == "closed":
             return "ACCOUNT_CLOSED"
-        if status == "closed" and (account["balance"] or account["reserved"]):
+        if status == "closed" and (account["balance"] or account["reserved"] or account["debt"]):
             return "BALANCE_NOT_ZERO"
         waits = any(
             order["account"] is account and order["status"] == "pending" for order in self.orders.values()
@@ -127,7 +130,7 @@ class Model:
         if payer["balance"] - payer["reserved"] < row["amount"]:
             return "INSUFFICIENT_BALANCE"
         payer["balance"] -= row["amount"]
-        payee["balance"] += row["amount"]
+        self._credit(payee, row["amount"])
         self._make(row, "succeeded", payer)
         return "OK"
 
@@ -145,7 +148,8 @@ class Model:
             return "ORDER_NOT_REFUNDABLE"
         if original["currency"] != row["currency"]:
             return "CURRENCY_MISMATCH"
-        if self.refunded(row["original_serial_no"]) + row["amount"] > original["amount"]:
+        given_back = self.refunded(row["original_serial_no"]) + _standing(original)
+        if given_back + row["amount"] > original["amount"]:
             return "AMOUNT_EXCEEDS_ORIGINAL"
         if payer["balance"] - payer["reserved"] < row["amount"]:
             return "INSUFFICIENT_BALANCE"
@@ -154,9 +158,9 @@ class Model:
         return "OK"
 
     def refunded(self, serial_no: str) -> int:
-        """Return the sum of an order's refunds that have not failed."""
+        """Return the sum of an order's refunds that have not failed, less what of them was returned."""
         return sum(
-            order["amount"]
+            order["amount"] - _standing(order)
             for order in self.orders.values()
             if order["kind"] == "refund" and order["about"] == serial_no and order["status"] != "failed"
         )
@@ -187,7 +191,7 @@ class Model:
         held["remaining"] -= row["amount"]
         payer["reserved"] -= row["amount"]
         payer["balance"] -= row["amount"]
-        payee["balance"] += row["amount"]
+        self._credit(payee, row["amount"])
         if held["remaining"] == 0:
             held["status"] = "captured"
         self._make(row, "succeeded", payer)
@@ -224,11 +228,29 @@ class Model:
     def _let_go(self, held: Row, status: str) -> None:
         held["account"]["reserved"] -= held["remaining"]
         held["remaining"], held["status"] = 0, status
+        self._recover(held["account"])
+
+    def _credit(self, account: Row, amount: int) -> None:
+        account["balance"] += amount
+        self._recover(account)
+
+    def _debit(self, account: Row, amount: int) -> None:
+        """Take money that cannot be refused: what is not available is lent first."""
+        lacking = max(0, amount - (account["balance"] - account["reserved"]))
+        account["balance"] += lacking - amount
+        account["debt"] += lacking
+
+    def _recover(self, account: Row) -> None:
+        """Have whatever is available pay what is owed."""
+        paid = min(account["debt"], account["balance"] - account["reserved"])
+        account["balance"] -= paid
+        account["debt"] -= paid
 
     def _make(self, row: Row, status: str, account: Row, **more: Any) -> None:
         kind = row["type"].split(".")[1]
         named = {name: row[name] for name in ("amount", "currency")}
-        self.orders[row["serial_no"]] = {"kind": kind, "status": status, "account": account, **named, **more}
+        made = {"kind": kind, "status": status, "account": account, "refs": {}, **named, **more}
+        self.orders[row["serial_no"]] = made
 
     # Results, and the time
 
@@ -236,20 +258,21 @@ class Model:
         """Do what a result says, and return its code; one without an order waits for it, the last time in vain."""
         order = self.orders.get(row["payment_order_no"])
         if order is None:
-            if row["attempts"] < len(WAITS):
-                due = self.now + WAITS[row["attempts"]]
-                self.parked.append({**row, "attempts": row["attempts"] + 1, "due": due})
+            self._park(row)
             return "ORDER_NOT_FOUND"
         account, is_paid = order["account"], row["status"] == "succeeded"
         if order["kind"] not in {"recharge", "withdraw", "refund"}:
             return "ORDER_NOT_FOUND"
         is_recharge = order["kind"] == "recharge"
-        if is_recharge and is_paid and order["status"] != "succeeded" and account["status"] == "closed":
+        is_news = is_recharge and is_paid and order["status"] != "succeeded"
+        if is_news and account["status"] == "closed" and account["debt"] < order["amount"]:
             return "ACCOUNT_CLOSED"
         if order["currency"] != row["currency"]:
             return "CURRENCY_MISMATCH"
         if order["amount"] != row["amount"]:
             return "AMOUNT_MISMATCH"
+        if is_news and self.now > order.get("ended", self.now) + LATE_MAX:
+            return "RESULT_TOO_LATE"
         if row["status"] in {"unknown", order["status"]}:
             return "OK"
         return self._hear_of_recharge(order, row) if is_recharge else self._hear_of_payout(order, row)
@@ -258,10 +281,10 @@ class Model:
         if order["status"] == "succeeded":
             return "CONTRADICTING_RESULT"
         if row["status"] == "succeeded":
-            order["account"]["balance"] += order["amount"]
+            self._credit(order["account"], order["amount"])
             order["status"] = "succeeded"
         elif order["status"] == "pending":
-            order["status"] = "failed"
+            order["status"], order["ended"] = "failed", self.now
         return "OK"
 
     def _hear_of_payout(self, order: Row, row: Row) -> str:
@@ -270,7 +293,56 @@ class Model:
         order["account"]["reserved"] -= order["amount"]
         if row["status"] == "succeeded":
             order["account"]["balance"] -= order["amount"]
+        self._recover(order["account"])
         order["status"] = row["status"]
+        return "OK"
+
+    def _park(self, row: Row) -> None:
+        if row["attempts"] < len(WAITS):
+            due = self.now + WAITS[row["attempts"]]
+            self.parked.append({**row, "attempts": row["attempts"] + 1, "due": due})
+
+    def hear_of_reversal(self, row: Row) -> str:  # noqa: C901 -- as many codes as the contract has for it
+        """Move by the difference to what stands now, by the message with the highest sequence."""
+        order = self.orders.get(row["payment_order_no"])
+        if order is None:
+            self._park(row)
+            return "ORDER_NOT_FOUND"
+        if order["kind"] not in {"recharge", "withdraw", "refund"}:
+            return "ORDER_NOT_FOUND"
+        is_recharge = order["kind"] == "recharge"
+        if row["kind"] not in ({"dispute", "recall"} if is_recharge else {"return"}):
+            return "ORDER_NOT_REVERSIBLE"
+        if order["status"] != "succeeded":
+            if is_recharge or order["status"] == "pending":
+                self._park(row)
+            return "ORDER_NOT_REVERSIBLE"
+        account, known = order["account"], order["refs"].get(row["reversal_ref"])
+        is_news = known is None or row["sequence"] > known["sequence"]
+        stands = row["amount"] if row["status"] in {"moved", "settled"} else 0
+        by = stands - (known["stands"] if known else 0)
+        credit = -by if is_recharge else by
+        if is_news and credit > account["debt"] and account["status"] == "closed":
+            return "ACCOUNT_CLOSED"
+        if row["currency"] != order["currency"]:
+            return "CURRENCY_MISMATCH"
+        if is_news and _standing(order) + by > order["amount"]:
+            return "AMOUNT_EXCEEDS_ORIGINAL"
+        if known and known["kind"] != row["kind"]:
+            return "CONTRADICTING_RESULT"
+        if known and not is_news:
+            same = known["said"] == (row["status"], row["amount"])
+            return "CONTRADICTING_RESULT" if row["sequence"] == known["sequence"] and not same else "OK"
+        if credit >= 0:
+            self._credit(account, credit)
+        else:
+            self._debit(account, -credit)
+        order["refs"][row["reversal_ref"]] = {
+            "kind": row["kind"],
+            "sequence": row["sequence"],
+            "stands": stands,
+            "said": (row["status"], row["amount"]),
+        }
         return "OK"
 
     def pass_time(self, by: timedelta, *, seen: bool) -> None:
@@ -281,10 +353,18 @@ class Model:
         due = [item for item in self.parked if item["due"] <= self.now]
         self.parked = [item for item in self.parked if item["due"] > self.now]
         for item in due:
-            self.hear(item)
+            if "reversal_ref" in item:
+                self.hear_of_reversal(item)
+            else:
+                self.hear(item)
         for order in self.orders.values():
             if order.get("expires", self.now) <= self.now:
                 if order["kind"] == "recharge" and order["status"] == "pending":
-                    order["status"] = "expired"
+                    order["status"], order["ended"] = "expired", self.now
                 if order["kind"] == "hold" and order["status"] == "active":
                     self._let_go(order, "expired")
+
+
+def _standing(order: Row) -> int:
+    """Return what stands moved back of an order."""
+    return sum(known["stands"] for known in order["refs"].values())

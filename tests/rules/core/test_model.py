@@ -29,6 +29,7 @@ from tests.rules.core.world import (
     refund,
     release,
     result,
+    reversal,
     transfer,
     unfreeze,
     withdraw,
@@ -37,6 +38,7 @@ from wallet_schemas.money import to_text
 from wallet_schemas.values import OrderStatus, OrderType
 from wallet_worker.core.endings import Ending
 from wallet_worker.core.inbound import InboundMessage
+from wallet_worker.core.orders import OWN
 
 USERS = st.sampled_from(["u-1", "u-1", "u-1", "u-2", "u-2", "u-3"])
 PAYEES = st.sampled_from(["u-2", "u-3", "u-2", "u-3", "u-1"])
@@ -146,13 +148,44 @@ class Wallet(RuleBasedStateMachine):
         """Tell a result that comes before its order."""
         self._say(f"S-{len(self.outcomes) + ahead}", amount, "TWD", status)
 
+    @rule(
+        which=ANY,
+        ref=st.sampled_from(["dp-1", "dp-1", "dp-2"]),
+        sequence=st.integers(1, 4),
+        status=st.sampled_from(["moved", "moved", "settled", "dropped", "opened"]),
+        part=st.sampled_from([1, 1, 2]),
+        is_fitting=st.sampled_from([True, True, True, False]),
+    )
+    def say_what_stands_of_a_reversal(
+        self, which: int, ref: str, sequence: int, status: str, part: int, *, is_fitting: bool
+    ) -> None:
+        """Tell what has become of a dispute of a recharge, or of the return of a payout."""
+        number = self._one_of("recharge withdraw refund", which)
+        order = self.model.orders.get(number, {"amount": 100, "currency": "TWD", "kind": "recharge"})
+        kinds = (
+            ("dispute", "return") if (order["kind"] == "recharge") is is_fitting else ("return", "dispute")
+        )
+        self._say_of_reversal(
+            {
+                "payment_order_no": number,
+                "reversal_ref": ref,
+                "kind": kinds[0],
+                "sequence": sequence,
+                "status": status,
+                "amount": order["amount"] // part,
+                "currency": order["currency"],
+            }
+        )
+
     # Repeats, and the time
 
     @rule(which=ANY)
     def repeat(self, which: int) -> None:
         """Say again what was said before."""
         message, answer = self.sent[which % len(self.sent)]
-        if message is result:
+        if message is reversal:
+            self._say_of_reversal(answer)
+        elif message is result:
             self._say(answer["payment_order_no"], answer["amount"], answer["currency"], answer["status"])
         else:
             self._ask(message, **answer)
@@ -235,6 +268,13 @@ class Wallet(RuleBasedStateMachine):
         self.arrived.append((result(**{**fields, **_as_text(fields)}), code, frozenset(endings)))
         self.sent.append((result, fields))
 
+    def _say_of_reversal(self, fields: Row) -> None:
+        """Have the gateway's word about a reversal told."""
+        code = self.model.hear_of_reversal({**fields, "attempts": 0})
+        endings = {Ending.APPLIED, Ending.REPEATED} if code == "OK" else {Ending.REJECTED, Ending.PARKED}
+        self.arrived.append((reversal(**{**fields, **_as_text(fields)}), code, frozenset(endings)))
+        self.sent.append((reversal, fields))
+
     def _one_of(self, kinds: str, which: int) -> str:
         """Return the serial number of an order of these kinds, seldom of another, or of none."""
         found = [number for number, order in self.model.orders.items() if order["kind"] in kinds or not kinds]
@@ -250,7 +290,12 @@ class Wallet(RuleBasedStateMachine):
             ]
             found.sort(key=lambda value: value.account_id)
             assert [
-                {"status": item.status, "balance": item.balance_minor, "reserved": item.reserved_minor}
+                {
+                    "status": item.status,
+                    "balance": item.balance_minor,
+                    "reserved": item.reserved_minor,
+                    "debt": item.debt_minor,
+                }
                 for item in found
             ] == accounts
             assert self.world.user(user, currency=currency) == found[-1]
@@ -262,10 +307,19 @@ class Wallet(RuleBasedStateMachine):
         assert named == self.model.accounts.keys()
 
     def _compare_orders(self) -> None:
+        own = {number for number, order in self.world.orders.items() if order.order_type in OWN}
         assert {
-            number: (item.order_type.value, item.status.value) for number, item in self.world.orders.items()
+            number: (item.order_type.value, item.status.value)
+            for number, item in self.world.orders.items()
+            if number not in own
         } == {number: (item["kind"], item["status"]) for number, item in self.model.orders.items()}
         for number, order in self.world.orders.items():
+            if number in own:
+                continue
+            stands = {ref: found.moved_minor for ref, found in self.world.reversals.get(number, {}).items()}
+            assert stands == {
+                ref: known["stands"] for ref, known in self.model.orders[number]["refs"].items()
+            }
             assert order.amount_minor == self.model.orders[number]["amount"]
             assert order.remaining_minor == self.model.orders[number].get("remaining")
 
@@ -288,9 +342,12 @@ class Wallet(RuleBasedStateMachine):
             assert account.balance_minor == by_account[account.account_id]
             assert account.reserved_minor == reserved[account.account_id]
             if account.account_no:
+                assert account.debt_minor == 0 or account.available_minor == 0
                 assert 0 <= account.available_minor <= account.balance_minor
         for number, known in self.model.orders.items():
-            if known["kind"] == "recharge":
+            refunds = [each for each in self.model.orders.values() if each.get("about") == number]
+            # What came back once may have been refunded again before that was undone.
+            if known["kind"] == "recharge" and not any(each["refs"] for each in refunds):
                 assert self.model.refunded(number) <= known["amount"]
 
 
