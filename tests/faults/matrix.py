@@ -107,5 +107,37 @@ MATRIX: Final[Mapping[int, Row]] = MappingProxyType(
             "commits wait; nothing is acknowledged or told that it does not have",
         ),
         36: Row("the same, and then the standby is promoted", "every acknowledged outcome is there, once"),
+        37: Row(
+            "what stands of a dispute, said in all orders, repeated, to two workers",
+            "what the highest sequence says, once",
+        ),
+        38: Row(
+            "a chargeback is delivered again after its commit", "a duplicate; what it lacked is lent once"
+        ),
+        39: Row("a reversal before its order, or before its success", "it waits, and is never lost"),
+        40: Row(
+            "a chargeback and a transfer out of one account at once, on two workers",
+            "no overdraft; a debt from the chargeback only",
+        ),
+        41: Row(
+            "a chargeback while the account is being closed",
+            "a debt on the closed account, or the closing refused",
+        ),
+        42: Row(
+            "a payout fails while a chargeback comes",
+            "what returns to the account pays the debt in the same commit",
+        ),
+        43: Row(
+            "two refunds and a chargeback of one recharge at once",
+            "refunds up to what came; the gateway's word stands",
+        ),
+        44: Row(
+            "instructions swapped, repeated, and after the success",
+            "the highest revision is kept; none after the end",
+        ),
+        45: Row(
+            "a recharge expires while instructions move its end", "either comes first; late money is credited"
+        ),
+        46: Row("a cancel races the success, on two workers", "one status; the money is credited once"),
     }
 )

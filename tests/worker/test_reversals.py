@@ -80,7 +80,7 @@ async def test_a_dispute_is_stored_answered_and_audited(
 
 
 @pytest.mark.parametrize("order", [(2, 0, 1), (1, 2, 0), (0, 1, 2)])
-async def test_two_workers_with_the_messages_in_any_order_and_repeated_end_in_the_same_books(
+async def test_row_37_two_workers_with_the_messages_in_any_order_and_repeated_end_in_the_same_books(
     rig: Rig, other: Rig, owner: asyncpg.Connection, database_url: str, order: tuple[int, ...]
 ) -> None:
     await rig.settle(*BEGUN)
@@ -144,7 +144,7 @@ async def test_every_way_in_which_money_becomes_available_pays_in_the_same_commi
     assert (await audit(database_url)).clean
 
 
-async def test_a_chargeback_races_the_closing_of_its_account(
+async def test_row_41_a_chargeback_races_the_closing_of_its_account(
     rig: Rig, other: Rig, owner: asyncpg.Connection, database_url: str
 ) -> None:
     """Either the account owes and stays open, or it is closed and owes: then it is not opened again."""
