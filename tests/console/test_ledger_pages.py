@@ -110,6 +110,60 @@ async def test_a_late_result_and_a_contradiction_stand_in_the_orders_life(ledger
     assert "A dead letter arrived: CONTRADICTING_RESULT" in text
 
 
+async def test_a_dispute_and_its_debt_are_shown(ledger: Ledger) -> None:
+    up = ledger.wallet.upstream
+    user, other = await up.opened(), await up.opened()
+    serial_no = await up.paid(user)
+    await up.applied(transfer(user, other, "70.00"))
+    dispute = {
+        "type": "payment.reversal.v1",
+        "payment_order_no": serial_no,
+        "reversal_ref": "dp-<1>",
+        "kind": "dispute",
+        "sequence": 1,
+        "status": "moved",
+        "amount": "100.00",
+        "currency": "TWD",
+        "reason_code": "10.4",
+        "reason": "not <b>mine</b>",
+        "occurred_at": "2026-01-02T03:04:05Z",
+    }
+    await up.processed(dispute)
+    browser = await signed_in(ledger.stage)
+
+    page = (await browser.get(f"/orders?serial_no={serial_no}")).text
+    accounts = text_of((await browser.get(f"/accounts?user_id={user}")).text)
+
+    text = text_of(page)
+    assert "Disputes, recalls and returns" in text
+    assert "dispute dp-<1> moved 100.00 TWD 100.00 10.4 not <b>mine</b>" in " ".join(text.split())
+    assert "<b>mine" not in page
+    assert "0.00 0.00 70.00 TWD" in " ".join(accounts.split())
+
+
+async def test_how_a_payer_pays_is_said_without_the_address(ledger: Ledger) -> None:
+    up = ledger.wallet.upstream
+    order = recharge(await up.opened())
+    await up.applied(order)
+    told = {
+        "type": "payment.instructions.v1",
+        "payment_order_no": order["serial_no"],
+        "amount": order["amount"],
+        "currency": order["currency"],
+        "gateway_ref": "gw-1",
+        "action": "redirect",
+        "url": "https://pay.example/secret",
+        "occurred_at": "2026-01-02T03:04:05Z",
+    }
+    await up.processed(told)
+    browser = await signed_in(ledger.stage)
+
+    page = (await browser.get(f"/orders?serial_no={order['serial_no']}")).text
+
+    assert "redirect, revision 1" in text_of(page)
+    assert "pay.example" not in page
+
+
 @pytest.mark.parametrize("make", [withdraw, hold])
 async def test_every_kind_of_order_has_a_page(ledger: Ledger, make: object) -> None:
     assert callable(make)

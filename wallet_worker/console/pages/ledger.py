@@ -175,6 +175,8 @@ async def order(visit: PageContext) -> Response:
             waiting=[],
             parked=[],
             children=[],
+            reversals=[],
+            instructions=None,
             edits=[],
             fault=None,
         )
@@ -190,6 +192,8 @@ async def order(visit: PageContext) -> Response:
             waiting=[],
             parked=[],
             children=[],
+            reversals=[],
+            instructions=None,
             edits=[],
             fault="No serial number looks like this.",
         )
@@ -235,6 +239,8 @@ async def order(visit: PageContext) -> Response:
         waiting=waiting,
         parked=parked,
         children=_children(visit, children),
+        reversals=(detail.reversals if detail else None) or [],
+        instructions=detail.instructions if detail else None,
         edits=await _edits(visit, letters),
         fault=fault,
     )
