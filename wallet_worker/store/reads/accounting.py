@@ -135,7 +135,7 @@ class PaidOrder(NamedTuple):
 
 # The result that moved the money: one that repeats or contradicts it is noted with another `processing`.
 _PAID_ORDERS = """
-SELECT o.serial_no, o.order_type, o.amount, o.currency, o.status,
+SELECT o.serial_no, o.order_type, coalesce(o.received, o.amount) AS amount, o.currency, o.status,
        (SELECT r.gateway_ref
         FROM payment_results r
         WHERE r.payment_order_no = o.serial_no AND r.status = 'succeeded' AND r.processing = 'processed'
@@ -151,7 +151,8 @@ async def paid_orders(connection: asyncpg.Connection, serial_nos: Sequence[str])
 
 
 _MOVED = """
-SELECT o.serial_no, o.order_type, o.amount, o.currency, o.status, r.gateway_ref, r.occurred_at
+SELECT o.serial_no, o.order_type, coalesce(o.received, o.amount) AS amount, o.currency, o.status, r.gateway_ref,
+       r.occurred_at
 FROM payment_results r
 JOIN orders o ON o.serial_no = r.payment_order_no
 WHERE r.status = 'succeeded' AND r.processing = 'processed'
