@@ -16,7 +16,7 @@ from payment_simulator.decide import Draws
 from wallet_schemas import money
 from wallet_schemas.parse import RESULTS, parse
 from wallet_schemas.payments import PaymentResult
-from wallet_schemas.settlement import COLUMNS, SettlementLine
+from wallet_schemas.settlement import COLUMNS, SettlementKind, SettlementLine
 from wallet_schemas.values import PaymentKind, PaymentStatus
 
 
@@ -55,7 +55,7 @@ def settled(books: Iterable[tuple[PaymentKind, bytes]], span: Span) -> Iterator[
         if result.status is not PaymentStatus.UNKNOWN and span.has(result.occurred_at):
             yield SettlementLine(
                 payment_order_no=result.payment_order_no,
-                kind=kind,
+                kind=SettlementKind(kind.value),
                 amount=result.amount,
                 currency=result.currency,
                 status=result.status,
@@ -127,4 +127,4 @@ def _stated_lines(line: SettlementLine, difference: LineDefect | None, draws: Dr
 
 
 def _cells(line: SettlementLine) -> list[str]:
-    return [str(value) for value in line.model_dump(mode="json").values()]
+    return [str(value) for value in line.model_dump(mode="json", include=set(COLUMNS)).values()]

@@ -1,15 +1,17 @@
 """The gateway's settlement file: what became of its payments, by its own books, to compare the orders with.
 
-CSV as RFC 4180 has it, in UTF-8: a first line with the names of `COLUMNS`, then one record a payment. None of these
+CSV as RFC 4180 has it, in UTF-8: a first line with the names of `COLUMNS`, then one record a payment. A file that has
+reversals has `REVERSAL_COLUMN` besides. None of these
 values has a line end in it; those of other columns may.
 """
 
-from typing import Annotated, Final
+from enum import StrEnum
+from typing import Annotated, Final, Self
 
-from pydantic import StringConstraints, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from wallet_schemas.message import MoneyFields
+from wallet_schemas.message import FIELD_OF_WHOLE, MoneyFields
 from wallet_schemas.values import (
     ONE_LINE,
     AmountText,
@@ -19,33 +21,48 @@ from wallet_schemas.values import (
     IncomingTimestamp,
     PaymentKind,
     PaymentStatus,
+    ReversalRef,
     SerialNo,
 )
 
-SETTLED_KINDS: Final = (PaymentKind.CHARGE, PaymentKind.PAYOUT, PaymentKind.REFUND)
-"""The kinds of requests that are payments: the others ask for the state of one, or to stop it."""
 
+class SettlementKind(StrEnum):
+    """What a line is about: a payment, or a dispute, recall or return of one."""
 
-def _a_payment(value: object, handler: ValidatorFunctionWrapHandler) -> PaymentKind:
-    try:
-        kind = handler(value)
-    except ValidationError:
-        kind = None
-    if kind not in SETTLED_KINDS:
-        raise PydanticCustomError("payment_kind", "Input should be 'charge', 'payout' or 'refund'")
-    return PaymentKind(kind)
+    CHARGE = PaymentKind.CHARGE.value
+    PAYOUT = PaymentKind.PAYOUT.value
+    REFUND = PaymentKind.REFUND.value
+    REVERSAL = "reversal"
 
 
 class SettlementLine(MoneyFields):
-    """One payment as the gateway has it in its books."""
+    """One payment as the gateway has it in its books, or what stands of one dispute, recall or return of it.
+
+    Of a reversal, `succeeded` says that the amount is moved back, `failed` that it is not any more, and `unknown` that
+    it is open.
+    """
 
     payment_order_no: SerialNo
-    kind: Annotated[Enumerated[PaymentKind], WrapValidator(_a_payment)]
+    kind: Enumerated[SettlementKind]
     amount: AmountText
     currency: CurrencyText
     status: Enumerated[PaymentStatus]
     gateway_ref: Annotated[GatewayRef, StringConstraints(pattern=ONE_LINE)]
     occurred_at: IncomingTimestamp
+    reversal_ref: Annotated[ReversalRef, StringConstraints(pattern=ONE_LINE)] | None = Field(
+        default=None,
+        description="Of a reversal, and of nothing else; a file without reversals has no such column.",
+    )
+
+    @model_validator(mode="after")
+    def _only_a_reversal_has_a_ref(self) -> Self:
+        if (self.kind is SettlementKind.REVERSAL) != (self.reversal_ref is not None):
+            raise PydanticCustomError(
+                FIELD_OF_WHOLE, "A reversal has it, and nothing else", {"field": REVERSAL_COLUMN}
+            )
+        return self
 
 
-COLUMNS: Final = tuple(SettlementLine.model_fields)
+REVERSAL_COLUMN: Final = "reversal_ref"
+COLUMNS: Final = tuple(name for name in SettlementLine.model_fields if name != REVERSAL_COLUMN)
+"""The columns that every file has."""

@@ -30,6 +30,6 @@ def joined(values: Any, **style: Any) -> str:
     return out.getvalue()
 
 
-def reader(*lines: str) -> SettlementReader:
+def reader(*lines: str, columns: tuple[str, ...] = COLUMNS) -> SettlementReader:
     """Return a reader of a file with these lines after the first."""
-    return SettlementReader(BytesIO("\n".join([",".join(COLUMNS), *lines]).encode()))
+    return SettlementReader(BytesIO("\n".join([",".join(columns), *lines]).encode()))

@@ -86,7 +86,7 @@ def test_a_quoted_value_may_have_commas_and_quotation_marks() -> None:
     [
         (line(payment_order_no="R 1"), "payment_order_no: Should be of letters, digits and . _ : - only"),
         *(
-            (line(kind=kind), "kind: Input should be 'charge', 'payout' or 'refund'")
+            (line(kind=kind), "kind: Input should be 'charge', 'payout', 'refund' or 'reversal'")
             for kind in ("status", "cancel", "chargeback")
         ),
         (line(amount="1e2"), "amount: 1e2 is in scientific notation; it should be written out in digits"),
@@ -119,7 +119,7 @@ def test_a_quoted_value_may_have_commas_and_quotation_marks() -> None:
         (line(occurred_at="2026-01-02"), "occurred_at: Should be a time in RFC 3339"),
         (
             line(kind="x", status="y"),
-            "kind: Input should be 'charge', 'payout' or 'refund'; status: ",
+            "kind: Input should be 'charge', 'payout', 'refund' or 'reversal'; status: ",
         ),
         (line() + ",", "it has 8 values, and the first line names 7"),
         (line().rpartition(",")[0], "it has 6 values, and the first line names 7"),

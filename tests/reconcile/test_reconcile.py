@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from tests.reconcile.files import line, reader
 from tests.rules.contract import bodies
-from tests.rules.core.world import changed, command, open_account, recharge, result
+from tests.rules.core.world import changed, command, open_account, recharge, result, reversal
 from tests.servers import Servers
 from tests.servers.ports import free_ports
 from tests.worker.rig import open_rig
+from wallet_schemas.settlement import COLUMNS, REVERSAL_COLUMN
 from wallet_schemas.values import OrderStatus, OrderType, PaymentKind, PaymentStatus
 from wallet_worker.accounting import reconcile as reconciling
 from wallet_worker.accounting.export import TimeRange
@@ -350,3 +351,92 @@ async def test_a_line_may_have_its_time_in_any_notation(orders_url: str, notatio
     report, _ = await compared(orders_url, settled_line(1, occurred_at=notation))
 
     assert report.clean
+
+
+# What comes back
+
+
+@pytest.fixture
+async def disputed_url(database_url: str) -> str:
+    """Give a wallet's database with three recharges: of R-1 40.00 stand, R-2 was dropped, R-3 is open."""
+    async with open_rig(database_url) as wallet:
+        await wallet.settle(open_account())
+        for number, status, amount in (
+            ("R-1", "moved", "40.00"),
+            ("R-2", "dropped", "100.00"),
+            ("R-3", "opened", "100.00"),
+        ):
+            await wallet.settle(recharge(serial_no=number), _paid(number))
+            await wallet.settle(
+                reversal(payment_order_no=number, reversal_ref=f"dp-{number}", status=status, amount=amount)
+            )
+    return database_url
+
+
+def turned_line(number: str, ref: str | None = None, **changes: str) -> str:
+    """Return a line about what stands of the dispute of an order."""
+    facts = {"payment_order_no": number, "kind": "reversal", "amount": "40.00", "gateway_ref": f"gw-{number}"}
+    return f"{line(**facts | changes)},{ref or f'dp-{number}'}"
+
+
+async def compared_with_reversals(url: str, *lines: str) -> list[tuple[Comparison, str | None]]:
+    """Return what is found in a file that has these lines about reversals, and all payments."""
+    payments = [f"{settled_line(number)}," for number in (1, 2, 3)]
+    findings: list[ReconciliationFinding] = []
+    file = reader(*payments, *lines, columns=(*COLUMNS, REVERSAL_COLUMN))
+    await reconcile(url, file, span=ALWAYS, on_findings=findings.extend)
+    return [(finding.verdict, finding.payment_order_no) for finding in findings]
+
+
+GOOD_TURNS = (
+    turned_line("R-1"),
+    turned_line("R-2", amount="100.00", status="failed"),
+    turned_line("R-3", amount="100.00", status="unknown"),
+)
+
+
+async def test_what_stands_of_reversals_agrees(disputed_url: str) -> None:
+    assert await compared_with_reversals(disputed_url, *GOOD_TURNS) == []
+
+
+@pytest.mark.parametrize(
+    ("turned", "found"),
+    [
+        (turned_line("R-1", amount="60.00"), Comparison.DIFFERENT_AMOUNT),
+        (turned_line("R-1", currency="USD"), Comparison.DIFFERENT_AMOUNT),
+        (turned_line("R-1", status="failed"), Comparison.DIFFERENT_STATUS),  # a win that nobody told us of
+        (turned_line("R-2"), Comparison.DIFFERENT_STATUS),
+        (turned_line("R-3"), Comparison.DIFFERENT_STATUS),
+        (turned_line("R-2", "dp-other"), Comparison.MISSING_HERE),
+        (turned_line("R-9"), Comparison.MISSING_HERE),
+    ],
+)
+async def test_a_reversal_that_differs_is_found(disputed_url: str, turned: str, found: Comparison) -> None:
+    number = turned.partition(",")[0]
+    rest = () if number == "R-1" else GOOD_TURNS[:1]
+
+    assert await compared_with_reversals(disputed_url, turned, *rest) == [(found, number)]
+
+
+async def test_a_reversal_that_stands_and_is_not_in_the_file_is_missing_there(disputed_url: str) -> None:
+    assert await compared_with_reversals(disputed_url, *GOOD_TURNS[1:]) == [(Comparison.MISSING_THERE, "R-1")]
+
+
+async def test_a_second_line_about_a_reversal_is_found(disputed_url: str) -> None:
+    lines = (*GOOD_TURNS, turned_line("R-1", amount="60.00"))
+
+    assert await compared_with_reversals(disputed_url, *lines) == [(Comparison.DUPLICATE, "R-1")]
+
+
+async def test_a_file_without_the_column_is_not_asked_for_reversals(disputed_url: str) -> None:
+    report, findings = await compared(
+        disputed_url, *(settled_line(number) for number in (1, 2, 3)), span=ALWAYS
+    )
+
+    assert report.clean
+    assert findings == []
+
+
+@pytest.mark.parametrize("wrong", [f"{settled_line(1)},dp-1", f"{line(kind='reversal')},"])
+async def test_only_a_reversal_has_a_reference(disputed_url: str, wrong: str) -> None:
+    assert await compared_with_reversals(disputed_url, *GOOD_TURNS, wrong) == [(Comparison.BAD_LINE, "R-1")]

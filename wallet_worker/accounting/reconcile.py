@@ -23,6 +23,7 @@ from typing import Final, Self, TypeAlias
 import asyncpg
 
 from wallet_schemas.money import to_text
+from wallet_schemas.settlement import SettlementKind
 from wallet_schemas.values import OrderStatus, PaymentStatus
 from wallet_worker.accounting.export import TimeRange
 from wallet_worker.accounting.settlement_file import InvalidLine, ParsedLine, SettlementReader
@@ -30,7 +31,7 @@ from wallet_worker.accounting.table_file import time_text
 from wallet_worker.core.orders import ORDER_SPECS
 from wallet_worker.store.errors import translate_errors
 from wallet_worker.store.reads import accounting as reads
-from wallet_worker.store.reads.accounting import PaidOrder
+from wallet_worker.store.reads.accounting import BookedReversal, PaidOrder
 from wallet_worker.store.snapshot import snapshot
 
 APPLICATION: Final = "wallet reconcile"
@@ -171,6 +172,11 @@ async def reconcile(
                     findings = _missing_there(rows, met)
                     report.add(findings)
                     on_findings(findings)
+            if span is not None and reader.has_reversals:
+                async for standing in reads.reversed_in(connection, span.since, span.before):
+                    findings = _reversals_missing_there(standing, met)
+                    report.add(findings)
+                    on_findings(findings)
     report.seconds = time.monotonic() - begun
     return report
 
@@ -202,9 +208,17 @@ async def _compare(
             *(number for bad_line in invalid for number in _named(bad_line)),
         ],
     )
-    findings += filter(
-        None, (_compare_line(first, orders.get(first.line.payment_order_no)) for first in firsts)
-    )
+    turned = [first for first in firsts if first.line.kind is SettlementKind.REVERSAL]
+    reversals = await reads.reversals_of(connection, [first.line.payment_order_no for first in turned])
+    for first in firsts:
+        order = orders.get(first.line.payment_order_no)
+        finding = (
+            _compare_reversal(first, order, reversals)
+            if first.line.kind is SettlementKind.REVERSAL
+            else _compare_line(first, order)
+        )
+        if finding is not None:
+            findings.append(finding)
     findings += (_unreadable(bad_line, orders, met) for bad_line in invalid)
     findings.sort(key=lambda finding: finding.line_no or 0)
     return findings
@@ -235,7 +249,7 @@ def _compare_line(parsed: ParsedLine, order: PaidOrder | None) -> Reconciliation
     line = parsed.line
     if order is None:
         return _finding(Comparison.MISSING_HERE, parsed, None, "there is no order of this number")
-    if ORDER_SPECS[order.order_type].payment is not line.kind:
+    if ORDER_SPECS[order.order_type].payment != line.kind.value:
         return _finding(
             Comparison.DIFFERENT_KIND, parsed, order, f"{line.kind} there, {order.order_type} here"
         )
@@ -252,6 +266,50 @@ def _compare_line(parsed: ParsedLine, order: PaidOrder | None) -> Reconciliation
         detail = f"{line.gateway_ref} there, {order.gateway_ref} here"
         return _finding(Comparison.DIFFERENT_REF, parsed, order, detail)
     return None
+
+
+def _compare_reversal(
+    parsed: ParsedLine, order: PaidOrder | None, reversals: Mapping[tuple[str, str], BookedReversal]
+) -> ReconciliationFinding | None:
+    """Return on what a line and what stands of its dispute, recall or return do not agree, or nothing."""
+    line = parsed.line
+    if order is None:
+        return _finding(Comparison.MISSING_HERE, parsed, None, "there is no order of this number")
+    known = reversals.get((line.payment_order_no, line.reversal_ref or ""))
+    if known is None:
+        why = f"the wallet has no reversal {line.reversal_ref} of the order"
+        return _finding(Comparison.MISSING_HERE, parsed, order, why)
+    stands_minor = parsed.amount_minor if line.status is PaymentStatus.SUCCEEDED else 0
+    if (stands_minor > 0) != (known.moved_minor > 0):
+        return _finding(
+            Comparison.DIFFERENT_STATUS, parsed, order, f"{line.status} there, {known.status} here"
+        )
+    if (stands_minor, line.currency) != (known.moved_minor, order.currency):
+        here = f"{to_text(known.moved_minor, order.currency)} {order.currency}"
+        why = f"{line.amount} {line.currency} there, {here} moved here"
+        return _finding(Comparison.DIFFERENT_AMOUNT, parsed, order, why)
+    return None
+
+
+def _reversals_missing_there(
+    standing: Sequence[BookedReversal], met: "SeenPayments"
+) -> list[ReconciliationFinding]:
+    absent = met.unseen([_key(each.serial_no, each.reversal_ref) for each in standing])
+    return [
+        ReconciliationFinding(
+            verdict=Comparison.MISSING_THERE,
+            detail=f"{to_text(each.moved_minor, each.currency)} {each.currency} are moved back by the reversal "
+            f"{each.reversal_ref}",
+            payment_order_no=each.serial_no,
+        )
+        for each in standing
+        if _key(each.serial_no, each.reversal_ref) in absent
+    ]
+
+
+def _key(payment_order_no: str, reversal_ref: str | None) -> str:
+    """Return what a file may have one line about."""
+    return payment_order_no if reversal_ref is None else f"{payment_order_no}\n{reversal_ref}"
 
 
 def _finding(
@@ -297,10 +355,11 @@ class SeenPayments:
         """Note that a line is about its payment; return what an earlier line said, if one was, for a person."""
         line = parsed.line
         values = (line.kind.value, parsed.amount_minor, line.currency, line.status.value, line.gateway_ref)
-        cursor = self._connection.execute(_MEET, (line.payment_order_no, parsed.line_no, *values))
+        key = _key(line.payment_order_no, line.reversal_ref)
+        cursor = self._connection.execute(_MEET, (key, parsed.line_no, *values))
         if cursor.rowcount:
             return None
-        line_no, *earlier = self._connection.execute(_RECALL, (line.payment_order_no,)).fetchone()
+        line_no, *earlier = self._connection.execute(_RECALL, (key,)).fetchone()
         if tuple(earlier) == values:
             return f"line {line_no} says the same"
         kind, amount_minor, currency, status, gateway_ref = earlier

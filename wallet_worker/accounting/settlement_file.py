@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from wallet_schemas.faults import echo, faults_of
 from wallet_schemas.money import AmountOutOfRange, UnknownCurrency
-from wallet_schemas.settlement import COLUMNS, SETTLED_KINDS, SettlementLine
+from wallet_schemas.settlement import COLUMNS, REVERSAL_COLUMN, SettlementKind, SettlementLine
 from wallet_schemas.values import PaymentStatus, is_serial_no
 from wallet_worker.accounting import foreign_file
 
@@ -85,7 +85,13 @@ class SettlementReader:
         self._line_no = 0  # of the line at which the last record began or ended
         self._ahead: deque[bytes] = deque()  # lines that were read and belong to no record yet
         self.position = 0
+        self._place_of_ref: int | None = None
         self._width, self._places = self._read_names()
+
+    @property
+    def has_reversals(self) -> bool:
+        """Whether the file tells of disputes, recalls and returns."""
+        return self._place_of_ref is not None
 
     def __iter__(self) -> Iterator[ParsedLine | InvalidLine]:
         """Yield what is in each record after the first; empty lines are passed over."""
@@ -104,6 +110,8 @@ class SettlementReader:
             names = []
         if any(names.count(name) != 1 for name in COLUMNS):
             raise WrongFileError(foreign_file.describe(self._head(first), COLUMNS))
+        if names.count(REVERSAL_COLUMN) == 1:
+            self._place_of_ref = names.index(REVERSAL_COLUMN)
         return len(names), [names.index(name) for name in COLUMNS]
 
     def _head(self, first: bytes) -> bytes:
@@ -139,6 +147,8 @@ class SettlementReader:
         if len(values) != self._width:
             return InvalidLine(line_no, self._wrong_width(raw, len(values)), candidates=self._candidates(raw))
         fields = {name: values[place] for name, place in zip(COLUMNS, self._places, strict=True)}
+        if self._place_of_ref is not None and values[self._place_of_ref]:
+            fields[REVERSAL_COLUMN] = values[self._place_of_ref]
         number = _bare(fields["payment_order_no"])
         try:
             line = SettlementLine.model_validate(fields)
@@ -255,7 +265,7 @@ def _bare(value: str) -> str:
 
 
 _ALLOWED: Final = {
-    "kind": frozenset(kind.value for kind in SETTLED_KINDS),
+    "kind": frozenset(kind.value for kind in SettlementKind),
     "status": frozenset(status.value for status in PaymentStatus),
 }
 _SYMBOLS: Final = {

@@ -179,3 +179,51 @@ def _paid_order(row: asyncpg.Record) -> PaidOrder:
         status=OrderStatus(row["status"]),
         gateway_ref=row["gateway_ref"],
     )
+
+
+class BookedReversal(NamedTuple):
+    """What stands of an order's dispute, recall or return, as the gateway's settlement is compared with it."""
+
+    serial_no: str
+    reversal_ref: str
+    status: str
+    moved_minor: int
+    currency: str
+
+
+_REVERSALS_OF = """
+SELECT o.serial_no, v.reversal_ref, v.status, v.moved, o.currency
+FROM orders o
+JOIN reversals v USING (order_id)
+WHERE o.serial_no = ANY ($1::text[])
+"""
+
+
+async def reversals_of(
+    connection: asyncpg.Connection, serial_nos: Sequence[str]
+) -> dict[tuple[str, str], BookedReversal]:
+    """Return the reversals of these orders, by serial number and the gateway's reference."""
+    if not serial_nos:
+        return {}
+    found = [BookedReversal(*row) for row in await connection.fetch(_REVERSALS_OF, serial_nos)]
+    return {(each.serial_no, each.reversal_ref): each for each in found}
+
+
+_REVERSED_IN = """
+SELECT o.serial_no, v.reversal_ref, v.status, v.moved, o.currency
+FROM reversals v
+JOIN orders o USING (order_id)
+JOIN reversal_messages m ON m.payment_order_no = o.serial_no AND m.fingerprint = v.fingerprint
+WHERE v.moved > 0
+  AND ($1::timestamptz IS NULL OR m.occurred_at >= $1)
+  AND ($2::timestamptz IS NULL OR m.occurred_at < $2)
+ORDER BY o.serial_no, v.reversal_ref
+"""
+
+
+async def reversed_in(
+    connection: asyncpg.Connection, since: datetime | None, before: datetime | None
+) -> AsyncIterator[list[BookedReversal]]:
+    """Yield chunks of the reversals that stand since a span of the gateway's own time."""
+    async for rows in chunks(connection, _REVERSED_IN, since, before):
+        yield [BookedReversal(*row) for row in rows]
