@@ -233,6 +233,7 @@ class World:
     outgoing: list[OutboxMessage] = field(default_factory=list)
     dead: list[tuple[bytes, Code]] = field(default_factory=list)
     parked: list[tuple[InboundMessage, datetime]] = field(default_factory=list)
+    unpaid: list[InboundMessage] = field(default_factory=list, compare=False)
     written: list[Changes] = field(default_factory=list, compare=False)
     drawn: int = 0
     flush_every: int = field(default=3, compare=False)
@@ -275,7 +276,10 @@ class World:
         match DISPOSITIONS[decision.ending]:
             case Disposition.RETRY_LATER:
                 assert decision.due_at is not None
-                self.parked.append((message._replace(attempts=message.attempts + 1), decision.due_at))
+                again = message._replace(attempts=message.attempts + 1)
+                self.parked.append((again, decision.due_at))
+                if decision.code is Code.ORDER_NOT_REVERSIBLE:  # its order is there: that wakes it no more
+                    self.unpaid.append(again)
             case Disposition.DEAD_LETTER:
                 self.dead.append((message.body, decision.code))
             case Disposition.ACKNOWLEDGE:
@@ -441,7 +445,7 @@ class World:
             assert said.reversal.payment_order_no in self.orders
             self.reversal_receipts.setdefault((said.reversal.payment_order_no, said.fingerprint), said)
         self.parked = [
-            (each, self.now if _number(each) in changes.orders_new else due_at)
+            (each, self.now if _number(each) in changes.orders_new and each not in self.unpaid else due_at)
             for each, due_at in self.parked
         ]
 
@@ -541,7 +545,8 @@ class World:
             code=Code.OK,
             channel="card" if ORDER_SPECS[order_type].payment else "",
             created_at=LONG_AGO,
-            updated_at=LONG_AGO,
+            # What has ended has ended today: later money would be too late.
+            updated_at=NOW if status in UNSUCCESSFUL else LONG_AGO,
             expires_at=over_at if is_hold or order_type is OrderType.RECHARGE else None,
             transacted_at=LONG_AGO if moved else None,
             counter_account_id=payee.account_id if payee else None,
