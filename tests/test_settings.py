@@ -13,6 +13,7 @@ from pydantic_settings import SettingsError
 from wallet_schemas.values import OrderType
 from wallet_worker.core.context import INQUIRY_AGES
 from wallet_worker.core.limits import ANY_TYPE, AccountLimits, OrderLimits
+from wallet_worker.settings.in_force import in_force
 from wallet_worker.settings.settings import Settings
 from wallet_worker.settings.sources import SECRETS, SecretFileError
 
@@ -318,3 +319,56 @@ def test_every_secret_of_the_settings_may_be_in_a_file() -> None:
 
     assert secret - SECRETS == {"payment_keys"}  # whose file is WALLET_PAYMENT_KEYS_FILE
     assert "payment_keys_file" in Settings.model_fields
+
+
+# Channels
+
+
+def test_channels_have_rules_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "WALLET_CHANNELS",
+        '{"bank_transfer": {"expires_seconds": 60, "amounts": "any", "gateway_refs": "unique", "inquiry_seconds": [5],'
+        ' "hosts": ["pay.example", "line:"], "late_credit_days": 0}, "*": {"expires_max_seconds": 9}}',
+    )
+
+    rules = Settings().rules
+
+    channel = rules.channel("bank_transfer")
+    assert (channel.expires_after, channel.any_amount, channel.refs_unique) == (
+        timedelta(minutes=1),
+        True,
+        True,
+    )
+    assert (channel.hosts, channel.late_credit_max) == (frozenset({"pay.example", "line:"}), None)
+    assert rules.ask_after_by_channel == {"bank_transfer": (timedelta(seconds=5),)}
+    assert rules.channel("card").expires_max_after == timedelta(seconds=9)
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ('{"card": {"amounts": "any"}}', "needs gateway_refs"),
+        ('{"Card": {}}', "is no channel"),
+        ('{"card": {"hosts": ["https://pay.example"]}}', "is no host"),
+        ('{"card": {"inquiry_seconds": [60, 5]}}', GROWING),
+        ('{"card": {"expires_seconds": 0}}', "greater than or equal to 1"),
+        ('{"card": {"expires": 5}}', "not permitted"),
+    ],
+)
+def test_rules_of_channels_that_are_none_are_said(
+    monkeypatch: pytest.MonkeyPatch, value: str, sentence: str
+) -> None:
+    monkeypatch.setenv("WALLET_CHANNELS", value)
+
+    with pytest.raises(ValidationError, match="channels") as caught:
+        Settings()
+
+    assert sentence in str(caught.value)
+
+
+def test_channels_are_among_the_settings_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WALLET_CHANNELS", '{"card": {"gateway_refs": "unique"}}')
+
+    shown = {setting.variable: setting.value for setting in in_force(Settings())}
+
+    assert shown["WALLET_CHANNELS"] == '{"card": {"gateway_refs": "unique"}}'

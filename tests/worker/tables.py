@@ -61,7 +61,7 @@ _QUERIES = {
         SELECT o.serial_no, o.order_type, a.user_id, a.account_type, o.amount, o.currency, o.status, o.code,
                o.channel, o.late, o.expires_at - o.created_at AS expires, o.transacted_at IS NULL AS unmoved,
                p.user_id AS payee, p.account_type AS payee_type, o.about_serial_no, o.remaining,
-               o.received,
+               o.received, o.gateway_ref, o.failure_code, o.failure_reason, o.cancelling,
                o.due_at IS NULL AS over, CASE o.asked WHEN 0 THEN o.due_at - o.created_at END AS due, o.asked
         FROM orders o
         JOIN accounts a USING (account_id)

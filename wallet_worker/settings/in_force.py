@@ -53,6 +53,8 @@ def _shown(name: str, value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", exclude_defaults=True)
     if isinstance(value, tuple):
         return list(value)
     return getattr(value, "name", value).lower() if hasattr(value, "name") else value

@@ -268,6 +268,18 @@ FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::
 """  # noqa: S608 -- static text
 
 
+# What an order knows once its payment has ended, or the gateway has said how to pay: of those that are made and paid in
+# one part of a batch.
+_COMPLETE = """
+UPDATE orders o
+SET gateway_ref = n.gateway_ref, failure_code = n.failure_code, failure_reason = n.failure_reason,
+    received = n.received, cancelling = n.cancelling
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::boolean[])
+     AS n (order_id, gateway_ref, failure_code, failure_reason, received, cancelling)
+WHERE o.order_id = n.order_id
+"""
+
+
 async def insert(connection: asyncpg.Connection, orders: Sequence[Order]) -> None:
     """Write new orders; their commands are written before."""
     await connection.execute(
@@ -294,6 +306,16 @@ async def insert(connection: asyncpg.Connection, orders: Sequence[Order]) -> Non
         [None if o.metadata is None else json.dumps(o.metadata) for o in orders],
         [o.reversal_ref for o in orders],
     )
+    if paid := [order for order in orders if order.gateway_ref is not None or order.cancelling]:
+        await connection.execute(
+            _COMPLETE,
+            [o.order_id for o in paid],
+            [o.gateway_ref for o in paid],
+            [o.failure_code for o in paid],
+            [o.failure_reason for o in paid],
+            [o.received_minor for o in paid],
+            [o.cancelling for o in paid],
+        )
 
 
 _ADVANCE = """

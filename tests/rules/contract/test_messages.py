@@ -496,12 +496,12 @@ def test_values_of_the_wallet_are_checked_too() -> None:
     for field, value in {
         "account_no": "123",
         "balance": "-1.00",
-        "status": "gone",
+        "status": 5,
         "created_at": "yesterday",
     }.items():
         with pytest.raises(ValidationError):
             events.AccountView.model_validate({**events.ACCOUNT_EXAMPLE, field: value})
-    for field, spoilt in {"line_no": 0, "direction": "left", "amount": "0", "order_type": "gift"}.items():
+    for field, spoilt in {"line_no": 0, "direction": "", "amount": "0", "order_type": "g" * 65}.items():
         with pytest.raises(ValidationError):
             events.EntryView.model_validate({**events.ENTRY_EXAMPLE, field: spoilt})
 

@@ -263,7 +263,7 @@ def test_a_late_sum_reaches_a_closed_account_only_into_its_debt() -> None:
         result(payment_order_no="R-2", gateway_ref="gw-2"),
         cancel(),
         transfer(),
-        close(),
+        close(serial_no="CL-1"),
         reversal(payment_order_no="R-2"),
     )
     assert (world.user().status, world.user().debt_minor) == ("closed", 10_000)

@@ -441,7 +441,9 @@ def test_every_code_is_reached() -> None:
 
     # INTERNAL is for what nobody has foreseen: tests/worker. Senders and keys have tests of their own.
     # Of orders only, and not of what asks for them: PAYMENT_FAILED, PAYMENT_EXPIRED and PAYMENT_CANCELLED.
+    # What only a channel's own rules refuse is in test_payment_channels.
     elsewhere = {
+        *(Code.GATEWAY_REF_USED, Code.PAID_TWICE, Code.RESULT_TOO_LATE),
         *(Code.INTERNAL, Code.NOT_ALLOWED, Code.KEY_NOT_ALLOWED, Code.ACCOUNT_TYPE_NOT_SUPPORTED),
         *(Code.PAYMENT_FAILED, Code.PAYMENT_EXPIRED, Code.PAYMENT_CANCELLED),
     }

@@ -606,7 +606,7 @@ class World:
         }
         undone = [o for o in self.orders.values() if o.order_type is OrderType.PAYOUT_RETURN_REVERSAL]
         for serial_no in refunded if not undone else ():
-            assert self.refunded(serial_no) <= self.orders[serial_no].amount_minor
+            assert self.refunded(serial_no) <= self.orders[serial_no].moved_minor
 
     def _check_debts(self) -> None:
         """Assert that a debt is what was lent and not paid, and that whoever owes has nothing available."""
