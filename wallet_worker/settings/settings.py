@@ -34,7 +34,6 @@ from wallet_worker.settings.operators import ApprovalLimits
 from wallet_worker.settings.sender_rights import ANYONE, EXAMPLE, read_senders
 from wallet_worker.settings.sources import FromEnvironment
 
-
 _DRAIN_MAX_SECONDS = 86_400  # a day: whoever stops a process for longer has forgotten it
 
 
