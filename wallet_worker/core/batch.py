@@ -18,6 +18,7 @@ from wallet_worker.core.ids import ENTROPY_BYTES, FreshIds
 from wallet_worker.core.inbound import DueOrder, InboundMessage, InvalidMessage, Message
 from wallet_worker.core.lookups import Lookups
 from wallet_worker.core.orders import OrderSpec
+from wallet_worker.core.reversals import REVERSAL_ACCOUNTS
 
 
 class MessageFailedError(Exception):
@@ -62,6 +63,12 @@ def lookups_for(messages: Sequence[Message | InvalidMessage]) -> Lookups:
         elif isinstance(message, DueOrder):
             lookups.orders.add(message.serial_no)
     lookups.orders |= lookups.paid
+    _add_of_new_orders(lookups, moving)
+    return lookups
+
+
+def _add_of_new_orders(lookups: Lookups, moving: Sequence[tuple[AnyCommand, OrderSpec]]) -> None:
+    """Add what commands need whose orders move money in this very batch."""
     # An order of this very batch may be paid in it too; an order that no gateway pays moves its money at once.
     lookups.system_accounts |= {
         SystemKey(name, message.currency)
@@ -69,12 +76,19 @@ def lookups_for(messages: Sequence[Message | InvalidMessage]) -> Lookups:
         if isinstance(message, MoneyFields) and (spec.payment is None or message.serial_no in lookups.paid)
         for name in spec.system_names
     }
+    # And disputed in it, too.
+    if lookups.reversed:
+        lookups.system_accounts |= {
+            SystemKey(name, message.currency)
+            for message, _ in moving
+            if isinstance(message, MoneyFields) and message.serial_no in lookups.reversed
+            for name in REVERSAL_ACCOUNTS
+        }
     lookups.channels = {
         message.serial_no: message.recharge_type
         for message, _ in moving
         if isinstance(message, Recharge | RechargeV2) and message.serial_no in lookups.paid
     }
-    return lookups
 
 
 def account_ids_wanted(messages: Sequence[Message | InvalidMessage]) -> int:

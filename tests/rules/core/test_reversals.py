@@ -470,6 +470,22 @@ def test_an_order_has_a_hundred_reversals_at_most() -> None:
     assert world.tell_one(reversal(sequence=2, reversal_ref="dp-7")).ending is Ending.APPLIED
 
 
+def test_an_order_that_is_made_paid_spent_and_disputed_in_one_batch() -> None:
+    world = World()
+
+    decisions = world.tell(
+        open_account(),
+        open_account(serial_no="O-2", user_id="u-2"),
+        recharge(),
+        result(),
+        transfer(amount="70"),
+        reversal(),
+    )
+
+    assert [decision.ending for decision in decisions] == [Ending.APPLIED] * 6
+    assert (world.user().balance_minor, world.user().debt_minor) == (0, 7_000)
+
+
 def test_all_reversals_together_stand_up_to_what_came() -> None:
     world = _world()
     world.tell_one(reversal(amount="60.00"))
