@@ -207,7 +207,7 @@ def test_all_turns_of_a_dispute_have_one_ref() -> None:
     assert len({_read(answer, PaymentReversal).reversal_ref for answer in payment.plan[1:]}) == 1
 
 
-@pytest.mark.parametrize("behaviour", list(set(Behaviour) - {Behaviour.PAID_TWICE, Behaviour.REF_REUSED}))
+@pytest.mark.parametrize("behaviour", sorted(set(Behaviour) - {Behaviour.PAID_TWICE, Behaviour.REF_REUSED}))
 def test_everything_that_is_told_of_a_payment_has_its_number_and_one_gateway_ref(
     behaviour: Behaviour,
 ) -> None:
