@@ -92,7 +92,7 @@ async def test_an_order_wakes_its_own_results_and_no_other(database: Database) -
     await _park(database, waiting("R-1", FAR_OFF), waiting("R-2", FAR_OFF), waiting("R-1", FAR_OFF))
 
     async with database.transaction() as connection:
-        await parked_results.wake(connection, ["R-1", "R-9"])
+        await parked_results.wake(connection, ["R-1", "R-9"], [])
 
     async with _taken(database) as taken:
         assert taken == ["R-1", "R-1"]
@@ -108,7 +108,7 @@ async def test_a_result_that_is_put_off_while_its_order_is_written_is_woken_all_
 
     async def wake() -> None:
         async with database.connection() as connection:
-            await parked_results.wake(connection, ["R-1"])
+            await parked_results.wake(connection, ["R-1"], [])
 
     waking = asyncio.create_task(wake())
     await until(sweeper, "SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted", 1)
@@ -151,7 +151,7 @@ async def test_results_that_are_woken_at_once_are_looked_at_in_the_order_in_whic
     async with database.connection() as connection:
         # The first one's row is written again, so that it stands behind the others in the table.
         await connection.execute("UPDATE parked_results SET due_at = now() WHERE body = '0'")
-        await parked_results.wake(connection, ["R-1"])
+        await parked_results.wake(connection, ["R-1"], [])
 
     async with database.transaction() as connection:
         found = [item.body for item in await parked_results.take_due(connection, 500)]

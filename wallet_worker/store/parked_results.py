@@ -116,17 +116,19 @@ async def delete(connection: asyncpg.Connection, ids: Sequence[int]) -> None:
 _WAKE = """
 UPDATE parked_results
 SET due_at = now()  -- the same for all of them, so that they are looked at in the order in which they came
-WHERE payment_order_no = ANY ($1::text[])
+WHERE payment_order_no = ANY ($1::text[]) AND body <> ALL ($2::bytea[])
 """
 
 
-async def wake(connection: asyncpg.Connection, payment_order_nos: Iterable[str]) -> None:
-    """Mark what waits for these orders as due at once.
+async def wake(
+    connection: asyncpg.Connection, payment_order_nos: Iterable[str], besides: Iterable[bytes]
+) -> None:
+    """Mark what waits for these orders as due at once, but for the bodies `besides`.
 
     Called after their commit, in no transaction: it waits for a worker that has a result in hand, and that may
     have looked for the order just before.
     """
-    await connection.execute(_WAKE, list(payment_order_nos))
+    await connection.execute(_WAKE, list(payment_order_nos), list(besides))
 
 
 def _assert_count(status: str, wanted: str) -> None:

@@ -29,6 +29,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from wallet_schemas.codes import Code
 from wallet_schemas.signature import Keys
 from wallet_worker.broker.amqp.seal import SealKey
 from wallet_worker.broker.inbox import Envelope, Inbox, acknowledge
@@ -73,6 +74,8 @@ class BatchResult:
     results: list[MessageResult] = field(default_factory=list)
     outgoing: list[OutboxMessage] = field(default_factory=list)
     orders_new: list[str] = field(default_factory=list)
+    of_known_orders: list[bytes] = field(default_factory=list)
+    """The bodies of what was parked although its order was there, before its money: the order wakes it no more."""
     parked: list[ParkedResult] = field(default_factory=list)
 
 
@@ -196,7 +199,7 @@ class BatchProcessor:
             else:
                 await self._outbox.enqueue(result.outgoing)
                 # This may wait for another worker, and no other worker for this.
-                await parking.wake(self._database, result.orders_new)
+                await parking.wake(self._database, result.orders_new, besides=result.of_known_orders)
                 return result.results
 
     async def _apply(self, connection: asyncpg.Connection, envelopes: Sequence[Envelope]) -> BatchResult:
@@ -257,6 +260,8 @@ class BatchProcessor:
                     )
                 case Disposition.RETRY_LATER:
                     result.parked.append(parking.parked(envelope, number, decision, now))
+                    if decision.code is not Code.ORDER_NOT_FOUND:
+                        result.of_known_orders.append(envelope.incoming.body)
             result.results.append(
                 MessageResult(envelope, decision.ending, decision.code, decision.detail, number)
             )

@@ -71,9 +71,12 @@ async def save(
         await parked_results.delete(connection, over)
 
 
-async def wake(database: Database, serial_nos: Collection[str]) -> None:
-    """Mark what was parked for these orders as due. After a failure it becomes due by itself."""
+async def wake(database: Database, serial_nos: Collection[str], *, besides: Collection[bytes]) -> None:
+    """Mark what was parked for these orders as due, but for the bodies `besides`.
+
+    After a failure it becomes due by itself.
+    """
     if serial_nos:
         with suppress(UnavailableError, ConflictError), waited_for():
             async with database.connection() as connection:
-                await parked_results.wake(connection, serial_nos)
+                await parked_results.wake(connection, serial_nos, besides)

@@ -14,6 +14,7 @@ from tests.rules.core.world import (
     command,
     freeze,
     hold,
+    instructions,
     open_account,
     recharge,
     refund,
@@ -215,6 +216,20 @@ def turned_back(draw: st.DrawFn) -> InboundMessage:
 
 
 @st.composite
+def instructed(draw: st.DrawFn) -> InboundMessage:
+    """Give the gateway's word about how a payer pays, in any order of its revisions."""
+    return instructions(
+        draw(REPLY_TO),
+        payment_order_no=draw(NUMBERS),
+        revision=draw(st.integers(1, 3)),
+        bank_code=draw(st.sampled_from(["1", "2"])),
+        expires_at=draw(st.sampled_from([..., "2026-01-05T00:00:00Z", "2099-01-01T00:00:00Z"])),
+        amount=draw(AMOUNTS),
+        currency=draw(CURRENCIES),
+    )
+
+
+@st.composite
 def unreadable(draw: st.DrawFn) -> InboundMessage:
     """Give bytes that are no message."""
     if draw(st.booleans()):
@@ -238,7 +253,7 @@ def mixtures(draw: st.DrawFn, max_size: int = 30, *, with_ticks: bool = False) -
     """Give messages of all kinds, in any order, with repeats; the clock's among them only if that is wanted."""
     kinds = [recharged(), paid(), paid(), paid(), spent(), spent(), spent(), refunded(), refunded()]
     kinds += [used(), used(), turned(), opened(), unreadable(), turned_back(), turned_back(), turned_back()]
-    kinds += [ticked()] * with_ticks
+    kinds += [instructed(), *[ticked()] * with_ticks]
     some = st.lists(st.one_of(kinds), max_size=max_size // 2)  # twice, because most lists are short
     arrived = [*draw(some), *draw(some), draw(st.one_of(kinds))]
     if draw(st.booleans()):
