@@ -18,6 +18,7 @@ from tests.journeys.messages import encoded, open_account, recharge, result
 from tests.workers import WorkerProcess, until
 from wallet_worker.api.metrics import ApiMetrics
 from wallet_worker.audit.follow import FollowMetrics
+from wallet_worker.broker.cluster_watch import ClusterWatch
 from wallet_worker.dead_letters.metrics import DeadLetterMetrics
 from wallet_worker.dead_letters.model.filters import Filter
 from wallet_worker.dead_letters.model.plans import ReplayPace
@@ -40,6 +41,7 @@ def known() -> dict[str, set[str]]:
     """Return the names of every sample that there is, each with its labels."""
     metrics = Metrics()
     DeadLetterMetrics(metrics.registry)
+    ClusterWatch("amqp://nobody", "http://nobody", metrics.registry)
     found: dict[str, set[str]] = {}
     for process in (metrics, FollowMetrics(), ApiMetrics(), WebhooksMetrics()):
         registry = process.registry

@@ -316,7 +316,7 @@ async def test_the_runbook_needs_no_server() -> None:
 
     lines = json.loads(found.out)["runbook"]
     assert {line["reason"] for line in lines} == {"AMOUNT_MISMATCH"}
-    assert [line["advice"] for line in lines] == ["fits-now", "mismatch", "refusal"]
+    assert [line["advice"] for line in lines] == ["fits-now", "instructions", "mismatch", "refusal"]
 
 
 HOSTILE = {
