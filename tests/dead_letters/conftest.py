@@ -8,6 +8,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from pydantic import TypeAdapter
 
 from tests.dead_letters.letters import arrived, headers, properties, sealed_by_worker
 from tests.dead_letters.people import agreed
@@ -26,6 +27,7 @@ from wallet_worker.dead_letters.operations import DeadLetterDesk
 from wallet_worker.dead_letters.replay.authority import Authority
 from wallet_worker.dead_letters.replay.lineage import Lineage
 from wallet_worker.dead_letters.replay.predict import Predictor
+from wallet_worker.settings.channels import ChannelSettings
 from wallet_worker.settings.operators import ApprovalLimits, Role
 from wallet_worker.store.database import Database
 from wallet_worker.store.dead_letters.arrivals import Arrival
@@ -122,7 +124,11 @@ class Wallet(Desk):
     management: Management = field(kw_only=True)
 
     async def start(self, **settings: str) -> WorkerProcess:
-        """Start a worker that keeps dead letters, and return it ready."""
+        """Start a worker that keeps dead letters, and return it ready; the desk knows the same channels."""
+        if "WALLET_CHANNELS" in settings:
+            channels = TypeAdapter(dict[str, ChannelSettings]).validate_json(settings["WALLET_CHANNELS"])
+            rules = Policy(channels={name: channel.channel for name, channel in channels.items()})
+            self.operations = DeadLetterDesk(self.operating, rules, KEYS)
         return await self.workers.start(WALLET_KEEPER="true", **settings)
 
     async def set_aside(self, *contents: Json | bytes, **fields: str) -> list[int]:
