@@ -19,6 +19,7 @@ ARCHITECTURE = (ROOT / "wallet_worker" / "ARCHITECTURE.md").read_text()
 README_LINES_MAX = 200
 NEEDS_COUNT = 18
 GLOSSARY_LINES_MAX = 45
+SHOWN_WHOLE = ("wallet_worker/core", "wallet_worker/worker")
 
 
 def test_what_is_generated_in_the_documents_is_what_the_code_says() -> None:
@@ -112,6 +113,17 @@ def test_every_module_of_the_ground_floor_is_in_the_tree() -> None:
 
     ground = {f"wallet_worker/{path.name}" for path in (ROOT / "wallet_worker").glob("[a-z]*.py")}
     assert ground <= files
+
+
+def test_a_folder_whose_modules_are_in_the_tree_has_all_of_them_there() -> None:
+    _, files = shown_tree()
+
+    modules = {
+        path.relative_to(ROOT).as_posix()
+        for folder in SHOWN_WHOLE
+        for path in (ROOT / folder).glob("[a-z]*.py")
+    }
+    assert modules - files == set()
 
 
 def test_the_glossary_fits_on_a_screen() -> None:

@@ -4,7 +4,7 @@ Laws:
 1. Only this module says what a payment result, a capture, a release or the time does to an order; nothing
    else chooses a status.
 2. A table answers for every status and everything that may happen. That is checked at import.
-3. Money that did arrive is credited, however late. A result never moves money back.
+3. Money that did arrive is credited, late too, within what its channel allows. A result never moves money back.
 4. `unknown` never changes an order: the gateway is asked again.
 5. What was sent to be paid out never ends by itself: only a result ends it.
 
@@ -50,9 +50,9 @@ class Order:
     `channel` is how it is paid, by the gateway or to it, and empty where no gateway has a part. `remaining_minor` is
     what a hold still reserves.
 
-    `transacted_at` is absent until money has moved. `late` says that the money came after the order had failed
-    or expired. `due_at` is when the wallet looks at the order by itself, absent when it never has to again, and
-    `inquiries` how often the gateway was asked about it.
+    `transacted_at` is absent until money has moved. `late` says that the money came after the order had failed,
+    had expired or was cancelled. `due_at` is when the wallet looks at the order by itself, absent when it never has to
+    again, and `inquiries` how often the gateway was asked about it.
 
     `received_minor` is what came of a recharge where that is not `amount_minor`.
 

@@ -100,7 +100,7 @@ async def _migrated(dsn: str, owner: str | None, logins: Mapping[str, str]) -> R
 
 @contextmanager
 def _unwrapped() -> Iterator[None]:
-    """Raise the driver's own error, which `mapped` knows, where SQLAlchemy has wrapped it twice."""
+    """Raise the driver's own error, which `translate_errors` knows, where SQLAlchemy has wrapped it twice."""
     try:
         yield
     except DBAPIError as exc:

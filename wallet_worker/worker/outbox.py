@@ -82,7 +82,7 @@ class Outbox:
             )
 
     def claim_confirmed(self, at_least: int = TAKEN_ALONG_MIN) -> list[UUID]:
-        """Return ids that the caller's transaction is to delete, none if there are fewer; `keep` them if it fails."""
+        """Return ids that the caller's transaction is to delete, none if there are fewer; `give_back` undoes it."""
         if len(self._confirmed) < at_least:
             return []
         taken, self._confirmed = self._confirmed, []
