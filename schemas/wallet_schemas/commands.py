@@ -15,7 +15,7 @@ from wallet_schemas.events import (
     OrderView,
 )
 from wallet_schemas.fingerprint import changed_fields, content, fingerprint
-from wallet_schemas.message import OPEN, JsonObject, Message, MoneyFields, SaidMessage, SaidObject
+from wallet_schemas.message import OPEN, JsonObject, Message, MoneyFields, OutboundMessage, OutboundObject
 from wallet_schemas.names import DEFAULT_ACCOUNT_TYPE
 from wallet_schemas.values import (
     HOLD_SECONDS_MAX,
@@ -490,7 +490,7 @@ AnyCommand: TypeAlias = (
 """Every command that the wallet knows. What accepts, decides and sends commands takes them from here."""
 
 
-class OpenAccountResult(SaidObject):
+class OpenAccountResult(OutboundObject):
     """The account that was opened."""
 
     object: Literal["account_opened"] = "account_opened"
@@ -527,7 +527,7 @@ class OrderResult(OrderView):
     object: Literal["order"] = "order"
 
 
-class NoResult(SaidObject):
+class NoResult(OutboundObject):
     """The empty result of a refusal."""
 
     object: Literal["none"] = "none"
@@ -586,7 +586,7 @@ class LimitName(StrEnum):
     DAY_MAX = "day_max"
 
 
-class RefusalDetails(SaidObject):
+class RefusalDetails(OutboundObject):
     """Why a command was refused, for a program: what applies to its code."""
 
     party: OmittedIfNone[GrowingEnum[RefusedParty]] = Field(
@@ -609,7 +609,7 @@ class RefusalDetails(SaidObject):
     )
 
 
-class Fault(SaidObject):
+class Fault(OutboundObject):
     """A fault of a malformed message."""
 
     field: Text = Field(
@@ -618,7 +618,7 @@ class Fault(SaidObject):
     message: Text = Field(description="What is wrong, for a person.")
 
 
-class Outcome(SaidMessage):
+class Outcome(OutboundMessage):
     """The one outcome of a serial number, sent to the command's `reply_to` with its `correlation_id`.
 
     A repeat of the same command gets the stored outcome, with `duplicate` true, whatever has happened since. A

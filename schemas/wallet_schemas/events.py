@@ -5,7 +5,7 @@ from typing import Any, Final, Literal
 from pydantic import ConfigDict, Field
 
 from wallet_schemas.codes import Code
-from wallet_schemas.message import SaidMessage, SaidObject
+from wallet_schemas.message import OutboundMessage, OutboundObject
 from wallet_schemas.values import (
     REVERSAL_SEQUENCE_MAX,
     AccountNo,
@@ -249,7 +249,7 @@ def _examples(event_type: str, *examples: tuple[str, str, dict[str, Any]]) -> Co
     )
 
 
-class AccountView(SaidObject):
+class AccountView(OutboundObject):
     """An account as it stands."""
 
     user_id: UserId
@@ -267,7 +267,7 @@ class AccountView(SaidObject):
     updated_at: Timestamp
 
 
-class OrderView(SaidObject):
+class OrderView(OutboundObject):
     """An order as it stands."""
 
     order_id: OrderId
@@ -331,7 +331,7 @@ class OrderView(SaidObject):
     )
 
 
-class EntryView(SaidObject):
+class EntryView(OutboundObject):
     """One line of an account's statement. A gap in `line_no` means a missed event."""
 
     account_no: AccountNo
@@ -352,7 +352,7 @@ class OrderWithEntries(OrderView):
     entries: OmittedIfNone[list[EntryView]] = None
 
 
-class ReversalView(SaidObject):
+class ReversalView(OutboundObject):
     """A dispute, recall or return as it stands."""
 
     reversal_id: OrderId = Field(description="The wallet's own id of the reversal: a UUID.")
@@ -380,7 +380,7 @@ class ReversalView(SaidObject):
     )
 
 
-class InstructionsView(SaidObject):
+class InstructionsView(OutboundObject):
     """How the payer of a pending recharge pays, as the payment gateway has said it last."""
 
     revision: Revision
@@ -410,7 +410,7 @@ class OrderWithInstructions(OrderView):
     instructions: InstructionsView
 
 
-class Refusal(SaidObject):
+class Refusal(OutboundObject):
     """The refused command and the reason."""
 
     command_type: Text = Field(description="The type of the command, such as `order.recharge.v1`.")
@@ -418,7 +418,7 @@ class Refusal(SaidObject):
     message: Text = Field(description="Why, for a person.")
 
 
-class Event(SaidMessage):
+class Event(OutboundMessage):
     """The envelope of every event."""
 
     event_id: EventId

@@ -14,7 +14,7 @@ from wallet_schemas import commands, queries
 from wallet_schemas.codes import Code
 from wallet_schemas.commands import Fault, RefusalDetails
 from wallet_schemas.events import EVENTS, AccountOpened, Event
-from wallet_schemas.message import Message, SaidMessage, SaidObject
+from wallet_schemas.message import Message, OutboundMessage, OutboundObject
 from wallet_schemas.parse import COMMANDS, QUERIES
 from wallet_schemas.values import (
     Enumerated,
@@ -172,7 +172,7 @@ def problem_type(code: AnyCode) -> str:
     return f"/problems/{code.value.lower().replace('_', '-')}"
 
 
-class Problem(SaidObject):
+class Problem(OutboundObject):
     """Why a request has no answer of its own kind (RFC 9457). Programs compare `code`, and go by `retry`."""
 
     model_config = ConfigDict(
@@ -225,7 +225,7 @@ class Problem(SaidObject):
     request_id: str = Field(description="The request, as the log has it.")
 
 
-class CommandAccepted(SaidMessage):
+class CommandAccepted(OutboundMessage):
     """The broker has the command on disk, and there is no outcome yet."""
 
     model_config = ConfigDict(
@@ -236,7 +236,7 @@ class CommandAccepted(SaidMessage):
     serial_no: SerialNo
 
 
-class PaymentAccepted(SaidMessage):
+class PaymentAccepted(OutboundMessage):
     """The broker has the payment result on disk, and it is not processed yet."""
 
     model_config = ConfigDict(
@@ -256,7 +256,7 @@ class PaymentAccepted(SaidMessage):
     processing_status: Literal["accepted"] = "accepted"
 
 
-class ApiClient(SaidMessage):
+class ApiClient(OutboundMessage):
     """What the API key of the request may do."""
 
     model_config = ConfigDict(
@@ -329,14 +329,14 @@ else:
     AnyEvent = Annotated[Union[EVENTS], Field(discriminator="type")]  # noqa: UP007 -- of a tuple
 
 
-class EventItem(SaidObject):
+class EventItem(OutboundObject):
     """An event, and the cursor after it."""
 
     cursor: Cursor
     event: AnyEvent
 
 
-class EventPage(SaidMessage):
+class EventPage(OutboundMessage):
     """Events, oldest first. An event may come twice, with the same `event_id`."""
 
     model_config = ConfigDict(
@@ -502,7 +502,7 @@ _ENDPOINT: Final[dict[str, Any]] = {
 }
 
 
-class WebhookEndpointView(SaidObject):
+class WebhookEndpointView(OutboundObject):
     """An endpoint as it stands."""
 
     name: str
@@ -521,7 +521,7 @@ class WebhookEndpointView(SaidObject):
     updated_at: Timestamp
 
 
-class WebhookEndpoint(SaidMessage):
+class WebhookEndpoint(OutboundMessage):
     """An endpoint, with its secret where the secret is new."""
 
     model_config = _single(
@@ -535,7 +535,7 @@ class WebhookEndpoint(SaidMessage):
     secret: OmittedIfNone[str] = Field(default=None, description="Shown this once: store it.")
 
 
-class WebhookEndpointList(SaidMessage):
+class WebhookEndpointList(OutboundMessage):
     """The endpoints of the client, by name."""
 
     model_config = _single(type="webhook.endpoint.list.v1", endpoints=[_ENDPOINT])
@@ -544,7 +544,7 @@ class WebhookEndpointList(SaidMessage):
     endpoints: list[WebhookEndpointView]
 
 
-class WebhookDelivery(SaidObject):
+class WebhookDelivery(OutboundObject):
     """One event for one endpoint, and what came of the last attempt to post it."""
 
     event_id: str
@@ -558,7 +558,7 @@ class WebhookDelivery(SaidObject):
     created_at: Timestamp
 
 
-class WebhookDeliveryList(SaidMessage):
+class WebhookDeliveryList(OutboundMessage):
     """A page of deliveries, newest first."""
 
     model_config = _single(
@@ -586,7 +586,7 @@ class WebhookDeliveryList(SaidMessage):
     )
 
 
-class WebhookReplayed(SaidMessage):
+class WebhookReplayed(OutboundMessage):
     """How many events are posted again."""
 
     model_config = _single(type="webhook.replayed.v1", name="orders", replayed=3)

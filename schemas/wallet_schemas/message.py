@@ -63,13 +63,13 @@ OPEN: Final = ConfigDict(extra="ignore")
 """The configuration of what the wallet says: it does not forbid other members."""
 
 
-class SaidObject(JsonObject):
+class OutboundObject(JsonObject):
     """A JSON object inside of what the wallet says; members that are not known here are passed over."""
 
     model_config = OPEN
 
 
-class SaidMessage(Message):
+class OutboundMessage(Message):
     """A whole message that the wallet says; members that are not known here are passed over."""
 
     model_config = OPEN

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from wallet_schemas.codes import Code
 from wallet_schemas.fingerprint import changed_fields, content, fingerprint
-from wallet_schemas.message import FIELD_OF_WHOLE, Message, MoneyFields, SaidMessage
+from wallet_schemas.message import FIELD_OF_WHOLE, Message, MoneyFields, OutboundMessage
 from wallet_schemas.signature import Signed
 from wallet_schemas.values import (
     REASON_LENGTH_MAX,
@@ -424,7 +424,7 @@ class PaymentReversal(SignedMessage, MoneyFields):
     occurred_at: IncomingTimestamp
 
 
-class PaymentProcessed(SaidMessage):
+class PaymentProcessed(OutboundMessage):
     """What became of a payment result, instructions or a reversal, sent to its `reply_to` with its `correlation_id`."""
 
     model_config = ConfigDict(

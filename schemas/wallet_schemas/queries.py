@@ -16,7 +16,7 @@ from wallet_schemas.events import (
     OrderView,
     ReversalView,
 )
-from wallet_schemas.message import Message, SaidMessage, SaidObject
+from wallet_schemas.message import Message, OutboundMessage, OutboundObject
 from wallet_schemas.names import DEFAULT_ACCOUNT_TYPE
 from wallet_schemas.values import (
     INTEGER_MAX,
@@ -201,7 +201,7 @@ class AccountListed(AccountView):
     id: int = Field(ge=1, le=INTEGER_MAX)
 
 
-class AccountList(SaidMessage):
+class AccountList(OutboundMessage):
     """The accounts of a user, perhaps none. A closed account is shown where it is the newest of its kind."""
 
     model_config = ConfigDict(
@@ -226,7 +226,7 @@ class OrderAnswered(OrderView):
     )
 
 
-class OrderDetail(SaidMessage):
+class OrderDetail(OutboundMessage):
     """The outcome of a serial number, the order if the command made one, and the order's entries."""
 
     model_config = ConfigDict(
@@ -280,7 +280,7 @@ class OrderDetail(SaidMessage):
     )
 
 
-class OrderList(SaidMessage):
+class OrderList(OutboundMessage):
     """A page of a user's orders, newest first. Go by `next_after`: a page may have few orders, or none."""
 
     model_config = ConfigDict(
@@ -302,7 +302,7 @@ class OrderList(SaidMessage):
     )
 
 
-class HistoryOrder(SaidObject):
+class HistoryOrder(OutboundObject):
     """The order that a line is of, in short."""
 
     serial_no: SerialNo
@@ -326,14 +326,14 @@ class HistoryOrder(SaidObject):
     )
 
 
-class HistoryLine(SaidObject):
+class HistoryLine(OutboundObject):
     """One line of an account, and the order that it is of."""
 
     entry: EntryView
     order: HistoryOrder
 
 
-class History(SaidMessage):
+class History(OutboundMessage):
     """A page of what moved on an account, newest first, and what waits for a payment."""
 
     model_config = ConfigDict(
@@ -374,7 +374,7 @@ class History(SaidMessage):
     )
 
 
-class Statement(SaidMessage):
+class Statement(OutboundMessage):
     """A page of a statement: entries, and the balances before the first and after the last of them."""
 
     model_config = ConfigDict(
@@ -409,7 +409,7 @@ FAULT: Final = (
 """With `INTERNAL`, what the message of a refused query is: whether asking again can help."""
 
 
-class QueryRefused(SaidMessage):
+class QueryRefused(OutboundMessage):
     """Why a query cannot be answered."""
 
     model_config = ConfigDict(

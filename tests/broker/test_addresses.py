@@ -61,9 +61,9 @@ async def connected_port(urls: str) -> int:
 
 @pytest.mark.parametrize("between", [",", " ", ", ", "\n"])
 def test_addresses_are_separated_by_commas_or_blanks(between: str) -> None:
-    one, other = "amqp://u:a,b c@one:1/v", "amqp://u:a,b c@two/v?heartbeat=5"
+    first, second = "amqp://u:a,b c@one:1/v", "amqp://u:a,b c@two/v?heartbeat=5"
 
-    assert addresses.split(between.join([one, other])) == (one, other)
+    assert addresses.split(between.join([first, second])) == (first, second)
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ async def test_a_lost_commit_is_told_as_not_known_by_every_command_that_changes_
     def signing(name: str) -> list[str]:
         return ["--key", str(key_file(tmp_path, name)), "--passphrase-stdin"]
 
-    said: dict[str, CommandResult] = {}
+    results: dict[str, CommandResult] = {}
     async with Proxy(database_url) as proxy:
         for command, arguments in {
             "migrate": [],
@@ -114,23 +114,27 @@ async def test_a_lost_commit_is_told_as_not_known_by_every_command_that_changes_
         }.items():
             if command == "api key revoke":
                 arguments[0] = await desk.owner.fetchval("SELECT min(key_id) FROM api_keys")
-            said[command] = await lost(proxy, command, [*command.split(), *arguments])
+            results[command] = await lost(proxy, command, [*command.split(), *arguments])
 
     commands = [
         command
         for command in exit_table.every_command()
         if CommandEvent.COMMIT_LOST in (exit_table.row_of(command) or {})
     ]
-    assert set(said) == set(commands)
+    assert set(results) == set(commands)
     assert {
-        command: (one.status, one.err) for command, one in said.items() if one.status != Exit.UNKNOWN
+        command: (result.status, result.err)
+        for command, result in results.items()
+        if result.status != Exit.UNKNOWN
     } == {}
     assert {
-        c: one.err for c, one in said.items() if "whether it was done is not known: " not in one.err
+        command: result.err
+        for command, result in results.items()
+        if "whether it was done is not known: " not in result.err
     } == {}
-    assert {c: one.out for c, one in said.items() if one.out} == {}
-    assert f"execute {discard} again, which is done once" in said["dlq discard"].err
-    assert "run it again, which is safe" in said["migrate"].err
+    assert {command: result.out for command, result in results.items() if result.out} == {}
+    assert f"execute {discard} again, which is done once" in results["dlq discard"].err
+    assert "run it again, which is safe" in results["migrate"].err
     # What the sentences advise finds out that all of it was done.
     assert await desk.owner.fetchval("SELECT count(*) FROM api_keys WHERE client = 'shop'") == 2
     assert await desk.owner.fetchval("SELECT count(*) FROM api_keys WHERE revoked_at IS NOT NULL") == 1
@@ -144,10 +148,12 @@ async def test_a_lost_commit_is_told_as_not_known_by_every_command_that_changes_
 async def test_what_was_lost_before_its_commit_was_not_done(desk: Desk, database_url: str) -> None:
     async with Proxy(database_url) as proxy:
         proxy.cut_at = b"INSERT INTO api_keys"
-        said = await wallet("api", "key", "add", "shop", "--role", "upstream", WALLET_DATABASE_URL=proxy.url)
+        result = await wallet(
+            "api", "key", "add", "shop", "--role", "upstream", WALLET_DATABASE_URL=proxy.url
+        )
 
-    assert (said.status, said.out) == (Exit.UNAVAILABLE, "")
-    assert "the database cannot be used" in said.err
+    assert (result.status, result.out) == (Exit.UNAVAILABLE, "")
+    assert "the database cannot be used" in result.err
     assert await desk.owner.fetchval("SELECT count(*) FROM api_keys") == 0
 
 
@@ -160,10 +166,10 @@ async def test_an_invariant_that_is_broken_is_a_fault_of_the_program(
 
     monkeypatch.setattr(api_keys, "every", broken)
 
-    said = await wallet("api", "key", "list", WALLET_DATABASE_URL=database_url)
+    result = await wallet("api", "key", "list", WALLET_DATABASE_URL=database_url)
 
-    assert said.status == Exit.BROKEN
-    assert said.err == (
+    assert result.status == Exit.BROKEN
+    assert result.err == (
         "wallet: this is a fault of the program; whether anything was done is not known: "
         "a row was not as it must be\n"
     )

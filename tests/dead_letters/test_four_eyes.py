@@ -148,11 +148,11 @@ async def test_letters_that_may_be_forged_need_two_people_and_go_one_at_a_time(d
         await desk.operations.plan(OTTO, Action.REPLAY, Filter(), reason="a test")
     honest = await one_letter(desk)
 
-    one = await desk.operations.plan(OTTO, Action.REPLAY, Filter(ids=(forged[0],)), reason="a test")
+    alone = await desk.operations.plan(OTTO, Action.REPLAY, Filter(ids=(forged[0],)), reason="a test")
     several = await desk.operations.plan(OTTO, Action.REPLAY, Filter(), reason="a test")
     discard = await desk.operations.plan(OTTO, Action.DISCARD, Filter(ids=tuple(forged)), reason="a test")
 
-    assert (one.state, one.total) == (PlanState.NEEDS_SIGNATURE, 1)
+    assert (alone.state, alone.total) == (PlanState.NEEDS_SIGNATURE, 1)
     assert (several.state, several.total, several.skipped) == (PlanState.READY, 1, 2)
     assert [item.letter_id for item in several.sample] == [honest]
     assert discard.state is PlanState.READY

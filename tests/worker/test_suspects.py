@@ -69,9 +69,9 @@ async def test_what_workers_died_of_too_often_is_set_aside_untouched_and_its_nei
     assert await owner.fetchval("SELECT count(*) FROM suspects") == 0
 
 
-@pytest.mark.parametrize("letters", [(GUILTY,), (FIRST, GUILTY)])
+@pytest.mark.parametrize("messages", [(GUILTY,), (FIRST, GUILTY)])
 async def test_a_fault_of_the_database_is_no_death_however_often_it_comes(
-    rig: Rig, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, letters: tuple[InboundMessage, ...]
+    rig: Rig, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, messages: tuple[InboundMessage, ...]
 ) -> None:
     async def full(*_: object) -> None:
         raise UnavailableError("the disk is full")
@@ -80,11 +80,11 @@ async def test_a_fault_of_the_database_is_no_death_however_often_it_comes(
         broken.setattr(save, "changes", full)
         for _ in range(2 * BOUNDS.crashes_max):
             with pytest.raises(UnavailableError):
-                await rig.settle(*letters, deliveries=2)
+                await rig.settle(*messages, deliveries=2)
 
-    await rig.settle(*letters, deliveries=2)
+    await rig.settle(*messages, deliveries=2)
 
-    assert await owner.fetchval("SELECT count(*) FROM commands") == len(letters)
+    assert await owner.fetchval("SELECT count(*) FROM commands") == len(messages)
     assert await tables.dead_letters(owner) == []
     assert await owner.fetchval("SELECT count(*) FROM suspects") == 0
 

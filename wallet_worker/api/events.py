@@ -442,7 +442,7 @@ class EventStream(Response):
     async def _stream(self, send: Send, gone: "asyncio.Task[None]") -> None:
         feed = self._parts.feed
         loop = asyncio.get_running_loop()
-        said_at = checked_at = loop.time()
+        sent_at = checked_at = loop.time()
         while not gone.done() and not feed.is_stopping:
             if loop.time() - checked_at >= KEY_SECONDS:
                 await self._check_key()
@@ -452,12 +452,12 @@ class EventStream(Response):
                 piece = await _piece(feed, self._place, self._interest, EVENTS_MAX)
                 self._place = piece.after
                 if piece.events:
-                    said_at = loop.time()
+                    sent_at = loop.time()
                     self._parts.metrics.events.labels(how="stream").inc(len(piece.events))
                     body = b"".join(_sent(event, shown) for event, shown in piece.events)
                     await send({"type": "http.response.body", "body": body, "more_body": True})
-                elif loop.time() - said_at >= COMMENT_SECONDS:
-                    said_at = loop.time()
+                elif loop.time() - sent_at >= COMMENT_SECONDS:
+                    sent_at = loop.time()
                     # With the cursor, so that who hears nothing for long does not fall out of the log.
                     comment = b": still here\nid: %b\n\n" % str(self._place).encode()
                     await send({"type": "http.response.body", "body": comment, "more_body": True})

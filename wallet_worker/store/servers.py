@@ -78,7 +78,7 @@ class Servers:
             if chosen is None or connection is not chosen[1]:
                 connection.terminate()
         if chosen is None:
-            raise _most_telling([look for look in looks if isinstance(look, BaseException)])
+            raise _most_informative([look for look in looks if isinstance(look, BaseException)])
         timeline, connection, dsn = chosen
         if timeline < self._timeline:
             connection.terminate()
@@ -139,7 +139,7 @@ async def _look(dsn: str, options: dict[str, Any]) -> tuple[asyncpg.Connection, 
         raise
 
 
-def _most_telling(failures: list[BaseException]) -> BaseException:
+def _most_informative(failures: list[BaseException]) -> BaseException:
     """Return the failure that says most: that a password is wrong goes before that nobody listens."""
     return min(
         failures,

@@ -78,7 +78,9 @@ def test_the_highest_revision_counts_in_whatever_order_and_however_often(told: t
 
     assert _shown(world) == {**_shown(world), "revision": 3, "bank_code": "3"}
     rising = [number for place, number in enumerate(told) if number == max(told[: place + 1])]
-    assert [event["data"]["instructions"]["revision"] for one in decisions for event in events(one)] == rising
+    assert [
+        event["data"]["instructions"]["revision"] for decision in decisions for event in events(decision)
+    ] == rising
 
 
 def test_the_same_revision_with_other_content_contradicts() -> None:

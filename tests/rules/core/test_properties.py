@@ -326,7 +326,7 @@ def test_deciding_changes_nothing_and_always_says_the_same(
         ),
         min_size=1,
         max_size=8,
-        unique_by=lambda one: one[:2],
+        unique_by=lambda reversal: reversal[:2],
     ),
     spent=st.sampled_from(["1", "60", "100"]),
     more=st.sampled_from(["30", "200"]),

@@ -628,7 +628,7 @@ class World:
             if name is SystemName.RECEIVABLES:
                 assert self.accounts[account_id].balance_minor == -owed[currency]
         for serial_no, by_ref in self.reversals.items():
-            assert sum(one.moved_minor for one in by_ref.values()) == self._moved(serial_no)
+            assert sum(reversal.moved_minor for reversal in by_ref.values()) == self._moved(serial_no)
 
     def _moved(self, serial_no: str) -> int:
         """Return what of an order's reversals stands, by the orders that the wallet has made of them."""

@@ -78,7 +78,7 @@ async def edit(visit: PageContext) -> Response:
         raise NotPossibleError(msg)
     body = untrusted_text.editable(detail.whole.pretty, detail.whole.body or b"")
     return visit.show(
-        "edit.html", letter=detail, line=detail.whole.line, body=body, said_why="", fault=None, faults=()
+        "edit.html", letter=detail, line=detail.whole.line, body=body, reason="", fault=None, faults=()
     )
 
 
@@ -99,7 +99,7 @@ async def make_edit(visit: PageContext, form: Form) -> Response:
             letter=detail,
             line=detail.whole.line,
             body=body,
-            said_why=form.get("why"),
+            reason=form.get("why"),
             fault=str(exc),
             faults=exc.faults if isinstance(exc, InvalidEditError) else (),
         )
