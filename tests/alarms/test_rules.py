@@ -62,6 +62,8 @@ WELL: Mapping[str, str] = {
     'wallet_api_unknown_total{role="api", reason="accepted"}': f"0+1x{LONG}",
     'wallet_api_key_expires_seconds{role="api"}': " ".join(["+Inf"] * LONG),
     'wallet_api_event_log_ready{role="api", instance="d"}': f"1x{LONG}",
+    'wallet_ready{role="webhooks", instance="f"}': f"1x{LONG}",
+    'wallet_ready{role="webhooks", instance="g"}': f"1x{LONG}",
     'wallet_webhook_endpoints_disabled{role="webhooks"}': f"0x{LONG}",
     'wallet_webhook_oldest_waiting_seconds{role="webhooks", instance="f"}': f"300x{LONG}",
     'wallet_webhook_oldest_waiting_seconds{role="webhooks", instance="g"}': NOT_KNOWN,
@@ -139,6 +141,13 @@ CASES: dict[str, list[Case]] = {
     "WalletApiWebhookDisabled": [Case({'wallet_webhook_endpoints_disabled{role="webhooks"}': f"1x{LONG}"})],
     "WalletApiWebhooksLate": [
         Case({'wallet_webhook_oldest_waiting_seconds{role="webhooks", instance="f"}': f"90000x{LONG}"})
+    ],
+    "WalletApiNoWebhooks": [
+        # Killed: what waits to be posted is then nowhere to be seen.
+        Case({}, gone=('wallet_ready{role="webhooks"', "wallet_webhook_"), silent_at=6),
+        Case(
+            {f'wallet_ready{{role="webhooks", instance="{each}"}}': f"0x{LONG}" for each in "fg"}, silent_at=4
+        ),
     ],
     "WalletApiWebhooksMissed": [Case({'wallet_webhook_missed_total{role="webhooks"}': f"0+1x{LONG}"})],
     "WalletApiUnsignedResults": [

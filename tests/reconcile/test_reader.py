@@ -285,7 +285,11 @@ def test_a_quotation_mark_that_is_never_closed_spoils_its_own_line(lines: list[s
         (line().replace("R-1", '"=""R-1"""'), ("R-1",)),
         (line().replace("R-1", "'R-1").replace("100.00", "1,300.00"), ("R-1", "charge")),
         (line(payment_order_no="R/1"), ()),
-        (line().replace(",", ";"), ()),
+        (line().replace(",", ";"), ("R-1",)),
+        (line().replace(",", "\t"), ("R-1",)),
+        (line().replace(",", ";").replace("100.00", "100,00"), ("R-1",)),
+        ('"' + line().replace(",", "|"), ("R-1",)),
+        (line().replace(",", "/"), ()),
     ],
 )
 def test_a_bad_line_names_its_payment_where_that_can_be_read(text: str, candidates: tuple[str, ...]) -> None:

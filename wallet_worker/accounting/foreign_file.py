@@ -79,9 +79,9 @@ def _decodes(raw: bytes, codec: str) -> bool:
 
 
 def other_separator(raw: bytes, width: int) -> str | None:
-    """Return by what a line's values seem to be separated, if not by commas: so that there are `width` of them."""
+    """Return the mark by which a line's values seem to be separated, if not by commas: so that there are `width`."""
     text = raw.decode(errors="replace")
-    return next((name for mark, name in SEPARATORS.items() if text.count(mark) == width - 1 > 0), None)
+    return next((mark for mark in SEPARATORS if text.count(mark) == width - 1 > 0), None)
 
 
 def _by_bytes(head: bytes) -> str | None:

@@ -199,15 +199,20 @@ class SettlementReader:
         if width > self._width:
             return f"{what}: perhaps a value has a comma in it and is not in quotation marks"
         other = foreign_file.other_separator(raw, self._width)
-        return what if other is None else f"{what}: its values seem to be separated by {other}, not by commas"
+        if other is None:
+            return what
+        return f"{what}: its values seem to be separated by {foreign_file.SEPARATORS[other]}, not by commas"
 
     def _candidates(self, raw: bytes) -> tuple[str, ...]:
         """Return what may be the payment's number on a line whose values cannot be told from each other.
 
         A separator too many shifts the columns after it, one too few likewise: the number is where it should be,
-        counted from the left or from the right.
+        counted from the left or from the right. Where another mark separates as many values as there are columns,
+        and commas do not, that mark is the separator.
         """
-        values = [_bare(value) for value in raw.decode(errors="replace").strip("\r\n").split(",")]
+        text = raw.decode(errors="replace").strip("\r\n")
+        other = foreign_file.other_separator(raw, self._width) if text.count(",") < self._width - 1 else None
+        values = [_bare(value) for value in text.split(other or ",")]
         place = self._places[_PLACE_OF_NUMBER]
         from_left = values[place : place + 1]
         from_right = values[place - self._width :][:1] if self._width - place <= len(values) else []

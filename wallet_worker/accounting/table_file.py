@@ -30,10 +30,11 @@ _FORMULA: Final = frozenset(
     "\u2212\u207a\u207b\u207c\u208a\u208b\u208c\u2a75\u2a76\ufb29\ufe62\ufe63\ufe66\ufe6b\uff0b\uff0d\uff1d\uff20"
 )
 _LINE_ENDS: Final = frozenset("\r\n\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029")
-_SEPARATORS: Final = frozenset(",;\t|:^ ") | _LINE_ENDS
+SEPARATORS: Final = frozenset(",;\t|:^ ") | _LINE_ENDS
 _APOSTROPHE: Final = "'"
 _FILLERS: Final = frozenset("\u115f\u1160\u3164\uffa0\u2800")  # letters and signs that show nothing
-_is_plain: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:+@-]*").fullmatch  # most cells: numbers, times, names
+# Most cells: numbers, times, names. A colon separates cells too, so after it stands what begins no formula.
+_is_plain: Final = re.compile(r"[0-9A-Za-z](?:[0-9A-Za-z._+@-]|:(?![+@-]))*").fullmatch
 
 
 class Format(StrEnum):
@@ -118,12 +119,12 @@ def _pieces(text: str, changed: Callable[[str], str]) -> Iterator[str]:
             yield changed(apostrophes) + mark
         elif not apostrophes and _is_unseen(mark):
             yield mark
-            boundary = mark if mark in _SEPARATORS else boundary
+            boundary = mark if mark in SEPARATORS else boundary
             continue
         else:
             yield apostrophes + mark
         apostrophes = ""
-        boundary = mark if mark in _SEPARATORS else None
+        boundary = mark if mark in SEPARATORS else None
     yield apostrophes
 
 
