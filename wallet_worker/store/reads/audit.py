@@ -12,7 +12,9 @@ import asyncpg
 from wallet_schemas.money import MINOR_DIGITS
 from wallet_schemas.values import OrderStatus, OrderType
 from wallet_worker.core import orders
+from wallet_worker.core.accounts import SystemName
 from wallet_worker.core.orders import CHARGED, OPEN, REFUNDS, Leg, Party
+from wallet_worker.core.reversals import MADE
 from wallet_worker.store.snapshot import chunks
 from wallet_worker.store.sql import literals
 
@@ -451,11 +453,26 @@ def too_many_refunds(
     return chunks(connection, _TOO_MANY_REFUNDS, order_ids)
 
 
-_WRONG_DEBTS = """
+def _of_receivables(sign: int) -> frozenset[OrderType]:
+    """Return the types of orders that credit the receivables, or with a `sign` below zero debit them."""
+    return frozenset(
+        order_type
+        for order_type, spec in orders.ORDER_SPECS.items()
+        for leg in spec.legs
+        if leg.holder is SystemName.RECEIVABLES and leg.times * sign > 0
+    )
+
+
+_LENT: Final = _of_receivables(-1)
+_SETTLED: Final = _of_receivables(1)
+_MOVED_BY_REVERSALS: Final = frozenset(more for more, _ in MADE.values())
+_MOVED_BACK: Final = frozenset(less for _, less in MADE.values())
+
+_WRONG_DEBTS = f"""
 WITH lent AS (
-    SELECT account_id, sum(CASE order_type WHEN 'advance' THEN amount ELSE -amount END) AS minor
+    SELECT account_id, sum(CASE WHEN order_type IN ({literals(_LENT)}) THEN amount ELSE -amount END) AS minor
     FROM orders
-    WHERE order_type IN ('advance', 'repayment', 'write_off')
+    WHERE order_type IN ({literals(_LENT | _SETTLED)})
     GROUP BY account_id
 )
 SELECT a.account_id, a.currency, a.debt, coalesce(lent.minor, 0)::bigint, a.balance - a.reserved
@@ -463,7 +480,7 @@ FROM accounts a
 LEFT JOIN lent USING (account_id)
 WHERE a.debt <> coalesce(lent.minor, 0) OR a.debt < 0 OR (a.debt > 0 AND a.balance <> a.reserved)
 ORDER BY a.account_id
-"""
+"""  # noqa: S608 -- static text
 
 
 def wrong_debts(connection: asyncpg.Connection) -> AsyncIterator[list[asyncpg.Record]]:
@@ -486,12 +503,12 @@ async def wrong_receivables(connection: asyncpg.Connection) -> list[asyncpg.Reco
     return await connection.fetch(_RECEIVABLES)
 
 
-_WRONG_REVERSALS = """
+_WRONG_REVERSALS = f"""
 WITH made AS (
     SELECT about_serial_no AS serial_no,
-           sum(CASE WHEN order_type IN ('chargeback', 'payout_return') THEN amount ELSE -amount END) AS minor
+           sum(CASE WHEN order_type IN ({literals(_MOVED_BY_REVERSALS)}) THEN amount ELSE -amount END) AS minor
     FROM orders
-    WHERE order_type IN ('chargeback', 'chargeback_reversal', 'payout_return', 'payout_return_reversal')
+    WHERE order_type IN ({literals(_MOVED_BY_REVERSALS | _MOVED_BACK)})
     GROUP BY about_serial_no
 ), standing AS (
     SELECT o.serial_no, o.order_id, sum(v.moved) AS minor
@@ -505,7 +522,7 @@ FULL JOIN made USING (serial_no)
 JOIN orders o USING (serial_no)
 WHERE coalesce(standing.minor, 0) <> coalesce(made.minor, 0)
 ORDER BY o.order_id
-"""
+"""  # noqa: S608 -- static text
 
 
 def wrong_reversals(connection: asyncpg.Connection) -> AsyncIterator[list[asyncpg.Record]]:
@@ -513,14 +530,14 @@ def wrong_reversals(connection: asyncpg.Connection) -> AsyncIterator[list[asyncp
     return chunks(connection, _WRONG_REVERSALS)
 
 
-_WRONG_REFS = """
+_WRONG_REFS = f"""
 SELECT o.order_id, g.channel, g.gateway_ref, o.channel, o.gateway_ref, o.status
 FROM gateway_refs g
 JOIN orders o USING (order_id)
-WHERE o.order_type <> 'recharge' OR o.status <> 'succeeded' OR g.channel <> o.channel
+WHERE o.order_type NOT IN ({literals(CHARGED)}) OR o.status <> 'succeeded' OR g.channel <> o.channel
    OR g.gateway_ref IS DISTINCT FROM o.gateway_ref
 ORDER BY o.order_id
-"""
+"""  # noqa: S608 -- static text
 
 
 def wrong_refs(connection: asyncpg.Connection) -> AsyncIterator[list[asyncpg.Record]]:
