@@ -267,7 +267,8 @@ def parts_of(settings: Settings) -> ApiState:
         metrics=metrics,
         webhooks_networks=settings.webhooks_networks or (),
         payment_keys=settings.keys,
-        login=None if settings.sender_policy is None else login_of(settings.amqp_url.get_secret_value()),
+        login=login_of(settings.amqp_url.get_secret_value()),
+        senders=settings.sender_policy,
         wait_seconds=settings.api_wait_seconds,
         signature_age_seconds=settings.api_signature_age_seconds,
     )

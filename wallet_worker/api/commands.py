@@ -64,7 +64,6 @@ from wallet_worker.api.problems import (
 )
 from wallet_worker.api.request import ApiRequest
 from wallet_worker.client.rpc import OutgoingMessage, PublishFailed, ReplyTimeout
-from wallet_worker.core.senders import Sender
 from wallet_worker.queries import answers
 from wallet_worker.queries.answers import StoredOutcome
 from wallet_worker.store.errors import ConflictError, UnavailableError
@@ -222,7 +221,8 @@ async def _earlier(parts: ApiState, serial_no: str) -> StoredOutcome | None:
 
 def _repeated(parts: ApiState, earlier: StoredOutcome, command: Command, client: Client) -> Outcome:
     """Return the stored outcome of the same command; raises Refused for another one."""
-    if parts.login is not None and not Sender(parts.login, client.sender).is_same(earlier.sent_by):
+    sender = parts.sender(client)
+    if parts.senders is not None and (sender is None or not sender.is_same(earlier.sent_by)):
         # The worker would say the same, and make a dead letter of it.
         raise RequestRefused(Code.SERIAL_CONFLICT, serial_no=command.serial_no, duplicate=False)
     repeated = content(command)
@@ -330,7 +330,9 @@ async def _representation(
         detail = await reads.ask(parts, GetOrder(serial_no=number))
     except RequestRefused:
         return None  # the database is away; the outcome is an answer, too
-    return reads.within_reach(detail, client) if isinstance(detail, OrderDetail) else None
+    if not isinstance(detail, OrderDetail) or not reads.is_shown(parts, detail, client):
+        return None
+    return reads.within_reach(parts, detail, client)
 
 
 def answer(

@@ -60,6 +60,11 @@ class Client:
         """What the header `x-wallet-client` says of commands from this client."""
         return f"{self.client}/{self.key_id}"
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether the key is for some users or serial numbers only."""
+        return self.users is not None or self.serial_prefix is not None
+
     def reaches(self, user_id: str | None) -> bool:
         """Return whether the key may act for this user; where users are limited, never for nobody."""
         return self.users is None or (user_id is not None and user_id.startswith(self.users))

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from typing import Any, Final, cast
 from urllib.parse import urlencode
 
@@ -17,9 +18,11 @@ from wallet_schemas.names import CONTENT_TYPE
 from wallet_schemas.parse import Malformed, validate
 from wallet_schemas.queries import GetOrder, History, OrderDetail, OrderList, QueryRefused, Statement
 from wallet_worker.api.keys import Client
+from wallet_worker.api.lookups import Waiters
 from wallet_worker.api.parts import ApiState
 from wallet_worker.api.problems import RequestRefused, malformed, retry_after
 from wallet_worker.api.request import ApiRequest
+from wallet_worker.core.permission import may_see
 from wallet_worker.queries import answers
 from wallet_worker.store.errors import ConflictError, UnavailableError
 
@@ -29,6 +32,7 @@ _WHOLE: Final = re.compile(r"[0-9]{1,19}")
 _INTEGERS: Final = frozenset({"after_line_no", "before_line_no", "limit"})
 _LISTS: Final = frozenset({"order_types", "statuses", "types"})
 _NOTE: Final = "metadata."
+_NO_NUMBER: Final = ""  # nothing has it, so whoever waits for it waits to the end
 _NOT_FOUND: Final = frozenset({Code.ORDER_NOT_FOUND, Code.ACCOUNT_NOT_FOUND})
 
 log = structlog.get_logger(__name__)
@@ -41,12 +45,14 @@ async def look(parts: ApiState, request: ApiRequest, operation: HttpOperation) -
     user_id = getattr(query, "user_id", None)
     if user_id is not None and not client.reaches(user_id):
         raise RequestRefused(ApiCode.USER_OUT_OF_REACH)
+    _check_rights(parts, client, query)
     request.serial_no = getattr(query, "serial_no", None)
     if operation.answers == (Outcome,):
         return await _outcome(parts, request, client, cast("GetOrder", query))
     wait = request.preferences.wait
+    waiters = parts.settled if request.preferences.settled else parts.payable
+    until = time.monotonic() + (wait or 0.0)
     if isinstance(query, GetOrder) and wait:
-        waiters = parts.settled if request.preferences.settled else parts.payable
         await waiters.wait(query.serial_no, wait)
         applied = f"wait={wait:g}, until=settled" if request.preferences.settled else f"wait={wait:g}"
         request.answer_headers["preference-applied"] = applied
@@ -54,7 +60,8 @@ async def look(parts: ApiState, request: ApiRequest, operation: HttpOperation) -
     if isinstance(reply, QueryRefused):
         raise _refused(reply, request.serial_no)
     if isinstance(reply, OrderDetail):
-        reply = await _visible(parts, reply, client)
+        reply = await _visible(parts, reply, client, waiters, until)
+    reply = answers.shown_to(reply, parts.rights(client))
     headers = {}
     following = {**request.parameters(), **_next(reply)}
     if following != request.parameters():
@@ -78,6 +85,7 @@ def _next(page: Message) -> dict[str, str]:
 async def _outcome(parts: ApiState, request: ApiRequest, client: Client, query: GetOrder) -> Response:
     """Return the outcome of a number as it was answered then; a refused one is an answer, too."""
     wait = request.preferences.wait
+    until = time.monotonic() + (wait or 0.0)
     if wait:
         await parts.answered.wait(query.serial_no, wait)
         request.answer_headers["preference-applied"] = f"wait={wait:g}"
@@ -85,7 +93,7 @@ async def _outcome(parts: ApiState, request: ApiRequest, client: Client, query: 
     if isinstance(reply, QueryRefused):
         raise _unknown(query.serial_no)
     try:
-        detail = await _visible(parts, cast("OrderDetail", reply), client)
+        detail = await _visible(parts, cast("OrderDetail", reply), client, parts.answered, until)
     except RequestRefused:
         raise _unknown(query.serial_no) from None
     return Response(encode(detail.outcome), 200, None, CONTENT_TYPE)
@@ -113,13 +121,50 @@ async def ask(parts: ApiState, query: Message) -> Message:
         raise RequestRefused(ApiCode.DATABASE_AWAY, headers=retry_after(1)) from exc
 
 
-async def _visible(parts: ApiState, detail: OrderDetail, client: Client) -> OrderDetail:
-    """Return what the key may see of an order; raises Refused, as if there were none, where it may see nothing.
+def _check_rights(parts: ApiState, client: Client, query: Message) -> None:
+    """Refuse a query about what the policy of senders gives the client nothing to do with, as over AMQP.
+
+    Which queries it may ask, the scopes of its key say.
+    """
+    if parts.senders is None:
+        return
+    rights = parts.rights(client)
+    if rights is None:
+        raise RequestRefused(ApiCode.FORBIDDEN, "the policy of senders allows the client nothing")
+    user_id, account_type = getattr(query, "user_id", None), getattr(query, "account_type", None)
+    if user_id is not None and not rights.reaches_user(user_id):
+        raise RequestRefused(ApiCode.USER_OUT_OF_REACH)
+    if account_type is not None and not rights.reaches_type(account_type):
+        raise RequestRefused(
+            ApiCode.FORBIDDEN, f"the client has nothing to do with accounts of the type {account_type}"
+        )
+
+
+def is_shown(parts: ApiState, detail: OrderDetail, client: Client) -> bool:
+    """Return whether the policy of senders lets the client see what was sent with this number, as over AMQP."""
+    return may_see(detail.sent_by, parts.sender(client), parts.senders)
+
+
+async def _visible(
+    parts: ApiState, detail: OrderDetail, client: Client, waiters: Waiters, until: float
+) -> OrderDetail:
+    """Return what the client may see of an order; raises Refused, as if there were none, where it may see nothing.
+
+    The refusal takes as long as for a number that does not exist: until the monotonic time `until`.
+    """
+    if not is_shown(parts, detail, client) or not await _reaches(parts, detail, client):
+        await waiters.wait(_NO_NUMBER, until - time.monotonic())
+        raise RequestRefused(Code.ORDER_NOT_FOUND, status=404, serial_no=detail.outcome.serial_no)
+    return within_reach(parts, detail, client)
+
+
+async def _reaches(parts: ApiState, detail: OrderDetail, client: Client) -> bool:
+    """Return whether the key reaches a user of the order.
 
     A command that made no order belongs to the user that it names, or to the owner of the order that it names.
     """
     if client.users is None:
-        return detail
+        return True
     users: list[str | None]
     if detail.order is not None:
         users = [detail.order.user_id, detail.order.to_user_id]
@@ -129,13 +174,17 @@ async def _visible(parts: ApiState, detail: OrderDetail, client: Client) -> Orde
                 users = [*await answers.named_users(connection, str(detail.outcome.serial_no))]
         except (UnavailableError, ConflictError) as exc:
             raise RequestRefused(ApiCode.DATABASE_AWAY, headers=retry_after(1)) from exc
-    if not any(client.reaches(user_id) for user_id in users):
-        raise RequestRefused(Code.ORDER_NOT_FOUND, status=404, serial_no=detail.outcome.serial_no)
-    return within_reach(detail, client)
+    return any(client.reaches(user_id) for user_id in users)
 
 
-def within_reach(detail: OrderDetail, client: Client) -> OrderDetail:
-    """Return an order with those of its entries that are of accounts which the key may see."""
+def within_reach(parts: ApiState, detail: OrderDetail, client: Client) -> OrderDetail:
+    """Return an order with those of its entries that are of accounts which the key may see.
+
+    Who has sent it is left out for a limited key of another client.
+    """
+    sender = parts.sender(client)
+    if client.is_limited and not (sender is not None and sender.is_same(detail.sent_by)):
+        detail = detail.model_copy(update={"sent_by": None})
     order = detail.order
     if client.users is None or order is None:
         return detail

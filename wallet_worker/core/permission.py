@@ -47,13 +47,9 @@ def query_refusal(query: Message, sender: Sender | None, senders: Senders | None
     if rights is None or not rights.may_ask(name):
         return f"{sender} may not ask {name}"
     user_id, account_type = getattr(query, "user_id", None), getattr(query, "account_type", None)
-    if user_id is not None and not user_id.startswith(rights.users):
+    if user_id is not None and not rights.reaches_user(user_id):
         return f"users of {sender} begin with {rights.users}"
-    if (
-        account_type is not None
-        and rights.account_types is not None
-        and account_type not in rights.account_types
-    ):
+    if account_type is not None and not rights.reaches_type(account_type):
         return f"{sender} has nothing to do with accounts of the type {account_type}"
     return None
 
@@ -115,9 +111,9 @@ def _of_order(
 
 
 def _of_account(user_id: str, account_type: str, sender: Sender, rights: Rights) -> str | None:
-    if not user_id.startswith(rights.users):
+    if not rights.reaches_user(user_id):
         return f"users of {sender} begin with {rights.users}"
-    if rights.account_types is not None and account_type not in rights.account_types:
+    if not rights.reaches_type(account_type):
         return f"{sender} has nothing to do with accounts of the type {account_type}"
     return None
 
@@ -125,6 +121,6 @@ def _of_account(user_id: str, account_type: str, sender: Sender, rights: Rights)
 def _of_payee(message: AnyCommand, sender: Sender, rights: Rights) -> str | None:
     """Return why no account of this type may be paid; whose it is, the sender may choose."""
     paid = getattr(message, "to_account_type", None)
-    if rights.account_types is not None and paid is not None and paid not in rights.account_types:
+    if paid is not None and not rights.reaches_type(paid):
         return f"{sender} has nothing to do with accounts of the type {paid}"
     return None

@@ -28,8 +28,8 @@ class Rights:
 
     `types` and `queries` are names without a version; a last `*` stands for any. `users` and `serial_prefix` are
     prefixes, empty for all; `account_types` is absent for all. `any_order`: it may capture, release and refund what
-    others have ordered. `clients`: it speaks for clients, whose names are believed. `replays`: it speaks for the
-    senders of the dead letters that it replays.
+    others have ordered, and see it. `clients`: it speaks for clients, whose names are believed. `replays`: it speaks
+    for the senders of the dead letters that it replays.
     """
 
     types: tuple[str, ...] = ()
@@ -48,6 +48,14 @@ class Rights:
     def may_ask(self, name: str) -> bool:
         """Return whether a query of this name may be asked."""
         return _is_among(name, self.queries)
+
+    def reaches_user(self, user_id: str) -> bool:
+        """Return whether the user is one of the sender's."""
+        return user_id.startswith(self.users)
+
+    def reaches_type(self, account_type: str) -> bool:
+        """Return whether accounts of this type are for the sender."""
+        return self.account_types is None or account_type in self.account_types
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +90,10 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class Senders:
-    """The policy: what each login may do. A login that is not named may nothing."""
+    """The policy: what each login may do. A login that is not named may nothing.
+
+    `<login>/<name>` names one client of a login: its rights stand in place of those of the login.
+    """
 
     rights: Mapping[str, Rights] = field(default_factory=dict)
 
@@ -107,7 +118,13 @@ class Senders:
 
     def of(self, sender: Sender | None) -> Rights | None:
         """Return what a sender may do; absent for one that the policy does not know."""
-        return None if sender is None else self.rights.get(sender.login)
+        if sender is None:
+            return None
+        if sender.client is not None:
+            own = self.rights.get(f"{sender.login}/{sender.client.partition('/')[0]}")
+            if own is not None:
+                return own
+        return self.rights.get(sender.login)
 
 
 @lru_cache(maxsize=1_024)  # names are those of types of messages, and each command asks

@@ -36,6 +36,7 @@ from wallet_worker.core.accounts import Account
 from wallet_worker.core.decide import outcome
 from wallet_worker.core.orders import Order
 from wallet_worker.core.reversals import Reversal
+from wallet_worker.core.senders import Rights
 from wallet_worker.queries import lists
 from wallet_worker.store import accounts, commands, entries, orders, payment_instructions, reversals
 from wallet_worker.store.reads.whole_order import whole_order
@@ -64,6 +65,14 @@ async def answer(connection: asyncpg.Connection, query: Message) -> Message:
         case _:
             msg = f"{query.type} is accepted by the contract and unknown here"
             raise AssertionError(msg)
+
+
+def shown_to(reply: Message, rights: Rights | None) -> Message:
+    """Return an answer without the accounts of types that its reader has nothing to do with."""
+    if not isinstance(reply, AccountList) or rights is None or rights.account_types is None:
+        return reply
+    shown = [account for account in reply.accounts if rights.reaches_type(account.account_type)]
+    return reply.model_copy(update={"accounts": shown})
 
 
 async def _account(connection: asyncpg.Connection, query: GetAccount) -> AccountList:

@@ -16,13 +16,13 @@ from wallet_schemas.encode import encode
 from wallet_schemas.message import Message
 from wallet_schemas.names import CONTENT_TYPE, TRACEPARENT_HEADER
 from wallet_schemas.parse import QUERIES, Malformed, UnsupportedType, parse
-from wallet_schemas.queries import DATABASE_AWAY, FAULT, AccountList, GetOrder, QueryRefused
+from wallet_schemas.queries import DATABASE_AWAY, FAULT, GetOrder, QueryRefused
 from wallet_worker.broker.connection import CONNECTION_ERRORS, BrokerUnavailableError, translate_errors
 from wallet_worker.broker.inbox import ACKNOWLEDGE_SECONDS, traceparent
 from wallet_worker.broker.sender_policy import ANYONE, SenderPolicy
 from wallet_worker.core.permission import may_see, query_refusal
-from wallet_worker.core.senders import Rights, Sender
-from wallet_worker.queries.answers import answer
+from wallet_worker.core.senders import Sender
+from wallet_worker.queries.answers import answer, shown_to
 from wallet_worker.store import commands
 from wallet_worker.store.database import Database
 from wallet_worker.store.errors import ConflictError, UnavailableError
@@ -114,7 +114,7 @@ class QueryService:
                 return QueryRefused(
                     code=Code.NOT_ALLOWED, message="the serial number was used by another sender"
                 )
-        return _visible(await answer(connection, query), None if senders is None else senders.of(sender))
+        return shown_to(await answer(connection, query), None if senders is None else senders.of(sender))
 
     def _report(self, query: Message, sender: Sender | None) -> None:
         """Be unready until the database answers a query that it has failed, whether or not somebody asks again."""
@@ -154,11 +154,3 @@ def _log_failure(query: Message, exc: Exception) -> None:
         log.warning("query.failed", type=query.type, reason=str(exc))
     else:
         log.error("query.fault", type=query.type, exc_info=exc)
-
-
-def _visible(reply: Message, rights: Rights | None) -> Message:
-    """Return an answer without the accounts of types that its sender has nothing to do with."""
-    if not isinstance(reply, AccountList) or rights is None or rights.account_types is None:
-        return reply
-    shown = [account for account in reply.accounts if account.account_type in rights.account_types]
-    return reply.model_copy(update={"accounts": shown})

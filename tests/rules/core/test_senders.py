@@ -59,6 +59,28 @@ def test_a_client_stays_the_same_with_another_key(sender: Sender, sent_by: str |
 
 
 @pytest.mark.parametrize(
+    ("sender", "rights"),
+    [
+        (None, None),
+        (Sender("stranger"), None),
+        (Sender("api"), Rights(clients=True)),
+        (Sender("api", "shop/k1"), Rights(clients=True)),
+        (Sender("api", "support/k1"), Rights(any_order=True)),
+        (Sender("api", "support/k2"), Rights(any_order=True)),
+        (Sender("api", "support2/k1"), Rights(clients=True)),
+        (Sender("other", "support/k1"), None),
+    ],
+)
+def test_a_client_that_the_policy_names_has_rights_of_its_own(
+    sender: Sender | None, rights: Rights | None
+) -> None:
+    senders = read_senders('{"api": {"clients": true}, "api/support": {"any_order": true}}')
+
+    assert senders is not None
+    assert senders.of(sender) == rights
+
+
+@pytest.mark.parametrize(
     ("name", "types", "may"),
     [
         ("order.recharge", ("order.recharge",), True),
