@@ -145,7 +145,7 @@ def test_a_setting_says_anyone_or_who() -> None:
     [
         ("", "it should be anyone, or JSON"),
         ("everybody", "it should be anyone, or JSON"),
-        ("[]", "dictionary"),
+        ("[]", "Should be an object"),
         ('{"shop": {}, "shop": {}}', "twice"),
         ('{"shop": {"typs": []}}', "shop.typs"),
         ('{"shop": {"types": ["order.recharge.v1"]}}', "no command"),
