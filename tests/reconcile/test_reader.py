@@ -71,7 +71,10 @@ def test_files_of_many_kinds_say_the_same(text: bytes) -> None:
     (read,) = SettlementReader(BytesIO(text))
 
     assert isinstance(read, ParsedLine)
-    assert read.line.model_dump(mode="json") == GOOD | {"occurred_at": "2026-01-02T03:04:05.000000Z"}
+    assert read.line.model_dump(mode="json") == GOOD | {
+        "occurred_at": "2026-01-02T03:04:05.000000Z",
+        "reversal_ref": None,
+    }
 
 
 def test_a_quoted_value_may_have_commas_and_quotation_marks() -> None:

@@ -14,6 +14,9 @@ TABLES = (
     "commands",
     "entries",
     "gateway_refs",
+    "operator_keys",
+    "operator_log",
+    "operators",
     "orders",
     "outbox",
     "parked_results",
@@ -195,6 +198,21 @@ ROWS: dict[str, dict[str, str]] = {
         "created_at": "now()",
     },
     "webhook_cursor": {"passed": "0", "reader": "'a'", "lease_until": "now()"},
+    "operators": {"name": "'ann'", "role": "'operator'"},
+    "operator_keys": {
+        "key_id": "'0123456789abcdef'",
+        "name": "'ann'",
+        "algorithm": "'ed25519'",
+        "public_key": "decode(repeat('ab', 32), 'hex')",
+    },
+    "operator_log": {
+        "log_id": "1",
+        "via": "'cli'",
+        "action": "'added'",
+        "name": "'ann'",
+        "detail": "''",
+        "reason": "'she is new'",
+    },
 }
 TABLE_OF = {"user": "accounts", "lane": "accounts"}
 
@@ -240,6 +258,13 @@ OTHER_SUSPECT = {"fingerprint": "decode(repeat('cd', 32), 'hex')"}
 
 NOWHERE = "'019b7d4c-6f2e-7c3a-9d41-52c0e4a7b999'"
 SHORT = "'\\xabcd'"
+OTHER_PERSONS_KEY = {"key_id": "'fedcba9876543210'", "public_key": "decode(repeat('cd', 32), 'hex')"}
+VOUCHED = {
+    "vouched_by": "'bob'",
+    "key_id": "'fedcba9876543210'",
+    "signed_at": "now()",
+    "proof": "decode(repeat('cd', 64), 'hex')",
+}
 BREACHES: list[tuple[str, str, dict[str, str]]] = [
     ("accounts_pkey", "user", {**OTHER_USER, "account_id": "1"}),
     ("accounts_account_no_key", "user", {**OTHER_USER, "account_no": "'2026010204815162341'"}),
@@ -426,12 +451,30 @@ BREACHES: list[tuple[str, str, dict[str, str]]] = [
     ("webhook_cursor_pkey", "webhook_cursor", {}),
     ("webhook_cursor_is_one", "webhook_cursor", {"single": "false"}),
     ("webhook_cursor_passed_counted", "webhook_cursor", {"passed": "-1"}),
+    ("operators_pkey", "operators", {}),
+    *(("operators_name_form", "operators", {"name": name}) for name in ("'Ann'", "''", "'a b'")),
+    ("operators_role_known", "operators", {"name": "'bob'", "role": "'owner'"}),
+    ("operator_keys_pkey", "operator_keys", {"public_key": "decode(repeat('cd', 32), 'hex')"}),
+    ("operator_keys_name_fkey", "operator_keys", {**OTHER_PERSONS_KEY, "name": "'nobody'"}),
+    ("operator_keys_public_key_key", "operator_keys", {"key_id": OTHER_PERSONS_KEY["key_id"]}),
+    ("operator_keys_key_id_form", "operator_keys", {**OTHER_PERSONS_KEY, "key_id": "'0123456789ABCDEF'"}),
+    ("operator_keys_algorithm_known", "operator_keys", {**OTHER_PERSONS_KEY, "algorithm": "'rsa'"}),
+    (
+        "operator_keys_ed25519_length",
+        "operator_keys",
+        {**OTHER_PERSONS_KEY, "public_key": "decode('cd', 'hex')"},
+    ),
+    ("operator_keys_passkey_whole", "operator_keys", {**OTHER_PERSONS_KEY, "algorithm": "'webauthn'"}),
+    ("operator_keys_passkey_whole", "operator_keys", {**OTHER_PERSONS_KEY, "rp_id": "'wallet.example'"}),
+    ("operator_log_pkey", "operator_log", {}),
+    ("operator_log_vouched_whole", "operator_log", {"log_id": "2", "vouched_by": "'bob'"}),
+    ("operator_log_vouched_by_another", "operator_log", {"log_id": "2", **VOUCHED, "vouched_by": "'ann'"}),
 ]
 
 
 async def _insert(connection: asyncpg.Connection, kind: str, changes: dict[str, str]) -> None:
     row = {**ROWS[kind], **changes}
-    overriding = "OVERRIDING SYSTEM VALUE" if "parked_id" in row else ""
+    overriding = "OVERRIDING SYSTEM VALUE" if {"parked_id", "log_id"} & row.keys() else ""
     await connection.execute(
         f"INSERT INTO {TABLE_OF.get(kind, kind)} ({', '.join(row)}) {overriding} VALUES ({', '.join(row.values())})"  # noqa: S608
     )
@@ -510,6 +553,9 @@ async def test_a_constraint_refuses_what_its_name_says(
         ("webhook_endpoints", OTHER_ENDPOINT),
         ("webhook_endpoints", {**OTHER_ENDPOINT, "state": "'disabled'", "why": "'it is gone'"}),
         ("webhook_secrets", OTHER_SECRET),
+        ("operators", {"name": "'bob@shop.example'", "role": "'controller'"}),
+        ("operator_keys", OTHER_PERSONS_KEY),
+        ("operator_log", {"log_id": "2", **VOUCHED}),
         ("webhook_deliveries", OTHER_DELIVERY),
     ],
 )

@@ -155,13 +155,13 @@ async def reserve_ids(connection: asyncpg.Connection, count: int) -> list[int]:
 
 _INSERT = """
 INSERT INTO accounts (account_id, kind, account_no, user_id, account_type, currency, status,
-                      balance, reserved, line_no, created_at, updated_at)
+                      balance, reserved, debt, line_no, created_at, updated_at)
 SELECT account_id, 'user', account_no, user_id, account_type, currency, status,
-       balance, reserved, line_no, created_at, updated_at
+       balance, reserved, debt, line_no, created_at, updated_at
 FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
-            $7::bigint[], $8::bigint[], $9::bigint[], $10::timestamptz[], $11::timestamptz[])
+            $7::bigint[], $8::bigint[], $9::bigint[], $10::timestamptz[], $11::timestamptz[], $12::bigint[])
      AS n (account_id, account_no, user_id, account_type, currency, status,
-           balance, reserved, line_no, created_at, updated_at)
+           balance, reserved, line_no, created_at, updated_at, debt)
 """
 
 
@@ -180,6 +180,7 @@ async def insert(connection: asyncpg.Connection, accounts: Sequence[Account]) ->
         [a.line_no for a in accounts],
         [a.created_at for a in accounts],
         [a.updated_at for a in accounts],
+        [a.debt_minor for a in accounts],
     )
 
 
