@@ -38,8 +38,8 @@ run-servers: servers ## Start PostgreSQL and RabbitMQ for yourself, until Ctrl-C
 chaos: servers ## Break everything at random under load, and say what was lost or doubled (MINUTES=5 SEED=7 CLUSTER=1)
 	@$(BIN)/python -m tests.faults --minutes $(or $(MINUTES),5) $(SEED:%=--seed %) $(if $(CLUSTER),--cluster) $(ARGS)
 
-# Of the faults, `make test` has the chaos, the controls, and the rows of dead letters. `make rows` has the other rows of
-# the matrix too, the faults behind the HTTP API, and each alarm's own fault, which together take too long for each change.
+# Of the faults, `make test` has the chaos and the controls. `make rows` has the rows of the matrix, those of dead letters,
+# the faults behind the HTTP API, and each alarm's own fault, which together take too long for each change.
 ROWS := $(addprefix tests/faults/test_,broker_faults.py database_faults.py messages.py worker_deaths.py) \
 	tests/api/test_adversity.py tests/api/test_controls.py tests/alarms/test_in_a_fault_run.py
 ROWS_OF_DEAD_LETTERS := tests/dead_letters/test_faults.py
@@ -79,7 +79,7 @@ prometheus: env
 	@$(BIN)/python -m tests.alarms.prometheus
 
 pytest: servers browser prometheus ## Run the tests alone, JOBS at a time with servers of their own (JOBS=0 for a few: ARGS="-k name")
-	@$(BIN)/pytest $(ROWS:%=--ignore=%) $(ROWS_OF_SEVERAL:%=--ignore=%) --ignore=$(UPGRADE) --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/pytest $(ROWS:%=--ignore=%) --ignore=$(ROWS_OF_DEAD_LETTERS) $(ROWS_OF_SEVERAL:%=--ignore=%) --ignore=$(UPGRADE) --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: env ## Check style
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet . && echo "lint: in order"
