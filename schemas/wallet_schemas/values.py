@@ -460,23 +460,29 @@ StoreChain = Annotated[
 Barcode = Annotated[PlainText, StringConstraints(min_length=1, max_length=64)]
 
 
-def _bounded_form(value: Any, read: Callable[[Any], dict[str, str]]) -> dict[str, str]:
-    """Return the form if it is within its bounds; too many fields are not even looked at."""
-    if isinstance(value, dict) and len(value) > FORM_ITEMS_MAX:
-        raise PydanticCustomError(
-            "form_items", "A form should have at most {max} fields", {"max": FORM_ITEMS_MAX}
-        )
-    form = read(value)
-    if sum(len(name.encode()) + len(text.encode()) for name, text in form.items()) > FORM_BYTES_MAX:
-        raise PydanticCustomError(
-            "form_bytes", "A form should have at most {max} bytes", {"max": FORM_BYTES_MAX}
-        )
-    return form
+def _bounded(
+    prefix: str, subject: str, items: str, *, items_max: int, bytes_max: int
+) -> Callable[[Any, Callable[[Any], dict[str, str]]], dict[str, str]]:
+    """Return a validator of pairs of strings within these bounds; too many of them are not even looked at."""
+
+    def validate(value: Any, read: Callable[[Any], dict[str, str]]) -> dict[str, str]:
+        if isinstance(value, dict) and len(value) > items_max:
+            raise PydanticCustomError(
+                f"{prefix}_items", f"{subject} should have at most {{max}} {items}", {"max": items_max}
+            )
+        pairs = read(value)
+        if sum(len(name.encode()) + len(text.encode()) for name, text in pairs.items()) > bytes_max:
+            raise PydanticCustomError(
+                f"{prefix}_bytes", f"{subject} should have at most {{max}} bytes", {"max": bytes_max}
+            )
+        return pairs
+
+    return validate
 
 
 Form = Annotated[
     dict[PlainText, PlainText],
-    WrapValidator(_bounded_form),
+    WrapValidator(_bounded("form", "A form", "fields", items_max=FORM_ITEMS_MAX, bytes_max=FORM_BYTES_MAX)),
     WithJsonSchema(
         {
             "type": "object",
@@ -581,23 +587,11 @@ ValidUntil = Annotated[
 ]
 
 
-def _bounded_metadata(value: Any, read: Callable[[Any], dict[str, str]]) -> dict[str, str]:
-    """Return the metadata if it is within its bounds; too many items are not even looked at."""
-    if isinstance(value, dict) and len(value) > METADATA_ITEMS_MAX:
-        raise PydanticCustomError(
-            "metadata_items", "Metadata should have at most {max} items", {"max": METADATA_ITEMS_MAX}
-        )
-    metadata = read(value)
-    if sum(len(name.encode()) + len(text.encode()) for name, text in metadata.items()) > METADATA_BYTES_MAX:
-        raise PydanticCustomError(
-            "metadata_bytes", "Metadata should have at most {max} bytes", {"max": METADATA_BYTES_MAX}
-        )
-    return metadata
-
-
 Metadata = Annotated[
     dict[Text, Text],
-    WrapValidator(_bounded_metadata),
+    WrapValidator(
+        _bounded("metadata", "Metadata", "items", items_max=METADATA_ITEMS_MAX, bytes_max=METADATA_BYTES_MAX)
+    ),
     WithJsonSchema(
         {
             "type": "object",

@@ -131,11 +131,9 @@ def command(body: bytes, reply_to: str | None = None) -> InboundMessage:
     )
 
 
-def result(
-    reply_to: str | None = None, *, keys: Mapping[str, str] = KEYS, attempts: int = 0, **changes: Any
+def _from_gateway(
+    body: bytes, reply_to: str | None, keys: Mapping[str, str], attempts: int
 ) -> InboundMessage:
-    """Return a `payment.result.v1` as it arrives, signed with the first of `keys`, or with none."""
-    body = changed(bodies.RESULT, changes)
     return InboundMessage(
         Source.RESULTS,
         body,
@@ -144,36 +142,27 @@ def result(
         signature=sign(body, keys, SIGNED_AT_UNIX) if keys else None,
         attempts=attempts,
     )
+
+
+def result(
+    reply_to: str | None = None, *, keys: Mapping[str, str] = KEYS, attempts: int = 0, **changes: Any
+) -> InboundMessage:
+    """Return a `payment.result.v1` as it arrives, signed with the first of `keys`, or with none."""
+    return _from_gateway(changed(bodies.RESULT, changes), reply_to, keys, attempts)
 
 
 def instructions(
     reply_to: str | None = None, *, keys: Mapping[str, str] = KEYS, attempts: int = 0, **changes: Any
 ) -> InboundMessage:
     """Return a `payment.instructions.v1` as it arrives, signed with the first of `keys`, or with none."""
-    body = changed(bodies.INSTRUCTIONS, changes)
-    return InboundMessage(
-        Source.RESULTS,
-        body,
-        reply_to=reply_to,
-        correlation_id="c-1" if reply_to else None,
-        signature=sign(body, keys, SIGNED_AT_UNIX) if keys else None,
-        attempts=attempts,
-    )
+    return _from_gateway(changed(bodies.INSTRUCTIONS, changes), reply_to, keys, attempts)
 
 
 def reversal(
     reply_to: str | None = None, *, keys: Mapping[str, str] = KEYS, attempts: int = 0, **changes: Any
 ) -> InboundMessage:
     """Return a `payment.reversal.v1` as it arrives, signed with the first of `keys`, or with none."""
-    body = changed(bodies.REVERSAL, changes)
-    return InboundMessage(
-        Source.RESULTS,
-        body,
-        reply_to=reply_to,
-        correlation_id="c-1" if reply_to else None,
-        signature=sign(body, keys, SIGNED_AT_UNIX) if keys else None,
-        attempts=attempts,
-    )
+    return _from_gateway(changed(bodies.REVERSAL, changes), reply_to, keys, attempts)
 
 
 def tick(serial_no: str) -> InboundMessage:
