@@ -137,14 +137,14 @@ together at most its amount. A frozen account is credited and not debited. A clo
 creates a new account with a new account_no, and lookups mean the newest.
 
 ## What a payment result does
-Row 1 applies to every pending order. A later, different result for a withdrawal or refund is a contradiction. No row
-depends on how late the result is.
+Row 1 applies to every pending order. A later, different result for a withdrawal or refund is a contradiction. How
+late a result is matters only where a channel bounds it: money that comes later still is then a dead letter.
 
 | the order is | `succeeded` | `failed` | `unknown` |
 |---|---|---|---|
 | pending | `succeeded` | `failed` | stays pending; the gateway is asked again |
 | recharge, succeeded | nothing | contradiction | nothing |
-| recharge, failed or expired | credited, `late` | nothing | nothing |
+| recharge, failed, expired or cancelled | credited, `late` | nothing | nothing |
 | withdraw or refund, succeeded | nothing | contradiction | nothing |
 | withdraw or refund, failed | contradiction | nothing | nothing |
 

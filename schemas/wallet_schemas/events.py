@@ -292,7 +292,8 @@ class OrderView(OutboundObject):
         "Absent where the payment gateway has no part.",
     )
     late: OmittedIfNone[Literal[True]] = Field(
-        default=None, description="True where the money came after the order had failed or expired."
+        default=None,
+        description="True where the money came after the order had failed, expired or been cancelled.",
     )
     original_serial_no: OmittedIfNone[SerialNo] = Field(
         default=None,
@@ -556,7 +557,7 @@ class OrderInstructions(Event):
 
 
 class OrderSucceeded(Event):
-    """An order succeeded. `late` is true if the money came after the order had failed or expired.
+    """An order succeeded. `late` is true if the money came after the order had failed, expired or been cancelled.
 
     `entries` of a transfer or capture has the payer's line and the payee's; a release has no entries. Orders that the
     wallet makes itself (`chargeback`, `advance`, `repayment` and others) have a UUID for their serial number.

@@ -169,7 +169,7 @@ def _orders(plan: Plan, seen: Seen) -> Table:
     )
     for (order_type, status), number in sorted(stand.items()):
         made.add_row(order_type, status.value, f"{number:,}", _WHY.get((order_type, status), ""))
-    made.add_row("", "(late)", f"{len(seen.found.late):,}", "credited after they had failed or expired")
+    made.add_row("", "(late)", f"{len(seen.found.late):,}", "credited after they had ended without it")
     return made
 
 
