@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -102,20 +103,37 @@ def play(screen: Screen, api: Api, key: str) -> None:
         screen.say("  there is no curl on this machine: this scene is left out", style="yellow")
         return
     for line in SCENE:
-        options = f' -H "Authorization: Bearer $KEY" {line.options}'.rstrip()
-        command = f"curl --silent --show-error {shlex.quote(api.address + line.path)}{options}"
-        ended = subprocess.run(
-            ["/bin/sh", "-c", command],
-            env={"PATH": os.environ["PATH"], "KEY": key},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=CURL_SECONDS,
-            check=False,
-        )
-        screen.say(f"  # {line.says}")
-        screen.say(f"  {command}")
-        screen.say(f"    {ended.stdout[:LINE_MAX]}", style="green")
+        path: str | None = line.path
+        while True:
+            command, ended = _run(api, key, path, line.options)
+            screen.say(f"  # {line.says}")
+            screen.say(f"  {command}")
+            screen.say(f"    {ended.stdout[:LINE_MAX]}", style="green")
+            path = None if line.answer in ended.stdout else _next_page(path, ended.stdout)
+            if path is None:
+                break
         if ended.returncode or line.answer not in ended.stdout:
             raise CommandFailed(f"{line.says}: {command}\nwas answered with\n{ended.stdout}")
+
+
+def _run(api: Api, key: str, path: str, options: str) -> tuple[str, subprocess.CompletedProcess[str]]:
+    """Return a line of curl as it is shown, and how it ended."""
+    options = f' -H "Authorization: Bearer $KEY" {options}'.rstrip()
+    command = f"curl --silent --show-error {shlex.quote(api.address + path)}{options}"
+    ended = subprocess.run(
+        ["/bin/sh", "-c", command],
+        env={"PATH": os.environ["PATH"], "KEY": key},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=CURL_SECONDS,
+        check=False,
+    )
+    return command, ended
+
+
+def _next_page(path: str, answer: str) -> str | None:
+    """Return where the events go on after a page; absent where there are no more. A page looks at so many at most."""
+    found = re.search(r'"next_after":"([^"]+)","more":true', answer)
+    return re.sub(r"after=[^&]+", f"after={found[1]}", path) if found else None
