@@ -103,21 +103,21 @@ def play(screen: Screen, api: Api, key: str) -> None:
         screen.say("  there is no curl on this machine: this scene is left out", style="yellow")
         return
     for line in SCENE:
-        path: str | None = line.path
-        while True:
-            command, ended = _run(api, key, path, line.options)
+        following: str | None = line.path
+        command, answer, status = "", "", 0
+        while following is not None and line.answer not in answer:
+            path = following
+            command, answer, status = _run(api, key, path, line.options)
             screen.say(f"  # {line.says}")
             screen.say(f"  {command}")
-            screen.say(f"    {ended.stdout[:LINE_MAX]}", style="green")
-            path = None if line.answer in ended.stdout else _next_page(path, ended.stdout)
-            if path is None:
-                break
-        if ended.returncode or line.answer not in ended.stdout:
-            raise CommandFailed(f"{line.says}: {command}\nwas answered with\n{ended.stdout}")
+            screen.say(f"    {answer[:LINE_MAX]}", style="green")
+            following = _next_page(path, answer)
+        if status or line.answer not in answer:
+            raise CommandFailed(f"{line.says}: {command}\nwas answered with\n{answer}")
 
 
-def _run(api: Api, key: str, path: str, options: str) -> tuple[str, subprocess.CompletedProcess[str]]:
-    """Return a line of curl as it is shown, and how it ended."""
+def _run(api: Api, key: str, path: str, options: str) -> tuple[str, str, int]:
+    """Return a line of curl as it is shown, its answer, and its exit status."""
     options = f' -H "Authorization: Bearer $KEY" {options}'.rstrip()
     command = f"curl --silent --show-error {shlex.quote(api.address + path)}{options}"
     ended = subprocess.run(
@@ -130,7 +130,7 @@ def _run(api: Api, key: str, path: str, options: str) -> tuple[str, subprocess.C
         timeout=CURL_SECONDS,
         check=False,
     )
-    return command, ended
+    return command, ended.stdout, ended.returncode
 
 
 def _next_page(path: str, answer: str) -> str | None:
